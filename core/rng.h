@@ -1,0 +1,38 @@
+// Counter-based random numbers: a value depends on (seed, stream, counter) and on nothing else, so that it
+// is the same whichever thread, worker or rank draws it, and so that resuming needs no generator state.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace faq {
+
+/// Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11).
+std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
+
+/// What randomness is used for; each purpose is a stream of its own.
+enum class RandomStream : std::uint32_t { initialization = 1, shuffle = 2, augmentation = 3, test = 4 };
+
+/// A sequence of draws addressed by (seed, stream, major, minor), e.g. (seed, augmentation, epoch, sample).
+class Random {
+ public:
+  Random(std::uint64_t seed, RandomStream stream, std::uint64_t major = 0, std::uint64_t minor = 0);
+
+  std::uint32_t next_u32();
+  /// Uniform in [0, 1).
+  double uniform();
+  /// Uniform in [low, high).
+  double uniform(double low, double high) { return low + (high - low) * uniform(); }
+  /// Uniform integer in [0, bound); unbiased. Precondition: bound > 0.
+  std::uint32_t below(std::uint32_t bound);
+  /// Standard normal (Box-Muller).
+  double normal();
+
+ private:
+  std::array<std::uint32_t, 4> counter_;
+  std::array<std::uint32_t, 2> key_;
+  std::array<std::uint32_t, 4> block_{};
+  int used_ = 4;
+};
+
+}  // namespace faq

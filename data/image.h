@@ -1,0 +1,26 @@
+// Decoded images, and batches of them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace faq {
+
+/// Interleaved 8-bit pixels, row by row: pixels[(y * width + x) * channels + c].
+struct Image {
+  int height = 0;
+  int width = 0;
+  int channels = 3;
+  std::vector<std::uint8_t> pixels;
+};
+
+/// What a loader hands to a network. Pixels stay integers: normalisation belongs to the network's input layer.
+struct Batch {
+  Tensor images;                      ///< u8, N,H,W,C
+  std::vector<std::int32_t> labels;   ///< N class indices
+  std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
+};
+
+}  // namespace faq

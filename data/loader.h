@@ -1,0 +1,53 @@
+// Batches, prepared ahead by worker threads.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/transforms.h"
+
+namespace faq {
+
+struct LoaderOptions {
+  std::int64_t batch_size = 128;
+  int workers = 2;                 ///< 0: prepare batches in the calling thread
+  int prefetch = 4;                ///< batches prepared ahead
+  bool training = false;           ///< shuffle, augment, drop the last partial batch unless it is the only one
+  TransformOptions transform;
+  std::uint64_t seed = 0;
+  std::int64_t skip_bad = 0;       ///< how many undecodable images may be skipped before it is an error
+};
+
+/// Hands out the batches of one epoch after the other. A sample depends on (seed, epoch, position in the data set) only,
+/// a batch on (seed, epoch, batch index) only: the number of workers never changes a bit.
+class Loader {
+ public:
+  Loader(const Dataset& dataset, const LoaderOptions& options);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  std::int64_t batches_per_epoch() const;
+
+  /// Starts (or restarts) at batch `first_batch` of `epoch`: how a resumed run continues in the middle.
+  void start_epoch(std::int64_t epoch, std::int64_t first_batch = 0);
+
+  /// The next batch of the epoch, or nothing at its end. Rethrows what went wrong in a worker (bad_data names the file).
+  std::optional<Batch> next();
+
+  /// Undecodable images skipped so far (at most skip_bad). A skipped image leaves its batch smaller; nothing
+  /// is substituted.
+  std::int64_t skipped() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The order of the samples of one epoch: a Fisher-Yates shuffle drawn from (seed, epoch).
+std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch);
+
+}  // namespace faq
