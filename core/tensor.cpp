@@ -1,0 +1,99 @@
+#include "core/tensor.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/allocator.h"
+
+namespace faq {
+
+Tensor Tensor::empty(const Shape& shape, DType dtype) {
+  Tensor t;
+  t.shape_ = shape;
+  t.dtype_ = dtype;
+  t.storage_ = std::make_shared<Storage>();
+  t.storage_->memory = allocate(t.bytes());
+  return t;
+}
+
+Tensor Tensor::empty(const Shape& shape, DType dtype, const FixedPoint& format) {
+  Tensor t = empty(shape, dtype);
+  t.format_ = format;
+  return t;
+}
+
+Tensor Tensor::zeros(const Shape& shape, DType dtype) {
+  Tensor t = empty(shape, dtype);
+  std::memset(t.mutable_raw(), 0, t.bytes());
+  return t;
+}
+
+Tensor Tensor::full(const Shape& shape, float value) {
+  Tensor t = empty(shape, DType::f32);
+  std::ranges::fill(t.mutable_span<float>(), value);
+  return t;
+}
+
+const FixedPoint& Tensor::fixed_point() const {
+  check(format_.has_value(), "tensor: ", dtype_, " ", shape_, " carries no step");
+  return *format_;
+}
+
+const void* Tensor::raw() const {
+  check(defined(), "tensor: no storage (default-constructed)");
+  return storage_->memory.get();
+}
+
+void* Tensor::mutable_raw() {
+  check(defined(), "tensor: no storage (default-constructed)");
+  storage_->cache.reset();
+  return storage_->memory.get();
+}
+
+Tensor Tensor::reshaped(const Shape& shape) const {
+  check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
+  Tensor t = *this;
+  t.shape_ = shape;
+  return t;
+}
+
+Tensor Tensor::clone() const {
+  if (!defined()) return {};
+  Tensor t = empty(shape_, dtype_);
+  t.format_ = format_;
+  t.copy_in(raw(), bytes());
+  return t;
+}
+
+float Tensor::item() const {
+  check(numel() == 1, "item: expected one element, got ", shape_);
+  switch (dtype_) {
+    case DType::f32:
+      return *data<float>();
+    case DType::s32:
+      return static_cast<float>(*data<std::int32_t>());
+    case DType::s8:
+      return *data<std::int8_t>();
+    case DType::u8:
+      return *data<std::uint8_t>();
+    case DType::bf16:
+      break;
+  }
+  fail(ErrorKind::internal, "item: not available for ", dtype_);
+}
+
+std::shared_ptr<void>& Tensor::cache() const {
+  check(defined(), "tensor: no storage (default-constructed)");
+  return storage_->cache;
+}
+
+void Tensor::expect(DType wanted) const {
+  check(dtype_ == wanted, "tensor: expected ", wanted, ", got ", dtype_, " ", shape_);
+}
+
+void Tensor::copy_in(const void* source, std::size_t size) {
+  check(size == bytes(), "tensor: expected ", bytes(), " bytes for ", shape_, ", got ", size);
+  std::memcpy(mutable_raw(), source, size);
+}
+
+}  // namespace faq
