@@ -1,6 +1,8 @@
 // Files that are either the old one or the complete new one, whatever happens in between.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <filesystem>
 #include <span>
@@ -8,9 +10,11 @@
 
 namespace faq {
 
-/// Writes a temporary file beside `file`, flushes and fsyncs it, renames it over `file` and fsyncs the folder.
-/// On any failure the temporary is removed, the old `file` is untouched, and Error(io) names the call, the file
-/// and the cause. A failed fsync is never retried.
+/// Writes a temporary file `.<name>.tmp.<pid>` beside `file`, fsyncs it, renames it over `file` and fsyncs
+/// the folder. On any failure the temporary is removed, the old `file` is untouched, and Error(io) names the
+/// call, the file and the cause; a file-size limit (RLIMIT_FSIZE) is such a failure and does not kill the
+/// process. A failed fsync is never retried. When only the last call, the fsync of the folder, fails, `file`
+/// is already the complete new one. One writer per file at a time.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path file);
@@ -23,9 +27,24 @@ class AtomicFile {
   void commit();
 
  private:
+  [[noreturn]] void give_up(const char* call);
+  void discard() noexcept;
+
   std::filesystem::path file_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  ///< empty once renamed or removed
   int descriptor_ = -1;
 };
+
+/// The system calls that files are read and written with. Tests replace entries to inject faults.
+struct FileCalls {
+  int (*open)(const char* file, int flags, mode_t mode);
+  ssize_t (*read)(int descriptor, void* bytes, std::size_t count);
+  ssize_t (*write)(int descriptor, const void* bytes, std::size_t count);
+  int (*fsync)(int descriptor);
+  int (*close)(int descriptor);
+  int (*rename)(const char* from, const char* to);
+  int (*unlink)(const char* file);
+};
+FileCalls& file_calls();
 
 }  // namespace faq

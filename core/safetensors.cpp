@@ -1,0 +1,590 @@
+#include "core/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <unordered_set>
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+
+namespace faq {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "safetensors values are stored as they are in memory");
+
+using Json = nlohmann::json;
+using Metadata = std::map<std::string, std::string>;
+
+constexpr std::uint64_t max_header_bytes = 100'000'000;
+constexpr const char* metadata_key = "__metadata__";
+constexpr const char* checksum_key = "crc32";
+
+struct Format {
+  const char* name;
+  std::size_t size;
+  DType loads_as;
+};
+// The first row of a DType is the one it is written as.
+constexpr std::array formats = {
+    Format{"F32", 4, DType::f32}, Format{"BF16", 2, DType::bf16}, Format{"I32", 4, DType::s32},
+    Format{"I8", 1, DType::s8},   Format{"U8", 1, DType::u8},     Format{"F16", 2, DType::f32},
+    Format{"F64", 8, DType::f32}, Format{"I64", 8, DType::s32},
+};
+
+/// What the header says of one tensor; offsets count from the start of the buffer.
+struct Entry {
+  std::string name;
+  const Format* format = nullptr;
+  std::array<std::uint64_t, Shape::max_rank> extents{};
+  std::size_t rank = 0;
+  std::array<std::uint64_t, 2> offsets{};
+
+  std::uint64_t bytes() const { return offsets[1] - offsets[0]; }
+  Shape shape() const {
+    std::array<std::int64_t, Shape::max_rank> signed_extents{};
+    std::ranges::copy(extents, signed_extents.begin());
+    return Shape(std::span<const std::int64_t>(signed_extents.data(), rank));
+  }
+};
+
+struct Header {
+  std::vector<Entry> entries;
+  Metadata metadata;
+};
+
+// A name from a file, fit for a message of one line.
+std::string quoted(const std::string& name) {
+  constexpr std::size_t longest = 120;
+  std::string text = Json(name.substr(0, longest)).dump(-1, ' ', true, Json::error_handler_t::replace);
+  return name.size() > longest ? text + "..." : text;
+}
+
+// ---- The header's JSON
+// ----------------------------------------------------------------------------------------
+
+/// Events of the JSON parser; whatever a grammar does not expect is refused where it stands, so that nothing
+/// the format has no use for is ever stored or nested.
+class Grammar : public nlohmann::json_sax<Json> {
+ public:
+  explicit Grammar(const std::string& context) : context_(context) {}
+
+  bool null() override { refuse("null"); }
+  bool boolean(bool) override { refuse("a boolean"); }
+  bool number_integer(std::int64_t value) override { refuse(concat("the negative number ", value)); }
+  bool number_unsigned(std::uint64_t value) override { refuse(concat("the number ", value)); }
+  bool number_float(double, const std::string& text) override {
+    refuse(concat("the number ", text.substr(0, 40)));
+  }
+  bool string(std::string& text) override { refuse(concat("the string ", quoted(text))); }
+  bool binary(Json::binary_t&) override { refuse("binary data"); }
+  bool start_object(std::size_t) override { refuse("an object"); }
+  bool start_array(std::size_t) override { refuse("an array"); }
+  bool end_array() override { return true; }
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::detail::exception& error) override {
+    // The library's text ends with what it last read, which may be the whole file.
+    std::string cause = error.what();
+    cause = cause.substr(0, cause.find("; last read"));
+    if (const auto start = cause.find(": "); start != std::string::npos) cause = cause.substr(start + 2);
+    fail(ErrorKind::bad_data, context_, "not valid JSON at byte ", position, ": ", cause);
+  }
+
+ protected:
+  virtual std::string expected() const = 0;
+  [[noreturn]] void refuse(const std::string& found) const {
+    fail(ErrorKind::bad_data, context_, "expected ", expected(), ", found ", found);
+  }
+  const std::string& context() const { return context_; }
+
+ private:
+  std::string context_;
+};
+
+/// {"__metadata__": {string: string...}, name: {"dtype": string, "shape": [n...], "data_offsets": [n, n]}...}
+class HeaderGrammar : public Grammar {
+ public:
+  using Grammar::Grammar;
+  Header header;
+
+  bool start_object(std::size_t) override {
+    switch (at_) {
+      case At::start:
+        at_ = At::top;
+        return true;
+      case At::tensor:
+        at_ = name_ == metadata_key ? At::metadata : At::fields;
+        if (at_ == At::fields) header.entries.emplace_back().name = name_;
+        seen_.fill(false);
+        return true;
+      default:
+        refuse("an object");
+    }
+  }
+
+  bool key(std::string& text) override {
+    if (at_ == At::top) {
+      unique(names_.insert(text).second, text);
+      name_ = text;
+      at_ = At::tensor;
+    } else if (at_ == At::metadata) {
+      unique(!header.metadata.contains(text), text);
+      key_ = text;
+      at_ = At::metadata_value;
+    } else {
+      const auto field = std::ranges::find(fields, text, &Field::name);
+      check(field != fields.end(), ErrorKind::bad_data, where(), "unknown key ", quoted(text));
+      bool& seen = seen_[static_cast<std::size_t>(field - fields.begin())];
+      unique(!seen, text);
+      seen = true;
+      at_ = field->value;
+    }
+    return true;
+  }
+
+  bool string(std::string& text) override {
+    if (at_ == At::metadata_value) {
+      header.metadata.emplace(key_, text);
+      at_ = At::metadata;
+    } else if (at_ == At::dtype) {
+      const auto format = std::ranges::find_if(formats, [&](const Format& f) { return f.name == text; });
+      if (format == formats.end()) refuse(concat("dtype ", quoted(text)));
+      header.entries.back().format = &*format;
+      at_ = At::fields;
+    } else {
+      return Grammar::string(text);
+    }
+    return true;
+  }
+
+  bool start_array(std::size_t) override {
+    if (in_array_ || (at_ != At::shape && at_ != At::offsets)) refuse("an array");
+    in_array_ = true;
+    offsets_read_ = 0;
+    return true;
+  }
+
+  bool number_unsigned(std::uint64_t value) override {
+    if (!in_array_) return Grammar::number_unsigned(value);
+    Entry& entry = header.entries.back();
+    if (at_ == At::shape) {
+      check(entry.rank < Shape::max_rank, ErrorKind::bad_data, where(), "expected at most ", Shape::max_rank,
+            " dimensions, found more");
+      entry.extents[entry.rank++] = value;
+    } else {
+      check(offsets_read_ < 2, ErrorKind::bad_data, where(), "expected two data_offsets, found more");
+      entry.offsets[offsets_read_++] = value;
+    }
+    return true;
+  }
+
+  bool end_array() override {
+    check(at_ != At::offsets || offsets_read_ == 2, ErrorKind::bad_data, where(),
+          "expected two data_offsets, found ", offsets_read_);
+    in_array_ = false;
+    at_ = At::fields;
+    return true;
+  }
+
+  bool end_object() override {
+    if (at_ == At::fields) {
+      for (std::size_t i = 0; i < fields.size(); ++i)
+        check(seen_[i], ErrorKind::bad_data, where(), "expected a ", fields[i].name, ", found none");
+    }
+    at_ = at_ == At::top ? At::end : At::top;
+    return true;
+  }
+
+ private:
+  // Where the parser stands, that is, what it has to come upon next.
+  enum class At { start, top, tensor, metadata, metadata_value, fields, dtype, shape, offsets, end };
+  struct Field {
+    const char* name;
+    At value;
+  };
+  static constexpr std::array fields = {Field{"dtype", At::dtype}, Field{"shape", At::shape},
+                                        Field{"data_offsets", At::offsets}};
+
+  std::string where() const {
+    return at_ == At::start || at_ == At::top ? context() : concat(context(), quoted(name_), ": ");
+  }
+  void unique(bool first, const std::string& text) const {
+    check(first, ErrorKind::bad_data, where(), "duplicate key ", quoted(text));
+  }
+  std::string expected() const override {
+    switch (at_) {
+      case At::start:
+        return "a JSON object";
+      case At::tensor:
+        return concat("an object for ", quoted(name_));
+      case At::metadata_value:
+        return concat("a string for the metadata ", quoted(key_));
+      case At::dtype: {
+        std::string list;
+        for (const Format& f : formats) list += concat(list.empty() ? "" : ", ", f.name);
+        return concat("for ", quoted(name_), " a dtype among ", list);
+      }
+      case At::shape:
+      case At::offsets:
+        return concat("for ", quoted(name_),
+                      in_array_ ? " whole numbers in " : " an array of whole numbers as ",
+                      at_ == At::shape ? "shape" : "data_offsets");
+      default:
+        return "a key";  // only keys can follow here: the parser itself sees to it
+    }
+  }
+
+  At at_ = At::start;
+  bool in_array_ = false;
+  std::size_t offsets_read_ = 0;
+  std::array<bool, 3> seen_{};
+  std::string name_, key_;
+  std::unordered_set<std::string> names_;
+};
+
+/// {name: "8 hex digits"...}
+class ChecksumGrammar : public Grammar {
+ public:
+  using Grammar::Grammar;
+  std::map<std::string, std::uint32_t> checksums;
+
+  bool start_object(std::size_t) override {
+    if (inside_) refuse("an object");
+    return inside_ = true;
+  }
+  bool key(std::string& text) override {
+    check(checksums.emplace(text, 0).second, ErrorKind::bad_data, context(), "duplicate key ", quoted(text));
+    name_ = text;
+    return true;
+  }
+  bool string(std::string& text) override {
+    if (!inside_ || text.size() != 8 || text.find_first_not_of("0123456789abcdef") != std::string::npos)
+      return Grammar::string(text);
+    checksums[name_] = static_cast<std::uint32_t>(std::stoul(text, nullptr, 16));
+    return true;
+  }
+  bool end_object() override { return true; }
+
+ private:
+  std::string expected() const override {
+    return inside_ ? "8 hex digits for " + quoted(name_) : "a JSON object";
+  }
+
+  bool inside_ = false;
+  std::string name_;
+};
+
+std::string header_text(const std::vector<Entry>& entries, const Metadata& metadata) {
+  std::string text = "{";
+  const auto separate = [&] { text += text.back() == '{' ? "" : ","; };
+  if (!metadata.empty()) text += concat('"', metadata_key, "\":", Json(metadata).dump());
+  for (const Entry& e : entries) {
+    separate();
+    text += Json(e.name).dump() + concat(":{\"dtype\":\"", e.format->name, "\",\"shape\":[");
+    for (std::size_t i = 0; i < e.rank; ++i) text += concat(i ? "," : "", e.extents[i]);
+    text += concat("],\"data_offsets\":[", e.offsets[0], ",", e.offsets[1], "]}");
+  }
+  return text + "}";
+}
+
+// ---- Checksums
+// ------------------------------------------------------------------------------------------------
+
+std::uint32_t crc32_of(const void* bytes, std::size_t count) {
+  return static_cast<std::uint32_t>(crc32_z(0, static_cast<const Bytef*>(bytes), count));
+}
+
+std::string hex(std::uint32_t value) {
+  std::string text(8, '0');
+  for (auto digit = text.rbegin(); digit != text.rend(); ++digit, value >>= 4)
+    *digit = "0123456789abcdef"[value & 15];
+  return text;
+}
+
+/// The checksums a file carries (empty: none). Takes their entry out of the metadata and verifies the
+/// header's own.
+std::map<std::string, std::uint32_t> take_checksums(Header& header, const std::string& context) {
+  const auto found = header.metadata.find(checksum_key);
+  if (found == header.metadata.end()) return {};
+  ChecksumGrammar grammar(context + "checksums: ");
+  Json::sax_parse(found->second, &grammar);
+  header.metadata.erase(found);
+
+  auto checksums = std::move(grammar.checksums);
+  for (const Entry& e : header.entries)
+    check(checksums.contains(e.name), ErrorKind::bad_data, context, "no checksum of ", quoted(e.name));
+  check(checksums.size() == header.entries.size() + checksums.count(metadata_key), ErrorKind::bad_data,
+        context, "checksums of ", checksums.size() - checksums.count(metadata_key), " tensors, expected ",
+        header.entries.size());
+  if (const auto own = checksums.find(metadata_key); own != checksums.end()) {
+    const std::string text = header_text(header.entries, header.metadata);
+    const std::uint32_t actual = crc32_of(text.data(), text.size());
+    check(own->second == actual, ErrorKind::bad_data, context, "the header is damaged: expected CRC-32 ",
+          hex(own->second), ", found ", hex(actual));
+  }
+  return checksums;
+}
+
+// ---- Reading
+// --------------------------------------------------------------------------------------------------
+
+/// Bytes of known number that can be read at any place: a file or memory.
+struct Source {
+  std::string name;
+  std::uint64_t bytes = 0;
+  std::function<void(std::uint64_t offset, std::span<std::byte> into)> read;
+};
+
+void validate(const Entry& e, std::uint64_t buffer_bytes, const std::string& context) {
+  check(e.offsets[0] <= e.offsets[1] && e.offsets[1] <= buffer_bytes, ErrorKind::bad_data, context,
+        "data_offsets [", e.offsets[0], ", ", e.offsets[1], "] do not lie within the buffer of ",
+        buffer_bytes, " bytes");
+  // Extents of 0 count as 1 here, so that no order of multiplication can overflow later.
+  std::int64_t product = static_cast<std::int64_t>(sizeof(std::int64_t));
+  bool empty = false;
+  for (std::size_t i = 0; i < e.rank; ++i) {
+    empty = empty || e.extents[i] == 0;
+    check(!__builtin_mul_overflow(product, std::max<std::uint64_t>(e.extents[i], 1), &product),
+          ErrorKind::bad_data, context, "the shape has more elements than can be counted");
+  }
+  const std::uint64_t expected =
+      empty ? 0 : static_cast<std::uint64_t>(product) / sizeof(std::int64_t) * e.format->size;
+  check(e.bytes() == expected, ErrorKind::bad_data, context, "expected ", expected, " bytes for ",
+        e.format->name, " ", e.shape(), ", found ", e.bytes(), " at data_offsets [", e.offsets[0], ", ",
+        e.offsets[1], "]");
+}
+
+/// Reads and validates everything before the buffer; the entries come out in the order of their data.
+Header read_header(const Source& source, std::uint64_t& buffer_start) {
+  const std::string context = concat("reading ", source.name, ": ");
+  std::uint64_t length = 0;
+  check(source.bytes >= sizeof(length), ErrorKind::bad_data, context,
+        "expected a safetensors file, found only ", source.bytes, " bytes");
+  source.read(0, std::as_writable_bytes(std::span(&length, 1)));
+  check(length >= 2 && length <= max_header_bytes, ErrorKind::bad_data, context, "expected a header of 2 to ",
+        max_header_bytes, " bytes at offset 0, found length ", length);
+  check(length <= source.bytes - sizeof(length), ErrorKind::bad_data, context, "the header of ", length,
+        " bytes ends beyond the file of ", source.bytes, " bytes");
+  std::string text(length, '\0');
+  source.read(sizeof(length), std::as_writable_bytes(std::span(text)));
+  check(text[0] == '{', ErrorKind::bad_data, context, "expected '{' at offset 8, found byte ",
+        static_cast<int>(static_cast<unsigned char>(text[0])));
+
+  HeaderGrammar grammar(context + "header: ");
+  Json::sax_parse(text, &grammar);
+  Header header = std::move(grammar.header);
+  buffer_start = sizeof(length) + length;
+  const std::uint64_t buffer_bytes = source.bytes - buffer_start;
+
+  std::ranges::stable_sort(header.entries, {}, &Entry::offsets);
+  std::uint64_t end = 0;
+  for (const Entry& e : header.entries) {
+    const std::string tensor = concat(context, "tensor ", quoted(e.name), ": ");
+    validate(e, buffer_bytes, tensor);
+    check(e.offsets[0] == end, ErrorKind::bad_data, tensor, e.offsets[0] < end ? "overlap" : "hole",
+          " in the buffer: expected data at offset ", end, ", found ", e.offsets[0]);
+    end = e.offsets[1];
+  }
+  check(end == buffer_bytes, ErrorKind::bad_data, context, "expected ", buffer_start + end, " bytes, found ",
+        source.bytes, ": ", buffer_bytes - end, " trailing bytes");
+  return header;
+}
+
+float half_to_float(std::uint16_t half) {
+  const std::uint32_t sign = (half & 0x8000u) << 16;
+  const std::uint32_t rest = (half & 0x7fffu) << 13;
+  if (rest >= 0x7c00u << 13) return std::bit_cast<float>(sign | 0x7f800000u | rest);  // infinity or NaN
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(std::bit_cast<float>(rest) * 0x1p112f));
+}
+
+template <class From, class To, class Convert>
+void convert_all(std::span<const std::byte> bytes, Tensor& to, Convert convert) {
+  To* out = to.mutable_data<To>();
+  for (std::size_t i = 0; i * sizeof(From) < bytes.size(); ++i) {
+    From value;
+    std::memcpy(&value, bytes.data() + i * sizeof(From), sizeof(From));
+    out[i] = convert(value, i);
+  }
+}
+
+void convert(const Format& from, std::span<const std::byte> bytes, Tensor& to, const std::string& context) {
+  const std::string_view name = from.name;
+  if (name == "F16") {
+    convert_all<std::uint16_t, float>(bytes, to,
+                                      [](std::uint16_t x, std::size_t) { return half_to_float(x); });
+  } else if (name == "F64") {
+    convert_all<double, float>(bytes, to, [&](double x, std::size_t i) {
+      check(!std::isfinite(x) || std::abs(x) <= std::numeric_limits<float>::max(), ErrorKind::bad_data,
+            context, "value ", x, " of element ", i, " does not fit f32");
+      return static_cast<float>(x);
+    });
+  } else {
+    convert_all<std::int64_t, std::int32_t>(bytes, to, [&](std::int64_t x, std::size_t i) {
+      check(std::in_range<std::int32_t>(x), ErrorKind::bad_data, context, "value ", x, " of element ", i,
+            " does not fit s32");
+      return static_cast<std::int32_t>(x);
+    });
+  }
+}
+
+NamedTensors read_contents(const Source& source) {
+  const std::string context = concat("reading ", source.name, ": ");
+  std::uint64_t buffer_start = 0;
+  Header header = read_header(source, buffer_start);
+  const auto checksums = take_checksums(header, context);
+
+  NamedTensors contents;
+  contents.metadata = std::move(header.metadata);
+  for (const Entry& e : header.entries) {
+    const std::string tensor = concat(context, "tensor ", quoted(e.name), ": ");
+    Tensor value = Tensor::empty(e.shape(), e.format->loads_as);
+    std::vector<std::byte> staged;
+    const bool as_is = e.format == std::ranges::find(formats, value.dtype(), &Format::loads_as);
+    if (!as_is) staged.resize(e.bytes());
+    const std::span<std::byte> bytes =
+        as_is ? std::span(static_cast<std::byte*>(value.mutable_raw()), value.bytes()) : std::span(staged);
+    source.read(buffer_start + e.offsets[0], bytes);
+    if (const auto checksum = checksums.find(e.name); checksum != checksums.end()) {
+      const std::uint32_t actual = crc32_of(bytes.data(), bytes.size());
+      check(checksum->second == actual, ErrorKind::bad_data, tensor, "the data at offset ",
+            buffer_start + e.offsets[0], " are damaged: expected CRC-32 ", hex(checksum->second), ", found ",
+            hex(actual));
+    }
+    if (!as_is) convert(*e.format, bytes, value, tensor);
+    contents.add(e.name, std::move(value));
+  }
+  return contents;
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) file_calls().close(value_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+// Plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. The reads go from front to
+// back.
+void read_next(int descriptor, std::uint64_t offset, std::span<std::byte> into, const std::string& context) {
+  while (!into.empty()) {
+    const ssize_t count = file_calls().read(descriptor, into.data(), into.size());
+    if (count < 0 && errno == EINTR) continue;
+    check(count >= 0, ErrorKind::io, context, "read at offset ", offset,
+          " failed: ", std::generic_category().message(errno));
+    check(count > 0, ErrorKind::io, context, "the file was cut short while it was being read: expected ",
+          into.size(), " more bytes at offset ", offset, ", found none");
+    offset += static_cast<std::uint64_t>(count);
+    into = into.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+/// Calls `use` with the file as a Source.
+template <class Use>
+auto with_file(const std::filesystem::path& file, Use use) {
+  const std::string context = concat("reading ", file.string(), ": ");
+  // Non-blocking: opening a named pipe must not wait for somebody to write to it.
+  const Descriptor descriptor(file_calls().open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0));
+  check(descriptor.get() >= 0, ErrorKind::missing_input, context,
+        "cannot open: ", std::generic_category().message(errno));
+  struct stat status {};
+  check(fstat(descriptor.get(), &status) == 0, ErrorKind::io, context,
+        "fstat failed: ", std::generic_category().message(errno));
+  check(S_ISREG(status.st_mode), ErrorKind::missing_input, context, "expected a regular file, found ",
+        S_ISDIR(status.st_mode) ? "a folder" : "something else");
+  return use(Source{file.string(), static_cast<std::uint64_t>(status.st_size),
+                    [&](std::uint64_t offset, std::span<std::byte> into) {
+                      read_next(descriptor.get(), offset, into, context);
+                    }});
+}
+
+}  // namespace
+
+const Tensor* NamedTensors::find(const std::string& name) const {
+  const auto found =
+      std::ranges::find(tensors, name, [](const auto& named) -> const std::string& { return named.first; });
+  return found == tensors.end() ? nullptr : &found->second;
+}
+
+NamedTensors read_safetensors(const std::filesystem::path& file) { return with_file(file, read_contents); }
+
+Metadata read_safetensors_metadata(const std::filesystem::path& file) {
+  return with_file(file, [](const Source& source) {
+    std::uint64_t buffer_start = 0;
+    Header header = read_header(source, buffer_start);
+    take_checksums(header, concat("reading ", source.name, ": "));
+    return header.metadata;
+  });
+}
+
+NamedTensors parse_safetensors(std::span<const std::byte> bytes, const std::string& name) {
+  return read_contents({name, bytes.size(), [&](std::uint64_t offset, std::span<std::byte> into) {
+                          std::ranges::copy(bytes.subspan(offset, into.size()), into.begin());
+                        }});
+}
+
+// ---- Writing
+// --------------------------------------------------------------------------------------------------
+
+void write_safetensors(const std::filesystem::path& file, const NamedTensors& contents) {
+  const std::string context = concat("writing ", file.string(), ": ");
+  std::vector<Entry> entries;
+  std::unordered_set<std::string> names;
+  Json checksums = Json::object();
+  std::uint64_t end = 0;
+  for (const auto& [name, tensor] : contents.tensors) {
+    check(tensor.defined(), ErrorKind::internal, context, "tensor ", quoted(name), " is undefined");
+    check(name != metadata_key && names.insert(name).second, ErrorKind::internal, context,
+          "duplicate or reserved name ", quoted(name));
+    Entry& e = entries.emplace_back();
+    e.name = name;
+    e.format = std::ranges::find(formats, tensor.dtype(), &Format::loads_as);
+    e.rank = static_cast<std::size_t>(tensor.rank());
+    std::ranges::copy(tensor.shape().extents(), e.extents.begin());
+    e.offsets = {end, end += tensor.bytes()};
+    checksums[name] = hex(crc32_of(tensor.raw(), tensor.bytes()));
+  }
+
+  std::string text;
+  try {
+    Metadata metadata = contents.metadata;
+    metadata.erase(checksum_key);
+    text = header_text(entries, metadata);
+    checksums[metadata_key] = hex(crc32_of(text.data(), text.size()));
+    metadata[checksum_key] = checksums.dump();
+    text = header_text(entries, metadata);
+  } catch (const Json::type_error&) {
+    fail(ErrorKind::internal, context, "expected names and metadata in UTF-8");
+  }
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const std::uint64_t length = text.size();
+  check(length <= max_header_bytes, ErrorKind::internal, context, "expected a header of at most ",
+        max_header_bytes, " bytes, got ", length);
+
+  AtomicFile out(file);
+  out.write(std::as_bytes(std::span(&length, 1)));
+  out.write(text);
+  for (const auto& [name, tensor] : contents.tensors)
+    out.write(std::span(static_cast<const std::byte*>(tensor.raw()), tensor.bytes()));
+  out.commit();
+}
+
+}  // namespace faq
