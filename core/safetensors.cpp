@@ -559,7 +559,8 @@ void write_safetensors(const std::filesystem::path& file, const NamedTensors& co
     e.format = std::ranges::find(formats, tensor.dtype(), &Format::loads_as);
     e.rank = static_cast<std::size_t>(tensor.rank());
     std::ranges::copy(tensor.shape().extents(), e.extents.begin());
-    e.offsets = {end, end += tensor.bytes()};
+    e.offsets = {end, end + tensor.bytes()};
+    end = e.offsets[1];
     checksums[name] = hex(crc32_of(tensor.raw(), tensor.bytes()));
   }
 
