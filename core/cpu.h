@@ -1,0 +1,13 @@
+// What the processor (as far as oneDNN is allowed to use it: ONEDNN_MAX_CPU_ISA) can do natively.
+#pragma once
+
+namespace faq {
+
+/// u8·s8 products are summed in 32 bits (AVX-512 VNNI, AVX-VNNI). Without it oneDNN sums pairs in saturating 16 bits.
+bool has_vnni();
+/// bf16 dot products.
+bool has_native_bf16();
+/// The name of the instruction set in use, e.g. "AVX512_CORE_BF16".
+const char* isa_name();
+
+}  // namespace faq

@@ -1,0 +1,100 @@
+#include "core/kernels/block.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "core/kernels/simd.h"
+
+namespace faq::kernels {
+namespace {
+
+FAQ_SIMD void load_bf16(const bfloat16* in, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = std::bit_cast<float>(std::uint32_t{in[i].bits} << 16);
+}
+FAQ_SIMD void load_s32(const std::int32_t* in, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(in[i]);
+}
+FAQ_SIMD void load_s8(const std::int8_t* in, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = in[i];
+}
+FAQ_SIMD void load_u8(const std::uint8_t* in, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = in[i];
+}
+
+FAQ_SIMD void store_bf16(bfloat16* out, std::int64_t n, const float* in) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::uint32_t bits = std::bit_cast<std::uint32_t>(in[i]);
+    const std::uint32_t rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
+    const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
+    out[i].bits = static_cast<std::uint16_t>((nan ? bits | 0x00400000u : rounded) >> 16);
+  }
+}
+FAQ_SIMD void store_s32(std::int32_t* out, std::int64_t n, const float* in) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<std::int32_t>(in[i]);
+}
+FAQ_SIMD void store_s8(std::int8_t* out, std::int64_t n, const float* in) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(in[i]));
+}
+FAQ_SIMD void store_u8(std::uint8_t* out, std::int64_t n, const float* in) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(in[i]));
+}
+
+}  // namespace
+
+void load_block(const Tensor& t, std::int64_t offset, std::int64_t n, float* out) {
+  switch (t.dtype()) {
+    case DType::f32:
+      std::copy_n(t.data<float>() + offset, n, out);
+      return;
+    case DType::bf16:
+      return load_bf16(t.data<bfloat16>() + offset, n, out);
+    case DType::s32:
+      return load_s32(t.data<std::int32_t>() + offset, n, out);
+    case DType::s8:
+      return load_s8(t.data<std::int8_t>() + offset, n, out);
+    case DType::u8:
+      return load_u8(t.data<std::uint8_t>() + offset, n, out);
+  }
+}
+
+void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in) {
+  switch (dtype) {
+    case DType::f32:
+      std::copy_n(in, n, static_cast<float*>(base) + offset);
+      return;
+    case DType::bf16:
+      return store_bf16(static_cast<bfloat16*>(base) + offset, n, in);
+    case DType::s32:
+      return store_s32(static_cast<std::int32_t*>(base) + offset, n, in);
+    case DType::s8:
+      return store_s8(static_cast<std::int8_t*>(base) + offset, n, in);
+    case DType::u8:
+      return store_u8(static_cast<std::uint8_t*>(base) + offset, n, in);
+  }
+}
+
+ChannelBlocks::ChannelBlocks(const Shape& shape) {
+  check(shape.rank() >= 2, "channel blocks: expected at least two dimensions, got ", shape);
+  channels_ = shape[shape.rank() - 1];
+  check(channels_ > 0, "channel blocks: no channels in ", shape);
+  rows_ = shape.numel() / channels_;
+  rows_per_block_ = std::max<std::int64_t>(1, block_length / channels_);
+}
+
+std::int64_t ChannelBlocks::size(std::int64_t block) const {
+  return std::min(length(), rows_ * channels_ - offset(block));
+}
+
+std::vector<float> ChannelBlocks::repeat(const float* per_channel) const {
+  std::vector<float> repeated(static_cast<std::size_t>(length()));
+  for (std::int64_t i = 0; i < length(); ++i) repeated[i] = per_channel[i % channels_];
+  return repeated;
+}
+
+void ChannelBlocks::fold(const float* values, std::int64_t n, double* per_channel) const {
+  for (std::int64_t row = 0; row < n; row += channels_) {
+    for (std::int64_t c = 0; c < channels_; ++c) per_channel[c] += values[row + c];
+  }
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,43 @@
+// Elementwise kernels work through a tensor in blocks that stay in the first-level cache: load (converting to f32),
+// compute in f32, store (converting). Conversions are the only places that know dtypes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// Elements per block of a kernel without channels.
+inline constexpr std::int64_t block_length = 2048;
+
+/// out[i] = element offset+i as f32. Integers are not scaled by their step; s32 rounds to nearest above 2^24.
+void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out);
+/// element offset+i = in[i]; to bf16 with rounding half to even; to integers by truncating an already rounded value.
+void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in);
+
+/// How an N,H,W,C tensor is cut into blocks of whole rows of C channels, with per-channel vectors repeated to the
+/// length of a block so that inner loops are long and have no modulo.
+class ChannelBlocks {
+ public:
+  explicit ChannelBlocks(const Shape& shape);
+
+  std::int64_t channels() const { return channels_; }
+  std::int64_t rows() const { return rows_; }
+  std::int64_t length() const { return rows_per_block_ * channels_; }
+  std::int64_t count() const { return (rows_ + rows_per_block_ - 1) / rows_per_block_; }
+  std::int64_t offset(std::int64_t block) const { return block * length(); }
+  /// Elements of a block: length(), less for the last one.
+  std::int64_t size(std::int64_t block) const;
+  std::vector<float> repeat(const float* per_channel) const;
+  /// per_channel[c] += the sum of values[i] with i mod channels == c.
+  void fold(const float* values, std::int64_t n, double* per_channel) const;
+
+ private:
+  std::int64_t channels_;
+  std::int64_t rows_;
+  std::int64_t rows_per_block_;
+};
+
+}  // namespace faq::kernels

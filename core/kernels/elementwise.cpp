@@ -1,0 +1,163 @@
+#include "core/kernels/elementwise.h"
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <array>
+
+#include "core/kernels/block.h"
+#include "core/kernels/simd.h"
+#include "core/parallel.h"
+
+namespace faq::kernels {
+namespace {
+
+using Block = std::array<float, block_length>;
+
+FAQ_SIMD void multiply_block(float* x, float factor, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+FAQ_SIMD void add_block(float* x, const float* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] += y[i];
+}
+FAQ_SIMD void add_s32_block(std::int32_t* x, const std::int32_t* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] += y[i];
+}
+FAQ_SIMD void quantize_block(float* x, float inverse_step, float low, float high, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    x[i] = std::min(std::max(round_half_even(x[i] * inverse_step), low), high);
+  }
+}
+FAQ_SIMD void mask_block(float* grad, const float* x, float low, float high, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) grad[i] = (x[i] >= low && x[i] <= high) ? grad[i] : 0.0f;
+}
+FAQ_SIMD void relu_block(float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+}
+FAQ_SIMD void relu_mask_block(float* dy, const float* y, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+}
+
+/// out = f(block of x), in parallel.
+template <class Body>
+void for_each_block(const Tensor& x, void* out, DType out_dtype, Body body) {
+  const std::int64_t n = x.numel();
+  const std::int64_t blocks = (n + block_length - 1) / block_length;
+  parallel_for(blocks, 8, [&](std::int64_t begin, std::int64_t end) {
+    Block values;
+    for (std::int64_t b = begin; b < end; ++b) {
+      const std::int64_t offset = b * block_length;
+      const std::int64_t length = std::min(block_length, n - offset);
+      load_block(x, offset, length, values.data());
+      body(values.data(), offset, length);
+      store_block(out, out_dtype, offset, length, values.data());
+    }
+  });
+}
+
+template <class Body>
+Tensor map(const Tensor& x, Tensor out, Body body) {
+  for_each_block(x, out.mutable_raw(), out.dtype(), body);
+  return out;
+}
+
+bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; }
+
+float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().step : 1.0f; }
+
+}  // namespace
+
+Tensor convert(const Tensor& x, DType dtype) {
+  check(is_floating(dtype), "convert: to f32 or bf16, not ", dtype);
+  if (x.dtype() == dtype) return x;
+  const float step = step_of(x);
+  return map(x, Tensor::empty(x.shape(), dtype), [step](float* v, std::int64_t, std::int64_t n) {
+    if (step != 1.0f) multiply_block(v, step, n);
+  });
+}
+
+Tensor convert_unscaled(const Tensor& x, DType dtype) {
+  check(is_floating(dtype), "convert: to f32 or bf16, not ", dtype);
+  return map(x, Tensor::empty(x.shape(), dtype), [](float*, std::int64_t, std::int64_t) {});
+}
+
+Tensor add(const Tensor& x, const Tensor& y) {
+  check(x.shape() == y.shape() && is_floating(x.dtype()) && is_floating(y.dtype()),
+        "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ", y.dtype(), " ", y.shape());
+  return map(x, Tensor::empty(x.shape(), x.dtype()), [&](float* v, std::int64_t offset, std::int64_t n) {
+    Block other;
+    load_block(y, offset, n, other.data());
+    add_block(v, other.data(), n);
+  });
+}
+
+void add_in_place(Tensor& x, const Tensor& y) {
+  check(x.shape() == y.shape() && is_floating(x.dtype()) && is_floating(y.dtype()),
+        "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ", y.dtype(), " ", y.shape());
+  for_each_block(x, x.mutable_raw(), x.dtype(), [&](float* v, std::int64_t offset, std::int64_t n) {
+    Block other;
+    load_block(y, offset, n, other.data());
+    add_block(v, other.data(), n);
+  });
+}
+
+void add_s32_in_place(Tensor& x, const Tensor& y) {
+  check(x.shape() == y.shape(), "add: shapes ", x.shape(), " and ", y.shape());
+  std::int32_t* out = x.mutable_data<std::int32_t>();
+  const std::int32_t* in = y.data<std::int32_t>();
+  parallel_for(x.numel(), 1 << 14,
+               [&](std::int64_t begin, std::int64_t end) { add_s32_block(out + begin, in + begin, end - begin); });
+}
+
+void scale_in_place(Tensor& x, float factor) {
+  float* values = x.mutable_data<float>();
+  parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    multiply_block(values + begin, factor, end - begin);
+  });
+}
+
+Tensor quantize(const Tensor& x, const FixedPoint& format) {
+  const DType dtype = format.is_signed ? DType::s8 : DType::u8;
+  const float scale = step_of(x);
+  const float inverse_step = 1.0f / format.step;
+  const auto low = static_cast<float>(format.min());
+  const auto high = static_cast<float>(format.max());
+  return map(x, Tensor::empty(x.shape(), dtype, format), [=](float* v, std::int64_t, std::int64_t n) {
+    if (scale != 1.0f) multiply_block(v, scale, n);
+    quantize_block(v, inverse_step, low, high, n);
+  });
+}
+
+Tensor quantize_backward(const Tensor& grad, const Tensor& x, const FixedPoint& format) {
+  check(grad.shape() == x.shape(), "quantize backward: gradient ", grad.shape(), " for ", x.shape());
+  const float scale = step_of(x);
+  const float low = static_cast<float>(format.min()) * format.step;
+  const float high = static_cast<float>(format.max()) * format.step;
+  return map(grad, Tensor::empty(grad.shape(), grad.dtype()), [&, scale](float* v, std::int64_t offset, std::int64_t n) {
+    Block input;
+    load_block(x, offset, n, input.data());
+    if (scale != 1.0f) multiply_block(input.data(), scale, n);
+    mask_block(v, input.data(), low, high, n);
+  });
+}
+
+Tensor relu(const Tensor& x) {
+  return map(x, Tensor::empty(x.shape()), [](float* v, std::int64_t, std::int64_t n) { relu_block(v, n); });
+}
+
+Tensor relu_backward(const Tensor& dy, const Tensor& y) {
+  return map(dy, Tensor::empty(dy.shape(), dy.dtype()), [&](float* v, std::int64_t offset, std::int64_t n) {
+    Block output;
+    load_block(y, offset, n, output.data());
+    relu_mask_block(v, output.data(), n);
+  });
+}
+
+bool all_finite(const Tensor& x) {
+  return Eigen::Map<const Eigen::ArrayXf>(x.data<float>(), x.numel()).isFinite().all();
+}
+
+double sum_of_squares(const Tensor& x) {
+  return Eigen::Map<const Eigen::ArrayXf>(x.data<float>(), x.numel()).cast<double>().square().sum();
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,37 @@
+// Elementwise kernels without channels: conversion, sums, quantization.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// The numbers a tensor stands for, in another dtype (f32 or bf16): integers are multiplied by their step when
+/// they have one. u8, s8 × 2^k is exact in bf16.
+Tensor convert(const Tensor& x, DType dtype);
+/// The bare integers of an integer tensor as f32 or bf16, not scaled.
+Tensor convert_unscaled(const Tensor& x, DType dtype);
+
+/// x + y in the dtype of x (f32 or bf16; computed in f32).
+Tensor add(const Tensor& x, const Tensor& y);
+void add_in_place(Tensor& x, const Tensor& y);
+/// x += y for s32 accumulators.
+void add_s32_in_place(Tensor& x, const Tensor& y);
+/// x *= factor, f32.
+void scale_in_place(Tensor& x, float factor);
+
+/// clamp(round(x / step), min, max) as u8 or s8. x: f32, or an integer tensor with a step.
+Tensor quantize(const Tensor& x, const FixedPoint& format);
+/// grad where x lies in the range `format` represents, else 0: the straight-through estimator of quantize
+/// (FAQ, section 2.1). x as in quantize; grad f32 or bf16, the result in its dtype.
+Tensor quantize_backward(const Tensor& grad, const Tensor& x, const FixedPoint& format);
+
+/// max(x, 0) and its gradient (dy where y > 0, else 0). f32.
+Tensor relu(const Tensor& x);
+Tensor relu_backward(const Tensor& dy, const Tensor& y);
+
+/// Whether every element is finite. f32.
+bool all_finite(const Tensor& x);
+/// The sum of squares, in double. f32.
+double sum_of_squares(const Tensor& x);
+
+}  // namespace faq::kernels

@@ -1,0 +1,19 @@
+// Softmax cross-entropy.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+struct CrossEntropy {
+  double loss = 0;  ///< mean over the batch
+  Tensor dlogits;   ///< gradient of that mean, N,K f32
+};
+
+/// logits: N,K f32. Label smoothing as in PyTorch: the target is (1 − s)·onehot + s/K.
+CrossEntropy cross_entropy(const Tensor& logits, std::span<const std::int32_t> labels, float label_smoothing);
+
+}  // namespace faq::kernels

@@ -1,0 +1,25 @@
+#include "core/parallel.h"
+
+#include <omp.h>
+
+#include <algorithm>
+
+namespace faq {
+
+void set_num_threads(int threads) { omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs()); }
+
+int num_threads() { return omp_get_max_threads(); }
+
+void parallel_for(std::int64_t n, std::int64_t grain,
+                  const std::function<void(std::int64_t, std::int64_t)>& body) {
+  if (n <= 0) return;
+  const std::int64_t parts = std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, num_threads());
+  if (parts == 1) {
+    body(0, n);
+    return;
+  }
+#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static)
+  for (std::int64_t part = 0; part < parts; ++part) body(n * part / parts, n * (part + 1) / parts);
+}
+
+}  // namespace faq

@@ -1,0 +1,44 @@
+#include "core/kernels/pixels.h"
+
+#include "core/parallel.h"
+
+namespace faq::kernels {
+namespace {
+
+template <class T>
+void map_as(const Tensor& images, const Tensor& table, Tensor& out) {
+  const std::int64_t channels = images.dim(3);
+  const std::uint8_t* from = images.data<std::uint8_t>();
+  const T* values = table.data<T>();
+  T* to = out.mutable_data<T>();
+  parallel_for(images.numel() / channels, 1 << 12, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin; p < end; ++p) {
+      for (std::int64_t c = 0; c < channels; ++c) to[p * channels + c] = values[c * 256 + from[p * channels + c]];
+    }
+  });
+}
+
+}  // namespace
+
+Tensor map_pixels(const Tensor& images, const Tensor& table) {
+  check(images.rank() == 4 && images.dtype() == DType::u8, "input: expected u8 N,H,W,C images, got ", images.dtype(), " ", images.shape());
+  check(table.rank() == 2 && table.dim(0) == images.dim(3) && table.dim(1) == 256, "input: images of ", images.dim(3),
+        " channels, a table of ", table.shape());
+  Tensor out = Tensor::empty(images.shape(), table.dtype());
+  if (table.is_fixed_point()) out.set_fixed_point(table.fixed_point());
+  switch (table.dtype()) {
+    case DType::f32:
+      map_as<float>(images, table, out);
+      return out;
+    case DType::s8:
+      map_as<std::int8_t>(images, table, out);
+      return out;
+    case DType::u8:
+      map_as<std::uint8_t>(images, table, out);
+      return out;
+    default:
+      fail(ErrorKind::internal, "input: table of ", table.dtype());
+  }
+}
+
+}  // namespace faq::kernels

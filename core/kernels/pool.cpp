@@ -1,0 +1,216 @@
+#include "core/kernels/pool.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/kernels/block.h"
+#include "core/kernels/elementwise.h"
+#include "core/parallel.h"
+
+namespace faq::kernels {
+namespace {
+
+void check_images(const char* op, const Tensor& x) {
+  check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x.shape());
+}
+
+Tensor like(const Tensor& x, const Shape& shape, DType dtype) {
+  Tensor t = Tensor::empty(shape, dtype);
+  if (x.is_fixed_point()) t.set_fixed_point(x.fixed_point());
+  return t;
+}
+
+template <class In, class Out>
+void sum_pixels(const Tensor& x, Tensor& out) {
+  const std::int64_t channels = x.dim(3);
+  const std::int64_t pixels = x.dim(1) * x.dim(2);
+  const In* from = x.data<In>();
+  Out* to = out.mutable_data<Out>();
+  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      Out* sum = to + n * channels;
+      std::fill_n(sum, channels, Out{});
+      for (std::int64_t p = 0; p < pixels; ++p) {
+        const In* pixel = from + (n * pixels + p) * channels;
+        for (std::int64_t c = 0; c < channels; ++c) sum[c] += static_cast<Out>(pixel[c]);
+      }
+    }
+  });
+}
+
+// Calls body(output offset, input offset) for every output pixel's window element inside the image, the elements of a window
+// in order; `body` handles all channels.
+template <class Body>
+void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, std::int64_t n, Body body) {
+  for (std::int64_t oy = 0; oy < y[1]; ++oy) {
+    for (std::int64_t ox = 0; ox < y[2]; ++ox) {
+      const std::int64_t out = ((n * y[1] + oy) * y[2] + ox) * y[3];
+      bool first = true;
+      for (std::int64_t iy = std::max<std::int64_t>(0, oy * o.stride - o.padding);
+           iy < std::min<std::int64_t>(x[1], oy * o.stride - o.padding + o.kernel); ++iy) {
+        for (std::int64_t ix = std::max<std::int64_t>(0, ox * o.stride - o.padding);
+             ix < std::min<std::int64_t>(x[2], ox * o.stride - o.padding + o.kernel); ++ix) {
+          body(out, ((n * x[1] + iy) * x[2] + ix) * x[3], first);
+          first = false;
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void max_pool_of(const Tensor& x, Tensor& y, const MaxPoolOptions& options) {
+  const T* from = x.data<T>();
+  T* to = y.mutable_data<T>();
+  const std::int64_t channels = x.dim(3);
+  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      for_each_window(x.shape(), y.shape(), options, n, [&](std::int64_t out, std::int64_t in, bool first) {
+        for (std::int64_t c = 0; c < channels; ++c) {
+          to[out + c] = first ? from[in + c] : std::max(to[out + c], from[in + c]);
+        }
+      });
+    }
+  });
+}
+
+}  // namespace
+
+Tensor global_sum_pool(const Tensor& x) {
+  check_images("global pooling", x);
+  const Shape shape{x.dim(0), 1, 1, x.dim(3)};
+  Tensor out = like(x, shape, x.dtype() == DType::f32 ? DType::f32 : DType::s32);
+  switch (x.dtype()) {
+    case DType::f32:
+      sum_pixels<float, float>(x, out);
+      return out;
+    case DType::u8:
+      sum_pixels<std::uint8_t, std::int32_t>(x, out);
+      return out;
+    case DType::s8:
+      sum_pixels<std::int8_t, std::int32_t>(x, out);
+      return out;
+    default:
+      fail(ErrorKind::internal, "global pooling: f32, u8 or s8, got ", x.dtype());
+  }
+}
+
+Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor) {
+  Tensor dx = Tensor::empty(x, dy.dtype());
+  void* out = dx.mutable_raw();
+  const std::int64_t channels = x[3];
+  const std::int64_t pixels = x[1] * x[2];
+  parallel_for(x[0], 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> row(channels);
+    for (std::int64_t n = begin; n < end; ++n) {
+      load_block(dy, n * channels, channels, row.data());
+      for (float& value : row) value *= factor;
+      for (std::int64_t p = 0; p < pixels; ++p) {
+        store_block(out, dx.dtype(), (n * pixels + p) * channels, channels, row.data());
+      }
+    }
+  });
+  return dx;
+}
+
+Shape max_pool_shape(const Shape& x, const MaxPoolOptions& o) {
+  check(x.rank() == 4, "max pooling: expected an N,H,W,C tensor, got ", x);
+  check(o.kernel > 0 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel, "max pooling: kernel ", o.kernel,
+        ", stride ", o.stride, ", padding ", o.padding);
+  const std::int64_t height = x[1] + 2 * o.padding - o.kernel;
+  const std::int64_t width = x[2] + 2 * o.padding - o.kernel;
+  check(height >= 0 && width >= 0, "max pooling: a window of ", o.kernel, " does not fit ", x);
+  return {x[0], height / o.stride + 1, width / o.stride + 1, x[3]};
+}
+
+Tensor max_pool(const Tensor& x, const MaxPoolOptions& options) {
+  Tensor y = like(x, max_pool_shape(x.shape(), options), x.dtype());
+  switch (x.dtype()) {
+    case DType::f32:
+      max_pool_of<float>(x, y, options);
+      return y;
+    case DType::u8:
+      max_pool_of<std::uint8_t>(x, y, options);
+      return y;
+    case DType::s8:
+      max_pool_of<std::int8_t>(x, y, options);
+      return y;
+    default:
+      fail(ErrorKind::internal, "max pooling: f32, u8 or s8, got ", x.dtype());
+  }
+}
+
+Tensor max_pool_backward(const Tensor& dy, const Tensor& x, const MaxPoolOptions& options) {
+  const Shape y = max_pool_shape(x.shape(), options);
+  check(dy.shape() == y, "max pooling backward: gradient ", dy.shape(), " for an output of ", y);
+  const std::int64_t channels = x.dim(3);
+  const Tensor values = convert_unscaled(x, DType::f32);
+  const Tensor grads = convert(dy, DType::f32);
+  Tensor dx = Tensor::zeros(x.shape());
+  float* out = dx.mutable_data<float>();
+  const float* in = values.data<float>();
+  const float* gradient = grads.data<float>();
+  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<std::int64_t> best(y[1] * y[2] * channels);
+    for (std::int64_t n = begin; n < end; ++n) {
+      const std::int64_t base = n * y[1] * y[2] * channels;
+      for_each_window(x.shape(), y, options, n, [&](std::int64_t o, std::int64_t i, bool first) {
+        for (std::int64_t c = 0; c < channels; ++c) {
+          std::int64_t& winner = best[o - base + c];
+          if (first || in[i + c] > in[winner]) winner = i + c;
+        }
+      });
+      for (std::size_t k = 0; k < best.size(); ++k) out[best[k]] += gradient[base + k];
+    }
+  });
+  return convert(dx, dy.dtype());
+}
+
+Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {
+  check_images("shortcut", x);
+  check(stride > 0 && channels >= x.dim(3), "shortcut: ", x.dim(3), " channels to ", channels, ", stride ", stride);
+  const Shape shape{x.dim(0), (x.dim(1) + stride - 1) / stride, (x.dim(2) + stride - 1) / stride, channels};
+  Tensor y = like(x, shape, x.dtype());
+  const std::size_t element = size_of(x.dtype());
+  const std::size_t before = static_cast<std::size_t>((channels - x.dim(3)) / 2) * element;
+  const std::size_t pixel = static_cast<std::size_t>(x.dim(3)) * element;
+  const std::size_t wide = static_cast<std::size_t>(channels) * element;
+  const auto* from = static_cast<const std::byte*>(x.raw());
+  auto* to = static_cast<std::byte*>(y.mutable_raw());
+  parallel_for(shape[0] * shape[1], 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t n = row / shape[1];
+      const std::int64_t iy = row % shape[1] * stride;
+      for (std::int64_t ox = 0; ox < shape[2]; ++ox) {
+        std::byte* target = to + (row * shape[2] + ox) * static_cast<std::int64_t>(wide);
+        std::memset(target, 0, wide);
+        std::memcpy(target + before,
+                    from + ((n * x.dim(1) + iy) * x.dim(2) + ox * stride) * static_cast<std::int64_t>(pixel), pixel);
+      }
+    }
+  });
+  return y;
+}
+
+Tensor subsample_and_pad_backward(const Tensor& dy, const Shape& x, int stride) {
+  Tensor dx = Tensor::zeros(x, dy.dtype());
+  const auto element = static_cast<std::int64_t>(size_of(dy.dtype()));
+  const std::int64_t before = (dy.dim(3) - x[3]) / 2 * element;
+  const std::int64_t pixel = x[3] * element;
+  const auto* from = static_cast<const std::byte*>(dy.raw());
+  auto* to = static_cast<std::byte*>(dx.mutable_raw());
+  parallel_for(dy.dim(0) * dy.dim(1), 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t n = row / dy.dim(1);
+      const std::int64_t iy = row % dy.dim(1) * stride;
+      for (std::int64_t ox = 0; ox < dy.dim(2); ++ox) {
+        std::memcpy(to + ((n * x[1] + iy) * x[2] + ox * stride) * pixel,
+                    from + (row * dy.dim(2) + ox) * dy.dim(3) * element + before, static_cast<std::size_t>(pixel));
+      }
+    }
+  });
+  return dx;
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,30 @@
+#include "core/kernels/sgd.h"
+
+#include "core/kernels/simd.h"
+#include "core/parallel.h"
+
+namespace faq::kernels {
+namespace {
+
+FAQ_SIMD void update(float* w, float* v, const float* g, const SgdStep& s, std::int64_t n) {
+  const SgdStep step = s;
+  for (std::int64_t i = 0; i < n; ++i) {
+    v[i] = step.momentum * v[i] + (g[i] * step.grad_scale + step.weight_decay * w[i]);
+    w[i] -= step.lr * v[i];
+  }
+}
+
+}  // namespace
+
+void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step) {
+  check(weights.shape() == velocity.shape() && weights.shape() == grad.shape(), "sgd: weights ", weights.shape(),
+        ", velocity ", velocity.shape(), ", gradient ", grad.shape());
+  float* w = weights.mutable_data<float>();
+  float* v = velocity.mutable_data<float>();
+  const float* g = grad.data<float>();
+  parallel_for(weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    update(w + begin, v + begin, g + begin, step, end - begin);
+  });
+}
+
+}  // namespace faq::kernels

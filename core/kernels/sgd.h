@@ -1,0 +1,18 @@
+// The SGD update, one pass over each parameter.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+struct SgdStep {
+  float lr;
+  float momentum;
+  float weight_decay;
+  float grad_scale = 1.0f;  ///< multiplies the gradient first (accumulation, clipping)
+};
+
+/// PyTorch's SGD: g ← grad·scale + wd·w;  v ← momentum·v + g;  w ← w − lr·v. `velocity` starts as zeros. All f32.
+void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step);
+
+}  // namespace faq::kernels

@@ -1,0 +1,89 @@
+// Var: a node of the autograd tape.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace faq {
+
+/// One gradient per input of an op; an undefined tensor where there is none.
+using Grads = std::vector<Tensor>;
+/// Maps the gradient of an op's output to those of its inputs.
+using Backward = std::function<Grads(const Tensor& output_grad)>;
+
+/// What an op wants to tell a reader of the tape besides its name: quant compiles the integer network from it.
+struct OpInfo {
+  virtual ~OpInfo() = default;
+};
+
+/// Value, gradient, and how the value was made. A cheap handle; copies name the same node. Value and gradient
+/// have independent dtypes: a u8 value has a bf16 or f32 gradient with respect to the number it stands for.
+class Var {
+ public:
+  Var() = default;
+  explicit Var(Tensor value, bool requires_grad = false);
+
+  /// The result of an op. Nothing is kept for the backward pass while recording is off (NoGrad), or when no input
+  /// requires a gradient and there is no `info`. `backward` must capture tensors, never the output Var (a cycle).
+  static Var record(const char* op, Tensor value, std::vector<Var> inputs, Backward backward,
+                    std::shared_ptr<const OpInfo> info = nullptr);
+
+  bool defined() const { return node_ != nullptr; }
+  explicit operator bool() const { return defined(); }
+
+  const Tensor& value() const { return node_->value; }
+  /// For optimizers and loaders: leaves only.
+  Tensor& mutable_value() { return node_->value; }
+  const Shape& shape() const { return value().shape(); }
+  bool requires_grad() const { return node_->requires_grad; }
+
+  /// The accumulated gradient of a leaf after backward(); undefined before.
+  const Tensor& grad() const { return node_->grad; }
+  Tensor& mutable_grad() { return node_->grad; }
+  void clear_grad() { node_->grad = {}; }
+
+  const char* op() const { return node_->op; }
+  const std::vector<Var>& inputs() const { return node_->inputs; }
+  const std::shared_ptr<const OpInfo>& info() const { return node_->info; }
+  bool same_node(const Var& other) const { return node_ == other.node_; }
+  const void* id() const { return node_.get(); }
+
+ private:
+  struct Node {
+    Tensor value;
+    Tensor grad;
+    bool requires_grad = false;
+    const char* op = "leaf";
+    std::vector<Var> inputs;
+    Backward backward;
+    std::shared_ptr<const OpInfo> info;
+  };
+  std::shared_ptr<Node> node_;
+
+  friend void backward(Var root, Tensor seed);
+};
+
+/// The tape behind `root`, inputs before the nodes made from them.
+std::vector<Var> topological_order(const Var& root);
+
+/// Back-propagates from `root`; `seed` defaults to ones (a scalar loss). Gradients accumulate in the leaves that
+/// require one. Saved tensors are released as the pass leaves them behind: a tape serves once.
+void backward(Var root, Tensor seed = {});
+
+/// While alive, ops of this thread record nothing.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool previous_;
+};
+
+}  // namespace faq
