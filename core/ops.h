@@ -1,0 +1,67 @@
+// Differentiable operations. Each stands with its gradient in ops_*.cpp; images are N,H,W,C.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "core/kernels/conv.h"
+#include "core/kernels/pool.h"
+#include "core/var.h"
+
+namespace faq {
+
+// --- convolution and linear maps (ops_conv.cpp) ----------------------------------------------------------------
+
+/// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I,H,W. `grad_dtype`: what the backward pass computes in.
+Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype = DType::f32);
+
+/// The integer convolution of a quantized input with quantized weights.
+/// x: u8 or s8 with a step; w: the f32 master copy; `quantized`: Q(w), s8 with a step. The value is s32 accumulators with
+/// step x.step·w.step; gradients use Q(w) and pass straight through to w (FAQ, section 2.1).
+Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options, Engine engine,
+                   DType grad_dtype);
+
+/// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
+Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype = DType::f32);
+
+/// As conv2d_integer, with the f32 result acc·step + b. x: u8 or s8, N,C.
+Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine, DType grad_dtype);
+
+// --- normalisation (ops_norm.cpp) ------------------------------------------------------------------------------
+
+struct NormActOptions {
+  bool relu = true;
+  std::optional<FixedPoint> format;  ///< quantize the output
+  bool training = true;              ///< batch statistics (and update the running ones), else the running ones
+  float eps = 1e-5f;
+  float momentum = 0.1f;  ///< of the running statistics: running ← (1−m)·running + m·batch, PyTorch's convention
+};
+
+/// Parameters and running statistics of a batch-norm, C elements each.
+struct NormState {
+  Var gamma, beta;
+  Tensor running_mean, running_variance;
+};
+
+/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32 or s32 with a step; residual (may be undefined): f32 or u8 with a step.
+/// The gradient is 1 inside the representable range and 0 where the value was clipped.
+Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options);
+
+// --- the rest (ops_basic.cpp) ----------------------------------------------------------------------------------
+
+/// Mean over H and W, N,C. f32 → f32; u8 or s8 → s32 sums with step x.step/(H·W): exact.
+Var global_avg_pool(const Var& x);
+Var max_pool(const Var& x, const kernels::MaxPoolOptions& options);
+/// He et al.'s shortcut A (see kernels::subsample_and_pad); x itself when nothing changes.
+Var subsample_and_pad(const Var& x, int stride, std::int64_t channels);
+/// clamp(round(x/step)); straight-through gradient inside the representable range, 0 where clipped.
+Var quantize(const Var& x, const FixedPoint& format);
+/// max(x, 0).
+Var relu(const Var& x);
+/// x + y of one shape, f32.
+Var add(const Var& x, const Var& y);
+/// Mean softmax cross-entropy of N,K logits: a scalar.
+Var cross_entropy(const Var& logits, std::span<const std::int32_t> labels, float label_smoothing = 0.0f);
+
+}  // namespace faq

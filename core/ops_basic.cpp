@@ -1,0 +1,71 @@
+#include "core/kernels/elementwise.h"
+#include "core/kernels/loss.h"
+#include "core/ops.h"
+
+namespace faq {
+
+// y = Σ x / (H·W);  dx = dy / (H·W) at every pixel.
+Var global_avg_pool(const Var& x) {
+  const Shape& shape = x.shape();
+  Tensor sum = kernels::global_sum_pool(x.value());
+  const float factor = 1.0f / static_cast<float>(shape[1] * shape[2]);
+  if (sum.dtype() == DType::f32) {
+    kernels::scale_in_place(sum, factor);
+  } else {
+    sum.set_fixed_point({.step = x.value().fixed_point().step * factor, .bits = 32, .is_signed = true});
+  }
+  return Var::record("global_avg_pool", sum.reshaped({shape[0], shape[3]}), {x},
+                     [shape, factor](const Tensor& dy) -> Grads {
+                       return {kernels::global_sum_pool_backward(dy.reshaped({shape[0], 1, 1, shape[3]}), shape, factor)};
+                     });
+}
+
+// y = max over the window;  dx = dy at the winner.
+Var max_pool(const Var& x, const kernels::MaxPoolOptions& options) {
+  Tensor y = kernels::max_pool(x.value(), options);
+  return Var::record("max_pool", std::move(y), {x}, [x = x.value(), options](const Tensor& dy) -> Grads {
+    return {kernels::max_pool_backward(dy, x, options)};
+  });
+}
+
+// y = x at every stride-th pixel, zeros in the new channels;  dx = dy there, 0 elsewhere.
+Var subsample_and_pad(const Var& x, int stride, std::int64_t channels) {
+  if (stride == 1 && channels == x.shape()[3]) return x;
+  Tensor y = kernels::subsample_and_pad(x.value(), stride, channels);
+  return Var::record("subsample_and_pad", std::move(y), {x}, [shape = x.shape(), stride](const Tensor& dy) -> Grads {
+    return {kernels::subsample_and_pad_backward(dy, shape, stride)};
+  });
+}
+
+// y = clamp(round(x / step));  dx = dy where min ≤ x/step ≤ max, else 0.
+Var quantize(const Var& x, const FixedPoint& format) {
+  Tensor y = kernels::quantize(x.value(), format);
+  return Var::record("quantize", std::move(y), {x}, [x = x.value(), format](const Tensor& dy) -> Grads {
+    return {kernels::quantize_backward(dy, x, format)};
+  });
+}
+
+// y = max(x, 0);  dx = dy where y > 0, else 0.
+Var relu(const Var& x) {
+  Tensor y = kernels::relu(x.value());
+  return Var::record("relu", y, {x}, [y](const Tensor& dy) -> Grads { return {kernels::relu_backward(dy, y)}; });
+}
+
+// y = a + b;  da = db = dy.
+Var add(const Var& a, const Var& b) {
+  return Var::record("add", kernels::add(a.value(), b.value()), {a, b},
+                     [](const Tensor& dy) -> Grads { return {dy, dy}; });
+}
+
+// L = −Σ target·log softmax(z) / N;  dz = (softmax(z) − target) / N.
+Var cross_entropy(const Var& logits, std::span<const std::int32_t> labels, float label_smoothing) {
+  auto result = kernels::cross_entropy(logits.value(), labels, label_smoothing);
+  return Var::record("cross_entropy", Tensor::full({1}, static_cast<float>(result.loss)), {logits},
+                     [dlogits = result.dlogits](const Tensor& dy) -> Grads {
+                       Tensor dz = dlogits.clone();
+                       kernels::scale_in_place(dz, dy.item());
+                       return {dz};
+                     });
+}
+
+}  // namespace faq

@@ -1,0 +1,107 @@
+#include "core/kernels/elementwise.h"
+#include "core/kernels/norm.h"
+#include "core/ops.h"
+
+namespace faq {
+namespace {
+
+Shape as_image(const Shape& rows) { return {rows[0], 1, 1, rows[1]}; }
+Shape as_filter(const Shape& matrix) { return {matrix[0], matrix[1], 1, 1}; }
+
+// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_dtype. `weights` is what the forward pass used (f32 or
+// s8 with a step), `dx_wanted` false for images.
+struct ConvBackward {
+  Tensor x, weights;
+  ConvOptions options;
+  DType grad_dtype;
+  bool dx_wanted;
+
+  Grads operator()(const Tensor& dy) const {
+    const Tensor gradient = kernels::convert(dy, grad_dtype);
+    Tensor dx;
+    if (dx_wanted) {
+      dx = kernels::conv2d_backward_data(gradient, kernels::convert(weights, grad_dtype), x.shape(), options, grad_dtype);
+    }
+    // Integers up to 255 are exact in bf16; the step is a factor of the result.
+    const bool is_integer = x.is_fixed_point();
+    const Tensor input = is_integer ? kernels::convert_unscaled(x, grad_dtype) : kernels::convert(x, grad_dtype);
+    Tensor dw = kernels::conv2d_backward_weights(input, gradient, weights.shape(), options);
+    if (is_integer) kernels::scale_in_place(dw, x.fixed_point().step);
+    return {dx, dw};
+  }
+};
+
+// Σ over rows of dy: the gradient of a bias.
+Tensor column_sums(const Tensor& dy) {
+  Tensor sums = Tensor::zeros({dy.dim(1)});
+  const Tensor values = kernels::convert(dy, DType::f32);
+  float* out = sums.mutable_data<float>();
+  for (std::int64_t i = 0; i < values.numel(); ++i) out[i % dy.dim(1)] += values.data<float>()[i];
+  return sums;
+}
+
+Grads linear_backward(const ConvBackward& conv, const Shape& x, const Shape& w, const Tensor& dy) {
+  Grads grads = conv(dy.reshaped(as_image(dy.shape())));
+  return {grads[0] ? grads[0].reshaped(x) : Tensor(), grads[1].reshaped(w), column_sums(dy)};
+}
+
+void check_linear(const Var& x, const Var& w, const Var& b) {
+  check(x.value().rank() == 2 && w.value().rank() == 2 && x.shape()[1] == w.shape()[1], "linear: input ", x.shape(),
+        ", weights ", w.shape());
+  check(b.value().numel() == w.shape()[0], "linear: bias ", b.shape(), " for weights ", w.shape());
+}
+
+void check_quantized(const Var& w, const Tensor& quantized) {
+  check(quantized.dtype() == DType::s8 && quantized.shape() == w.shape(), "integer op: quantized weights ",
+        quantized.dtype(), " ", quantized.shape(), " for ", w.shape());
+}
+
+// acc·(x.step·w.step) + b in f32.
+Tensor biased(const Tensor& accumulators, float step, const Tensor& bias) {
+  return kernels::dequantize(accumulators, Tensor::full({bias.numel()}, step), bias);
+}
+
+}  // namespace
+
+Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype) {
+  Tensor y = kernels::conv2d(x.value(), w.value(), options);
+  return Var::record("conv2d", std::move(y), {x, w},
+                     ConvBackward{x.value(), w.value(), options, grad_dtype, x.requires_grad()});
+}
+
+Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options, Engine engine,
+                   DType grad_dtype) {
+  check_quantized(w, quantized);
+  Tensor acc = kernels::conv2d_integer(x.value(), quantized, options, engine);
+  const float step = x.value().fixed_point().step * quantized.fixed_point().step;
+  acc.set_fixed_point({.step = step, .bits = 32, .is_signed = true});
+  return Var::record("conv2d_integer", std::move(acc), {x, w},
+                     ConvBackward{x.value(), quantized, options, grad_dtype, x.requires_grad()});
+}
+
+Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {
+  check_linear(x, w, b);
+  const Tensor image = x.value().reshaped(as_image(x.shape()));
+  const Tensor filter = w.value().reshaped(as_filter(w.shape()));
+  Tensor y = kernels::conv2d(image, filter, {}).reshaped({x.shape()[0], w.shape()[0]});
+  for (std::int64_t i = 0; i < y.numel(); ++i) y.mutable_data<float>()[i] += b.value().data<float>()[i % y.dim(1)];
+  const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
+  return Var::record("linear", y, {x, w, b}, [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
+    return linear_backward(conv, xs, ws, dy);
+  });
+}
+
+Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine, DType grad_dtype) {
+  check_linear(x, w, b);
+  check_quantized(w, quantized);
+  const Tensor image = x.value().reshaped(as_image(x.shape()));
+  const Tensor filter = quantized.reshaped(as_filter(w.shape()));
+  const Tensor acc = kernels::conv2d_integer(image, filter, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
+  Tensor y = biased(acc, x.value().fixed_point().step * quantized.fixed_point().step, b.value());
+  const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
+  return Var::record("linear_integer", y, {x, w, b}, [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
+    return linear_backward(conv, xs, ws, dy);
+  });
+}
+
+}  // namespace faq

@@ -1,0 +1,83 @@
+#include "nn/resnet_cifar.h"
+
+namespace faq {
+namespace {
+
+class BasicBlock final : public Module {
+ public:
+  BasicBlock(int in_channels, int channels, int stride)
+      : conv1_(in_channels, channels, 3, {.stride = stride, .padding = 1}),
+        conv2_(channels, channels, 3, {.padding = 1}),
+        shortcut_(stride, channels) {}
+
+  void visit(Visitor& v) override {
+    v.child("conv1", "bn1", conv1_);
+    v.child("conv2", "bn2", conv2_);
+    v.child("shortcut", shortcut_);
+  }
+
+  Var forward(const Var& x) { return conv2_(conv1_(x), shortcut_(x)); }
+
+ private:
+  ConvNormAct conv1_;
+  ConvNormAct conv2_;
+  Shortcut shortcut_;
+};
+
+class CifarResNet final : public Model {
+ public:
+  CifarResNet(const CifarResNetRow& row, const ModelOptions& options)
+      : input_(options.mean, options.std), conv1_(options.in_channels, 16, 3, {.padding = 1}), fc_(64, options.num_classes) {
+    int in_channels = 16;
+    for (int channels : {16, 32, 64}) {
+      auto& stage = stages_.emplace_back();
+      for (int block = 0; block < row.blocks; ++block) {
+        const int stride = block == 0 && channels != 16 ? 2 : 1;
+        stage.push_back(std::make_unique<BasicBlock>(in_channels, channels, stride));
+        in_channels = channels;
+      }
+    }
+  }
+
+  void visit(Visitor& v) override {
+    v.child("input", input_);
+    v.child("conv1", "bn1", conv1_);
+    for (std::size_t s = 0; s < stages_.size(); ++s) {
+      for (std::size_t b = 0; b < stages_[s].size(); ++b) {
+        v.child("layer" + std::to_string(s + 1) + "." + std::to_string(b), *stages_[s][b]);
+      }
+    }
+    v.child("avgpool", pool_);
+    v.child("fc", fc_);
+  }
+
+  Var forward(const Var& images) override {
+    Var x = conv1_(input_(images));
+    for (auto& stage : stages_) {
+      for (auto& block : stage) x = block->forward(x);
+    }
+    return fc_(pool_(x));
+  }
+
+ private:
+  Input input_;
+  ConvNormAct conv1_;
+  std::vector<std::vector<std::unique_ptr<BasicBlock>>> stages_;
+  GlobalAvgPool pool_;
+  Linear fc_;
+};
+
+}  // namespace
+
+const std::vector<CifarResNetRow>& cifar_resnets() {
+  static const std::vector<CifarResNetRow> rows{
+      {"resnet20", 3}, {"resnet32", 5}, {"resnet44", 7}, {"resnet56", 9}, {"resnet110", 18},
+  };
+  return rows;
+}
+
+std::unique_ptr<Model> make_cifar_resnet(const CifarResNetRow& row, const ModelOptions& options) {
+  return std::make_unique<CifarResNet>(row, options);
+}
+
+}  // namespace faq
