@@ -21,8 +21,10 @@ class Dataset {
   /// What to call a sample in a message: a path, or file and index.
   virtual std::string name(std::int64_t index) const = 0;
   virtual const std::vector<std::string>& class_names() const = 0;
-  /// Channels of the stored images: 1 or 3.
+  /// Channels of every image handed out: 1 or 3, as DatasetOptions::channels asked for.
   virtual int channels() const = 0;
+  /// Whether image() is a copy from memory, which nothing is gained by caching.
+  virtual bool in_memory() const { return false; }
 };
 
 enum class DatasetKind { automatic, image_folder, idx, cifar };
@@ -34,11 +36,19 @@ struct DatasetOptions {
   int channels = 3;  ///< wanted by the network; grey images are replicated, colour ones turned grey
 };
 
-/// Opens one split of a data set. ImageFolder: `train/` and `val/` (or `test/`), one folder per class, sorted by
-/// name, or for Split::val a folder of class folders itself when it has neither `train` nor `val`/`test`; IDX:
-/// `train-images-idx3-ubyte[.gz]` and `t10k-…`; CIFAR binary: `data_batch_1.bin` … and `test_batch.bin` (CIFAR-10), `train.bin` and
-/// `test.bin` (CIFAR-100, fine labels). `automatic` recognises which by looking. Throws missing_input for a folder that does not
-/// exist, bad_data for an unrecognised layout, an empty class (named), an empty split or an inconsistent file.
+/// Opens one split of a data set. ImageFolder: `train/` and `val/` (or `test/`), one folder per class, sorted
+/// by name, or for Split::val a folder of class folders itself when it has neither `train` nor `val`/`test`;
+/// IDX: `train-images-idx3-ubyte[.gz]` and `t10k-…`; CIFAR binary: `data_batch_1.bin` … and `test_batch.bin`
+/// (CIFAR-10), `train.bin` and `test.bin` (CIFAR-100, fine labels). `automatic` recognises which by looking.
+/// Throws missing_input for a folder that does not exist, bad_data for an unrecognised layout, an empty class
+/// (named), an empty split or an inconsistent file.
+/// When a `val/` folder is opened next to a `train/` folder, both must have the same classes.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options, Split split);
+
+/// Decodes each image once and keeps the pixels, provided that all of them fit into `byte_budget`; gives up,
+/// and holds nothing, as soon as it is clear that they will not. A data set that is in memory anyway is
+/// returned as it is.
+std::unique_ptr<Dataset> cached(std::unique_ptr<Dataset> dataset,
+                                std::size_t byte_budget = std::size_t{1} << 30);
 
 }  // namespace faq

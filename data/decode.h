@@ -14,7 +14,8 @@ namespace faq {
 inline constexpr std::int64_t max_pixels = 100'000'000;
 
 /// Decodes to `channels` (1 grey or 3 RGB) channels. The kind is recognised by content, never by name. Throws
-/// Error(bad_data) naming `name`: neither JPEG nor PNG, zero-sized or too large, truncated, corrupt, without an end marker.
+/// Error(bad_data) naming `name`: neither JPEG nor PNG, zero-sized or too large, truncated, corrupt, without
+/// an end marker.
 Image decode_image(std::span<const std::byte> bytes, int channels, const std::string& name);
 
 /// Reads and decodes a file. Throws missing_input when it cannot be opened, io when reading fails.

@@ -16,10 +16,11 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 };
 
-/// What a loader hands to a network. Pixels stay integers: normalisation belongs to the network's input layer.
+/// What a loader hands to a network. Pixels stay integers: normalisation belongs to the network's input
+/// layer.
 struct Batch {
-  Tensor images;                      ///< u8, N,H,W,C
-  std::vector<std::int32_t> labels;   ///< N class indices
+  Tensor images;                     ///< u8, N,H,W,C
+  std::vector<std::int32_t> labels;  ///< N class indices
   std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
 };
 

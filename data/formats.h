@@ -1,0 +1,22 @@
+// The layouts of data sets open_dataset() knows. A new one is a file and a row in dataset.cpp.
+#pragma once
+
+#include <memory>
+
+#include "data/dataset.h"
+
+namespace faq {
+
+std::unique_ptr<Dataset> open_image_folder(const DatasetOptions& options, Split split);
+std::unique_ptr<Dataset> open_idx(const DatasetOptions& options, Split split);
+std::unique_ptr<Dataset> open_cifar(const DatasetOptions& options, Split split);
+
+/// Whether a folder looks like the layout.
+bool looks_like_image_folder(const std::filesystem::path& folder);
+bool looks_like_idx(const std::filesystem::path& folder);
+bool looks_like_cifar(const std::filesystem::path& folder);
+
+/// Files beyond this are refused; the largest in use (EMNIST) is half a gigabyte.
+inline constexpr std::int64_t max_dataset_file_bytes = std::int64_t{8} << 30;
+
+}  // namespace faq

@@ -1,0 +1,379 @@
+#include "data/loader.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <system_error>
+#include <thread>
+
+#include "core/error.h"
+
+namespace faq {
+namespace {
+
+/// Samples a worker takes at a time: several workers share a batch, and taking costs little.
+constexpr std::int64_t chunk_size = 16;
+
+/// Positions [begin, end) in the order of an epoch.
+struct Range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t size() const { return end - begin; }
+};
+
+Range share_of(std::int64_t size, std::int64_t rank, std::int64_t ranks) {
+  return {size * rank / ranks, size * (rank + 1) / ranks};
+}
+
+/// Which samples make which batch; see loader.h.
+struct Plan {
+  std::int64_t size;
+  const LoaderOptions& options;
+
+  std::int64_t global_batch() const { return options.batch_size * options.ranks; }
+  Range share() const { return share_of(size, options.rank, options.ranks); }
+
+  std::int64_t batches() const {
+    if (options.training) return std::max<std::int64_t>(size / global_batch(), 1);
+    return (share().size() + options.batch_size - 1) / options.batch_size;
+  }
+  Range batch(std::int64_t index) const {
+    if (!options.training) {
+      const std::int64_t begin = share().begin + index * options.batch_size;
+      return {begin, std::min(begin + options.batch_size, share().end)};
+    }
+    if (size < global_batch()) return share();
+    const std::int64_t begin = index * global_batch() + options.rank * options.batch_size;
+    return {begin, begin + options.batch_size};
+  }
+};
+
+void check_options(const Dataset& dataset, const LoaderOptions& o) {
+  const auto expect = [](bool condition, const auto&... parts) {
+    check(condition, ErrorKind::usage, "loader: ", parts...);
+  };
+  expect(o.batch_size > 0 && o.batch_size <= 1 << 20, "expected a batch size of 1 to ", 1 << 20, ", got ",
+         o.batch_size);
+  expect(o.workers >= 0 && o.workers <= 1024, "expected 0 to 1024 workers, got ", o.workers);
+  expect(o.prefetch > 0 && o.prefetch <= 1024, "expected to prefetch 1 to 1024 batches, got ", o.prefetch);
+  expect(o.transform.crop > 0 && o.transform.crop <= 8192, "expected a crop size of 1 to 8192, got ",
+         o.transform.crop);
+  expect(o.transform.resize >= 0 && o.transform.resize <= 8192, "expected a resize size of 0 to 8192, got ",
+         o.transform.resize);
+  expect(o.skip_bad >= 0, "expected to skip 0 or more bad images, got ", o.skip_bad);
+  expect(o.ranks > 0 && o.rank >= 0 && o.rank < o.ranks, "rank ", o.rank, " of ", o.ranks);
+  check(dataset.size() > 0, ErrorKind::bad_data, "loader: the data set is empty");
+  expect(dataset.size() >= o.ranks, "expected at least one image per rank, got ", dataset.size(), " for ",
+         o.ranks, " ranks");
+}
+
+struct Failure {
+  std::int64_t row = 0;  ///< in the batch
+  std::exception_ptr error;
+  std::string message;
+  bool bad_data = false;
+};
+
+/// Samples [begin, end) of a batch, for a worker to prepare.
+struct PendingBatch;
+struct Chunk {
+  PendingBatch* batch = nullptr;
+  Range rows;
+};
+
+/// A batch being prepared. Workers write to disjoint rows of `images`; the rest is guarded by the mutex.
+struct PendingBatch {
+  Range positions;
+  Batch batch;
+  std::uint8_t* pixels = nullptr;
+  std::int64_t claimed = 0;
+  std::int64_t finished = 0;
+  std::vector<Failure> failures;
+
+  bool complete() const { return finished == positions.size(); }
+};
+
+}  // namespace
+
+std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch) {
+  check(size >= 0 && size <= UINT32_MAX && epoch >= 0, "shuffle: ", size, " samples, epoch ", epoch);
+  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  Random random(seed, RandomStream::shuffle, static_cast<std::uint64_t>(epoch));
+  for (std::size_t i = order.size(); i > 1; --i)
+    std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
+  return order;
+}
+
+struct Loader::State {
+  State(const Dataset& dataset_, const LoaderOptions& options_) : dataset(dataset_), options(options_) {}
+
+  const Dataset& dataset;
+  const LoaderOptions options;
+  const Plan plan{dataset.size(), options};
+
+  mutable std::mutex mutex;
+  std::condition_variable work_available, batch_complete, worker_idle;
+  std::vector<std::thread> workers;
+  bool stopping = false;
+  int busy = 0;                         ///< workers preparing a chunk
+  std::atomic<bool> abandoned = false;  ///< what is being prepared is not wanted any more
+  std::exception_ptr worker_failure;    ///< a worker itself failed, not a sample
+
+  bool started = false;
+  std::int64_t epoch = 0;
+  std::vector<std::int64_t> order;  ///< empty: in order. Changes only while no worker is busy.
+  std::int64_t next_batch = 0;      ///< the next to be opened
+  std::deque<std::unique_ptr<PendingBatch>> pending;  ///< in order; the first is the next to be handed out
+  std::exception_ptr failed;                          ///< what ended the epoch early
+  std::map<std::int64_t, std::string> skipped;        ///< index of the sample and what was wrong with it
+
+  std::int64_t sample_at(std::int64_t position) const {
+    return order.empty() ? position : order[static_cast<std::size_t>(position)];
+  }
+  std::size_t image_bytes() const {
+    const auto side = static_cast<std::size_t>(options.transform.crop);
+    return side * side * static_cast<std::size_t>(dataset.channels());
+  }
+
+  // With the mutex held.
+
+  void start(std::unique_lock<std::mutex>& lock, std::int64_t new_epoch, std::int64_t first_batch);
+  bool work_to_claim() const {
+    if (abandoned) return false;
+    const bool unclaimed =
+        std::ranges::any_of(pending, [](const auto& p) { return p->claimed < p->positions.size(); });
+    return unclaimed || (next_batch < plan.batches() && static_cast<int>(pending.size()) < options.prefetch);
+  }
+  Chunk claim();
+  PendingBatch& open_batch();
+  void finish(const Chunk& chunk, std::vector<Failure> failures);
+  void fail_epoch(std::exception_ptr error) {
+    failed = error;
+    std::rethrow_exception(failed);
+  }
+
+  // Without it.
+
+  std::vector<Failure> prepare(const Chunk& chunk) const;
+  void prepare_sample(std::int64_t sample, std::uint8_t* pixels, std::int32_t& label) const;
+  void work();
+  void stop();
+  std::optional<Batch> settle(PendingBatch& done);
+};
+
+PendingBatch& Loader::State::open_batch() {
+  auto opened = std::make_unique<PendingBatch>();
+  opened->positions = plan.batch(next_batch);
+  const std::int64_t n = opened->positions.size(), side = options.transform.crop;
+  opened->batch.images = Tensor::empty({n, side, side, dataset.channels()}, DType::u8);
+  opened->batch.labels.resize(static_cast<std::size_t>(n));
+  opened->pixels = opened->batch.images.mutable_data<std::uint8_t>();
+  pending.push_back(std::move(opened));
+  ++next_batch;
+  return *pending.back();
+}
+
+Chunk Loader::State::claim() {
+  const auto open =
+      std::ranges::find_if(pending, [](const auto& p) { return p->claimed < p->positions.size(); });
+  PendingBatch& batch = open != pending.end() ? **open : open_batch();
+  const Range rows{batch.claimed, std::min(batch.claimed + chunk_size, batch.positions.size())};
+  batch.claimed = rows.end;
+  return {&batch, rows};
+}
+
+void Loader::State::finish(const Chunk& chunk, std::vector<Failure> failures) {
+  chunk.batch->finished += chunk.rows.size();
+  std::ranges::move(failures, std::back_inserter(chunk.batch->failures));
+  if (chunk.batch->complete()) batch_complete.notify_all();
+}
+
+void Loader::State::prepare_sample(std::int64_t sample, std::uint8_t* pixels, std::int32_t& label) const {
+  const TransformOptions& transform = options.transform;
+  Image image = dataset.image(sample);
+  if (options.training) {
+    Random random(options.seed, RandomStream::augmentation, static_cast<std::uint64_t>(epoch),
+                  static_cast<std::uint64_t>(sample));
+    image = transform_for_training(image, transform, random);
+  } else {
+    image = transform_for_evaluation(image, transform);
+  }
+  check(image.pixels.size() == image_bytes(), "loader: expected ", image_bytes(), " values, got ",
+        image.pixels.size());
+  std::memcpy(pixels, image.pixels.data(), image.pixels.size());
+  label = dataset.label(sample);
+}
+
+std::vector<Failure> Loader::State::prepare(const Chunk& chunk) const {
+  std::vector<Failure> failures;
+  for (std::int64_t row = chunk.rows.begin; row < chunk.rows.end && !abandoned; ++row) {
+    const auto r = static_cast<std::size_t>(row);
+    try {
+      prepare_sample(sample_at(chunk.batch->positions.begin + row), chunk.batch->pixels + r * image_bytes(),
+                     chunk.batch->batch.labels[r]);
+    } catch (const Error& error) {
+      failures.push_back({row, std::current_exception(), error.what(), error.kind() == ErrorKind::bad_data});
+    } catch (...) {
+      failures.push_back({row, std::current_exception(), "", false});
+    }
+  }
+  return failures;
+}
+
+void Loader::State::work() {
+  std::unique_lock lock(mutex);
+  for (;;) {
+    work_available.wait(lock, [this] { return stopping || work_to_claim(); });
+    if (stopping) return;
+    const Chunk chunk = claim();
+    ++busy;
+    lock.unlock();
+    std::vector<Failure> failures = prepare(chunk);
+    lock.lock();
+    --busy;
+    finish(chunk, std::move(failures));
+    if (busy == 0) worker_idle.notify_all();
+  }
+}
+
+void Loader::State::stop() {
+  {
+    const std::lock_guard lock(mutex);
+    stopping = true;
+    abandoned = true;
+  }
+  work_available.notify_all();
+  for (std::thread& worker : workers) worker.join();
+  workers.clear();
+}
+
+void Loader::State::start(std::unique_lock<std::mutex>& lock, std::int64_t new_epoch,
+                          std::int64_t first_batch) {
+  check(new_epoch >= 0 && first_batch >= 0 && first_batch <= plan.batches(), "loader: no batch ", first_batch,
+        " in epoch ", new_epoch, " of ", plan.batches(), " batches");
+  std::vector<std::int64_t> new_order;
+  if (options.training) new_order = shuffled_order(dataset.size(), options.seed, new_epoch);
+  if (worker_failure) std::rethrow_exception(worker_failure);
+  abandoned = true;
+  worker_idle.wait(lock, [this] { return busy == 0; });
+  pending.clear();
+  order = std::move(new_order);
+  epoch = new_epoch;
+  next_batch = first_batch;
+  failed = nullptr;
+  started = true;
+  abandoned = false;
+  work_available.notify_all();
+}
+
+/// Decides about the samples that failed, in the order of the batch: what is skipped and what ends the epoch
+/// does not depend on which worker was faster. Nothing when no sample is left.
+std::optional<Batch> Loader::State::settle(PendingBatch& done) {
+  if (done.failures.empty()) return std::move(done.batch);
+  std::ranges::sort(done.failures, {}, &Failure::row);
+  std::vector<bool> bad(done.batch.labels.size());
+  for (Failure& failure : done.failures) {
+    const std::int64_t sample = sample_at(done.positions.begin + failure.row);
+    const bool known = skipped.contains(sample);
+    if (!failure.bad_data || (!known && static_cast<std::int64_t>(skipped.size()) >= options.skip_bad))
+      fail_epoch(failure.error);
+    skipped.emplace(sample, std::move(failure.message));
+    bad[static_cast<std::size_t>(failure.row)] = true;
+  }
+  const auto left = std::ranges::count(bad, false);
+  if (left == 0 && !options.training) return std::nullopt;
+  if (left == 0)
+    fail_epoch(std::make_exception_ptr(Error(
+        ErrorKind::bad_data,
+        concat("loader: none of the ", bad.size(),
+               " images of a batch can be used, the last: ", skipped[sample_at(done.positions.end - 1)]))));
+
+  const std::int64_t side = options.transform.crop;
+  Batch batch{Tensor::empty({left, side, side, dataset.channels()}, DType::u8), {}};
+  std::uint8_t* out = batch.images.mutable_data<std::uint8_t>();
+  for (std::size_t row = 0; row < bad.size(); ++row) {
+    if (bad[row]) continue;
+    std::memcpy(out, done.pixels + row * image_bytes(), image_bytes());
+    out += image_bytes();
+    batch.labels.push_back(done.batch.labels[row]);
+  }
+  return batch;
+}
+
+Loader::Loader(const Dataset& dataset, const LoaderOptions& options) {
+  check_options(dataset, options);
+  state_ = std::make_unique<State>(dataset, options);
+  // Until an epoch is started there is nothing to be prepared.
+  state_->abandoned = true;
+  try {
+    for (int i = 0; i < options.workers; ++i)
+      state_->workers.emplace_back([s = state_.get()] {
+        try {
+          s->work();
+        } catch (...) {  // no memory for a batch, say
+          const std::lock_guard lock(s->mutex);
+          s->worker_failure = std::current_exception();
+          s->batch_complete.notify_all();
+        }
+      });
+  } catch (const std::system_error& error) {
+    const std::size_t running = state_->workers.size();
+    state_->stop();
+    fail(ErrorKind::out_of_memory, "loader: only ", running, " of ", options.workers,
+         " worker threads could be started: ", error.what());
+  }
+}
+
+Loader::~Loader() { state_->stop(); }
+
+std::int64_t Loader::batches_per_epoch() const { return state_->plan.batches(); }
+
+void Loader::start_epoch(std::int64_t epoch, std::int64_t first_batch) {
+  std::unique_lock lock(state_->mutex);
+  state_->start(lock, epoch, first_batch);
+}
+
+std::optional<Batch> Loader::next() {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  if (!s.started) s.start(lock, 0, 0);
+  for (;;) {
+    if (s.failed) std::rethrow_exception(s.failed);
+    if (s.pending.empty() && s.next_batch >= s.plan.batches()) return std::nullopt;
+    if (s.workers.empty()) {
+      while (s.pending.empty() || !s.pending.front()->complete()) {
+        const Chunk chunk = s.claim();
+        s.finish(chunk, s.prepare(chunk));
+      }
+    } else {
+      s.batch_complete.wait(
+          lock, [&] { return s.worker_failure || (!s.pending.empty() && s.pending.front()->complete()); });
+      if (s.worker_failure) s.fail_epoch(s.worker_failure);
+    }
+    const std::unique_ptr<PendingBatch> done = std::move(s.pending.front());
+    s.pending.pop_front();
+    s.work_available.notify_all();
+    if (std::optional<Batch> batch = s.settle(*done)) return batch;
+  }
+}
+
+std::int64_t Loader::skipped() const {
+  const std::lock_guard lock(state_->mutex);
+  return static_cast<std::int64_t>(state_->skipped.size());
+}
+
+std::vector<std::string> Loader::skipped_names() const {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<std::string> names;
+  for (const auto& [sample, message] : state_->skipped) names.push_back(message);
+  return names;
+}
+
+}  // namespace faq

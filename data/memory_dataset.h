@@ -1,0 +1,26 @@
+// A data set of small images of one size, all in memory.
+#pragma once
+
+#include <memory>
+
+#include "data/dataset.h"
+
+namespace faq {
+
+struct MemoryImages {
+  int height = 0;
+  int width = 0;
+  int channels = 0;                  ///< of `pixels`
+  std::vector<std::uint8_t> pixels;  ///< N,H,W,C
+  std::vector<std::int32_t> labels;
+  std::vector<std::string> class_names;
+  std::string source;  ///< the file or folder, for messages
+};
+
+/// Hands out the images with `channels` channels.
+std::unique_ptr<Dataset> memory_dataset(MemoryImages images, int channels);
+
+/// "0", "1", ..., when nothing says what the classes are called.
+std::vector<std::string> numbered_classes(std::int32_t count);
+
+}  // namespace faq
