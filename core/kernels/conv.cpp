@@ -67,7 +67,7 @@ struct WeightCache {
   struct Addends {
     int max_input;
     int max_magnitude;
-    std::vector<Tensor> tensors;
+    std::vector<Tensor> tensors;  ///< empty: the weights need no splitting
   };
   std::vector<Packed> packed;
   std::vector<Addends> addends;
@@ -163,13 +163,17 @@ Tensor channel_correction(const Tensor& weights) {
   return correction;
 }
 
-const std::vector<Tensor>& cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
+std::vector<Tensor> cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
   WeightCache& cache = weight_cache(weights);
-  for (const auto& entry : cache.addends) {
-    if (entry.max_input == max_input && entry.max_magnitude == max_magnitude) return entry.tensors;
+  auto entry = std::ranges::find_if(cache.addends, [&](const WeightCache::Addends& a) {
+    return a.max_input == max_input && a.max_magnitude == max_magnitude;
+  });
+  if (entry == cache.addends.end()) {
+    std::vector<Tensor> tensors = exact_addends(weights, max_input, max_magnitude);
+    if (tensors.size() == 1) tensors.clear();  // the weights themselves: they own this cache, it must not own them
+    entry = cache.addends.insert(entry, {max_input, max_magnitude, std::move(tensors)});
   }
-  cache.addends.push_back({max_input, max_magnitude, exact_addends(weights, max_input, max_magnitude)});
-  return cache.addends.back().tensors;
+  return entry->tensors.empty() ? std::vector{weights} : entry->tensors;
 }
 
 Tensor rounded_to_s32(const Tensor& x) {
@@ -251,7 +255,8 @@ Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions&
   if (integer && is_signed) source_options.padding = 0;
 
   Tensor total;
-  for (const Tensor& addend : cached_addends(weights, max_input, max_magnitude)) {
+  const std::vector<Tensor> addends = cached_addends(weights, max_input, max_magnitude);
+  for (const Tensor& addend : addends) {
     Tensor sum;
     if (integer) {
       const Tensor correction = is_signed ? channel_correction(addend) : Tensor();
