@@ -53,6 +53,13 @@ dnnl::primitive_attr attributes() {
   return attr;
 }
 
+// oneDNN wants the forward convolution a gradient belongs to: its input has the dtype of the weights, whatever the
+// gradient's is.
+dnnl::convolution_forward::primitive_desc forward_of_backward_data(ConvProblem problem) {
+  problem.source = problem.weights;
+  return forward_desc(problem);
+}
+
 }  // namespace
 
 dnnl::engine& engine() {
@@ -116,8 +123,8 @@ dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
   const Descs d(p);
-  return {engine(), direct, d.source, d.weights, d.destination, p.strides, p.padding, p.padding, forward_desc(p),
-          attributes()};
+  return {engine(),  direct,    d.source,  d.weights,                   d.destination,
+          p.strides, p.padding, p.padding, forward_of_backward_data(p), attributes()};
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
@@ -140,7 +147,7 @@ dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvPro
   const Descs d(p);
   const dnnl::convolution_backward_data::desc op(direct, d.source, d.weights, d.destination, p.strides, p.padding,
                                                  p.padding);
-  return {op, attributes(), engine(), forward_desc(p)};
+  return {op, attributes(), engine(), forward_of_backward_data(p)};
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
