@@ -1,0 +1,254 @@
+// Tagged [isa]: ctest runs these again with ONEDNN_MAX_CPU_ISA=AVX2 and AVX512_CORE.
+#include "core/kernels/conv.h"
+
+#include <cstdlib>
+#include <functional>
+
+#include "core/allocator.h"
+#include "core/cpu.h"
+#include "tests/catch.h"
+#include "tests/reference.h"
+
+using namespace faq;
+
+namespace {
+
+struct Case {
+  Shape x;
+  Shape w;
+  ConvOptions options;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << "x " << c.x << ", w " << c.w << ", stride " << c.options.stride << ", padding "
+             << c.options.padding;
+}
+
+// Channels, kernels, strides and paddings all with all; the other extents take turns.
+std::vector<Case> all_cases() {
+  const std::int64_t outputs[] = {1, 4, 16, 17, 33};
+  std::vector<Case> cases;
+  for (std::int64_t channels : {1, 3, 4, 16, 17, 64})
+    for (std::int64_t kernel : {1, 3, 5, 7})
+      for (int stride : {1, 2})
+        for (int padding : {0, 1, 2, 3}) {
+          const auto i = static_cast<std::int64_t>(cases.size());
+          cases.push_back({{1 + i % 3, 7 + i % 4, 8 + i % 3, channels},
+                           {outputs[i % 5], channels, kernel, kernel},
+                           {.stride = stride, .padding = padding}});
+        }
+  return cases;
+}
+
+bool equals_reference(const Tensor& y, const Tensor& x, const Tensor& w, const ConvOptions& options) {
+  const auto expected = reference::conv2d(reference::elements<std::int64_t>(x), x.shape(),
+                                          reference::elements<std::int64_t>(w), w.shape(), options);
+  return y.dtype() == DType::s32 && y.shape() == kernels::conv2d_shape(x.shape(), w.shape(), options) &&
+         reference::elements<std::int64_t>(y) == expected;
+}
+
+void check_both_engines(const Tensor& x, const Tensor& w, const ConvOptions& options) {
+  CHECK(equals_reference(kernels::conv2d_integer(x, w, options, Engine::integer), x, w, options));
+  CHECK(equals_reference(kernels::conv2d_integer(x, w, options, Engine::simulated), x, w, options));
+}
+
+template <class T>
+Tensor filled(const Shape& shape, const std::function<int(std::int64_t)>& value) {
+  Tensor t = Tensor::empty(shape, dtype_of<T>);
+  for (std::int64_t i = 0; i < t.numel(); ++i) t.mutable_data<T>()[i] = static_cast<T>(value(i));
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("integer convolution equals 64-bit sums", "[conv][isa]") {
+  INFO("instruction set " << isa_name());
+  for (const Case& c : all_cases()) {
+    INFO(c);
+    const Tensor w = reference::random_integers<std::int8_t>(c.w, 1, -127, 127);
+    check_both_engines(reference::random_integers<std::uint8_t>(c.x, 2, 0, 255), w, c.options);
+    check_both_engines(reference::random_integers<std::int8_t>(c.x, 3, -127, 127), w, c.options);
+  }
+}
+
+TEST_CASE("integer convolution of few bits equals 64-bit sums", "[conv][isa]") {
+  for (int bits : {1, 2, 4, 6}) {
+    INFO("bits " << bits);
+    const Tensor w =
+        reference::random_fixed_point({17, 64, 3, 3}, 4, {.step = 0.5f, .bits = bits + 1, .is_signed = true});
+    check_both_engines(reference::random_fixed_point({2, 6, 5, 64}, 5, {.step = 0.25f, .bits = bits}), w,
+                       {.padding = 1});
+  }
+}
+
+TEST_CASE("integer convolution is exact at extreme values", "[conv][isa]") {
+  INFO("instruction set " << isa_name());
+  // Odd numbers of products, so that sums beyond 2^24 are odd and no f32 could hold them.
+  for (std::int64_t channels : {3, 64, 67, 259, 515}) {
+    const Shape x{1, 4, 3, channels};
+    const Shape w{5, channels, 3, 3};
+    struct Pattern {
+      const char* name;
+      std::function<int(std::int64_t)> weight;
+    };
+    const Pattern patterns[] = {
+        {"all 127", [](std::int64_t) { return 127; }},
+        {"all -127", [](std::int64_t) { return -127; }},
+        {"all -128", [](std::int64_t) { return -128; }},
+        {"all 127 but one", [](std::int64_t i) { return i % 9 == 4 && i / 9 % 7 == 0 ? 126 : 127; }},
+        {"alternating", [](std::int64_t i) { return i % 2 ? -127 : 127; }},
+        {"65, the first to saturate in 16 bits", [](std::int64_t) { return 65; }},
+    };
+    for (const Pattern& pattern : patterns) {
+      INFO("weights " << pattern.name << ", " << channels << " channels");
+      const Tensor weights = filled<std::int8_t>(w, pattern.weight);
+      check_both_engines(filled<std::uint8_t>(x, [](std::int64_t) { return 255; }), weights, {.padding = 1});
+      check_both_engines(filled<std::uint8_t>(x, [](std::int64_t i) { return i % 5 ? 255 : 254; }), weights,
+                         {});
+      check_both_engines(filled<std::int8_t>(x, [](std::int64_t) { return 127; }), weights, {.padding = 1});
+      check_both_engines(filled<std::int8_t>(x, [](std::int64_t) { return -127; }), weights, {});
+      check_both_engines(filled<std::int8_t>(x, [](std::int64_t i) { return i % 2 ? -127 : 127; }), weights,
+                         {.padding = 2});
+    }
+  }
+}
+
+TEST_CASE("integer convolution follows its weights when they change", "[conv][isa]") {
+  const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 16}, 6, 0, 255);
+  Tensor w = reference::random_integers<std::int8_t>({16, 16, 3, 3}, 7, -127, 127);
+  check_both_engines(x, w, {.padding = 1});
+  check_both_engines(x, w, {.padding = 1});  // from the packed form
+  w.mutable_data<std::int8_t>()[0] = static_cast<std::int8_t>(-w.data<std::int8_t>()[0]);
+  check_both_engines(x, w, {.padding = 1});
+}
+
+TEST_CASE("weights and all that is cached with them die together", "[conv][isa]") {
+  const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 64}, 8, 0, 15);
+  for (int largest : {7, 127}) {  // one addend; several on every machine
+    const std::size_t before = memory_stats().in_use;
+    for (Engine engine : {Engine::integer, Engine::simulated}) {
+      const Tensor w = reference::random_integers<std::int8_t>({16, 64, 3, 3}, 9, -largest, largest);
+      kernels::conv2d_integer(x, w, {.padding = 1}, engine);
+    }
+    CHECK(memory_stats().in_use == before);
+  }
+}
+
+TEST_CASE("exact addends", "[conv][isa]") {
+  struct Row {
+    Shape shape;
+    int largest, max_input, max_magnitude;
+    std::size_t parts;  ///< 0: several
+  };
+  const Row rows[] = {{{4, 3, 3, 3}, 127, 255, 128, 1},   {{4, 3, 3, 3}, 127, 255, 64, 2},
+                      {{4, 3, 3, 3}, 64, 255, 64, 1},     {{4, 64, 3, 3}, 127, 15, 128, 1},
+                      {{4, 512, 3, 3}, 127, 255, 128, 0}, {{4, 512, 3, 3}, 127, 255, 64, 0},
+                      {{4, 512, 3, 3}, 7, 15, 64, 1},     {{1, 2048, 1, 1}, 127, 255, 128, 0},
+                      {{2, 1, 1, 1}, 0, 255, 64, 1},      {{3, 2048, 3, 3}, 127, 255, 64, 0}};
+  for (const Row& row : rows) {
+    INFO(row.shape << " up to " << row.largest << ", input " << row.max_input << ", magnitude "
+                   << row.max_magnitude);
+    const auto largest = static_cast<std::int8_t>(row.largest);
+    const Tensor w = filled<std::int8_t>(row.shape, [&](std::int64_t i) {
+      return i % 3 == 1 ? -largest : largest - (i % 11 == 5 && largest);
+    });
+    const std::vector<Tensor> addends = kernels::exact_addends(w, row.max_input, row.max_magnitude);
+    if (row.parts) {
+      CHECK(addends.size() == row.parts);
+    } else {
+      CHECK(addends.size() > 1);
+    }
+    const std::int64_t length = w.numel() / w.dim(0);
+    std::vector<std::int64_t> sum(w.numel());
+    for (const Tensor& addend : addends) {
+      REQUIRE(addend.shape() == w.shape());
+      std::vector<std::int64_t> channel(w.dim(0));
+      int magnitude = 0;
+      for (std::int64_t i = 0; i < w.numel(); ++i) {
+        const int part = addend.data<std::int8_t>()[i];
+        sum[i] += part;
+        channel[i / length] += std::abs(part);
+        magnitude = std::max(magnitude, std::abs(part));
+      }
+      CHECK(magnitude <= row.max_magnitude);
+      CHECK(*std::ranges::max_element(channel) * row.max_input < (1 << 24));
+    }
+    CHECK(sum == reference::elements<std::int64_t>(w));
+  }
+  CHECK_THROWS_AS(kernels::exact_addends(
+                      filled<std::int8_t>({1, 1 << 17, 1, 1}, [](std::int64_t) { return 127; }), 255, 128),
+                  Error);
+}
+
+TEST_CASE("float convolution and its gradients against double", "[conv][isa]") {
+  for (const Case& c : all_cases()) {
+    INFO(c);
+    const Shape ys = kernels::conv2d_shape(c.x, c.w, c.options);
+    const Tensor x = reference::random(c.x, 10), w = reference::random(c.w, 11),
+                 dy = reference::random(ys, 12);
+    const auto xd = reference::numbers(x), wd = reference::numbers(w), dyd = reference::numbers(dy);
+    CHECK(reference::relative_error(kernels::conv2d(x, w, c.options),
+                                    reference::conv2d(xd, c.x, wd, c.w, c.options)) < 3e-6);
+    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.options, DType::f32),
+                                    reference::conv2d_dx(dyd, c.x, wd, c.w, c.options)) < 3e-6);
+    CHECK(reference::relative_error(kernels::conv2d_backward_weights(x, dy, c.w, c.options),
+                                    reference::conv2d_dw(dyd, xd, c.x, c.w, c.options)) < 3e-6);
+  }
+}
+
+TEST_CASE("bf16 convolution gradients against double", "[conv][isa]") {
+  if (!has_native_bf16()) {
+    WARN("no bf16 on " << isa_name());
+    return;
+  }
+  for (const Case& c : all_cases()) {
+    INFO(c);
+    const Shape ys = kernels::conv2d_shape(c.x, c.w, c.options);
+    const auto bf16 = [](const Tensor& t) { return kernels::convert(t, DType::bf16); };
+    const Tensor x = bf16(reference::random(c.x, 10)), w = bf16(reference::random(c.w, 11)),
+                 dy = bf16(reference::random(ys, 12));
+    const auto xd = reference::numbers(x), wd = reference::numbers(w), dyd = reference::numbers(dy);
+    const auto dx = reference::conv2d_dx(dyd, c.x, wd, c.w, c.options);
+    // Inputs are exact and sums are f32: only the stored result is rounded.
+    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.options, DType::bf16), dx) <
+          1.0 / 256);
+    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.options, DType::f32), dx) <
+          3e-6);
+    CHECK(reference::relative_error(kernels::conv2d_backward_weights(x, dy, c.w, c.options),
+                                    reference::conv2d_dw(dyd, xd, c.x, c.w, c.options)) < 3e-6);
+  }
+}
+
+TEST_CASE("convolution shapes", "[conv]") {
+  struct Row {
+    Shape x, w;
+    ConvOptions options;
+    Shape y;
+  };
+  const Row rows[] = {{{2, 32, 32, 3}, {16, 3, 3, 3}, {.padding = 1}, {2, 32, 32, 16}},
+                      {{1, 224, 224, 3}, {64, 3, 7, 7}, {.stride = 2, .padding = 3}, {1, 112, 112, 64}},
+                      {{1, 5, 8, 4}, {7, 4, 1, 1}, {.stride = 2}, {1, 3, 4, 7}},
+                      {{1, 3, 3, 1}, {1, 1, 3, 3}, {}, {1, 1, 1, 1}},
+                      {{1, 6, 6, 1}, {1, 1, 1, 7}, {.padding = 3}, {1, 12, 6, 1}}};
+  for (const Row& row : rows) CHECK(kernels::conv2d_shape(row.x, row.w, row.options) == row.y);
+}
+
+TEST_CASE("convolution refuses what does not fit", "[conv]") {
+  const auto shape = [](const Shape& x, const Shape& w, const ConvOptions& o) {
+    return kernels::conv2d_shape(x, w, o);
+  };
+  CHECK_THROWS_WITH(shape({2, 3, 3}, {1, 3, 1, 1}, {}), Catch::Contains("[2, 3, 3]"));
+  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 3, 1}, {}), Catch::Contains("O,I,H,W"));
+  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 4, 1, 1}, {}), Catch::Contains("3 input channels"));
+  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 3, 5, 5}, {}), Catch::Contains("does not fit"));
+  CHECK_THROWS_AS(shape({1, 3, 3, 3}, {1, 3, 1, 1}, {.stride = 0}), Error);
+  CHECK_THROWS_AS(shape({1, 3, 3, 3}, {1, 3, 1, 1}, {.padding = -1}), Error);
+  const Tensor x = Tensor::zeros({1, 3, 3, 2}), w = Tensor::zeros({1, 2, 3, 3});
+  const Tensor xq = Tensor::zeros({1, 3, 3, 2}, DType::u8), wq = Tensor::zeros({1, 2, 3, 3}, DType::s8);
+  CHECK_THROWS_AS(kernels::conv2d_integer(x, wq, {}, Engine::integer), Error);
+  CHECK_THROWS_AS(kernels::conv2d_integer(xq, w, {}, Engine::integer), Error);
+  CHECK_THROWS_AS(kernels::conv2d(xq, w, {}), Error);
+  CHECK_THROWS_AS(kernels::conv2d_backward_data(Tensor::zeros({1, 2, 1, 1}), w, x.shape(), {}, DType::f32),
+                  Error);
+  CHECK_THROWS_AS(kernels::conv2d_backward_weights(x, Tensor::zeros({1, 2, 1, 1}), w.shape(), {}), Error);
+}
