@@ -1,0 +1,121 @@
+// What the tests of data/ share: temporary folders, files, fixtures and errors.
+#pragma once
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "data/image.h"
+#include "tests/catch.h"
+
+namespace faq::testing {
+
+namespace fs = std::filesystem;
+
+/// A folder that is gone at the end of the test.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    static std::atomic<int> count = 0;
+    path_ = fs::temp_directory_path() / concat("faq-data-", ::getpid(), "-", count++);
+    fs::create_directories(path_);
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+  fs::path operator/(const fs::path& name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+inline void write_file(const fs::path& file, const std::string& bytes) {
+  fs::create_directories(file.parent_path());
+  std::ofstream out(file, std::ios::binary);
+  out << bytes;
+  REQUIRE(out.good());
+}
+
+inline std::string file_bytes(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  INFO(file);
+  REQUIRE(in.good());
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+inline std::span<const std::byte> as_bytes(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+inline fs::path fixture(const std::string& name) { return fs::path(FAQ_TEST_FIXTURES) / "images" / name; }
+
+/// A binary PPM (P6) or PGM (P5) file as Pillow writes it.
+inline Image read_pnm(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::string magic;
+  Image image;
+  int maximum = 0;
+  in >> magic >> image.width >> image.height >> maximum;
+  in.get();
+  INFO(file);
+  REQUIRE((in.good() && (magic == "P5" || magic == "P6") && maximum == 255));
+  image.channels = magic == "P6" ? 3 : 1;
+  image.pixels.assign(std::istreambuf_iterator<char>(in), {});
+  REQUIRE(image.pixels.size() == static_cast<std::size_t>(image.height * image.width * image.channels));
+  return image;
+}
+
+inline void check_equal(const Image& image, const Image& expected) {
+  CHECK(image.height == expected.height);
+  CHECK(image.width == expected.width);
+  CHECK(image.channels == expected.channels);
+  CHECK((image.pixels == expected.pixels));
+}
+
+/// The error that `f` throws, if it throws one of ours; anything else escapes and fails the test.
+template <class F>
+std::optional<Error> error_of(F f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error;
+  }
+  return std::nullopt;
+}
+
+/// `f` must throw an error of this kind whose text contains `part`.
+template <class F>
+void check_error(ErrorKind kind, const std::string& part, F f) {
+  const std::optional<Error> error = error_of(f);
+  CAPTURE(part);
+  REQUIRE(error.has_value());
+  INFO(error->what());
+  CHECK(error->kind() == kind);
+  CHECK(std::string(error->what()).find(part) != std::string::npos);
+}
+
+/// A folder of the real data sets, or nothing (and a visible note) when it is not there.
+inline std::optional<fs::path> real_data(const std::string& name) {
+  const char* folder = std::getenv("FAQ_DATA");
+  const fs::path path = fs::path(folder ? folder : "/tmp/faq-data") / name;
+  if (fs::exists(path)) return path;
+  WARN(path.string() << " is not there: not tested on real data (set FAQ_DATA)");
+  return std::nullopt;
+}
+
+}  // namespace faq::testing
