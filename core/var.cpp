@@ -1,6 +1,7 @@
 #include "core/var.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -12,6 +13,18 @@ namespace {
 thread_local bool recording = true;
 
 }  // namespace
+
+// A long chain must not be destroyed by recursion: what only this node holds hands over its inputs first.
+Var::Node::~Node() {
+  std::vector<Var> orphans = std::move(inputs);
+  while (!orphans.empty()) {
+    const Var var = std::move(orphans.back());
+    orphans.pop_back();
+    if (!var.defined() || var.node_.use_count() > 1) continue;
+    std::ranges::move(var.node_->inputs, std::back_inserter(orphans));
+    var.node_->inputs.clear();
+  }
+}
 
 Var::Var(Tensor value, bool requires_grad) : node_(std::make_shared<Node>()) {
   node_->value = std::move(value);
@@ -86,8 +99,8 @@ void backward(Var root, Tensor seed) {
     if (entry == pending.end() || !node.requires_grad) continue;
     Pending total = std::move(entry->second);
     pending.erase(entry);
+    check(!node.spent, "backward: the tape behind '", node.op, "' has been used already");
     if (!node.backward) {  // a leaf
-      check(node.inputs.empty(), "backward: the tape behind '", node.op, "' has been used already");
       if (!node.grad) {
         node.grad = total.owned ? total.sum : total.sum.clone();
       } else {
@@ -107,10 +120,8 @@ void backward(Var root, Tensor seed) {
       accumulate(pending[input.id()], grads[i]);
     }
     node.backward = nullptr;
-    node.inputs.clear();
-    // A leaf-like node left with neither would look like a parameter on a second pass.
-    node.inputs.shrink_to_fit();
-    node.requires_grad = false;
+    node.inputs = {};
+    node.spent = true;
   }
 }
 

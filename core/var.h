@@ -54,9 +54,15 @@ class Var {
 
  private:
   struct Node {
+    Node() = default;
+    ~Node();
+    Node(const Node&) = delete;
+    Node& operator=(const Node&) = delete;
+
     Tensor value;
     Tensor grad;
     bool requires_grad = false;
+    bool spent = false;  ///< a backward pass went through
     const char* op = "leaf";
     std::vector<Var> inputs;
     Backward backward;
@@ -71,7 +77,8 @@ class Var {
 std::vector<Var> topological_order(const Var& root);
 
 /// Back-propagates from `root`; `seed` defaults to ones (a scalar loss). Gradients accumulate in the leaves that
-/// require one. Saved tensors are released as the pass leaves them behind: a tape serves once.
+/// require one. Saved tensors are released as the pass leaves them behind: a tape serves once, and
+/// reaching a node of a used one is an error.
 void backward(Var root, Tensor seed = {});
 
 /// While alive, ops of this thread record nothing.

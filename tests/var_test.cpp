@@ -1,0 +1,232 @@
+#include "core/var.h"
+
+#include "core/allocator.h"
+#include "core/ops.h"
+#include "tests/catch.h"
+#include "tests/reference.h"
+
+using namespace faq;
+
+namespace {
+
+Var leaf(std::initializer_list<float> values) {
+  return Var(Tensor::from({static_cast<std::int64_t>(values.size())}, values), true);
+}
+
+// y = factor·x, keeping `saved` for the backward pass.
+Var scaled(const Var& x, float factor, const Tensor& saved = {}) {
+  Tensor y = x.value().clone();
+  kernels::scale_in_place(y, factor);
+  return Var::record("scaled", y, {x}, [factor, saved](const Tensor& dy) -> Grads {
+    Tensor dx = dy.clone();
+    kernels::scale_in_place(dx, factor);
+    return {dx};
+  });
+}
+
+std::vector<double> grad_of(const Var& v) { return reference::numbers(v.grad()); }
+
+struct Note final : OpInfo {};
+
+}  // namespace
+
+TEST_CASE("gradients of every path through a graph are summed", "[var]") {
+  struct Row {
+    const char* name;
+    std::function<Var(const Var&)> f;
+    double dx;
+  };
+  const Row rows[] = {
+      {"the same input twice", [](const Var& x) { return add(x, x); }, 2},
+      {"diamond", [](const Var& x) { return add(scaled(x, 3), scaled(x, 5)); }, 8},
+      {"skip connection", [](const Var& x) { return add(scaled(scaled(x, 3), 2), x); }, 7},
+      {"diamond of diamonds",
+       [](const Var& x) {
+         const Var y = add(scaled(x, 3), x);
+         return add(add(y, scaled(y, 2)), add(x, y));
+       },
+       17},
+      {"one node used five times",
+       [](const Var& x) {
+         const Var y = scaled(x, 2);
+         return add(add(add(y, y), add(y, y)), y);
+       },
+       10},
+  };
+  for (const Row& row : rows) {
+    INFO(row.name);
+    const Var x = leaf({1, -2});
+    backward(row.f(x), Tensor::from({2}, {1, 10}));
+    CHECK(grad_of(x) == std::vector<double>{row.dx, 10 * row.dx});
+  }
+}
+
+TEST_CASE("summing gradients does not disturb the ones that are shared", "[var]") {
+  // add() hands one tensor to both inputs; accumulating into it for x must not change that of y.
+  const Var x = leaf({1}), y = leaf({1});
+  backward(add(add(x, y), scaled(x, 4)), Tensor::from({1}, {1}));
+  CHECK(grad_of(x) == std::vector<double>{5});
+  CHECK(grad_of(y) == std::vector<double>{1});
+
+  const Tensor seed = Tensor::from({1}, {1});
+  for (int pass = 0; pass < 2; ++pass) backward(scaled(x, 1), seed);
+  CHECK(seed.item() == 1);
+}
+
+TEST_CASE("leaves accumulate over passes until cleared", "[var]") {
+  Var x = leaf({1});
+  CHECK_FALSE(x.grad().defined());
+  backward(scaled(x, 3));
+  backward(scaled(x, 4));
+  CHECK(x.grad().item() == 7);
+  x.clear_grad();
+  CHECK_FALSE(x.grad().defined());
+  backward(scaled(x, 5));
+  CHECK(x.grad().item() == 5);
+  backward(x);
+  CHECK(x.grad().item() == 6);
+}
+
+TEST_CASE("only what wants a gradient gets one", "[var]") {
+  const Var x = leaf({1});
+  const Var constant(Tensor::from({1}, {2}));
+  const Var y = add(scaled(constant, 3), x);
+  CHECK(y.requires_grad());
+  CHECK_FALSE(scaled(constant, 3).requires_grad());
+  CHECK(scaled(constant, 3).inputs().empty());
+  backward(y);
+  CHECK(x.grad().item() == 1);
+  CHECK_FALSE(constant.grad().defined());
+}
+
+TEST_CASE("a tape serves once", "[var]") {
+  SECTION("from the same root") {
+    const Var x = leaf({1});
+    const Var y = scaled(scaled(x, 2), 3);
+    backward(y);
+    CHECK_THROWS_WITH(backward(y), Catch::Contains("used already") && Catch::Contains("scaled"));
+    CHECK(x.grad().item() == 6);
+  }
+  SECTION("from two roots on one trunk") {
+    const Var x = leaf({1});
+    const Var trunk = scaled(x, 2);
+    const Var first = scaled(trunk, 3), second = scaled(trunk, 5);
+    backward(first);
+    CHECK_THROWS_WITH(backward(second), Catch::Contains("used already"));
+  }
+  SECTION("new operations on a used node") {
+    const Var x = leaf({1});
+    const Var trunk = scaled(x, 2);
+    backward(scaled(trunk, 3));
+    CHECK_THROWS_WITH(backward(scaled(trunk, 5)), Catch::Contains("used already"));
+  }
+}
+
+TEST_CASE("what backward refuses", "[var]") {
+  const Var constant(Tensor::from({1}, {2}));
+  CHECK_THROWS_AS(backward(Var()), Error);
+  CHECK_THROWS_WITH(backward(constant), Catch::Contains("does not depend"));
+  CHECK_THROWS_WITH(backward(leaf({1, 2})), Catch::Contains("needs a seed"));
+  CHECK_THROWS_WITH(backward(leaf({1, 2}), Tensor::zeros({3})),
+                    Catch::Contains("[3]") && Catch::Contains("[2]"));
+  const auto with_grads = [](const Grads& grads) {
+    return Var::record("odd", Tensor::from({1}, {1}), {leaf({1})}, [grads](const Tensor&) { return grads; });
+  };
+  CHECK_THROWS_WITH(backward(with_grads({})),
+                    Catch::Contains("'odd'") && Catch::Contains("0 gradients for 1 inputs"));
+  CHECK_THROWS_WITH(backward(with_grads({Tensor::zeros({4})})),
+                    Catch::Contains("'odd'") && Catch::Contains("[4]"));
+}
+
+TEST_CASE("NoGrad records nothing, and ends with its scope", "[var]") {
+  const Var x = leaf({1});
+  {
+    const NoGrad outer;
+    { const NoGrad inner; }
+    const Var y = Var::record("noted", x.value(), {x}, nullptr, std::make_shared<Note>());
+    CHECK(y.op() == std::string("noted"));
+    CHECK_FALSE(y.requires_grad());
+    CHECK(y.inputs().empty());
+    CHECK_FALSE(y.info());
+  }
+  CHECK(scaled(x, 2).requires_grad());
+}
+
+TEST_CASE("nodes with something to tell keep their inputs even without gradients", "[var]") {
+  const Var x(Tensor::from({1}, {1}));
+  const Var y = Var::record("noted", x.value(), {x}, nullptr, std::make_shared<Note>());
+  CHECK_FALSE(y.requires_grad());
+  REQUIRE(y.inputs().size() == 1);
+  CHECK(y.inputs()[0].same_node(x));
+  CHECK(y.info());
+}
+
+TEST_CASE("topological order lists inputs first and every node once", "[var]") {
+  const Var x = leaf({1});
+  const Var a = scaled(x, 2), b = scaled(a, 3), c = add(a, x);
+  const Var root = add(b, c);
+  const std::vector<Var> order = topological_order(root);
+  REQUIRE(order.size() == 5);
+  const auto position = [&](const Var& v) {
+    return std::ranges::find_if(order, [&](const Var& o) { return o.same_node(v); }) - order.begin();
+  };
+  for (const Var& node : order) {
+    for (const Var& input : node.inputs()) CHECK(position(input) < position(node));
+  }
+  CHECK(order.back().same_node(root));
+}
+
+TEST_CASE("memory is released as the backward pass leaves it behind", "[var]") {
+  constexpr std::size_t megabyte = 1 << 20;
+  const std::size_t before = memory_stats().in_use;
+  const Var x = leaf({1});
+  std::vector<std::size_t> in_use;
+  Var y = x;
+  for (int i = 0; i < 8; ++i) {
+    const Tensor saved = Tensor::zeros({static_cast<std::int64_t>(megabyte)}, DType::u8);
+    Var wrapped = scaled(y, 1, saved);
+    y = Var::record("watch", wrapped.value(), {wrapped}, [&in_use](const Tensor& dy) -> Grads {
+      in_use.push_back(memory_stats().in_use);
+      return {dy};
+    });
+  }
+  CHECK(memory_stats().in_use >= before + 8 * megabyte);
+  backward(y);  // y is still held: its tape must not be
+  REQUIRE(in_use.size() == 8);
+  for (std::size_t i = 1; i < in_use.size(); ++i) CHECK(in_use[i] + megabyte <= in_use[i - 1] + 4096);
+  CHECK(memory_stats().in_use < before + 4096);
+}
+
+TEST_CASE("a tape that is never used is released too", "[var]") {
+  const std::size_t before = memory_stats().in_use;
+  {
+    const Var x = leaf({1});
+    scaled(add(scaled(x, 2), x), 3);
+  }
+  CHECK(memory_stats().in_use == before);
+}
+
+TEST_CASE("deep chains do not overflow the stack", "[var]") {
+  constexpr int depth = 200'000;
+  const Var x = leaf({1});
+  const auto chain = [&] {
+    Var y = x;
+    for (int i = 0; i < depth; ++i) {
+      y = Var::record("identity", y.value(), {y}, [](const Tensor& dy) -> Grads { return {dy}; });
+    }
+    return y;
+  };
+  SECTION("used") {
+    backward(chain());
+    CHECK(x.grad().item() == 1);
+  }
+  SECTION("dropped without a backward pass") {
+    chain();
+    CHECK_FALSE(x.grad().defined());
+  }
+  SECTION("an operation fails halfway") {
+    Var y = Var::record("fails", x.value(), {chain()},
+                        [](const Tensor&) -> Grads { fail(ErrorKind::internal, "on purpose"); });
+    CHECK_THROWS_WITH(backward(y), Catch::Contains("on purpose"));
+  }
+}
