@@ -1,0 +1,376 @@
+#include "core/ops.h"
+
+#include "core/cpu.h"
+#include "core/kernels/norm.h"
+#include "tests/catch.h"
+#include "tests/gradcheck.h"
+#include "tests/reference.h"
+
+using namespace faq;
+
+namespace {
+
+using Inputs = const std::vector<Var>&;
+
+NormState norm_state(const Var& gamma, const Var& beta) {
+  const std::int64_t channels = gamma.value().numel();
+  return {gamma, beta, reference::random({channels}, 50, -0.2, 0.2),
+          reference::random({channels}, 51, 0.5, 1.5)};
+}
+
+// The values a bf16 gradient has: exactly what the operation receives.
+Tensor gradient(const Shape& shape, std::uint64_t salt, DType dtype) {
+  return kernels::convert(reference::random(shape, salt), dtype);
+}
+
+// One rounding of the result, and that of the intermediate values in bf16.
+double tolerance(DType dtype) { return dtype == DType::bf16 ? 1.0 / 128 : 1e-5; }
+
+std::vector<DType> gradient_dtypes() {
+  if (has_native_bf16()) return {DType::f32, DType::bf16};
+  return {DType::f32};
+}
+
+Tensor quantized_weights(const Tensor& w, const FixedPoint& format) { return kernels::quantize(w, format); }
+
+}  // namespace
+
+TEST_CASE("conv2d gradient", "[ops][isa]") {
+  struct Row {
+    Shape x, w;
+    ConvOptions options;
+  };
+  const Row rows[] = {{{2, 5, 5, 3}, {4, 3, 3, 3}, {.padding = 1}},
+                      {{2, 5, 6, 3}, {4, 3, 3, 3}, {.stride = 2, .padding = 1}},
+                      {{1, 6, 5, 2}, {3, 2, 1, 1}, {}},
+                      {{2, 5, 5, 4}, {3, 4, 1, 1}, {.stride = 2}},
+                      {{1, 7, 7, 2}, {2, 2, 5, 5}, {.stride = 2, .padding = 2}},
+                      {{1, 8, 8, 1}, {2, 1, 7, 7}, {.stride = 2, .padding = 3}}};
+  for (const Row& row : rows) {
+    INFO("x " << row.x << ", w " << row.w);
+    gradcheck([&](Inputs in) { return conv2d(in[0], in[1], row.options); }, {row.x, row.w});
+  }
+}
+
+TEST_CASE("linear gradient", "[ops][isa]") {
+  gradcheck([](Inputs in) { return linear(in[0], in[1], in[2]); }, {{4, 7}, {5, 7}, {5}});
+  gradcheck([](Inputs in) { return linear(in[0], in[1], in[2]); }, {{1, 1}, {2, 1}, {2}});
+}
+
+TEST_CASE("norm_act gradient", "[ops]") {
+  for (bool training : {true, false}) {
+    INFO("training " << training);
+    gradcheck(
+        [&](Inputs in) {
+          NormState norm = norm_state(in[1], in[2]);
+          return norm_act(in[0], norm, {}, {.relu = false, .format = {}, .training = training});
+        },
+        {{3, 4, 3, 5}, {5}, {5}});
+    gradcheck(
+        [&](Inputs in) {
+          NormState norm = norm_state(in[1], in[2]);
+          return norm_act(in[0], norm, in[3], {.relu = false, .format = {}, .training = training});
+        },
+        {{2, 4, 3, 3}, {3}, {3}, {2, 4, 3, 3}});
+    // |γ·x̂| > 2|β|: no value near ReLU's kink.
+    gradcheck(
+        [&](Inputs in) {
+          NormState norm = norm_state(in[1], in[2]);
+          return norm_act(in[0], norm, {}, {.format = {}, .training = training});
+        },
+        {{3, 4, 3, 5}, {5}, {5}}, {.away_from_zero = 0.8, .scales = {1, 1, 0.2}});
+    // The residual decides the sign.
+    gradcheck(
+        [&](Inputs in) {
+          NormState norm = norm_state(in[1], in[2]);
+          return norm_act(in[0], norm, in[3], {.format = {}, .training = training});
+        },
+        {{2, 4, 3, 3}, {3}, {3}, {2, 4, 3, 3}}, {.away_from_zero = 0.8, .scales = {1, 0.5, 0.2, 2}});
+  }
+}
+
+TEST_CASE("pooling gradients", "[ops]") {
+  gradcheck([](Inputs in) { return global_avg_pool(in[0]); }, {{2, 3, 5, 4}});
+  for (const kernels::MaxPoolOptions& options : {kernels::MaxPoolOptions{},
+                                                 {.kernel = 2, .stride = 2, .padding = 0},
+                                                 {.kernel = 3, .stride = 1, .padding = 1},
+                                                 {.kernel = 2, .stride = 3, .padding = 1}}) {
+    INFO("kernel " << options.kernel << ", stride " << options.stride << ", padding " << options.padding);
+    gradcheck([&](Inputs in) { return max_pool(in[0], options); }, {{2, 5, 6, 3}}, {.eps = 2e-3});
+  }
+}
+
+TEST_CASE("shortcut gradient", "[ops]") {
+  gradcheck([](Inputs in) { return subsample_and_pad(in[0], 2, 8); }, {{2, 5, 4, 4}});
+  gradcheck([](Inputs in) { return subsample_and_pad(in[0], 1, 7); }, {{1, 3, 3, 4}});
+  gradcheck([](Inputs in) { return subsample_and_pad(in[0], 2, 3); }, {{1, 4, 4, 3}});
+  const Var x(reference::random({1, 2, 2, 3}, 1), true);
+  CHECK(subsample_and_pad(x, 1, 3).same_node(x));
+}
+
+TEST_CASE("relu and add gradients", "[ops]") {
+  gradcheck([](Inputs in) { return relu(in[0]); }, {{5, 7}}, {.away_from_zero = 0.1});
+  gradcheck([](Inputs in) { return add(in[0], in[1]); }, {{5, 7}, {5, 7}});
+  gradcheck([](Inputs in) { return add(in[0], relu(in[0])); }, {{5, 7}}, {.away_from_zero = 0.1});
+}
+
+TEST_CASE("cross_entropy gradient", "[ops]") {
+  const std::vector<std::int32_t> labels{2, 0, 6, 3};
+  for (float smoothing : {0.0f, 0.1f, 0.5f}) {
+    INFO("smoothing " << smoothing);
+    gradcheck([&](Inputs in) { return cross_entropy(in[0], labels, smoothing); }, {{4, 7}}, {.scales = {3}});
+  }
+}
+
+TEST_CASE("running statistics follow PyTorch's convention", "[ops]") {
+  const Tensor x = reference::random({2, 3, 1, 2}, 1, 1, 3);
+  NormState norm{Var(Tensor::full({2}, 1), true), Var(Tensor::zeros({2}), true), Tensor::full({2}, 5),
+                 Tensor::full({2}, 7)};
+  const std::vector<double> values = reference::numbers(x);
+  norm_act(Var(x), norm, {}, {.format = {}, .training = false});
+  CHECK(reference::numbers(norm.running_mean) == std::vector<double>{5, 5});
+  norm_act(Var(x), norm, {}, {.format = {}, .momentum = 0.25f});
+  for (int c = 0; c < 2; ++c) {
+    double mean = 0, variance = 0;
+    for (int i = 0; i < 6; ++i) mean += values[2 * i + c] / 6;
+    for (int i = 0; i < 6; ++i) variance += std::pow(values[2 * i + c] - mean, 2) / 5;  // unbiased
+    CHECK(norm.running_mean.data<float>()[c] == Approx(0.75 * 5 + 0.25 * mean));
+    CHECK(norm.running_variance.data<float>()[c] == Approx(0.75 * 7 + 0.25 * variance));
+  }
+}
+
+TEST_CASE("the backward pass sees the statistics and parameters of its forward pass", "[ops]") {
+  const Var x(reference::random({2, 3, 3, 4}, 1), true);
+  const auto run = [&](bool disturb, bool training) {
+    Var input(x.value(), true);
+    NormState norm =
+        norm_state(Var(reference::random({4}, 2, 0.5, 1), true), Var(reference::random({4}, 3), true));
+    const Var y = norm_act(input, norm, {}, {.format = {}, .training = training});
+    if (disturb) {
+      for (Tensor* t : {&norm.running_mean, &norm.running_variance, &norm.gamma.mutable_value(),
+                        &norm.beta.mutable_value()}) {
+        std::ranges::fill(t->mutable_span<float>(), 3.0f);
+      }
+    }
+    backward(y, reference::random(y.shape(), 4));
+    return input.grad();
+  };
+  for (bool training : {true, false}) CHECK(reference::same_bytes(run(false, training), run(true, training)));
+}
+
+// --- straight-through operations: their stated formula in double
+// ------------------------------------------------------
+
+TEST_CASE("quantize: straight-through gradient", "[ops]") {
+  const FixedPoint formats[] = {{.step = 0.25f, .bits = 4},
+                                {.step = 1.0f / 64, .bits = 8},
+                                {.step = 0.125f, .bits = 4, .is_signed = true}};
+  for (const FixedPoint& format : formats) {
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      INFO(format << ", gradient " << dtype);
+      const Tensor x = reference::random({3, 5, 5, 8}, 1, -5, 5);
+      const Var input(x, true);
+      const Var y = quantize(input, format);
+      CHECK(y.value().fixed_point() == format);
+      const Tensor dy = gradient(x.shape(), 2, dtype);
+      backward(y, dy);
+      std::vector<double> expected = reference::numbers(dy);
+      const std::vector<double> values = reference::numbers(x);
+      int clipped = 0;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        const double q = values[i] / format.step;
+        if (q < format.min() || q > format.max()) expected[i] = 0, ++clipped;
+      }
+      CHECK(clipped > 10);
+      CHECK(clipped < x.numel() - 10);
+      CHECK(input.grad().dtype() == dtype);
+      CHECK(reference::numbers(input.grad()) == expected);
+    }
+  }
+}
+
+TEST_CASE("conv2d_integer: value and gradients", "[ops][isa]") {
+  struct Row {
+    Shape x, w;
+    ConvOptions options;
+    FixedPoint input;
+    FixedPoint weights;
+  };
+  const Row rows[] = {
+      {{2, 6, 6, 8},
+       {4, 8, 3, 3},
+       {.padding = 1},
+       {.step = 1.0f / 16},
+       {.step = 1.0f / 128, .is_signed = true}},
+      {{2, 7, 6, 3},
+       {5, 3, 7, 7},
+       {.stride = 2, .padding = 3},
+       {.step = 1.0f / 32, .is_signed = true},
+       {.step = 1.0f / 128, .is_signed = true}},
+      {{1, 5, 5, 16},
+       {8, 16, 1, 1},
+       {.stride = 2},
+       {.step = 0.5f, .bits = 4},
+       {.step = 0.25f, .bits = 4, .is_signed = true}},
+  };
+  for (const Row& row : rows) {
+    for (DType dtype : gradient_dtypes()) {
+      INFO("x " << row.x << " " << row.input << ", w " << row.w << " " << row.weights << ", gradient "
+                << dtype);
+      const Var x(reference::random_fixed_point(row.x, 1, row.input), true);
+      const Var w(reference::random(row.w, 2), true);
+      const Tensor q = quantized_weights(w.value(), row.weights);
+      const std::vector<double> xd = reference::numbers(x.value()), wd = reference::numbers(q);
+      for (Engine engine : {Engine::integer, Engine::simulated}) {
+        Var input(x.value(), true), master(w.value(), true);
+        const Var y = conv2d_integer(input, master, q, row.options, engine, dtype);
+        CHECK(y.value().dtype() == DType::s32);
+        CHECK(reference::numbers(y.value()) == reference::conv2d(xd, row.x, wd, row.w, row.options));
+        const Tensor dy = gradient(y.shape(), 3, dtype);
+        backward(y, dy);
+        const std::vector<double> dyd = reference::numbers(dy);
+        CHECK(input.grad().dtype() == dtype);
+        CHECK(reference::relative_error(
+                  input.grad(), reference::conv2d_dx(dyd, row.x, wd, row.w, row.options)) < tolerance(dtype));
+        CHECK(master.grad().dtype() == DType::f32);
+        // Inputs and gradients are exact in bf16, sums are f32.
+        CHECK(reference::relative_error(master.grad(),
+                                        reference::conv2d_dw(dyd, xd, row.x, row.w, row.options)) < 1e-5);
+      }
+    }
+  }
+}
+
+TEST_CASE("linear_integer: value and gradients", "[ops][isa]") {
+  const FixedPoint weights{.step = 1.0f / 64, .bits = 8, .is_signed = true};
+  for (const FixedPoint& format :
+       {FixedPoint{.step = 1.0f / 16}, FixedPoint{.step = 1.0f / 16, .is_signed = true}}) {
+    for (DType dtype : gradient_dtypes()) {
+      INFO(format << ", gradient " << dtype);
+      const Shape xs{6, 1, 1, 33}, ws{10, 33, 1, 1};
+      const Var x(reference::random_fixed_point({6, 33}, 1, format), true);
+      const Var w(reference::random({10, 33}, 2), true), b(reference::random({10}, 3), true);
+      const Tensor q = quantized_weights(w.value(), weights);
+      const std::vector<double> xd = reference::numbers(x.value()), wd = reference::numbers(q);
+      const Var y = linear_integer(x, w, q, b, Engine::integer, dtype);
+      CHECK(reference::same_bytes(y.value(), linear_integer(x, w, q, b, Engine::simulated, dtype).value()));
+      std::vector<double> expected = reference::conv2d(xd, xs, wd, ws, {});
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        expected[i] = static_cast<float>(expected[i] + b.value().data<float>()[i % 10]);
+      }
+      CHECK(reference::numbers(y.value()) == expected);
+      const Tensor dy = gradient({6, 10}, 4, dtype);
+      backward(y, dy);
+      const std::vector<double> dyd = reference::numbers(dy);
+      CHECK(reference::relative_error(x.grad(), reference::conv2d_dx(dyd, xs, wd, ws, {})) <
+            tolerance(dtype));
+      CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dyd, xd, xs, ws, {})) < 1e-5);
+      std::vector<double> db(10);
+      for (std::size_t i = 0; i < dyd.size(); ++i) db[i % 10] += dyd[i];
+      CHECK(reference::relative_error(b.grad(), db) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("global average of integers is exact", "[ops]") {
+  const FixedPoint format{.step = 0.5f};
+  const Var x(reference::random_fixed_point({2, 4, 4, 3}, 1, format), true);
+  const Var y = global_avg_pool(x);
+  CHECK(y.value().dtype() == DType::s32);
+  CHECK(y.value().fixed_point().step == 0.5f / 16);
+  std::vector<double> expected(6);
+  const std::vector<double> values = reference::numbers(x.value());
+  for (std::size_t i = 0; i < values.size(); ++i) expected[i / 48 * 3 + i % 3] += values[i] / 16;
+  CHECK(reference::numbers(y.value()) == expected);
+  backward(y, Tensor::full({2, 3}, 16));
+  CHECK(reference::numbers(x.grad()) == std::vector<double>(96, 1.0));
+}
+
+TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
+  // norm_act(conv2d_integer(x, w), residual) as networks use it: mask, batch statistics and convolution
+  // together.
+  const ConvOptions options{.padding = 1};
+  const Shape xs{2, 6, 5, 8}, ws{4, 8, 3, 3}, ys{2, 6, 5, 4};
+  for (DType dtype : gradient_dtypes()) {
+    INFO("gradient " << dtype);
+    const Var x(reference::random_fixed_point(xs, 1, {.step = 1.0f / 64}), true);
+    const Var w(reference::random(ws, 2), true);
+    const Var residual(reference::random_fixed_point(ys, 3, {.step = 1.0f / 64}), true);
+    const Tensor q = quantized_weights(w.value(), {.step = 1.0f / 128, .is_signed = true});
+    NormState norm{Var(reference::random({4}, 4, 0.5, 1.5), true),
+                   Var(reference::random({4}, 5, -1.5, -0.5), true), Tensor::zeros({4}),
+                   Tensor::full({4}, 1)};
+    const FixedPoint format{.step = 1.0f / 8, .bits = 4};
+    const Var y = norm_act(conv2d_integer(x, w, q, options, Engine::integer, dtype), norm, residual,
+                           {.format = format});
+
+    // Forward in double.
+    const std::vector<double> xd = reference::numbers(x.value()), wd = reference::numbers(q);
+    const std::vector<double> conv = reference::conv2d(xd, xs, wd, ws, options);
+    const std::vector<double> added = reference::numbers(residual.value());
+    const auto n = static_cast<double>(conv.size() / 4);
+    std::vector<double> mean(4), sigma(4), xhat(conv.size());
+    for (std::size_t i = 0; i < conv.size(); ++i) mean[i % 4] += conv[i] / n;
+    for (std::size_t i = 0; i < conv.size(); ++i) sigma[i % 4] += std::pow(conv[i] - mean[i % 4], 2) / n;
+    for (double& s : sigma) s = std::sqrt(s + 1e-5);
+    Tensor dy = gradient(ys, 6, dtype);
+    std::vector<double> dz = reference::numbers(dy);
+    int zero = 0, high = 0;
+    for (std::size_t i = 0; i < conv.size(); ++i) {
+      const std::size_t c = i % 4;
+      xhat[i] = (conv[i] - mean[c]) / sigma[c];
+      const double z =
+          norm.gamma.value().data<float>()[c] * xhat[i] + norm.beta.value().data<float>()[c] + added[i];
+      REQUIRE(std::abs(z) > 1e-5);  // else f32 might decide otherwise
+      REQUIRE(std::abs(z - format.max() * format.step) > 1e-5);
+      if (z <= 0) dz[i] = 0, ++zero;
+      if (z > format.max() * format.step) dz[i] = 0, ++high;
+      const double expected = std::clamp(std::nearbyint(z / format.step), 0.0, 15.0);
+      CHECK(std::abs(y.value().data<std::uint8_t>()[i] - expected) <=
+            (std::abs(std::remainder(z / format.step - 0.5, 1.0)) < 1e-4));
+    }
+    CHECK(zero > 10);
+    CHECK(high > 10);
+
+    // Backward in double.
+    std::vector<double> sum(4), product(4), dconv(conv.size());
+    for (std::size_t i = 0; i < conv.size(); ++i) sum[i % 4] += dz[i], product[i % 4] += dz[i] * xhat[i];
+    for (std::size_t i = 0; i < conv.size(); ++i) {
+      const std::size_t c = i % 4;
+      dconv[i] =
+          norm.gamma.value().data<float>()[c] / sigma[c] * (dz[i] - sum[c] / n - xhat[i] * product[c] / n);
+    }
+    backward(y, dy);
+    CHECK(reference::numbers(residual.grad()) == dz);
+    CHECK(reference::relative_error(norm.gamma.grad(), product) < 1e-5);
+    CHECK(reference::relative_error(norm.beta.grad(), sum) < 1e-5);
+    CHECK(reference::relative_error(x.grad(), reference::conv2d_dx(dconv, xs, wd, ws, options)) <
+          tolerance(dtype));
+    CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dconv, xd, xs, ws, options)) <
+          tolerance(dtype));
+  }
+}
+
+TEST_CASE("operations refuse what does not fit together", "[ops]") {
+  const Var x(Tensor::zeros({2, 3})), w(Tensor::zeros({4, 3})), b(Tensor::zeros({4}));
+  CHECK_THROWS_WITH(linear(x, Var(Tensor::zeros({4, 2})), b),
+                    Catch::Contains("[2, 3]") && Catch::Contains("[4, 2]"));
+  CHECK_THROWS_WITH(linear(x, w, Var(Tensor::zeros({3}))), Catch::Contains("bias [3]"));
+  CHECK_THROWS_WITH(linear_integer(x, w, Tensor::zeros({4, 3}), b, Engine::integer, DType::f32),
+                    Catch::Contains("f32"));
+  const Var image(Tensor::zeros({1, 2, 2, 3}, DType::u8)), filter(Tensor::zeros({1, 3, 1, 1}));
+  Tensor q = Tensor::zeros({1, 3, 1, 1}, DType::s8);
+  q.set_fixed_point({.is_signed = true});
+  CHECK_THROWS_WITH(conv2d_integer(image, filter, q, {}, Engine::integer, DType::f32),
+                    Catch::Contains("no step"));
+  CHECK_THROWS_AS(
+      conv2d_integer(image, filter, Tensor::zeros({1, 3, 3, 3}, DType::s8), {}, Engine::integer, DType::f32),
+      Error);
+  NormState norm{Var(Tensor::zeros({2})), Var(Tensor::zeros({2})), Tensor::zeros({2}), Tensor::zeros({2})};
+  CHECK_THROWS_WITH(norm_act(Var(Tensor::zeros({1, 2, 2, 3})), norm, {}, {}), Catch::Contains("3 channels"));
+  CHECK_THROWS_WITH(norm_act(Var(Tensor::zeros({1, 1, 1, 2})), norm, {}, {}),
+                    Catch::Contains("more than one value"));
+  CHECK_THROWS_WITH(norm_act(Var(Tensor::zeros({1, 2, 2, 2})), norm, Var(Tensor::zeros({1, 2, 2, 1})), {}),
+                    Catch::Contains("residual"));
+  CHECK_THROWS_AS(add(x, w), Error);
+}
