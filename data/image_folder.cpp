@@ -82,7 +82,7 @@ class ImageFolder final : public Dataset {
   std::int64_t size() const override { return static_cast<std::int64_t>(files_.size()); }
   Image image(std::int64_t index) const override { return load_image(path(index), channels_); }
   std::int32_t label(std::int64_t index) const override {
-    check(index >= 0 && index < size(), "image folder: no image ", index, " among ", size());
+    position(index);
     return static_cast<std::int32_t>(std::ranges::upper_bound(class_end_, index) - class_end_.begin());
   }
   std::string name(std::int64_t index) const override { return path(index).string(); }
@@ -90,9 +90,13 @@ class ImageFolder final : public Dataset {
   int channels() const override { return channels_; }
 
  private:
+  std::size_t position(std::int64_t index) const {
+    check(index >= 0 && index < size(), "image folder: no image ", index, " among ", size());
+    return static_cast<std::size_t>(index);
+  }
   fs::path path(std::int64_t index) const {
-    return folder_ / class_names_[static_cast<std::size_t>(label(index))] /
-           files_[static_cast<std::size_t>(index)];
+    const std::string& file = files_[position(index)];
+    return folder_ / class_names_[static_cast<std::size_t>(label(index))] / file;
   }
 
   fs::path folder_;

@@ -1,0 +1,366 @@
+#include "data/dataset.h"
+
+#include <zlib.h>
+
+#include <atomic>
+#include <thread>
+
+#include "data/decode.h"
+#include "tests/data_testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+std::unique_ptr<Dataset> open(const fs::path& path, Split split, int channels = 3,
+                              DatasetKind kind = DatasetKind::automatic) {
+  return open_dataset({path, kind, channels}, split);
+}
+
+void put_image(const fs::path& file, const std::string& name = "rgb.png") {
+  write_file(file, file_bytes(fixture(name)));
+}
+
+std::string big_endian(std::initializer_list<std::uint32_t> values) {
+  std::string bytes;
+  for (const std::uint32_t v : values)
+    for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(v >> shift);
+  return bytes;
+}
+
+std::string gzip(const std::string& bytes) {
+  z_stream stream{};
+  REQUIRE(::deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+  std::string out(bytes.size() + 100, '\0');
+  std::string in = bytes;
+  stream.next_in = reinterpret_cast<Bytef*>(in.data());
+  stream.avail_in = static_cast<uInt>(in.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  REQUIRE(::deflate(&stream, Z_FINISH) == Z_STREAM_END);
+  out.resize(stream.total_out);
+  ::deflateEnd(&stream);
+  return out;
+}
+
+/// Three images of 2 x 2 with values 0 to 11, and their labels.
+const std::string idx_images = big_endian({0x803, 3, 2, 2}) + std::string("\0\1\2\3\4\5\6\7\10\11\12\13", 12);
+const std::string idx_labels = big_endian({0x801, 3}) + std::string("\7\0\11", 3);
+
+/// A CIFAR record whose planes are filled with 1, 2 and 3 plus `value`.
+std::string cifar_record(const std::string& labels, int value) {
+  std::string record = labels;
+  for (int c = 1; c <= 3; ++c) record += std::string(1024, static_cast<char>(value + c));
+  return record;
+}
+
+void put_cifar10(const fs::path& folder) {
+  for (int i = 1; i <= 5; ++i)
+    write_file(
+        folder / concat("data_batch_", i, ".bin"),
+        cifar_record(std::string(1, static_cast<char>(i)), 10 * i) + cifar_record(std::string(1, '\0'), 100));
+  write_file(folder / "test_batch.bin", cifar_record("\x09", 0));
+}
+
+}  // namespace
+
+TEST_CASE("image folder") {
+  const TemporaryFolder root;
+  for (const char* split : {"train", "val"}) {
+    put_image(root / split / "zebra" / "b.JPEG", "rgb420.jpg");
+    put_image(root / split / "zebra" / "a.png");
+    put_image(root / split / "ant" / "below" / "c.Jpg", "grey.jpg");
+    write_file(root / split / "ant" / "notes.txt", "not an image");
+    write_file(root / split / "ant" / ".hidden.png", "not an image either");
+    write_file(root / split / ".cache" / "x.png", "");
+    write_file(root / split / "README", "");
+  }
+  const auto train = open(root.path(), Split::train);
+  CHECK(train->class_names() == std::vector<std::string>{"ant", "zebra"});
+  REQUIRE(train->size() == 3);
+  CHECK(train->name(0) == (root / "train/ant/below/c.Jpg").string());
+  CHECK(train->name(1) == (root / "train/zebra/a.png").string());
+  CHECK(train->name(2) == (root / "train/zebra/b.JPEG").string());
+  CHECK(std::vector{train->label(0), train->label(1), train->label(2)} == std::vector{0, 1, 1});
+  check_equal(train->image(1), read_pnm(fixture("rgb.png.ppm")));
+  CHECK(train->image(0).channels == 3);
+  check_equal(open(root.path(), Split::val, 1)->image(1), read_pnm(fixture("rgb.png.pgm")));
+  CHECK_THROWS_AS(train->image(3), Error);
+  CHECK_THROWS_AS(train->label(-1), Error);
+
+  // Deleted after it was listed.
+  fs::remove(root / "train/zebra/a.png");
+  check_error(ErrorKind::missing_input, "zebra/a.png", [&] { train->image(1); });
+}
+
+TEST_CASE("image folder: which folder is which split") {
+  const TemporaryFolder root;
+  put_image(root / "bare/x/1.png");
+  put_image(root / "only-train/train/x/1.png");
+  put_image(root / "test/train/x/1.png");
+  put_image(root / "test/test/x/1.png");
+  put_image(root / "test/test/x/2.png");
+  CHECK(open(root / "bare", Split::val)->size() == 1);
+  CHECK(open(root / "test", Split::val)->size() == 2);
+  check_error(ErrorKind::missing_input, "bare/train", [&] { open(root / "bare", Split::train); });
+  check_error(ErrorKind::missing_input, "only-train/val", [&] { open(root / "only-train", Split::val); });
+}
+
+TEST_CASE("image folder: refused") {
+  const TemporaryFolder root;
+  put_image(root / "empty-class/train/x/1.png");
+  fs::create_directories(root / "empty-class/train/nothing");
+  fs::create_directories(root / "empty-split/train");
+  for (const char* name : {"a", "b"}) put_image(root / "missing/train" / name / "1.png");
+  put_image(root / "missing/val/a/1.png");
+  put_image(root / "extra/train/b/1.png");
+  for (const char* name : {"a", "b"}) put_image(root / "extra/val" / name / "1.png");
+  put_image(root / "circle/train/x/1.png");
+  fs::create_directory_symlink(root / "circle/train/x", root / "circle/train/x/again");
+  fs::create_directories(root / "empty");
+  write_file(root / "file", "text");
+  const struct {
+    const char* path;
+    Split split;
+    ErrorKind kind;
+    const char* reason;
+  } cases[] = {
+      {"empty-class", Split::train, ErrorKind::bad_data, "train/nothing: expected images"},
+      {"empty-split", Split::train, ErrorKind::bad_data, "expected one folder per class"},
+      {"missing", Split::val, ErrorKind::bad_data, "class b is missing"},
+      {"extra", Split::val, ErrorKind::bad_data, "class a is not one of them"},
+      {"circle", Split::train, ErrorKind::bad_data, "nested too deeply"},
+      {"empty", Split::train, ErrorKind::bad_data, "empty: not a data set"},
+      {"file", Split::train, ErrorKind::bad_data, "expected a folder"},
+      {"nowhere", Split::train, ErrorKind::missing_input, "nowhere"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.path);
+    check_error(c.kind, c.reason, [&] { open(root / c.path, c.split); });
+  }
+  check_error(ErrorKind::usage, "1 or 3 channels", [&] { open(root / "missing", Split::train, 2); });
+
+  // What is named like an image but is none is a sample, to be complained of (or skipped) like any other.
+  put_image(root / "odd/train/x/1.png");
+  fs::create_directories(root / "odd/train/x/2.png");
+  const auto odd = open(root / "odd", Split::train);
+  REQUIRE(odd->size() == 2);
+  check_error(ErrorKind::bad_data, "x/2.png: expected a file", [&] { odd->image(1); });
+}
+
+TEST_CASE("IDX") {
+  const TemporaryFolder root;
+  write_file(root / "plain/t10k-images-idx3-ubyte", idx_images);
+  write_file(root / "plain/t10k-labels-idx1-ubyte", idx_labels);
+  // In two gzip members, as parallel compressors write.
+  write_file(root / "gz/t10k-images-idx3-ubyte.gz",
+             gzip(idx_images.substr(0, 20)) + gzip(idx_images.substr(20)));
+  write_file(root / "gz/t10k-labels-idx1-ubyte.gz", gzip(idx_labels));
+  for (const char* folder : {"plain", "gz"}) {
+    const auto grey = open(root / folder, Split::val, 1), rgb = open(root / folder, Split::val, 3);
+    REQUIRE(grey->size() == 3);
+    check_equal(grey->image(1), Image{2, 2, 1, {4, 5, 6, 7}});
+    check_equal(rgb->image(0), Image{2, 2, 3, {0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3}});
+    CHECK(std::vector{grey->label(0), grey->label(1), grey->label(2)} == std::vector{7, 0, 9});
+    CHECK(grey->class_names().size() == 10);
+    CHECK(grey->class_names()[9] == "9");
+    CHECK(grey->in_memory());
+    CHECK_THROWS_AS(grey->image(3), Error);
+    check_error(ErrorKind::missing_input, "train-images-idx3-ubyte",
+                [&] { open(root / folder, Split::train); });
+  }
+}
+
+TEST_CASE("IDX: refused") {
+  const std::string zipped = gzip(idx_images);
+  std::string flipped = zipped;
+  flipped[flipped.size() - 6] ^= 1;  // of the checksum
+  const struct {
+    const char* what;
+    std::string images, labels;
+    const char* reason;
+  } cases[] = {
+      {"empty", "", idx_labels, "truncated"},
+      {"text", "once upon a time", idx_labels, "magic number"},
+      {"labels for images", idx_labels, idx_labels, "magic number"},
+      {"images for labels", idx_images, idx_images, "magic number"},
+      {"floats", big_endian({0xD03, 3, 2, 2}) + std::string(48, '\0'), idx_labels, "magic number"},
+      {"little-endian", std::string("\3\10\0\0\3\0\0\0", 8), idx_labels, "magic number"},
+      {"truncated", idx_images.substr(0, idx_images.size() - 1), idx_labels, "truncated"},
+      {"truncated header", idx_images.substr(0, 9), idx_labels, "truncated"},
+      {"trailing", idx_images + "x", idx_labels, "bytes after the last value"},
+      {"no images", big_endian({0x803, 0, 2, 2}), idx_labels, "dimension 0 is zero"},
+      {"absurd", big_endian({0x803, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF}) + "x", idx_labels, "absurd"},
+      {"absurd, gzipped", gzip(big_endian({0x803, 60000, 65535, 65535})), idx_labels, "absurd"},
+      {"truncated gzip", zipped.substr(0, zipped.size() - 1), idx_labels, "truncated"},
+      {"half a gzip", zipped.substr(0, zipped.size() / 2), idx_labels, "truncated"},
+      {"wrong checksum", flipped, idx_labels, "corrupt gzip"},
+      {"after gzip", zipped + "x", idx_labels, "bytes after the end of the gzip"},
+      {"trailing in gzip", gzip(idx_images + "x"), idx_labels, "bytes after the last value"},
+      {"fewer labels", idx_images, big_endian({0x801, 2}) + std::string("\1\2", 2), "expected 3 labels"},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.what);
+    const TemporaryFolder root;
+    write_file(root / "t10k-images-idx3-ubyte", c.images);
+    write_file(root / "t10k-labels-idx1-ubyte", c.labels);
+    check_error(ErrorKind::bad_data, c.reason, [&] { open(root.path(), Split::val); });
+    check_error(ErrorKind::bad_data, root.path().string(), [&] { open(root.path(), Split::val); });
+  }
+  // Cut anywhere, changed anywhere: an error of the data, or a data set.
+  for (const std::string& whole : {idx_images, zipped})
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      const TemporaryFolder root;
+      write_file(root / "t10k-labels-idx1-ubyte", idx_labels);
+      write_file(root / "t10k-images-idx3-ubyte", whole.substr(0, i));
+      const auto cut = error_of([&] { open(root.path(), Split::val); });
+      if (!cut || cut->kind() != ErrorKind::bad_data) FAIL("not refused: " << i);
+      std::string changed = whole;
+      changed[i] ^= static_cast<char>(0x90);
+      write_file(root / "t10k-images-idx3-ubyte", changed);
+      const auto error = error_of([&] { open(root.path(), Split::val); });
+      if (error && error->kind() != ErrorKind::bad_data) FAIL(error->what());
+    }
+}
+
+TEST_CASE("CIFAR") {
+  const TemporaryFolder root;
+  put_cifar10(root / "10");
+  write_file(root / "10/batches.meta.txt",
+             "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\r\n\n");
+  const auto train = open(root / "10", Split::train), grey = open(root / "10", Split::val, 1);
+  REQUIRE(train->size() == 10);
+  CHECK(train->label(2) == 2);
+  CHECK(train->label(3) == 0);
+  CHECK(train->class_names()[9] == "truck");
+  const Image image = train->image(4);
+  CHECK((image.height == 32 && image.width == 32 && image.pixels.size() == 3072));
+  CHECK(std::vector<int>(image.pixels.begin(), image.pixels.begin() + 4) == std::vector<int>{31, 32, 33, 31});
+  CHECK(grey->label(0) == 9);
+  CHECK(grey->image(0).pixels[0] == 2);
+
+  write_file(root / "100/train.bin", cifar_record(std::string("\x13\x63", 2), 5));
+  write_file(root / "100/test.bin", cifar_record(std::string("\x00\x01", 2), 5));
+  CHECK(open(root / "100", Split::train)->label(0) == 99);
+  CHECK(open(root / "100", Split::val)->class_names().size() == 100);
+}
+
+TEST_CASE("CIFAR: refused") {
+  const struct {
+    const char* file;
+    std::string bytes;
+    const char* reason;
+  } cases[] = {
+      {"data_batch_3.bin", "", "found 0 bytes"},
+      {"data_batch_3.bin", cifar_record("\x01", 0).substr(1), "records of 3073 bytes, found 3072 bytes"},
+      {"data_batch_3.bin", cifar_record("\x01", 0) + "x", "found 3074 bytes"},
+      {"data_batch_3.bin", cifar_record("\x01", 0) + cifar_record("\x0A", 0),
+       "record 1: expected a label below 10, found 10"},
+      {"batches.meta.txt", "cat\ndog\n", "expected 10 class names, found 2"},
+  };
+  for (const auto& c : cases) {
+    const TemporaryFolder root;
+    put_cifar10(root.path());
+    write_file(root / c.file, c.bytes);
+    check_error(ErrorKind::bad_data, c.reason, [&] { open(root.path(), Split::train); });
+  }
+  const TemporaryFolder root;
+  put_cifar10(root.path());
+  fs::remove(root / "data_batch_4.bin");
+  check_error(ErrorKind::missing_input, "data_batch_4.bin", [&] { open(root.path(), Split::train); });
+  write_file(root / "100/train.bin", cifar_record(std::string("\x14\x00", 2), 5));
+  check_error(ErrorKind::bad_data, "expected a label below 20, found 20",
+              [&] { open(root / "100", Split::train); });
+  fs::create_directories(root / "none");
+  for (const auto& [kind, error] : {std::pair(DatasetKind::cifar, ErrorKind::bad_data),
+                                    std::pair(DatasetKind::idx, ErrorKind::missing_input),
+                                    std::pair(DatasetKind::image_folder, ErrorKind::missing_input)})
+    check_error(error, "none", [&] { open(root / "none", Split::train, 3, kind); });
+}
+
+namespace {
+
+/// Counts how often it is asked; image i is one pixel of value i (mod 256), or `bytes` of them.
+class Counting final : public Dataset {
+ public:
+  Counting(std::int64_t size, int width, std::atomic<int>& count)
+      : size_(size), width_(width), count_(count) {}
+  std::int64_t size() const override { return size_; }
+  Image image(std::int64_t index) const override {
+    ++count_;
+    if (index == 13) fail(ErrorKind::bad_data, "thirteen");
+    return {1, width_, 1,
+            std::vector<std::uint8_t>(static_cast<std::size_t>(width_), static_cast<std::uint8_t>(index))};
+  }
+  std::int32_t label(std::int64_t index) const override { return static_cast<std::int32_t>(index); }
+  std::string name(std::int64_t index) const override { return std::to_string(index); }
+  const std::vector<std::string>& class_names() const override { return names_; }
+  int channels() const override { return 1; }
+
+ private:
+  std::int64_t size_;
+  int width_;
+  std::atomic<int>& count_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace
+
+TEST_CASE("cached") {
+  std::atomic<int> count = 0;
+  const auto read_all = [](const Dataset& dataset) {
+    for (std::int64_t i = 0; i < dataset.size(); ++i) {
+      if (i == 13) {
+        CHECK_THROWS_AS(dataset.image(i), Error);
+        continue;
+      }
+      if (dataset.image(i).pixels[0] != static_cast<std::uint8_t>(i)) FAIL("image " << i);
+    }
+  };
+  const auto fits = cached(std::make_unique<Counting>(1000, 100, count), 1000 * 200);
+  read_all(*fits);
+  CHECK(count == 1000);
+  read_all(*fits);
+  CHECK(count == 1001);  // the bad one again
+  CHECK(fits->label(7) == 7);
+
+  count = 0;
+  const auto too_large = cached(std::make_unique<Counting>(1000, 1000, count), 500 * 1000);
+  read_all(*too_large);
+  read_all(*too_large);
+  CHECK(count > 1900);  // gave up early, so that hardly anything is saved
+}
+
+TEST_CASE("cached, from many threads") {
+  std::atomic<int> count = 0;
+  for (const std::size_t budget : {std::size_t{1} << 30, std::size_t{30000}}) {
+    const auto dataset = cached(std::make_unique<Counting>(300, 100, count), budget);
+    std::atomic<int> wrong = 0;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t)
+      threads.emplace_back([&] {
+        for (std::int64_t i = 0; i < 1200; ++i)
+          if (i % 300 != 13 && dataset->image(i % 300).pixels[99] != static_cast<std::uint8_t>(i % 300))
+            ++wrong;
+      });
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("real data sets") {
+  if (const auto folder = real_data("cifar10")) {
+    const auto train = open(*folder, Split::train), val = open(*folder, Split::val);
+    CHECK(train->class_names().size() == 10);
+    CHECK(train->class_names() == val->class_names());
+    CHECK(train->image(train->size() - 1).pixels.size() == 3072);
+  }
+  if (const auto folder = real_data("imagenet-sample")) CHECK(open(*folder, Split::val)->size() > 0);
+  if (const auto folder = real_data("fashion-mnist")) {
+    const auto val = open(*folder, Split::val, 1);
+    CHECK(val->size() == 10000);
+    CHECK(val->class_names()[9] == "Ankle boot");
+    CHECK(val->label(0) == 9);
+  }
+}

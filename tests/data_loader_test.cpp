@@ -1,0 +1,324 @@
+#include "data/loader.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <numeric>
+#include <set>
+#include <thread>
+
+#include "tests/data_testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+/// Images of 8 x 8 whose first pixels spell their index; some can be bad.
+class Numbers final : public Dataset {
+ public:
+  explicit Numbers(std::int64_t size, std::function<void(std::int64_t)> before = {})
+      : size_(size), before_(std::move(before)) {}
+  std::int64_t size() const override { return size_; }
+  Image image(std::int64_t index) const override {
+    if (before_) before_(index);
+    Image image{8, 8, 3, std::vector<std::uint8_t>(192)};
+    for (std::size_t i = 0; i < 192; ++i)
+      image.pixels[i] = static_cast<std::uint8_t>(index * 7 + static_cast<int>(i));
+    image.pixels[0] = static_cast<std::uint8_t>(index);
+    image.pixels[1] = static_cast<std::uint8_t>(index >> 8);
+    return image;
+  }
+  std::int32_t label(std::int64_t index) const override { return static_cast<std::int32_t>(index); }
+  std::string name(std::int64_t index) const override { return concat("number ", index); }
+  const std::vector<std::string>& class_names() const override { return names_; }
+  int channels() const override { return 3; }
+
+ private:
+  std::int64_t size_;
+  std::function<void(std::int64_t)> before_;
+  std::vector<std::string> names_;
+};
+
+LoaderOptions options(std::int64_t batch_size, bool training, int workers = 2) {
+  return {.batch_size = batch_size,
+          .workers = workers,
+          .prefetch = 3,
+          .training = training,
+          .transform = {training ? Augmentation::cifar : Augmentation::none, 8, 0},
+          .seed = 5};
+}
+
+/// Pixels and labels of a batch, to be compared.
+std::vector<int> contents(const Batch& batch) {
+  std::vector<int> all(batch.labels.begin(), batch.labels.end());
+  for (const std::uint8_t v : batch.images.span<std::uint8_t>()) all.push_back(v);
+  return all;
+}
+
+std::vector<std::vector<int>> epoch_of(Loader& loader, std::int64_t epoch, std::int64_t first = 0) {
+  loader.start_epoch(epoch, first);
+  std::vector<std::vector<int>> batches;
+  while (const auto batch = loader.next()) batches.push_back(contents(*batch));
+  return batches;
+}
+
+std::vector<std::int32_t> labels_of(Loader& loader, std::int64_t epoch) {
+  loader.start_epoch(epoch);
+  std::vector<std::int32_t> labels;
+  while (const auto batch = loader.next())
+    labels.insert(labels.end(), batch->labels.begin(), batch->labels.end());
+  return labels;
+}
+
+std::function<void(std::int64_t)> bad_at(std::set<std::int64_t> bad, ErrorKind kind = ErrorKind::bad_data) {
+  return [bad = std::move(bad), kind](std::int64_t i) {
+    check(!bad.contains(i), kind, "number ", i, " is bad");
+  };
+}
+
+}  // namespace
+
+TEST_CASE("shuffled_order is a permutation of its own for each seed and epoch") {
+  for (const std::int64_t size : {0, 1, 2, 1000}) {
+    std::vector<std::int64_t> order = shuffled_order(size, 1, 2);
+    std::ranges::sort(order);
+    std::vector<std::int64_t> expected(static_cast<std::size_t>(size));
+    std::iota(expected.begin(), expected.end(), std::int64_t{0});
+    CHECK(order == expected);
+  }
+  CHECK(shuffled_order(1000, 1, 2) == shuffled_order(1000, 1, 2));
+  CHECK(shuffled_order(1000, 1, 2) != shuffled_order(1000, 1, 3));
+  CHECK(shuffled_order(1000, 1, 2) != shuffled_order(1000, 2, 2));
+  // Each of three samples is first about equally often.
+  int first[3] = {};
+  for (int epoch = 0; epoch < 3000; ++epoch) ++first[shuffled_order(3, 1, epoch)[0]];
+  for (const int n : first) CHECK(std::abs(n - 1000) < 120);
+}
+
+TEST_CASE("loader: evaluation keeps everything, in order") {
+  const Numbers dataset(103);
+  for (const int workers : {0, 1, 3}) {
+    Loader loader(dataset, options(10, false, workers));
+    CHECK(loader.batches_per_epoch() == 11);
+    std::int64_t seen = 0;
+    while (const auto batch = loader.next()) {
+      CHECK(batch->images.shape() == Shape{batch->size(), 8, 8, 3});
+      CHECK(batch->images.dtype() == DType::u8);
+      for (std::int64_t i = 0; i < batch->size(); ++i, ++seen) {
+        CHECK(batch->labels[static_cast<std::size_t>(i)] == seen);
+        CHECK(batch->images.data<std::uint8_t>()[i * 192] == seen);
+      }
+    }
+    CHECK(seen == 103);
+    CHECK_FALSE(loader.next().has_value());
+  }
+}
+
+TEST_CASE("loader: training drops the last partial batch unless it is the only one") {
+  const struct {
+    std::int64_t size, batch_size, batches, samples;
+  } cases[] = {{103, 10, 10, 100}, {100, 10, 10, 100}, {7, 10, 1, 7}, {1, 1, 1, 1}};
+  for (const auto& c : cases) {
+    const Numbers dataset(c.size);
+    Loader loader(dataset, options(c.batch_size, true));
+    CHECK(loader.batches_per_epoch() == c.batches);
+    const auto labels = labels_of(loader, 0);
+    CHECK(static_cast<std::int64_t>(labels.size()) == c.samples);
+    CHECK(std::set(labels.begin(), labels.end()).size() == labels.size());
+  }
+}
+
+TEST_CASE("loader: the number of workers changes nothing") {
+  const Numbers dataset(500);
+  Loader reference(dataset, options(64, true, 0));
+  const auto expected = epoch_of(reference, 3);
+  CHECK(expected != epoch_of(reference, 4));
+  for (const int workers : {1, 2, 5})
+    for (const int prefetch : {1, 4}) {
+      LoaderOptions o = options(64, true, workers);
+      o.prefetch = prefetch;
+      Loader loader(dataset, o);
+      CHECK(epoch_of(loader, 3) == expected);
+    }
+}
+
+TEST_CASE("loader: continues in the middle") {
+  const Numbers dataset(500);
+  Loader loader(dataset, options(32, true));
+  const auto whole = epoch_of(loader, 7);
+  REQUIRE(whole.size() == 15);
+  for (const std::int64_t first : {1, 8, 14, 15}) {
+    const auto rest = epoch_of(loader, 7, first);
+    CHECK(rest == std::vector(whole.begin() + first, whole.end()));
+  }
+  // Abandoned early, again and again.
+  for (int epoch = 0; epoch < 20; ++epoch) {
+    loader.start_epoch(epoch);
+    if (epoch % 2) loader.next();
+  }
+  CHECK(epoch_of(loader, 7) == whole);
+  check_error(ErrorKind::internal, "no batch 16", [&] { loader.start_epoch(0, 16); });
+}
+
+TEST_CASE("loader: ranks share the samples") {
+  constexpr int ranks = 3;
+  const auto labels = [](const Dataset& dataset, LoaderOptions o, int rank) {
+    o.rank = rank;
+    o.ranks = ranks;
+    Loader loader(dataset, o);
+    return std::pair(labels_of(loader, 1), loader.batches_per_epoch());
+  };
+  for (const std::int64_t size : {100, 10}) {
+    const Numbers dataset(size);
+    std::vector<std::int32_t> trained, evaluated;
+    for (int rank = 0; rank < ranks; ++rank) {
+      const auto [train, train_batches] = labels(dataset, options(8, true), rank);
+      CHECK(train_batches == (size == 100 ? 4 : 1));
+      trained.insert(trained.end(), train.begin(), train.end());
+      const auto [eval, eval_batches] = labels(dataset, options(8, false), rank);
+      evaluated.insert(evaluated.end(), eval.begin(), eval.end());
+    }
+    CHECK(trained.size() == (size == 100 ? 96u : 10u));
+    CHECK(std::set(trained.begin(), trained.end()).size() == trained.size());
+    CHECK(static_cast<std::int64_t>(evaluated.size()) == size);
+    CHECK(std::ranges::is_sorted(evaluated));
+  }
+}
+
+TEST_CASE("loader: a bad image ends the epoch where it stands") {
+  for (const int workers : {0, 3})
+    for (const ErrorKind kind : {ErrorKind::bad_data, ErrorKind::missing_input}) {
+      const Numbers dataset(100, bad_at({37, 55}, kind));
+      LoaderOptions o = options(10, false, workers);
+      // Only bad data may be skipped; that a file has gone is another matter.
+      o.skip_bad = kind == ErrorKind::bad_data ? 0 : 10;
+      Loader loader(dataset, o);
+      for (int batch = 0; batch < 3; ++batch) CHECK(loader.next()->labels[0] == 10 * batch);
+      check_error(kind, "number 37 is bad", [&] { loader.next(); });
+      check_error(kind, "number 37 is bad", [&] { loader.next(); });
+      CHECK(loader.skipped() == 0);
+      loader.start_epoch(1, 4);
+      CHECK(loader.next()->labels[0] == 40);
+      check_error(kind, "number 55 is bad", [&] { loader.next(); });
+    }
+}
+
+TEST_CASE("loader: bad images are skipped and counted") {
+  const Numbers dataset(100, bad_at({0, 12, 13, 19, 99}));
+  for (const int workers : {0, 3}) {
+    LoaderOptions o = options(10, false, workers);
+    o.skip_bad = 5;
+    Loader loader(dataset, o);
+    for (int epoch = 0; epoch < 3; ++epoch) {
+      loader.start_epoch(epoch);
+      std::vector<std::int64_t> sizes;
+      while (const auto batch = loader.next()) {
+        sizes.push_back(batch->size());
+        CHECK(batch->images.shape() == Shape{batch->size(), 8, 8, 3});
+        for (std::int64_t i = 0; i < batch->size(); ++i)
+          CHECK(batch->images.data<std::uint8_t>()[i * 192] == batch->labels[static_cast<std::size_t>(i)]);
+      }
+      CHECK(sizes == std::vector<std::int64_t>{9, 7, 10, 10, 10, 10, 10, 10, 10, 9});
+    }
+    CHECK(loader.skipped() == 5);
+    REQUIRE(loader.skipped_names().size() == 5);
+    CHECK(loader.skipped_names()[1] == "number 12 is bad");
+
+    o.skip_bad = 4;
+    Loader strict(dataset, o);
+    for (int batch = 0; batch < 9; ++batch) strict.next();
+    check_error(ErrorKind::bad_data, "number 99 is bad", [&] { strict.next(); });
+    CHECK(strict.skipped() == 4);
+  }
+}
+
+TEST_CASE("loader: a batch of bad images only") {
+  const Numbers dataset(10, bad_at({4, 5, 6, 7}));
+  LoaderOptions o = options(4, false);
+  o.skip_bad = 4;
+  Loader evaluation(dataset, o);
+  CHECK(labels_of(evaluation, 0) == std::vector<std::int32_t>{0, 1, 2, 3, 8, 9});
+
+  const Numbers hopeless(4, bad_at({0, 1, 2, 3}));
+  o.training = true;
+  Loader training(hopeless, o);
+  check_error(ErrorKind::bad_data, "none of the 4 images", [&] { training.next(); });
+}
+
+TEST_CASE("loader: other exceptions arrive as they were thrown") {
+  const Numbers dataset(100, [](std::int64_t i) {
+    if (i == 33) throw std::bad_alloc();
+  });
+  LoaderOptions o = options(10, false, 3);
+  o.skip_bad = 10;
+  Loader loader(dataset, o);
+  for (int batch = 0; batch < 3; ++batch) loader.next();
+  CHECK_THROWS_AS(loader.next(), std::bad_alloc);
+}
+
+TEST_CASE("loader: prefetches no further than asked, and can be destroyed at any time") {
+  std::atomic<int> count = 0;
+  const Numbers dataset(10000, [&](std::int64_t) {
+    ++count;
+    std::this_thread::sleep_for(std::chrono::microseconds(10));
+  });
+  {
+    Loader loader(dataset, options(10, true, 3));
+    loader.start_epoch(0);
+    loader.next();
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    CHECK(count <= 4 * 10);
+  }
+  for (int i = 0; i < 20; ++i) {
+    Loader loader(dataset, options(1000, true, 3));
+    if (i % 4) loader.start_epoch(0);
+    if (i % 4 == 2) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (i % 4 == 3) loader.start_epoch(1);
+  }
+  CHECK(count < 10000);
+}
+
+TEST_CASE("loader: refused options") {
+  const Numbers dataset(10), empty(0);
+  const struct {
+    const char* reason;
+    std::function<void(LoaderOptions&)> change;
+  } cases[] = {
+      {"batch size", [](LoaderOptions& o) { o.batch_size = 0; }},
+      {"batch size", [](LoaderOptions& o) { o.batch_size = -5; }},
+      {"workers", [](LoaderOptions& o) { o.workers = -1; }},
+      {"workers", [](LoaderOptions& o) { o.workers = 100000; }},
+      {"prefetch", [](LoaderOptions& o) { o.prefetch = 0; }},
+      {"crop size", [](LoaderOptions& o) { o.transform.crop = 0; }},
+      {"resize size", [](LoaderOptions& o) { o.transform.resize = -1; }},
+      {"skip", [](LoaderOptions& o) { o.skip_bad = -1; }},
+      {"rank 2 of 2", [](LoaderOptions& o) { o.rank = o.ranks = 2; }},
+      {"one image per rank", [](LoaderOptions& o) { o.ranks = 11; }},
+  };
+  for (const auto& c : cases) {
+    LoaderOptions o = options(4, true);
+    c.change(o);
+    check_error(ErrorKind::usage, c.reason, [&] { Loader(dataset, o); });
+  }
+  check_error(ErrorKind::bad_data, "empty", [&] { Loader(empty, options(4, true)); });
+}
+
+TEST_CASE("loader: real images") {
+  const auto folder = real_data("imagenet-sample");
+  if (!folder) return;
+  const auto dataset = open_dataset({.path = *folder}, Split::val);
+  std::vector<std::vector<int>> first;
+  for (const int workers : {0, 2}) {
+    Loader loader(*dataset, {.batch_size = 20,
+                             .workers = workers,
+                             .training = true,
+                             .transform = {Augmentation::imagenet, 64, 0}});
+    std::vector<std::vector<int>> batches;
+    loader.start_epoch(2);
+    for (int i = 0; i < 2; ++i) batches.push_back(contents(*loader.next()));
+    if (first.empty()) first = batches;
+    CHECK(batches == first);
+  }
+}
