@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Holds the include directions of the source tree. Python standard library only.
+
+    check_layers.py [ROOT]       lists each offending include as file:line and exits with 1 if there is one
+    check_layers.py --self-test  checks the checker on small trees made for it
+"""
+import os
+import re
+import sys
+import tempfile
+
+# Folder: the folders its files may include, besides its own.
+ALLOWED = {
+    "core": [],
+    "nn": ["core"],
+    "data": ["core"],
+    "quant": ["nn", "core"],
+    "train": ["nn", "data", "quant", "core"],
+    "tools": ["train", "nn", "data", "quant", "core"],
+}
+
+# Headers that stay in one folder: outside of it they may not be included, not even through another header.
+CONFINED = [
+    (re.compile(r"(oneapi/dnnl/)?dnnl\w*\.hp?p?$"), "core/kernels/"),
+    (re.compile(r"(unsupported/)?Eigen/"), "core/kernels/"),
+    (re.compile(r"(\w+intrin|arm_neon|arm_sve)\.h$"), "core/kernels/"),
+]
+
+# Headers that the files of a folder may not see, not even through another header.
+HIDDEN = [(re.compile(r"core/var\.h$"), "core/kernels/")]
+
+# Headers that one source file, and no header, may include.
+ONCE = [re.compile(r"mpi\.h$")]
+
+SUFFIXES = (".h", ".hpp", ".cpp", ".cc", ".inl")
+INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+
+def read_includes(root):
+    """{file: [(line, header, quoted)]} of all files in the folders of the table, paths relative to root."""
+    includes = {}
+    for folder in ALLOWED:
+        for where, _, names in os.walk(os.path.join(root, folder)):
+            for name in sorted(names):
+                if name.endswith(SUFFIXES):
+                    path = os.path.join(where, name)
+                    with open(path, encoding="utf-8") as file:
+                        matches = [(number, INCLUDE.match(text)) for number, text in enumerate(file, 1)]
+                    includes[os.path.relpath(path, root).replace(os.sep, "/")] = [
+                        (number, match[2], match[1] == '"') for number, match in matches if match]
+    return includes
+
+
+def route_to(header, pattern, includes, seen):
+    """The chain of headers from `header` to one that matches, or none."""
+    if pattern.match(header):
+        return [header]
+    if header in seen:
+        return []
+    seen.add(header)
+    for _, further, _ in includes.get(header, []):
+        route = route_to(further, pattern, includes, seen)
+        if route:
+            return [header] + route
+    return []
+
+
+def find_offences(includes):
+    offences = []
+    once = {pattern: [] for pattern in ONCE}
+    for file, lines in sorted(includes.items()):
+        folder = file.split("/")[0]
+        for number, header, quoted in lines:
+            def offence(text):
+                offences.append("%s:%d: %s" % (file, number, text))
+
+            target = header.split("/")[0] if "/" in header else None
+            if target in ALLOWED:
+                if target != folder and target not in ALLOWED[folder]:
+                    offence("%s may not include %s" % (folder, header))
+            elif quoted:
+                offence('expected the path of a header from the root of the tree, found "%s"' % header)
+            for pattern, home in CONFINED:
+                route = not file.startswith(home) and route_to(header, pattern, includes, set())
+                if route:
+                    offence("%s stays in %s" % (" -> ".join(route), home))
+            for pattern, blind in HIDDEN:
+                route = file.startswith(blind) and route_to(header, pattern, includes, set())
+                if route:
+                    offence("%s may not see %s" % (blind, " -> ".join(route)))
+            for pattern in ONCE:
+                if pattern.match(header):
+                    once[pattern].append(file)
+                    if not file.endswith(".cpp"):
+                        offence("%s belongs in a .cpp file" % header)
+                    elif set(once[pattern]) != {file}:
+                        offence("%s is already included in %s" % (header, once[pattern][0]))
+    return offences
+
+
+def self_test():
+    def check(files, *expected):
+        with tempfile.TemporaryDirectory() as root:
+            for path, text in files.items():
+                os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
+                with open(os.path.join(root, path), "w", encoding="utf-8") as file:
+                    file.write(text)
+            found = [offence.split(": ")[0] for offence in find_offences(read_includes(root))]
+            if found != list(expected):
+                sys.exit("check_layers: self-test: expected %s, found %s in %s" % (list(expected), found, files))
+
+    for folder in ALLOWED:
+        for target in ALLOWED:
+            refused = folder != target and target not in ALLOWED[folder]
+            text = '// a line\n#include <vector>\n  # include "%s/x.h"\n' % target
+            check({folder + "/a.cpp": text}, *["%s/a.cpp:3" % folder] * refused)
+    check({"core/a.h": "#include <nn/module.h>\n"}, "core/a.h:1")
+    check({"nn/a.h": '#include "../data/image.h"\n'}, "nn/a.h:1")
+    check({"nn/a.h": '#include "module.h"\n'}, "nn/a.h:1")
+    for header in ("dnnl.hpp", "oneapi/dnnl/dnnl.hpp", "dnnl_version.h", "Eigen/Dense", "immintrin.h", "x86intrin.h"):
+        check({"core/kernels/a.cpp": "#include <%s>\n" % header})
+        check({"core/a.cpp": "#include <%s>\n" % header}, "core/a.cpp:1")
+        check({"core/kernels/a.h": "#include <%s>\n" % header, "nn/b.cpp": '\n#include "core/kernels/a.h"\n'},
+              "nn/b.cpp:2")
+    check({"core/kernels/a.cpp": '#include "core/var.h"\n'}, "core/kernels/a.cpp:1")
+    check({"core/kernels/a.cpp": '#include "core/ops.h"\n', "core/ops.h": '#include "core/var.h"\n'},
+          "core/kernels/a.cpp:1")
+    check({"train/comm_mpi.cpp": "#include <mpi.h>\n"})
+    check({"train/comm.h": "#include <mpi.h>\n"}, "train/comm.h:1")
+    check({"train/a.cpp": "#include <mpi.h>\n", "train/b.cpp": "#include <mpi.h>\n"}, "train/b.cpp:1")
+    check({"core/a.h": '#include "core/b.h"\n', "core/b.h": '#include "core/a.h"\n'})
+
+
+def main(arguments):
+    if arguments == ["--self-test"]:
+        self_test()
+        return 0
+    if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
+        print(__doc__, file=sys.stderr)
+        return 64
+    root = arguments[0] if arguments else os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    includes = read_includes(root)
+    if not includes:
+        print("check_layers: no source files under %s" % root, file=sys.stderr)
+        return 66
+    offences = find_offences(includes)
+    print("\n".join(offences) if offences else "check_layers: %d files, no offence" % len(includes))
+    return 1 if offences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
