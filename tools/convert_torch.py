@@ -91,6 +91,11 @@ def is_count(value):
     return type(value) is int and value >= 0
 
 
+def cause_of(error):
+    """The first line of an exception of a library."""
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
 def shown(text, longest=120):
     """A string from a file, fit for a message of one line."""
     text = str(text)
@@ -400,7 +405,7 @@ def run_pickle(file, size, persistent_load=None):
     try:
         return Machine(persistent_load).run(Bounded(file, size, MAX_PICKLE_BYTES))
     except (ValueError, OverflowError, struct.error) as error:  # UnicodeError is a ValueError
-        raise Refused("malformed pickle: " + str(error).splitlines()[0][:200]) from None
+        raise Refused("malformed pickle: " + cause_of(error)) from None
 
 
 # ---- The two containers ------------------------------------------------------------------------------------------
@@ -475,7 +480,7 @@ class ZipFile:
         try:
             self.archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
-            raise Refused("malformed zip archive: %s" % str(error).splitlines()[0][:200]) from None
+            raise Refused("malformed zip archive: %s" % cause_of(error)) from None
         self.entries = self.validated(self.archive.infolist(), size)
         pickles = [name for name in self.entries if name.endswith("/data.pkl") and name.count("/") == 1]
         require(len(pickles) == 1, "expected one NAME/data.pkl in the archive, found %d" % len(pickles))
@@ -526,7 +531,7 @@ class ZipFile:
         try:
             data = self.archive.read(info)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error) as error:
-            raise Refused("archive entry %s: %s" % (shown(name), str(error).splitlines()[0][:200])) from None
+            raise Refused("archive entry %s: %s" % (shown(name), cause_of(error))) from None
         require(len(data) == info.file_size, "archive entry %s is cut short" % shown(name))
         return data
 
@@ -726,13 +731,13 @@ def convert(options):
             sys.stdout.flush()
 
 
-def main():
+def main(arguments=None):
     parser = Parser(prog="convert_torch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", metavar="IN", help="a PyTorch checkpoint")
     parser.add_argument("output", metavar="OUT", nargs="?", help="the safetensors file to write")
     parser.add_argument("--key", metavar="NAME", help="the entry that holds the state dict")
     parser.add_argument("--list", action="store_true", help="print name, dtype and shape of every tensor")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.output is None and not options.list:
         parser.error("expected OUT or --list")
     if options.output is not None and os.path.exists(options.output) and os.path.exists(options.input) and \

@@ -1,0 +1,468 @@
+#!/usr/bin/env python3
+"""Tests of tools/convert_torch.py and tools/check_layers.py. Python standard library only; no PyTorch needed."""
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import pickle
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+import unittest.mock
+import zipfile
+import zlib
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOOLS = os.path.join(os.path.dirname(HERE), "tools")
+FIXTURES = os.path.join(HERE, "fixtures", "torch")
+CONVERTER = os.path.join(TOOLS, "convert_torch.py")
+
+spec = importlib.util.spec_from_file_location("convert_torch", CONVERTER)
+convert_torch = importlib.util.module_from_spec(spec)
+sys.dont_write_bytecode = True
+spec.loader.exec_module(convert_torch)
+
+
+def fixture(name):
+    with open(os.path.join(FIXTURES, name), "rb") as file:
+        return file.read()
+
+
+# ---- Pickles made by hand ----------------------------------------------------------------------------------------
+
+
+def text(value):
+    data = value.encode("utf-8", "surrogatepass")
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def number(value):
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
+def name_of(module, name):
+    return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
+
+
+def tuple_of(*parts):
+    return b"(" + b"".join(parts) + b"t"
+
+
+def storage(key="0", kind="FloatStorage", numel=4, extra=b""):
+    return tuple_of(text("storage"), name_of("torch", kind), text(key), text("cpu"), number(numel), extra) + b"Q"
+
+
+def tensor(shape=(4,), strides=(1,), offset=0, store=None):
+    return (name_of("torch._utils", "_rebuild_tensor_v2") +
+            tuple_of(store or storage(), number(offset), tuple_of(*map(number, shape)),
+                     tuple_of(*map(number, strides)), b"\x89", b"N") + b"R")
+
+
+def dictionary(*items):
+    return b"}(" + b"".join(text(key) + value for key, value in items) + b"u"
+
+
+def program(body):
+    return b"\x80\x02" + body + b"."
+
+
+GOOD = program(dictionary(("w", tensor())))
+FLOATS = struct.pack("<4f", 1, 2, 3, 4)
+
+
+def legacy(main, keys=("0",), data=struct.pack("<q", 4) + FLOATS, magic=convert_torch.MAGIC_NUMBER, version=1001,
+           system=None):
+    system = {"little_endian": True} if system is None else system
+    return b"".join([pickle.dumps(magic, 2), pickle.dumps(version, 2), pickle.dumps(system, 2), main,
+                     pickle.dumps(list(keys), 2), data])
+
+
+def archive(main=GOOD, storages=(("0", FLOATS),), extra=(), **options):
+    """`extra`: pairs of a ZipInfo or name, and contents."""
+    out = io.BytesIO()
+    with contextlib.redirect_stderr(io.StringIO()), zipfile.ZipFile(out, "w", **options) as file:
+        file.writestr("m/data.pkl", main)
+        for key, data in storages:
+            file.writestr("m/data/" + key, data)
+        for name, data in extra:
+            file.writestr(name, data)
+    return out.getvalue()
+
+
+def link(name):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o120777 << 16
+    return info
+
+
+def patched(data, old, new):
+    assert data.count(old) == 1 and len(old) == len(new), (data.count(old), old)
+    return data.replace(old, new)
+
+
+def central(data, entry, offset, new):
+    """`data` with bytes of the central directory's record of `entry` replaced."""
+    record = data.index(b"PK\x01\x02")
+    while data[record + 46:record + 46 + len(entry)] != entry:
+        record = data.index(b"PK\x01\x02", record + 4)
+    return data[:record + offset] + new + data[record + offset + len(new):]
+
+
+class ConverterTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.input = os.path.join(self.folder, "in.pth")
+        self.output = os.path.join(self.folder, "out.safetensors")
+
+    def write(self, data, path=None):
+        with open(path or self.input, "wb") as file:
+            file.write(data)
+
+    def read(self):
+        """{name: [dtype, shape, hex]} of the output, checksums verified."""
+        with open(self.output, "rb") as file:
+            data = file.read()
+        length, = struct.unpack("<Q", data[:8])
+        self.assertEqual(length % 8, 0)
+        header = json.loads(data[8:8 + length])
+        checksums = json.loads(header.pop("__metadata__")["crc32"])
+        own = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        self.assertEqual(checksums.pop("__metadata__"), "%08x" % zlib.crc32(own))
+        result = {}
+        for name, entry in header.items():
+            begin, end = entry["data_offsets"]
+            piece = data[8 + length + begin:8 + length + end]
+            self.assertEqual(checksums.pop(name), "%08x" % zlib.crc32(piece))
+            result[name] = [entry["dtype"], entry["shape"], piece.hex()]
+        self.assertEqual(checksums, {})
+        return result
+
+    def call(self, *arguments):
+        """(exit code, stderr) of the converter, run in this process."""
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                code = convert_torch.main(list(arguments))
+            except SystemExit as ended:
+                code = ended.code
+        return code, errors.getvalue()
+
+    def run_program(self, *arguments, **options):
+        return subprocess.run([sys.executable, CONVERTER, *arguments], stderr=subprocess.PIPE,
+                              **{"stdout": subprocess.PIPE, **options})
+
+    def refuse(self, data, expected=""):
+        """Must end with 65 and one line that contains `expected`, and leave the old output as it was."""
+        self.write(data)
+        self.write(b"old", self.output)
+        code, errors = self.call(self.input, self.output)
+        self.assertEqual(code, 65, errors)
+        self.assertEqual(errors.count("\n"), 1, errors)
+        self.assertLess(len(errors), 600)
+        self.assertIn(self.input, errors)
+        self.assertIn(expected, errors)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["in.pth", "out.safetensors"])
+        with open(self.output, "rb") as file:
+            self.assertEqual(file.read(), b"old")
+
+    def accept(self, data, *arguments):
+        self.write(data)
+        code, errors = self.call(self.input, self.output, *arguments)
+        self.assertEqual(code, 0, errors)
+        return self.read()
+
+
+class GoodFiles(ConverterTest):
+    def test_files_of_pytorch(self):
+        expected = json.loads(fixture("expected.json"))
+        for name in ("legacy.pth", "zip.pth"):
+            with self.subTest(name):
+                self.assertEqual(self.accept(fixture(name)), expected)
+                self.assertEqual(list(self.read()), list(expected))
+
+    def test_training_checkpoint(self):
+        self.write(fixture("checkpoint.pth"))
+        code, errors = self.call(self.input, self.output)
+        self.assertEqual(code, 0)
+        self.assertIn("took model; --key takes model_ema", errors)
+        self.assertEqual(set(self.read()), {"weight", "bias"})
+        self.assertEqual(self.accept(fixture("checkpoint.pth"), "--key", "model_ema"),
+                         {"weight": ["F32", [1, 2], "00" * 8]})
+
+    def test_made_by_hand(self):
+        expected = {"w": ["F32", [4], FLOATS.hex()]}
+        self.assertEqual(self.accept(archive()), expected)
+        self.assertEqual(self.accept(legacy(GOOD)), expected)
+        for key in convert_torch.STATE_DICT_KEYS:
+            nested = program(dictionary(("epoch", number(3)), (key, dictionary(("module.w", tensor())))))
+            self.assertEqual(self.accept(archive(nested)), expected)
+
+    def test_views_of_legacy_storages(self):
+        view = storage(extra=tuple_of(text("v"), number(1), number(2)))
+        main = program(dictionary(("w", tensor((2,), store=view))))
+        self.assertEqual(self.accept(legacy(main)), {"w": ["F32", [2], FLOATS[4:12].hex()]})
+        beyond = storage(extra=tuple_of(text("v"), number(3), number(2)))
+        self.refuse(legacy(program(dictionary(("w", tensor((2,), store=beyond))))), "a view beyond its end")
+
+    def test_list(self):
+        self.write(archive())
+        done = self.run_program(self.input, "--list")
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"w F32 [4]\n", b""))
+        self.assertEqual(os.listdir(self.folder), ["in.pth"])
+
+
+class Pickles(ConverterTest):
+    def everywhere(self, body, expected):
+        """`body` as the value of an entry, in both formats."""
+        main = program(dictionary(("w", tensor()), ("x", body)))
+        self.refuse(archive(main), expected)
+        self.refuse(legacy(main), expected)
+
+    def test_nothing_is_executed(self):
+        canary = os.path.join(self.folder, "canary")
+
+        class Command:
+            def __reduce__(self):
+                return os.system, ("touch " + canary,)
+
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            with self.subTest(protocol):
+                self.refuse(archive(pickle.dumps({"w": Command()}, protocol)))
+                self.refuse(legacy(pickle.dumps({"w": Command()}, protocol)))
+        self.everywhere(name_of("os", "system") + tuple_of(text("touch " + canary)) + b"R", '"os.system"')
+        self.assertFalse(os.path.exists(canary))
+
+    def test_refused_by_name(self):
+        call = tuple_of(text("1")) + b"R"
+        table = [
+            ("GLOBAL", name_of("builtins", "eval") + call, '"builtins.eval"'),
+            ("STACK_GLOBAL", text("builtins") + text("eval") + b"\x93" + call, '"builtins.eval"'),
+            ("two names in one", name_of("torch os", "system") + call, '"torch.os.system"'),
+            ("dotted", text("collections") + text("OrderedDict.fromkeys") + b"\x93" + call, "OrderedDict.fromkeys"),
+            ("torch's own", name_of("torch.hub", "load") + call, '"torch.hub.load"'),
+            ("quantized", name_of("torch", "QInt8Storage"), '"torch.QInt8Storage"'),
+            ("complex", name_of("torch", "ComplexFloatStorage"), '"torch.ComplexFloatStorage"'),
+            ("sparse", name_of("torch._utils", "_rebuild_sparse_tensor"), '"torch._utils._rebuild_sparse_tensor"'),
+            ("control characters", name_of("a\rb", "c"), '"a\\rb.c"'),
+            ("INST", b"(" + text("1") + b"ios\nsystem\n", "INST"),
+            ("OBJ", b"(" + name_of("collections", "OrderedDict") + b"o", "OBJ"),
+            ("EXT1", b"\x82\x01", "EXT1"),
+            ("PERSID", b"P0\n", "PERSID"),
+            ("NEWOBJ_EX", name_of("collections", "OrderedDict") + b")}\x92", "NEWOBJ_EX"),
+            ("NEXT_BUFFER", b"\x97", "NEXT_BUFFER"),
+            ("DUP", b"}2", "DUP"),
+            ("LONG4", b"\x8b\x04\0\0\0\1\0\0\0", "LONG4"),
+            ("NEWOBJ", name_of("collections", "OrderedDict") + b")\x81", "NEWOBJ of a collections.OrderedDict"),
+            ("REDUCE of a storage class", name_of("torch", "FloatStorage") + call, "REDUCE of torch.FloatStorage"),
+            ("REDUCE of a string", text("eval") + call, "REDUCE of a str"),
+            ("REDUCE with a list", name_of("collections", "OrderedDict") + b"]R", "REDUCE with a list"),
+            ("BUILD on a dict", b"}" + dictionary(("__class__", text("x"))) + b"b", "BUILD of attributes on a dict"),
+            ("BUILD on a class", name_of("collections", "OrderedDict") + dictionary(("fromkeys", text("x"))) + b"b",
+             "BUILD of attributes on a collections.OrderedDict"),
+            ("BUILD on a tensor", tensor() + dictionary(("shape", text("x"))) + b"b", "BUILD of attributes on a Tensor"),
+            ("BUILD of something else", name_of("collections", "OrderedDict") + b")R" +
+             dictionary(("__reduce__", text("x"))) + b"b", "BUILD of attributes on a OrderedDict"),
+            ("BUILD of slots", name_of("collections", "OrderedDict") + b")R" + tuple_of(b"N", dictionary()) + b"b",
+             "BUILD"),
+            ("SETITEM on a list", b"]" + text("a") + text("b") + b"s", "SETITEMS on a list"),
+            ("APPEND to a dict", b"}" + text("a") + b"a", "APPENDS to a dict"),
+            ("a tuple as key", b"}" + tuple_of(text("a")) + text("b") + b"s", "a tuple as key"),
+            ("a list as key", b"}]" + text("b") + b"s", "a list as key"),
+            ("duplicate key", dictionary(("a", b"N"), ("a", b"N")), 'duplicate key "a"'),
+            ("odd items", b"}(" + text("a") + b"u", "SETITEMS"),
+            ("unknown memo", b"h\x63", "BINGET"),
+            ("OrderedDict of no pairs", name_of("collections", "OrderedDict") + tuple_of(text("ab")) + b"R", "pairs"),
+        ]
+        for name, body, expected in table:
+            with self.subTest(name):
+                self.everywhere(body, expected)
+
+    def test_malformed(self):
+        long = b"\x8d" + struct.pack("<Q", 1 << 62)
+        table = [
+            ("empty", b""), ("no STOP", b"\x80\x02}"), ("nothing", b"\x80\x02."), ("two objects", program(b"}}")),
+            ("unknown opcode", b"\x80\x02\xff."), ("bad UTF-8", program(b"X\x01\0\0\0\xff")),
+            ("length beyond the end", program(b"X\xff\xff\xff\x7fabc")), ("2^62 characters", program(long)),
+            ("a million marks", program(b"(" * 1_000_000)), ("a million dicts", program(b"}(" * 1_000_000)),
+            ("two million lists", program(b"]" * 2_000_000)),
+            ("a deep tuple", program(b")" + b"\x85" * 1_000_000)),
+            ("a deep tuple as key", program(b"})" + b"\x85" * 1_000_000 + b"Ns")),
+            ("underflow", program(b"\x85")), ("no mark", program(b"t")), ("a mark for a value", program(b"(\x85")),
+            ("empty state dict", program(b"}")), ("not a dict", program(b"K\x01")), ("a tensor alone", program(tensor())),
+            ("entry of another kind", program(dictionary(("w", tensor()), ("n", number(1))))),
+            ("only left out", program(dictionary(("bn.num_batches_tracked", tensor())))),
+            ("numbers as names", program(b"}K\x01" + tensor() + b"s")),
+            ("surrogates", program(dictionary(("\ud800", tensor())))),
+            ("names collide", program(dictionary(("w", tensor()), ("module.w", tensor())))),
+            ("reserved name", program(dictionary(("__metadata__", tensor())))),
+        ]
+        for name, main in table:
+            with self.subTest(name):
+                self.refuse(archive(main))
+                self.refuse(legacy(main))
+
+    def test_tensors(self):
+        table = [
+            ("beyond the end", tensor((5,)), "element 4 of a storage of 4"),
+            ("offset beyond the end", tensor(offset=1), "element 4"),
+            ("stride beyond the end", tensor((2, 2), (3, 1)), "element 4"),
+            ("negative offset", tensor(offset=-1), "whole numbers"),
+            ("negative stride", tensor(strides=(-1,)), "whole numbers"),
+            ("negative extent", tensor((-4,)), "whole numbers"),
+            ("ranks differ", tensor((2, 2), (1,)), "do not match"),
+            ("65 dimensions", tensor((1,) * 65, (1,) * 65), "do not match"),
+            ("a petabyte of one element", tensor((1 << 50,), (0,)), "bytes of tensors"),
+            ("overflow", tensor((1 << 62, 1 << 62), (0, 0)), "2^63 or more bytes"),
+            ("no storage", tensor(store=b"N"), "expected a storage"),
+            ("storage of another size", tensor(store=storage(numel=5)), "storage"),
+            ("negative storage", tensor(store=storage(numel=-1)), "storage"),
+            ("storage that is not there", tensor(store=storage(key="7")), "storage"),
+            ("two types", tensor() + b"0" + tensor(store=storage(kind="IntStorage")), "POP"),
+            ("conjugate", name_of("torch._utils", "_rebuild_tensor_v2") +
+             tuple_of(storage(), number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", b"N",
+                      dictionary(("conj", b"\x88"))) + b"R", "conjugate"),
+            ("Parameter of nothing", name_of("torch._utils", "_rebuild_parameter") + tuple_of(b"N", b"\x88", b"N") +
+             b"R", "expected a tensor"),
+        ]
+        for name, body, expected in table:
+            with self.subTest(name):
+                main = program(dictionary(("w", body)))
+                self.refuse(archive(main), expected)
+                self.refuse(legacy(main), expected)
+        both = program(dictionary(("a", tensor()), ("b", tensor(store=storage(kind="IntStorage")))))
+        self.refuse(archive(both), "two types")
+
+
+class Containers(ConverterTest):
+    def test_legacy(self):
+        table = [
+            ("empty", b"", "expected a PyTorch checkpoint"),
+            ("text", b"hello", "expected a PyTorch checkpoint"),
+            ("tar", b"sys_info".ljust(512, b"\0"), "expected a PyTorch checkpoint"),
+            ("safetensors", struct.pack("<Q", 2) + b"{}", "expected a PyTorch checkpoint"),
+            ("magic", legacy(GOOD, magic=1), "magic number"),
+            ("version", legacy(GOOD, version=1002), "version"),
+            ("big-endian", legacy(GOOD, system={"little_endian": False}), "little-endian"),
+            ("system", legacy(GOOD, system=[]), "little-endian"),
+            ("no keys", legacy(GOOD, keys=()), "list of storage keys"),
+            ("more keys", legacy(GOOD, keys=("0", "1")), "list of storage keys"),
+            ("keys twice", legacy(GOOD, keys=("0", "0")), "different storage keys"),
+            ("keys of numbers", legacy(GOOD, keys=(0,)), "storage keys"),
+            ("count", legacy(GOOD, data=struct.pack("<q", 5) + FLOATS), "expected 4 elements, found 5"),
+            ("negative count", legacy(GOOD, data=struct.pack("<q", -1) + FLOATS), "expected 4 elements, found -1"),
+            ("trailing", legacy(GOOD) + b"x", "1 bytes after"),
+            ("persistent id in the keys", legacy(GOOD).replace(pickle.dumps(["0"], 2), program(storage())),
+             "persistent id"),
+        ]
+        for name, data, expected in table:
+            with self.subTest(name):
+                self.refuse(data, expected)
+
+    def test_zip(self):
+        plain = archive()
+        second = plain.index(b"PK\x03\x04", 1)
+        table = [
+            ("compressed", archive(compression=zipfile.ZIP_DEFLATED), "is compressed"),
+            ("bzip2", archive(compression=zipfile.ZIP_BZIP2), "is compressed"),
+            ("duplicate", archive(extra=[("m/data/0", FLOATS)]), "there twice"),
+            ("../", archive(extra=[("m/../../x", b"")]), "leaves the archive"),
+            ("absolute", archive(extra=[("/etc/x", b"")]), "leaves the archive"),
+            ("backslash", archive(extra=[("m\\..\\x", b"")]), "leaves the archive"),
+            ("link", archive(extra=[(link("m/link"), "/etc/passwd")]), "is a link"),
+            ("two pickles", archive(extra=[("n/data.pkl", GOOD)]), "found 2"),
+            ("no pickle", plain.replace(b"m/data.pkl", b"m/data.pkx"), "found 0"),
+            ("TorchScript", archive(extra=[("m/code/x.py", b"")]), "TorchScript"),
+            ("big-endian", archive(extra=[("m/byteorder", b"big")]), "little-endian"),
+            ("storage missing", archive(storages=()), "not in the archive"),
+            ("storage too small", archive(storages=[("0", FLOATS[:-1])]), "expected 16 bytes, found 15"),
+            ("storage too large", archive(storages=[("0", FLOATS + b"x")]), "expected 16 bytes, found 17"),
+            ("encrypted", central(plain, b"m/data/0", 8, b"\x01\0"), "encrypted"),
+            ("two sizes", central(plain, b"m/data/0", 24, struct.pack("<I", 1 << 30)), "two sizes"),
+            ("absurd size", central(plain, b"m/data/0", 20, struct.pack("<II", 1 << 31, 1 << 31)), "beyond the end"),
+            ("overlap", central(plain, b"m/data/0", 42, struct.pack("<I", 0)), "overlaps"),
+            ("checksum", patched(plain, FLOATS, FLOATS[:-1] + b"\xff"), "CRC"),
+            ("local header", plain[:second + 30] + b"n" + plain[second + 31:], "m/data/0"),
+            ("no directory", plain[:plain.index(b"PK\x01\x02")], "zip archive"),
+            ("only the magic", b"PK\x03\x04", "zip archive"),
+            ("empty archive", b"PK\x05\x06" + bytes(18), "found 0"),
+            ("before the archive", b"PK" + plain, ""),
+        ]
+        for name, data, expected in table:
+            with self.subTest(name):
+                self.refuse(data, expected)
+
+    def test_truncated_anywhere(self):
+        for data in (archive(), legacy(GOOD), fixture("legacy.pth")[:-1]):
+            for length in range(len(data)):
+                if len(data) < 1000 or length % 7 == 0:
+                    self.refuse(data[:length])
+
+    @unittest.mock.patch("os.fsync")  # for speed
+    def test_any_byte_flipped(self, _):
+        for data in (archive(), legacy(GOOD)):
+            for place in range(len(data)):
+                for flip in (0x01, 0x80, 0xFF):
+                    self.write(data[:place] + bytes([data[place] ^ flip]) + data[place + 1:])
+                    code, errors = self.call(self.input, self.output)
+                    self.assertIn(code, (0, 65), errors)
+                    self.assertEqual(errors.count("\n"), int(code == 65), errors)
+
+
+class Program(ConverterTest):
+    def test_exit_codes(self):
+        self.write(archive())
+        missing = os.path.join(self.folder, "missing")
+        table = [
+            ([], 64), ([self.input], 64), (["--unknown"], 64), ([self.input, self.output, "more"], 64),
+            ([self.input, self.input], 64), ([self.input, self.output], 0), (["--help"], 0),
+            ([self.input, self.output, "--key", "model"], 65), ([missing, self.output], 66),
+            ([self.folder, self.output], 66), ([self.input, os.path.join(missing, "out")], 74),
+            ([self.input, self.folder], 74), ([self.input, "/dev/null"], 74),
+        ]
+        for arguments, expected in table:
+            with self.subTest(arguments):
+                done = self.run_program(*arguments)
+                self.assertEqual(done.returncode, expected, done.stderr)
+                self.assertEqual(done.stderr.count(b"\n"), int(expected != 0), done.stderr)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["in.pth", "out.safetensors"])
+
+    def test_write_fails(self):
+        self.write(archive())
+        self.write(b"old", self.output)
+        done = self.run_program(self.input, self.output,
+                                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+        self.assertEqual(done.returncode, 74, done.stderr)
+        self.assertEqual(done.stderr.count(b"\n"), 1, done.stderr)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["in.pth", "out.safetensors"])
+        with open(self.output, "rb") as file:
+            self.assertEqual(file.read(), b"old")
+
+    def test_standard_output_fails(self):
+        self.write(archive())
+        with open("/dev/full", "wb") as full:
+            done = self.run_program(self.input, "--list", stdout=full)
+        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (74, 1), done.stderr)
+        done = self.run_program(self.input, "--list", preexec_fn=lambda: os.close(1))
+        self.assertEqual((done.returncode, done.stderr.count(b"\n")), (74, 1), done.stderr)
+
+    def test_temporary_of_a_killed_process(self):
+        self.write(archive())
+        self.write(b"left", os.path.join(self.folder, ".out.safetensors.tmp.%d" % os.getpid()))
+        self.assertEqual(self.call(self.input, self.output)[0], 0)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["in.pth", "out.safetensors"])
+
+
+class Layers(unittest.TestCase):
+    def test_check_layers(self):
+        done = subprocess.run([sys.executable, os.path.join(TOOLS, "check_layers.py"), "--self-test"])
+        self.assertEqual(done.returncode, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
