@@ -1,0 +1,55 @@
+// The deployable: a flat list of integer ops compiled from a trained model.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/models.h"
+#include "quant/integer_op.h"
+
+namespace faq {
+
+class IntegerNetwork {
+ public:
+  /// From a quantized model: the ops its eval-mode forward executes, read off the tape of one image of that shape (H, W, C).
+  static IntegerNetwork compile(Model& model, std::int64_t height, std::int64_t width, std::int64_t channels);
+
+  /// Throws as read_safetensors does, and bad_data (naming the op) for a description that is not a valid network.
+  static IntegerNetwork load(const std::filesystem::path& file);
+  /// `about`: entries added to the metadata ("model", "mean", …).
+  void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
+
+  /// u8 images N,H,W,C to logits N,K f32. Intermediate results are released after their last use.
+  Tensor forward(const Tensor& images, Engine engine = Engine::integer) const;
+
+  std::int64_t height() const { return height_; }
+  std::int64_t width() const { return width_; }
+  std::int64_t channels() const { return channels_; }
+  std::int64_t num_classes() const;
+  const std::map<std::string, std::string>& about() const { return about_; }
+
+  /// One op: what it does and the values it reads (0: the images, i: the result of op i−1).
+  struct Step {
+    std::shared_ptr<const IntegerOp> op;
+    std::vector<int> inputs;
+  };
+  const std::vector<Step>& steps() const { return steps_; }
+
+ private:
+  void plan();
+
+  std::vector<Step> steps_;
+  std::vector<int> last_use_;
+  std::int64_t height_ = 0;
+  std::int64_t width_ = 0;
+  std::int64_t channels_ = 0;
+  std::map<std::string, std::string> about_;
+};
+
+/// Whether a file is an integer network (by its metadata).
+bool is_integer_network(const std::map<std::string, std::string>& metadata);
+
+}  // namespace faq

@@ -1,0 +1,46 @@
+// How a network is quantized.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/ops.h"
+
+namespace faq {
+
+enum class Scheme {
+  none,  ///< floating point
+  faq    ///< power-of-two steps, McKinstry et al., arXiv 1809.04191
+};
+
+/// How the step of an activation is found from its histogram.
+enum class Calibration { percentile, max, mse };
+
+/// How the step of a weight tensor is chosen, anew at every training step.
+enum class WeightStep {
+  mse,  ///< minimises ‖w − Q(w)‖²
+  max   ///< the smallest that represents max|w| without clipping
+};
+
+/// Bits of the layers whose name matches `pattern` ('*' any run of characters, '?' any one): the weights, and the activations the
+/// unit hands on.
+struct LayerBits {
+  std::string pattern;
+  int weight_bits = 8;
+  int act_bits = 8;
+};
+
+struct QuantOptions {
+  Scheme scheme = Scheme::none;
+  int weight_bits = 8;
+  int act_bits = 8;
+  int first_last_bits = 8;            ///< weights of the first and last layer, and the input of the last
+  std::vector<LayerBits> layer_bits;  ///< overrides, the last match wins
+  Calibration calibration = Calibration::percentile;
+  double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
+  WeightStep weight_step = WeightStep::mse;
+  Engine engine = Engine::integer;
+  DType grad_dtype = DType::bf16;
+};
+
+}  // namespace faq

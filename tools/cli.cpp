@@ -1,0 +1,104 @@
+#include "tools/cli.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <new>
+
+#include "core/error.h"
+#include "core/text.h"
+
+namespace faq::cli {
+namespace {
+
+// "name" or "n,name": cxxopts wants single letters first.
+std::string spelled(const std::string& name) { return name; }
+
+bool is_list(const OptionRow& row) { return std::holds_alternative<std::vector<std::string> TrainOptions::*>(row.member); }
+
+std::vector<std::string> known_names(const cxxopts::Options& parser) {
+  std::vector<std::string> names;
+  for (const std::string& group : parser.groups()) {
+    for (const auto& option : parser.group_help(group).options) {
+      if (!option.s.empty()) names.push_back(option.s);
+      for (const auto& name : option.l) names.push_back(name);
+    }
+  }
+  return names;
+}
+
+}  // namespace
+
+void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
+  for (const OptionRow& row : rows) {
+    for (const std::string& name : row.names) {
+      const std::string help = &name == &row.names.front() ? row.help : "same as --" + row.names.front();
+      // A list's commas belong to its values, so every option is read as text and split by the table.
+      parser.add_options(row.section)(spelled(name), help, cxxopts::value<std::string>(), row.value);
+    }
+  }
+}
+
+std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows) {
+  std::vector<Setting> settings;
+  for (const auto& argument : parsed.arguments()) {
+    for (const OptionRow& row : rows) {
+      for (const std::string& name : row.names) {
+        if (argument.key() != name) continue;
+        if (!is_list(row)) std::erase_if(settings, [&](const Setting& s) { return s.first == row.names.front(); });
+        settings.emplace_back(row.names.front(), argument.value());
+      }
+    }
+  }
+  return settings;
+}
+
+cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, const std::string& positional) {
+  if (!positional.empty()) parser.parse_positional({positional});
+  try {
+    auto parsed = parser.parse(argc, argv);
+    check(parsed.unmatched().empty(), ErrorKind::usage, "unexpected argument '", parsed.unmatched().empty() ? "" : parsed.unmatched().front(),
+          "'");
+    return parsed;
+  } catch (const cxxopts::exceptions::no_such_option&) {
+    const std::vector<std::string> names = known_names(parser);
+    for (int i = 1; i < argc; ++i) {
+      std::string name = argv[i];
+      if (!name.starts_with("-") || name == "--" || name == "-") continue;
+      name = name.substr(0, name.find('='));
+      name.erase(0, name.starts_with("--") ? 2 : 1);
+      if (std::ranges::find(names, name) == names.end()) {
+        fail(ErrorKind::usage, "unknown option '", argv[i], "'; did you mean '--", nearest(name, names), "'?");
+      }
+    }
+    fail(ErrorKind::usage, "unknown option");
+  } catch (const cxxopts::exceptions::exception& error) {
+    fail(ErrorKind::usage, error.what());
+  }
+}
+
+std::string command_line(int argc, char** argv) {
+  return join(std::vector<std::string>(argv, argv + argc), " ");
+}
+
+int run(const char* program, const std::function<int()>& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    fmt::print(stderr, "{}: {}\n", program, error.what());
+    return error.exit_code();
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "{}: out of memory\n", program);
+    return static_cast<int>(ErrorKind::out_of_memory);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}: internal error: {}\n", program, error.what());
+    return static_cast<int>(ErrorKind::internal);
+  }
+}
+
+void print_result(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  check(written, ErrorKind::io, "writing results to the standard output failed");
+}
+
+}  // namespace faq::cli

@@ -1,0 +1,108 @@
+// faq-train: fine-tune a network in the integers it will be deployed in.
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "nn/models.h"
+#include "tools/cli.h"
+#include "train/trainer.h"
+
+namespace {
+
+using namespace faq;
+
+nlohmann::json read_config(const std::string& file) {
+  std::ifstream in(file);
+  check(in.good(), ErrorKind::missing_input, "config ", file, ": cannot be opened");
+  try {
+    return nlohmann::json::parse(in);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, "config ", file, ": ", error.what());
+  }
+}
+
+std::string model_list() {
+  std::string text = fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", "name", "family", "input", "parameters", "MACs");
+  for (const ModelInfo& info : list_models()) {
+    const ModelCost cost = model_cost(info.name, {.num_classes = info.num_classes, .in_channels = 3, .mean = {}, .std = {}});
+    text += fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", info.name, info.family, info.input_size, cost.parameters, cost.macs);
+  }
+  return text;
+}
+
+std::string plan_table(const nlohmann::json& plan) {
+  std::string text = fmt::format("{} parameters, {} MACs; {} training and {} validation images, {} classes; {} steps per epoch\n",
+                                 plan["parameters"].get<std::int64_t>(), plan["macs"].get<std::int64_t>(),
+                                 plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
+                                 plan["classes"].get<std::int64_t>(), plan["steps_per_epoch"].get<std::int64_t>());
+  if (plan["layers"].empty()) return text;
+  text += fmt::format("{:<24} {:>8} {:>10} {:>14}\n", "layer", "weights", "activation", "step");
+  for (const auto& row : plan["layers"]) {
+    const int weight_bits = row["weight_bits"];
+    text += fmt::format("{:<24} {:>8} {:>10} {:>14.8g}\n", row["name"].get<std::string>(),
+                        weight_bits > 0 ? std::to_string(weight_bits) : "-",
+                        fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>()),
+                        row["act_step"].get<double>());
+  }
+  return text;
+}
+
+nlohmann::json to_json(const Evaluation& e) {
+  return {{"top1", e.top1}, {"top5", e.top5}, {"loss", e.loss}, {"images", e.images}, {"images_per_s", e.images_per_s}};
+}
+
+int body(int argc, char** argv) {
+  cxxopts::Options parser("faq-train", "Calibrates, quantizes and fine-tunes an image classifier in integers.");
+  cli::add_options(parser, option_table());
+  parser.add_options("quantization")("bits", "sets --weight-bits and --act-bits", cxxopts::value<std::string>(), "B");
+  parser.add_options("run")("c,config", "options from a JSON file; the command line wins", cxxopts::value<std::string>(), "FILE")(
+      "dry-run", "resolve, load, calibrate, print the plan and the layers; train nothing")(
+      "json", "one JSON object on stdout instead of text")("list-models", "the networks, with parameters and MACs")(
+      "quiet", "no progress on stderr")("version", "print the version")("h,help", "print this help");
+  const auto parsed = cli::parse(parser, argc, argv);
+  if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
+  if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
+  if (parsed.count("list-models")) return cli::print_result(model_list()), 0;
+
+  std::vector<Setting> settings;
+  if (parsed.count("bits")) settings.emplace_back("bits", parsed["bits"].as<std::string>());
+  for (Setting& setting : cli::given_settings(parsed, option_table())) settings.push_back(std::move(setting));
+  const auto config = parsed.count("config") ? read_config(parsed["config"].as<std::string>()) : nlohmann::json::object();
+  const TrainOptions options = assemble(config, settings);
+  const bool json = parsed.count("json") > 0;
+
+  if (parsed.count("dry-run")) {
+    const nlohmann::json plan = dry_run(options);
+    cli::print_result(json ? plan.dump() + "\n" : plan_table(plan));
+    return 0;
+  }
+  const TrainResult result = train(options, {cli::command_line(argc, argv), parsed.count("quiet") > 0});
+  if (json) {
+    cli::print_result(nlohmann::json{{"stopped", result.stopped},
+                                     {"epochs", result.epochs},
+                                     {"initial", to_json(result.initial)},
+                                     {"last", to_json(result.last)},
+                                     {"best", to_json(result.best)},
+                                     {"best_epoch", result.best_epoch},
+                                     {"seconds", result.seconds},
+                                     {"images_per_s", result.train_images_per_s},
+                                     {"peak_bytes", result.peak_bytes}}
+                          .dump() +
+                      "\n");
+  } else if (!result.stopped) {
+    cli::print_result(fmt::format("best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s, {:.0f} images/s, peak {:.0f} MB\n",
+                                  result.best.top1, result.best_epoch, result.last.top1, result.seconds, result.train_images_per_s,
+                                  static_cast<double>(result.peak_bytes) / 1e6));
+  }
+  if (result.stopped) {
+    fail(ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ", options.output_dir,
+         "; run the same command with --resume auto to continue");
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return faq::cli::run("faq-train", [&] { return body(argc, argv); });
+}

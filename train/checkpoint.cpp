@@ -1,0 +1,129 @@
+#include "train/checkpoint.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+namespace faq {
+namespace {
+
+constexpr const char* prefix = "checkpoint-";
+constexpr const char* suffix = ".safetensors";
+
+// The step of "checkpoint-N.safetensors"; nothing for any other name.
+std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
+  const std::string name = file.filename().string();
+  if (!name.starts_with(prefix) || !name.ends_with(suffix)) return {};
+  const char* begin = name.data() + std::strlen(prefix);
+  const char* end = name.data() + name.size() - std::strlen(suffix);
+  std::int64_t step = 0;
+  const auto [stop, error] = std::from_chars(begin, end, step);
+  if (error != std::errc() || stop != end) return {};
+  return step;
+}
+
+// Newest first.
+std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(const std::filesystem::path& folder) {
+  std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (const auto step = step_of(entry.path())) found.emplace_back(*step, entry.path());
+  }
+  std::ranges::sort(found, std::greater{});
+  return found;
+}
+
+}  // namespace
+
+nlohmann::json to_json(const Progress& p) {
+  return {{"epoch", p.epoch},           {"step_in_epoch", p.step_in_epoch}, {"step", p.step},
+          {"best_top1", p.best_top1},   {"best_epoch", p.best_epoch},       {"loss_sum", p.loss_sum},
+          {"correct", p.correct},       {"images", p.images},               {"history", p.history}};
+}
+
+Progress progress_from_json(const nlohmann::json& json) {
+  try {
+    Progress p;
+    json.at("epoch").get_to(p.epoch);
+    json.at("step_in_epoch").get_to(p.step_in_epoch);
+    json.at("step").get_to(p.step);
+    json.at("best_top1").get_to(p.best_top1);
+    json.at("best_epoch").get_to(p.best_epoch);
+    json.at("loss_sum").get_to(p.loss_sum);
+    json.at("correct").get_to(p.correct);
+    json.at("images").get_to(p.images);
+    json.at("history").get_to(p.history);
+    return p;
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, "checkpoint: progress record: ", error.what());
+  }
+}
+
+CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep) : folder_(std::move(folder)), keep_(keep) {
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  check(!error, ErrorKind::io, "creating the output folder ", folder_, ": ", error.message());
+  const auto file = folder_ / ".lock";
+  lock_ = ::open(file.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+  check(lock_ >= 0, ErrorKind::io, "opening ", file, ": ", std::strerror(errno));
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
+    const int cause = errno;
+    ::close(lock_);
+    check(cause != EWOULDBLOCK, ErrorKind::usage, "output folder ", folder_, ": another run is writing to it");
+    fail(ErrorKind::io, "locking ", file, ": ", std::strerror(cause));
+  }
+}
+
+CheckpointFolder::~CheckpointFolder() { ::close(lock_); }
+
+void CheckpointFolder::save_last(const NamedTensors& contents) const {
+  write_safetensors(folder_ / "last.safetensors", contents);
+}
+
+void CheckpointFolder::save_best(const NamedTensors& contents) const {
+  write_safetensors(folder_ / "best.safetensors", contents);
+}
+
+void CheckpointFolder::save_step(const NamedTensors& contents, std::int64_t step) const {
+  if (keep_ == 0) return save_last(contents);
+  write_safetensors(folder_ / (prefix + std::to_string(step) + suffix), contents);
+  const auto found = step_checkpoints(folder_);
+  for (std::size_t i = static_cast<std::size_t>(keep_); i < found.size(); ++i) {
+    std::error_code ignored;  // a file that cannot be removed costs space, not results
+    std::filesystem::remove(found[i].second, ignored);
+  }
+}
+
+std::optional<CheckpointFolder::Found> CheckpointFolder::newest(
+    const std::function<void(const std::string&)>& warn) const {
+  std::vector<std::filesystem::path> files;
+  for (const auto& [step, file] : step_checkpoints(folder_)) files.push_back(file);
+  if (const auto last = folder_ / "last.safetensors"; std::filesystem::exists(last)) files.push_back(last);
+  std::optional<Found> best;
+  std::int64_t best_step = -1;
+  for (const auto& file : files) {
+    try {
+      NamedTensors contents = read_safetensors(file);
+      const auto progress = contents.metadata.find("progress");
+      check(progress != contents.metadata.end(), ErrorKind::bad_data, "checkpoint ", file, ": no progress record");
+      const std::int64_t step = progress_from_json(nlohmann::json::parse(progress->second)).step;
+      if (step > best_step) {
+        best_step = step;
+        best = Found{file, std::move(contents)};
+      }
+    } catch (const Error& error) {
+      warn(concat("ignoring an unreadable checkpoint: ", error.what()));
+    } catch (const nlohmann::json::exception& error) {
+      warn(concat("ignoring an unreadable checkpoint: ", file, ": ", error.what()));
+    }
+  }
+  check(best || files.empty(), ErrorKind::bad_data, "resuming from ", folder_, ": none of ", files.size(),
+        " checkpoints can be read");
+  return best;
+}
+
+}  // namespace faq

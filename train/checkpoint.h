@@ -1,0 +1,61 @@
+// Checkpoints: everything a run needs to continue with the same bits.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/safetensors.h"
+
+namespace faq {
+
+/// Where a run stands: part of every checkpoint, as JSON.
+struct Progress {
+  std::int64_t epoch = 0;          ///< epochs finished
+  std::int64_t step_in_epoch = 0;  ///< optimizer steps done in the next one
+  std::int64_t step = 0;           ///< optimizer steps done in all
+  double best_top1 = -1;
+  std::int64_t best_epoch = -1;
+  // Of the unfinished epoch, for its summary.
+  double loss_sum = 0;
+  std::int64_t correct = 0;
+  std::int64_t images = 0;
+  nlohmann::json history = nlohmann::json::array();  ///< one object per finished epoch: the rows of summary.csv
+};
+nlohmann::json to_json(const Progress& progress);
+Progress progress_from_json(const nlohmann::json& json);
+
+/// The checkpoints of one output folder: `checkpoint-N.safetensors` (N optimizer steps), of which the newest `keep` are kept
+/// besides `last.safetensors` and `best.safetensors`. All writing is atomic. One process at a time may own a folder.
+class CheckpointFolder {
+ public:
+  /// Creates and locks the folder; throws usage when another run holds it, io when it cannot be written.
+  CheckpointFolder(std::filesystem::path folder, int keep);
+  ~CheckpointFolder();
+  CheckpointFolder(const CheckpointFolder&) = delete;
+  CheckpointFolder& operator=(const CheckpointFolder&) = delete;
+
+  const std::filesystem::path& path() const { return folder_; }
+  void save_last(const NamedTensors& contents) const;
+  void save_best(const NamedTensors& contents) const;
+  /// Saves checkpoint-`step` and removes older ones beyond `keep`.
+  void save_step(const NamedTensors& contents, std::int64_t step) const;
+
+  struct Found {
+    std::filesystem::path file;
+    NamedTensors contents;
+  };
+  /// The furthest checkpoint that can be read: an unreadable one is reported through `warn` and the next is tried. Nothing when
+  /// there are no checkpoints at all; throws bad_data when there are some and none can be read.
+  std::optional<Found> newest(const std::function<void(const std::string&)>& warn) const;
+
+ private:
+  std::filesystem::path folder_;
+  int keep_;
+  int lock_ = -1;
+};
+
+}  // namespace faq

@@ -1,0 +1,89 @@
+#include "train/metrics.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string_view>
+#include <vector>
+
+#include "core/atomic_file.h"
+#include "core/error.h"
+
+namespace faq {
+namespace {
+
+constexpr const char* columns[] = {"epoch", "train_loss", "train_top1", "val_loss", "top1", "top5", "lr", "images_per_s"};
+
+std::string csv(const nlohmann::json& history) {
+  std::string text;
+  for (const char* column : columns) text += fmt::format("{}{}", text.empty() ? "" : ",", column);
+  text += '\n';
+  for (const auto& row : history) {
+    bool first = true;
+    for (const char* column : columns) {
+      text += first ? "" : ",";
+      if (row.contains(column) && !row[column].is_null()) text += row[column].dump();
+      first = false;
+    }
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace
+
+Metrics::Metrics(const std::filesystem::path& folder, std::int64_t resume_step) : folder_(folder) {
+  const auto file = folder / "metrics.jsonl";
+  std::string kept;
+  if (resume_step > 0) {
+    std::ifstream old(file);
+    for (std::string line; std::getline(old, line);) {
+      const auto json = nlohmann::json::parse(line, nullptr, false);
+      if (json.is_object() && json.value("step", resume_step + 1) <= resume_step) kept += line + '\n';
+    }
+  }
+  AtomicFile fresh(file);
+  fresh.write(kept);
+  fresh.commit();
+  lines_.open(file, std::ios::app);
+  check(lines_.good(), ErrorKind::io, "opening ", file, " for appending");
+}
+
+void Metrics::append(const nlohmann::json& line) {
+  lines_ << line.dump() << '\n' << std::flush;
+  check(lines_.good(), ErrorKind::io, "writing ", folder_ / "metrics.jsonl", " failed");
+}
+
+void Metrics::write_summary(const nlohmann::json& history) const {
+  AtomicFile file(folder_ / "summary.csv");
+  file.write(csv(history));
+  file.commit();
+}
+
+ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1) {}
+
+void ProgressDisplay::update(const std::string& title, std::int64_t done, std::int64_t total, double images_per_s,
+                             double seconds_left, const std::string& figures) {
+  if (quiet_) return;
+  const auto left = static_cast<std::int64_t>(seconds_left);
+  const std::string text = fmt::format("{} {}/{}  {:.0f} images/s  {}  left {}:{:02}:{:02}", title, done, total, images_per_s,
+                                       figures, left / 3600, left / 60 % 60, left % 60);
+  if (!terminal_) {
+    fmt::print(stderr, "{}\n", text);
+    return;
+  }
+  constexpr std::int64_t width = 24;
+  const std::int64_t filled = total > 0 ? width * done / total : width;
+  fmt::print(stderr, "\r\x1b[K[{:=<{}}{: <{}}] {}", "", filled, "", width - filled, text);
+  std::fflush(stderr);
+  open_ = true;
+}
+
+void ProgressDisplay::line(const std::string& text) {
+  if (quiet_) return;
+  fmt::print(stderr, "{}{}\n", open_ ? "\r\x1b[K" : "", text);
+  open_ = false;
+}
+
+}  // namespace faq

@@ -1,0 +1,311 @@
+#include "train/options.h"
+
+#include <charconv>
+#include <cmath>
+
+#include "core/cpu.h"
+#include "core/text.h"
+
+namespace faq {
+namespace {
+
+using T = TrainOptions;
+
+template <class Value>
+using Choices = std::vector<std::pair<std::string, Value>>;
+
+template <class Value>
+Value choose(const char* option, const std::string& text, const Choices<Value>& choices) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : choices) {
+    if (name == text) return value;
+    names.push_back(name);
+  }
+  fail(ErrorKind::usage, "--", option, " ", text, ": expected one of ", join(names), "; did you mean '", nearest(text, names), "'?");
+}
+
+const Choices<Scheme> schemes{{"none", Scheme::none}, {"faq", Scheme::faq}};
+const Choices<Calibration> calibrations{
+    {"percentile", Calibration::percentile}, {"max", Calibration::max}, {"mse", Calibration::mse}};
+const Choices<WeightStep> weight_steps{{"mse", WeightStep::mse}, {"max", WeightStep::max}};
+const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
+const Choices<DType> grad_dtypes{{"bf16", DType::bf16}, {"f32", DType::f32}};
+const Choices<Schedule> schedules{{"constant", Schedule::constant},
+                                  {"exponential", Schedule::exponential},
+                                  {"step", Schedule::step},
+                                  {"cosine", Schedule::cosine}};
+const Choices<DatasetKind> dataset_kinds{{"auto", DatasetKind::automatic},
+                                         {"imagefolder", DatasetKind::image_folder},
+                                         {"idx", DatasetKind::idx},
+                                         {"cifar", DatasetKind::cifar}};
+const Choices<Augmentation> augmentations{
+    {"none", Augmentation::none}, {"cifar", Augmentation::cifar}, {"imagenet", Augmentation::imagenet}};
+
+// The recipes of method.md, section 1. fp32: the recipe of He et al. 2016, section 4.2, annealed by a cosine.
+const std::vector<std::pair<std::string, std::vector<Setting>>>& presets() {
+  static const std::vector<std::pair<std::string, std::vector<Setting>>> rows{
+      {"fp32",
+       {{"scheme", "none"}, {"epochs", "160"}, {"batch-size", "128"}, {"lr", "0.1"}, {"lr-scheduler", "cosine"},
+        {"weight-decay", "1e-4"}}},
+      {"faq-8bit",
+       {{"scheme", "faq"}, {"bits", "8"}, {"epochs", "1"}, {"batch-size", "256"}, {"lr", "1e-4"},
+        {"lr-scheduler", "constant"}, {"weight-decay", "1e-4"}}},
+      {"faq-4bit",
+       {{"scheme", "faq"}, {"bits", "4"}, {"epochs", "110"}, {"batch-size", "256"}, {"lr", "0.0015"},
+        {"lr-scheduler", "exponential"}, {"lr-gamma", "0.936"}, {"weight-decay", "5e-5"}}},
+  };
+  return rows;
+}
+
+template <class Number>
+Number parse_number(const Setting& setting) {
+  Number value{};
+  const auto& [name, text] = setting;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  check(error == std::errc() && end == text.data() + text.size(), ErrorKind::usage, "--", name, " '", text,
+        "': expected ", std::is_integral_v<Number> ? "an integer" : "a number");
+  if constexpr (std::is_floating_point_v<Number>) {
+    check(std::isfinite(value), ErrorKind::usage, "--", name, " '", text, "': expected a finite number");
+  }
+  return value;
+}
+
+std::vector<double> parse_list(const Setting& setting) {
+  std::vector<double> values;
+  std::size_t begin = 0;
+  while (begin <= setting.second.size()) {
+    const std::size_t end = std::min(setting.second.find(',', begin), setting.second.size());
+    values.push_back(parse_number<double>({setting.first, setting.second.substr(begin, end - begin)}));
+    begin = end + 1;
+  }
+  return values;
+}
+
+void in_range(const char* name, double value, double low, double high) {
+  check(value >= low && value <= high, ErrorKind::usage, "--", name, " ", value, ": expected ", low, " to ", high);
+}
+
+// PATTERN=W,A
+LayerBits parse_layer_bits(const std::string& text) {
+  const auto equals = text.rfind('=');
+  const auto comma = text.find(',', equals == std::string::npos ? 0 : equals);
+  check(equals != std::string::npos && comma != std::string::npos, ErrorKind::usage, "--layer-bits '", text,
+        "': expected PATTERN=WEIGHT_BITS,ACTIVATION_BITS");
+  LayerBits bits{text.substr(0, equals),
+                 parse_number<int>({"layer-bits", text.substr(equals + 1, comma - equals - 1)}),
+                 parse_number<int>({"layer-bits", text.substr(comma + 1)})};
+  in_range("layer-bits", bits.weight_bits, 2, 8);
+  in_range("layer-bits", bits.act_bits, 2, 8);
+  return bits;
+}
+
+std::string text_of(const nlohmann::json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+
+// A config file's entries as settings; lists become one setting per element (text) or a comma-separated one (numbers).
+std::vector<Setting> settings_of(const nlohmann::json& config) {
+  std::vector<Setting> settings;
+  for (const auto& [name, value] : config.items()) {
+    const OptionRow& row = find_option(name);
+    const bool text_list = std::holds_alternative<std::vector<std::string> T::*>(row.member);
+    check(!value.is_object() && !value.is_null() && (!value.is_array() || row.member.index() >= 3), ErrorKind::usage, "config: '", name,
+          "' has a value of the wrong kind: ", value.dump());
+    if (text_list) {
+      for (const auto& element : value) settings.emplace_back(name, text_of(element));
+    } else if (value.is_array()) {
+      std::vector<std::string> parts;
+      for (const auto& element : value) parts.push_back(text_of(element));
+      if (!parts.empty()) settings.emplace_back(name, join(parts, ","));
+    } else {
+      settings.emplace_back(name, text_of(value));
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
+const std::vector<OptionRow>& option_table() {
+  static const std::vector<OptionRow> table{
+      {{"model"}, "model", "NAME", "network (see --list-models)", &T::model},
+      {{"weights"}, "model", "FILE", "pretrained weights, safetensors with torchvision's names", &T::weights},
+      {{"num-classes"}, "model", "N", "classes; default: those of the data", &T::num_classes},
+      {{"in-channels"}, "model", "N", "1 or 3; default: those of the weights, else of the data", &T::in_channels},
+
+      {{"preset"}, "quantization", "NAME", "fp32, faq-8bit or faq-4bit: a recipe, each part of which other options override", &T::preset},
+      {{"scheme"}, "quantization", "NAME", "none or faq", &T::scheme},
+      {{"weight-bits"}, "quantization", "B", "2 to 8 (--bits B sets both)", &T::weight_bits},
+      {{"act-bits"}, "quantization", "B", "2 to 8", &T::act_bits},
+      {{"first-last-bits"}, "quantization", "B", "bits of the first and the last layer", &T::first_last_bits},
+      {{"layer-bits"}, "quantization", "PATTERN=W,A", "bits of the layers whose name matches; repeatable, the last match wins",
+       &T::layer_bits},
+      {{"calibration"}, "quantization", "HOW", "percentile, max or mse", &T::calibration},
+      {{"calibration-percentile"}, "quantization", "P", "0: 99.99 above 6 bits, else 99.9", &T::calibration_percentile},
+      {{"calibration-batches"}, "quantization", "N", "training batches used for calibration", &T::calibration_batches},
+      {{"weight-step"}, "quantization", "HOW", "mse or max", &T::weight_step},
+      {{"engine"}, "quantization", "NAME", "integer or simulated", &T::engine},
+      {{"grad-dtype"}, "quantization", "DTYPE", "bf16 or f32; default: bf16 where the CPU has it natively, f32 with --scheme none",
+       &T::grad_dtype},
+
+      {{"epochs"}, "training", "N", "0: calibrate and quantize only", &T::epochs},
+      {{"batch-size", "b"}, "training", "N", "images per step of each accumulation", &T::batch_size},
+      {{"grad-accum-steps"}, "training", "N", "batches per optimizer step", &T::grad_accum_steps},
+      {{"lr"}, "training", "X", "initial learning rate", &T::lr},
+      {{"lr-scheduler"}, "training", "NAME", "constant, exponential, step or cosine", &T::lr_scheduler},
+      {{"lr-gamma"}, "training", "X", "factor per epoch (exponential) or step", &T::lr_gamma},
+      {{"lr-step-size"}, "training", "N", "epochs per step", &T::lr_step_size},
+      {{"lr-warmup-epochs"}, "training", "X", "linear warm-up", &T::lr_warmup_epochs},
+      {{"momentum"}, "training", "X", "", &T::momentum},
+      {{"weight-decay", "wd"}, "training", "X", "", &T::weight_decay},
+      {{"label-smoothing"}, "training", "X", "", &T::label_smoothing},
+      {{"clip-grad-norm"}, "training", "X", "0: no clipping", &T::clip_grad_norm},
+      {{"seed"}, "training", "N", "", &T::seed},
+
+      {{"data-path", "data-dir"}, "data", "DIR", "folder with train/ and val/ (or test/), IDX or CIFAR files", &T::data_path},
+      {{"dataset"}, "data", "KIND", "auto, imagefolder, idx or cifar", &T::dataset},
+      {{"workers", "j"}, "data", "N", "threads that prepare batches", &T::workers},
+      {{"train-crop-size"}, "data", "N", "default: the size of the first image", &T::train_crop_size},
+      {{"val-resize-size"}, "data", "N", "shorter side before the centre crop; 0: no resizing", &T::val_resize_size},
+      {{"val-crop-size"}, "data", "N", "default: as --train-crop-size", &T::val_crop_size},
+      {{"augment"}, "data", "NAME", "cifar (pad, random crop, flip), imagenet or none", &T::augment},
+      {{"mean"}, "data", "M,…", "per channel, pixels in [0, 1]", &T::mean},
+      {{"std"}, "data", "S,…", "per channel, pixels in [0, 1]", &T::std},
+      {{"skip-bad"}, "data", "N", "skip up to N undecodable images", &T::skip_bad},
+
+      {{"output-dir", "output"}, "run", "DIR", "checkpoints, metrics, the integer network", &T::output_dir},
+      {{"resume"}, "run", "auto|FILE", "continue from the newest checkpoint of the output folder, or from FILE", &T::resume},
+      {{"checkpoint-interval"}, "run", "STEPS", "0: at the end of every epoch only", &T::checkpoint_interval},
+      {{"checkpoint-hist"}, "run", "K", "checkpoints kept besides last and best", &T::checkpoint_hist},
+      {{"threads"}, "run", "N", "default: all cores", &T::threads},
+      {{"print-freq"}, "run", "STEPS", "between lines and metrics", &T::print_freq},
+  };
+  return table;
+}
+
+const OptionRow& find_option(const std::string& name) {
+  std::vector<std::string> names;
+  for (const OptionRow& row : option_table()) {
+    for (const std::string& candidate : row.names) {
+      if (candidate == name) return row;
+      names.push_back(candidate);
+    }
+  }
+  fail(ErrorKind::usage, "unknown option '", name, "'; did you mean '", nearest(name, names), "'?");
+}
+
+void apply(TrainOptions& options, const Setting& setting) {
+  if (setting.first == "bits") {
+    apply(options, {"weight-bits", setting.second});
+    apply(options, {"act-bits", setting.second});
+    return;
+  }
+  const OptionRow& row = find_option(setting.first);
+  std::visit(
+      [&](auto member) {
+        using Value = std::remove_reference_t<decltype(options.*member)>;
+        if constexpr (std::is_arithmetic_v<Value>) {
+          options.*member = parse_number<Value>(setting);
+        } else if constexpr (std::is_same_v<Value, std::string>) {
+          options.*member = setting.second;
+        } else if constexpr (std::is_same_v<Value, std::vector<double>>) {
+          options.*member = parse_list(setting);
+        } else {
+          (options.*member).push_back(setting.second);
+        }
+      },
+      row.member);
+}
+
+const std::vector<Setting>& preset(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [candidate, settings] : presets()) {
+    if (candidate == name) return settings;
+    names.push_back(candidate);
+  }
+  fail(ErrorKind::usage, "unknown preset '", name, "'; did you mean '", nearest(name, names), "'? (have: ", join(names), ")");
+}
+
+TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings) {
+  check(config.is_object() || config.is_null(), ErrorKind::usage, "config: expected a JSON object");
+  const std::vector<Setting> from_config = settings_of(config);
+  std::string name;
+  for (const auto* list : {&from_config, &settings}) {
+    for (const Setting& setting : *list) {
+      if (setting.first == "preset") name = setting.second;
+    }
+  }
+  TrainOptions options;
+  if (!name.empty()) {
+    for (const Setting& setting : preset(name)) apply(options, setting);
+  }
+  for (const auto* list : {&from_config, &settings}) {
+    for (const Setting& setting : *list) apply(options, setting);
+  }
+  return options;
+}
+
+nlohmann::json to_json(const TrainOptions& options) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const OptionRow& row : option_table()) {
+    std::visit([&](auto member) { json[row.names.front()] = options.*member; }, row.member);
+  }
+  return json;
+}
+
+DatasetKind parse_dataset_kind(const std::string& text) { return choose("dataset", text, dataset_kinds); }
+Engine parse_engine(const std::string& text) { return choose("engine", text, engines); }
+
+ResolvedOptions resolve(const TrainOptions& o) {
+  in_range("weight-bits", o.weight_bits, 2, 8);
+  in_range("act-bits", o.act_bits, 2, 8);
+  in_range("first-last-bits", o.first_last_bits, 2, 8);
+  in_range("calibration-percentile", o.calibration_percentile, 0, 100);
+  in_range("calibration-batches", o.calibration_batches, 1, 1e6);
+  in_range("epochs", o.epochs, 0, 1e6);
+  in_range("batch-size", o.batch_size, 1, 1e6);
+  in_range("grad-accum-steps", o.grad_accum_steps, 1, 1e6);
+  in_range("lr", o.lr, 0, 1e6);
+  in_range("lr-gamma", o.lr_gamma, 0, 1e6);
+  in_range("lr-step-size", o.lr_step_size, 1, 1e6);
+  in_range("lr-warmup-epochs", o.lr_warmup_epochs, 0, 1e6);
+  in_range("momentum", o.momentum, 0, 1);
+  in_range("weight-decay", o.weight_decay, 0, 1e6);
+  in_range("label-smoothing", o.label_smoothing, 0, 1);
+  in_range("clip-grad-norm", o.clip_grad_norm, 0, 1e9);
+  in_range("workers", o.workers, 0, 1024);
+  in_range("threads", o.threads, 0, 4096);
+  in_range("skip-bad", o.skip_bad, 0, 1e9);
+  in_range("checkpoint-interval", o.checkpoint_interval, 0, 1e9);
+  in_range("checkpoint-hist", o.checkpoint_hist, 0, 1e6);
+  in_range("print-freq", o.print_freq, 1, 1e9);
+  in_range("train-crop-size", o.train_crop_size, 0, 4096);
+  in_range("val-crop-size", o.val_crop_size, 0, 4096);
+  in_range("val-resize-size", o.val_resize_size, 0, 4096);
+  in_range("in-channels", o.in_channels, 0, 3);
+  in_range("num-classes", o.num_classes, 0, 1e6);
+  in_range("seed", o.seed, 0, 2147483647);
+
+  ResolvedOptions r;
+  r.quant.scheme = choose("scheme", o.scheme, schemes);
+  r.quant.weight_bits = o.weight_bits;
+  r.quant.act_bits = o.act_bits;
+  r.quant.first_last_bits = o.first_last_bits;
+  for (const std::string& text : o.layer_bits) r.quant.layer_bits.push_back(parse_layer_bits(text));
+  r.quant.calibration = choose("calibration", o.calibration, calibrations);
+  r.quant.percentile = o.calibration_percentile;
+  r.quant.weight_step = choose("weight-step", o.weight_step, weight_steps);
+  r.quant.engine = parse_engine(o.engine);
+  const bool native = r.quant.scheme != Scheme::none && has_native_bf16();
+  r.quant.grad_dtype = o.grad_dtype.empty() ? (native ? DType::bf16 : DType::f32) : choose("grad-dtype", o.grad_dtype, grad_dtypes);
+  check(r.quant.grad_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage,
+        "--grad-dtype bf16: this CPU (", isa_name(), ") has no native bf16; use f32");
+  check(r.quant.grad_dtype == DType::f32 || r.quant.scheme != Scheme::none, ErrorKind::usage,
+        "--grad-dtype bf16: floating-point training (--scheme none) uses f32 gradients");
+  r.sgd = {o.momentum, o.weight_decay, o.clip_grad_norm};
+  r.schedule = {choose("lr-scheduler", o.lr_scheduler, schedules), o.lr, o.lr_gamma, o.lr_step_size, o.lr_warmup_epochs,
+                static_cast<double>(o.epochs)};
+  r.dataset = parse_dataset_kind(o.dataset);
+  r.augmentation = choose("augment", o.augment, augmentations);
+  return r;
+}
+
+}  // namespace faq

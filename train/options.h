@@ -1,0 +1,112 @@
+// Everything a training run is told. One table names every option for the command line, config files and presets.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "quant/options.h"
+#include "train/schedule.h"
+#include "train/sgd.h"
+
+namespace faq {
+
+/// As given; text stands for enumerations until resolve().
+struct TrainOptions {
+  // model
+  std::string model = "resnet20";
+  std::string weights;
+  int num_classes = 0;  ///< 0: those of the data
+  int in_channels = 0;  ///< 0: those of the weights, else 1 for IDX data and 3 for everything else
+  // quantization
+  std::string preset;
+  std::string scheme = "none";
+  int weight_bits = 8;
+  int act_bits = 8;
+  int first_last_bits = 8;
+  std::vector<std::string> layer_bits;
+  std::string calibration = "percentile";
+  double calibration_percentile = 0;
+  int calibration_batches = 5;
+  std::string weight_step = "mse";
+  std::string engine = "integer";
+  std::string grad_dtype;  ///< empty: bf16 for quantized training on a CPU with bf16, else f32
+  // training
+  int epochs = 1;
+  int batch_size = 128;
+  int grad_accum_steps = 1;
+  double lr = 0.1;
+  std::string lr_scheduler = "constant";
+  double lr_gamma = 0.1;
+  double lr_step_size = 30;
+  double lr_warmup_epochs = 0;
+  double momentum = 0.9;
+  double weight_decay = 1e-4;
+  double label_smoothing = 0;
+  double clip_grad_norm = 0;
+  int seed = 0;
+  // data
+  std::string data_path;
+  std::string dataset = "auto";
+  int workers = 2;
+  int train_crop_size = 0;  ///< 0: the size of the data set's images for CIFAR networks
+  int val_resize_size = 0;  ///< 0: no resizing
+  int val_crop_size = 0;    ///< 0: as train_crop_size
+  std::string augment = "cifar";
+  std::vector<double> mean;
+  std::vector<double> std;
+  int skip_bad = 0;
+  // run
+  std::string output_dir;
+  std::string resume;
+  int checkpoint_interval = 0;  ///< optimizer steps; 0: at the end of every epoch only
+  int checkpoint_hist = 2;
+  int threads = 0;
+  int print_freq = 50;
+};
+
+/// One option: its names (the first is the canonical one), what it means and where it lives.
+struct OptionRow {
+  using Member = std::variant<int TrainOptions::*, double TrainOptions::*, std::string TrainOptions::*,
+                              std::vector<std::string> TrainOptions::*, std::vector<double> TrainOptions::*>;
+  std::vector<std::string> names;
+  std::string section;
+  std::string value;  ///< placeholder in the help
+  std::string help;
+  Member member;
+};
+const std::vector<OptionRow>& option_table();
+/// The row of that name; throws usage, naming the nearest, when there is none.
+const OptionRow& find_option(const std::string& name);
+
+/// A setting as text: (name, value). A list option given several times accumulates (layer-bits) or is comma-separated (mean, std).
+using Setting = std::pair<std::string, std::string>;
+
+/// Throws usage when the text is not a value of the option's type.
+void apply(TrainOptions& options, const Setting& setting);
+/// Defaults, then the preset (from `settings`, else from `config`), then the config file, then the settings.
+TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings);
+/// Every option under its canonical name; assemble(to_json(o), {}) gives o again.
+nlohmann::json to_json(const TrainOptions& options);
+/// The settings a preset stands for (method.md, "Recipe"); throws usage for an unknown one.
+const std::vector<Setting>& preset(const std::string& name);
+
+/// The options as the library's types; throws usage for values outside their range.
+struct ResolvedOptions {
+  QuantOptions quant;
+  SgdOptions sgd;
+  ScheduleOptions schedule;
+  DatasetKind dataset;
+  Augmentation augmentation;
+};
+ResolvedOptions resolve(const TrainOptions& options);
+/// "auto", "imagefolder", "idx" or "cifar".
+DatasetKind parse_dataset_kind(const std::string& text);
+Engine parse_engine(const std::string& text);
+
+}  // namespace faq

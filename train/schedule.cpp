@@ -1,0 +1,35 @@
+#include "train/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace faq {
+
+double exponential_lr(double base, double factor, double epoch) { return base * std::pow(factor, epoch); }
+
+double step_lr(double base, double factor, double step_size, double epoch) {
+  return base * std::pow(factor, std::floor(epoch / step_size));
+}
+
+double cosine_lr(double base, double epochs, double epoch) {
+  return 0.5 * base * (1.0 + std::cos(std::numbers::pi * std::clamp(epoch / epochs, 0.0, 1.0)));
+}
+
+double learning_rate(const ScheduleOptions& o, double epoch) {
+  if (epoch < o.warmup_epochs) return o.lr * (0.01 + 0.99 * epoch / o.warmup_epochs);
+  const double since = epoch - o.warmup_epochs;
+  switch (o.schedule) {
+    case Schedule::constant:
+      return o.lr;
+    case Schedule::exponential:
+      return exponential_lr(o.lr, o.gamma, std::floor(since));
+    case Schedule::step:
+      return step_lr(o.lr, o.gamma, o.step_size, std::floor(since));
+    case Schedule::cosine:
+      return cosine_lr(o.lr, o.epochs - o.warmup_epochs, since);
+  }
+  return o.lr;
+}
+
+}  // namespace faq

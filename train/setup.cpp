@@ -1,0 +1,101 @@
+#include "train/setup.h"
+
+#include "core/safetensors.h"
+#include "data/formats.h"
+#include "nn/load_weights.h"
+#include "quant/quantize.h"
+
+namespace faq {
+namespace {
+
+std::vector<float> narrowed(const std::vector<double>& values) { return {values.begin(), values.end()}; }
+
+bool is_idx(const TrainOptions& options) {
+  const DatasetKind kind = parse_dataset_kind(options.dataset);
+  return kind == DatasetKind::idx || (kind == DatasetKind::automatic && looks_like_idx(options.data_path));
+}
+
+int resolved_channels(const TrainOptions& options) {
+  if (options.in_channels > 0) return options.in_channels;
+  if (!options.weights.empty()) {
+    if (const int channels = channels_in(read_safetensors(options.weights)); channels > 0) return channels;
+  }
+  return is_idx(options) ? 1 : 3;
+}
+
+}  // namespace
+
+Data open_data(TrainOptions& options, bool with_train) {
+  check(!options.data_path.empty(), ErrorKind::usage, "--data-path is required");
+  options.in_channels = resolved_channels(options);
+  const DatasetOptions dataset{options.data_path, parse_dataset_kind(options.dataset), options.in_channels};
+  Data data;
+  data.val = cached(open_dataset(dataset, Split::val));
+  if (with_train) {
+    data.train = cached(open_dataset(dataset, Split::train));
+    check(data.train->class_names() == data.val->class_names(), ErrorKind::bad_data, "data ", options.data_path, ": ",
+          data.train->class_names().size(), " training classes and ", data.val->class_names().size(),
+          " validation classes are not the same");
+  }
+  const auto classes = static_cast<int>(data.val->class_names().size());
+  if (options.num_classes == 0) options.num_classes = classes;
+  check(classes <= options.num_classes, ErrorKind::usage, "data ", options.data_path, " has ", classes,
+        " classes, the network ", options.num_classes);
+  if (options.train_crop_size == 0) {
+    const Image first = data.val->image(0);
+    options.train_crop_size = std::min(first.height, first.width);
+  }
+  if (options.val_crop_size == 0) options.val_crop_size = options.train_crop_size;
+  data.crop = options.train_crop_size;
+  data.val_crop = options.val_crop_size;
+  return data;
+}
+
+LoaderOptions train_loader_options(const TrainOptions& options, const Data& data) {
+  LoaderOptions loader;
+  loader.batch_size = options.batch_size;
+  loader.workers = options.workers;
+  loader.training = true;
+  loader.transform = {resolve(options).augmentation, data.crop, options.val_resize_size};
+  loader.seed = static_cast<std::uint64_t>(options.seed);
+  loader.skip_bad = options.skip_bad;
+  return loader;
+}
+
+LoaderOptions val_loader_options(const TrainOptions& options, const Data& data) {
+  LoaderOptions loader;
+  loader.batch_size = options.batch_size;
+  loader.workers = options.workers;
+  loader.transform = {Augmentation::none, data.val_crop, options.val_resize_size};
+  loader.skip_bad = options.skip_bad;
+  return loader;
+}
+
+std::unique_ptr<Model> build_model(const TrainOptions& options) {
+  return make_model(options.model, {options.num_classes, options.in_channels, narrowed(options.mean), narrowed(options.std)});
+}
+
+bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
+  return metadata.contains("config") && metadata.contains("progress");
+}
+
+std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
+                                             TrainOptions& options) {
+  check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source, ": not written by faq-train");
+  try {
+    options = assemble(nlohmann::json::parse(checkpoint.metadata.at("config")), {});
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, "checkpoint ", source, ": its configuration: ", error.what());
+  }
+  auto model = build_model(options);
+  const QuantOptions quant = resolve(options).quant;
+  if (quant.scheme != Scheme::none) quantize(*model, quant, nullptr);
+  NamedTensors weights;
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (!name.starts_with("momentum/")) weights.add(name, tensor);
+  }
+  load_weights(*model, weights, {.source = source});
+  return model;
+}
+
+}  // namespace faq

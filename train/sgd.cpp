@@ -1,0 +1,51 @@
+#include "train/sgd.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/kernels/elementwise.h"
+#include "core/kernels/sgd.h"
+
+namespace faq {
+
+Sgd::Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options)
+    : parameters_(std::move(parameters)), options_(options) {
+  for (const auto& [name, parameter] : parameters_) velocity_.push_back(Tensor::zeros(parameter.shape()));
+}
+
+double Sgd::step(double lr, double grad_scale) {
+  double squares = 0;
+  for (auto& [name, parameter] : parameters_) {
+    check(parameter.grad().defined(), "sgd: parameter ", name, " has no gradient");
+    squares += kernels::sum_of_squares(parameter.grad());
+  }
+  const double norm = std::sqrt(squares) * grad_scale;
+  if (!std::isfinite(norm)) return norm;
+  double scale = grad_scale;
+  if (options_.clip_grad_norm > 0) scale *= std::min(1.0, options_.clip_grad_norm / (norm + 1e-6));
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    Var& parameter = parameters_[i].value;
+    kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(),
+                        {static_cast<float>(lr), static_cast<float>(options_.momentum),
+                         static_cast<float>(options_.weight_decay), static_cast<float>(scale)});
+    parameter.clear_grad();
+  }
+  return norm;
+}
+
+void Sgd::export_state(NamedTensors& to) const {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) to.add("momentum/" + parameters_[i].name, velocity_[i]);
+}
+
+void Sgd::import_state(const NamedTensors& from) {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const std::string name = "momentum/" + parameters_[i].name;
+    const Tensor* saved = from.find(name);
+    check(saved != nullptr, ErrorKind::bad_data, "checkpoint: missing ", name);
+    check(saved->shape() == velocity_[i].shape() && saved->dtype() == DType::f32, ErrorKind::bad_data, "checkpoint: ",
+          name, " expected f32 ", velocity_[i].shape(), ", found ", saved->dtype(), " ", saved->shape());
+    std::ranges::copy(saved->span<float>(), velocity_[i].mutable_data<float>());
+  }
+}
+
+}  // namespace faq

@@ -1,0 +1,391 @@
+#include "train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "core/allocator.h"
+#include "core/atomic_file.h"
+#include "core/cpu.h"
+#include "core/parallel.h"
+#include "nn/load_weights.h"
+#include "quant/calibration.h"
+#include "quant/integer_network.h"
+#include "quant/quantize.h"
+#include "train/checkpoint.h"
+#include "train/metrics.h"
+#include "train/setup.h"
+#include "train/sgd.h"
+#include "train/signals.h"
+
+namespace faq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// What must agree between a checkpoint and the run that continues it: everything that changes a bit of the result.
+// Where things are and how often they are reported may differ.
+constexpr const char* free_to_change[] = {"output-dir", "resume", "data-path", "workers", "checkpoint-interval", "checkpoint-hist",
+                                          "threads", "print-freq", "weights", "skip-bad", "preset"};
+
+void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, const std::filesystem::path& file) {
+  nlohmann::json before = nlohmann::json::parse(checkpoint.metadata.at("config"), nullptr, false);
+  nlohmann::json after = to_json(now);
+  check(before.is_object(), ErrorKind::bad_data, "checkpoint ", file, ": its configuration is not JSON");
+  for (const char* name : free_to_change) {
+    before.erase(name);
+    after.erase(name);
+  }
+  for (const auto& [name, value] : after.items()) {
+    const nlohmann::json old = before.contains(name) ? before[name] : nlohmann::json();
+    check(old == value, ErrorKind::bad_data, "checkpoint ", file, " is of another run: ", name, " was ", old.dump(), ", is now ",
+          value.dump());
+  }
+}
+
+class Trainer {
+ public:
+  Trainer(const TrainOptions& options, const RunContext& context)
+      : options_(options),
+        display_(context.quiet),
+        context_(context),
+        resolved_(resolve(options_)),
+        data_((set_num_threads(options_.threads), open_data(options_, true))),
+        model_(build_model(options_)),
+        train_loader_(*data_.train, train_loader_options(options_, data_)),
+        val_loader_(*data_.val, val_loader_options(options_, data_)) {
+    check(options_.resume.empty() || !options_.output_dir.empty(), ErrorKind::usage, "--resume wants an --output-dir");
+    batches_ = train_loader_.batches_per_epoch();
+    steps_per_epoch_ = (batches_ + options_.grad_accum_steps - 1) / options_.grad_accum_steps;
+  }
+
+  // Weights (pretrained or random), calibration, adapters.
+  void prepare() {
+    if (options_.weights.empty()) {
+      initialize(*model_, static_cast<std::uint64_t>(options_.seed));
+      display_.line("weights: random");
+    } else {
+      const auto notes = load_pretrained();
+      for (const std::string& note : notes) display_.line(note);
+    }
+    if (is_quantized()) {
+      const auto start = Clock::now();
+      const CalibrationResult calibration = calibrate(*model_, calibration_batches());
+      quantize(*model_, resolved_.quant, &calibration);
+      display_.line(fmt::format("calibrated on {} images in {:.1f} s", calibration.images, seconds_since(start)));
+    }
+  }
+
+  TrainResult run() {
+    TrainResult result;
+    const auto start = Clock::now();
+    folder_.emplace(options_.output_dir, options_.checkpoint_hist);
+    auto checkpoint = find_checkpoint();
+    if (checkpoint) {
+      restore(*checkpoint);
+    } else {
+      prepare();
+      sgd_.emplace(parameters(*model_), resolved_.sgd);
+      write_config();
+    }
+    metrics_.emplace(folder_->path(), progress_.step);
+    reset_peak_memory();
+    if (progress_.step == 0) {
+      result.initial = validate();
+      report_epoch(0, result.initial, {});
+      if (options_.epochs == 0) {
+        progress_.best_top1 = result.initial.top1;
+        progress_.best_epoch = 0;
+        result.last = result.best = result.initial;
+        save_best();
+        folder_->save_last(snapshot());
+      }
+    }
+    install_stop_handlers();
+    double training_seconds = 0;
+    std::int64_t trained_images = 0;
+    while (progress_.epoch < options_.epochs) {
+      const auto epoch_start = Clock::now();
+      const std::int64_t images_before = progress_.images;
+      const bool finished = train_epoch();
+      training_seconds += seconds_since(epoch_start);
+      trained_images += progress_.images - images_before;
+      if (!finished) {
+        result.stopped = true;
+        break;
+      }
+      result.last = finish_epoch(static_cast<double>(progress_.images - images_before) / seconds_since(epoch_start));
+      if (progress_.best_epoch == progress_.epoch) result.best = result.last;
+      if (stop_requested() && progress_.epoch < options_.epochs) {
+        result.stopped = true;
+        break;
+      }
+    }
+    result.epochs = progress_.epoch;
+    result.best_epoch = progress_.best_epoch;
+    if (result.best_epoch != progress_.epoch) result.best.top1 = progress_.best_top1;
+    result.seconds = seconds_since(start);
+    result.train_images_per_s = training_seconds > 0 ? static_cast<double>(trained_images) / training_seconds : 0;
+    result.peak_bytes = memory_stats().peak;
+    return result;
+  }
+
+  nlohmann::json plan() {
+    prepare();
+    nlohmann::json layers = nlohmann::json::array();
+    if (is_quantized()) {
+      for (const LayerPlan& row : layer_plan(*model_)) {
+        layers.push_back({{"name", row.name},
+                          {"weight_bits", row.weight_bits},
+                          {"act_bits", row.activation.bits},
+                          {"act_step", row.activation.step},
+                          {"act_signed", row.activation.is_signed}});
+      }
+    }
+    const ModelCost cost =
+        model_cost(options_.model, {.num_classes = options_.num_classes, .in_channels = options_.in_channels, .mean = {}, .std = {}});
+    return {{"config", to_json(options_)},
+            {"train_images", data_.train->size()},
+            {"val_images", data_.val->size()},
+            {"classes", data_.val->class_names().size()},
+            {"steps_per_epoch", steps_per_epoch_},
+            {"parameters", cost.parameters},
+            {"macs", cost.macs},
+            {"layers", layers}};
+  }
+
+ private:
+  bool is_quantized() const { return resolved_.quant.scheme != Scheme::none; }
+
+  std::vector<std::string> load_pretrained() {
+    const auto metadata = read_safetensors_metadata(options_.weights);
+    check(!is_integer_network(metadata), ErrorKind::bad_data, "weights ", options_.weights,
+          ": an integer network cannot be trained further; give the checkpoint it was made from");
+    NamedTensors file = read_safetensors(options_.weights);
+    if (is_checkpoint(metadata)) {  // the network of an earlier run, without its momentum and quantizers
+      NamedTensors weights;
+      for (auto& [name, tensor] : file.tensors) {
+        if (!name.starts_with("momentum/") && !name.ends_with("_step")) weights.add(name, tensor);
+      }
+      file = std::move(weights);
+    }
+    initialize(*model_, static_cast<std::uint64_t>(options_.seed));  // for a classifier of another size
+    return load_weights(*model_, file, {.source = options_.weights, .reinitialize_classifier = true});
+  }
+
+  std::function<std::optional<Tensor>()> calibration_batches() {
+    train_loader_.start_epoch(0);
+    return [this, left = options_.calibration_batches]() mutable -> std::optional<Tensor> {
+      if (left-- == 0) return {};
+      auto batch = train_loader_.next();
+      if (!batch) return {};
+      return batch->images;
+    };
+  }
+
+  std::optional<CheckpointFolder::Found> find_checkpoint() {
+    const auto warn = [this](const std::string& text) { display_.line("warning: " + text); };
+    if (options_.resume.empty()) {
+      check(!folder_->newest([](const std::string&) {}), ErrorKind::usage, "output folder ", folder_->path(),
+            " holds checkpoints of an earlier run: continue it with --resume auto, or choose another folder");
+      return {};
+    }
+    if (options_.resume == "auto") return folder_->newest(warn);
+    return CheckpointFolder::Found{options_.resume, read_safetensors(options_.resume)};
+  }
+
+  void restore(const CheckpointFolder::Found& found) {
+    check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file, ": not written by faq-train");
+    check_same_run(options_, found.contents, found.file);
+    if (is_quantized()) quantize(*model_, resolved_.quant, nullptr);
+    NamedTensors weights;
+    for (const auto& [name, tensor] : found.contents.tensors) {
+      if (!name.starts_with("momentum/")) weights.add(name, tensor);
+    }
+    load_weights(*model_, weights, {.source = found.file.string()});
+    sgd_.emplace(parameters(*model_), resolved_.sgd);
+    sgd_->import_state(found.contents);
+    progress_ = progress_from_json(nlohmann::json::parse(found.contents.metadata.at("progress"), nullptr, false));
+    display_.line(fmt::format("resumed from {}: epoch {}, step {}", found.file.string(), progress_.epoch, progress_.step));
+  }
+
+  NamedTensors snapshot() {
+    NamedTensors contents;
+    export_weights(*model_, contents);
+    sgd_->export_state(contents);
+    contents.metadata["config"] = to_json(options_).dump();
+    contents.metadata["progress"] = to_json(progress_).dump();
+    contents.metadata["version"] = FAQ_VERSION;
+    return contents;
+  }
+
+  void write_config() const {
+    nlohmann::json config = to_json(options_);
+    config.erase("resume");
+    AtomicFile file(folder_->path() / "config.json");
+    file.write(config.dump(2) + "\n");
+    file.commit();
+    AtomicFile about(folder_->path() / "run.json");
+    about.write(nlohmann::json{{"command", context_.command}, {"version", FAQ_VERSION}, {"isa", isa_name()}, {"threads", num_threads()}}
+                    .dump(2) +
+                "\n");
+    about.commit();
+  }
+
+  // One optimizer step over up to grad_accum_steps batches; false when the epoch's batches are used up.
+  bool step(double lr) {
+    int micro_batches = 0;
+    for (; micro_batches < options_.grad_accum_steps; ++micro_batches) {
+      const auto batch = train_loader_.next();
+      if (!batch) break;
+      Var logits = model_->forward(Var(batch->images));
+      const Var loss = cross_entropy(logits, batch->labels, static_cast<float>(options_.label_smoothing));
+      const double value = loss.value().item();
+      diverged_unless(std::isfinite(value), "loss", value);
+      Scores scores;
+      scores.add(logits.value(), batch->labels);
+      logits = {};
+      backward(loss);
+      progress_.loss_sum += value * static_cast<double>(batch->size());
+      progress_.correct += std::llround(scores.result().top1 / 100.0 * static_cast<double>(batch->size()));
+      progress_.images += batch->size();
+    }
+    if (micro_batches == 0) return false;
+    const double norm = sgd_->step(lr, 1.0 / micro_batches);
+    diverged_unless(std::isfinite(norm), "gradient norm", norm);
+    return true;
+  }
+
+  void diverged_unless(bool healthy, const char* what, double value) {
+    if (healthy) return;
+    std::string last_good = "none";
+    const auto found = folder_->newest([](const std::string&) {});
+    if (found) last_good = found->file.string();
+    fail(ErrorKind::diverged, "training diverged: ", what, " ", value, " at epoch ", progress_.epoch, ", step ", progress_.step,
+         "; last good checkpoint: ", last_good);
+  }
+
+  // False when a signal stopped it.
+  bool train_epoch() {
+    set_training(*model_, true);
+    train_loader_.start_epoch(progress_.epoch, progress_.step_in_epoch * options_.grad_accum_steps);
+    const auto start = Clock::now();
+    const std::int64_t images_before = progress_.images;
+    while (progress_.step_in_epoch < steps_per_epoch_) {
+      const double epoch =
+          static_cast<double>(progress_.epoch) + static_cast<double>(progress_.step_in_epoch) / static_cast<double>(steps_per_epoch_);
+      const double lr = learning_rate(resolved_.schedule, epoch);
+      if (!step(lr)) break;
+      ++progress_.step_in_epoch;
+      ++progress_.step;
+      if (progress_.step % options_.print_freq == 0) {
+        const auto n = static_cast<double>(progress_.images);
+        const double rate = static_cast<double>(progress_.images - images_before) / seconds_since(start);
+        const double top1 = 100.0 * static_cast<double>(progress_.correct) / n;
+        const double left = static_cast<double>(options_.epochs - epoch) * static_cast<double>(data_.train->size()) / rate;
+        display_.update(fmt::format("epoch {}/{} step", progress_.epoch + 1, options_.epochs), progress_.step_in_epoch,
+                        steps_per_epoch_, rate, left, fmt::format("loss {:.4f}  top-1 {:.2f}  lr {:.2e}", progress_.loss_sum / n, top1, lr));
+        metrics_->append({{"step", progress_.step},
+                          {"epoch", epoch},
+                          {"train_loss", progress_.loss_sum / n},
+                          {"train_top1", top1},
+                          {"lr", lr},
+                          {"images_per_s", rate}});
+      }
+      const bool epoch_done = progress_.step_in_epoch == steps_per_epoch_;
+      if (stop_requested() && !epoch_done) {
+        folder_->save_step(snapshot(), progress_.step);
+        return false;
+      }
+      if (options_.checkpoint_interval > 0 && progress_.step % options_.checkpoint_interval == 0 && !epoch_done) {
+        folder_->save_step(snapshot(), progress_.step);
+      }
+    }
+    return true;
+  }
+
+  Evaluation validate() {
+    set_training(*model_, false);
+    const NoGrad no_grad;
+    return evaluate([this](const Tensor& images) { return model_->forward(Var(images)).value(); }, val_loader_);
+  }
+
+  Evaluation finish_epoch(double images_per_s) {
+    const double lr = learning_rate(resolved_.schedule, static_cast<double>(progress_.epoch));
+    const Evaluation evaluation = validate();
+    ++progress_.epoch;
+    const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
+    report_epoch(progress_.epoch, evaluation,
+                 {{"train_loss", progress_.loss_sum / n},
+                  {"train_top1", 100.0 * static_cast<double>(progress_.correct) / n},
+                  {"lr", lr},
+                  {"images_per_s", images_per_s}});
+    progress_.step_in_epoch = 0;
+    progress_.loss_sum = 0;
+    progress_.correct = 0;
+    const bool best = evaluation.top1 > progress_.best_top1;
+    if (best) {
+      progress_.best_top1 = evaluation.top1;
+      progress_.best_epoch = progress_.epoch;
+    }
+    progress_.images = 0;
+    const NamedTensors contents = snapshot();
+    if (best) save_best();
+    folder_->save_last(contents);
+    return evaluation;
+  }
+
+  void save_best() {
+    folder_->save_best(snapshot());
+    if (!is_quantized()) return;
+    set_training(*model_, false);
+    const auto network = IntegerNetwork::compile(*model_, data_.val_crop, data_.val_crop, options_.in_channels);
+    network.save(folder_->path() / "integer.safetensors",
+                 {{"model", options_.model}, {"epoch", std::to_string(progress_.epoch)}, {"resize", std::to_string(options_.val_resize_size)}});
+  }
+
+  void report_epoch(std::int64_t epoch, const Evaluation& evaluation, nlohmann::json row) {
+    row["epoch"] = epoch;
+    row["val_loss"] = evaluation.loss;
+    row["top1"] = evaluation.top1;
+    row["top5"] = evaluation.top5;
+    progress_.history.push_back(row);
+    row["step"] = progress_.step;
+    row["val_images_per_s"] = evaluation.images_per_s;
+    row["peak_bytes"] = memory_stats().peak;
+    metrics_->append(row);
+    metrics_->write_summary(progress_.history);
+    display_.line(fmt::format("epoch {}: top-1 {:.2f}  top-5 {:.2f}  val loss {:.4f}  ({} images, {:.0f}/s)", epoch, evaluation.top1,
+                              evaluation.top5, evaluation.loss, evaluation.images, evaluation.images_per_s));
+  }
+
+  TrainOptions options_;
+  ProgressDisplay display_;
+  RunContext context_;
+  ResolvedOptions resolved_;
+  Data data_;
+  std::unique_ptr<Model> model_;
+  Loader train_loader_;
+  Loader val_loader_;
+  std::int64_t batches_ = 0;
+  std::int64_t steps_per_epoch_ = 0;
+  std::optional<CheckpointFolder> folder_;
+  std::optional<Metrics> metrics_;
+  std::optional<Sgd> sgd_;
+  Progress progress_;
+};
+
+}  // namespace
+
+TrainResult train(const TrainOptions& options, const RunContext& context) {
+  check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
+  return Trainer(options, context).run();
+}
+
+nlohmann::json dry_run(const TrainOptions& options) { return Trainer(options, {.command = {}, .quiet = true}).plan(); }
+
+}  // namespace faq

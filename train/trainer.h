@@ -1,0 +1,35 @@
+// A training run from options to results.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "train/evaluate.h"
+#include "train/options.h"
+
+namespace faq {
+
+struct TrainResult {
+  bool stopped = false;       ///< by a signal, after saving: run again with --resume auto
+  std::int64_t epochs = 0;
+  Evaluation initial;         ///< before the first step, quantized if the run is
+  Evaluation last;
+  Evaluation best;
+  std::int64_t best_epoch = -1;
+  double seconds = 0;
+  double train_images_per_s = 0;
+  std::size_t peak_bytes = 0;
+};
+
+struct RunContext {
+  std::string command;  ///< for config.json
+  bool quiet = false;   ///< no progress on stderr
+};
+
+/// Runs, or continues, a run. Throws Error; `diverged` names the last good checkpoint.
+TrainResult train(const TrainOptions& options, const RunContext& context);
+
+/// What a run would do: the resolved options, the data and the per-layer table. Loads and calibrates; trains nothing.
+nlohmann::json dry_run(const TrainOptions& options);
+
+}  // namespace faq
