@@ -102,6 +102,20 @@ void skip_scan_data(Bytes& in) {
   }
 }
 
+/// The Huffman tables of one segment, `length` bytes: a byte of class and number, how many codes there are of
+/// 1 to 16 bits, the codes' values. stb_image would write beyond its arrays for more than 256 codes.
+void check_huffman_tables(Bytes& in, std::size_t length) {
+  while (length > 0) {
+    in.expect(length >= 17, "corrupt: Huffman table of ", length, " bytes");
+    in.skip(1);
+    std::size_t codes = 0;
+    for (int bits = 1; bits <= 16; ++bits) codes += in.u8();
+    in.expect(codes <= 256 && codes <= length - 17, "corrupt: Huffman table of ", codes, " codes");
+    in.skip(codes);
+    length -= 17 + codes;
+  }
+}
+
 // ITU T.81, annex B: SOI, then segments `FF marker length16 payload`, scan data after each SOS, EOI.
 ImageHeader read_jpeg_header(std::span<const std::byte> bytes, const std::string& name) {
   Bytes in(bytes, name, "JPEG");
@@ -135,6 +149,8 @@ ImageHeader read_jpeg_header(std::span<const std::byte> bytes, const std::string
       header.width = static_cast<int>(width);
       header.components = static_cast<int>(components);
       in.skip(length - 8);
+    } else if (marker == 0xC4) {
+      check_huffman_tables(in, length - 2);
     } else {
       in.skip(length - 2);
     }

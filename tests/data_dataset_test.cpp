@@ -273,10 +273,14 @@ TEST_CASE("CIFAR: refused") {
   check_error(ErrorKind::bad_data, "expected a label below 20, found 20",
               [&] { open(root / "100", Split::train); });
   fs::create_directories(root / "none");
-  for (const auto& [kind, error] : {std::pair(DatasetKind::cifar, ErrorKind::bad_data),
-                                    std::pair(DatasetKind::idx, ErrorKind::missing_input),
-                                    std::pair(DatasetKind::image_folder, ErrorKind::missing_input)})
-    check_error(error, "none", [&] { open(root / "none", Split::train, 3, kind); });
+  const struct {
+    DatasetKind kind;
+    ErrorKind error;
+  } kinds[] = {{DatasetKind::cifar, ErrorKind::bad_data},
+               {DatasetKind::idx, ErrorKind::missing_input},
+               {DatasetKind::image_folder, ErrorKind::missing_input}};
+  for (const auto& c : kinds)
+    check_error(c.error, "none", [&] { open(root / "none", Split::train, 3, c.kind); });
 }
 
 namespace {
