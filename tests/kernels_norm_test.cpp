@@ -1,0 +1,441 @@
+#include "core/kernels/norm.h"
+
+#include <cmath>
+#include <functional>
+
+#include "core/parallel.h"
+#include "tests/catch.h"
+#include "tests/reference.h"
+
+using namespace faq;
+using kernels::ChannelStatistics;
+using kernels::NormAct;
+using kernels::NormActGrads;
+using kernels::Requantize;
+
+namespace {
+
+// Below, at and above the length of a block and of a chunk; channels that divide a block and ones that do
+// not.
+const Shape shapes[] = {{1, 3, 2, 1},   {2, 3, 5, 3},    {1, 7, 7, 16},   {2, 9, 8, 17},   {1, 17, 16, 64},
+                        {1, 4, 4, 512}, {1, 2, 3, 2048}, {1, 2, 2, 2100}, {2, 5, 5, 1000}, {1, 100, 170, 2}};
+
+Tensor accumulators(const Shape& shape, std::uint64_t salt, std::int64_t largest, float step) {
+  Tensor x = reference::random_integers<std::int32_t>(shape, salt, -largest, largest);
+  x.set_fixed_point({.step = step, .bits = 32, .is_signed = true});
+  return x;
+}
+
+struct Threads {
+  explicit Threads(int n) { set_num_threads(n); }
+  ~Threads() { set_num_threads(0); }
+};
+
+struct Moments {
+  std::vector<double> mean, variance;
+};
+
+Moments moments(const std::vector<double>& x, std::size_t channels) {
+  Moments m{std::vector<double>(channels), std::vector<double>(channels)};
+  const double rows = static_cast<double>(x.size() / channels);
+  for (std::size_t i = 0; i < x.size(); ++i) m.mean[i % channels] += x[i];
+  for (double& mean : m.mean) mean /= rows;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    m.variance[i % channels] += std::pow(x[i] - m.mean[i % channels], 2);
+  for (double& variance : m.variance) variance /= rows;
+  return m;
+}
+
+// z = x·scale + shift + residual
+std::vector<double> pre_activation(const Tensor& x, const NormAct& params) {
+  std::vector<double> z = reference::numbers(x);
+  const std::vector<double> scale = reference::numbers(params.scale),
+                            shift = reference::numbers(params.shift);
+  const std::vector<double> residual =
+      params.residual ? reference::numbers(params.residual) : std::vector<double>(z.size());
+  for (std::size_t i = 0; i < z.size(); ++i)
+    z[i] = z[i] * scale[i % scale.size()] + shift[i % scale.size()] + residual[i];
+  return z;
+}
+
+NormAct affine(std::int64_t channels, const Tensor& residual, bool relu,
+               const std::optional<FixedPoint>& format) {
+  return {reference::random({channels}, 60, 0.5, 1.5), reference::random({channels}, 61, -0.5, 0.5), residual,
+          relu, format};
+}
+
+struct Residual {
+  const char* name;
+  std::function<Tensor(const Shape&)> make;
+};
+const Residual residuals[] = {
+    {"none", [](const Shape&) { return Tensor(); }},
+    {"f32", [](const Shape& s) { return reference::random(s, 70); }},
+    {"bf16", [](const Shape& s) { return kernels::convert(reference::random(s, 71), DType::bf16); }},
+    {"u8", [](const Shape& s) { return reference::random_fixed_point(s, 72, {.step = 1.0f / 128}); }},
+    {"s8", [](const Shape& s) {
+       return reference::random_fixed_point(s, 73, {.step = 1.0f / 64, .is_signed = true});
+     }}};
+
+const std::optional<FixedPoint> formats[] = {std::nullopt, FixedPoint{.step = 1.0f / 128},
+                                             FixedPoint{.step = 1.0f / 8, .bits = 4},
+                                             FixedPoint{.step = 1.0f / 64, .is_signed = true},
+                                             FixedPoint{.step = 1.0f / 4, .bits = 4, .is_signed = true}};
+
+std::string name_of(const std::optional<FixedPoint>& format) { return format ? concat(*format) : "f32"; }
+
+double distance_to_tie(double x) { return std::abs(std::remainder(x - 0.5, 1.0)); }
+
+// Compares integers with unrounded values: all equal, but that within `near` of a tie one level is allowed.
+// Returns how many were.
+int check_levels(const Tensor& q, const std::vector<double>& unrounded, double low, double high,
+                 double near) {
+  const std::vector<double> levels = reference::elements<double>(q);
+  REQUIRE(levels.size() == unrounded.size());
+  int off = 0, wrong = 0;
+  for (std::size_t i = 0; i < levels.size(); ++i) {
+    const double expected = std::clamp(std::nearbyint(unrounded[i]), low, high);
+    if (levels[i] == expected) continue;
+    const bool excused = std::abs(levels[i] - expected) == 1 && distance_to_tie(unrounded[i]) < near;
+    ++(excused ? off : wrong);
+  }
+  CHECK(wrong == 0);
+  return off;
+}
+
+}  // namespace
+
+TEST_CASE("channel statistics against double", "[norm]") {
+  struct Row {
+    const char* name;
+    double mean, spread;
+    double
+        tolerance;  ///< of the variance: a multiple of |mean|/spread · 2^-23, as means of chunks are f32 sums
+  };
+  for (const Row& row : {Row{"centred", 0, 1, 1e-5},
+                         {"one-sided", 3, 1, 1e-5},
+                         {"large mean", 1e3, 1, 2e-4},
+                         {"larger mean", -3e4, 1, 5e-3},
+                         {"tiny", 1e-6, 1e-6, 1e-5}}) {
+    for (const Shape& shape : shapes) {
+      INFO(row.name << " " << shape);
+      const Tensor x = reference::random(shape, 1, row.mean - row.spread, row.mean + row.spread);
+      const ChannelStatistics s = kernels::channel_statistics(x);
+      const Moments expected = moments(reference::numbers(x), static_cast<std::size_t>(shape[3]));
+      CHECK(reference::relative_error(s.mean, expected.mean) < 1e-6);
+      CHECK(reference::relative_error(s.variance, expected.variance) < row.tolerance);
+    }
+  }
+}
+
+TEST_CASE("channel statistics of accumulators", "[norm]") {
+  for (const Shape& shape : shapes) {
+    INFO(shape);
+    const Tensor x = accumulators(shape, 2, 20'000'000, 1.0f / (1 << 20));
+    const ChannelStatistics s = kernels::channel_statistics(x);
+    const Moments expected = moments(reference::numbers(x), static_cast<std::size_t>(shape[3]));
+    CHECK(reference::relative_error(s.mean, expected.mean) < 1e-5);
+    CHECK(reference::relative_error(s.variance, expected.variance) < 1e-5);
+  }
+}
+
+TEST_CASE("a constant channel has its value and variance zero", "[norm]") {
+  for (float value : {0.0f, 0.1f, -1e6f}) {
+    const ChannelStatistics s = kernels::channel_statistics(Tensor::full({2, 31, 17, 24}, value));
+    for (int c = 0; c < 24; ++c) {
+      CHECK(s.mean.data<float>()[c] == Approx(value).epsilon(1e-6));
+      CHECK(s.variance.data<float>()[c] >= 0);
+      CHECK(s.variance.data<float>()[c] <= std::pow(1e-6 * value, 2));
+    }
+  }
+  CHECK_THROWS_AS(kernels::channel_statistics(Tensor::zeros({0, 2, 2, 3})), Error);
+}
+
+TEST_CASE("norm_act against double", "[norm]") {
+  for (const Shape& shape : shapes) {
+    for (const Residual& residual : residuals) {
+      for (bool relu : {true, false}) {
+        for (const auto& format : formats) {
+          for (bool integer : {true, false}) {
+            INFO(shape << ", residual " << residual.name << ", relu " << relu << ", " << name_of(format)
+                       << ", integer " << integer);
+            const Tensor x = integer ? accumulators(shape, 3, 1 << 16, 1.0f / (1 << 15))
+                                     : reference::random(shape, 4, -2, 2);
+            const NormAct params = affine(shape[3], residual.make(shape), relu, format);
+            const Tensor y = kernels::norm_act(x, params);
+            std::vector<double> z = pre_activation(x, params);
+            if (relu) std::ranges::transform(z, z.begin(), [](double v) { return std::max(v, 0.0); });
+            if (format) {
+              CHECK(y.fixed_point() == *format);
+              CHECK(y.dtype() == (format->is_signed ? DType::s8 : DType::u8));
+              for (double& v : z) v /= format->step;
+              // Computed in f32: 2^-23 of the largest level.
+              CHECK(check_levels(y, z, format->min(), format->max(), 1e-4) <= 1 + shape.numel() / 10000);
+            } else {
+              CHECK(y.dtype() == DType::f32);
+              CHECK(reference::relative_error(y, z) < 3e-7);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("norm_act rounds half to even and clips", "[norm]") {
+  const Tensor x = Tensor::from({1, 12}, {-9, -0.5, 0, 0.25, 0.75, 1.25, 1.75, 7.25, 7.5, 7.75, 8, 1e9});
+  const NormAct params{
+      Tensor::full({12}, 1), Tensor::zeros({12}), {}, true, FixedPoint{.step = 0.5f, .bits = 4}};
+  CHECK(reference::elements<int>(kernels::norm_act(x, params)) ==
+        std::vector<int>{0, 0, 0, 0, 2, 2, 4, 14, 15, 15, 15, 15});
+  NormAct is_signed = params;
+  is_signed.relu = false;
+  is_signed.format = FixedPoint{.step = 0.5f, .bits = 4, .is_signed = true};
+  CHECK(reference::elements<int>(kernels::norm_act(x, is_signed)) ==
+        std::vector<int>{-7, -1, 0, 0, 2, 2, 4, 7, 7, 7, 7, 7});
+}
+
+TEST_CASE("norm_act_backward against double", "[norm]") {
+  for (const Shape& shape : shapes) {
+    for (const Residual& residual : residuals) {
+      for (bool batch : {true, false}) {
+        for (const auto& format : formats) {
+          for (DType dtype : {DType::f32, DType::bf16}) {
+            const bool relu = !format || !format->is_signed;
+            const bool integer = dtype == DType::bf16;
+            INFO(shape << ", residual " << residual.name << ", batch statistics " << batch << ", "
+                       << name_of(format) << ", " << dtype);
+            const auto channels = static_cast<std::size_t>(shape[3]);
+            const Tensor x = integer ? accumulators(shape, 3, 1 << 16, 1.0f / (1 << 15))
+                                     : reference::random(shape, 4, -2, 2);
+            const std::vector<double> xd = reference::numbers(x);
+            // Any statistics and parameters will do, as long as scale is γ/σ.
+            const float eps = 1e-3f;
+            ChannelStatistics s = kernels::channel_statistics(x);
+            if (!batch) s = {reference::random({shape[3]}, 5), reference::random({shape[3]}, 6, 0.5, 2)};
+            const Tensor gamma = reference::random({shape[3]}, 7, 0.5, 1.5);
+            NormAct params = affine(shape[3], residual.make(shape), relu, format);
+            for (std::size_t c = 0; c < channels; ++c) {
+              params.scale.mutable_data<float>()[c] =
+                  gamma.data<float>()[c] / std::sqrt(s.variance.data<float>()[c] + eps);
+            }
+            const std::vector<double> z = pre_activation(x, params);
+            const double high = format ? static_cast<double>(format->max()) * format->step : INFINITY;
+            const double low = relu     ? 0
+                               : format ? static_cast<double>(format->min()) * format->step
+                                        : -INFINITY;
+            Tensor dy = reference::random(shape, 8);
+            for (std::size_t i = 0; i < z.size();
+                 ++i) {  // where f32 might decide otherwise, nothing depends on it
+              if (std::abs(z[i] - low) < 1e-5 || std::abs(z[i] - high) < 1e-5)
+                dy.mutable_data<float>()[i] = 0;
+            }
+            dy = kernels::convert(dy, dtype);
+
+            const std::vector<double> mean = reference::numbers(s.mean),
+                                      variance = reference::numbers(s.variance);
+            const double rows = static_cast<double>(xd.size() / channels);
+            std::vector<double> dz = reference::numbers(dy), dbeta(channels), dgamma(channels), dx(xd.size());
+            std::vector<double> xhat(xd.size());
+            for (std::size_t i = 0; i < xd.size(); ++i) {
+              const std::size_t c = i % channels;
+              if (z[i] <= low || z[i] > high) dz[i] = 0;
+              xhat[i] = (xd[i] - mean[c]) / std::sqrt(variance[c] + eps);
+              dbeta[c] += dz[i];
+              dgamma[c] += dz[i] * xhat[i];
+            }
+            for (std::size_t i = 0; i < xd.size(); ++i) {
+              const std::size_t c = i % channels;
+              const double through = batch ? dbeta[c] / rows + xhat[i] * dgamma[c] / rows : 0;
+              dx[i] = gamma.data<float>()[c] / std::sqrt(variance[c] + eps) * (dz[i] - through);
+            }
+
+            const NormActGrads g = kernels::norm_act_backward(dy, x, params, s, gamma, eps, batch, true);
+            const double rounding = dtype == DType::bf16 ? 1.0 / 256 : 2e-6;
+            CHECK(g.dx.dtype() == dtype);
+            CHECK(reference::relative_error(g.dx, dx) < rounding);
+            CHECK(reference::relative_error(g.dgamma, dgamma) < 1e-5);
+            CHECK(reference::relative_error(g.dbeta, dbeta) < 1e-5);
+            CHECK(g.dresidual.defined() == params.residual.defined());
+            if (g.dresidual) {
+              CHECK(g.dresidual.dtype() == dtype);
+              CHECK(reference::numbers(g.dresidual) == dz);  // masked, not rounded again
+            }
+            CHECK_FALSE(
+                kernels::norm_act_backward(dy, x, params, s, gamma, eps, batch, false).dresidual.defined());
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("norm_act_backward: where exactly the gradient stops", "[norm]") {
+  const float above = std::nextafter(7.5f, 8.0f), below = std::nextafter(0.0f, -1.0f),
+              tiny = std::nextafter(0.0f, 1.0f);
+  const std::vector<float> z{-1,   below, 0,    tiny,  0.25f,
+                             7.5f, above, 7.6f, -3.5f, std::nextafter(-3.5f, -4.0f)};
+  struct Row {
+    const char* name;
+    bool relu;
+    std::optional<FixedPoint> format;
+    std::vector<double> passes;
+  };
+  const Row rows[] = {
+      {"f32, no relu", false, std::nullopt, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
+      {"f32, relu", true, std::nullopt, {0, 0, 0, 1, 1, 1, 1, 1, 0, 0}},
+      {"u4, relu", true, FixedPoint{.step = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
+      {"u4, no relu", false, FixedPoint{.step = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
+      {"s4, no relu",
+       false,
+       FixedPoint{.step = 0.5f, .bits = 4, .is_signed = true},
+       {1, 1, 1, 1, 1, 0, 0, 0, 1, 0}},
+      {"s4, relu",
+       true,
+       FixedPoint{.step = 0.5f, .bits = 4, .is_signed = true},
+       {0, 0, 0, 1, 1, 0, 0, 0, 0, 0}},
+  };
+  const auto n = static_cast<std::int64_t>(z.size());
+  const Tensor one = Tensor::full({n}, 1), zero = Tensor::zeros({n});
+  for (const Row& row : rows) {
+    INFO(row.name);
+    const NormAct params{one, zero, {}, row.relu, row.format};
+    const NormActGrads g = kernels::norm_act_backward(Tensor::full({1, n}, 1), Tensor::from<float>({1, n}, z),
+                                                      params, {zero, one}, one, 0, false, false);
+    CHECK(reference::numbers(g.dx) == row.passes);
+    CHECK(reference::numbers(g.dbeta) == row.passes);
+  }
+}
+
+TEST_CASE("normalisation does not depend on the number of threads", "[norm]") {
+  for (const Shape& shape : shapes) {
+    INFO(shape);
+    const Tensor x = accumulators(shape, 3, 1 << 16, 1.0f / (1 << 15));
+    const Tensor dy = kernels::convert(reference::random(shape, 8), DType::bf16);
+    const NormAct params =
+        affine(shape[3], reference::random(shape, 9), true, FixedPoint{.step = 1.0f / 128});
+    const Tensor gamma = reference::random({shape[3]}, 7);
+    struct Results {
+      ChannelStatistics statistics;
+      Tensor y;
+      NormActGrads grads;
+    };
+    const auto run = [&](int threads) {
+      const Threads scope(threads);
+      const ChannelStatistics s = kernels::channel_statistics(x);
+      return Results{s, kernels::norm_act(x, params),
+                     kernels::norm_act_backward(dy, x, params, s, gamma, 1e-5f, true, true)};
+    };
+    const Results one = run(1);
+    for (int threads : {2, 3}) {
+      const Results many = run(threads);
+      CHECK(reference::same_bytes(one.statistics.mean, many.statistics.mean));
+      CHECK(reference::same_bytes(one.statistics.variance, many.statistics.variance));
+      CHECK(reference::same_bytes(one.y, many.y));
+      CHECK(reference::same_bytes(one.grads.dx, many.grads.dx));
+      CHECK(reference::same_bytes(one.grads.dresidual, many.grads.dresidual));
+      CHECK(reference::same_bytes(one.grads.dgamma, many.grads.dgamma));
+      CHECK(reference::same_bytes(one.grads.dbeta, many.grads.dbeta));
+    }
+  }
+}
+
+TEST_CASE("requantize is correctly rounded", "[norm]") {
+  int off = 0;
+  for (const Shape& shape : shapes) {
+    for (const Residual& residual : residuals) {
+      const Tensor added = residual.make(shape);
+      if (added && added.dtype() != DType::u8 && added.dtype() != DType::s8) continue;
+      for (const auto& format : formats) {
+        if (!format) continue;
+        for (bool relu : {true, false}) {
+          INFO(shape << ", residual " << residual.name << ", relu " << relu << ", " << *format);
+          const Tensor acc = accumulators(shape, 10, 1 << 24, 1);
+          const double largest = format->max() * 1.5 / (1 << 24);
+          const Requantize params{reference::random({shape[3]}, 11, -largest, largest),
+                                  reference::random({shape[3]}, 12, -3, 3), 0.37f, relu, *format};
+          const std::vector<double> a = reference::elements<double>(acc);
+          const std::vector<double> r =
+              added ? reference::elements<double>(added) : std::vector<double>(a.size());
+          std::vector<double> unrounded(a.size());
+          for (std::size_t i = 0; i < a.size(); ++i) {
+            const std::size_t c = i % static_cast<std::size_t>(shape[3]);
+            // long double holds each product exactly.
+            unrounded[i] = static_cast<double>(
+                static_cast<long double>(a[i]) * params.multiplier.data<float>()[c] +
+                params.bias.data<float>()[c] + static_cast<long double>(r[i]) * params.residual_multiplier);
+          }
+          const Tensor q = kernels::requantize(acc, added, params);
+          CHECK(q.fixed_point() == *format);
+          off += check_levels(q, unrounded, relu ? std::max(0, format->min()) : format->min(), format->max(),
+                              1e-6);
+        }
+      }
+    }
+  }
+  CHECK(off == 0);
+}
+
+TEST_CASE("requantize rounds ties to even and clips", "[norm]") {
+  const Tensor acc =
+      Tensor::from<std::int32_t>({1, 9}, std::vector<std::int32_t>{-1000, -3, -1, 0, 1, 3, 5, 509, 1 << 30});
+  const Requantize params{Tensor::full({9}, 0.5f), Tensor::zeros({9}), 0, false, {}};
+  struct Row {
+    FixedPoint format;
+    bool relu;
+    std::vector<int> expected;
+  };
+  const Row rows[] = {{{.bits = 8}, true, {0, 0, 0, 0, 0, 2, 2, 254, 255}},
+                      {{.bits = 8}, false, {0, 0, 0, 0, 0, 2, 2, 254, 255}},
+                      {{.bits = 4}, true, {0, 0, 0, 0, 0, 2, 2, 15, 15}},
+                      {{.bits = 8, .is_signed = true}, false, {-127, -2, 0, 0, 0, 2, 2, 127, 127}},
+                      {{.bits = 8, .is_signed = true}, true, {0, 0, 0, 0, 0, 2, 2, 127, 127}},
+                      {{.bits = 4, .is_signed = true}, false, {-7, -2, 0, 0, 0, 2, 2, 7, 7}}};
+  for (const Row& row : rows) {
+    INFO(row.format << ", relu " << row.relu);
+    Requantize p = params;
+    p.format = row.format;
+    p.relu = row.relu;
+    CHECK(reference::elements<int>(kernels::requantize(acc, {}, p)) == row.expected);
+  }
+}
+
+TEST_CASE("dequantize is correctly rounded", "[norm]") {
+  for (const Shape& shape : {Shape{3, 10}, {2, 1, 1, 17}, {1, 2, 2, 2100}}) {
+    INFO(shape);
+    const std::int64_t channels = shape[shape.rank() - 1];
+    const Tensor acc = reference::random_integers<std::int32_t>(shape, 13, -2'000'000'000, 2'000'000'000);
+    const Tensor multiplier = reference::random({channels}, 14, -1e-6, 1e-6),
+                 bias = reference::random({channels}, 15, -10, 10);
+    const Tensor y = kernels::dequantize(acc, multiplier, bias);
+    for (std::int64_t i = 0; i < acc.numel(); ++i) {
+      const long double exact =
+          static_cast<long double>(acc.data<std::int32_t>()[i]) * multiplier.data<float>()[i % channels] +
+          bias.data<float>()[i % channels];
+      if (y.data<float>()[i] != static_cast<float>(exact)) {
+        // Rounding twice, through double, can only differ next to a tie of f32.
+        CHECK(std::abs(y.data<float>()[i] - exact) < 0.5000001L * std::abs(exact) * 0x1p-23L);
+      }
+    }
+  }
+}
+
+TEST_CASE("normalisation refuses what does not fit together", "[norm]") {
+  const Tensor x = Tensor::zeros({1, 2, 2, 3}), v3 = Tensor::zeros({3}), v2 = Tensor::zeros({2});
+  const Tensor acc = Tensor::zeros({1, 2, 2, 3}, DType::s32);
+  CHECK_THROWS_WITH(kernels::norm_act(x, {v2, v3, {}, true, {}}),
+                    Catch::Contains("scale") && Catch::Contains("expected 3"));
+  CHECK_THROWS_WITH(kernels::norm_act(x, {v3, v2, {}, true, {}}), Catch::Contains("shift"));
+  CHECK_THROWS_WITH(kernels::norm_act(x, {v3, v3, Tensor::zeros({1, 2, 3, 3}), true, {}}),
+                    Catch::Contains("residual [1, 2, 3, 3]"));
+  CHECK_THROWS_WITH(kernels::norm_act_backward(Tensor::zeros({1, 2, 2, 2}), x, {v3, v3, {}, true, {}},
+                                               {v3, v3}, v3, 0, true, false),
+                    Catch::Contains("[1, 2, 2, 2]"));
+  CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v2, v3, 0, true, {}}), Catch::Contains("multiplier"));
+  CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v3, v2, 0, true, {}}), Catch::Contains("bias"));
+  CHECK_THROWS_WITH(kernels::requantize(acc, Tensor::zeros({1, 2, 2, 1}, DType::u8), {v3, v3, 0, true, {}}),
+                    Catch::Contains("residual"));
+  CHECK_THROWS_AS(kernels::requantize(x, {}, {v3, v3, 0, true, {}}), Error);
+  CHECK_THROWS_WITH(kernels::dequantize(acc, v2, v3), Catch::Contains("multiplier"));
+  CHECK_THROWS_AS(kernels::channel_statistics(v3), Error);
+}
