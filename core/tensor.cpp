@@ -47,6 +47,7 @@ const void* Tensor::raw() const {
 void* Tensor::mutable_raw() {
   check(defined(), "tensor: no storage (default-constructed)");
   storage_->cache.reset();
+  ++storage_->version;
   return storage_->memory.get();
 }
 
@@ -85,6 +86,11 @@ float Tensor::item() const {
 std::shared_ptr<void>& Tensor::cache() const {
   check(defined(), "tensor: no storage (default-constructed)");
   return storage_->cache;
+}
+
+std::uint64_t Tensor::version() const {
+  check(defined(), "tensor: no storage (default-constructed)");
+  return storage_->version;
 }
 
 void Tensor::expect(DType wanted) const {

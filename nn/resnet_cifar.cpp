@@ -8,7 +8,7 @@ class BasicBlock final : public Module {
   BasicBlock(int in_channels, int channels, int stride)
       : conv1_(in_channels, channels, 3, {.stride = stride, .padding = 1}),
         conv2_(channels, channels, 3, {.padding = 1}),
-        shortcut_(stride, channels) {}
+        shortcut_(in_channels, channels, stride) {}
 
   void visit(Visitor& v) override {
     v.child("conv1", "bn1", conv1_);

@@ -59,14 +59,17 @@ class ConvNormAct final : public Unit {
 /// He et al.'s parameter-free shortcut A: subsampled identity, zero-padded in channels.
 class Shortcut final : public Unit {
  public:
-  Shortcut(int stride, int out_channels) : stride_(stride), out_channels_(out_channels) {}
+  Shortcut(int in_channels, int out_channels, int stride)
+      : in_channels_(in_channels), out_channels_(out_channels), stride_(stride) {}
   Var compute(const Var& x, const Var& residual) override;
+  bool is_identity() const { return stride_ == 1 && in_channels_ == out_channels_; }
   int stride() const { return stride_; }
   int out_channels() const { return out_channels_; }
 
  private:
-  int stride_;
+  int in_channels_;
   int out_channels_;
+  int stride_;
 };
 
 class MaxPool final : public Unit {

@@ -24,11 +24,15 @@ class IntegerNetwork {
 
   /// u8 images N,H,W,C to logits N,K f32. Intermediate results are released after their last use.
   Tensor forward(const Tensor& images, Engine engine = Engine::integer) const;
+  /// As forward, keeping the result of every op: what --compare and tests look at.
+  std::vector<Tensor> forward_all(const Tensor& images, Engine engine = Engine::integer) const;
 
   std::int64_t height() const { return height_; }
   std::int64_t width() const { return width_; }
   std::int64_t channels() const { return channels_; }
   std::int64_t num_classes() const;
+  /// Bytes of weights as stored (packed), and of multipliers and biases.
+  std::int64_t weight_bytes() const;
   const std::map<std::string, std::string>& about() const { return about_; }
 
   /// One op: what it does and the values it reads (0: the images, i: the result of op i−1).
@@ -40,6 +44,7 @@ class IntegerNetwork {
 
  private:
   void plan();
+  Tensor run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const;
 
   std::vector<Step> steps_;
   std::vector<int> last_use_;

@@ -71,6 +71,6 @@ struct LinearOp final : IntegerOp {
 
 /// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing or out of range.
 nlohmann::json describe(const IntegerOp& op, NamedTensors& tensors);
-std::shared_ptr<const IntegerOp> parse_op(const nlohmann::json& description, const NamedTensors& tensors, const std::string& file);
+std::shared_ptr<const IntegerOp> parse_op(const nlohmann::json& description, const NamedTensors& tensors);
 
 }  // namespace faq

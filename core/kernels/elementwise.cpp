@@ -66,6 +66,23 @@ float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().ste
 
 }  // namespace
 
+namespace {
+
+// Accumulators can have more digits than f32: in double, so that ties are seen as ties. Small tensors only (pooled sums).
+Tensor quantize_s32(const Tensor& x, const FixedPoint& format) {
+  Tensor q = Tensor::empty(x.shape(), format.is_signed ? DType::s8 : DType::u8, format);
+  const double ratio = static_cast<double>(step_of(x)) / format.step;
+  void* out = q.mutable_raw();
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    const double rounded = round_half_even(x.data<std::int32_t>()[i] * ratio);
+    const auto value = static_cast<float>(std::clamp<double>(rounded, format.min(), format.max()));
+    store_block(out, q.dtype(), i, 1, &value);
+  }
+  return q;
+}
+
+}  // namespace
+
 Tensor convert(const Tensor& x, DType dtype) {
   check(is_floating(dtype), "convert: to f32 or bf16, not ", dtype);
   if (x.dtype() == dtype) return x;
@@ -116,6 +133,7 @@ void scale_in_place(Tensor& x, float factor) {
 }
 
 Tensor quantize(const Tensor& x, const FixedPoint& format) {
+  if (x.dtype() == DType::s32) return quantize_s32(x, format);
   const DType dtype = format.is_signed ? DType::s8 : DType::u8;
   const float scale = step_of(x);
   const float inverse_step = 1.0f / format.step;

@@ -1,0 +1,13 @@
+// What choosing a step needs to know of a tensor.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// max |x|. f32.
+float max_magnitude(const Tensor& x);
+/// Σ (x − Q(x))² for a fixed-point format. f32; chunks are summed in order, so the result does not depend on threads.
+double quantization_error(const Tensor& x, const FixedPoint& format);
+
+}  // namespace faq::kernels

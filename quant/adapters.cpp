@@ -1,0 +1,218 @@
+#include "quant/adapters.h"
+
+#include <cmath>
+#include <optional>
+
+#include "core/kernels/elementwise.h"
+#include "quant/faq_scheme.h"
+
+namespace faq {
+namespace {
+
+// The result of an integer op as a node of the tape that says which op made it.
+Var record(const std::shared_ptr<const IntegerOp>& op, std::vector<Var> inputs, Engine engine) {
+  std::vector<Tensor> values;
+  for (const Var& input : inputs) values.push_back(input.value());
+  return Var::record(op->kind(), op->run(values, engine), std::move(inputs), {}, op);
+}
+
+// An op built from tensors is good until one of them is written to.
+template <class Op>
+class Cached {
+ public:
+  template <class Build>
+  std::shared_ptr<const Op> get(std::initializer_list<const Tensor*> sources, std::vector<float> steps, Build build) {
+    std::vector<std::uint64_t> versions;
+    for (const Tensor* source : sources) versions.push_back(source->version());
+    if (!op_ || versions != versions_ || steps != steps_) {
+      op_ = build();
+      versions_ = std::move(versions);
+      steps_ = std::move(steps);
+    }
+    return op_;
+  }
+
+ private:
+  std::shared_ptr<const Op> op_;
+  std::vector<std::uint64_t> versions_;
+  std::vector<float> steps_;
+};
+
+class QuantizedInput final : public QuantizedUnit {
+ public:
+  QuantizedInput(Input& unit, const QuantOptions& options) : unit_(unit), options_(options) {}
+
+  Var forward(const Var& images, const Var&) override {
+    const FixedPoint format = state().activation;
+    if (!op_ || op_->table.fixed_point() != format) {
+      auto op = std::make_shared<InputOp>();
+      op->name = "input";
+      op->table = kernels::quantize(unit_.table(), format);
+      op_ = op;
+    }
+    return record(op_, {images}, options_.engine);
+  }
+
+ private:
+  Input& unit_;
+  const QuantOptions options_;
+  std::shared_ptr<const InputOp> op_;
+};
+
+class QuantizedConvNormAct final : public QuantizedUnit {
+ public:
+  QuantizedConvNormAct(ConvNormAct& unit, const QuantOptions& options) : unit_(unit), options_(options) {}
+
+  Var forward(const Var& x, const Var& residual) override {
+    const QuantizerState quantizer = state();
+    if (unit_.training()) {
+      const Var accumulators = conv2d_integer(x, unit_.weight(), quantized_weights(quantizer.weight_bits),
+                                              unit_.conv_options(), options_.engine, options_.grad_dtype);
+      return norm_act(accumulators, unit_.norm(), residual,
+                      {.relu = unit_.options().relu, .format = quantizer.activation, .training = true, .eps = unit_.options().eps});
+    }
+    const float input_step = x.value().fixed_point().step;
+    const float residual_step = residual ? residual.value().fixed_point().step : 0.0f;
+    const NormState& norm = unit_.norm();
+    const auto op = op_.get({&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(), &norm.running_mean,
+                             &norm.running_variance},
+                            {input_step, residual_step, quantizer.activation.step, static_cast<float>(quantizer.activation.bits),
+                             static_cast<float>(quantizer.weight_bits)},
+                            [&] { return build(quantizer, input_step, residual_step); });
+    std::vector<Var> inputs{x};
+    if (residual) inputs.push_back(residual);
+    return record(op, std::move(inputs), options_.engine);
+  }
+
+ private:
+  Tensor quantized_weights(int bits) {
+    const Tensor& weights = unit_.weight().value();
+    return kernels::quantize(weights, choose_weight_format(weights, bits, options_.weight_step));
+  }
+
+  // Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
+  //   y/s_y = acc·(s_x·s_w/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y + q_r·(s_r/s_y).
+  std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step, float residual_step) {
+    auto op = std::make_shared<ConvOp>();
+    op->weights = quantized_weights(quantizer.weight_bits);
+    op->weight_bits = quantizer.weight_bits;
+    op->options = unit_.conv_options();
+    op->requantize.relu = unit_.options().relu;
+    op->requantize.format = quantizer.activation;
+    const double output_step = quantizer.activation.step;
+    op->requantize.residual_multiplier = static_cast<float>(residual_step / output_step);
+    const NormState& norm = unit_.norm();
+    const std::int64_t channels = norm.running_mean.numel();
+    op->requantize.multiplier = Tensor::empty({channels});
+    op->requantize.bias = Tensor::empty({channels});
+    const double accumulator_step = static_cast<double>(input_step) * op->weights.fixed_point().step;
+    const auto gamma = norm.gamma.value().span<float>(), beta = norm.beta.value().span<float>();
+    const auto mean = norm.running_mean.span<float>(), variance = norm.running_variance.span<float>();
+    const auto multiplier = op->requantize.multiplier.mutable_span<float>();
+    const auto bias = op->requantize.bias.mutable_span<float>();
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + unit_.options().eps);
+      multiplier[c] = static_cast<float>(scale * accumulator_step / output_step);
+      bias[c] = static_cast<float>((beta[c] - mean[c] * scale) / output_step);
+    }
+    return op;
+  }
+
+  ConvNormAct& unit_;
+  const QuantOptions options_;
+  Cached<ConvOp> op_;
+};
+
+class QuantizedLinear final : public QuantizedUnit {
+ public:
+  QuantizedLinear(Linear& unit, const QuantOptions& options) : unit_(unit), options_(options) {}
+
+  Var forward(const Var& x, const Var&) override {
+    const QuantizerState quantizer = state();
+    if (unit_.training()) {
+      return linear_integer(quantize(x, quantizer.activation), unit_.weight(), quantized_weights(quantizer.weight_bits),
+                            unit_.bias(), options_.engine, options_.grad_dtype);
+    }
+    const auto op = op_.get({&unit_.weight().value(), &unit_.bias().value()},
+                            {quantizer.activation.step, static_cast<float>(quantizer.activation.bits),
+                             static_cast<float>(quantizer.weight_bits)},
+                            [&] { return build(quantizer); });
+    return record(op, {x}, options_.engine);
+  }
+
+ private:
+  Tensor quantized_weights(int bits) {
+    const Tensor& weights = unit_.weight().value();
+    return kernels::quantize(weights, choose_weight_format(weights, bits, options_.weight_step));
+  }
+
+  std::shared_ptr<const LinearOp> build(const QuantizerState& quantizer) {
+    auto op = std::make_shared<LinearOp>();
+    op->input = quantizer.activation;
+    op->weights = quantized_weights(quantizer.weight_bits);
+    op->weight_bits = quantizer.weight_bits;
+    op->multiplier = Tensor::full({op->weights.dim(0)}, quantizer.activation.step * op->weights.fixed_point().step);
+    op->bias = unit_.bias().value().clone();
+    return op;
+  }
+
+  Linear& unit_;
+  const QuantOptions options_;
+  Cached<LinearOp> op_;
+};
+
+// Units that only move integers: in training their differentiable op, in evaluation the integer op.
+class MovingUnit final : public Adapter {
+ public:
+  MovingUnit(Unit& unit, std::shared_ptr<const IntegerOp> op) : unit_(unit), op_(std::move(op)) {}
+
+  Var forward(const Var& x, const Var& residual) override {
+    if (unit_.training()) return unit_.compute(x, residual);
+    return record(op_, {x}, Engine::integer);
+  }
+
+ private:
+  Unit& unit_;
+  std::shared_ptr<const IntegerOp> op_;
+};
+
+}  // namespace
+
+QuantizerState QuantizedUnit::state() const {
+  const float* s = state_.data<float>();
+  const QuantizerState state{{.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3])};
+  const int bits = state.activation.bits;
+  check(std::isfinite(s[0]) && s[0] > 0 && bits >= 2 && bits <= 8 && state.weight_bits >= 0 && state.weight_bits <= 8 && state.weight_bits != 1,
+        ErrorKind::bad_data, "quantizer: step ", s[0], ", ", s[1], " bits, ", s[3], " weight bits make no sense");
+  return state;
+}
+
+void QuantizedUnit::set_state(const QuantizerState& state) {
+  float* s = state_.mutable_data<float>();
+  s[0] = state.activation.step;
+  s[1] = static_cast<float>(state.activation.bits);
+  s[2] = state.activation.is_signed ? 1.0f : 0.0f;
+  s[3] = static_cast<float>(state.weight_bits);
+}
+
+std::shared_ptr<Adapter> make_quantized_adapter(Unit& unit, const QuantOptions& options) {
+  if (auto* input = dynamic_cast<Input*>(&unit)) return std::make_shared<QuantizedInput>(*input, options);
+  if (auto* conv = dynamic_cast<ConvNormAct*>(&unit)) return std::make_shared<QuantizedConvNormAct>(*conv, options);
+  if (auto* linear = dynamic_cast<Linear*>(&unit)) return std::make_shared<QuantizedLinear>(*linear, options);
+  if (auto* shortcut = dynamic_cast<Shortcut*>(&unit)) {
+    if (shortcut->is_identity()) return nullptr;
+    auto op = std::make_shared<ShortcutOp>();
+    op->stride = shortcut->stride();
+    op->out_channels = shortcut->out_channels();
+    return std::make_shared<MovingUnit>(unit, op);
+  }
+  if (auto* pool = dynamic_cast<MaxPool*>(&unit)) {
+    auto op = std::make_shared<MaxPoolOp>();
+    op->options = pool->options();
+    return std::make_shared<MovingUnit>(unit, op);
+  }
+  if (dynamic_cast<GlobalAvgPool*>(&unit)) return std::make_shared<MovingUnit>(unit, std::make_shared<GlobalAvgPoolOp>());
+  fail(ErrorKind::internal, "quantize: a unit of a kind that has no quantized form");
+}
+
+}  // namespace faq

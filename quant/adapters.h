@@ -1,0 +1,33 @@
+// Quantized execution of units: integer kernels in the training forward, integer ops in evaluation.
+#pragma once
+
+#include <memory>
+
+#include "nn/units.h"
+#include "quant/integer_op.h"
+#include "quant/options.h"
+
+namespace faq {
+
+/// What a unit's quantizer is set to. Lives in a tensor so that checkpoints carry it like any other state.
+struct QuantizerState {
+  FixedPoint activation;  ///< of the values handed on; for Linear of those taken in
+  int weight_bits = 0;    ///< 0: no weights
+};
+
+/// Base of the adapters that have a quantizer: stored as `quantizer`, f32 [step, bits, signed, weight bits].
+class QuantizedUnit : public Adapter {
+ public:
+  void visit(Visitor& visitor) override { visitor.buffer("quantizer", state_); }
+  /// Throws bad_data when a checkpoint has brought values that make no sense.
+  QuantizerState state() const;
+  void set_state(const QuantizerState& state);
+
+ private:
+  Tensor state_ = Tensor::zeros({4});
+};
+
+/// The adapter for a unit; throws internal for a kind that has none.
+std::shared_ptr<Adapter> make_quantized_adapter(Unit& unit, const QuantOptions& options);
+
+}  // namespace faq

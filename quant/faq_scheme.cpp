@@ -1,0 +1,57 @@
+#include "quant/faq_scheme.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/kernels/quantization_error.h"
+
+namespace faq {
+namespace {
+
+// Steps worth trying below the one that covers everything: each halving clips more and rounds more finely.
+constexpr int candidates = 6;
+
+// Of the steps 2^l, 2^(l−1), … the one whose `error` is smallest.
+template <class Error>
+FixedPoint best_step(FixedPoint format, Error error) {
+  FixedPoint best = format;
+  double smallest = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < candidates; ++i) {
+    const double e = error(format);
+    if (e < smallest) {
+      smallest = e;
+      best = format;
+    }
+    format.step *= 0.5f;
+  }
+  return best;
+}
+
+}  // namespace
+
+float covering_step(float magnitude, int max) {
+  if (!(magnitude > 0)) return 1.0f;
+  // frexp is exact where log2 is not: magnitude/max = m·2^e with m in [0.5, 1).
+  int exponent = 0;
+  const double mantissa = std::frexp(static_cast<double>(magnitude) / max, &exponent);
+  return std::ldexp(1.0f, mantissa == 0.5 ? exponent - 1 : exponent);
+}
+
+FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how) {
+  FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
+  format.step = covering_step(kernels::max_magnitude(weights), format.max());
+  if (how == WeightStep::max) return format;
+  return best_step(format, [&](const FixedPoint& f) { return kernels::quantization_error(weights, f); });
+}
+
+FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed, const QuantOptions& options) {
+  FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = is_signed};
+  const double percent = options.percentile > 0 ? options.percentile : bits > 6 ? 99.99 : 99.9;
+  const float range = options.calibration == Calibration::percentile ? histogram.percentile(percent) : histogram.max();
+  format.step = covering_step(range, format.max());
+  if (options.calibration != Calibration::mse) return format;
+  return best_step(format, [&](const FixedPoint& f) { return histogram.squared_error(f); });
+}
+
+}  // namespace faq

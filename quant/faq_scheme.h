@@ -1,0 +1,20 @@
+// FAQ's quantizer: fixed point with power-of-two steps (McKinstry et al., arXiv 1809.04191; method.md, section 1).
+#pragma once
+
+#include "core/tensor.h"
+#include "quant/histogram.h"
+#include "quant/options.h"
+
+namespace faq {
+
+/// The smallest power of two 2^l with max·2^l ≥ magnitude. 1 for a magnitude of 0.
+float covering_step(float magnitude, int max);
+
+/// Format of a weight tensor (signed, `bits`), chosen from its current values.
+FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how);
+
+/// Format of an activation from its histogram: covering_step of the percentile or of the largest value, or the power of two with
+/// the smallest squared error.
+FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed, const QuantOptions& options);
+
+}  // namespace faq

@@ -1,0 +1,65 @@
+#include "quant/histogram.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace faq {
+
+void Histogram::add(const Tensor& values) {
+  const float* x = values.data<float>();
+  const std::int64_t n = values.numel();
+  float largest = 0;
+  bool finite = true;
+  bool negative = false;
+  for (std::int64_t i = 0; i < n; ++i) {
+    largest = std::max(largest, std::abs(x[i]));
+    negative |= x[i] < 0;
+    finite &= std::isfinite(x[i]);
+  }
+  check(finite, ErrorKind::bad_data, "calibration: an activation is not finite");
+  grow_to(largest);
+  max_ = std::max(max_, largest);
+  has_negative_ |= negative;
+  count_ += n;
+  if (range_ == 0) {  // nothing but zeros so far
+    counts_[0] += n;
+    return;
+  }
+  const float scale = static_cast<float>(bins) / range_;
+  for (std::int64_t i = 0; i < n; ++i) {
+    ++counts_[std::min(bins - 1, static_cast<int>(std::abs(x[i]) * scale))];
+  }
+}
+
+void Histogram::grow_to(float magnitude) {
+  if (magnitude == 0) return;
+  if (range_ == 0) range_ = magnitude;
+  while (magnitude > range_) {
+    for (int i = 0; i < bins / 2; ++i) counts_[i] = counts_[2 * i] + counts_[2 * i + 1];
+    std::fill(counts_.begin() + bins / 2, counts_.end(), 0);
+    range_ *= 2;
+  }
+}
+
+float Histogram::percentile(double percent) const {
+  const double wanted = percent / 100.0 * static_cast<double>(count_);
+  std::int64_t reached = 0;
+  for (int i = 0; i < bins; ++i) {
+    reached += counts_[i];
+    if (static_cast<double>(reached) >= wanted) return std::min(max_, static_cast<float>(i + 1) * range_ / bins);
+  }
+  return max_;
+}
+
+double Histogram::squared_error(const FixedPoint& format) const {
+  double error = 0;
+  for (int i = 0; i < bins; ++i) {
+    if (counts_[i] == 0) continue;
+    const double x = (i + 0.5) * range_ / bins;
+    const double q = std::min(round_half_even(x / format.step), static_cast<double>(format.max())) * format.step;
+    error += static_cast<double>(counts_[i]) * (x - q) * (x - q);
+  }
+  return error;
+}
+
+}  // namespace faq

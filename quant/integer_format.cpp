@@ -1,0 +1,234 @@
+// Integer ops as JSON and tensors: the contents of integer.safetensors.
+#include <algorithm>
+#include <cmath>
+
+#include "quant/integer_op.h"
+
+namespace faq {
+namespace {
+
+using nlohmann::json;
+
+// --- packing ---------------------------------------------------------------------------------------------------
+
+// Weights of four bits or fewer are stored two to a byte, the first in the low half; an odd last one leaves the high half 0.
+bool packs(int bits) { return bits <= 4; }
+
+Tensor pack(const Tensor& weights) {
+  const auto from = weights.span<std::int8_t>();
+  Tensor packed = Tensor::zeros({(weights.numel() + 1) / 2}, DType::u8);
+  auto* to = packed.mutable_data<std::uint8_t>();
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    to[i / 2] |= static_cast<std::uint8_t>((static_cast<std::uint8_t>(from[i]) & 0x0F) << (i % 2 * 4));
+  }
+  return packed;
+}
+
+Tensor unpack(const Tensor& packed, const Shape& shape) {
+  Tensor weights = Tensor::empty(shape, DType::s8);
+  const auto* from = packed.data<std::uint8_t>();
+  auto* to = weights.mutable_data<std::int8_t>();
+  for (std::int64_t i = 0; i < weights.numel(); ++i) {
+    const int nibble = from[i / 2] >> (i % 2 * 4) & 0x0F;
+    to[i] = static_cast<std::int8_t>(nibble >= 8 ? nibble - 16 : nibble);
+  }
+  return weights;
+}
+
+// --- formats ---------------------------------------------------------------------------------------------------
+
+json describe(const FixedPoint& format) {
+  return {{"step", format.step}, {"bits", format.bits}, {"signed", format.is_signed}};
+}
+
+FixedPoint parse_format(const json& j) {
+  const FixedPoint format{j.at("step").get<float>(), j.at("bits").get<int>(), j.at("signed").get<bool>()};
+  check(std::isfinite(format.step) && format.step > 0, ErrorKind::bad_data, "step ", format.step);
+  check(format.bits >= 2 && format.bits <= 8, ErrorKind::bad_data, format.bits, " bits");
+  return format;
+}
+
+void describe_weights(json& j, const IntegerOp& op, const Tensor& weights, int bits, NamedTensors& tensors) {
+  j["weight_bits"] = bits;
+  j["weight_shape"] = weights.shape().extents();
+  tensors.add(op.name + ".weight", packs(bits) ? pack(weights) : weights);
+}
+
+// --- reading, with everything checked --------------------------------------------------------------------------
+
+struct Reader {
+  const json& j;
+  const NamedTensors& tensors;
+  std::string name;
+
+  const Tensor& tensor(const std::string& suffix, DType dtype) const {
+    const Tensor* found = tensors.find(name + "." + suffix);
+    check(found != nullptr, ErrorKind::bad_data, "missing tensor ", name, ".", suffix);
+    check(found->dtype() == dtype, ErrorKind::bad_data, "tensor ", name, ".", suffix, ": expected ", dtype, ", found ", found->dtype());
+    return *found;
+  }
+
+  Tensor finite(const std::string& suffix, std::int64_t count) const {
+    const Tensor& t = tensor(suffix, DType::f32);
+    check(t.rank() == 1 && t.numel() == count, ErrorKind::bad_data, "tensor ", name, ".", suffix, ": expected [", count, "], found ", t.shape());
+    check(std::ranges::all_of(t.span<float>(), [](float v) { return std::isfinite(v); }), ErrorKind::bad_data, "tensor ", name, ".",
+          suffix, ": a value is not finite");
+    return t;
+  }
+
+  int integer(const char* key, int low, int high) const {
+    const json& value = j.at(key);
+    check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, key, " ", value.dump(), ": expected ", low,
+          " to ", high);
+    return value.get<int>();
+  }
+
+  Tensor weights(int rank, int bits) const {
+    const json& extents = j.at("weight_shape");
+    check(extents.is_array() && static_cast<int>(extents.size()) == rank, ErrorKind::bad_data, "weight_shape ", extents.dump(),
+          ": expected ", rank, " extents");
+    std::vector<std::int64_t> sizes;
+    std::int64_t count = 1;
+    for (const json& extent : extents) {
+      check(extent.is_number_integer() && extent >= 1 && extent <= (1 << 20) && count <= (std::int64_t{1} << 32), ErrorKind::bad_data,
+            "weight_shape ", extents.dump());
+      sizes.push_back(extent.get<std::int64_t>());
+      count *= sizes.back();
+    }
+    const Shape shape(sizes);
+    const Tensor& stored = tensor("weight", packs(bits) ? DType::u8 : DType::s8);
+    const std::int64_t expected = packs(bits) ? (count + 1) / 2 : count;
+    check(stored.numel() == expected, ErrorKind::bad_data, "tensor ", name, ".weight: expected ", expected, " bytes, found ", stored.shape());
+    Tensor result = packs(bits) ? unpack(stored, shape) : stored.reshaped(shape).clone();
+    const int limit = (1 << (bits - 1)) - 1;
+    check(std::ranges::all_of(result.span<std::int8_t>(), [limit](int w) { return std::abs(w) <= limit; }), ErrorKind::bad_data,
+          "tensor ", name, ".weight: a value is outside ", bits, " bits");
+    return result;
+  }
+};
+
+// --- one row per kind: writing and reading side by side ---------------------------------------------------------
+
+void write(const InputOp& op, json& j, NamedTensors& tensors) {
+  j["format"] = describe(op.table.fixed_point());
+  tensors.add(op.name + ".table", op.table);
+}
+std::shared_ptr<IntegerOp> read_input(const Reader& r) {
+  auto op = std::make_shared<InputOp>();
+  const FixedPoint format = parse_format(r.j.at("format"));
+  const Tensor& table = r.tensor("table", format.is_signed ? DType::s8 : DType::u8);
+  check(table.rank() == 2 && (table.dim(0) == 1 || table.dim(0) == 3) && table.dim(1) == 256, ErrorKind::bad_data, "tensor ", r.name,
+        ".table: expected [1 or 3, 256], found ", table.shape());
+  op->table = table;
+  op->table.set_fixed_point(format);
+  return op;
+}
+
+void write(const ConvOp& op, json& j, NamedTensors& tensors) {
+  describe_weights(j, op, op.weights, op.weight_bits, tensors);
+  j["stride"] = op.options.stride;
+  j["padding"] = op.options.padding;
+  j["relu"] = op.requantize.relu;
+  j["residual_multiplier"] = op.requantize.residual_multiplier;
+  j["format"] = describe(op.requantize.format);
+  tensors.add(op.name + ".multiplier", op.requantize.multiplier);
+  tensors.add(op.name + ".bias", op.requantize.bias);
+}
+std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
+  auto op = std::make_shared<ConvOp>();
+  op->weight_bits = r.integer("weight_bits", 2, 8);
+  op->weights = r.weights(4, op->weight_bits);
+  op->options = {r.integer("stride", 1, 64), r.integer("padding", 0, 64)};
+  op->requantize.relu = r.j.at("relu").get<bool>();
+  op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
+  check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data, "residual_multiplier is not finite");
+  op->requantize.format = parse_format(r.j.at("format"));
+  op->requantize.multiplier = r.finite("multiplier", op->weights.dim(0));
+  op->requantize.bias = r.finite("bias", op->weights.dim(0));
+  return op;
+}
+
+void write(const ShortcutOp& op, json& j, NamedTensors&) {
+  j["stride"] = op.stride;
+  j["out_channels"] = op.out_channels;
+}
+std::shared_ptr<IntegerOp> read_shortcut(const Reader& r) {
+  auto op = std::make_shared<ShortcutOp>();
+  op->stride = r.integer("stride", 1, 64);
+  op->out_channels = r.integer("out_channels", 1, 1 << 16);
+  return op;
+}
+
+void write(const MaxPoolOp& op, json& j, NamedTensors&) {
+  j["kernel"] = op.options.kernel;
+  j["stride"] = op.options.stride;
+  j["padding"] = op.options.padding;
+}
+std::shared_ptr<IntegerOp> read_max_pool(const Reader& r) {
+  auto op = std::make_shared<MaxPoolOp>();
+  op->options = {r.integer("kernel", 1, 64), r.integer("stride", 1, 64), r.integer("padding", 0, 32)};
+  return op;
+}
+
+void write(const GlobalAvgPoolOp&, json&, NamedTensors&) {}
+std::shared_ptr<IntegerOp> read_global_avg_pool(const Reader&) { return std::make_shared<GlobalAvgPoolOp>(); }
+
+void write(const LinearOp& op, json& j, NamedTensors& tensors) {
+  describe_weights(j, op, op.weights, op.weight_bits, tensors);
+  j["input"] = describe(op.input);
+  tensors.add(op.name + ".multiplier", op.multiplier);
+  tensors.add(op.name + ".bias", op.bias);
+}
+std::shared_ptr<IntegerOp> read_linear(const Reader& r) {
+  auto op = std::make_shared<LinearOp>();
+  op->weight_bits = r.integer("weight_bits", 2, 8);
+  op->weights = r.weights(2, op->weight_bits);
+  op->input = parse_format(r.j.at("input"));
+  op->multiplier = r.finite("multiplier", op->weights.dim(0));
+  op->bias = r.finite("bias", op->weights.dim(0));
+  return op;
+}
+
+struct Kind {
+  const char* name;
+  std::shared_ptr<IntegerOp> (*read)(const Reader&);
+  void (*write)(const IntegerOp&, json&, NamedTensors&);
+};
+
+template <class Op>
+void write_as(const IntegerOp& op, json& j, NamedTensors& tensors) {
+  write(static_cast<const Op&>(op), j, tensors);
+}
+
+const Kind kinds[] = {
+    {"input", read_input, write_as<InputOp>},
+    {"conv", read_conv, write_as<ConvOp>},
+    {"shortcut", read_shortcut, write_as<ShortcutOp>},
+    {"max_pool", read_max_pool, write_as<MaxPoolOp>},
+    {"global_avg_pool", read_global_avg_pool, write_as<GlobalAvgPoolOp>},
+    {"linear", read_linear, write_as<LinearOp>},
+};
+
+const Kind& kind_of(const std::string& name) {
+  const auto found = std::ranges::find(kinds, name, &Kind::name);
+  check(found != std::end(kinds), ErrorKind::bad_data, "unknown op kind '", name, "'");
+  return *found;
+}
+
+}  // namespace
+
+json describe(const IntegerOp& op, NamedTensors& tensors) {
+  json j{{"kind", op.kind()}, {"name", op.name}};
+  kind_of(op.kind()).write(op, j, tensors);
+  return j;
+}
+
+std::shared_ptr<const IntegerOp> parse_op(const json& description, const NamedTensors& tensors) {
+  const std::string name = description.at("name").get<std::string>();
+  const std::string kind = description.at("kind").get<std::string>();
+  auto op = kind_of(kind).read({description, tensors, name});
+  op->name = name;
+  return op;
+}
+
+}  // namespace faq

@@ -1,0 +1,148 @@
+#include "quant/integer_network.h"
+
+#include <algorithm>
+#include <unordered_map>
+
+namespace faq {
+namespace {
+
+constexpr const char* format_name = "faq-integer-network";
+constexpr const char* format_version = "1";
+constexpr std::int64_t max_extent = 1 << 14;
+
+}  // namespace
+
+IntegerNetwork IntegerNetwork::compile(Model& model, std::int64_t height, std::int64_t width, std::int64_t channels) {
+  for_each_unit(model, [](const std::string& name, Unit& unit) {
+    check(!unit.training(), "compile: '", name, "' is in training mode");
+  });
+  IntegerNetwork network;
+  network.height_ = height;
+  network.width_ = width;
+  network.channels_ = channels;
+  const Var images(Tensor::zeros({1, height, width, channels}, DType::u8));
+  const Var logits = model.forward(images);
+  std::unordered_map<const void*, int> value_of{{images.id(), 0}};
+  for (const Var& var : topological_order(logits)) {
+    if (var.same_node(images)) continue;
+    auto op = std::dynamic_pointer_cast<const IntegerOp>(var.info());
+    check(op != nullptr, "compile: '", var.op(), "' is not an integer op: the model is not quantized");
+    Step step{std::move(op), {}};
+    for (const Var& input : var.inputs()) step.inputs.push_back(value_of.at(input.id()));
+    network.steps_.push_back(std::move(step));
+    value_of.emplace(var.id(), static_cast<int>(network.steps_.size()));
+  }
+  network.plan();
+  return network;
+}
+
+void IntegerNetwork::plan() {
+  last_use_.assign(steps_.size() + 1, 0);
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    for (const int input : steps_[i].inputs) last_use_[input] = static_cast<int>(i);
+  }
+}
+
+Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const {
+  check(images.rank() == 4 && images.dtype() == DType::u8 && images.dim(3) == channels_, "integer network: expected u8 N,H,W,", channels_,
+        " images, got ", images.dtype(), " ", images.shape());
+  std::vector<Tensor> values(steps_.size() + 1);
+  values[0] = images;
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    std::vector<Tensor> inputs;
+    for (const int input : steps_[i].inputs) inputs.push_back(values[input]);
+    values[i + 1] = steps_[i].op->run(inputs, engine);
+    if (all) {
+      all->push_back(values[i + 1]);
+      continue;
+    }
+    for (const int input : steps_[i].inputs) {
+      if (last_use_[input] == static_cast<int>(i)) values[input] = {};
+    }
+  }
+  return values.back();
+}
+
+Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const { return run(images, engine, nullptr); }
+
+std::vector<Tensor> IntegerNetwork::forward_all(const Tensor& images, Engine engine) const {
+  std::vector<Tensor> all;
+  run(images, engine, &all);
+  return all;
+}
+
+std::int64_t IntegerNetwork::num_classes() const {
+  const auto* linear = dynamic_cast<const LinearOp*>(steps_.back().op.get());
+  check(linear != nullptr, "integer network: does not end in a classifier");
+  return linear->weights.dim(0);
+}
+
+std::int64_t IntegerNetwork::weight_bytes() const {
+  NamedTensors tensors;
+  for (const Step& step : steps_) describe(*step.op, tensors);
+  std::int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors.tensors) bytes += static_cast<std::int64_t>(tensor.bytes());
+  return bytes;
+}
+
+void IntegerNetwork::save(const std::filesystem::path& file, const std::map<std::string, std::string>& about) const {
+  NamedTensors contents;
+  nlohmann::json ops = nlohmann::json::array();
+  for (const Step& step : steps_) {
+    nlohmann::json op = describe(*step.op, contents);
+    op["inputs"] = step.inputs;
+    ops.push_back(std::move(op));
+  }
+  contents.metadata = about;
+  contents.metadata["format"] = format_name;
+  contents.metadata["format_version"] = format_version;
+  contents.metadata["network"] =
+      nlohmann::json{{"height", height_}, {"width", width_}, {"channels", channels_}, {"ops", std::move(ops)}}.dump();
+  write_safetensors(file, contents);
+}
+
+bool is_integer_network(const std::map<std::string, std::string>& metadata) {
+  const auto format = metadata.find("format");
+  return format != metadata.end() && format->second == format_name;
+}
+
+IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
+  NamedTensors contents = read_safetensors(file);
+  check(is_integer_network(contents.metadata), ErrorKind::bad_data, "integer network ", file, ": not an integer network (its metadata has no \"format\": \"",
+        format_name, "\")");
+  const std::string& version = contents.metadata["format_version"];
+  check(version == format_version, ErrorKind::bad_data, "integer network ", file, ": format version '", version, "', this program reads ",
+        format_version);
+  IntegerNetwork network;
+  std::size_t index = 0;
+  try {
+    const auto json = nlohmann::json::parse(contents.metadata["network"]);
+    json.at("height").get_to(network.height_);
+    json.at("width").get_to(network.width_);
+    json.at("channels").get_to(network.channels_);
+    for (const std::int64_t extent : {network.height_, network.width_, network.channels_}) {
+      check(extent >= 1 && extent <= max_extent, ErrorKind::bad_data, "image extent ", extent);
+    }
+    const auto& ops = json.at("ops");
+    check(ops.is_array() && !ops.empty(), ErrorKind::bad_data, "no ops");
+    for (; index < ops.size(); ++index) {
+      Step step{parse_op(ops[index], contents), ops[index].at("inputs").get<std::vector<int>>()};
+      check(!step.inputs.empty() && std::ranges::all_of(step.inputs, [&](int i) { return i >= 0 && i <= static_cast<int>(index); }),
+            ErrorKind::bad_data, "inputs ", ops[index].at("inputs").dump());
+      network.steps_.push_back(std::move(step));
+    }
+    network.num_classes();
+    network.plan();
+    // Shapes and dtypes must fit together: found out once, on an empty image, instead of in the middle of an evaluation.
+    network.forward(Tensor::zeros({1, network.height_, network.width_, network.channels_}, DType::u8));
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, "integer network ", file, ": op ", index, ": ", error.what());
+  } catch (const Error& error) {
+    fail(ErrorKind::bad_data, "integer network ", file, ": op ", index, ": ", error.what());
+  }
+  for (const char* own : {"network", "format", "format_version"}) contents.metadata.erase(own);
+  network.about_ = std::move(contents.metadata);
+  return network;
+}
+
+}  // namespace faq

@@ -1,0 +1,103 @@
+#include "quant/quantize.h"
+
+#include "quant/adapters.h"
+#include "quant/faq_scheme.h"
+
+namespace faq {
+namespace {
+
+// '*' matches any run of characters, '?' any one.
+bool matches(const char* pattern, const char* text) {
+  if (*pattern == '\0') return *text == '\0';
+  if (*pattern == '*') return matches(pattern + 1, text) || (*text != '\0' && matches(pattern, text + 1));
+  return *text != '\0' && (*pattern == '?' || *pattern == *text) && matches(pattern + 1, text + 1);
+}
+
+// Bits of one unit: the general ones, those of the first and last layer, then the overrides.
+struct Bits {
+  int weights;
+  int activations;
+};
+
+struct Position {
+  bool is_first = false;         // the first convolution: its weights
+  bool is_last = false;          // the classifier: its weights and its input
+  bool feeds_classifier = false; // the last convolution: what it hands on
+};
+
+Bits bits_of(const std::string& name, const Position& position, const QuantOptions& options) {
+  Bits bits{options.weight_bits, options.act_bits};
+  if (position.is_first || position.is_last) bits.weights = options.first_last_bits;
+  if (position.is_last || position.feeds_classifier) bits.activations = options.first_last_bits;
+  for (const LayerBits& override_bits : options.layer_bits) {
+    if (matches(override_bits.pattern.c_str(), name.c_str())) bits = {override_bits.weight_bits, override_bits.act_bits};
+  }
+  return bits;
+}
+
+// The network's input is always 8 bits, signed (FAQ, section 2.2).
+constexpr int input_bits = 8;
+
+class Planner {
+ public:
+  Planner(const QuantOptions& options, const CalibrationResult& calibration) : options_(options), calibration_(calibration) {}
+
+  QuantizerState state(const std::string& name, const Unit& unit) {
+    const Histogram& seen = histogram(name);
+    if (dynamic_cast<const Input*>(&unit)) {
+      return {choose_activation_format(seen, input_bits, true, at_maximum()), 0};
+    }
+    const bool is_linear = dynamic_cast<const Linear*>(&unit) != nullptr;
+    const Bits bits = bits_of(name, {.is_first = !is_linear && !std::exchange(first_seen_, true),
+                                     .is_last = is_linear,
+                                     .feeds_classifier = name == calibration_.last_unit},
+                              options_);
+    return {choose_activation_format(seen, bits.activations, seen.has_negative(), options_), bits.weights};
+  }
+
+ private:
+  const Histogram& histogram(const std::string& name) const {
+    const auto found = calibration_.activations.find(name);
+    check(found != calibration_.activations.end(), "quantize: calibration has not seen '", name, "'");
+    return found->second;
+  }
+
+  // Pixels have a bounded range: nothing is gained by clipping it.
+  QuantOptions at_maximum() const {
+    QuantOptions options = options_;
+    options.calibration = Calibration::max;
+    return options;
+  }
+
+  const QuantOptions& options_;
+  const CalibrationResult& calibration_;
+  bool first_seen_ = false;
+};
+
+}  // namespace
+
+void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration) {
+  check(options.scheme != Scheme::none, "quantize: no scheme");
+  std::optional<Planner> planner;
+  if (calibration) planner.emplace(options, *calibration);
+  for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    auto adapter = make_quantized_adapter(unit, options);
+    if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && planner) {
+      quantized->set_state(planner->state(name, unit));
+    }
+    unit.set_adapter(std::move(adapter));
+  });
+}
+
+std::vector<LayerPlan> layer_plan(Model& model) {
+  std::vector<LayerPlan> rows;
+  for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    if (const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter())) {
+      const QuantizerState state = quantized->state();
+      rows.push_back({name, state.weight_bits, state.activation});
+    }
+  });
+  return rows;
+}
+
+}  // namespace faq
