@@ -9,7 +9,8 @@
 namespace faq {
 
 /// Bilinear with antialiasing (a triangle filter whose support grows with the reduction), in PIL's
-/// fixed-point arithmetic: equal to PIL's Image.resize(BILINEAR) pixel by pixel.
+/// fixed-point arithmetic: equal to PIL's Image.resize(BILINEAR) pixel by pixel (Pillow up to 12; from 13 on
+/// it takes the vertical pass first for some shapes, which moves single pixels by one).
 Image resize(const Image& image, int height, int width);
 /// The part [top, top+height) × [left, left+width) resized; equal to crop followed by resize.
 Image resized_crop(const Image& image, int top, int left, int crop_height, int crop_width, int height,
