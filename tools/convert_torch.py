@@ -481,6 +481,11 @@ class ZipFile:
             self.archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
             raise Refused("malformed zip archive: %s" % cause_of(error)) from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Older versions of zipfile seek to negative places.
+            raise Refused("malformed zip archive: an offset outside of the file") from None
         self.entries = self.validated(self.archive.infolist(), size)
         pickles = [name for name in self.entries if name.endswith("/data.pkl") and name.count("/") == 1]
         require(len(pickles) == 1, "expected one NAME/data.pkl in the archive, found %d" % len(pickles))
