@@ -382,6 +382,10 @@ Header read_header(const Source& source, std::uint64_t& buffer_start) {
   check(text[0] == '{', ErrorKind::bad_data, context, "expected '{' at offset 8, found byte ",
         static_cast<int>(static_cast<unsigned char>(text[0])));
 
+  // The parser takes a zero byte for the end of its input.
+  const std::size_t zero = text.find('\0');
+  check(zero == std::string::npos, ErrorKind::bad_data, context,
+        "expected JSON, found a zero byte at offset ", sizeof(length) + zero);
   HeaderGrammar grammar(context + "header: ");
   Json::sax_parse(text, &grammar);
   Header header = std::move(grammar.header);
