@@ -1,0 +1,293 @@
+#include "nn/models.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "nn/load_weights.h"
+#include "tests/catch.h"
+#include "tests/reference.h"
+
+using namespace faq;
+
+namespace {
+
+NamedTensors weights_of(Model& model) {
+  NamedTensors file;
+  export_weights(model, file);
+  for (auto& [name, tensor] : file.tensors) tensor = tensor.clone();
+  return file;
+}
+
+std::unique_ptr<Model> initialized(std::uint64_t seed, const ModelOptions& options = {}) {
+  auto model = make_model("resnet20", options);
+  initialize(*model, seed);
+  return model;
+}
+
+Tensor& tensor_named(NamedTensors& file, const std::string& name) {
+  return std::ranges::find(file.tensors, name, [](const auto& entry) { return entry.first; })->second;
+}
+
+void remove(NamedTensors& file, const std::string& name) {
+  std::erase_if(file.tensors, [&](const auto& entry) { return entry.first == name; });
+}
+
+bool same_weights(Model& a, Model& b) {
+  const NamedTensors left = weights_of(a), right = weights_of(b);
+  return std::ranges::equal(left.tensors, right.tensors, [](const auto& l, const auto& r) {
+    return l.first == r.first && reference::same_bytes(l.second, r.second);
+  });
+}
+
+std::string error_of(Model& model, const NamedTensors& file, const LoadWeightsOptions& options = {}) {
+  try {
+    load_weights(model, file, options);
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::bad_data);
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("the CIFAR ResNets have the paper's sizes", "[models]") {
+  // He et al., table 6, to the last parameter; 0.27, 0.46, 0.66, 0.85 and 1.7 million.
+  struct Row {
+    const char* name;
+    std::int64_t parameters, macs;
+    std::size_t units;
+  };
+  const Row rows[] = {{"resnet20", 269'722, 40'551'040, 31},
+                      {"resnet32", 464'154, 68'862'592, 49},
+                      {"resnet44", 658'586, 97'174'144, 67},
+                      {"resnet56", 853'018, 125'485'696, 85},
+                      {"resnet110", 1'727'962, 252'887'680, 166}};
+  for (const Row& row : rows) {
+    INFO(row.name);
+    const ModelInfo& info = model_info(row.name);
+    CHECK(info.name == row.name);
+    CHECK(info.family == "cifar-resnet");
+    CHECK(info.input_size == 32);
+    CHECK(info.num_classes == 10);
+    const ModelCost cost = model_cost(row.name, {});
+    CHECK(cost.parameters == row.parameters);
+    CHECK(cost.macs == row.macs);
+    std::size_t units = 0;
+    const auto model = make_model(row.name, {});
+    for_each_unit(*model, [&](const std::string&, Unit&) { ++units; });
+    CHECK(units == row.units);
+  }
+  CHECK(model_cost("resnet20", {.num_classes = 100, .mean = {}, .std = {}}).parameters == 269'722 + 90 * 65);
+  CHECK(model_cost("resnet20", {.in_channels = 1, .mean = {}, .std = {}}).parameters == 269'722 - 2 * 9 * 16);
+}
+
+TEST_CASE("every model of the zoo can be made", "[models]") {
+  CHECK(list_models().size() >= 5);
+  for (const ModelInfo& info : list_models()) {
+    INFO(info.name);
+    CHECK_FALSE(info.source.empty());
+    CHECK(model_info(info.name).family == info.family);
+    CHECK_FALSE(
+        parameters(*make_model(info.name, {.num_classes = info.num_classes, .mean = {}, .std = {}})).empty());
+    CHECK(std::ranges::count(list_models(), info.name, &ModelInfo::name) == 1);
+  }
+  const auto model = initialized(1, {.num_classes = 7, .in_channels = 1, .mean = {}, .std = {}});
+  const NoGrad no_grad;
+  const Tensor images = reference::random_integers<std::uint8_t>({3, 32, 32, 1}, 1, 0, 255);
+  CHECK(model->forward(Var(images)).shape() == Shape{3, 7});
+}
+
+TEST_CASE("an unknown model names the nearest", "[models]") {
+  struct Row {
+    const char* name;
+    const char* nearest;
+  };
+  for (const Row& row :
+       {Row{"resnet21", "'resnet20'"}, {"ResNet56", "'resnet56'"}, {"resnet-110", "'resnet110'"}}) {
+    INFO(row.name);
+    CHECK_THROWS_WITH(make_model(row.name, {}), Catch::Contains(row.name) && Catch::Contains(row.nearest));
+    CHECK_THROWS_AS(model_info(row.name), Error);
+  }
+  try {
+    model_info("nothing");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::usage);
+  }
+}
+
+TEST_CASE("models refuse options that make no sense", "[models]") {
+  const auto make = [](int classes, int channels, std::vector<float> mean, std::vector<float> std) {
+    return make_model(
+        "resnet20",
+        {.num_classes = classes, .in_channels = channels, .mean = std::move(mean), .std = std::move(std)});
+  };
+  CHECK_THROWS_WITH(make(1, 3, {}, {}), Catch::Contains("at least 2"));
+  CHECK_THROWS_WITH(make(10, 2, {}, {}), Catch::Contains("2 input channels"));
+  CHECK_THROWS_WITH(make(10, 3, {0.5f}, {}), Catch::Contains("1 means"));
+  CHECK_THROWS_WITH(make(10, 3, {0, 0, 0}, {1, 1}), Catch::Contains("2 standard deviations"));
+  CHECK_THROWS_WITH(make(10, 1, {0}, {0}), Catch::Contains("not positive"));
+  CHECK_NOTHROW(make(2, 1, {0.1f}, {0.3f}));
+}
+
+TEST_CASE("names are torchvision's", "[models]") {
+  const auto model = make_model("resnet20", {});
+  std::vector<std::string> names;
+  for (const auto& [name, parameter] : parameters(*model)) {
+    names.push_back(name);
+    CHECK(parameter.requires_grad());
+  }
+  for (const auto& [name, buffer] : buffers(*model)) names.push_back(name);
+  CHECK(names.size() == 97);
+  for (const char* name : {"conv1.weight", "bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var",
+                           "layer1.0.conv1.weight", "layer2.0.bn2.running_var", "layer3.2.conv2.weight",
+                           "fc.weight", "fc.bias"}) {
+    INFO(name);
+    CHECK(std::ranges::count(names, name) == 1);
+  }
+}
+
+TEST_CASE("training mode reaches every unit", "[models]") {
+  const auto model = make_model("resnet20", {});
+  for (bool training : {true, false}) {
+    set_training(*model, training);
+    for_each_unit(*model, [&](const std::string& path, Unit& unit) {
+      INFO(path);
+      CHECK(unit.training() == training);
+    });
+  }
+}
+
+TEST_CASE("initialisation depends on the seed alone", "[models]") {
+  const auto model = initialized(1), again = initialized(1), other = initialized(2);
+  CHECK(same_weights(*model, *again));
+  CHECK_FALSE(same_weights(*model, *other));
+  initialize(*other, 1);
+  CHECK(same_weights(*model, *other));
+
+  for (const auto& [name, parameter] : parameters(*model)) {
+    INFO(name);
+    const std::vector<double> w = reference::numbers(parameter.value());
+    const Shape& shape = parameter.shape();
+    double squares = 0, largest = 0;
+    for (double x : w) squares += x * x, largest = std::max(largest, std::abs(x));
+    const auto n = static_cast<double>(w.size());
+    if (shape.rank() == 4) {
+      const double variance = 2.0 / static_cast<double>(shape[0] * shape[2] * shape[3]);
+      CHECK(squares / n == Approx(variance).epsilon(6 * std::sqrt(2 / n)));
+    } else if (name.starts_with("fc.")) {
+      CHECK(largest <= 1.0 / 8);  // 1/√64
+      CHECK(largest > 0.05);
+    } else {
+      CHECK(w == std::vector<double>(w.size(), name.ends_with("weight") ? 1.0 : 0.0));
+    }
+  }
+  // No two layers of one shape have the same numbers.
+  const NamedTensors file = weights_of(*model);
+  CHECK_FALSE(
+      reference::same_bytes(*file.find("layer1.0.conv1.weight"), *file.find("layer1.0.conv2.weight")));
+}
+
+TEST_CASE("weights survive export and loading", "[models]") {
+  const auto model = initialized(1), target = initialized(2);
+  CHECK(load_weights(*target, weights_of(*model)).empty());
+  CHECK(same_weights(*model, *target));
+  // Exported tensors are the model's own.
+  NamedTensors file;
+  export_weights(*model, file);
+  CHECK(file.find("conv1.weight")->same_storage(parameters(*model)[0].value.value()));
+}
+
+TEST_CASE("names in the wild", "[models]") {
+  const auto model = initialized(1), target = initialized(2);
+  NamedTensors file = weights_of(*model);
+  for (auto& [name, tensor] : file.tensors) {
+    if (name.starts_with("fc.")) name = "linear." + name.substr(3);
+    name = "module." + name;
+  }
+  file.add("module.bn1.num_batches_tracked", Tensor::zeros({1}, DType::s32));
+  CHECK(classes_in(file) == 10);
+  CHECK(channels_in(file) == 3);
+  CHECK(load_weights(*target, file).empty());
+  CHECK(same_weights(*model, *target));
+
+  CHECK(classes_in({}) == 0);
+  CHECK(channels_in({}) == 0);
+}
+
+TEST_CASE("bf16 weights are widened", "[models]") {
+  const auto model = initialized(1), target = initialized(2);
+  NamedTensors file = weights_of(*model);
+  for (auto& [name, tensor] : file.tensors) tensor = kernels::convert(tensor, DType::bf16);
+  load_weights(*target, file);
+  const NamedTensors loaded = weights_of(*target);
+  for (const auto& [name, tensor] : file.tensors) {
+    INFO(name);
+    CHECK(loaded.find(name)->dtype() == DType::f32);
+    CHECK(reference::numbers(*loaded.find(name)) == reference::numbers(tensor));
+  }
+}
+
+TEST_CASE("loading lists everything that does not fit, and changes nothing", "[models]") {
+  const auto model = initialized(1), target = initialized(2), untouched = initialized(2);
+  NamedTensors file = weights_of(*model);
+
+  SECTION("missing, extra and misshapen, all at once") {
+    remove(file, "bn1.weight");
+    remove(file, "layer2.1.bn2.running_var");
+    file.add("layer4.0.conv1.weight", Tensor::zeros({64, 64, 3, 3}));
+    tensor_named(file, "layer3.0.conv1.weight") = Tensor::zeros({64, 32, 1, 1});
+    const std::string message = error_of(*target, file, {.source = "some/file.safetensors"});
+    for (const char* part :
+         {"some/file.safetensors", "4 mismatches", "missing bn1.weight [16]",
+          "missing layer2.1.bn2.running_var [32]", "extra layer4.0.conv1.weight [64, 64, 3, 3]",
+          "misshapen layer3.0.conv1.weight expected [64, 32, 3, 3] found [64, 32, 1, 1]"}) {
+      CHECK_THAT(message, Catch::Contains(part));
+    }
+  }
+  SECTION("not finite") {
+    for (float bad : {NAN, std::numeric_limits<float>::infinity()}) {
+      tensor_named(file, "layer1.0.bn1.bias").mutable_data<float>()[3] = bad;
+      CHECK_THAT(error_of(*target, file),
+                 Catch::Contains("non-finite") && Catch::Contains("layer1.0.bn1.bias"));
+    }
+  }
+  SECTION("of another type") {
+    tensor_named(file, "fc.bias") = Tensor::zeros({10}, DType::s32);
+    CHECK_THAT(error_of(*target, file), Catch::Contains("fc.bias") && Catch::Contains("s32"));
+  }
+  SECTION("twice, under two names") {
+    file.add("module.conv1.weight", tensor_named(file, "conv1.weight"));
+    CHECK_THAT(error_of(*target, file),
+               Catch::Contains("duplicate") && Catch::Contains("module.conv1.weight"));
+  }
+  SECTION("nothing at all") { CHECK_THAT(error_of(*target, {}), Catch::Contains("97 mismatches")); }
+  SECTION("another classifier, not asked for") {
+    const auto hundred = initialized(3, {.num_classes = 100, .mean = {}, .std = {}});
+    CHECK_THAT(error_of(*target, weights_of(*hundred)),
+               Catch::Contains("misshapen fc.weight expected [10, 64] found [100, 64]"));
+  }
+  CHECK(same_weights(*target, *untouched));
+}
+
+TEST_CASE("non-finite weights are loaded when allowed", "[models]") {
+  const auto model = initialized(1), target = initialized(2);
+  NamedTensors file = weights_of(*model);
+  tensor_named(file, "fc.bias").mutable_data<float>()[0] = NAN;
+  load_weights(*target, file, {.allow_non_finite = true});
+  CHECK(std::isnan(weights_of(*target).find("fc.bias")->data<float>()[0]));
+}
+
+TEST_CASE("a classifier of another size is kept when asked for, and reported", "[models]") {
+  const auto hundred = initialized(1, {.num_classes = 100, .mean = {}, .std = {}}), target = initialized(2),
+             before = initialized(2);
+  const std::vector<std::string> notes =
+      load_weights(*target, weights_of(*hundred), {.reinitialize_classifier = true});
+  REQUIRE(notes.size() == 2);
+  CHECK_THAT(notes[0], Catch::Contains("fc.weight expected [10, 64] found [100, 64]"));
+  CHECK_THAT(notes[1], Catch::Contains("fc.bias"));
+  const NamedTensors loaded = weights_of(*target), old = weights_of(*before), source = weights_of(*hundred);
+  CHECK(reference::same_bytes(*loaded.find("fc.weight"), *old.find("fc.weight")));
+  CHECK(reference::same_bytes(*loaded.find("conv1.weight"), *source.find("conv1.weight")));
+}
