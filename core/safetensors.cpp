@@ -13,11 +13,14 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <system_error>
 #include <unordered_set>
+#include <utility>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/safetensors_header.h"
 
 namespace faq {
 namespace {
@@ -25,304 +28,23 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "safetensors values are stored as they are in memory");
 
-using Json = nlohmann::json;
-using Metadata = std::map<std::string, std::string>;
+using namespace safetensors;
 
-constexpr std::uint64_t max_header_bytes = 100'000'000;
-constexpr const char* metadata_key = "__metadata__";
 constexpr const char* checksum_key = "crc32";
 
-struct Format {
-  const char* name;
-  std::size_t size;
-  DType loads_as;
-};
-// The first row of a DType is the one it is written as.
-constexpr std::array formats = {
-    Format{"F32", 4, DType::f32}, Format{"BF16", 2, DType::bf16}, Format{"I32", 4, DType::s32},
-    Format{"I8", 1, DType::s8},   Format{"U8", 1, DType::u8},     Format{"F16", 2, DType::f32},
-    Format{"F64", 8, DType::f32}, Format{"I64", 8, DType::s32},
-};
-
-/// What the header says of one tensor; offsets count from the start of the buffer.
-struct Entry {
-  std::string name;
-  const Format* format = nullptr;
-  std::array<std::uint64_t, Shape::max_rank> extents{};
-  std::size_t rank = 0;
-  std::array<std::uint64_t, 2> offsets{};
-
-  std::uint64_t bytes() const { return offsets[1] - offsets[0]; }
-  Shape shape() const {
-    std::array<std::int64_t, Shape::max_rank> signed_extents{};
-    std::ranges::copy(extents, signed_extents.begin());
-    return Shape(std::span<const std::int64_t>(signed_extents.data(), rank));
-  }
-};
-
-struct Header {
-  std::vector<Entry> entries;
-  Metadata metadata;
-};
-
-// A name from a file, fit for a message of one line.
-std::string quoted(const std::string& name) {
-  constexpr std::size_t longest = 120;
-  std::string text = Json(name.substr(0, longest)).dump(-1, ' ', true, Json::error_handler_t::replace);
-  return name.size() > longest ? text + "..." : text;
-}
-
-// ---- The header's JSON
-// ----------------------------------------------------------------------------------------
-
-/// Events of the JSON parser; whatever a grammar does not expect is refused where it stands, so that nothing
-/// the format has no use for is ever stored or nested.
-class Grammar : public nlohmann::json_sax<Json> {
- public:
-  explicit Grammar(const std::string& context) : context_(context) {}
-
-  bool null() override { refuse("null"); }
-  bool boolean(bool) override { refuse("a boolean"); }
-  bool number_integer(std::int64_t value) override { refuse(concat("the negative number ", value)); }
-  bool number_unsigned(std::uint64_t value) override { refuse(concat("the number ", value)); }
-  bool number_float(double, const std::string& text) override {
-    refuse(concat("the number ", text.substr(0, 40)));
-  }
-  bool string(std::string& text) override { refuse(concat("the string ", quoted(text))); }
-  bool binary(Json::binary_t&) override { refuse("binary data"); }
-  bool start_object(std::size_t) override { refuse("an object"); }
-  bool start_array(std::size_t) override { refuse("an array"); }
-  bool end_array() override { return true; }
-  bool parse_error(std::size_t position, const std::string&,
-                   const nlohmann::detail::exception& error) override {
-    // The library's text ends with what it last read, which may be the whole file.
-    std::string cause = error.what();
-    cause = cause.substr(0, cause.find("; last read"));
-    if (const auto start = cause.find(": "); start != std::string::npos) cause = cause.substr(start + 2);
-    fail(ErrorKind::bad_data, context_, "not valid JSON at byte ", position, ": ", cause);
-  }
-
- protected:
-  virtual std::string expected() const = 0;
-  [[noreturn]] void refuse(const std::string& found) const {
-    fail(ErrorKind::bad_data, context_, "expected ", expected(), ", found ", found);
-  }
-  const std::string& context() const { return context_; }
-
- private:
-  std::string context_;
-};
-
-/// {"__metadata__": {string: string...}, name: {"dtype": string, "shape": [n...], "data_offsets": [n, n]}...}
-class HeaderGrammar : public Grammar {
- public:
-  using Grammar::Grammar;
-  Header header;
-
-  bool start_object(std::size_t) override {
-    switch (at_) {
-      case At::start:
-        at_ = At::top;
-        return true;
-      case At::tensor:
-        at_ = name_ == metadata_key ? At::metadata : At::fields;
-        if (at_ == At::fields) header.entries.emplace_back().name = name_;
-        seen_.fill(false);
-        return true;
-      default:
-        refuse("an object");
-    }
-  }
-
-  bool key(std::string& text) override {
-    if (at_ == At::top) {
-      unique(names_.insert(text).second, text);
-      name_ = text;
-      at_ = At::tensor;
-    } else if (at_ == At::metadata) {
-      unique(!header.metadata.contains(text), text);
-      key_ = text;
-      at_ = At::metadata_value;
-    } else {
-      const auto field = std::ranges::find(fields, text, &Field::name);
-      check(field != fields.end(), ErrorKind::bad_data, where(), "unknown key ", quoted(text));
-      bool& seen = seen_[static_cast<std::size_t>(field - fields.begin())];
-      unique(!seen, text);
-      seen = true;
-      at_ = field->value;
-    }
-    return true;
-  }
-
-  bool string(std::string& text) override {
-    if (at_ == At::metadata_value) {
-      header.metadata.emplace(key_, text);
-      at_ = At::metadata;
-    } else if (at_ == At::dtype) {
-      const auto format = std::ranges::find_if(formats, [&](const Format& f) { return f.name == text; });
-      if (format == formats.end()) refuse(concat("dtype ", quoted(text)));
-      header.entries.back().format = &*format;
-      at_ = At::fields;
-    } else {
-      return Grammar::string(text);
-    }
-    return true;
-  }
-
-  bool start_array(std::size_t) override {
-    if (in_array_ || (at_ != At::shape && at_ != At::offsets)) refuse("an array");
-    in_array_ = true;
-    offsets_read_ = 0;
-    return true;
-  }
-
-  bool number_unsigned(std::uint64_t value) override {
-    if (!in_array_) return Grammar::number_unsigned(value);
-    Entry& entry = header.entries.back();
-    if (at_ == At::shape) {
-      check(entry.rank < Shape::max_rank, ErrorKind::bad_data, where(), "expected at most ", Shape::max_rank,
-            " dimensions, found more");
-      entry.extents[entry.rank++] = value;
-    } else {
-      check(offsets_read_ < 2, ErrorKind::bad_data, where(), "expected two data_offsets, found more");
-      entry.offsets[offsets_read_++] = value;
-    }
-    return true;
-  }
-
-  bool end_array() override {
-    check(at_ != At::offsets || offsets_read_ == 2, ErrorKind::bad_data, where(),
-          "expected two data_offsets, found ", offsets_read_);
-    in_array_ = false;
-    at_ = At::fields;
-    return true;
-  }
-
-  bool end_object() override {
-    if (at_ == At::fields) {
-      for (std::size_t i = 0; i < fields.size(); ++i)
-        check(seen_[i], ErrorKind::bad_data, where(), "expected a ", fields[i].name, ", found none");
-    }
-    at_ = at_ == At::top ? At::end : At::top;
-    return true;
-  }
-
- private:
-  // Where the parser stands, that is, what it has to come upon next.
-  enum class At { start, top, tensor, metadata, metadata_value, fields, dtype, shape, offsets, end };
-  struct Field {
-    const char* name;
-    At value;
-  };
-  static constexpr std::array fields = {Field{"dtype", At::dtype}, Field{"shape", At::shape},
-                                        Field{"data_offsets", At::offsets}};
-
-  std::string where() const {
-    return at_ == At::start || at_ == At::top ? context() : concat(context(), quoted(name_), ": ");
-  }
-  void unique(bool first, const std::string& text) const {
-    check(first, ErrorKind::bad_data, where(), "duplicate key ", quoted(text));
-  }
-  std::string expected() const override {
-    switch (at_) {
-      case At::start:
-        return "a JSON object";
-      case At::tensor:
-        return concat("an object for ", quoted(name_));
-      case At::metadata_value:
-        return concat("a string for the metadata ", quoted(key_));
-      case At::dtype: {
-        std::string list;
-        for (const Format& f : formats) list += concat(list.empty() ? "" : ", ", f.name);
-        return concat("for ", quoted(name_), " a dtype among ", list);
-      }
-      case At::shape:
-      case At::offsets:
-        return concat("for ", quoted(name_),
-                      in_array_ ? " whole numbers in " : " an array of whole numbers as ",
-                      at_ == At::shape ? "shape" : "data_offsets");
-      default:
-        return "a key";  // only keys can follow here: the parser itself sees to it
-    }
-  }
-
-  At at_ = At::start;
-  bool in_array_ = false;
-  std::size_t offsets_read_ = 0;
-  std::array<bool, 3> seen_{};
-  std::string name_, key_;
-  std::unordered_set<std::string> names_;
-};
-
-/// {name: "8 hex digits"...}
-class ChecksumGrammar : public Grammar {
- public:
-  using Grammar::Grammar;
-  std::map<std::string, std::uint32_t> checksums;
-
-  bool start_object(std::size_t) override {
-    if (inside_) refuse("an object");
-    return inside_ = true;
-  }
-  bool key(std::string& text) override {
-    check(checksums.emplace(text, 0).second, ErrorKind::bad_data, context(), "duplicate key ", quoted(text));
-    name_ = text;
-    return true;
-  }
-  bool string(std::string& text) override {
-    if (!inside_ || text.size() != 8 || text.find_first_not_of("0123456789abcdef") != std::string::npos)
-      return Grammar::string(text);
-    checksums[name_] = static_cast<std::uint32_t>(std::stoul(text, nullptr, 16));
-    return true;
-  }
-  bool end_object() override { return true; }
-
- private:
-  std::string expected() const override {
-    return inside_ ? "8 hex digits for " + quoted(name_) : "a JSON object";
-  }
-
-  bool inside_ = false;
-  std::string name_;
-};
-
-std::string header_text(const std::vector<Entry>& entries, const Metadata& metadata) {
-  std::string text = "{";
-  const auto separate = [&] { text += text.back() == '{' ? "" : ","; };
-  if (!metadata.empty()) text += concat('"', metadata_key, "\":", Json(metadata).dump());
-  for (const Entry& e : entries) {
-    separate();
-    text += Json(e.name).dump() + concat(":{\"dtype\":\"", e.format->name, "\",\"shape\":[");
-    for (std::size_t i = 0; i < e.rank; ++i) text += concat(i ? "," : "", e.extents[i]);
-    text += concat("],\"data_offsets\":[", e.offsets[0], ",", e.offsets[1], "]}");
-  }
-  return text + "}";
-}
-
-// ---- Checksums
-// ------------------------------------------------------------------------------------------------
+// ---- Checksums ----
 
 std::uint32_t crc32_of(const void* bytes, std::size_t count) {
   return static_cast<std::uint32_t>(crc32_z(0, static_cast<const Bytef*>(bytes), count));
 }
 
-std::string hex(std::uint32_t value) {
-  std::string text(8, '0');
-  for (auto digit = text.rbegin(); digit != text.rend(); ++digit, value >>= 4)
-    *digit = "0123456789abcdef"[value & 15];
-  return text;
-}
-
 /// The checksums a file carries (empty: none). Takes their entry out of the metadata and verifies the
 /// header's own.
-std::map<std::string, std::uint32_t> take_checksums(Header& header, const std::string& context) {
+Checksums take_checksums(Header& header, const std::string& context) {
   const auto found = header.metadata.find(checksum_key);
   if (found == header.metadata.end()) return {};
-  ChecksumGrammar grammar(context + "checksums: ");
-  Json::sax_parse(found->second, &grammar);
+  Checksums checksums = parse_checksums(found->second, context + "checksums: ");
   header.metadata.erase(found);
-
-  auto checksums = std::move(grammar.checksums);
   for (const Entry& e : header.entries)
     check(checksums.contains(e.name), ErrorKind::bad_data, context, "no checksum of ", quoted(e.name));
   check(checksums.size() == header.entries.size() + checksums.count(metadata_key), ErrorKind::bad_data,
@@ -337,8 +59,7 @@ std::map<std::string, std::uint32_t> take_checksums(Header& header, const std::s
   return checksums;
 }
 
-// ---- Reading
-// --------------------------------------------------------------------------------------------------
+// ---- Reading ----
 
 /// Bytes of known number that can be read at any place: a file or memory.
 struct Source {
@@ -382,13 +103,7 @@ Header read_header(const Source& source, std::uint64_t& buffer_start) {
   check(text[0] == '{', ErrorKind::bad_data, context, "expected '{' at offset 8, found byte ",
         static_cast<int>(static_cast<unsigned char>(text[0])));
 
-  // The parser takes a zero byte for the end of its input.
-  const std::size_t zero = text.find('\0');
-  check(zero == std::string::npos, ErrorKind::bad_data, context,
-        "expected JSON, found a zero byte at offset ", sizeof(length) + zero);
-  HeaderGrammar grammar(context + "header: ");
-  Json::sax_parse(text, &grammar);
-  Header header = std::move(grammar.header);
+  Header header = parse_header(text, context + "header: ");
   buffer_start = sizeof(length) + length;
   const std::uint64_t buffer_bytes = source.bytes - buffer_start;
 
@@ -486,7 +201,7 @@ class Descriptor {
   int value_;
 };
 
-// Plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. The reads go from front to
+// Plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. Reads go from front to
 // back.
 void read_next(int descriptor, std::uint64_t offset, std::span<std::byte> into, const std::string& context) {
   while (!into.empty()) {
@@ -545,14 +260,13 @@ NamedTensors parse_safetensors(std::span<const std::byte> bytes, const std::stri
                         }});
 }
 
-// ---- Writing
-// --------------------------------------------------------------------------------------------------
+// ---- Writing ----
 
 void write_safetensors(const std::filesystem::path& file, const NamedTensors& contents) {
   const std::string context = concat("writing ", file.string(), ": ");
   std::vector<Entry> entries;
   std::unordered_set<std::string> names;
-  Json checksums = Json::object();
+  Checksums checksums;
   std::uint64_t end = 0;
   for (const auto& [name, tensor] : contents.tensors) {
     check(tensor.defined(), ErrorKind::internal, context, "tensor ", quoted(name), " is undefined");
@@ -565,7 +279,7 @@ void write_safetensors(const std::filesystem::path& file, const NamedTensors& co
     std::ranges::copy(tensor.shape().extents(), e.extents.begin());
     e.offsets = {end, end + tensor.bytes()};
     end = e.offsets[1];
-    checksums[name] = hex(crc32_of(tensor.raw(), tensor.bytes()));
+    checksums[name] = crc32_of(tensor.raw(), tensor.bytes());
   }
 
   std::string text;
@@ -573,10 +287,10 @@ void write_safetensors(const std::filesystem::path& file, const NamedTensors& co
     Metadata metadata = contents.metadata;
     metadata.erase(checksum_key);
     text = header_text(entries, metadata);
-    checksums[metadata_key] = hex(crc32_of(text.data(), text.size()));
-    metadata[checksum_key] = checksums.dump();
+    checksums[metadata_key] = crc32_of(text.data(), text.size());
+    metadata[checksum_key] = checksums_text(checksums);
     text = header_text(entries, metadata);
-  } catch (const Json::type_error&) {
+  } catch (const nlohmann::json::type_error&) {
     fail(ErrorKind::internal, context, "expected names and metadata in UTF-8");
   }
   text.resize((text.size() + 7) / 8 * 8, ' ');
