@@ -40,13 +40,14 @@ class Cached {
 
 class QuantizedInput final : public QuantizedUnit {
  public:
-  QuantizedInput(Input& unit, const QuantOptions& options) : unit_(unit), options_(options) {}
+  QuantizedInput(std::string name, Input& unit, const QuantOptions& options)
+      : name_(std::move(name)), unit_(unit), options_(options) {}
 
   Var forward(const Var& images, const Var&) override {
     const FixedPoint format = state().activation;
     if (!op_ || op_->table.fixed_point() != format) {
       auto op = std::make_shared<InputOp>();
-      op->name = "input";
+      op->name = name_;
       op->table = kernels::quantize(unit_.table(), format);
       op_ = op;
     }
@@ -54,6 +55,7 @@ class QuantizedInput final : public QuantizedUnit {
   }
 
  private:
+  const std::string name_;
   Input& unit_;
   const QuantOptions options_;
   std::shared_ptr<const InputOp> op_;
@@ -61,7 +63,8 @@ class QuantizedInput final : public QuantizedUnit {
 
 class QuantizedConvNormAct final : public QuantizedUnit {
  public:
-  QuantizedConvNormAct(ConvNormAct& unit, const QuantOptions& options) : unit_(unit), options_(options) {}
+  QuantizedConvNormAct(std::string name, ConvNormAct& unit, const QuantOptions& options)
+      : name_(std::move(name)), unit_(unit), options_(options) {}
 
   Var forward(const Var& x, const Var& residual) override {
     const QuantizerState quantizer = state();
@@ -94,6 +97,7 @@ class QuantizedConvNormAct final : public QuantizedUnit {
   //   y/s_y = acc·(s_x·s_w/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y + q_r·(s_r/s_y).
   std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step, float residual_step) {
     auto op = std::make_shared<ConvOp>();
+    op->name = name_;
     op->weights = quantized_weights(quantizer.weight_bits);
     op->weight_bits = quantizer.weight_bits;
     op->options = unit_.conv_options();
@@ -118,6 +122,7 @@ class QuantizedConvNormAct final : public QuantizedUnit {
     return op;
   }
 
+  const std::string name_;
   ConvNormAct& unit_;
   const QuantOptions options_;
   Cached<ConvOp> op_;
@@ -125,7 +130,8 @@ class QuantizedConvNormAct final : public QuantizedUnit {
 
 class QuantizedLinear final : public QuantizedUnit {
  public:
-  QuantizedLinear(Linear& unit, const QuantOptions& options) : unit_(unit), options_(options) {}
+  QuantizedLinear(std::string name, Linear& unit, const QuantOptions& options)
+      : name_(std::move(name)), unit_(unit), options_(options) {}
 
   Var forward(const Var& x, const Var&) override {
     const QuantizerState quantizer = state();
@@ -148,6 +154,7 @@ class QuantizedLinear final : public QuantizedUnit {
 
   std::shared_ptr<const LinearOp> build(const QuantizerState& quantizer) {
     auto op = std::make_shared<LinearOp>();
+    op->name = name_;
     op->input = quantizer.activation;
     op->weights = quantized_weights(quantizer.weight_bits);
     op->weight_bits = quantizer.weight_bits;
@@ -156,6 +163,7 @@ class QuantizedLinear final : public QuantizedUnit {
     return op;
   }
 
+  const std::string name_;
   Linear& unit_;
   const QuantOptions options_;
   Cached<LinearOp> op_;
@@ -195,24 +203,28 @@ void QuantizedUnit::set_state(const QuantizerState& state) {
   s[3] = static_cast<float>(state.weight_bits);
 }
 
-std::shared_ptr<Adapter> make_quantized_adapter(Unit& unit, const QuantOptions& options) {
-  if (auto* input = dynamic_cast<Input*>(&unit)) return std::make_shared<QuantizedInput>(*input, options);
-  if (auto* conv = dynamic_cast<ConvNormAct*>(&unit)) return std::make_shared<QuantizedConvNormAct>(*conv, options);
-  if (auto* linear = dynamic_cast<Linear*>(&unit)) return std::make_shared<QuantizedLinear>(*linear, options);
+std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit, const QuantOptions& options) {
+  const auto moving = [&](auto op) {
+    op->name = name;
+    return std::make_shared<MovingUnit>(unit, std::move(op));
+  };
+  if (auto* input = dynamic_cast<Input*>(&unit)) return std::make_shared<QuantizedInput>(name, *input, options);
+  if (auto* conv = dynamic_cast<ConvNormAct*>(&unit)) return std::make_shared<QuantizedConvNormAct>(name, *conv, options);
+  if (auto* linear = dynamic_cast<Linear*>(&unit)) return std::make_shared<QuantizedLinear>(name, *linear, options);
   if (auto* shortcut = dynamic_cast<Shortcut*>(&unit)) {
     if (shortcut->is_identity()) return nullptr;
     auto op = std::make_shared<ShortcutOp>();
     op->stride = shortcut->stride();
     op->out_channels = shortcut->out_channels();
-    return std::make_shared<MovingUnit>(unit, op);
+    return moving(std::move(op));
   }
   if (auto* pool = dynamic_cast<MaxPool*>(&unit)) {
     auto op = std::make_shared<MaxPoolOp>();
     op->options = pool->options();
-    return std::make_shared<MovingUnit>(unit, op);
+    return moving(std::move(op));
   }
-  if (dynamic_cast<GlobalAvgPool*>(&unit)) return std::make_shared<MovingUnit>(unit, std::make_shared<GlobalAvgPoolOp>());
-  fail(ErrorKind::internal, "quantize: a unit of a kind that has no quantized form");
+  if (dynamic_cast<GlobalAvgPool*>(&unit)) return moving(std::make_shared<GlobalAvgPoolOp>());
+  fail(ErrorKind::internal, "quantize: '", name, "' is of a kind that has no quantized form");
 }
 
 }  // namespace faq

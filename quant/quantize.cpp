@@ -81,7 +81,7 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
   std::optional<Planner> planner;
   if (calibration) planner.emplace(options, *calibration);
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    auto adapter = make_quantized_adapter(unit, options);
+    auto adapter = make_quantized_adapter(name, unit, options);
     if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && planner) {
       quantized->set_state(planner->state(name, unit));
     }

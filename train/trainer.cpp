@@ -169,7 +169,7 @@ class Trainer {
     if (is_checkpoint(metadata)) {  // the network of an earlier run, without its momentum and quantizers
       NamedTensors weights;
       for (auto& [name, tensor] : file.tensors) {
-        if (!name.starts_with("momentum/") && !name.ends_with("_step")) weights.add(name, tensor);
+        if (!name.starts_with("momentum/") && !name.ends_with(".quantizer")) weights.add(name, tensor);
       }
       file = std::move(weights);
     }
