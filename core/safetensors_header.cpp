@@ -82,7 +82,7 @@ class HeaderGrammar : public Grammar {
       at_ = At::metadata_value;
     } else {
       const auto field = std::ranges::find(fields, text, &Field::name);
-      check(field != fields.end(), ErrorKind::bad_data, where(), "unknown key ", quoted(text));
+      if (field == fields.end()) fail(ErrorKind::bad_data, where(), "unknown key ", quoted(text));
       bool& seen = seen_[static_cast<std::size_t>(field - fields.begin())];
       unique(!seen, text);
       seen = true;
@@ -117,19 +117,17 @@ class HeaderGrammar : public Grammar {
     if (!in_array_) return Grammar::number_unsigned(value);
     Entry& entry = header.entries.back();
     if (at_ == At::shape) {
-      check(entry.rank < Shape::max_rank, ErrorKind::bad_data, where(), "expected at most ", Shape::max_rank,
-            " dimensions, found more");
+      require(entry.rank < Shape::max_rank, "expected at most ", Shape::max_rank, " dimensions, found more");
       entry.extents[entry.rank++] = value;
     } else {
-      check(offsets_read_ < 2, ErrorKind::bad_data, where(), "expected two data_offsets, found more");
+      require(offsets_read_ < 2, "expected two data_offsets, found more");
       entry.offsets[offsets_read_++] = value;
     }
     return true;
   }
 
   bool end_array() override {
-    check(at_ != At::offsets || offsets_read_ == 2, ErrorKind::bad_data, where(),
-          "expected two data_offsets, found ", offsets_read_);
+    require(at_ != At::offsets || offsets_read_ == 2, "expected two data_offsets, found ", offsets_read_);
     in_array_ = false;
     at_ = At::fields;
     return true;
@@ -138,7 +136,7 @@ class HeaderGrammar : public Grammar {
   bool end_object() override {
     if (at_ == At::fields) {
       for (std::size_t i = 0; i < fields.size(); ++i)
-        check(seen_[i], ErrorKind::bad_data, where(), "expected a ", fields[i].name, ", found none");
+        require(seen_[i], "expected a ", fields[i].name, ", found none");
     }
     at_ = at_ == At::top ? At::end : At::top;
     return true;
@@ -157,8 +155,13 @@ class HeaderGrammar : public Grammar {
   std::string where() const {
     return at_ == At::start || at_ == At::top ? context() : concat(context(), quoted(name_), ": ");
   }
+  // Unlike with check(), the place is put into words only when it is needed.
+  template <class... Parts>
+  void require(bool condition, const Parts&... parts) const {
+    if (!condition) fail(ErrorKind::bad_data, where(), parts...);
+  }
   void unique(bool first, const std::string& text) const {
-    check(first, ErrorKind::bad_data, where(), "duplicate key ", quoted(text));
+    if (!first) fail(ErrorKind::bad_data, where(), "duplicate key ", quoted(text));
   }
   std::string expected() const override {
     switch (at_) {
