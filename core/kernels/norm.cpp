@@ -29,7 +29,7 @@ FAQ_SIMD void clip_below(float* x, float low, std::int64_t n) {
 }
 FAQ_SIMD void round_and_clip(float* x, float inverse_step, float low, float high, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    x[i] = std::min(std::max(round_half_even(x[i] * inverse_step), low), high);
+    x[i] = round_half_even_in_range(std::min(std::max(x[i] * inverse_step, low), high));
   }
 }
 // dz = dy inside (low, high], else 0: at the lower end ReLU's gradient is 0, at the upper end the value is represented.
@@ -295,14 +295,10 @@ FAQ_SIMD void add_residual_u8(double* out, const std::uint8_t* residual, double 
 FAQ_SIMD void add_residual_s8(double* out, const std::int8_t* residual, double factor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] += static_cast<double>(residual[i]) * factor;
 }
-FAQ_SIMD void round_row_u8(const double* in, std::uint8_t* out, double low, double high, std::int64_t n) {
+// Clipping to integers before rounding to integers is clipping after it.
+FAQ_SIMD void round_row(const double* in, float* out, double low, double high, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(std::min(std::max(round_half_even(in[i]), low), high)));
-  }
-}
-FAQ_SIMD void round_row_s8(const double* in, std::int8_t* out, double low, double high, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(std::min(std::max(round_half_even(in[i]), low), high)));
+    out[i] = static_cast<float>(round_half_even_in_range(std::min(std::max(in[i], low), high)));
   }
 }
 
@@ -329,6 +325,7 @@ Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requ
   const std::int32_t* acc = accumulators.data<std::int32_t>();
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
     std::vector<double> values(blocks.length());
+    std::vector<float> rounded(blocks.length());
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = blocks.offset(b);
       const std::int64_t n = blocks.size(b);
@@ -338,11 +335,8 @@ Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requ
       } else if (residual) {
         add_residual_s8(values.data(), residual.data<std::int8_t>() + offset, params.residual_multiplier, n);
       }
-      if (format.is_signed) {
-        round_row_s8(values.data(), static_cast<std::int8_t*>(destination) + offset, low, high, n);
-      } else {
-        round_row_u8(values.data(), static_cast<std::uint8_t*>(destination) + offset, low, high, n);
-      }
+      round_row(values.data(), rounded.data(), low, high, n);
+      store_block(destination, out.dtype(), offset, n, rounded.data());
     }
   });
   return out;
