@@ -9,14 +9,14 @@ namespace faq {
 
 /// What went wrong, as the sysexits code the programs end with (docs: README, "Exit codes").
 enum class ErrorKind {
-  usage = 64,         ///< an option or a combination of options that makes no sense
-  bad_data = 65,      ///< data, weights or a checkpoint that cannot be used
-  missing_input = 66, ///< a file or folder that does not exist or cannot be opened
-  internal = 70,      ///< a bug in this library, or a violated precondition
+  usage = 64,          ///< an option or a combination of options that makes no sense
+  bad_data = 65,       ///< data, weights or a checkpoint that cannot be used
+  missing_input = 66,  ///< a file or folder that does not exist or cannot be opened
+  internal = 70,       ///< a bug in this library, or a violated precondition
   out_of_memory = 71,
-  io = 74,            ///< writing or reading failed
-  stopped = 75,       ///< stopped by a signal after saving a checkpoint
-  diverged = 76,      ///< non-finite loss or gradient
+  io = 74,        ///< writing or reading failed
+  stopped = 75,   ///< stopped by a signal after saving a checkpoint
+  diverged = 76,  ///< non-finite loss or gradient
 };
 
 /// One line: what was being done, on what, what was expected and what was found.

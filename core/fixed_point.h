@@ -11,8 +11,8 @@ namespace faq {
 inline float round_half_even(float x) { return std::nearbyintf(x); }
 inline double round_half_even(double x) { return std::nearbyint(x); }
 
-/// The same for |x| ≤ 2^22 (f32) or 2^51 (double), where adding 1.5·2^23 (2^52) leaves no room for a fraction: two
-/// additions, which every instruction set has for whole vectors.
+/// The same for |x| ≤ 2^22 (f32) or 2^51 (double), where adding 1.5·2^23 (2^52) leaves no room for a
+/// fraction: two additions, which every instruction set has for whole vectors.
 inline float round_half_even_in_range(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 inline double round_half_even_in_range(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 

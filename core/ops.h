@@ -11,31 +11,36 @@
 
 namespace faq {
 
-// --- convolution and linear maps (ops_conv.cpp) ----------------------------------------------------------------
+// --- convolution and linear maps (ops_conv.cpp)
+// ----------------------------------------------------------------
 
 /// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I,H,W. `grad_dtype`: what the backward pass computes in.
 Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype = DType::f32);
 
 /// The integer convolution of a quantized input with quantized weights.
-/// x: u8 or s8 with a step; w: the f32 master copy; `quantized`: Q(w), s8 with a step. The value is s32 accumulators with
-/// step x.step·w.step; gradients use Q(w) and pass straight through to w (FAQ, section 2.1).
-Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options, Engine engine,
-                   DType grad_dtype);
+/// x: u8 or s8 with a step; w: the f32 master copy; `quantized`: Q(w), s8 with a step. The value is s32
+/// accumulators with step x.step·w.step; gradients use Q(w) and pass straight through to w (FAQ,
+/// section 2.1).
+Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options,
+                   Engine engine, DType grad_dtype);
 
 /// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
 Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype = DType::f32);
 
 /// As conv2d_integer, with the f32 result acc·step + b. x: u8 or s8, N,C.
-Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine, DType grad_dtype);
+Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine,
+                   DType grad_dtype);
 
-// --- normalisation (ops_norm.cpp) ------------------------------------------------------------------------------
+// --- normalisation (ops_norm.cpp)
+// ------------------------------------------------------------------------------
 
 struct NormActOptions {
   bool relu = true;
   std::optional<FixedPoint> format;  ///< quantize the output
-  bool training = true;              ///< batch statistics (and update the running ones), else the running ones
+  bool training = true;  ///< batch statistics (and update the running ones), else the running ones
   float eps = 1e-5f;
-  float momentum = 0.1f;  ///< of the running statistics: running ← (1−m)·running + m·batch, PyTorch's convention
+  float momentum =
+      0.1f;  ///< of the running statistics: running ← (1−m)·running + m·batch, PyTorch's convention
 };
 
 /// Parameters and running statistics of a batch-norm, C elements each.
@@ -44,11 +49,12 @@ struct NormState {
   Tensor running_mean, running_variance;
 };
 
-/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32 or s32 with a step; residual (may be undefined): f32 or u8 with a step.
-/// The gradient is 1 inside the representable range and 0 where the value was clipped.
+/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32 or s32 with a step; residual (may be undefined): f32
+/// or u8 with a step. The gradient is 1 inside the representable range and 0 where the value was clipped.
 Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options);
 
-// --- the rest (ops_basic.cpp) ----------------------------------------------------------------------------------
+// --- the rest (ops_basic.cpp)
+// ----------------------------------------------------------------------------------
 
 /// Mean over H and W, N,C. f32 → f32; u8 or s8 → s32 sums with step x.step/(H·W): exact.
 Var global_avg_pool(const Var& x);

@@ -14,10 +14,10 @@ Var global_avg_pool(const Var& x) {
   } else {
     sum.set_fixed_point({.step = x.value().fixed_point().step * factor, .bits = 32, .is_signed = true});
   }
-  return Var::record("global_avg_pool", sum.reshaped({shape[0], shape[3]}), {x},
-                     [shape, factor](const Tensor& dy) -> Grads {
-                       return {kernels::global_sum_pool_backward(dy.reshaped({shape[0], 1, 1, shape[3]}), shape, factor)};
-                     });
+  return Var::record(
+      "global_avg_pool", sum.reshaped({shape[0], shape[3]}), {x}, [shape, factor](const Tensor& dy) -> Grads {
+        return {kernels::global_sum_pool_backward(dy.reshaped({shape[0], 1, 1, shape[3]}), shape, factor)};
+      });
 }
 
 // y = max over the window;  dx = dy at the winner.
@@ -32,9 +32,10 @@ Var max_pool(const Var& x, const kernels::MaxPoolOptions& options) {
 Var subsample_and_pad(const Var& x, int stride, std::int64_t channels) {
   if (stride == 1 && channels == x.shape()[3]) return x;
   Tensor y = kernels::subsample_and_pad(x.value(), stride, channels);
-  return Var::record("subsample_and_pad", std::move(y), {x}, [shape = x.shape(), stride](const Tensor& dy) -> Grads {
-    return {kernels::subsample_and_pad_backward(dy, shape, stride)};
-  });
+  return Var::record("subsample_and_pad", std::move(y), {x},
+                     [shape = x.shape(), stride](const Tensor& dy) -> Grads {
+                       return {kernels::subsample_and_pad_backward(dy, shape, stride)};
+                     });
 }
 
 // y = clamp(round(x / step));  dx = dy where min ≤ x/step ≤ max, else 0.
@@ -48,13 +49,15 @@ Var quantize(const Var& x, const FixedPoint& format) {
 // y = max(x, 0);  dx = dy where y > 0, else 0.
 Var relu(const Var& x) {
   Tensor y = kernels::relu(x.value());
-  return Var::record("relu", y, {x}, [y](const Tensor& dy) -> Grads { return {kernels::relu_backward(dy, y)}; });
+  return Var::record("relu", y, {x},
+                     [y](const Tensor& dy) -> Grads { return {kernels::relu_backward(dy, y)}; });
 }
 
 // y = a + b;  da = db = dy.
 Var add(const Var& a, const Var& b) {
-  return Var::record("add", kernels::add(a.value(), b.value()), {a, b},
-                     [](const Tensor& dy) -> Grads { return {dy, dy}; });
+  return Var::record("add", kernels::add(a.value(), b.value()), {a, b}, [](const Tensor& dy) -> Grads {
+    return {dy, dy};
+  });
 }
 
 // L = −Σ target·log softmax(z) / N;  dz = (softmax(z) − target) / N.

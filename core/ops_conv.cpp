@@ -8,8 +8,8 @@ namespace {
 Shape as_image(const Shape& rows) { return {rows[0], 1, 1, rows[1]}; }
 Shape as_filter(const Shape& matrix) { return {matrix[0], matrix[1], 1, 1}; }
 
-// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_dtype. `weights` is what the forward pass used (f32 or
-// s8 with a step), `dx_wanted` false for images.
+// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_dtype. `weights` is what the forward pass
+// used (f32 or s8 with a step), `dx_wanted` false for images.
 struct ConvBackward {
   Tensor x, weights;
   ConvOptions options;
@@ -20,11 +20,13 @@ struct ConvBackward {
     const Tensor gradient = kernels::convert(dy, grad_dtype);
     Tensor dx;
     if (dx_wanted) {
-      dx = kernels::conv2d_backward_data(gradient, kernels::convert(weights, grad_dtype), x.shape(), options, grad_dtype);
+      dx = kernels::conv2d_backward_data(gradient, kernels::convert(weights, grad_dtype), x.shape(), options,
+                                         grad_dtype);
     }
     // Integers up to 255 are exact in bf16; the step is a factor of the result.
     const bool is_integer = x.is_fixed_point();
-    const Tensor input = is_integer ? kernels::convert_unscaled(x, grad_dtype) : kernels::convert(x, grad_dtype);
+    const Tensor input =
+        is_integer ? kernels::convert_unscaled(x, grad_dtype) : kernels::convert(x, grad_dtype);
     Tensor dw = kernels::conv2d_backward_weights(input, gradient, weights.shape(), options);
     if (is_integer) kernels::scale_in_place(dw, x.fixed_point().step);
     return {dx, dw};
@@ -46,8 +48,8 @@ Grads linear_backward(const ConvBackward& conv, const Shape& x, const Shape& w, 
 }
 
 void check_linear(const Var& x, const Var& w, const Var& b) {
-  check(x.value().rank() == 2 && w.value().rank() == 2 && x.shape()[1] == w.shape()[1], "linear: input ", x.shape(),
-        ", weights ", w.shape());
+  check(x.value().rank() == 2 && w.value().rank() == 2 && x.shape()[1] == w.shape()[1], "linear: input ",
+        x.shape(), ", weights ", w.shape());
   check(b.value().numel() == w.shape()[0], "linear: bias ", b.shape(), " for weights ", w.shape());
 }
 
@@ -69,8 +71,8 @@ Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dt
                      ConvBackward{x.value(), w.value(), options, grad_dtype, x.requires_grad()});
 }
 
-Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options, Engine engine,
-                   DType grad_dtype) {
+Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options,
+                   Engine engine, DType grad_dtype) {
   check_quantized(w, quantized);
   Tensor acc = kernels::conv2d_integer(x.value(), quantized, options, engine);
   const float step = x.value().fixed_point().step * quantized.fixed_point().step;
@@ -84,24 +86,29 @@ Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {
   const Tensor image = x.value().reshaped(as_image(x.shape()));
   const Tensor filter = w.value().reshaped(as_filter(w.shape()));
   Tensor y = kernels::conv2d(image, filter, {}).reshaped({x.shape()[0], w.shape()[0]});
-  for (std::int64_t i = 0; i < y.numel(); ++i) y.mutable_data<float>()[i] += b.value().data<float>()[i % y.dim(1)];
+  for (std::int64_t i = 0; i < y.numel(); ++i)
+    y.mutable_data<float>()[i] += b.value().data<float>()[i % y.dim(1)];
   const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
-  return Var::record("linear", y, {x, w, b}, [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
-    return linear_backward(conv, xs, ws, dy);
-  });
+  return Var::record("linear", y, {x, w, b},
+                     [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
+                       return linear_backward(conv, xs, ws, dy);
+                     });
 }
 
-Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine, DType grad_dtype) {
+Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine,
+                   DType grad_dtype) {
   check_linear(x, w, b);
   check_quantized(w, quantized);
   const Tensor image = x.value().reshaped(as_image(x.shape()));
   const Tensor filter = quantized.reshaped(as_filter(w.shape()));
-  const Tensor acc = kernels::conv2d_integer(image, filter, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
+  const Tensor acc =
+      kernels::conv2d_integer(image, filter, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
   Tensor y = biased(acc, x.value().fixed_point().step * quantized.fixed_point().step, b.value());
   const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
-  return Var::record("linear_integer", y, {x, w, b}, [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
-    return linear_backward(conv, xs, ws, dy);
-  });
+  return Var::record("linear_integer", y, {x, w, b},
+                     [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
+                       return linear_backward(conv, xs, ws, dy);
+                     });
 }
 
 }  // namespace faq

@@ -7,7 +7,8 @@ namespace faq {
 namespace {
 
 // running ← (1−m)·running + m·batch; PyTorch keeps the unbiased variance.
-void update_running(NormState& norm, const kernels::ChannelStatistics& batch, float momentum, std::int64_t values) {
+void update_running(NormState& norm, const kernels::ChannelStatistics& batch, float momentum,
+                    std::int64_t values) {
   const auto n = static_cast<float>(values);
   const float unbias = values > 1 ? n / (n - 1.0f) : 1.0f;
   float* mean = norm.running_mean.mutable_data<float>();
@@ -22,8 +23,8 @@ void update_running(NormState& norm, const kernels::ChannelStatistics& batch, fl
 
 Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options) {
   const std::int64_t channels = x.shape()[x.value().rank() - 1];
-  check(norm.gamma.value().numel() == channels && norm.beta.value().numel() == channels, "norm_act: ", channels,
-        " channels, ", norm.gamma.value().numel(), " parameters");
+  check(norm.gamma.value().numel() == channels && norm.beta.value().numel() == channels,
+        "norm_act: ", channels, " channels, ", norm.gamma.value().numel(), " parameters");
   kernels::ChannelStatistics statistics{norm.running_mean, norm.running_variance};
   if (options.training) {
     const std::int64_t values = x.value().numel() / channels;
@@ -34,12 +35,12 @@ Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOp
     statistics = {norm.running_mean.clone(), norm.running_variance.clone()};
   }
 
-  kernels::NormAct params{Tensor::empty({channels}), Tensor::empty({channels}), residual ? residual.value() : Tensor(),
-                          options.relu, options.format};
+  kernels::NormAct params{Tensor::empty({channels}), Tensor::empty({channels}),
+                          residual ? residual.value() : Tensor(), options.relu, options.format};
   const Tensor gamma = norm.gamma.value().clone();  // the optimizer writes in place
   for (std::int64_t c = 0; c < channels; ++c) {
-    const double scale =
-        gamma.data<float>()[c] / std::sqrt(static_cast<double>(statistics.variance.data<float>()[c]) + options.eps);
+    const double scale = gamma.data<float>()[c] /
+                         std::sqrt(static_cast<double>(statistics.variance.data<float>()[c]) + options.eps);
     params.scale.mutable_data<float>()[c] = static_cast<float>(scale);
     params.shift.mutable_data<float>()[c] =
         static_cast<float>(norm.beta.value().data<float>()[c] - scale * statistics.mean.data<float>()[c]);

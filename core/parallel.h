@@ -12,6 +12,7 @@ int num_threads();
 
 /// Calls body(begin, end) on disjoint ranges that cover [0, n), each (but the last) at least `grain` long.
 /// The body must not throw.
-void parallel_for(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body);
+void parallel_for(std::int64_t n, std::int64_t grain,
+                  const std::function<void(std::int64_t, std::int64_t)>& body);
 
 }  // namespace faq

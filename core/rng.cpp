@@ -23,7 +23,8 @@ Random::Random(std::uint64_t seed, RandomStream stream, std::uint64_t major, std
     : counter_{0, static_cast<std::uint32_t>(stream) << 24, static_cast<std::uint32_t>(major),
                static_cast<std::uint32_t>(minor)},
       key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)} {
-  check(major >> 32 == 0 && minor >> 32 == 0, "random: stream addresses are 32 bits, got ", major, " and ", minor);
+  check(major >> 32 == 0 && minor >> 32 == 0, "random: stream addresses are 32 bits, got ", major, " and ",
+        minor);
 }
 
 std::uint32_t Random::next_u32() {

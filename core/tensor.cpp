@@ -52,7 +52,8 @@ void* Tensor::mutable_raw() {
 }
 
 Tensor Tensor::reshaped(const Shape& shape) const {
-  check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ", shape.numel());
+  check(shape.numel() == numel(), "reshape: ", shape_, " has ", numel(), " elements, ", shape, " has ",
+        shape.numel());
   Tensor t = *this;
   t.shape_ = shape;
   return t;

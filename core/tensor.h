@@ -80,7 +80,8 @@ class Tensor {
 
   /// A slot that lives and dies with the contents: kernels keep packed forms of weights here.
   std::shared_ptr<void>& cache() const;
-  /// Changes whenever somebody asked to write: what was derived from the contents is good while it stays the same.
+  /// Changes whenever somebody asked to write: what was derived from the contents is good while it stays the
+  /// same.
   std::uint64_t version() const;
   /// Whether both handles name the same storage.
   bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }

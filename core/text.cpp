@@ -25,7 +25,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 }  // namespace
 
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates) {
-  const auto best = std::ranges::min_element(candidates, {}, [&](const std::string& c) { return edit_distance(name, c); });
+  const auto best =
+      std::ranges::min_element(candidates, {}, [&](const std::string& c) { return edit_distance(name, c); });
   return best == candidates.end() ? std::string() : *best;
 }
 

@@ -64,14 +64,16 @@ std::vector<Var> topological_order(const Var& root) {
 }
 
 void backward(Var root, Tensor seed) {
-  check(root.defined() && root.requires_grad(), "backward: the root does not depend on anything that wants a gradient");
+  check(root.defined() && root.requires_grad(),
+        "backward: the root does not depend on anything that wants a gradient");
   if (!seed) {
     check(root.value().numel() == 1, "backward: a root of shape ", root.shape(), " needs a seed");
     seed = Tensor::full(root.shape(), 1.0f);
   }
   check(seed.shape() == root.shape(), "backward: seed ", seed.shape(), " for a root of ", root.shape());
 
-  // A sum of several gradients may be written in place; a single one may be shared with another op's saved tensors.
+  // A sum of several gradients may be written in place; a single one may be shared with another op's saved
+  // tensors.
   struct Pending {
     Tensor sum;
     bool owned = false;
@@ -110,13 +112,13 @@ void backward(Var root, Tensor seed) {
     }
     const Grads grads = node.backward(total.sum);
     total = {};
-    check(grads.size() == node.inputs.size(), "backward of '", node.op, "': ", grads.size(), " gradients for ",
-          node.inputs.size(), " inputs");
+    check(grads.size() == node.inputs.size(), "backward of '", node.op, "': ", grads.size(),
+          " gradients for ", node.inputs.size(), " inputs");
     for (std::size_t i = 0; i < grads.size(); ++i) {
       const Var& input = node.inputs[i];
       if (!grads[i] || !input.defined() || !input.requires_grad()) continue;
-      check(grads[i].shape() == input.shape(), "backward of '", node.op, "': input ", i, " has shape ", input.shape(),
-            ", its gradient ", grads[i].shape());
+      check(grads[i].shape() == input.shape(), "backward of '", node.op, "': input ", i, " has shape ",
+            input.shape(), ", its gradient ", grads[i].shape());
       accumulate(pending[input.id()], grads[i]);
     }
     node.backward = nullptr;

@@ -15,7 +15,8 @@ using Grads = std::vector<Tensor>;
 /// Maps the gradient of an op's output to those of its inputs.
 using Backward = std::function<Grads(const Tensor& output_grad)>;
 
-/// What an op wants to tell a reader of the tape besides its name: quant compiles the integer network from it.
+/// What an op wants to tell a reader of the tape besides its name: quant compiles the integer network from
+/// it.
 struct OpInfo {
   virtual ~OpInfo() = default;
 };
@@ -27,8 +28,9 @@ class Var {
   Var() = default;
   explicit Var(Tensor value, bool requires_grad = false);
 
-  /// The result of an op. Nothing is kept for the backward pass while recording is off (NoGrad), or when no input
-  /// requires a gradient and there is no `info`. `backward` must capture tensors, never the output Var (a cycle).
+  /// The result of an op. Nothing is kept for the backward pass while recording is off (NoGrad), or when no
+  /// input requires a gradient and there is no `info`. `backward` must capture tensors, never the output Var
+  /// (a cycle).
   static Var record(const char* op, Tensor value, std::vector<Var> inputs, Backward backward,
                     std::shared_ptr<const OpInfo> info = nullptr);
 
@@ -76,8 +78,8 @@ class Var {
 /// The tape behind `root`, inputs before the nodes made from them.
 std::vector<Var> topological_order(const Var& root);
 
-/// Back-propagates from `root`; `seed` defaults to ones (a scalar loss). Gradients accumulate in the leaves that
-/// require one. Saved tensors are released as the pass leaves them behind: a tape serves once, and
+/// Back-propagates from `root`; `seed` defaults to ones (a scalar loss). Gradients accumulate in the leaves
+/// that require one. Saved tensors are released as the pass leaves them behind: a tape serves once, and
 /// reaching a node of a used one is an error.
 void backward(Var root, Tensor seed = {});
 

@@ -43,7 +43,8 @@ void copy(const Tensor& from, Tensor& to) {
 
 }  // namespace
 
-std::vector<std::string> load_weights(Model& model, const NamedTensors& file, const LoadWeightsOptions& options) {
+std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
+                                      const LoadWeightsOptions& options) {
   std::map<std::string, const Tensor*> available;
   std::vector<std::string> problems, notes;
   for (const auto& [name, tensor] : file.tensors) {
@@ -85,7 +86,8 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file, co
   };
   for (auto& [name, parameter] : parameters(model)) match(name, parameter.value());
   for (auto& [name, buffer] : buffers(model)) match(name, buffer);
-  for (const auto& [name, tensor] : available) problems.push_back(concat("extra ", name, " ", tensor->shape()));
+  for (const auto& [name, tensor] : available)
+    problems.push_back(concat("extra ", name, " ", tensor->shape()));
   check(problems.empty(), ErrorKind::bad_data, "loading weights from ", options.source, ": ", problems.size(),
         " mismatches: ", join(problems, "; "));
   for (Copy& c : copies) copy(*c.from, c.to);

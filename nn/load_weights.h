@@ -10,15 +10,18 @@
 namespace faq {
 
 struct LoadWeightsOptions {
-  std::string source = "weights";          ///< file name for messages
-  bool allow_non_finite = false;           ///< accept NaN and infinities
-  bool reinitialize_classifier = false;    ///< a classifier of another size is left as it is in the model and reported
+  std::string source = "weights";  ///< file name for messages
+  bool allow_non_finite = false;   ///< accept NaN and infinities
+  bool reinitialize_classifier =
+      false;  ///< a classifier of another size is left as it is in the model and reported
 };
 
-/// Copies tensors with torchvision's names into the model's parameters and running statistics. `module.` prefixes are stripped,
-/// `num_batches_tracked` is ignored, `linear.` is read as `fc.` (CIFAR checkpoints), bf16 is widened. Throws bad_data listing
-/// every missing, extra and misshapen tensor at once, or the first non-finite one. Returns what should be told to the user.
-std::vector<std::string> load_weights(Model& model, const NamedTensors& file, const LoadWeightsOptions& options = {});
+/// Copies tensors with torchvision's names into the model's parameters and running statistics. `module.`
+/// prefixes are stripped, `num_batches_tracked` is ignored, `linear.` is read as `fc.` (CIFAR checkpoints),
+/// bf16 is widened. Throws bad_data listing every missing, extra and misshapen tensor at once, or the first
+/// non-finite one. Returns what should be told to the user.
+std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
+                                      const LoadWeightsOptions& options = {});
 
 /// Parameters and buffers under their names, sharing the model's storage.
 void export_weights(Model& model, NamedTensors& to);

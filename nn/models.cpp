@@ -33,7 +33,8 @@ const Entry& find(const std::string& name) {
   if (found == entries().end()) {
     std::vector<std::string> names;
     for (const Entry& entry : entries()) names.push_back(entry.info.name);
-    fail(ErrorKind::usage, "unknown model '", name, "'; did you mean '", nearest(name, names), "'? (have: ", join(names), ")");
+    fail(ErrorKind::usage, "unknown model '", name, "'; did you mean '", nearest(name, names),
+         "'? (have: ", join(names), ")");
   }
   return *found;
 }
@@ -53,14 +54,17 @@ const ModelInfo& model_info(const std::string& name) { return find(name).info; }
 
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options) {
   const Entry& entry = find(name);
-  check(options.num_classes >= 2, ErrorKind::usage, "model: --num-classes ", options.num_classes, ", expected at least 2");
-  check(options.in_channels == 1 || options.in_channels == 3, ErrorKind::usage, "model: ", options.in_channels,
-        " input channels, expected 1 or 3");
+  check(options.num_classes >= 2, ErrorKind::usage, "model: --num-classes ", options.num_classes,
+        ", expected at least 2");
+  check(options.in_channels == 1 || options.in_channels == 3, ErrorKind::usage,
+        "model: ", options.in_channels, " input channels, expected 1 or 3");
   ModelOptions resolved = options;
   if (resolved.mean.empty()) resolved.mean = default_mean(options.in_channels);
   if (resolved.std.empty()) resolved.std = default_std(options.in_channels);
-  check(static_cast<int>(resolved.mean.size()) == options.in_channels && resolved.std.size() == resolved.mean.size(), ErrorKind::usage,
-        "model: ", options.in_channels, " input channels, ", resolved.mean.size(), " means, ", resolved.std.size(), " standard deviations");
+  check(static_cast<int>(resolved.mean.size()) == options.in_channels &&
+            resolved.std.size() == resolved.mean.size(),
+        ErrorKind::usage, "model: ", options.in_channels, " input channels, ", resolved.mean.size(),
+        " means, ", resolved.std.size(), " standard deviations");
   return entry.make(resolved);
 }
 
@@ -79,11 +83,13 @@ void initialize(Model& model, std::uint64_t seed) {
     if (auto* conv = dynamic_cast<ConvNormAct*>(&unit)) {
       const Shape& shape = conv->weight().shape();
       const double sigma = std::sqrt(2.0 / static_cast<double>(shape[0] * shape[2] * shape[3]));
-      for (float& w : conv->weight().mutable_value().mutable_span<float>()) w = static_cast<float>(sigma * random.normal());
+      for (float& w : conv->weight().mutable_value().mutable_span<float>())
+        w = static_cast<float>(sigma * random.normal());
     } else if (auto* linear = dynamic_cast<Linear*>(&unit)) {
       const double bound = 1.0 / std::sqrt(static_cast<double>(linear->weight().shape()[1]));
       for (Var* parameter : {&linear->weight(), &linear->bias()}) {
-        for (float& w : parameter->mutable_value().mutable_span<float>()) w = static_cast<float>(random.uniform(-bound, bound));
+        for (float& w : parameter->mutable_value().mutable_span<float>())
+          w = static_cast<float>(random.uniform(-bound, bound));
       }
     }
   });

@@ -26,10 +26,10 @@ struct ModelOptions {
 /// One row of the zoo.
 struct ModelInfo {
   std::string name;
-  std::string family;   ///< "cifar-resnet"
-  int input_size;       ///< height and width it was designed for
-  int num_classes;      ///< default
-  std::string source;   ///< paper and section
+  std::string family;  ///< "cifar-resnet"
+  int input_size;      ///< height and width it was designed for
+  int num_classes;     ///< default
+  std::string source;  ///< paper and section
 };
 
 const std::vector<ModelInfo>& list_models();
@@ -38,12 +38,13 @@ const ModelInfo& model_info(const std::string& name);
 /// The network with zero weights: follow with initialize() or load_weights().
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options);
 
-/// Means and standard deviations of the pixels in [0, 1]: ImageNet's for three channels (torchvision's), their average for one.
+/// Means and standard deviations of the pixels in [0, 1]: ImageNet's for three channels (torchvision's),
+/// their average for one.
 std::vector<float> default_mean(int channels);
 std::vector<float> default_std(int channels);
 
-/// Random weights, He et al. 2015: convolutions N(0, 2/fan_out); classifiers U(±1/√fan_in) (torchvision's and PyTorch's defaults). Drawn
-/// from (seed, position of the parameter): the same whatever else the model holds.
+/// Random weights, He et al. 2015: convolutions N(0, 2/fan_out); classifiers U(±1/√fan_in) (torchvision's and
+/// PyTorch's defaults). Drawn from (seed, position of the parameter): the same whatever else the model holds.
 void initialize(Model& model, std::uint64_t seed);
 
 /// Multiplications and parameters of one unit, counted while `images` (N = 1) run through the network.

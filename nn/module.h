@@ -1,5 +1,6 @@
-// Module: lists its children and parameters once, through a visitor. Everything that walks a model — parameters,
-// checkpoint keys, train/eval mode, the replacement of layers by quantized adapters — uses that one list.
+// Module: lists its children and parameters once, through a visitor. Everything that walks a model —
+// parameters, checkpoint keys, train/eval mode, the replacement of layers by quantized adapters — uses that
+// one list.
 #pragma once
 
 #include <functional>
@@ -21,8 +22,8 @@ class Module {
   virtual void visit(Visitor& visitor) = 0;
 };
 
-/// What a walk over a model does at each thing it meets. Modules call child(), parameter() and buffer() with their
-/// own names; the visitor keeps the path and hands out full names such as "layer1.0.conv1.weight".
+/// What a walk over a model does at each thing it meets. Modules call child(), parameter() and buffer() with
+/// their own names; the visitor keeps the path and hands out full names such as "layer1.0.conv1.weight".
 class Visitor {
  public:
   virtual ~Visitor() = default;
@@ -46,7 +47,8 @@ class Visitor {
   std::string path_;
 };
 
-/// Executes a unit in place of its own floating-point code: calibration, quantized training, integer evaluation.
+/// Executes a unit in place of its own floating-point code: calibration, quantized training, integer
+/// evaluation.
 class Adapter {
  public:
   virtual ~Adapter() = default;
@@ -55,8 +57,8 @@ class Adapter {
   virtual void visit(Visitor& /*visitor*/) {}
 };
 
-/// The smallest thing that can be quantized: a layer, or layers that are fused. Models are written in units and
-/// know nothing of quantization.
+/// The smallest thing that can be quantized: a layer, or layers that are fused. Models are written in units
+/// and know nothing of quantization.
 class Unit : public Module {
  public:
   /// `residual`: added before the activation; only ConvNormAct takes one.

@@ -27,7 +27,9 @@ class BasicBlock final : public Module {
 class CifarResNet final : public Model {
  public:
   CifarResNet(const CifarResNetRow& row, const ModelOptions& options)
-      : input_(options.mean, options.std), conv1_(options.in_channels, 16, 3, {.padding = 1}), fc_(64, options.num_classes) {
+      : input_(options.mean, options.std),
+        conv1_(options.in_channels, 16, 3, {.padding = 1}),
+        fc_(64, options.num_classes) {
     int in_channels = 16;
     for (int channels : {16, 32, 64}) {
       auto& stage = stages_.emplace_back();

@@ -13,11 +13,12 @@ void no_residual(const char* unit, const Var& residual) {
 
 Input::Input(std::vector<float> mean, std::vector<float> std)
     : mean_(std::move(mean)), std_(std::move(std)), table_(Tensor::empty({channels(), 256})) {
-  check(!mean_.empty() && mean_.size() == std_.size(), ErrorKind::usage, "input: ", mean_.size(), " means and ", std_.size(),
-        " standard deviations");
+  check(!mean_.empty() && mean_.size() == std_.size(), ErrorKind::usage, "input: ", mean_.size(),
+        " means and ", std_.size(), " standard deviations");
   float* table = table_.mutable_data<float>();
   for (int c = 0; c < channels(); ++c) {
-    check(std_[c] > 0, ErrorKind::usage, "input: standard deviation ", std_[c], " of channel ", c, " is not positive");
+    check(std_[c] > 0, ErrorKind::usage, "input: standard deviation ", std_[c], " of channel ", c,
+          " is not positive");
     for (int pixel = 0; pixel < 256; ++pixel) {
       table[c * 256 + pixel] = (static_cast<float>(pixel) / 255.0f - mean_[c]) / std_[c];
     }
@@ -53,7 +54,8 @@ void ConvNormAct::visit_norm(Visitor& visitor) {
 }
 
 void ConvNormAct::visit_own(Visitor&) {
-  fail(ErrorKind::internal, "ConvNormAct: list it with the names of its convolution and of its normalisation");
+  fail(ErrorKind::internal,
+       "ConvNormAct: list it with the names of its convolution and of its normalisation");
 }
 
 Var Shortcut::compute(const Var& x, const Var& residual) {

@@ -21,7 +21,8 @@ template <class Op>
 class Cached {
  public:
   template <class Build>
-  std::shared_ptr<const Op> get(std::initializer_list<const Tensor*> sources, std::vector<float> steps, Build build) {
+  std::shared_ptr<const Op> get(std::initializer_list<const Tensor*> sources, std::vector<float> steps,
+                                Build build) {
     std::vector<std::uint64_t> versions;
     for (const Tensor* source : sources) versions.push_back(source->version());
     if (!op_ || versions != versions_ || steps != steps_) {
@@ -72,16 +73,20 @@ class QuantizedConvNormAct final : public QuantizedUnit {
       const Var accumulators = conv2d_integer(x, unit_.weight(), quantized_weights(quantizer.weight_bits),
                                               unit_.conv_options(), options_.engine, options_.grad_dtype);
       return norm_act(accumulators, unit_.norm(), residual,
-                      {.relu = unit_.options().relu, .format = quantizer.activation, .training = true, .eps = unit_.options().eps});
+                      {.relu = unit_.options().relu,
+                       .format = quantizer.activation,
+                       .training = true,
+                       .eps = unit_.options().eps});
     }
     const float input_step = x.value().fixed_point().step;
     const float residual_step = residual ? residual.value().fixed_point().step : 0.0f;
     const NormState& norm = unit_.norm();
-    const auto op = op_.get({&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(), &norm.running_mean,
-                             &norm.running_variance},
-                            {input_step, residual_step, quantizer.activation.step, static_cast<float>(quantizer.activation.bits),
-                             static_cast<float>(quantizer.weight_bits)},
-                            [&] { return build(quantizer, input_step, residual_step); });
+    const auto op =
+        op_.get({&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(), &norm.running_mean,
+                 &norm.running_variance},
+                {input_step, residual_step, quantizer.activation.step,
+                 static_cast<float>(quantizer.activation.bits), static_cast<float>(quantizer.weight_bits)},
+                [&] { return build(quantizer, input_step, residual_step); });
     std::vector<Var> inputs{x};
     if (residual) inputs.push_back(residual);
     return record(op, std::move(inputs), options_.engine);
@@ -95,7 +100,8 @@ class QuantizedConvNormAct final : public QuantizedUnit {
 
   // Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
   //   y/s_y = acc·(s_x·s_w/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y + q_r·(s_r/s_y).
-  std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step, float residual_step) {
+  std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step,
+                                      float residual_step) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
     op->weights = quantized_weights(quantizer.weight_bits);
@@ -136,8 +142,9 @@ class QuantizedLinear final : public QuantizedUnit {
   Var forward(const Var& x, const Var&) override {
     const QuantizerState quantizer = state();
     if (unit_.training()) {
-      return linear_integer(quantize(x, quantizer.activation), unit_.weight(), quantized_weights(quantizer.weight_bits),
-                            unit_.bias(), options_.engine, options_.grad_dtype);
+      return linear_integer(quantize(x, quantizer.activation), unit_.weight(),
+                            quantized_weights(quantizer.weight_bits), unit_.bias(), options_.engine,
+                            options_.grad_dtype);
     }
     const auto op = op_.get({&unit_.weight().value(), &unit_.bias().value()},
                             {quantizer.activation.step, static_cast<float>(quantizer.activation.bits),
@@ -158,7 +165,8 @@ class QuantizedLinear final : public QuantizedUnit {
     op->input = quantizer.activation;
     op->weights = quantized_weights(quantizer.weight_bits);
     op->weight_bits = quantizer.weight_bits;
-    op->multiplier = Tensor::full({op->weights.dim(0)}, quantizer.activation.step * op->weights.fixed_point().step);
+    op->multiplier =
+        Tensor::full({op->weights.dim(0)}, quantizer.activation.step * op->weights.fixed_point().step);
     op->bias = unit_.bias().value().clone();
     return op;
   }
@@ -188,10 +196,13 @@ class MovingUnit final : public Adapter {
 
 QuantizerState QuantizedUnit::state() const {
   const float* s = state_.data<float>();
-  const QuantizerState state{{.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3])};
+  const QuantizerState state{{.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0},
+                             static_cast<int>(s[3])};
   const int bits = state.activation.bits;
-  check(std::isfinite(s[0]) && s[0] > 0 && bits >= 2 && bits <= 8 && state.weight_bits >= 0 && state.weight_bits <= 8 && state.weight_bits != 1,
-        ErrorKind::bad_data, "quantizer: step ", s[0], ", ", s[1], " bits, ", s[3], " weight bits make no sense");
+  check(std::isfinite(s[0]) && s[0] > 0 && bits >= 2 && bits <= 8 && state.weight_bits >= 0 &&
+            state.weight_bits <= 8 && state.weight_bits != 1,
+        ErrorKind::bad_data, "quantizer: step ", s[0], ", ", s[1], " bits, ", s[3],
+        " weight bits make no sense");
   return state;
 }
 
@@ -203,14 +214,18 @@ void QuantizedUnit::set_state(const QuantizerState& state) {
   s[3] = static_cast<float>(state.weight_bits);
 }
 
-std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit, const QuantOptions& options) {
+std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,
+                                                const QuantOptions& options) {
   const auto moving = [&](auto op) {
     op->name = name;
     return std::make_shared<MovingUnit>(unit, std::move(op));
   };
-  if (auto* input = dynamic_cast<Input*>(&unit)) return std::make_shared<QuantizedInput>(name, *input, options);
-  if (auto* conv = dynamic_cast<ConvNormAct*>(&unit)) return std::make_shared<QuantizedConvNormAct>(name, *conv, options);
-  if (auto* linear = dynamic_cast<Linear*>(&unit)) return std::make_shared<QuantizedLinear>(name, *linear, options);
+  if (auto* input = dynamic_cast<Input*>(&unit))
+    return std::make_shared<QuantizedInput>(name, *input, options);
+  if (auto* conv = dynamic_cast<ConvNormAct*>(&unit))
+    return std::make_shared<QuantizedConvNormAct>(name, *conv, options);
+  if (auto* linear = dynamic_cast<Linear*>(&unit))
+    return std::make_shared<QuantizedLinear>(name, *linear, options);
   if (auto* shortcut = dynamic_cast<Shortcut*>(&unit)) {
     if (shortcut->is_identity()) return nullptr;
     auto op = std::make_shared<ShortcutOp>();

@@ -27,7 +27,9 @@ class QuantizedUnit : public Adapter {
   Tensor state_ = Tensor::zeros({4});
 };
 
-/// The adapter for the unit called `name`; nothing for one that does nothing; throws internal for a kind that has none.
-std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit, const QuantOptions& options);
+/// The adapter for the unit called `name`; nothing for one that does nothing; throws internal for a kind that
+/// has none.
+std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,
+                                                const QuantOptions& options);
 
 }  // namespace faq

@@ -6,7 +6,8 @@ namespace {
 // Computes as the unit does and looks at what passes.
 class Observer final : public Adapter {
  public:
-  Observer(std::string name, Unit& unit, CalibrationResult& result) : name_(std::move(name)), unit_(unit), result_(result) {}
+  Observer(std::string name, Unit& unit, CalibrationResult& result)
+      : name_(std::move(name)), unit_(unit), result_(result) {}
 
   Var forward(const Var& x, const Var& residual) override {
     if (dynamic_cast<Linear*>(&unit_)) result_.activations[name_].add(x.value());

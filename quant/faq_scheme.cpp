@@ -45,10 +45,12 @@ FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how)
   return best_step(format, [&](const FixedPoint& f) { return kernels::quantization_error(weights, f); });
 }
 
-FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed, const QuantOptions& options) {
+FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,
+                                    const QuantOptions& options) {
   FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = is_signed};
   const double percent = options.percentile > 0 ? options.percentile : bits > 6 ? 99.99 : 99.9;
-  const float range = options.calibration == Calibration::percentile ? histogram.percentile(percent) : histogram.max();
+  const float range =
+      options.calibration == Calibration::percentile ? histogram.percentile(percent) : histogram.max();
   format.step = covering_step(range, format.max());
   if (options.calibration != Calibration::mse) return format;
   return best_step(format, [&](const FixedPoint& f) { return histogram.squared_error(f); });

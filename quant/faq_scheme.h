@@ -1,4 +1,5 @@
-// FAQ's quantizer: fixed point with power-of-two steps (McKinstry et al., arXiv 1809.04191; method.md, section 1).
+// FAQ's quantizer: fixed point with power-of-two steps (McKinstry et al., arXiv 1809.04191; method.md,
+// section 1).
 #pragma once
 
 #include "core/tensor.h"
@@ -13,8 +14,9 @@ float covering_step(float magnitude, int max);
 /// Format of a weight tensor (signed, `bits`), chosen from its current values.
 FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how);
 
-/// Format of an activation from its histogram: covering_step of the percentile or of the largest value, or the power of two with
-/// the smallest squared error.
-FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed, const QuantOptions& options);
+/// Format of an activation from its histogram: covering_step of the percentile or of the largest value, or
+/// the power of two with the smallest squared error.
+FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,
+                                    const QuantOptions& options);
 
 }  // namespace faq

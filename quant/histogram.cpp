@@ -46,7 +46,8 @@ float Histogram::percentile(double percent) const {
   std::int64_t reached = 0;
   for (int i = 0; i < bins; ++i) {
     reached += counts_[i];
-    if (static_cast<double>(reached) >= wanted) return std::min(max_, static_cast<float>(i + 1) * range_ / bins);
+    if (static_cast<double>(reached) >= wanted)
+      return std::min(max_, static_cast<float>(i + 1) * range_ / bins);
   }
   return max_;
 }
@@ -56,7 +57,8 @@ double Histogram::squared_error(const FixedPoint& format) const {
   for (int i = 0; i < bins; ++i) {
     if (counts_[i] == 0) continue;
     const double x = (i + 0.5) * range_ / bins;
-    const double q = std::min(round_half_even(x / format.step), static_cast<double>(format.max())) * format.step;
+    const double q =
+        std::min(round_half_even(x / format.step), static_cast<double>(format.max())) * format.step;
     error += static_cast<double>(counts_[i]) * (x - q) * (x - q);
   }
   return error;

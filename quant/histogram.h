@@ -9,8 +9,8 @@
 
 namespace faq {
 
-/// Counts of magnitudes |x| in 2048 equal bins. The range doubles (neighbouring bins are merged) when a larger
-/// value arrives, so one pass is enough. Throws bad_data for a value that is not finite.
+/// Counts of magnitudes |x| in 2048 equal bins. The range doubles (neighbouring bins are merged) when a
+/// larger value arrives, so one pass is enough. Throws bad_data for a value that is not finite.
 class Histogram {
  public:
   static constexpr int bins = 2048;

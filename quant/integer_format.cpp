@@ -9,9 +9,11 @@ namespace {
 
 using nlohmann::json;
 
-// --- packing ---------------------------------------------------------------------------------------------------
+// --- packing
+// ---------------------------------------------------------------------------------------------------
 
-// Weights of four bits or fewer are stored two to a byte, the first in the low half; an odd last one leaves the high half 0.
+// Weights of four bits or fewer are stored two to a byte, the first in the low half; an odd last one leaves
+// the high half 0.
 bool packs(int bits) { return bits <= 4; }
 
 Tensor pack(const Tensor& weights) {
@@ -35,7 +37,8 @@ Tensor unpack(const Tensor& packed, const Shape& shape) {
   return weights;
 }
 
-// --- formats ---------------------------------------------------------------------------------------------------
+// --- formats
+// ---------------------------------------------------------------------------------------------------
 
 json describe(const FixedPoint& format) {
   return {{"step", format.step}, {"bits", format.bits}, {"signed", format.is_signed}};
@@ -54,7 +57,8 @@ void describe_weights(json& j, const IntegerOp& op, const Tensor& weights, int b
   tensors.add(op.name + ".weight", packs(bits) ? pack(weights) : weights);
 }
 
-// --- reading, with everything checked --------------------------------------------------------------------------
+// --- reading, with everything checked
+// --------------------------------------------------------------------------
 
 struct Reader {
   const json& j;
@@ -64,50 +68,55 @@ struct Reader {
   const Tensor& tensor(const std::string& suffix, DType dtype) const {
     const Tensor* found = tensors.find(name + "." + suffix);
     check(found != nullptr, ErrorKind::bad_data, "missing tensor ", name, ".", suffix);
-    check(found->dtype() == dtype, ErrorKind::bad_data, "tensor ", name, ".", suffix, ": expected ", dtype, ", found ", found->dtype());
+    check(found->dtype() == dtype, ErrorKind::bad_data, "tensor ", name, ".", suffix, ": expected ", dtype,
+          ", found ", found->dtype());
     return *found;
   }
 
   Tensor finite(const std::string& suffix, std::int64_t count) const {
     const Tensor& t = tensor(suffix, DType::f32);
-    check(t.rank() == 1 && t.numel() == count, ErrorKind::bad_data, "tensor ", name, ".", suffix, ": expected [", count, "], found ", t.shape());
-    check(std::ranges::all_of(t.span<float>(), [](float v) { return std::isfinite(v); }), ErrorKind::bad_data, "tensor ", name, ".",
-          suffix, ": a value is not finite");
+    check(t.rank() == 1 && t.numel() == count, ErrorKind::bad_data, "tensor ", name, ".", suffix,
+          ": expected [", count, "], found ", t.shape());
+    check(std::ranges::all_of(t.span<float>(), [](float v) { return std::isfinite(v); }), ErrorKind::bad_data,
+          "tensor ", name, ".", suffix, ": a value is not finite");
     return t;
   }
 
   int integer(const char* key, int low, int high) const {
     const json& value = j.at(key);
-    check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, key, " ", value.dump(), ": expected ", low,
-          " to ", high);
+    check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, key, " ",
+          value.dump(), ": expected ", low, " to ", high);
     return value.get<int>();
   }
 
   Tensor weights(int rank, int bits) const {
     const json& extents = j.at("weight_shape");
-    check(extents.is_array() && static_cast<int>(extents.size()) == rank, ErrorKind::bad_data, "weight_shape ", extents.dump(),
-          ": expected ", rank, " extents");
+    check(extents.is_array() && static_cast<int>(extents.size()) == rank, ErrorKind::bad_data,
+          "weight_shape ", extents.dump(), ": expected ", rank, " extents");
     std::vector<std::int64_t> sizes;
     std::int64_t count = 1;
     for (const json& extent : extents) {
-      check(extent.is_number_integer() && extent >= 1 && extent <= (1 << 20) && count <= (std::int64_t{1} << 32), ErrorKind::bad_data,
-            "weight_shape ", extents.dump());
+      check(extent.is_number_integer() && extent >= 1 && extent <= (1 << 20) &&
+                count <= (std::int64_t{1} << 32),
+            ErrorKind::bad_data, "weight_shape ", extents.dump());
       sizes.push_back(extent.get<std::int64_t>());
       count *= sizes.back();
     }
     const Shape shape(sizes);
     const Tensor& stored = tensor("weight", packs(bits) ? DType::u8 : DType::s8);
     const std::int64_t expected = packs(bits) ? (count + 1) / 2 : count;
-    check(stored.numel() == expected, ErrorKind::bad_data, "tensor ", name, ".weight: expected ", expected, " bytes, found ", stored.shape());
+    check(stored.numel() == expected, ErrorKind::bad_data, "tensor ", name, ".weight: expected ", expected,
+          " bytes, found ", stored.shape());
     Tensor result = packs(bits) ? unpack(stored, shape) : stored.reshaped(shape).clone();
     const int limit = (1 << (bits - 1)) - 1;
-    check(std::ranges::all_of(result.span<std::int8_t>(), [limit](int w) { return std::abs(w) <= limit; }), ErrorKind::bad_data,
-          "tensor ", name, ".weight: a value is outside ", bits, " bits");
+    check(std::ranges::all_of(result.span<std::int8_t>(), [limit](int w) { return std::abs(w) <= limit; }),
+          ErrorKind::bad_data, "tensor ", name, ".weight: a value is outside ", bits, " bits");
     return result;
   }
 };
 
-// --- one row per kind: writing and reading side by side ---------------------------------------------------------
+// --- one row per kind: writing and reading side by side
+// ---------------------------------------------------------
 
 void write(const InputOp& op, json& j, NamedTensors& tensors) {
   j["format"] = describe(op.table.fixed_point());
@@ -117,8 +126,8 @@ std::shared_ptr<IntegerOp> read_input(const Reader& r) {
   auto op = std::make_shared<InputOp>();
   const FixedPoint format = parse_format(r.j.at("format"));
   const Tensor& table = r.tensor("table", format.is_signed ? DType::s8 : DType::u8);
-  check(table.rank() == 2 && (table.dim(0) == 1 || table.dim(0) == 3) && table.dim(1) == 256, ErrorKind::bad_data, "tensor ", r.name,
-        ".table: expected [1 or 3, 256], found ", table.shape());
+  check(table.rank() == 2 && (table.dim(0) == 1 || table.dim(0) == 3) && table.dim(1) == 256,
+        ErrorKind::bad_data, "tensor ", r.name, ".table: expected [1 or 3, 256], found ", table.shape());
   op->table = table;
   op->table.set_fixed_point(format);
   return op;
@@ -141,7 +150,8 @@ std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   op->options = {r.integer("stride", 1, 64), r.integer("padding", 0, 64)};
   op->requantize.relu = r.j.at("relu").get<bool>();
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
-  check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data, "residual_multiplier is not finite");
+  check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,
+        "residual_multiplier is not finite");
   op->requantize.format = parse_format(r.j.at("format"));
   op->requantize.multiplier = r.finite("multiplier", op->weights.dim(0));
   op->requantize.bias = r.finite("bias", op->weights.dim(0));

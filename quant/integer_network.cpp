@@ -12,7 +12,8 @@ constexpr std::int64_t max_extent = 1 << 14;
 
 }  // namespace
 
-IntegerNetwork IntegerNetwork::compile(Model& model, std::int64_t height, std::int64_t width, std::int64_t channels) {
+IntegerNetwork IntegerNetwork::compile(Model& model, std::int64_t height, std::int64_t width,
+                                       std::int64_t channels) {
   for_each_unit(model, [](const std::string& name, Unit& unit) {
     check(!unit.training(), "compile: '", name, "' is in training mode");
   });
@@ -44,8 +45,9 @@ void IntegerNetwork::plan() {
 }
 
 Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const {
-  check(images.rank() == 4 && images.dtype() == DType::u8 && images.dim(3) == channels_, "integer network: expected u8 N,H,W,", channels_,
-        " images, got ", images.dtype(), " ", images.shape());
+  check(images.rank() == 4 && images.dtype() == DType::u8 && images.dim(3) == channels_,
+        "integer network: expected u8 N,H,W,", channels_, " images, got ", images.dtype(), " ",
+        images.shape());
   std::vector<Tensor> values(steps_.size() + 1);
   values[0] = images;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
@@ -63,7 +65,9 @@ Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tens
   return values.back();
 }
 
-Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const { return run(images, engine, nullptr); }
+Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
+  return run(images, engine, nullptr);
+}
 
 std::vector<Tensor> IntegerNetwork::forward_all(const Tensor& images, Engine engine) const {
   std::vector<Tensor> all;
@@ -85,7 +89,8 @@ std::int64_t IntegerNetwork::weight_bytes() const {
   return bytes;
 }
 
-void IntegerNetwork::save(const std::filesystem::path& file, const std::map<std::string, std::string>& about) const {
+void IntegerNetwork::save(const std::filesystem::path& file,
+                          const std::map<std::string, std::string>& about) const {
   NamedTensors contents;
   nlohmann::json ops = nlohmann::json::array();
   for (const Step& step : steps_) {
@@ -96,8 +101,11 @@ void IntegerNetwork::save(const std::filesystem::path& file, const std::map<std:
   contents.metadata = about;
   contents.metadata["format"] = format_name;
   contents.metadata["format_version"] = format_version;
-  contents.metadata["network"] =
-      nlohmann::json{{"height", height_}, {"width", width_}, {"channels", channels_}, {"ops", std::move(ops)}}.dump();
+  contents.metadata["network"] = nlohmann::json{
+      {"height", height_},
+      {"width", width_},
+      {"channels", channels_},
+      {"ops", std::move(ops)}}.dump();
   write_safetensors(file, contents);
 }
 
@@ -108,11 +116,11 @@ bool is_integer_network(const std::map<std::string, std::string>& metadata) {
 
 IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
   NamedTensors contents = read_safetensors(file);
-  check(is_integer_network(contents.metadata), ErrorKind::bad_data, "integer network ", file, ": not an integer network (its metadata has no \"format\": \"",
-        format_name, "\")");
+  check(is_integer_network(contents.metadata), ErrorKind::bad_data, "integer network ", file,
+        ": not an integer network (its metadata has no \"format\": \"", format_name, "\")");
   const std::string& version = contents.metadata["format_version"];
-  check(version == format_version, ErrorKind::bad_data, "integer network ", file, ": format version '", version, "', this program reads ",
-        format_version);
+  check(version == format_version, ErrorKind::bad_data, "integer network ", file, ": format version '",
+        version, "', this program reads ", format_version);
   IntegerNetwork network;
   std::size_t index = 0;
   try {
@@ -127,13 +135,16 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
     check(ops.is_array() && !ops.empty(), ErrorKind::bad_data, "no ops");
     for (; index < ops.size(); ++index) {
       Step step{parse_op(ops[index], contents), ops[index].at("inputs").get<std::vector<int>>()};
-      check(!step.inputs.empty() && std::ranges::all_of(step.inputs, [&](int i) { return i >= 0 && i <= static_cast<int>(index); }),
-            ErrorKind::bad_data, "inputs ", ops[index].at("inputs").dump());
+      check(
+          !step.inputs.empty() &&
+              std::ranges::all_of(step.inputs, [&](int i) { return i >= 0 && i <= static_cast<int>(index); }),
+          ErrorKind::bad_data, "inputs ", ops[index].at("inputs").dump());
       network.steps_.push_back(std::move(step));
     }
     network.num_classes();
     network.plan();
-    // Shapes and dtypes must fit together: found out once, on an empty image, instead of in the middle of an evaluation.
+    // Shapes and dtypes must fit together: found out once, on an empty image, instead of in the middle of an
+    // evaluation.
     network.forward(Tensor::zeros({1, network.height_, network.width_, network.channels_}, DType::u8));
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, "integer network ", file, ": op ", index, ": ", error.what());

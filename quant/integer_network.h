@@ -14,10 +14,12 @@ namespace faq {
 
 class IntegerNetwork {
  public:
-  /// From a quantized model: the ops its eval-mode forward executes, read off the tape of one image of that shape (H, W, C).
+  /// From a quantized model: the ops its eval-mode forward executes, read off the tape of one image of that
+  /// shape (H, W, C).
   static IntegerNetwork compile(Model& model, std::int64_t height, std::int64_t width, std::int64_t channels);
 
-  /// Throws as read_safetensors does, and bad_data (naming the op) for a description that is not a valid network.
+  /// Throws as read_safetensors does, and bad_data (naming the op) for a description that is not a valid
+  /// network.
   static IntegerNetwork load(const std::filesystem::path& file);
   /// `about`: entries added to the metadata ("model", "mean", …).
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;

@@ -7,7 +7,8 @@ namespace faq {
 namespace {
 
 void expect_inputs(const IntegerOp& op, std::span<const Tensor> inputs, std::size_t least, std::size_t most) {
-  check(inputs.size() >= least && inputs.size() <= most, op.kind(), " '", op.name, "': ", inputs.size(), " inputs");
+  check(inputs.size() >= least && inputs.size() <= most, op.kind(), " '", op.name, "': ", inputs.size(),
+        " inputs");
 }
 
 }  // namespace
@@ -41,10 +42,12 @@ Tensor GlobalAvgPoolOp::run(std::span<const Tensor> inputs, Engine) const {
 Tensor LinearOp::run(std::span<const Tensor> inputs, Engine engine) const {
   expect_inputs(*this, inputs, 1, 1);
   const Tensor& x = inputs[0];
-  check(x.rank() == 2 && x.dim(1) == weights.dim(1), "linear '", name, "': input ", x.shape(), ", weights ", weights.shape());
+  check(x.rank() == 2 && x.dim(1) == weights.dim(1), "linear '", name, "': input ", x.shape(), ", weights ",
+        weights.shape());
   const Tensor q = kernels::quantize(x, input);
-  const Tensor accumulators = kernels::conv2d_integer(q.reshaped({x.dim(0), 1, 1, x.dim(1)}),
-                                                      weights.reshaped({weights.dim(0), weights.dim(1), 1, 1}), {}, engine);
+  const Tensor accumulators =
+      kernels::conv2d_integer(q.reshaped({x.dim(0), 1, 1, x.dim(1)}),
+                              weights.reshaped({weights.dim(0), weights.dim(1), 1, 1}), {}, engine);
   return kernels::dequantize(accumulators.reshaped({x.dim(0), weights.dim(0)}), multiplier, bias);
 }
 

@@ -29,7 +29,8 @@ struct InputOp final : IntegerOp {
   Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
 };
 
-/// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and clipping.
+/// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and
+/// clipping.
 struct ConvOp final : IntegerOp {
   Tensor weights;  ///< O,I,H,W s8
   int weight_bits = 8;
@@ -69,7 +70,8 @@ struct LinearOp final : IntegerOp {
   Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
 };
 
-/// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing or out of range.
+/// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing or
+/// out of range.
 nlohmann::json describe(const IntegerOp& op, NamedTensors& tensors);
 std::shared_ptr<const IntegerOp> parse_op(const nlohmann::json& description, const NamedTensors& tensors);
 

@@ -22,8 +22,8 @@ enum class WeightStep {
   max   ///< the smallest that represents max|w| without clipping
 };
 
-/// Bits of the layers whose name matches `pattern` ('*' any run of characters, '?' any one): the weights, and the activations the
-/// unit hands on.
+/// Bits of the layers whose name matches `pattern` ('*' any run of characters, '?' any one): the weights, and
+/// the activations the unit hands on.
 struct LayerBits {
   std::string pattern;
   int weight_bits = 8;

@@ -20,9 +20,9 @@ struct Bits {
 };
 
 struct Position {
-  bool is_first = false;         // the first convolution: its weights
-  bool is_last = false;          // the classifier: its weights and its input
-  bool feeds_classifier = false; // the last convolution: what it hands on
+  bool is_first = false;          // the first convolution: its weights
+  bool is_last = false;           // the classifier: its weights and its input
+  bool feeds_classifier = false;  // the last convolution: what it hands on
 };
 
 Bits bits_of(const std::string& name, const Position& position, const QuantOptions& options) {
@@ -30,7 +30,8 @@ Bits bits_of(const std::string& name, const Position& position, const QuantOptio
   if (position.is_first || position.is_last) bits.weights = options.first_last_bits;
   if (position.is_last || position.feeds_classifier) bits.activations = options.first_last_bits;
   for (const LayerBits& override_bits : options.layer_bits) {
-    if (matches(override_bits.pattern.c_str(), name.c_str())) bits = {override_bits.weight_bits, override_bits.act_bits};
+    if (matches(override_bits.pattern.c_str(), name.c_str()))
+      bits = {override_bits.weight_bits, override_bits.act_bits};
   }
   return bits;
 }
@@ -40,7 +41,8 @@ constexpr int input_bits = 8;
 
 class Planner {
  public:
-  Planner(const QuantOptions& options, const CalibrationResult& calibration) : options_(options), calibration_(calibration) {}
+  Planner(const QuantOptions& options, const CalibrationResult& calibration)
+      : options_(options), calibration_(calibration) {}
 
   QuantizerState state(const std::string& name, const Unit& unit) {
     const Histogram& seen = histogram(name);
@@ -48,9 +50,10 @@ class Planner {
       return {choose_activation_format(seen, input_bits, true, at_maximum()), 0};
     }
     const bool is_linear = dynamic_cast<const Linear*>(&unit) != nullptr;
-    const Bits bits = bits_of(name, {.is_first = !is_linear && !std::exchange(first_seen_, true),
-                                     .is_last = is_linear,
-                                     .feeds_classifier = name == calibration_.last_unit},
+    const Bits bits = bits_of(name,
+                              {.is_first = !is_linear && !std::exchange(first_seen_, true),
+                               .is_last = is_linear,
+                               .feeds_classifier = name == calibration_.last_unit},
                               options_);
     return {choose_activation_format(seen, bits.activations, seen.has_negative(), options_), bits.weights};
   }

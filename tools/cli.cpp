@@ -14,7 +14,9 @@ namespace {
 // "name" or "n,name": cxxopts wants single letters first.
 std::string spelled(const std::string& name) { return name; }
 
-bool is_list(const OptionRow& row) { return std::holds_alternative<std::vector<std::string> TrainOptions::*>(row.member); }
+bool is_list(const OptionRow& row) {
+  return std::holds_alternative<std::vector<std::string> TrainOptions::*>(row.member);
+}
 
 std::vector<std::string> known_names(const cxxopts::Options& parser) {
   std::vector<std::string> names;
@@ -45,7 +47,8 @@ std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const st
     for (const OptionRow& row : rows) {
       for (const std::string& name : row.names) {
         if (argument.key() != name) continue;
-        if (!is_list(row)) std::erase_if(settings, [&](const Setting& s) { return s.first == row.names.front(); });
+        if (!is_list(row))
+          std::erase_if(settings, [&](const Setting& s) { return s.first == row.names.front(); });
         settings.emplace_back(row.names.front(), argument.value());
       }
     }
@@ -57,8 +60,8 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
   if (!positional.empty()) parser.parse_positional({positional});
   try {
     auto parsed = parser.parse(argc, argv);
-    check(parsed.unmatched().empty(), ErrorKind::usage, "unexpected argument '", parsed.unmatched().empty() ? "" : parsed.unmatched().front(),
-          "'");
+    check(parsed.unmatched().empty(), ErrorKind::usage, "unexpected argument '",
+          parsed.unmatched().empty() ? "" : parsed.unmatched().front(), "'");
     return parsed;
   } catch (const cxxopts::exceptions::no_such_option&) {
     const std::vector<std::string> names = known_names(parser);
@@ -68,7 +71,8 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
       name = name.substr(0, name.find('='));
       name.erase(0, name.starts_with("--") ? 2 : 1);
       if (std::ranges::find(names, name) == names.end()) {
-        fail(ErrorKind::usage, "unknown option '", argv[i], "'; did you mean '--", nearest(name, names), "'?");
+        fail(ErrorKind::usage, "unknown option '", argv[i], "'; did you mean '--", nearest(name, names),
+             "'?");
       }
     }
     fail(ErrorKind::usage, "unknown option");
@@ -97,7 +101,8 @@ int run(const char* program, const std::function<int()>& body) {
 }
 
 void print_result(const std::string& text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   check(written, ErrorKind::io, "writing results to the standard output failed");
 }
 

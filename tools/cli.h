@@ -18,12 +18,14 @@ std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const st
 
 /// Parses; an unknown option or a stray argument is Error(usage) that names the nearest option.
 /// `positional`: an option that takes the arguments without a name; empty: none are allowed.
-cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, const std::string& positional = "");
+cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv,
+                           const std::string& positional = "");
 
 /// The command line as one would type it.
 std::string command_line(int argc, char** argv);
 
-/// Runs a program's body; prints an error as one line on stderr and returns the exit code of interfaces (sysexits).
+/// Runs a program's body; prints an error as one line on stderr and returns the exit code of interfaces
+/// (sysexits).
 int run(const char* program, const std::function<int()>& body);
 
 /// Writes results to stdout and makes sure they arrived; throws io otherwise.

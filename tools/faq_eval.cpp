@@ -16,8 +16,9 @@ using namespace faq;
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model", "weights", "num-classes", "in-channels", "data-path", "dataset", "batch-size", "workers",
-                           "val-resize-size", "val-crop-size", "mean", "std", "skip-bad", "engine", "threads"}) {
+  for (const char* name :
+       {"model", "weights", "num-classes", "in-channels", "data-path", "dataset", "batch-size", "workers",
+        "val-resize-size", "val-crop-size", "mean", "std", "skip-bad", "engine", "threads"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -39,7 +40,8 @@ Network open_network(TrainOptions& options, bool model_given) {
     options.in_channels = static_cast<int>(network->channels());
     options.num_classes = static_cast<int>(network->num_classes());
     if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
-    return {"integer network", [network, engine](const Tensor& images) { return network->forward(images, engine); }, network};
+    return {"integer network",
+            [network, engine](const Tensor& images) { return network->forward(images, engine); }, network};
   }
   const NamedTensors file = read_safetensors(options.weights);
   std::shared_ptr<Model> model;
@@ -56,8 +58,8 @@ Network open_network(TrainOptions& options, bool model_given) {
     check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
     if (options.num_classes == 0) options.num_classes = classes_in(file);
     if (options.in_channels == 0) options.in_channels = channels_in(file);
-    check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ", options.weights,
-          ": neither a first convolution nor a classifier of ", options.model);
+    check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ",
+          options.weights, ": neither a first convolution nor a classifier of ", options.model);
     model = build_model(options);
     load_weights(*model, file, {.source = options.weights});
   }
@@ -71,11 +73,13 @@ Network open_network(TrainOptions& options, bool model_given) {
 }
 
 int body(int argc, char** argv) {
-  cxxopts::Options parser("faq-eval", "Evaluates an integer network, a checkpoint or float weights on a data set.");
+  cxxopts::Options parser("faq-eval",
+                          "Evaluates an integer network, a checkpoint or float weights on a data set.");
   const std::vector<OptionRow> rows = eval_options();
   cli::add_options(parser, rows);
-  parser.add_options("run")("split", "train or val", cxxopts::value<std::string>()->default_value("val"), "SPLIT")(
-      "json", "one JSON object on stdout")("version", "print the version")("h,help", "print this help");
+  parser.add_options("run")("split", "train or val", cxxopts::value<std::string>()->default_value("val"),
+                            "SPLIT")("json", "one JSON object on stdout")("version", "print the version")(
+      "h,help", "print this help");
   const auto parsed = cli::parse(parser, argc, argv);
   if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
   if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
@@ -89,8 +93,8 @@ int body(int argc, char** argv) {
   const int classes = options.num_classes;
   const Data data = open_data(options, split == "train");
   const Dataset& dataset = split == "train" ? *data.train : *data.val;
-  check(static_cast<int>(dataset.class_names().size()) == classes, ErrorKind::usage, "data ", options.data_path, " has ",
-        dataset.class_names().size(), " classes, the network ", classes);
+  check(static_cast<int>(dataset.class_names().size()) == classes, ErrorKind::usage, "data ",
+        options.data_path, " has ", dataset.class_names().size(), " classes, the network ", classes);
   Loader loader(dataset, val_loader_options(options, data));
   const Evaluation e = evaluate(network.forward, loader);
   if (parsed.count("json")) {
@@ -104,9 +108,10 @@ int body(int argc, char** argv) {
                           .dump() +
                       "\n");
   } else {
-    cli::print_result(fmt::format("{}: top-1 {:.2f}  top-5 {:.2f}  loss {:.4f}  {} images{}  {:.0f} images/s\n", network.kind, e.top1,
-                                  e.top5, e.loss, e.images, loader.skipped() ? fmt::format(" ({} skipped)", loader.skipped()) : "",
-                                  e.images_per_s));
+    cli::print_result(
+        fmt::format("{}: top-1 {:.2f}  top-5 {:.2f}  loss {:.4f}  {} images{}  {:.0f} images/s\n",
+                    network.kind, e.top1, e.top5, e.loss, e.images,
+                    loader.skipped() ? fmt::format(" ({} skipped)", loader.skipped()) : "", e.images_per_s));
   }
   return 0;
 }

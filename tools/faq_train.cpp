@@ -22,43 +22,56 @@ nlohmann::json read_config(const std::string& file) {
 }
 
 std::string model_list() {
-  std::string text = fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", "name", "family", "input", "parameters", "MACs");
+  std::string text =
+      fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", "name", "family", "input", "parameters", "MACs");
   for (const ModelInfo& info : list_models()) {
-    const ModelCost cost = model_cost(info.name, {.num_classes = info.num_classes, .in_channels = 3, .mean = {}, .std = {}});
-    text += fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", info.name, info.family, info.input_size, cost.parameters, cost.macs);
+    const ModelCost cost =
+        model_cost(info.name, {.num_classes = info.num_classes, .in_channels = 3, .mean = {}, .std = {}});
+    text += fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", info.name, info.family, info.input_size,
+                        cost.parameters, cost.macs);
   }
   return text;
 }
 
 std::string plan_table(const nlohmann::json& plan) {
-  std::string text = fmt::format("{} parameters, {} MACs; {} training and {} validation images, {} classes; {} steps per epoch\n",
-                                 plan["parameters"].get<std::int64_t>(), plan["macs"].get<std::int64_t>(),
-                                 plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
-                                 plan["classes"].get<std::int64_t>(), plan["steps_per_epoch"].get<std::int64_t>());
+  std::string text = fmt::format(
+      "{} parameters, {} MACs; {} training and {} validation images, {} classes; {} steps per epoch\n",
+      plan["parameters"].get<std::int64_t>(), plan["macs"].get<std::int64_t>(),
+      plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
+      plan["classes"].get<std::int64_t>(), plan["steps_per_epoch"].get<std::int64_t>());
   if (plan["layers"].empty()) return text;
   text += fmt::format("{:<24} {:>8} {:>10} {:>14}\n", "layer", "weights", "activation", "step");
   for (const auto& row : plan["layers"]) {
     const int weight_bits = row["weight_bits"];
-    text += fmt::format("{:<24} {:>8} {:>10} {:>14.8g}\n", row["name"].get<std::string>(),
-                        weight_bits > 0 ? std::to_string(weight_bits) : "-",
-                        fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>()),
-                        row["act_step"].get<double>());
+    text += fmt::format(
+        "{:<24} {:>8} {:>10} {:>14.8g}\n", row["name"].get<std::string>(),
+        weight_bits > 0 ? std::to_string(weight_bits) : "-",
+        fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>()),
+        row["act_step"].get<double>());
   }
   return text;
 }
 
 nlohmann::json to_json(const Evaluation& e) {
-  return {{"top1", e.top1}, {"top5", e.top5}, {"loss", e.loss}, {"images", e.images}, {"images_per_s", e.images_per_s}};
+  return {{"top1", e.top1},
+          {"top5", e.top5},
+          {"loss", e.loss},
+          {"images", e.images},
+          {"images_per_s", e.images_per_s}};
 }
 
 int body(int argc, char** argv) {
-  cxxopts::Options parser("faq-train", "Calibrates, quantizes and fine-tunes an image classifier in integers.");
+  cxxopts::Options parser("faq-train",
+                          "Calibrates, quantizes and fine-tunes an image classifier in integers.");
   cli::add_options(parser, option_table());
-  parser.add_options("quantization")("bits", "sets --weight-bits and --act-bits", cxxopts::value<std::string>(), "B");
-  parser.add_options("run")("c,config", "options from a JSON file; the command line wins", cxxopts::value<std::string>(), "FILE")(
+  parser.add_options("quantization")("bits", "sets --weight-bits and --act-bits",
+                                     cxxopts::value<std::string>(), "B");
+  parser.add_options("run")("c,config", "options from a JSON file; the command line wins",
+                            cxxopts::value<std::string>(), "FILE")(
       "dry-run", "resolve, load, calibrate, print the plan and the layers; train nothing")(
-      "json", "one JSON object on stdout instead of text")("list-models", "the networks, with parameters and MACs")(
-      "quiet", "no progress on stderr")("version", "print the version")("h,help", "print this help");
+      "json", "one JSON object on stdout instead of text")(
+      "list-models", "the networks, with parameters and MACs")("quiet", "no progress on stderr")(
+      "version", "print the version")("h,help", "print this help");
   const auto parsed = cli::parse(parser, argc, argv);
   if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
   if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
@@ -67,7 +80,8 @@ int body(int argc, char** argv) {
   std::vector<Setting> settings;
   if (parsed.count("bits")) settings.emplace_back("bits", parsed["bits"].as<std::string>());
   for (Setting& setting : cli::given_settings(parsed, option_table())) settings.push_back(std::move(setting));
-  const auto config = parsed.count("config") ? read_config(parsed["config"].as<std::string>()) : nlohmann::json::object();
+  const auto config =
+      parsed.count("config") ? read_config(parsed["config"].as<std::string>()) : nlohmann::json::object();
   const TrainOptions options = assemble(config, settings);
   const bool json = parsed.count("json") > 0;
 
@@ -90,9 +104,10 @@ int body(int argc, char** argv) {
                           .dump() +
                       "\n");
   } else if (!result.stopped) {
-    cli::print_result(fmt::format("best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s, {:.0f} images/s, peak {:.0f} MB\n",
-                                  result.best.top1, result.best_epoch, result.last.top1, result.seconds, result.train_images_per_s,
-                                  static_cast<double>(result.peak_bytes) / 1e6));
+    cli::print_result(
+        fmt::format("best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s, {:.0f} images/s, peak {:.0f} MB\n",
+                    result.best.top1, result.best_epoch, result.last.top1, result.seconds,
+                    result.train_images_per_s, static_cast<double>(result.peak_bytes) / 1e6));
   }
   if (result.stopped) {
     fail(ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ", options.output_dir,

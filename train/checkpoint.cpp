@@ -28,7 +28,8 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
 }
 
 // Newest first.
-std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(const std::filesystem::path& folder) {
+std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(
+    const std::filesystem::path& folder) {
   std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     if (const auto step = step_of(entry.path())) found.emplace_back(*step, entry.path());
@@ -40,9 +41,15 @@ std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(con
 }  // namespace
 
 nlohmann::json to_json(const Progress& p) {
-  return {{"epoch", p.epoch},           {"step_in_epoch", p.step_in_epoch}, {"step", p.step},
-          {"best_top1", p.best_top1},   {"best_epoch", p.best_epoch},       {"loss_sum", p.loss_sum},
-          {"correct", p.correct},       {"images", p.images},               {"history", p.history}};
+  return {{"epoch", p.epoch},
+          {"step_in_epoch", p.step_in_epoch},
+          {"step", p.step},
+          {"best_top1", p.best_top1},
+          {"best_epoch", p.best_epoch},
+          {"loss_sum", p.loss_sum},
+          {"correct", p.correct},
+          {"images", p.images},
+          {"history", p.history}};
 }
 
 Progress progress_from_json(const nlohmann::json& json) {
@@ -63,7 +70,8 @@ Progress progress_from_json(const nlohmann::json& json) {
   }
 }
 
-CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep) : folder_(std::move(folder)), keep_(keep) {
+CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep)
+    : folder_(std::move(folder)), keep_(keep) {
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
   check(!error, ErrorKind::io, "creating the output folder ", folder_, ": ", error.message());
@@ -73,7 +81,8 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep) : fol
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     const int cause = errno;
     ::close(lock_);
-    check(cause != EWOULDBLOCK, ErrorKind::usage, "output folder ", folder_, ": another run is writing to it");
+    check(cause != EWOULDBLOCK, ErrorKind::usage, "output folder ", folder_,
+          ": another run is writing to it");
     fail(ErrorKind::io, "locking ", file, ": ", std::strerror(cause));
   }
 }
@@ -109,7 +118,8 @@ std::optional<CheckpointFolder::Found> CheckpointFolder::newest(
     try {
       NamedTensors contents = read_safetensors(file);
       const auto progress = contents.metadata.find("progress");
-      check(progress != contents.metadata.end(), ErrorKind::bad_data, "checkpoint ", file, ": no progress record");
+      check(progress != contents.metadata.end(), ErrorKind::bad_data, "checkpoint ", file,
+            ": no progress record");
       const std::int64_t step = progress_from_json(nlohmann::json::parse(progress->second)).step;
       if (step > best_step) {
         best_step = step;

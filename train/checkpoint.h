@@ -23,13 +23,15 @@ struct Progress {
   double loss_sum = 0;
   std::int64_t correct = 0;
   std::int64_t images = 0;
-  nlohmann::json history = nlohmann::json::array();  ///< one object per finished epoch: the rows of summary.csv
+  nlohmann::json history =
+      nlohmann::json::array();  ///< one object per finished epoch: the rows of summary.csv
 };
 nlohmann::json to_json(const Progress& progress);
 Progress progress_from_json(const nlohmann::json& json);
 
-/// The checkpoints of one output folder: `checkpoint-N.safetensors` (N optimizer steps), of which the newest `keep` are kept
-/// besides `last.safetensors` and `best.safetensors`. All writing is atomic. One process at a time may own a folder.
+/// The checkpoints of one output folder: `checkpoint-N.safetensors` (N optimizer steps), of which the newest
+/// `keep` are kept besides `last.safetensors`; `best.safetensors` holds the network of the best epoch without
+/// the optimizer. All writing is atomic. One process at a time may own a folder.
 class CheckpointFolder {
  public:
   /// Creates and locks the folder; throws usage when another run holds it, io when it cannot be written.
@@ -48,8 +50,9 @@ class CheckpointFolder {
     std::filesystem::path file;
     NamedTensors contents;
   };
-  /// The furthest checkpoint that can be read: an unreadable one is reported through `warn` and the next is tried. Nothing when
-  /// there are no checkpoints at all; throws bad_data when there are some and none can be read.
+  /// The furthest checkpoint that can be read: an unreadable one is reported through `warn` and the next is
+  /// tried. Nothing when there are no checkpoints at all; throws bad_data when there are some and none can be
+  /// read.
   std::optional<Found> newest(const std::function<void(const std::string&)>& warn) const;
 
  private:

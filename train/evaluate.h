@@ -15,8 +15,8 @@ struct Evaluation {
   double images_per_s = 0;
 };
 
-/// Counts whole batches as they come: the last one may be smaller; nothing is padded. A tie of logits is resolved
-/// towards the smaller class index.
+/// Counts whole batches as they come: the last one may be smaller; nothing is padded. A tie of logits is
+/// resolved towards the smaller class index.
 class Scores {
  public:
   void add(const Tensor& logits, std::span<const std::int32_t> labels);

@@ -13,7 +13,8 @@
 namespace faq {
 namespace {
 
-constexpr const char* columns[] = {"epoch", "train_loss", "train_top1", "val_loss", "top1", "top5", "lr", "images_per_s"};
+constexpr const char* columns[] = {"epoch", "train_loss", "train_top1", "val_loss",
+                                   "top1",  "top5",       "lr",         "images_per_s"};
 
 std::string csv(const nlohmann::json& history) {
   std::string text;
@@ -63,12 +64,12 @@ void Metrics::write_summary(const nlohmann::json& history) const {
 
 ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1) {}
 
-void ProgressDisplay::update(const std::string& title, std::int64_t done, std::int64_t total, double images_per_s,
-                             double seconds_left, const std::string& figures) {
+void ProgressDisplay::update(const std::string& title, std::int64_t done, std::int64_t total,
+                             double images_per_s, double seconds_left, const std::string& figures) {
   if (quiet_) return;
   const auto left = static_cast<std::int64_t>(seconds_left);
-  const std::string text = fmt::format("{} {}/{}  {:.0f} images/s  {}  left {}:{:02}:{:02}", title, done, total, images_per_s,
-                                       figures, left / 3600, left / 60 % 60, left % 60);
+  const std::string text = fmt::format("{} {}/{}  {:.0f} images/s  {}  left {}:{:02}:{:02}", title, done,
+                                       total, images_per_s, figures, left / 3600, left / 60 % 60, left % 60);
   if (!terminal_) {
     fmt::print(stderr, "{}\n", text);
     return;

@@ -21,7 +21,8 @@ Value choose(const char* option, const std::string& text, const Choices<Value>& 
     if (name == text) return value;
     names.push_back(name);
   }
-  fail(ErrorKind::usage, "--", option, " ", text, ": expected one of ", join(names), "; did you mean '", nearest(text, names), "'?");
+  fail(ErrorKind::usage, "--", option, " ", text, ": expected one of ", join(names), "; did you mean '",
+       nearest(text, names), "'?");
 }
 
 const Choices<Scheme> schemes{{"none", Scheme::none}, {"faq", Scheme::faq}};
@@ -45,14 +46,29 @@ const Choices<Augmentation> augmentations{
 const std::vector<std::pair<std::string, std::vector<Setting>>>& presets() {
   static const std::vector<std::pair<std::string, std::vector<Setting>>> rows{
       {"fp32",
-       {{"scheme", "none"}, {"epochs", "160"}, {"batch-size", "128"}, {"lr", "0.1"}, {"lr-scheduler", "cosine"},
+       {{"scheme", "none"},
+        {"epochs", "160"},
+        {"batch-size", "128"},
+        {"lr", "0.1"},
+        {"lr-scheduler", "cosine"},
         {"weight-decay", "1e-4"}}},
       {"faq-8bit",
-       {{"scheme", "faq"}, {"bits", "8"}, {"epochs", "1"}, {"batch-size", "256"}, {"lr", "1e-4"},
-        {"lr-scheduler", "constant"}, {"weight-decay", "1e-4"}}},
+       {{"scheme", "faq"},
+        {"bits", "8"},
+        {"epochs", "1"},
+        {"batch-size", "256"},
+        {"lr", "1e-4"},
+        {"lr-scheduler", "constant"},
+        {"weight-decay", "1e-4"}}},
       {"faq-4bit",
-       {{"scheme", "faq"}, {"bits", "4"}, {"epochs", "110"}, {"batch-size", "256"}, {"lr", "0.0015"},
-        {"lr-scheduler", "exponential"}, {"lr-gamma", "0.936"}, {"weight-decay", "5e-5"}}},
+       {{"scheme", "faq"},
+        {"bits", "4"},
+        {"epochs", "110"},
+        {"batch-size", "256"},
+        {"lr", "0.0015"},
+        {"lr-scheduler", "exponential"},
+        {"lr-gamma", "0.936"},
+        {"weight-decay", "5e-5"}}},
   };
   return rows;
 }
@@ -82,7 +98,8 @@ std::vector<double> parse_list(const Setting& setting) {
 }
 
 void in_range(const char* name, double value, double low, double high) {
-  check(value >= low && value <= high, ErrorKind::usage, "--", name, " ", value, ": expected ", low, " to ", high);
+  check(value >= low && value <= high, ErrorKind::usage, "--", name, " ", value, ": expected ", low, " to ",
+        high);
 }
 
 // PATTERN=W,A
@@ -99,16 +116,19 @@ LayerBits parse_layer_bits(const std::string& text) {
   return bits;
 }
 
-std::string text_of(const nlohmann::json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
+std::string text_of(const nlohmann::json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
 
-// A config file's entries as settings; lists become one setting per element (text) or a comma-separated one (numbers).
+// A config file's entries as settings; lists become one setting per element (text) or a comma-separated one
+// (numbers).
 std::vector<Setting> settings_of(const nlohmann::json& config) {
   std::vector<Setting> settings;
   for (const auto& [name, value] : config.items()) {
     const OptionRow& row = find_option(name);
     const bool text_list = std::holds_alternative<std::vector<std::string> T::*>(row.member);
-    check(!value.is_object() && !value.is_null() && (!value.is_array() || row.member.index() >= 3), ErrorKind::usage, "config: '", name,
-          "' has a value of the wrong kind: ", value.dump());
+    check(!value.is_object() && !value.is_null() && (!value.is_array() || row.member.index() >= 3),
+          ErrorKind::usage, "config: '", name, "' has a value of the wrong kind: ", value.dump());
     if (text_list) {
       for (const auto& element : value) settings.emplace_back(name, text_of(element));
     } else if (value.is_array()) {
@@ -129,21 +149,43 @@ const std::vector<OptionRow>& option_table() {
       {{"model"}, "model", "NAME", "network (see --list-models)", &T::model},
       {{"weights"}, "model", "FILE", "pretrained weights, safetensors with torchvision's names", &T::weights},
       {{"num-classes"}, "model", "N", "classes; default: those of the data", &T::num_classes},
-      {{"in-channels"}, "model", "N", "1 or 3; default: those of the weights, else of the data", &T::in_channels},
+      {{"in-channels"},
+       "model",
+       "N",
+       "1 or 3; default: those of the weights, else of the data",
+       &T::in_channels},
 
-      {{"preset"}, "quantization", "NAME", "fp32, faq-8bit or faq-4bit: a recipe, each part of which other options override", &T::preset},
+      {{"preset"},
+       "quantization",
+       "NAME",
+       "fp32, faq-8bit or faq-4bit: a recipe, each part of which other options override",
+       &T::preset},
       {{"scheme"}, "quantization", "NAME", "none or faq", &T::scheme},
       {{"weight-bits"}, "quantization", "B", "2 to 8 (--bits B sets both)", &T::weight_bits},
       {{"act-bits"}, "quantization", "B", "2 to 8", &T::act_bits},
       {{"first-last-bits"}, "quantization", "B", "bits of the first and the last layer", &T::first_last_bits},
-      {{"layer-bits"}, "quantization", "PATTERN=W,A", "bits of the layers whose name matches; repeatable, the last match wins",
+      {{"layer-bits"},
+       "quantization",
+       "PATTERN=W,A",
+       "bits of the layers whose name matches; repeatable, the last match wins",
        &T::layer_bits},
       {{"calibration"}, "quantization", "HOW", "percentile, max or mse", &T::calibration},
-      {{"calibration-percentile"}, "quantization", "P", "0: 99.99 above 6 bits, else 99.9", &T::calibration_percentile},
-      {{"calibration-batches"}, "quantization", "N", "training batches used for calibration", &T::calibration_batches},
+      {{"calibration-percentile"},
+       "quantization",
+       "P",
+       "0: 99.99 above 6 bits, else 99.9",
+       &T::calibration_percentile},
+      {{"calibration-batches"},
+       "quantization",
+       "N",
+       "training batches used for calibration",
+       &T::calibration_batches},
       {{"weight-step"}, "quantization", "HOW", "mse or max", &T::weight_step},
       {{"engine"}, "quantization", "NAME", "integer or simulated", &T::engine},
-      {{"grad-dtype"}, "quantization", "DTYPE", "bf16 or f32; default: bf16 where the CPU has it natively, f32 with --scheme none",
+      {{"grad-dtype"},
+       "quantization",
+       "DTYPE",
+       "bf16 or f32; default: bf16 where the CPU has it natively, f32 with --scheme none",
        &T::grad_dtype},
 
       {{"epochs"}, "training", "N", "0: calibrate and quantize only", &T::epochs},
@@ -160,11 +202,19 @@ const std::vector<OptionRow>& option_table() {
       {{"clip-grad-norm"}, "training", "X", "0: no clipping", &T::clip_grad_norm},
       {{"seed"}, "training", "N", "", &T::seed},
 
-      {{"data-path", "data-dir"}, "data", "DIR", "folder with train/ and val/ (or test/), IDX or CIFAR files", &T::data_path},
+      {{"data-path", "data-dir"},
+       "data",
+       "DIR",
+       "folder with train/ and val/ (or test/), IDX or CIFAR files",
+       &T::data_path},
       {{"dataset"}, "data", "KIND", "auto, imagefolder, idx or cifar", &T::dataset},
       {{"workers", "j"}, "data", "N", "threads that prepare batches", &T::workers},
       {{"train-crop-size"}, "data", "N", "default: the size of the first image", &T::train_crop_size},
-      {{"val-resize-size"}, "data", "N", "shorter side before the centre crop; 0: no resizing", &T::val_resize_size},
+      {{"val-resize-size"},
+       "data",
+       "N",
+       "shorter side before the centre crop; 0: no resizing",
+       &T::val_resize_size},
       {{"val-crop-size"}, "data", "N", "default: as --train-crop-size", &T::val_crop_size},
       {{"augment"}, "data", "NAME", "cifar (pad, random crop, flip), imagenet or none", &T::augment},
       {{"mean"}, "data", "M,…", "per channel, pixels in [0, 1]", &T::mean},
@@ -172,7 +222,11 @@ const std::vector<OptionRow>& option_table() {
       {{"skip-bad"}, "data", "N", "skip up to N undecodable images", &T::skip_bad},
 
       {{"output-dir", "output"}, "run", "DIR", "checkpoints, metrics, the integer network", &T::output_dir},
-      {{"resume"}, "run", "auto|FILE", "continue from the newest checkpoint of the output folder, or from FILE", &T::resume},
+      {{"resume"},
+       "run",
+       "auto|FILE",
+       "continue from the newest checkpoint of the output folder, or from FILE",
+       &T::resume},
       {{"checkpoint-interval"}, "run", "STEPS", "0: at the end of every epoch only", &T::checkpoint_interval},
       {{"checkpoint-hist"}, "run", "K", "checkpoints kept besides last and best", &T::checkpoint_hist},
       {{"threads"}, "run", "N", "default: all cores", &T::threads},
@@ -221,7 +275,8 @@ const std::vector<Setting>& preset(const std::string& name) {
     if (candidate == name) return settings;
     names.push_back(candidate);
   }
-  fail(ErrorKind::usage, "unknown preset '", name, "'; did you mean '", nearest(name, names), "'? (have: ", join(names), ")");
+  fail(ErrorKind::usage, "unknown preset '", name, "'; did you mean '", nearest(name, names),
+       "'? (have: ", join(names), ")");
 }
 
 TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings) {
@@ -295,13 +350,18 @@ ResolvedOptions resolve(const TrainOptions& o) {
   r.quant.weight_step = choose("weight-step", o.weight_step, weight_steps);
   r.quant.engine = parse_engine(o.engine);
   const bool native = r.quant.scheme != Scheme::none && has_native_bf16();
-  r.quant.grad_dtype = o.grad_dtype.empty() ? (native ? DType::bf16 : DType::f32) : choose("grad-dtype", o.grad_dtype, grad_dtypes);
+  r.quant.grad_dtype = o.grad_dtype.empty() ? (native ? DType::bf16 : DType::f32)
+                                            : choose("grad-dtype", o.grad_dtype, grad_dtypes);
   check(r.quant.grad_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage,
         "--grad-dtype bf16: this CPU (", isa_name(), ") has no native bf16; use f32");
   check(r.quant.grad_dtype == DType::f32 || r.quant.scheme != Scheme::none, ErrorKind::usage,
         "--grad-dtype bf16: floating-point training (--scheme none) uses f32 gradients");
   r.sgd = {o.momentum, o.weight_decay, o.clip_grad_norm};
-  r.schedule = {choose("lr-scheduler", o.lr_scheduler, schedules), o.lr, o.lr_gamma, o.lr_step_size, o.lr_warmup_epochs,
+  r.schedule = {choose("lr-scheduler", o.lr_scheduler, schedules),
+                o.lr,
+                o.lr_gamma,
+                o.lr_step_size,
+                o.lr_warmup_epochs,
                 static_cast<double>(o.epochs)};
   r.dataset = parse_dataset_kind(o.dataset);
   r.augmentation = choose("augment", o.augment, augmentations);

@@ -1,4 +1,5 @@
-// Everything a training run is told. One table names every option for the command line, config files and presets.
+// Everything a training run is told. One table names every option for the command line, config files and
+// presets.
 #pragma once
 
 #include <filesystem>
@@ -84,7 +85,8 @@ const std::vector<OptionRow>& option_table();
 /// The row of that name; throws usage, naming the nearest, when there is none.
 const OptionRow& find_option(const std::string& name);
 
-/// A setting as text: (name, value). A list option given several times accumulates (layer-bits) or is comma-separated (mean, std).
+/// A setting as text: (name, value). A list option given several times accumulates (layer-bits) or is
+/// comma-separated (mean, std).
 using Setting = std::pair<std::string, std::string>;
 
 /// Throws usage when the text is not a value of the option's type.

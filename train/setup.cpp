@@ -33,9 +33,9 @@ Data open_data(TrainOptions& options, bool with_train) {
   data.val = cached(open_dataset(dataset, Split::val));
   if (with_train) {
     data.train = cached(open_dataset(dataset, Split::train));
-    check(data.train->class_names() == data.val->class_names(), ErrorKind::bad_data, "data ", options.data_path, ": ",
-          data.train->class_names().size(), " training classes and ", data.val->class_names().size(),
-          " validation classes are not the same");
+    check(data.train->class_names() == data.val->class_names(), ErrorKind::bad_data, "data ",
+          options.data_path, ": ", data.train->class_names().size(), " training classes and ",
+          data.val->class_names().size(), " validation classes are not the same");
   }
   const auto classes = static_cast<int>(data.val->class_names().size());
   if (options.num_classes == 0) options.num_classes = classes;
@@ -72,7 +72,8 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data) 
 }
 
 std::unique_ptr<Model> build_model(const TrainOptions& options) {
-  return make_model(options.model, {options.num_classes, options.in_channels, narrowed(options.mean), narrowed(options.std)});
+  return make_model(options.model, {options.num_classes, options.in_channels, narrowed(options.mean),
+                                    narrowed(options.std)});
 }
 
 bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
@@ -81,7 +82,8 @@ bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
 
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
                                              TrainOptions& options) {
-  check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source, ": not written by faq-train");
+  check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
+        ": not written by faq-train");
   try {
     options = assemble(nlohmann::json::parse(checkpoint.metadata.at("config")), {});
   } catch (const nlohmann::json::exception& error) {

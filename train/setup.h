@@ -13,12 +13,12 @@ namespace faq {
 struct Data {
   std::unique_ptr<Dataset> train;  ///< null when only validation was wanted
   std::unique_ptr<Dataset> val;
-  int crop = 0;                    ///< height and width of network inputs
+  int crop = 0;  ///< height and width of network inputs
   int val_crop = 0;
 };
 
-/// Fills num_classes, in_channels and the sizes of `options` in from the data and the weights where they were left to them, and opens
-/// the data. Throws usage when the classes of data and options disagree.
+/// Fills num_classes, in_channels and the sizes of `options` in from the data and the weights where they were
+/// left to them, and opens the data. Throws usage when the classes of data and options disagree.
 Data open_data(TrainOptions& options, bool with_train);
 
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data);
@@ -27,8 +27,10 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data);
 /// The network of the options, with zero weights and no quantization.
 std::unique_ptr<Model> build_model(const TrainOptions& options);
 
-/// A checkpoint of faq-train as a network ready for evaluation: quantized when the run was. `options`: those of the run.
-std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source, TrainOptions& options);
+/// A checkpoint of faq-train as a network ready for evaluation: quantized when the run was. `options`: those
+/// of the run.
+std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
+                                             TrainOptions& options);
 bool is_checkpoint(const std::map<std::string, std::string>& metadata);
 
 }  // namespace faq

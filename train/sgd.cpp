@@ -34,7 +34,8 @@ double Sgd::step(double lr, double grad_scale) {
 }
 
 void Sgd::export_state(NamedTensors& to) const {
-  for (std::size_t i = 0; i < parameters_.size(); ++i) to.add("momentum/" + parameters_[i].name, velocity_[i]);
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    to.add("momentum/" + parameters_[i].name, velocity_[i]);
 }
 
 void Sgd::import_state(const NamedTensors& from) {
@@ -42,8 +43,9 @@ void Sgd::import_state(const NamedTensors& from) {
     const std::string name = "momentum/" + parameters_[i].name;
     const Tensor* saved = from.find(name);
     check(saved != nullptr, ErrorKind::bad_data, "checkpoint: missing ", name);
-    check(saved->shape() == velocity_[i].shape() && saved->dtype() == DType::f32, ErrorKind::bad_data, "checkpoint: ",
-          name, " expected f32 ", velocity_[i].shape(), ", found ", saved->dtype(), " ", saved->shape());
+    check(saved->shape() == velocity_[i].shape() && saved->dtype() == DType::f32, ErrorKind::bad_data,
+          "checkpoint: ", name, " expected f32 ", velocity_[i].shape(), ", found ", saved->dtype(), " ",
+          saved->shape());
     std::ranges::copy(saved->span<float>(), velocity_[i].mutable_data<float>());
   }
 }

@@ -18,8 +18,9 @@ class Sgd {
  public:
   Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options);
 
-  /// One update with the accumulated gradients times `grad_scale`, then clears them. Returns their global norm (after scaling,
-  /// before clipping). When it is not finite nothing is changed: the caller reports divergence.
+  /// One update with the accumulated gradients times `grad_scale`, then clears them. Returns their global
+  /// norm (after scaling, before clipping). When it is not finite nothing is changed: the caller reports
+  /// divergence.
   double step(double lr, double grad_scale);
 
   /// Momentum buffers as "momentum/<parameter>", sharing storage.

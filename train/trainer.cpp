@@ -25,14 +25,18 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
-// What must agree between a checkpoint and the run that continues it: everything that changes a bit of the result.
-// Where things are and how often they are reported may differ.
-constexpr const char* free_to_change[] = {"output-dir", "resume", "data-path", "workers", "checkpoint-interval", "checkpoint-hist",
-                                          "threads", "print-freq", "weights", "skip-bad", "preset"};
+// What must agree between a checkpoint and the run that continues it: everything that changes a bit of the
+// result. Where things are and how often they are reported may differ.
+constexpr const char* free_to_change[] = {
+    "output-dir", "resume",  "data-path", "workers", "checkpoint-interval", "checkpoint-hist", "threads",
+    "print-freq", "weights", "skip-bad",  "preset"};
 
-void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, const std::filesystem::path& file) {
+void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint,
+                    const std::filesystem::path& file) {
   nlohmann::json before = nlohmann::json::parse(checkpoint.metadata.at("config"), nullptr, false);
   nlohmann::json after = to_json(now);
   check(before.is_object(), ErrorKind::bad_data, "checkpoint ", file, ": its configuration is not JSON");
@@ -42,8 +46,8 @@ void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, con
   }
   for (const auto& [name, value] : after.items()) {
     const nlohmann::json old = before.contains(name) ? before[name] : nlohmann::json();
-    check(old == value, ErrorKind::bad_data, "checkpoint ", file, " is of another run: ", name, " was ", old.dump(), ", is now ",
-          value.dump());
+    check(old == value, ErrorKind::bad_data, "checkpoint ", file, " is of another run: ", name, " was ",
+          old.dump(), ", is now ", value.dump());
   }
 }
 
@@ -58,7 +62,8 @@ class Trainer {
         model_(build_model(options_)),
         train_loader_(*data_.train, train_loader_options(options_, data_)),
         val_loader_(*data_.val, val_loader_options(options_, data_)) {
-    check(options_.resume.empty() || !options_.output_dir.empty(), ErrorKind::usage, "--resume wants an --output-dir");
+    check(options_.resume.empty() || !options_.output_dir.empty(), ErrorKind::usage,
+          "--resume wants an --output-dir");
     batches_ = train_loader_.batches_per_epoch();
     steps_per_epoch_ = (batches_ + options_.grad_accum_steps - 1) / options_.grad_accum_steps;
   }
@@ -76,7 +81,8 @@ class Trainer {
       const auto start = Clock::now();
       const CalibrationResult calibration = calibrate(*model_, calibration_batches());
       quantize(*model_, resolved_.quant, &calibration);
-      display_.line(fmt::format("calibrated on {} images in {:.1f} s", calibration.images, seconds_since(start)));
+      display_.line(
+          fmt::format("calibrated on {} images in {:.1f} s", calibration.images, seconds_since(start)));
     }
   }
 
@@ -118,7 +124,8 @@ class Trainer {
         result.stopped = true;
         break;
       }
-      result.last = finish_epoch(static_cast<double>(progress_.images - images_before) / seconds_since(epoch_start));
+      result.last =
+          finish_epoch(static_cast<double>(progress_.images - images_before) / seconds_since(epoch_start));
       if (progress_.best_epoch == progress_.epoch) result.best = result.last;
       if (stop_requested() && progress_.epoch < options_.epochs) {
         result.stopped = true;
@@ -129,7 +136,8 @@ class Trainer {
     result.best_epoch = progress_.best_epoch;
     if (result.best_epoch != progress_.epoch) result.best.top1 = progress_.best_top1;
     result.seconds = seconds_since(start);
-    result.train_images_per_s = training_seconds > 0 ? static_cast<double>(trained_images) / training_seconds : 0;
+    result.train_images_per_s =
+        training_seconds > 0 ? static_cast<double>(trained_images) / training_seconds : 0;
     result.peak_bytes = memory_stats().peak;
     return result;
   }
@@ -146,8 +154,9 @@ class Trainer {
                           {"act_signed", row.activation.is_signed}});
       }
     }
-    const ModelCost cost =
-        model_cost(options_.model, {.num_classes = options_.num_classes, .in_channels = options_.in_channels, .mean = {}, .std = {}});
+    const ModelCost cost = model_cost(
+        options_.model,
+        {.num_classes = options_.num_classes, .in_channels = options_.in_channels, .mean = {}, .std = {}});
     return {{"config", to_json(options_)},
             {"train_images", data_.train->size()},
             {"val_images", data_.val->size()},
@@ -199,7 +208,8 @@ class Trainer {
   }
 
   void restore(const CheckpointFolder::Found& found) {
-    check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file, ": not written by faq-train");
+    check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file,
+          ": not written by faq-train");
     check_same_run(options_, found.contents, found.file);
     if (is_quantized()) quantize(*model_, resolved_.quant, nullptr);
     NamedTensors weights;
@@ -209,17 +219,26 @@ class Trainer {
     load_weights(*model_, weights, {.source = found.file.string()});
     sgd_.emplace(parameters(*model_), resolved_.sgd);
     sgd_->import_state(found.contents);
-    progress_ = progress_from_json(nlohmann::json::parse(found.contents.metadata.at("progress"), nullptr, false));
-    display_.line(fmt::format("resumed from {}: epoch {}, step {}", found.file.string(), progress_.epoch, progress_.step));
+    progress_ =
+        progress_from_json(nlohmann::json::parse(found.contents.metadata.at("progress"), nullptr, false));
+    display_.line(fmt::format("resumed from {}: epoch {}, step {}", found.file.string(), progress_.epoch,
+                              progress_.step));
   }
 
-  NamedTensors snapshot() {
+  // The network alone: what evaluation and a later run's --weights read.
+  NamedTensors network() {
     NamedTensors contents;
     export_weights(*model_, contents);
-    sgd_->export_state(contents);
     contents.metadata["config"] = to_json(options_).dump();
     contents.metadata["progress"] = to_json(progress_).dump();
     contents.metadata["version"] = FAQ_VERSION;
+    return contents;
+  }
+
+  // Everything a resumed run needs.
+  NamedTensors snapshot() {
+    NamedTensors contents = network();
+    sgd_->export_state(contents);
     return contents;
   }
 
@@ -230,7 +249,10 @@ class Trainer {
     file.write(config.dump(2) + "\n");
     file.commit();
     AtomicFile about(folder_->path() / "run.json");
-    about.write(nlohmann::json{{"command", context_.command}, {"version", FAQ_VERSION}, {"isa", isa_name()}, {"threads", num_threads()}}
+    about.write(nlohmann::json{{"command", context_.command},
+                               {"version", FAQ_VERSION},
+                               {"isa", isa_name()},
+                               {"threads", num_threads()}}
                     .dump(2) +
                 "\n");
     about.commit();
@@ -265,8 +287,8 @@ class Trainer {
     std::string last_good = "none";
     const auto found = folder_->newest([](const std::string&) {});
     if (found) last_good = found->file.string();
-    fail(ErrorKind::diverged, "training diverged: ", what, " ", value, " at epoch ", progress_.epoch, ", step ", progress_.step,
-         "; last good checkpoint: ", last_good);
+    fail(ErrorKind::diverged, "training diverged: ", what, " ", value, " at epoch ", progress_.epoch,
+         ", step ", progress_.step, "; last good checkpoint: ", last_good);
   }
 
   // False when a signal stopped it.
@@ -277,7 +299,8 @@ class Trainer {
     const std::int64_t images_before = progress_.images;
     while (progress_.step_in_epoch < steps_per_epoch_) {
       const double epoch =
-          static_cast<double>(progress_.epoch) + static_cast<double>(progress_.step_in_epoch) / static_cast<double>(steps_per_epoch_);
+          static_cast<double>(progress_.epoch) +
+          static_cast<double>(progress_.step_in_epoch) / static_cast<double>(steps_per_epoch_);
       const double lr = learning_rate(resolved_.schedule, epoch);
       if (!step(lr)) break;
       ++progress_.step_in_epoch;
@@ -286,9 +309,12 @@ class Trainer {
         const auto n = static_cast<double>(progress_.images);
         const double rate = static_cast<double>(progress_.images - images_before) / seconds_since(start);
         const double top1 = 100.0 * static_cast<double>(progress_.correct) / n;
-        const double left = static_cast<double>(options_.epochs - epoch) * static_cast<double>(data_.train->size()) / rate;
-        display_.update(fmt::format("epoch {}/{} step", progress_.epoch + 1, options_.epochs), progress_.step_in_epoch,
-                        steps_per_epoch_, rate, left, fmt::format("loss {:.4f}  top-1 {:.2f}  lr {:.2e}", progress_.loss_sum / n, top1, lr));
+        const double left =
+            static_cast<double>(options_.epochs - epoch) * static_cast<double>(data_.train->size()) / rate;
+        display_.update(
+            fmt::format("epoch {}/{} step", progress_.epoch + 1, options_.epochs), progress_.step_in_epoch,
+            steps_per_epoch_, rate, left,
+            fmt::format("loss {:.4f}  top-1 {:.2f}  lr {:.2e}", progress_.loss_sum / n, top1, lr));
         metrics_->append({{"step", progress_.step},
                           {"epoch", epoch},
                           {"train_loss", progress_.loss_sum / n},
@@ -301,7 +327,8 @@ class Trainer {
         folder_->save_step(snapshot(), progress_.step);
         return false;
       }
-      if (options_.checkpoint_interval > 0 && progress_.step % options_.checkpoint_interval == 0 && !epoch_done) {
+      if (options_.checkpoint_interval > 0 && progress_.step % options_.checkpoint_interval == 0 &&
+          !epoch_done) {
         folder_->save_step(snapshot(), progress_.step);
       }
     }
@@ -311,7 +338,8 @@ class Trainer {
   Evaluation validate() {
     set_training(*model_, false);
     const NoGrad no_grad;
-    return evaluate([this](const Tensor& images) { return model_->forward(Var(images)).value(); }, val_loader_);
+    return evaluate([this](const Tensor& images) { return model_->forward(Var(images)).value(); },
+                    val_loader_);
   }
 
   Evaluation finish_epoch(double images_per_s) {
@@ -340,12 +368,15 @@ class Trainer {
   }
 
   void save_best() {
-    folder_->save_best(snapshot());
+    folder_->save_best(network());
     if (!is_quantized()) return;
     set_training(*model_, false);
-    const auto network = IntegerNetwork::compile(*model_, data_.val_crop, data_.val_crop, options_.in_channels);
+    const auto network =
+        IntegerNetwork::compile(*model_, data_.val_crop, data_.val_crop, options_.in_channels);
     network.save(folder_->path() / "integer.safetensors",
-                 {{"model", options_.model}, {"epoch", std::to_string(progress_.epoch)}, {"resize", std::to_string(options_.val_resize_size)}});
+                 {{"model", options_.model},
+                  {"epoch", std::to_string(progress_.epoch)},
+                  {"resize", std::to_string(options_.val_resize_size)}});
   }
 
   void report_epoch(std::int64_t epoch, const Evaluation& evaluation, nlohmann::json row) {
@@ -359,8 +390,9 @@ class Trainer {
     row["peak_bytes"] = memory_stats().peak;
     metrics_->append(row);
     metrics_->write_summary(progress_.history);
-    display_.line(fmt::format("epoch {}: top-1 {:.2f}  top-5 {:.2f}  val loss {:.4f}  ({} images, {:.0f}/s)", epoch, evaluation.top1,
-                              evaluation.top5, evaluation.loss, evaluation.images, evaluation.images_per_s));
+    display_.line(fmt::format("epoch {}: top-1 {:.2f}  top-5 {:.2f}  val loss {:.4f}  ({} images, {:.0f}/s)",
+                              epoch, evaluation.top1, evaluation.top5, evaluation.loss, evaluation.images,
+                              evaluation.images_per_s));
   }
 
   TrainOptions options_;
@@ -386,6 +418,8 @@ TrainResult train(const TrainOptions& options, const RunContext& context) {
   return Trainer(options, context).run();
 }
 
-nlohmann::json dry_run(const TrainOptions& options) { return Trainer(options, {.command = {}, .quiet = true}).plan(); }
+nlohmann::json dry_run(const TrainOptions& options) {
+  return Trainer(options, {.command = {}, .quiet = true}).plan();
+}
 
 }  // namespace faq

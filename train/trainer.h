@@ -10,9 +10,9 @@
 namespace faq {
 
 struct TrainResult {
-  bool stopped = false;       ///< by a signal, after saving: run again with --resume auto
+  bool stopped = false;  ///< by a signal, after saving: run again with --resume auto
   std::int64_t epochs = 0;
-  Evaluation initial;         ///< before the first step, quantized if the run is
+  Evaluation initial;  ///< before the first step, quantized if the run is
   Evaluation last;
   Evaluation best;
   std::int64_t best_epoch = -1;
@@ -29,7 +29,8 @@ struct RunContext {
 /// Runs, or continues, a run. Throws Error; `diverged` names the last good checkpoint.
 TrainResult train(const TrainOptions& options, const RunContext& context);
 
-/// What a run would do: the resolved options, the data and the per-layer table. Loads and calibrates; trains nothing.
+/// What a run would do: the resolved options, the data and the per-layer table. Loads and calibrates; trains
+/// nothing.
 nlohmann::json dry_run(const TrainOptions& options);
 
 }  // namespace faq

@@ -1,5 +1,5 @@
-// Elementwise kernels work through a tensor in blocks that stay in the first-level cache: load (converting to f32),
-// compute in f32, store (converting). Conversions are the only places that know dtypes.
+// Elementwise kernels work through a tensor in blocks that stay in the first-level cache: load (converting to
+// f32), compute in f32, store (converting). Conversions are the only places that know dtypes.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,12 @@ inline constexpr std::int64_t block_length = 2048;
 
 /// out[i] = element offset+i as f32. Integers are not scaled by their step; s32 rounds to nearest above 2^24.
 void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out);
-/// element offset+i = in[i]; to bf16 with rounding half to even; to integers by truncating an already rounded value.
+/// element offset+i = in[i]; to bf16 with rounding half to even; to integers by truncating an already rounded
+/// value.
 void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in);
 
-/// How an N,H,W,C tensor is cut into blocks of whole rows of C channels, with per-channel vectors repeated to the
-/// length of a block so that inner loops are long and have no modulo.
+/// How an N,H,W,C tensor is cut into blocks of whole rows of C channels, with per-channel vectors repeated to
+/// the length of a block so that inner loops are long and have no modulo.
 class ChannelBlocks {
  public:
   explicit ChannelBlocks(const Shape& shape);

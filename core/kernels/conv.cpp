@@ -22,8 +22,8 @@ using onednn::ConvProblem;
 using Key = std::array<std::int64_t, 20>;
 
 Key key_of(const ConvProblem& p) {
-  Key key{static_cast<std::int64_t>(p.source), static_cast<std::int64_t>(p.weights), static_cast<std::int64_t>(p.bias),
-          static_cast<std::int64_t>(p.destination)};
+  Key key{static_cast<std::int64_t>(p.source), static_cast<std::int64_t>(p.weights),
+          static_cast<std::int64_t>(p.bias), static_cast<std::int64_t>(p.destination)};
   auto out = key.begin() + 4;
   for (const auto* dims : {&p.source_dims, &p.weight_dims, &p.destination_dims, &p.strides, &p.padding}) {
     out = std::copy(dims->begin(), dims->end(), out);
@@ -57,8 +57,8 @@ const Compiled<Primitive>& compiled(const char* what, const ConvProblem& problem
   return found->second;
 }
 
-// What is kept with a weight tensor for as long as its contents stand: its layouts for oneDNN and, for integer weights,
-// its exact addends.
+// What is kept with a weight tensor for as long as its contents stand: its layouts for oneDNN and, for
+// integer weights, its exact addends.
 struct WeightCache {
   struct Packed {
     dnnl::memory::desc desc;
@@ -98,8 +98,8 @@ dnnl::memory packed(const Tensor& weights, const dnnl::memory::desc& wanted) {
   return target;
 }
 
-ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvOptions& options, DType source, DType weight,
-                       DType destination) {
+ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvOptions& options, DType source,
+                       DType weight, DType destination) {
   return {onednn::data_type(source),
           onednn::data_type(weight),
           dnnl::memory::data_type::undef,
@@ -114,7 +114,8 @@ ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvOptions& 
 // `bias`: undefined, or O values of s32.
 Tensor forward(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvOptions& options,
                DType destination) {
-  ConvProblem problem = problem_of(x.shape(), weights.shape(), options, x.dtype(), weights.dtype(), destination);
+  ConvProblem problem =
+      problem_of(x.shape(), weights.shape(), options, x.dtype(), weights.dtype(), destination);
   if (bias) problem.bias = onednn::data_type(bias.dtype());
   const auto& conv = compiled<dnnl::convolution_forward>("conv2d", problem, onednn::forward_desc);
   Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), options), destination);
@@ -141,7 +142,8 @@ Tensor shifted_and_padded(const Tensor& x, int padding) {
       for (std::int64_t y = 0; y < x.dim(1); ++y) {
         const std::int8_t* row = from + (n * x.dim(1) + y) * x.dim(2) * channels;
         std::uint8_t* target = image + ((y + padding) * width + padding) * channels;
-        for (std::int64_t i = 0; i < x.dim(2) * channels; ++i) target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
+        for (std::int64_t i = 0; i < x.dim(2) * channels; ++i)
+          target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
       }
     }
   });
@@ -170,7 +172,8 @@ std::vector<Tensor> cached_addends(const Tensor& weights, int max_input, int max
   });
   if (entry == cache.addends.end()) {
     std::vector<Tensor> tensors = exact_addends(weights, max_input, max_magnitude);
-    if (tensors.size() == 1) tensors.clear();  // the weights themselves: they own this cache, it must not own them
+    if (tensors.size() == 1)
+      tensors.clear();  // the weights themselves: they own this cache, it must not own them
     entry = cache.addends.insert(entry, {max_input, max_magnitude, std::move(tensors)});
   }
   return entry->tensors.empty() ? std::vector{weights} : entry->tensors;
@@ -192,11 +195,12 @@ Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& opti
   check(x.rank() == 4, "conv2d: expected an N,H,W,C tensor, got ", x);
   check(weights.rank() == 4, "conv2d: expected O,I,H,W weights, got ", weights);
   check(x[3] == weights[1], "conv2d: ", x[3], " input channels, weights ", weights, " want ", weights[1]);
-  check(options.stride > 0 && options.padding >= 0, "conv2d: stride ", options.stride, ", padding ", options.padding);
+  check(options.stride > 0 && options.padding >= 0, "conv2d: stride ", options.stride, ", padding ",
+        options.padding);
   const std::int64_t height = x[1] + 2 * options.padding - weights[2];
   const std::int64_t width = x[2] + 2 * options.padding - weights[3];
-  check(height >= 0 && width >= 0, "conv2d: kernel ", weights, " does not fit an image of ", x, " with padding ",
-        options.padding);
+  check(height >= 0 && width >= 0, "conv2d: kernel ", weights, " does not fit an image of ", x,
+        " with padding ", options.padding);
   return {x[0], height / options.stride + 1, width / options.stride + 1, weights[0]};
 }
 
@@ -236,16 +240,21 @@ std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_
     }
     return addends;
   }
-  fail(ErrorKind::internal, "integer convolution: weights ", weights.shape(), " are too many for exact 32-bit sums");
+  fail(ErrorKind::internal, "integer convolution: weights ", weights.shape(),
+       " are too many for exact 32-bit sums");
 }
 
 Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine) {
-  check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "integer convolution: input u8 or s8, got ", x.dtype());
+  check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "integer convolution: input u8 or s8, got ",
+        x.dtype());
   check(weights.dtype() == DType::s8, "integer convolution: weights s8, got ", weights.dtype());
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
   const bool is_signed = x.dtype() == DType::s8;
   const bool integer = engine == Engine::integer;
-  const int max_input = is_signed && integer ? 255 : x.is_fixed_point() ? x.fixed_point().max() : is_signed ? 128 : 255;
+  const int max_input = is_signed && integer ? 255
+                        : x.is_fixed_point() ? x.fixed_point().max()
+                        : is_signed          ? 128
+                                             : 255;
   const int max_magnitude = integer && !has_vnni() ? 64 : 128;
 
   Tensor source = !integer    ? convert_unscaled(x, DType::f32)
@@ -274,12 +283,15 @@ Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions&
   return total;
 }
 
-Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x, const ConvOptions& options,
-                            DType dtype) {
-  check(dy.dtype() == weights.dtype(), "conv2d backward: gradient ", dy.dtype(), ", weights ", weights.dtype());
+Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x,
+                            const ConvOptions& options, DType dtype) {
+  check(dy.dtype() == weights.dtype(), "conv2d backward: gradient ", dy.dtype(), ", weights ",
+        weights.dtype());
   const ConvProblem problem = problem_of(x, weights.shape(), options, dtype, weights.dtype(), dy.dtype());
-  check(dy.shape() == conv2d_shape(x, weights.shape(), options), "conv2d backward: gradient ", dy.shape(), " for an input of ", x);
-  const auto& conv = compiled<dnnl::convolution_backward_data>("conv2d backward data", problem, onednn::backward_data_desc);
+  check(dy.shape() == conv2d_shape(x, weights.shape(), options), "conv2d backward: gradient ", dy.shape(),
+        " for an input of ", x);
+  const auto& conv =
+      compiled<dnnl::convolution_backward_data>("conv2d backward data", problem, onednn::backward_data_desc);
   Tensor dx = Tensor::empty(x, dtype);
   onednn::execute("conv2d backward data", conv.primitive, conv.desc.scratchpad_desc(),
                   {{DNNL_ARG_DIFF_DST, onednn::view(conv.desc.diff_dst_desc(), dy)},
@@ -288,12 +300,14 @@ Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape
   return dx;
 }
 
-Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights, const ConvOptions& options) {
+Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
+                               const ConvOptions& options) {
   check(x.dtype() == dy.dtype(), "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
-  check(dy.shape() == conv2d_shape(x.shape(), weights, options), "conv2d backward: gradient ", dy.shape(), " for an input of ", x.shape());
+  check(dy.shape() == conv2d_shape(x.shape(), weights, options), "conv2d backward: gradient ", dy.shape(),
+        " for an input of ", x.shape());
   const ConvProblem problem = problem_of(x.shape(), weights, options, x.dtype(), x.dtype(), dy.dtype());
-  const auto& conv =
-      compiled<dnnl::convolution_backward_weights>("conv2d backward weights", problem, onednn::backward_weights_desc);
+  const auto& conv = compiled<dnnl::convolution_backward_weights>("conv2d backward weights", problem,
+                                                                  onednn::backward_weights_desc);
   const dnnl::memory::desc desc = conv.desc.diff_weights_desc();
   const Tensor storage = onednn::buffer(desc);
   const dnnl::memory gradient = onednn::view(desc, storage);

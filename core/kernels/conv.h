@@ -30,19 +30,22 @@ Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options
 
 /// x: u8 or s8, weights: s8; returns s32 accumulators, every one exact. They carry no step.
 ///
-/// Exactness (design.md, numerical contract 2). oneDNN may pass accumulators through f32, exact below 2^24, and without VNNI
-/// adds pairs of products in saturating 16 bits, exact while |w| ≤ 64. Weights that could leave these bounds are
-/// split into addends that cannot, whose convolutions are summed in s32. Signed inputs are shifted into u8 and corrected.
+/// Exactness (design.md, numerical contract 2). oneDNN may pass accumulators through f32, exact below 2^24,
+/// and without VNNI adds pairs of products in saturating 16 bits, exact while |w| ≤ 64. Weights that could
+/// leave these bounds are split into addends that cannot, whose convolutions are summed in s32. Signed inputs
+/// are shifted into u8 and corrected.
 Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine);
 
 /// Gradient of the input, in `dtype` (f32 or bf16). dy and weights of one dtype, f32 or bf16.
-Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x, const ConvOptions& options, DType dtype);
+Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x,
+                            const ConvOptions& options, DType dtype);
 
 /// Gradient of the weights, f32, O,I,H,W. x and dy of one dtype, f32 or bf16.
-Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights, const ConvOptions& options);
+Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
+                               const ConvOptions& options);
 
-/// s8 weights as the fewest s8 addends whose magnitudes stay within `max_magnitude` and whose absolute sum per output
-/// channel, times `max_input`, stays below 2^24. Exposed for its test.
+/// s8 weights as the fewest s8 addends whose magnitudes stay within `max_magnitude` and whose absolute sum
+/// per output channel, times `max_input`, stays below 2^24. Exposed for its test.
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude);
 
 }  // namespace faq::kernels

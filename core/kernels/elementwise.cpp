@@ -68,7 +68,8 @@ float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().ste
 
 namespace {
 
-// Accumulators can have more digits than f32: in double, so that ties are seen as ties. Small tensors only (pooled sums).
+// Accumulators can have more digits than f32: in double, so that ties are seen as ties. Small tensors only
+// (pooled sums).
 Tensor quantize_s32(const Tensor& x, const FixedPoint& format) {
   Tensor q = Tensor::empty(x.shape(), format.is_signed ? DType::s8 : DType::u8, format);
   const double ratio = static_cast<double>(step_of(x)) / format.step;
@@ -99,7 +100,8 @@ Tensor convert_unscaled(const Tensor& x, DType dtype) {
 
 Tensor add(const Tensor& x, const Tensor& y) {
   check(x.shape() == y.shape() && is_floating(x.dtype()) && is_floating(y.dtype()),
-        "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ", y.dtype(), " ", y.shape());
+        "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ",
+        y.dtype(), " ", y.shape());
   return map(x, Tensor::empty(x.shape(), x.dtype()), [&](float* v, std::int64_t offset, std::int64_t n) {
     Block other;
     load_block(y, offset, n, other.data());
@@ -109,7 +111,8 @@ Tensor add(const Tensor& x, const Tensor& y) {
 
 void add_in_place(Tensor& x, const Tensor& y) {
   check(x.shape() == y.shape() && is_floating(x.dtype()) && is_floating(y.dtype()),
-        "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ", y.dtype(), " ", y.shape());
+        "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ",
+        y.dtype(), " ", y.shape());
   for_each_block(x, x.mutable_raw(), x.dtype(), [&](float* v, std::int64_t offset, std::int64_t n) {
     Block other;
     load_block(y, offset, n, other.data());
@@ -121,8 +124,9 @@ void add_s32_in_place(Tensor& x, const Tensor& y) {
   check(x.shape() == y.shape(), "add: shapes ", x.shape(), " and ", y.shape());
   std::int32_t* out = x.mutable_data<std::int32_t>();
   const std::int32_t* in = y.data<std::int32_t>();
-  parallel_for(x.numel(), 1 << 14,
-               [&](std::int64_t begin, std::int64_t end) { add_s32_block(out + begin, in + begin, end - begin); });
+  parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    add_s32_block(out + begin, in + begin, end - begin);
+  });
 }
 
 void scale_in_place(Tensor& x, float factor) {
@@ -150,12 +154,13 @@ Tensor quantize_backward(const Tensor& grad, const Tensor& x, const FixedPoint& 
   const float scale = step_of(x);
   const float low = static_cast<float>(format.min()) * format.step;
   const float high = static_cast<float>(format.max()) * format.step;
-  return map(grad, Tensor::empty(grad.shape(), grad.dtype()), [&, scale](float* v, std::int64_t offset, std::int64_t n) {
-    Block input;
-    load_block(x, offset, n, input.data());
-    if (scale != 1.0f) multiply_block(input.data(), scale, n);
-    mask_block(v, input.data(), low, high, n);
-  });
+  return map(grad, Tensor::empty(grad.shape(), grad.dtype()),
+             [&, scale](float* v, std::int64_t offset, std::int64_t n) {
+               Block input;
+               load_block(x, offset, n, input.data());
+               if (scale != 1.0f) multiply_block(input.data(), scale, n);
+               mask_block(v, input.data(), low, high, n);
+             });
 }
 
 Tensor relu(const Tensor& x) {

@@ -5,8 +5,8 @@
 
 namespace faq::kernels {
 
-/// The numbers a tensor stands for, in another dtype (f32 or bf16): integers are multiplied by their step when
-/// they have one. u8, s8 × 2^k is exact in bf16.
+/// The numbers a tensor stands for, in another dtype (f32 or bf16): integers are multiplied by their step
+/// when they have one. u8, s8 × 2^k is exact in bf16.
 Tensor convert(const Tensor& x, DType dtype);
 /// The bare integers of an integer tensor as f32 or bf16, not scaled.
 Tensor convert_unscaled(const Tensor& x, DType dtype);

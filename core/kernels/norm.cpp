@@ -32,33 +32,37 @@ FAQ_SIMD void round_and_clip(float* x, float inverse_step, float low, float high
     x[i] = round_half_even_in_range(std::min(std::max(x[i] * inverse_step, low), high));
   }
 }
-// dz = dy inside (low, high], else 0: at the lower end ReLU's gradient is 0, at the upper end the value is represented.
+// dz = dy inside (low, high], else 0: at the lower end ReLU's gradient is 0, at the upper end the value is
+// represented.
 FAQ_SIMD void mask(float* dy, const float* z, float low, float high, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) dy[i] = (z[i] > low && z[i] <= high) ? dy[i] : 0.0f;
 }
-FAQ_SIMD void accumulate_products(float* sum, float* sum_product, const float* dz, const float* x, const float* mean,
-                                  std::int64_t n) {
+FAQ_SIMD void accumulate_products(float* sum, float* sum_product, const float* dz, const float* x,
+                                  const float* mean, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     sum[i] += dz[i];
     sum_product[i] += dz[i] * (x[i] - mean[i]);
   }
 }
 // dx = a·dz + b·x + c with per-channel a, b, c.
-FAQ_SIMD void combine(float* dz, const float* x, const float* a, const float* b, const float* c, std::int64_t n) {
+FAQ_SIMD void combine(float* dz, const float* x, const float* a, const float* b, const float* c,
+                      std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) dz[i] = dz[i] * a[i] + (x[i] * b[i] + c[i]);
 }
 
 float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().step : 1.0f; }
 
-// Blocks are gathered into chunks of fixed length, each with its own partial sums: what a reduction adds up, and
-// in which order, is a property of the tensor, not of the threads.
+// Blocks are gathered into chunks of fixed length, each with its own partial sums: what a reduction adds up,
+// and in which order, is a property of the tensor, not of the threads.
 constexpr std::int64_t blocks_per_chunk = 8;
 
 struct Chunks {
   explicit Chunks(const ChannelBlocks& all) : blocks(all) {}
   std::int64_t count() const { return (blocks.count() + blocks_per_chunk - 1) / blocks_per_chunk; }
   std::int64_t begin(std::int64_t chunk) const { return chunk * blocks_per_chunk; }
-  std::int64_t end(std::int64_t chunk) const { return std::min(blocks.count(), (chunk + 1) * blocks_per_chunk); }
+  std::int64_t end(std::int64_t chunk) const {
+    return std::min(blocks.count(), (chunk + 1) * blocks_per_chunk);
+  }
   const ChannelBlocks& blocks;
 };
 
@@ -82,7 +86,8 @@ Bounds pass_bounds(const NormAct& params) {
 }
 
 void check_channels(const char* what, const Tensor& vector, std::int64_t channels) {
-  check(vector.numel() == channels, what, ": expected ", channels, " per-channel values, got ", vector.shape());
+  check(vector.numel() == channels, what, ": expected ", channels, " per-channel values, got ",
+        vector.shape());
 }
 
 // z = x·scale + shift + residual for one block; forward and backward must compute the same bits.
@@ -97,7 +102,8 @@ struct PreActivation {
   }
 
   /// `input` holds the block of x on return when it is not null.
-  void operator()(std::int64_t offset, std::int64_t n, float* z, float* scratch, float* input = nullptr) const {
+  void operator()(std::int64_t offset, std::int64_t n, float* z, float* scratch,
+                  float* input = nullptr) const {
     load_block(x, offset, n, z);
     if (input) std::copy_n(z, n, input);
     affine(z, scale.data(), shift.data(), n);
@@ -134,7 +140,8 @@ ChannelStatistics channel_statistics(const Tensor& x) {
       double* chunk_mean = &means[chunk * channels];
       double* chunk_deviation = &deviations[chunk * channels];
       std::ranges::fill(sum, 0.0f);
-      for (std::int64_t i = 0; i < n; i += length) accumulate(sum.data(), &values[i], std::min(length, n - i));
+      for (std::int64_t i = 0; i < n; i += length)
+        accumulate(sum.data(), &values[i], std::min(length, n - i));
       blocks.fold(sum.data(), length, chunk_mean);
       for (std::int64_t c = 0; c < channels; ++c) chunk_mean[c] /= rows;
       for (std::int64_t i = 0; i < length; ++i) mean[i] = static_cast<float>(chunk_mean[i % channels]);
@@ -177,10 +184,11 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
   const ChannelBlocks blocks(x.shape());
   check_channels("norm_act: scale", params.scale, blocks.channels());
   check_channels("norm_act: shift", params.shift, blocks.channels());
-  check(!params.residual || params.residual.shape() == x.shape(), "norm_act: residual ", params.residual.shape(),
-        " for an output of ", x.shape());
+  check(!params.residual || params.residual.shape() == x.shape(), "norm_act: residual ",
+        params.residual.shape(), " for an output of ", x.shape());
   const PreActivation pre_activation(x, params, blocks);
-  Tensor out = params.format ? Tensor::empty(x.shape(), params.format->is_signed ? DType::s8 : DType::u8, *params.format)
+  Tensor out = params.format ? Tensor::empty(x.shape(), params.format->is_signed ? DType::s8 : DType::u8,
+                                             *params.format)
                              : Tensor::empty(x.shape());
   void* destination = out.mutable_raw();
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
@@ -201,8 +209,8 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
 }
 
 NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct& params,
-                               const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics,
-                               bool want_dresidual) {
+                               const ChannelStatistics& statistics, const Tensor& gamma, float eps,
+                               bool batch_statistics, bool want_dresidual) {
   check(dy.shape() == x.shape(), "norm_act backward: gradient ", dy.shape(), " for ", x.shape());
   const ChannelBlocks blocks(x.shape());
   const Chunks chunks(blocks);
@@ -212,7 +220,8 @@ NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct&
   const Bounds bounds = pass_bounds(params);
   const float step = step_of(x);
 
-  NormActGrads grads{Tensor::empty(x.shape(), dy.dtype()), {}, Tensor::empty({channels}), Tensor::empty({channels})};
+  NormActGrads grads{
+      Tensor::empty(x.shape(), dy.dtype()), {}, Tensor::empty({channels}), Tensor::empty({channels})};
   if (params.residual && want_dresidual) grads.dresidual = Tensor::empty(x.shape(), dy.dtype());
   void* dx = grads.dx.mutable_raw();
   void* dresidual = grads.dresidual ? grads.dresidual.mutable_raw() : nullptr;
@@ -251,7 +260,8 @@ NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct&
       sum += sums[chunk * channels + ch];
       product += products[chunk * channels + ch];
     }
-    const double inverse_sigma = 1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
+    const double inverse_sigma =
+        1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
     const double sum_xhat = product * step * inverse_sigma;
     grads.dgamma.mutable_data<float>()[ch] = static_cast<float>(sum_xhat);
     grads.dbeta.mutable_data<float>()[ch] = static_cast<float>(sum);
@@ -283,10 +293,11 @@ NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct&
 
 namespace {
 
-// Rows of C channels; contraction is off, and every product of a 32-bit integer and an f32 loses at most its last bits in
-// double, so the result is the correctly rounded one for any value that is not within 1e-13 of a tie.
-FAQ_SIMD void requantize_row(const std::int32_t* acc, const double* multiplier, const double* bias, double* out,
-                             std::int64_t n) {
+// Rows of C channels; contraction is off, and every product of a 32-bit integer and an f32 loses at most its
+// last bits in double, so the result is the correctly rounded one for any value that is not within 1e-13 of a
+// tie.
+FAQ_SIMD void requantize_row(const std::int32_t* acc, const double* multiplier, const double* bias,
+                             double* out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(acc[i]) * multiplier[i] + bias[i];
 }
 FAQ_SIMD void add_residual_u8(double* out, const std::uint8_t* residual, double factor, std::int64_t n) {
@@ -313,8 +324,8 @@ Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requ
   const ChannelBlocks blocks(accumulators.shape());
   check_channels("requantize: multiplier", params.multiplier, blocks.channels());
   check_channels("requantize: bias", params.bias, blocks.channels());
-  check(!residual || residual.shape() == accumulators.shape(), "requantize: residual ", residual.shape(), " for ",
-        accumulators.shape());
+  check(!residual || residual.shape() == accumulators.shape(), "requantize: residual ", residual.shape(),
+        " for ", accumulators.shape());
   const std::vector<double> multiplier = widened(blocks, params.multiplier);
   const std::vector<double> bias = widened(blocks, params.bias);
   const FixedPoint& format = params.format;

@@ -14,8 +14,8 @@ struct ChannelStatistics {
   Tensor variance;  ///< biased (divided by the number of values)
 };
 
-/// Mean and variance over all dimensions but the last of x (f32 or s32 with a step). Chunks of fixed length are
-/// combined in order in double, so the result does not depend on the number of threads.
+/// Mean and variance over all dimensions but the last of x (f32 or s32 with a step). Chunks of fixed length
+/// are combined in order in double, so the result does not depend on the number of threads.
 ChannelStatistics channel_statistics(const Tensor& x);
 
 /// What a unit does after its convolution, z = x·scale + shift + residual, then clipping and quantization.
@@ -31,21 +31,24 @@ struct NormAct {
 Tensor norm_act(const Tensor& x, const NormAct& params);
 
 struct NormActGrads {
-  Tensor dx;        ///< dtype of dy; with respect to the value of x
-  Tensor dresidual; ///< dtype of dy; undefined without a residual
-  Tensor dgamma;    ///< C, f32
-  Tensor dbeta;     ///< C, f32
+  Tensor dx;         ///< dtype of dy; with respect to the value of x
+  Tensor dresidual;  ///< dtype of dy; undefined without a residual
+  Tensor dgamma;     ///< C, f32
+  Tensor dbeta;      ///< C, f32
 };
 
-/// Gradient of norm_act(batch-norm(x)). The mask of ReLU and clipping (straight-through: 1 inside the representable range,
-/// ReLU's zero side excluded) is recomputed from x; nothing but x and the residual is saved. With `batch_statistics`
-/// the gradient flows through the mean and variance, otherwise they are constants.
-NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct& params, const ChannelStatistics& statistics,
-                               const Tensor& gamma, float eps, bool batch_statistics, bool want_dresidual);
+/// Gradient of norm_act(batch-norm(x)). The mask of ReLU and clipping (straight-through: 1 inside the
+/// representable range, ReLU's zero side excluded) is recomputed from x; nothing but x and the residual is
+/// saved. With `batch_statistics` the gradient flows through the mean and variance, otherwise they are
+/// constants.
+NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct& params,
+                               const ChannelStatistics& statistics, const Tensor& gamma, float eps,
+                               bool batch_statistics, bool want_dresidual);
 
-/// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high), everything in double so
-/// that the result is the correctly rounded one whatever the instruction set. acc: s32; multiplier, bias: C, f32,
-/// already divided by the step of the output; residual: u8 or s8, or undefined.
+/// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high),
+/// everything in double so that the result is the correctly rounded one whatever the instruction set. acc:
+/// s32; multiplier, bias: C, f32, already divided by the step of the output; residual: u8 or s8, or
+/// undefined.
 struct Requantize {
   Tensor multiplier;
   Tensor bias;

@@ -42,7 +42,8 @@ struct Descs {
       : source(p.source_dims, p.source, nhwc),
         weights(p.weight_dims, p.weights, any),
         destination(p.destination_dims, p.destination, nhwc) {
-    if (p.bias != dnnl::memory::data_type::undef) bias = {{p.weight_dims[0]}, p.bias, dnnl::memory::format_tag::x};
+    if (p.bias != dnnl::memory::data_type::undef)
+      bias = {{p.weight_dims[0]}, p.bias, dnnl::memory::format_tag::x};
   }
   dnnl::memory::desc source, weights, bias, destination;
 };
@@ -53,8 +54,8 @@ dnnl::primitive_attr attributes() {
   return attr;
 }
 
-// oneDNN wants the forward convolution a gradient belongs to: its input has the dtype of the weights, whatever the
-// gradient's is.
+// oneDNN wants the forward convolution a gradient belongs to: its input has the dtype of the weights,
+// whatever the gradient's is.
 dnnl::convolution_forward::primitive_desc forward_of_backward_data(ConvProblem problem) {
   problem.source = problem.weights;
   return forward_desc(problem);
@@ -117,14 +118,16 @@ void reorder(const dnnl::memory& from, const dnnl::memory& to) {
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
-  return {engine(), training, direct, d.source, d.weights, d.bias, d.destination, p.strides, p.padding, p.padding,
-          attributes()};
+  return {engine(),      training,  direct,    d.source,  d.weights,   d.bias,
+          d.destination, p.strides, p.padding, p.padding, attributes()};
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
   const Descs d(p);
-  return {engine(),  direct,    d.source,  d.weights,                   d.destination,
-          p.strides, p.padding, p.padding, forward_of_backward_data(p), attributes()};
+  return {engine(),    direct,        d.source,
+          d.weights,   d.destination, p.strides,
+          p.padding,   p.padding,     forward_of_backward_data(p),
+          attributes()};
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
@@ -138,23 +141,23 @@ dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const C
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
-  const dnnl::convolution_forward::desc op(training, direct, d.source, d.weights, d.bias, d.destination, p.strides,
-                                           p.padding, p.padding);
+  const dnnl::convolution_forward::desc op(training, direct, d.source, d.weights, d.bias, d.destination,
+                                           p.strides, p.padding, p.padding);
   return {op, attributes(), engine()};
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
   const Descs d(p);
-  const dnnl::convolution_backward_data::desc op(direct, d.source, d.weights, d.destination, p.strides, p.padding,
-                                                 p.padding);
+  const dnnl::convolution_backward_data::desc op(direct, d.source, d.weights, d.destination, p.strides,
+                                                 p.padding, p.padding);
   return {op, attributes(), engine(), forward_of_backward_data(p)};
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
   const Descs d(p);
   const dnnl::memory::desc gradient(p.weight_dims, dnnl::memory::data_type::f32, any);
-  const dnnl::convolution_backward_weights::desc op(direct, d.source, gradient, d.destination, p.strides, p.padding,
-                                                    p.padding);
+  const dnnl::convolution_backward_weights::desc op(direct, d.source, gradient, d.destination, p.strides,
+                                                    p.padding, p.padding);
   return {op, attributes(), engine(), forward_desc(p)};
 }
 

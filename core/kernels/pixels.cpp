@@ -13,7 +13,8 @@ void map_as(const Tensor& images, const Tensor& table, Tensor& out) {
   T* to = out.mutable_data<T>();
   parallel_for(images.numel() / channels, 1 << 12, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p) {
-      for (std::int64_t c = 0; c < channels; ++c) to[p * channels + c] = values[c * 256 + from[p * channels + c]];
+      for (std::int64_t c = 0; c < channels; ++c)
+        to[p * channels + c] = values[c * 256 + from[p * channels + c]];
     }
   });
 }
@@ -21,9 +22,10 @@ void map_as(const Tensor& images, const Tensor& table, Tensor& out) {
 }  // namespace
 
 Tensor map_pixels(const Tensor& images, const Tensor& table) {
-  check(images.rank() == 4 && images.dtype() == DType::u8, "input: expected u8 N,H,W,C images, got ", images.dtype(), " ", images.shape());
-  check(table.rank() == 2 && table.dim(0) == images.dim(3) && table.dim(1) == 256, "input: images of ", images.dim(3),
-        " channels, a table of ", table.shape());
+  check(images.rank() == 4 && images.dtype() == DType::u8, "input: expected u8 N,H,W,C images, got ",
+        images.dtype(), " ", images.shape());
+  check(table.rank() == 2 && table.dim(0) == images.dim(3) && table.dim(1) == 256, "input: images of ",
+        images.dim(3), " channels, a table of ", table.shape());
   Tensor out = Tensor::empty(images.shape(), table.dtype());
   if (table.is_fixed_point()) out.set_fixed_point(table.fixed_point());
   switch (table.dtype()) {

@@ -39,8 +39,8 @@ void sum_pixels(const Tensor& x, Tensor& out) {
   });
 }
 
-// Calls body(output offset, input offset) for every output pixel's window element inside the image, the elements of a window
-// in order; `body` handles all channels.
+// Calls body(output offset, input offset) for every output pixel's window element inside the image, the
+// elements of a window in order; `body` handles all channels.
 template <class Body>
 void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, std::int64_t n, Body body) {
   for (std::int64_t oy = 0; oy < y[1]; ++oy) {
@@ -116,8 +116,8 @@ Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor) 
 
 Shape max_pool_shape(const Shape& x, const MaxPoolOptions& o) {
   check(x.rank() == 4, "max pooling: expected an N,H,W,C tensor, got ", x);
-  check(o.kernel > 0 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel, "max pooling: kernel ", o.kernel,
-        ", stride ", o.stride, ", padding ", o.padding);
+  check(o.kernel > 0 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel, "max pooling: kernel ",
+        o.kernel, ", stride ", o.stride, ", padding ", o.padding);
   const std::int64_t height = x[1] + 2 * o.padding - o.kernel;
   const std::int64_t width = x[2] + 2 * o.padding - o.kernel;
   check(height >= 0 && width >= 0, "max pooling: a window of ", o.kernel, " does not fit ", x);
@@ -169,7 +169,8 @@ Tensor max_pool_backward(const Tensor& dy, const Tensor& x, const MaxPoolOptions
 
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {
   check_images("shortcut", x);
-  check(stride > 0 && channels >= x.dim(3), "shortcut: ", x.dim(3), " channels to ", channels, ", stride ", stride);
+  check(stride > 0 && channels >= x.dim(3), "shortcut: ", x.dim(3), " channels to ", channels, ", stride ",
+        stride);
   const Shape shape{x.dim(0), (x.dim(1) + stride - 1) / stride, (x.dim(2) + stride - 1) / stride, channels};
   Tensor y = like(x, shape, x.dtype());
   const std::size_t element = size_of(x.dtype());
@@ -186,7 +187,8 @@ Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {
         std::byte* target = to + (row * shape[2] + ox) * static_cast<std::int64_t>(wide);
         std::memset(target, 0, wide);
         std::memcpy(target + before,
-                    from + ((n * x.dim(1) + iy) * x.dim(2) + ox * stride) * static_cast<std::int64_t>(pixel), pixel);
+                    from + ((n * x.dim(1) + iy) * x.dim(2) + ox * stride) * static_cast<std::int64_t>(pixel),
+                    pixel);
       }
     }
   });
@@ -206,7 +208,8 @@ Tensor subsample_and_pad_backward(const Tensor& dy, const Shape& x, int stride) 
       const std::int64_t iy = row % dy.dim(1) * stride;
       for (std::int64_t ox = 0; ox < dy.dim(2); ++ox) {
         std::memcpy(to + ((n * x[1] + iy) * x[2] + ox * stride) * pixel,
-                    from + (row * dy.dim(2) + ox) * dy.dim(3) * element + before, static_cast<std::size_t>(pixel));
+                    from + (row * dy.dim(2) + ox) * dy.dim(3) * element + before,
+                    static_cast<std::size_t>(pixel));
       }
     }
   });

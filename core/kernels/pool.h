@@ -21,8 +21,8 @@ Tensor max_pool(const Tensor& x, const MaxPoolOptions& options);
 /// The gradient goes to the first largest element of each window. dtype of dy (f32 or bf16).
 Tensor max_pool_backward(const Tensor& dy, const Tensor& x, const MaxPoolOptions& options);
 
-/// He et al.'s shortcut A: every `stride`-th pixel, zero channels added on both sides, (channels − C)/2 before.
-/// Any dtype; the step is kept.
+/// He et al.'s shortcut A: every `stride`-th pixel, zero channels added on both sides, (channels − C)/2
+/// before. Any dtype; the step is kept.
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels);
 Tensor subsample_and_pad_backward(const Tensor& dy, const Shape& x, int stride);
 

@@ -11,13 +11,15 @@
 namespace faq::kernels {
 namespace {
 
-FAQ_SIMD float block_error(const float* x, float step, float inverse_step, float low, float high, std::int64_t n) {
+FAQ_SIMD float block_error(const float* x, float step, float inverse_step, float low, float high,
+                           std::int64_t n) {
   constexpr int lanes = 32;  // independent partial sums, the same ones for every instruction set
   float sums[lanes] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     for (int lane = 0; lane < lanes; ++lane) {
-      const float q = round_half_even_in_range(std::min(std::max(x[i + lane] * inverse_step, low), high)) * step;
+      const float q =
+          round_half_even_in_range(std::min(std::max(x[i + lane] * inverse_step, low), high)) * step;
       sums[lane] += (x[i + lane] - q) * (x[i + lane] - q);
     }
   }
@@ -45,8 +47,9 @@ double quantization_error(const Tensor& x, const FixedPoint& format) {
   parallel_for(blocks, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = b * block_length;
-      errors[b] = block_error(values + offset, format.step, 1.0f / format.step, static_cast<float>(format.min()),
-                              static_cast<float>(format.max()), std::min(block_length, n - offset));
+      errors[b] =
+          block_error(values + offset, format.step, 1.0f / format.step, static_cast<float>(format.min()),
+                      static_cast<float>(format.max()), std::min(block_length, n - offset));
     }
   });
   double total = 0;

@@ -7,7 +7,8 @@ namespace faq::kernels {
 
 /// max |x|. f32.
 float max_magnitude(const Tensor& x);
-/// Σ (x − Q(x))² for a fixed-point format. f32; chunks are summed in order, so the result does not depend on threads.
+/// Σ (x − Q(x))² for a fixed-point format. f32; chunks are summed in order, so the result does not depend on
+/// threads.
 double quantization_error(const Tensor& x, const FixedPoint& format);
 
 }  // namespace faq::kernels

@@ -17,8 +17,8 @@ FAQ_SIMD void update(float* w, float* v, const float* g, const SgdStep& s, std::
 }  // namespace
 
 void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step) {
-  check(weights.shape() == velocity.shape() && weights.shape() == grad.shape(), "sgd: weights ", weights.shape(),
-        ", velocity ", velocity.shape(), ", gradient ", grad.shape());
+  check(weights.shape() == velocity.shape() && weights.shape() == grad.shape(), "sgd: weights ",
+        weights.shape(), ", velocity ", velocity.shape(), ", gradient ", grad.shape());
   float* w = weights.mutable_data<float>();
   float* v = velocity.mutable_data<float>();
   const float* g = grad.data<float>();
