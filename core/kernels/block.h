@@ -10,7 +10,7 @@
 namespace faq::kernels {
 
 /// Elements per block of a kernel without channels.
-inline constexpr std::int64_t block_length = 2048;
+inline constexpr std::int64_t block_length = 512;
 
 /// out[i] = element offset+i as f32. Integers are not scaled by their step; s32 rounds to nearest above 2^24.
 void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out);

@@ -18,32 +18,45 @@ FAQ_SIMD void accumulate(float* sum, const float* x, std::int64_t n) {
 FAQ_SIMD void accumulate_squared_deviation(float* sum, const float* x, const float* mean, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sum[i] += (x[i] - mean[i]) * (x[i] - mean[i]);
 }
-FAQ_SIMD void affine(float* x, const float* scale, const float* shift, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] = x[i] * scale[i] + shift[i];
-}
-FAQ_SIMD void add_scaled(float* x, const float* y, float factor, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] += y[i] * factor;
-}
-FAQ_SIMD void clip_below(float* x, float low, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] = x[i] > low ? x[i] : low;
-}
-FAQ_SIMD void round_and_clip(float* x, float inverse_step, float low, float high, std::int64_t n) {
+// z = x·scale + shift + r·step: the one expression forward and backward share, so that the mask of the
+// backward pass is that of the very bits the forward pass clipped. Without a residual r is a block of zeros.
+#define FAQ_PRE_ACTIVATION(i) (x[i] * p.scale[i] + p.shift[i] + r[i] * p.residual_step)
+
+struct BlockParams {
+  const float* scale;
+  const float* shift;
+  float residual_step;
+};
+
+FAQ_SIMD void norm_act_block(const float* x, const float* r, BlockParams p, float low, float* out,
+                             std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    x[i] = round_half_even_in_range(std::min(std::max(x[i] * inverse_step, low), high));
+    const float z = FAQ_PRE_ACTIVATION(i);
+    out[i] = z > low ? z : low;
+  }
+}
+FAQ_SIMD void norm_act_quantize_block(const float* x, const float* r, BlockParams p, float inverse_step,
+                                      float low, float high, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float z = FAQ_PRE_ACTIVATION(i);
+    out[i] = round_half_even_in_range(std::min(std::max(z * inverse_step, low), high));
   }
 }
 // dz = dy inside (low, high], else 0: at the lower end ReLU's gradient is 0, at the upper end the value is
-// represented.
-FAQ_SIMD void mask(float* dy, const float* z, float low, float high, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) dy[i] = (z[i] > low && z[i] <= high) ? dy[i] : 0.0f;
-}
-FAQ_SIMD void accumulate_products(float* sum, float* sum_product, const float* dz, const float* x,
-                                  const float* mean, std::int64_t n) {
+// represented. With the sums over dz and dz·(x − μ).
+FAQ_SIMD void mask_and_sum_block(const float* __restrict x, const float* __restrict r, BlockParams p,
+                                 float low, float high, const float* __restrict mean, float* __restrict dy,
+                                 float* __restrict sum, float* __restrict sum_product, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    sum[i] += dz[i];
-    sum_product[i] += dz[i] * (x[i] - mean[i]);
+    const float z = FAQ_PRE_ACTIVATION(i);
+    const float dz = (z > low && z <= high) ? dy[i] : 0.0f;
+    dy[i] = dz;
+    sum[i] += dz;
+    sum_product[i] += dz * (x[i] - mean[i]);
   }
 }
+#undef FAQ_PRE_ACTIVATION
+
 // dx = a·dz + b·x + c with per-channel a, b, c.
 FAQ_SIMD void combine(float* dz, const float* x, const float* a, const float* b, const float* c,
                       std::int64_t n) {
@@ -54,7 +67,7 @@ float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().ste
 
 // Blocks are gathered into chunks of fixed length, each with its own partial sums: what a reduction adds up,
 // and in which order, is a property of the tensor, not of the threads.
-constexpr std::int64_t blocks_per_chunk = 8;
+constexpr std::int64_t blocks_per_chunk = 16;
 
 struct Chunks {
   explicit Chunks(const ChannelBlocks& all) : blocks(all) {}
@@ -90,10 +103,11 @@ void check_channels(const char* what, const Tensor& vector, std::int64_t channel
         vector.shape());
 }
 
-// z = x·scale + shift + residual for one block; forward and backward must compute the same bits.
+// Per-channel parameters repeated to the length of a block, in units of the integers of x and of the
+// residual.
 struct PreActivation {
   PreActivation(const Tensor& input, const NormAct& params, const ChannelBlocks& blocks)
-      : x(input), residual(params.residual), residual_step(residual ? step_of(residual) : 1.0f) {
+      : x(input), residual(params.residual), residual_step(residual ? step_of(residual) : 0.0f) {
     const float step = step_of(x);
     std::vector<float> stepped(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
     for (float& s : stepped) s *= step;  // a power of two: exact
@@ -101,16 +115,11 @@ struct PreActivation {
     shift = blocks.repeat(params.shift.data<float>());
   }
 
-  /// `input` holds the block of x on return when it is not null.
-  void operator()(std::int64_t offset, std::int64_t n, float* z, float* scratch,
-                  float* input = nullptr) const {
-    load_block(x, offset, n, z);
-    if (input) std::copy_n(z, n, input);
-    affine(z, scale.data(), shift.data(), n);
-    if (residual) {
-      load_block(residual, offset, n, scratch);
-      add_scaled(z, scratch, residual_step, n);
-    }
+  BlockParams params() const { return {scale.data(), shift.data(), residual_step}; }
+  /// `r` must hold zeros when there is no residual.
+  void load(std::int64_t offset, std::int64_t n, float* x_block, float* r_block) const {
+    load_block(x, offset, n, x_block);
+    if (residual) load_block(residual, offset, n, r_block);
   }
 
   const Tensor& x;
@@ -191,18 +200,23 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
                                              *params.format)
                              : Tensor::empty(x.shape());
   void* destination = out.mutable_raw();
+  constexpr float lowest = -std::numeric_limits<float>::infinity();
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> z(blocks.length()), scratch(blocks.length());
+    std::vector<float> values(blocks.length()), r(blocks.length());
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = blocks.offset(b);
       const std::int64_t n = blocks.size(b);
-      pre_activation(offset, n, z.data(), scratch.data());
-      if (params.relu) clip_below(z.data(), 0.0f, n);
+      pre_activation.load(offset, n, values.data(), r.data());
       if (params.format) {
-        round_and_clip(z.data(), 1.0f / params.format->step, static_cast<float>(params.format->min()),
-                       static_cast<float>(params.format->max()), n);
+        const auto low =
+            static_cast<float>(params.relu ? std::max(0, params.format->min()) : params.format->min());
+        norm_act_quantize_block(values.data(), r.data(), pre_activation.params(), 1.0f / params.format->step,
+                                low, static_cast<float>(params.format->max()), values.data(), n);
+      } else {
+        norm_act_block(values.data(), r.data(), pre_activation.params(), params.relu ? 0.0f : lowest,
+                       values.data(), n);
       }
-      store_block(destination, out.dtype(), offset, n, z.data());
+      store_block(destination, out.dtype(), offset, n, values.data());
     }
   });
   return out;
@@ -224,27 +238,28 @@ NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct&
       Tensor::empty(x.shape(), dy.dtype()), {}, Tensor::empty({channels}), Tensor::empty({channels})};
   if (params.residual && want_dresidual) grads.dresidual = Tensor::empty(x.shape(), dy.dtype());
   void* dx = grads.dx.mutable_raw();
-  void* dresidual = grads.dresidual ? grads.dresidual.mutable_raw() : nullptr;
+  // The masked gradient is the residual's, or is kept where dx will stand.
+  Tensor& masked = grads.dresidual ? grads.dresidual : grads.dx;
+  void* dz_out = masked.mutable_raw();
 
-  // First pass: Σ dz and Σ dz·(x − μ) per channel, in units of the accumulator; the masked gradient is
-  // kept where it is wanted anyway.
+  // First pass: Σ dz and Σ dz·(x − μ) per channel, in units of the accumulator.
   std::vector<float> mean_units(channels);
   for (std::int64_t c = 0; c < channels; ++c) mean_units[c] = statistics.mean.data<float>()[c] / step;
   const std::vector<float> mean = blocks.repeat(mean_units.data());
   std::vector<double> sums(chunks.count() * channels), products(chunks.count() * channels);
   parallel_for(chunks.count(), 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> z(length), scratch(length), input(length), dz(length), sum(length), product(length);
+    std::vector<float> input(length), r(length), dz(length), sum(length), product(length);
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
       std::ranges::fill(sum, 0.0f);
       std::ranges::fill(product, 0.0f);
       for (std::int64_t b = chunks.begin(chunk); b < chunks.end(chunk); ++b) {
         const std::int64_t offset = blocks.offset(b);
         const std::int64_t n = blocks.size(b);
-        pre_activation(offset, n, z.data(), scratch.data(), input.data());
+        pre_activation.load(offset, n, input.data(), r.data());
         load_block(dy, offset, n, dz.data());
-        mask(dz.data(), z.data(), bounds.low, bounds.high, n);
-        accumulate_products(sum.data(), product.data(), dz.data(), input.data(), mean.data(), n);
-        if (dresidual) store_block(dresidual, dy.dtype(), offset, n, dz.data());
+        mask_and_sum_block(input.data(), r.data(), pre_activation.params(), bounds.low, bounds.high,
+                           mean.data(), dz.data(), sum.data(), product.data(), n);
+        store_block(dz_out, dy.dtype(), offset, n, dz.data());
       }
       blocks.fold(sum.data(), length, &sums[chunk * channels]);
       blocks.fold(product.data(), length, &products[chunk * channels]);
@@ -277,13 +292,12 @@ NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct&
   const std::vector<float> b_block = blocks.repeat(b.data());
   const std::vector<float> c_block = blocks.repeat(c.data());
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> z(length), scratch(length), input(length), dz(length);
+    std::vector<float> input(length), dz(length);
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t offset = blocks.offset(block);
       const std::int64_t n = blocks.size(block);
-      pre_activation(offset, n, z.data(), scratch.data(), input.data());
-      load_block(dy, offset, n, dz.data());
-      mask(dz.data(), z.data(), bounds.low, bounds.high, n);
+      load_block(x, offset, n, input.data());
+      load_block(masked, offset, n, dz.data());
       combine(dz.data(), input.data(), a_block.data(), b_block.data(), c_block.data(), n);
       store_block(dx, dy.dtype(), offset, n, dz.data());
     }
