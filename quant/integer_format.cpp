@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/kernels/elementwise.h"
 #include "quant/integer_op.h"
 
 namespace faq {
@@ -44,10 +45,17 @@ json describe(const FixedPoint& format) {
   return {{"step", format.step}, {"bits", format.bits}, {"signed", format.is_signed}};
 }
 
+int parse_integer(const json& j, const char* key, int low, int high) {
+  const json& value = j.at(key);
+  check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, key, " ",
+        value.dump(), ": expected ", low, " to ", high);
+  return value.get<int>();
+}
+
 FixedPoint parse_format(const json& j) {
-  const FixedPoint format{j.at("step").get<float>(), j.at("bits").get<int>(), j.at("signed").get<bool>()};
+  const FixedPoint format{j.at("step").get<float>(), parse_integer(j, "bits", 2, 8),
+                          j.at("signed").get<bool>()};
   check(std::isfinite(format.step) && format.step > 0, ErrorKind::bad_data, "step ", format.step);
-  check(format.bits >= 2 && format.bits <= 8, ErrorKind::bad_data, format.bits, " bits");
   return format;
 }
 
@@ -82,12 +90,7 @@ struct Reader {
     return t;
   }
 
-  int integer(const char* key, int low, int high) const {
-    const json& value = j.at(key);
-    check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, key, " ",
-          value.dump(), ": expected ", low, " to ", high);
-    return value.get<int>();
-  }
+  int integer(const char* key, int low, int high) const { return parse_integer(j, key, low, high); }
 
   Tensor weights(int rank, int bits) const {
     const json& extents = j.at("weight_shape");
@@ -128,6 +131,10 @@ std::shared_ptr<IntegerOp> read_input(const Reader& r) {
   const Tensor& table = r.tensor("table", format.is_signed ? DType::s8 : DType::u8);
   check(table.rank() == 2 && (table.dim(0) == 1 || table.dim(0) == 3) && table.dim(1) == 256,
         ErrorKind::bad_data, "tensor ", r.name, ".table: expected [1 or 3, 256], found ", table.shape());
+  const Tensor integers = kernels::convert_unscaled(table, DType::f32);
+  check(std::ranges::all_of(integers.span<float>(),
+                            [&](float v) { return v >= format.min() && v <= format.max(); }),
+        ErrorKind::bad_data, "tensor ", r.name, ".table: a value is outside ", format);
   op->table = table;
   op->table.set_fixed_point(format);
   return op;

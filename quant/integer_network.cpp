@@ -8,7 +8,23 @@ namespace {
 
 constexpr const char* format_name = "faq-integer-network";
 constexpr const char* format_version = "1";
-constexpr std::int64_t max_extent = 1 << 14;
+constexpr std::int64_t max_extent = 1 << 12;
+// Of one image's result of one op: what is larger is refused before memory is asked for.
+constexpr std::int64_t max_elements = 1 << 27;
+
+std::int64_t elements_of(const IntegerOp& op, const Tensor& x) {
+  if (const auto* conv = dynamic_cast<const ConvOp*>(&op))
+    return kernels::conv2d_shape(x.shape(), conv->weights.shape(), conv->options).numel();
+  if (const auto* shortcut = dynamic_cast<const ShortcutOp*>(&op))
+    return x.numel() / std::max<std::int64_t>(x.dim(x.rank() - 1), 1) * shortcut->out_channels;
+  return x.numel();
+}
+
+std::int64_t integer(const nlohmann::json& value, std::int64_t low, std::int64_t high, const char* what) {
+  check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, what, " ",
+        value.dump(), ": expected ", low, " to ", high);
+  return value.get<std::int64_t>();
+}
 
 }  // namespace
 
@@ -53,6 +69,9 @@ Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tens
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     std::vector<Tensor> inputs;
     for (const int input : steps_[i].inputs) inputs.push_back(values[input]);
+    check(elements_of(*steps_[i].op, inputs[0]) / std::max<std::int64_t>(images.dim(0), 1) <= max_elements,
+          "integer network: '", steps_[i].op->name, "' makes more than ", max_elements,
+          " elements of an image");
     values[i + 1] = steps_[i].op->run(inputs, engine);
     if (all) {
       all->push_back(values[i + 1]);
@@ -125,20 +144,19 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
   std::size_t index = 0;
   try {
     const auto json = nlohmann::json::parse(contents.metadata["network"]);
-    json.at("height").get_to(network.height_);
-    json.at("width").get_to(network.width_);
-    json.at("channels").get_to(network.channels_);
-    for (const std::int64_t extent : {network.height_, network.width_, network.channels_}) {
-      check(extent >= 1 && extent <= max_extent, ErrorKind::bad_data, "image extent ", extent);
-    }
+    network.height_ = integer(json.at("height"), 1, max_extent, "height");
+    network.width_ = integer(json.at("width"), 1, max_extent, "width");
+    network.channels_ = integer(json.at("channels"), 1, 3, "channels");
     const auto& ops = json.at("ops");
     check(ops.is_array() && !ops.empty(), ErrorKind::bad_data, "no ops");
     for (; index < ops.size(); ++index) {
-      Step step{parse_op(ops[index], contents), ops[index].at("inputs").get<std::vector<int>>()};
-      check(
-          !step.inputs.empty() &&
-              std::ranges::all_of(step.inputs, [&](int i) { return i >= 0 && i <= static_cast<int>(index); }),
-          ErrorKind::bad_data, "inputs ", ops[index].at("inputs").dump());
+      Step step{parse_op(ops[index], contents), {}};
+      const auto& inputs = ops[index].at("inputs");
+      check(inputs.is_array() && !inputs.empty(), ErrorKind::bad_data, "inputs ", inputs.dump());
+      for (const auto& input : inputs) {
+        step.inputs.push_back(
+            static_cast<int>(integer(input, 0, static_cast<std::int64_t>(index), "inputs: value")));
+      }
       network.steps_.push_back(std::move(step));
     }
     network.num_classes();

@@ -1,0 +1,755 @@
+#include "quant/integer_network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "quant/calibration.h"
+#include "quant/faq_scheme.h"
+#include "quant/quantize.h"
+#include "tests/testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+// --- networks with random weights, random statistics and calibrated steps
+
+enum class Norms {
+  random,
+  ties  ///< multipliers are powers of two: accumulators land on rounding ties all the time
+};
+
+struct Case {
+  const char* model = "resnet20";
+  int size = 32;
+  int channels = 3;
+  int classes = 10;
+  int weight_bits = 8;
+  int act_bits = 8;
+  int first_last_bits = 8;
+  std::vector<LayerBits> layer_bits = {};
+  Norms norms = Norms::random;
+  WeightStep weight_step = WeightStep::mse;
+  int images = 1;
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  out << c.model << " of " << c.channels << "x" << c.size << "x" << c.size << ", " << c.classes
+      << " classes, w" << c.weight_bits << " a" << c.act_bits << " first and last " << c.first_last_bits;
+  for (const LayerBits& o : c.layer_bits)
+    out << ", " << o.pattern << "=" << o.weight_bits << "," << o.act_bits;
+  return out << (c.norms == Norms::ties ? ", ties" : "") << (c.weight_step == WeightStep::max ? ", max" : "");
+}
+
+Tensor images_for(const Case& c, int count, std::uint64_t salt = 100) {
+  return reference::random_integers<std::uint8_t>({count, c.size, c.size, c.channels}, salt, 0, 255);
+}
+
+void randomize_norms(Model& model, Norms norms) {
+  std::uint64_t salt = 1000;
+  for_each_unit(model, [&](const std::string&, Unit& unit) {
+    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    if (!conv) return;
+    NormState& norm = conv->norm();
+    const Shape shape = norm.running_mean.shape();
+    const auto fill = [&](Tensor& t, double low, double high) {
+      const Tensor values = reference::random(shape, salt++, low, high);
+      std::ranges::copy(values.span<float>(), t.mutable_data<float>());
+    };
+    if (norms == Norms::ties) {
+      fill(norm.running_variance, 1 - 1e-5, 1 - 1e-5);
+      return;
+    }
+    fill(norm.gamma.mutable_value(), 0.4, 1.2);
+    norm.gamma.mutable_value().mutable_data<float>()[1] *= -1;  // networks do learn negative ones
+    fill(norm.beta.mutable_value(), -0.5, 0.5);
+    fill(norm.running_mean, -0.5, 0.5);
+    fill(norm.running_variance, 0.5, 3);
+  });
+}
+
+std::unique_ptr<Model> quantized_model(const Case& c, Engine engine = Engine::integer) {
+  auto model = make_model(c.model, {c.classes, c.channels, {}, {}});
+  initialize(*model, 5);
+  randomize_norms(*model, c.norms);
+  const CalibrationResult seen = calibrate(*model, [&, left = 2]() mutable -> std::optional<Tensor> {
+    if (left-- == 0) return {};
+    return images_for(c, 2, static_cast<std::uint64_t>(200 + left));
+  });
+  QuantOptions options;
+  options.scheme = Scheme::faq;
+  options.weight_bits = c.weight_bits;
+  options.act_bits = c.act_bits;
+  options.first_last_bits = c.first_last_bits;
+  options.layer_bits = c.layer_bits;
+  options.weight_step = c.weight_step;
+  options.engine = engine;
+  quantize(*model, options, &seen);
+  set_training(*model, false);
+  return model;
+}
+
+IntegerNetwork compile(Model& model, const Case& c) {
+  return IntegerNetwork::compile(model, c.size, c.size, c.channels);
+}
+
+bool same_result(const Tensor& a, const Tensor& b) {
+  return reference::same_bytes(a, b) && a.is_fixed_point() == b.is_fixed_point() &&
+         (!a.is_fixed_point() || a.fixed_point() == b.fixed_point());
+}
+
+// The results of a model's eval-mode forward, in the order of its tape.
+std::vector<Tensor> tape_values(Model& model, const Tensor& images) {
+  const Var input(images);
+  std::vector<Tensor> values;
+  for (const Var& var : topological_order(model.forward(input))) {
+    if (!var.same_node(input)) values.push_back(var.value());
+  }
+  return values;
+}
+
+void check_same_results(const char* what, const IntegerNetwork& network, const std::vector<Tensor>& actual,
+                        const std::vector<Tensor>& expected) {
+  INFO(what);
+  REQUIRE(actual.size() == expected.size());
+  REQUIRE(actual.size() == network.steps().size());
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    INFO(network.steps()[i].op->kind() << " '" << network.steps()[i].op->name << "'");
+    CHECK(same_result(actual[i], expected[i]));
+  }
+}
+
+// --- the reference: formulas in 64-bit integers and double
+
+std::vector<std::int64_t> integers(const Tensor& t) { return reference::elements<std::int64_t>(t); }
+
+std::vector<std::int64_t> quantized(const Tensor& values, const FixedPoint& format) {
+  std::vector<std::int64_t> q;
+  for (const double v : reference::elements<double>(values)) {
+    q.push_back(std::clamp<std::int64_t>(std::llrint(v / format.step), format.min(), format.max()));
+  }
+  return q;
+}
+
+// As reference::conv2d, fast enough for whole networks: the output channels are the innermost loop.
+std::vector<std::int64_t> convolve(const std::vector<std::int64_t>& x, const Shape& xs,
+                                   const std::vector<std::int64_t>& w, const Shape& ws,
+                                   const ConvOptions& o) {
+  const Shape ys = kernels::conv2d_shape(xs, ws, o);
+  std::vector<std::int64_t> y(ys.numel()), taps(w.size());
+  for (std::int64_t out = 0; out < ws[0]; ++out)
+    for (std::int64_t tap = 0; tap < ws[1] * ws[2] * ws[3]; ++tap)
+      taps[tap * ws[0] + out] = w[out * ws[1] * ws[2] * ws[3] + tap];
+  for (std::int64_t n = 0; n < ys[0]; ++n)
+    for (std::int64_t oy = 0; oy < ys[1]; ++oy)
+      for (std::int64_t ox = 0; ox < ys[2]; ++ox) {
+        std::int64_t* sums = &y[((n * ys[1] + oy) * ys[2] + ox) * ys[3]];
+        for (std::int64_t ky = 0; ky < ws[2]; ++ky)
+          for (std::int64_t kx = 0; kx < ws[3]; ++kx) {
+            const std::int64_t iy = oy * o.stride - o.padding + ky, ix = ox * o.stride - o.padding + kx;
+            if (iy < 0 || iy >= xs[1] || ix < 0 || ix >= xs[2]) continue;
+            const std::int64_t* pixel = &x[((n * xs[1] + iy) * xs[2] + ix) * xs[3]];
+            for (std::int64_t in = 0; in < xs[3]; ++in) {
+              const std::int64_t* row = &taps[((in * ws[2] + ky) * ws[3] + kx) * ws[0]];
+              for (std::int64_t out = 0; out < ws[0]; ++out) sums[out] += pixel[in] * row[out];
+            }
+          }
+      }
+  return y;
+}
+
+struct Differences {
+  std::int64_t values = 0;
+  std::int64_t near_ties = 0;    ///< values within 1e-6 of a rounding tie
+  std::int64_t differing = 0;    ///< from the deployed formula (multipliers and biases rounded to f32)
+  std::int64_t elsewhere = 0;    ///< of these, not near a tie
+  std::int64_t unrounded = 0;    ///< from the formula of batch-norm with nothing rounded
+  std::int64_t far_from_it = 0;  ///< of these, by more than one, or not within 1e-3 of a tie
+};
+
+double distance_to_tie(double z) { return std::abs(z - std::floor(z) - 0.5); }
+
+class Reference {
+ public:
+  explicit Reference(Model& model) {
+    for_each_unit(model, [this](const std::string& name, Unit& unit) { units_[name] = &unit; });
+    for (const LayerPlan& row : layer_plan(model)) plan_[row.name] = row;
+  }
+
+  // Checks the result of one op against its inputs.
+  void check_op(const IntegerOp& op, const std::vector<Tensor>& inputs, const Tensor& result,
+                WeightStep weight_step, Differences& differences) {
+    const std::string kind = op.kind();
+    if (kind == "input") return check_input(op, inputs[0], result);
+    if (kind == "shortcut") return check_shortcut(op, inputs[0], result);
+    if (kind == "global_avg_pool") return check_pool(inputs[0], result);
+    if (kind == "conv") return check_conv(op, inputs, result, weight_step, differences);
+    if (kind == "linear") return check_linear(op, inputs[0], result, weight_step);
+    FAIL("no reference for " << kind);
+  }
+
+ private:
+  template <class T>
+  T& unit(const IntegerOp& op) {
+    auto* found = dynamic_cast<T*>(units_.at(op.name));
+    REQUIRE(found != nullptr);
+    return *found;
+  }
+
+  void check_input(const IntegerOp& op, const Tensor& images, const Tensor& result) {
+    auto& input = unit<Input>(op);
+    const FixedPoint format = plan_.at(op.name).activation;
+    CHECK(format.bits == 8);
+    CHECK(format.is_signed);
+    CHECK(result.fixed_point() == format);
+    const auto pixels = integers(images), q = integers(result);
+    const auto channels = static_cast<std::size_t>(images.dim(3));
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < pixels.size(); ++i) {
+      const double mean = input.mean()[i % channels], std = input.std()[i % channels];
+      const double z = (static_cast<double>(pixels[i]) / 255 - mean) / std / format.step;
+      const auto expected = std::clamp<std::int64_t>(std::llrint(z), format.min(), format.max());
+      wrong += q[i] != expected && distance_to_tie(z) > 1e-4;  // the table is computed in f32
+    }
+    CHECK(wrong == 0);
+  }
+
+  // He et al.'s shortcut A: every second pixel, zero channels on both sides.
+  void check_shortcut(const IntegerOp& op, const Tensor& x, const Tensor& result) {
+    auto& shortcut = unit<Shortcut>(op);
+    CHECK(result.fixed_point() == x.fixed_point());
+    REQUIRE(result.dim(3) == shortcut.out_channels());
+    const std::int64_t before = (result.dim(3) - x.dim(3)) / 2;
+    const auto from = integers(x), to = integers(result);
+    std::int64_t wrong = 0, i = 0;
+    for (std::int64_t n = 0; n < result.dim(0); ++n)
+      for (std::int64_t y = 0; y < result.dim(1); ++y)
+        for (std::int64_t c0 = 0; c0 < result.dim(2); ++c0)
+          for (std::int64_t c = 0; c < result.dim(3); ++c, ++i) {
+            const std::int64_t in = c - before;
+            const bool inside = in >= 0 && in < x.dim(3);
+            const std::int64_t pixel =
+                (n * x.dim(1) + y * shortcut.stride()) * x.dim(2) + c0 * shortcut.stride();
+            wrong += to[i] != (inside ? from[pixel * x.dim(3) + in] : 0);
+          }
+    CHECK(wrong == 0);
+  }
+
+  void check_pool(const Tensor& x, const Tensor& result) {
+    const std::int64_t pixels = x.dim(1) * x.dim(2);
+    CHECK(result.dtype() == DType::s32);
+    CHECK(result.fixed_point().step == x.fixed_point().step / static_cast<float>(pixels));
+    const auto from = integers(x), to = integers(result);
+    std::vector<std::int64_t> sums(to.size());
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      const std::int64_t n = static_cast<std::int64_t>(i) / (pixels * x.dim(3));
+      sums[n * x.dim(3) + static_cast<std::int64_t>(i) % x.dim(3)] += from[i];
+    }
+    CHECK(sums == to);
+  }
+
+  void check_conv(const IntegerOp& op, const std::vector<Tensor>& inputs, const Tensor& result,
+                  WeightStep weight_step, Differences& differences) {
+    auto& conv = unit<ConvNormAct>(op);
+    const LayerPlan& row = plan_.at(op.name);
+    const Tensor& x = inputs[0];
+    const Tensor& weights = conv.weight().value();
+    const FixedPoint weight_format = choose_weight_format(weights, row.weight_bits, weight_step);
+    const auto accumulators = convolve(integers(x), x.shape(), quantized(weights, weight_format),
+                                       weights.shape(), conv.conv_options());
+    const FixedPoint format = row.activation;
+    CHECK(result.fixed_point() == format);
+    const auto q = integers(result);
+    REQUIRE(q.size() == accumulators.size());
+    const bool has_residual = inputs.size() > 1;
+    const std::vector<std::int64_t> residual =
+        has_residual ? integers(inputs[1]) : std::vector<std::int64_t>{};
+    const double residual_step = has_residual ? inputs[1].fixed_point().step : 0;
+
+    const double s_x = x.fixed_point().step, s_w = weight_format.step, s_y = format.step;
+    const NormState& norm = conv.norm();
+    const auto channels = static_cast<std::size_t>(norm.running_mean.numel());
+    std::vector<double> slope(channels), offset(channels);
+    for (std::size_t c = 0; c < channels; ++c) {
+      const double sigma =
+          std::sqrt(static_cast<double>(norm.running_variance.data<float>()[c]) + conv.options().eps);
+      const double gamma = norm.gamma.value().data<float>()[c], beta = norm.beta.value().data<float>()[c];
+      slope[c] = s_x * s_w * gamma / sigma / s_y;
+      offset[c] = (beta - norm.running_mean.data<float>()[c] * gamma / sigma) / s_y;
+    }
+    const auto integer_of = [&](double z) {
+      const double rectified = conv.options().relu ? std::max(z, 0.0) : z;
+      return std::clamp<std::int64_t>(std::llrint(std::clamp(rectified, -1e6, 1e6)), format.min(),
+                                      format.max());
+    };
+    std::set<std::int64_t> levels;
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      const std::size_t c = i % channels;
+      const auto acc = static_cast<double>(accumulators[i]);
+      const double r = has_residual ? static_cast<double>(residual[i]) * (residual_step / s_y) : 0;
+      const double deployed = acc * static_cast<double>(static_cast<float>(slope[c])) +
+                              static_cast<double>(static_cast<float>(offset[c])) + r;
+      const double unrounded = acc * slope[c] + offset[c] + r;
+      ++differences.values;
+      const bool near_tie = distance_to_tie(deployed) < 1e-6;
+      differences.near_ties += near_tie;
+      if (q[i] != integer_of(deployed)) {
+        ++differences.differing;
+        differences.elsewhere += !near_tie;
+      }
+      if (const auto expected = integer_of(unrounded); q[i] != expected) {
+        ++differences.unrounded;
+        differences.far_from_it += std::abs(q[i] - expected) > 1 || distance_to_tie(unrounded) > 1e-3;
+      }
+      levels.insert(q[i]);
+    }
+    // The comparison means something: the layer is alive and uses its bits.
+    CHECK(levels.size() > static_cast<std::size_t>(format.max()) / 3);
+  }
+
+  void check_linear(const IntegerOp& op, const Tensor& x, const Tensor& logits, WeightStep weight_step) {
+    auto& linear = unit<Linear>(op);
+    const LayerPlan& row = plan_.at(op.name);
+    const Tensor& weights = linear.weight().value();
+    const FixedPoint weight_format = choose_weight_format(weights, row.weight_bits, weight_step);
+    const FixedPoint input = row.activation;
+    std::vector<std::int64_t> taken;
+    for (const std::int64_t sum : integers(x)) {
+      const double z = static_cast<double>(sum) * x.fixed_point().step / input.step;
+      taken.push_back(std::clamp<std::int64_t>(std::llrint(z), input.min(), input.max()));
+    }
+    const auto acc = convolve(taken, {x.dim(0), 1, 1, x.dim(1)}, quantized(weights, weight_format),
+                              {weights.dim(0), weights.dim(1), 1, 1}, {});
+    const auto actual = logits.span<float>();
+    REQUIRE(acc.size() == actual.size());
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < acc.size(); ++i) {
+      const double bias = linear.bias().value().data<float>()[static_cast<std::int64_t>(i) % weights.dim(0)];
+      const double value =
+          static_cast<double>(acc[i]) * (static_cast<double>(input.step) * weight_format.step);
+      wrong += actual[i] != static_cast<float>(value + bias);
+    }
+    CHECK(wrong == 0);
+  }
+
+  std::map<std::string, Unit*> units_;
+  std::map<std::string, LayerPlan> plan_;
+};
+
+}  // namespace
+
+TEST_CASE("an integer network is the evaluated model, bit for bit, and what the formulas say",
+          "[integer_network][isa]") {
+  const Case cases[] = {
+      {},
+      {.weight_bits = 4, .act_bits = 4},
+      {.size = 16, .weight_bits = 4, .act_bits = 4, .first_last_bits = 4},
+      {.size = 16, .weight_bits = 2, .act_bits = 2},
+      {.size = 16, .weight_bits = 3, .act_bits = 5, .first_last_bits = 6},
+      {.size = 16, .weight_bits = 8, .act_bits = 7, .weight_step = WeightStep::max},
+      {.size = 16,
+       .weight_bits = 4,
+       .act_bits = 4,
+       .layer_bits = {{"layer2.*", 8, 8}, {"layer?.0.conv1", 3, 6}, {"fc", 5, 7}}},
+      {.size = 28, .channels = 1, .classes = 7},
+      {.size = 20, .channels = 1, .classes = 7, .weight_bits = 4, .act_bits = 4},
+      {.size = 16, .norms = Norms::ties},
+      {.size = 16, .weight_bits = 4, .act_bits = 4, .norms = Norms::ties},
+      {.model = "resnet32", .size = 16, .weight_bits = 6, .act_bits = 6},
+  };
+  Differences all;
+  for (const Case& c : cases) {
+    INFO(c);
+    const auto model = quantized_model(c);
+    const IntegerNetwork network = compile(*model, c);
+    const Tensor images = images_for(c, c.images);
+    const std::vector<Tensor> results = network.forward_all(images);
+    check_same_results("model", network, results, tape_values(*model, images));
+    CHECK(same_result(network.forward(images), results.back()));
+    CHECK(network.num_classes() == c.classes);
+    CHECK(results.back().shape() == Shape{c.images, c.classes});
+
+    Differences d;
+    Reference reference(*model);
+    for (std::size_t i = 0; i < results.size(); ++i) {
+      const IntegerNetwork::Step& step = network.steps()[i];
+      INFO(step.op->kind() << " '" << step.op->name << "'");
+      std::vector<Tensor> inputs;
+      for (const int input : step.inputs) inputs.push_back(input == 0 ? images : results[input - 1]);
+      reference.check_op(*step.op, inputs, results[i], c.weight_step, d);
+    }
+    CHECK(d.elsewhere == 0);
+    CHECK(d.differing == 0);
+    CHECK(d.near_ties <= (c.norms == Norms::ties ? d.values : d.values / 10000));
+    if (c.norms == Norms::ties) {
+      CHECK(d.near_ties > d.values / 1000);  // the row does what it is there for
+    } else {
+      CHECK(d.far_from_it == 0);
+      CHECK(d.unrounded <= d.values / 5000);
+    }
+    all.values += d.values;
+    all.near_ties += d.near_ties;
+  }
+  INFO(all.values << " integers, " << all.near_ties << " near a tie");
+  CHECK(all.values > 1000000);
+}
+
+TEST_CASE("an integer network survives saving, other engines and other batch sizes",
+          "[integer_network][isa]") {
+  const Case cases[] = {{.size = 16},
+                        {.size = 16, .weight_bits = 4, .act_bits = 4},
+                        {.size = 16, .weight_bits = 3, .act_bits = 2, .first_last_bits = 5},
+                        {.size = 28, .channels = 1, .classes = 7, .weight_bits = 4, .act_bits = 6}};
+  for (const Case& c : cases) {
+    INFO(c);
+    const TemporaryFolder folder;
+    const auto model = quantized_model(c);
+    const IntegerNetwork network = compile(*model, c);
+    const Tensor images = images_for(c, 5);
+    const std::vector<Tensor> results = network.forward_all(images);
+    network.save(folder / "n.safetensors", {{"model", c.model}, {"note", "ü \"quoted\""}});
+    const IntegerNetwork loaded = IntegerNetwork::load(folder / "n.safetensors");
+    check_same_results("loaded", loaded, loaded.forward_all(images), results);
+    CHECK(loaded.about() == std::map<std::string, std::string>{{"model", c.model}, {"note", "ü \"quoted\""}});
+    CHECK(std::vector{loaded.height(), loaded.width(), loaded.channels()} ==
+          std::vector<std::int64_t>{c.size, c.size, c.channels});
+    CHECK(loaded.weight_bytes() == network.weight_bytes());
+    loaded.save(folder / "again.safetensors", loaded.about());
+    CHECK(file_bytes(folder / "again.safetensors") == file_bytes(folder / "n.safetensors"));
+
+    check_same_results("simulated engine", network, network.forward_all(images, Engine::simulated), results);
+    const auto simulated = quantized_model(c, Engine::simulated);
+    check_same_results("model on the simulated engine", network, tape_values(*simulated, images), results);
+
+    // Any batch size, and the engines again: image by image.
+    const std::int64_t pixels = images.numel() / 5;
+    for (const std::int64_t i : {0, 4}) {
+      const Tensor one = Tensor::from<std::uint8_t>(
+          {1, c.size, c.size, c.channels},
+          images.span<std::uint8_t>().subspan(static_cast<std::size_t>(i * pixels), pixels));
+      for (const Engine engine : {Engine::integer, Engine::simulated}) {
+        const std::vector<Tensor> single = network.forward_all(one, engine);
+        REQUIRE(single.size() == results.size());
+        for (std::size_t k = 0; k < single.size(); ++k) {
+          INFO("image " << i << ", " << network.steps()[k].op->name);
+          const auto* whole = static_cast<const std::byte*>(results[k].raw()) +
+                              static_cast<std::size_t>(i) * single[k].bytes();
+          CHECK(std::equal(whole, whole + single[k].bytes(), static_cast<const std::byte*>(single[k].raw())));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
+  struct Expected {
+    const char* name;
+    int weights, activations;  // weights 0: none
+  };
+  struct Row {
+    Case c;
+    std::vector<Expected> expected;
+  };
+  // What feeds the classifier is the last layer's input: it keeps the bits of the first and last layer.
+  const Row rows[] = {
+      {{.size = 8},
+       {{"input", 0, 8}, {"conv1", 8, 8}, {"layer1.0.conv1", 8, 8}, {"layer3.2.conv2", 8, 8}, {"fc", 8, 8}}},
+      {{.size = 8, .weight_bits = 4, .act_bits = 3},
+       {{"input", 0, 8}, {"conv1", 8, 3}, {"layer1.0.conv1", 4, 3}, {"layer3.2.conv2", 4, 8}, {"fc", 8, 8}}},
+      {{.size = 8, .weight_bits = 4, .act_bits = 3, .first_last_bits = 5},
+       {{"input", 0, 8}, {"conv1", 5, 3}, {"layer1.0.conv1", 4, 3}, {"layer3.2.conv2", 4, 5}, {"fc", 5, 5}}},
+      {{.size = 8,
+        .weight_bits = 4,
+        .act_bits = 4,
+        .layer_bits = {{"*", 6, 6}, {"layer2.?.conv1", 3, 5}, {"fc", 2, 7}, {"nothing*", 2, 2}}},
+       {{"input", 0, 8},
+        {"conv1", 6, 6},
+        {"layer1.0.conv1", 6, 6},
+        {"layer2.0.conv1", 3, 5},
+        {"layer2.2.conv1", 3, 5},
+        {"layer2.2.conv2", 6, 6},
+        {"layer3.2.conv2", 6, 6},
+        {"fc", 2, 7}}},
+  };
+  for (const Row& row : rows) {
+    INFO(row.c);
+    const auto model = quantized_model(row.c);
+    const IntegerNetwork network = compile(*model, row.c);
+    std::map<std::string, LayerPlan> plan;
+    for (const LayerPlan& layer : layer_plan(*model)) plan[layer.name] = layer;
+    for (const Expected& e : row.expected) {
+      INFO(e.name);
+      REQUIRE(plan.contains(e.name));
+      CHECK(plan[e.name].weight_bits == e.weights);
+      CHECK(plan[e.name].activation.bits == e.activations);
+      for (const IntegerNetwork::Step& step : network.steps()) {
+        if (step.op->name != e.name) continue;
+        if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get())) {
+          CHECK(conv->weight_bits == e.weights);
+          CHECK(conv->requantize.format.bits == e.activations);
+        }
+        if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get())) {
+          CHECK(linear->weight_bits == e.weights);
+          CHECK(linear->input.bits == e.activations);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("weights of four bits and fewer take half the space", "[integer_network]") {
+  const TemporaryFolder folder;
+  const auto stored = [&](int bits) {
+    const Case c{.size = 8, .weight_bits = bits, .act_bits = 8, .first_last_bits = bits};
+    const auto model = quantized_model(c);
+    const IntegerNetwork network = compile(*model, c);
+    network.save(folder / "n.safetensors");
+    std::int64_t weights = 0;
+    for (const auto& [name, tensor] : read_safetensors(folder / "n.safetensors").tensors) {
+      if (name.ends_with(".weight")) weights += static_cast<std::int64_t>(tensor.bytes());
+    }
+    CHECK(network.weight_bytes() > weights);  // multipliers and biases too
+    return std::pair{weights, static_cast<std::int64_t>(fs::file_size(folder / "n.safetensors"))};
+  };
+  // 3·3·3·16 + 3·3·(6·16·16 + 16·32 + 5·32·32 + 32·64 + 5·64·64) + 64·10 weights
+  constexpr std::int64_t count = 432 + 9 * (1536 + 512 + 5120 + 2048 + 20480) + 640;
+  const auto [eight, eight_file] = stored(8);
+  const auto [five, five_file] = stored(5);
+  const auto [four, four_file] = stored(4);
+  const auto [two, two_file] = stored(2);
+  CHECK(eight == count);
+  CHECK(five == count);
+  CHECK(four == count / 2);
+  CHECK(two == count / 2);
+  CHECK(eight_file - four_file > count / 2 - 1000);
+  CHECK(two_file < eight_file);
+  CHECK(five_file > four_file);
+}
+
+TEST_CASE("compiling wants a quantized model in evaluation mode", "[integer_network]") {
+  auto model = make_model("resnet20", {});
+  initialize(*model, 1);
+  set_training(*model, false);
+  check_error(ErrorKind::internal, "not quantized", [&] { IntegerNetwork::compile(*model, 8, 8, 3); });
+  const auto quantized = quantized_model({.size = 8});
+  set_training(*quantized, true);
+  check_error(ErrorKind::internal, "training mode", [&] { IntegerNetwork::compile(*quantized, 8, 8, 3); });
+  set_training(*quantized, false);
+  const IntegerNetwork network = IntegerNetwork::compile(*quantized, 8, 8, 3);
+  check_error(ErrorKind::internal, "expected u8", [&] {
+    network.forward(Tensor::zeros({1, 8, 8, 1}, DType::u8));
+  });
+  check_error(ErrorKind::internal, "expected u8", [&] { network.forward(Tensor::zeros({1, 8, 8, 3})); });
+}
+
+TEST_CASE("what is not an integer network is refused in one line", "[integer_network]") {
+  using json = nlohmann::json;
+  const TemporaryFolder folder;
+  const Case c{.size = 8, .weight_bits = 4, .act_bits = 4};
+  const auto model = quantized_model(c);
+  compile(*model, c).save(folder / "good.safetensors");
+  const NamedTensors good = read_safetensors(folder / "good.safetensors");
+  REQUIRE_NOTHROW(IntegerNetwork::load(folder / "good.safetensors"));
+
+  struct Broken {
+    json network;
+    NamedTensors file;
+    json& op(const std::string& name) {
+      for (json& op : network["ops"])
+        if (op["name"] == name) return op;
+      FAIL("no op " << name);
+      return network;
+    }
+    Tensor& tensor(const std::string& name) {
+      const auto found = std::ranges::find(file.tensors, name, [](const auto& t) { return t.first; });
+      REQUIRE(found != file.tensors.end());
+      return found->second;
+    }
+  };
+  struct Row {
+    const char* what;
+    const char* message;
+    std::function<void(Broken&)> change;
+  };
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  const auto set = [](const char* op, const char* key, json value) {
+    return [=](Broken& b) { b.op(op)[key] = value; };
+  };
+  const auto set_format = [](const char* key, json value) {
+    return [=](Broken& b) { b.op("conv1")["format"][key] = value; };
+  };
+  const auto set_extent = [](const char* key, json value) {
+    return [=](Broken& b) { b.network[key] = value; };
+  };
+  const auto set_tensor = [](const char* name, Tensor value) {
+    return [=](Broken& b) { b.tensor(name) = value; };
+  };
+  const auto set_value = [](const char* name, float value) {
+    return [=](Broken& b) { b.tensor(name).mutable_data<float>()[3] = value; };
+  };
+  const Row rows[] = {
+      {"unknown kind", "unknown op kind 'dream'", set("conv1", "kind", "dream")},
+      {"kind is a number", "", set("conv1", "kind", 3)},
+      {"no kind", "kind", [](Broken& b) { b.op("conv1").erase("kind"); }},
+      {"no name", "name", [](Broken& b) { b.network["ops"][1].erase("name"); }},
+      {"name of another op", "missing tensor", set("conv1", "name", "conv9")},
+      {"reads itself", "inputs: value 2", set("conv1", "inputs", json{2})},
+      {"reads what comes later", "inputs: value 7", set("conv1", "inputs", json{7})},
+      {"reads before the images", "inputs: value -1", set("conv1", "inputs", json{-1})},
+      {"reads a fraction", "inputs", set("conv1", "inputs", json{0.5})},
+      {"reads a number that wraps to 1", "inputs", set("conv1", "inputs", json{4294967297})},
+      {"reads nothing", "inputs []", set("conv1", "inputs", json::array())},
+      {"reads three", "3 inputs", set("conv1", "inputs", json{1, 1, 1})},
+      {"reads text", "", set("conv1", "inputs", "1")},
+      {"no inputs", "inputs", [](Broken& b) { b.op("conv1").erase("inputs"); }},
+      {"residual of another shape", "", set("conv1", "inputs", json{1, 1})},
+      {"input layer on the quantized", "",
+       [](Broken& b) { b.network["ops"].push_back(b.network["ops"][0]); }},
+      {"missing tensor", "missing tensor conv1.weight",
+       [](Broken& b) {
+         std::erase_if(b.file.tensors, [](const auto& t) { return t.first == "conv1.weight"; });
+       }},
+      {"missing bias", "missing tensor fc.bias",
+       [](Broken& b) { std::erase_if(b.file.tensors, [](const auto& t) { return t.first == "fc.bias"; }); }},
+      {"multiplier of another length", "conv1.multiplier",
+       set_tensor("conv1.multiplier", Tensor::zeros({15}))},
+      {"multiplier of another rank", "conv1.multiplier",
+       set_tensor("conv1.multiplier", Tensor::zeros({4, 4}))},
+      {"multiplier of another dtype", "expected f32",
+       set_tensor("conv1.multiplier", Tensor::zeros({16}, DType::s32))},
+      {"weights of another length", "conv1.weight",
+       set_tensor("conv1.weight", Tensor::zeros({4}, DType::s8))},
+      {"weights of another dtype", "expected s8", set_tensor("conv1.weight", Tensor::zeros({16, 3, 3, 3}))},
+      {"8-bit weights declared as 4", "conv1.weight", set("conv1", "weight_bits", 4)},
+      {"4-bit weights declared as 8", "layer1.0.conv1.weight", set("layer1.0.conv1", "weight_bits", 8)},
+      {"4-bit weights declared as 2", "outside 2 bits", set("layer1.0.conv1", "weight_bits", 2)},
+      {"weight -128", "outside 8 bits",
+       [](Broken& b) { b.tensor("conv1.weight").mutable_data<std::int8_t>()[5] = -128; }},
+      {"nibble -8", "outside 4 bits",
+       [](Broken& b) { b.tensor("layer1.0.conv1.weight").mutable_data<std::uint8_t>()[5] = 0x18; }},
+      {"weight_bits 9", "weight_bits 9", set("conv1", "weight_bits", 9)},
+      {"weight_bits 1", "weight_bits 1", set("conv1", "weight_bits", 1)},
+      {"weight_bits 8.5", "weight_bits 8.5", set("conv1", "weight_bits", 8.5)},
+      {"weight_shape of three", "weight_shape", set("conv1", "weight_shape", json{16, 3, 9})},
+      {"weight_shape transposed", "", set("conv1", "weight_shape", json{3, 16, 3, 3})},
+      {"weight_shape with a zero", "weight_shape", set("conv1", "weight_shape", json{16, 0, 3, 3})},
+      {"weight_shape overflowing", "",
+       set("conv1", "weight_shape", json{1 << 20, 1 << 20, 1 << 20, 1 << 20})},
+      {"weight_shape negative", "weight_shape", set("conv1", "weight_shape", json{-16, -3, 3, 3})},
+      {"NaN multiplier", "conv1.multiplier: a value is not finite", set_value("conv1.multiplier", nan)},
+      {"infinite bias", "conv1.bias: a value is not finite", set_value("conv1.bias", infinity)},
+      {"NaN multiplier of the classifier", "fc.multiplier", set_value("fc.multiplier", nan)},
+      {"infinite residual multiplier", "residual_multiplier", set("conv1", "residual_multiplier", 1e300)},
+      {"relu is a number", "", set("conv1", "relu", 1)},
+      {"stride 0", "stride 0", set("conv1", "stride", 0)},
+      {"stride 65", "stride 65", set("conv1", "stride", 65)},
+      {"padding -1", "padding -1", set("conv1", "padding", -1)},
+      {"stride that does not fit the residual", "", set("layer1.0.conv1", "stride", 2)},
+      {"fewer channels than before", "", set("layer2.0.shortcut", "out_channels", 8)},
+      {"bits 9", "bits 9", set_format("bits", 9)},
+      {"bits 1", "bits 1", set_format("bits", 1)},
+      {"bits 4.5", "", set_format("bits", 4.5)},
+      {"bits that wrap to 8", "", set_format("bits", 4294967304)},
+      {"step 0", "step 0", set_format("step", 0)},
+      {"step -1", "step -1", set_format("step", -1)},
+      {"infinite step", "step inf", set_format("step", 1e300)},
+      {"step is null", "", set_format("step", nullptr)},
+      {"step is text", "", set_format("step", "0.5")},
+      {"no signedness", "signed", [](Broken& b) { b.op("conv1")["format"].erase("signed"); }},
+      {"table of the other signedness", "input.table",
+       [](Broken& b) { b.op("input")["format"]["signed"] = false; }},
+      {"table of 255", "input.table", set_tensor("input.table", Tensor::zeros({3, 255}, DType::s8))},
+      {"table for other images", "", set_tensor("input.table", Tensor::zeros({1, 256}, DType::s8))},
+      {"table outside of its bits", "input.table",
+       [](Broken& b) { b.tensor("input.table").mutable_data<std::int8_t>()[0] = -128; }},
+      {"height 0", "height 0", set_extent("height", 0)},
+      {"height negative", "height -8", set_extent("height", -8)},
+      {"height absurd", "height", set_extent("height", 1 << 30)},
+      {"height and width absurd together", "height",
+       [](Broken& b) { b.network["height"] = b.network["width"] = 16384; }},
+      {"height and width allowed, but not together", "elements of an image",
+       [](Broken& b) { b.network["height"] = b.network["width"] = 4096; }},
+      {"channels absurd", "elements of an image",
+       [](Broken& b) {
+         b.op("layer2.0.shortcut")["out_channels"] = 1 << 16;
+         b.network["height"] = b.network["width"] = 256;
+       }},
+      {"width 2^63", "", set_extent("width", 9223372036854775808u)},
+      {"width 1e300", "", set_extent("width", 1e300)},
+      {"height fractional", "", set_extent("height", 8.5)},
+      {"height is text", "", set_extent("height", "8")},
+      {"too small for a convolution", "",
+       [](Broken& b) {
+         b.op("conv1")["padding"] = 0;
+         b.network["height"] = b.network["width"] = 2;
+       }},
+      {"other channels", "", set_extent("channels", 1)},
+      {"absurd channels", "", set_extent("channels", 1 << 14)},
+      {"no extents", "width", [](Broken& b) { b.network.erase("width"); }},
+      {"no ops", "no ops", set_extent("ops", json::array())},
+      {"ops not a list", "no ops", set_extent("ops", "conv")},
+      {"ops of numbers", "", set_extent("ops", json{1, 2})},
+      {"does not end in a classifier", "does not end in a classifier",
+       [](Broken& b) { b.network["ops"].erase(b.network["ops"].size() - 1); }},
+      {"not an object", "", [](Broken& b) { b.network = 5; }},
+      {"another version", "format version '2'",
+       [](Broken& b) { b.file.metadata["format_version"] = std::string("2"); }},
+      {"no version", "format version ''", [](Broken& b) { b.file.metadata.erase("format_version"); }},
+      {"another format", "not an integer network",
+       [](Broken& b) { b.file.metadata["format"] = std::string("pt"); }},
+      {"no format", "not an integer network", [](Broken& b) { b.file.metadata.erase("format"); }},
+  };
+  const fs::path file = folder / "broken.safetensors";
+  const auto refused = [&](const char* message) {
+    const auto error = error_of([&] { IntegerNetwork::load(file); });
+    CHECK(error.has_value());
+    if (!error) return;
+    const std::string text = error->what();
+    INFO(text);
+    CHECK(error->kind() == ErrorKind::bad_data);
+    CHECK(text.find('\n') == std::string::npos);
+    CHECK(text.find("broken.safetensors") != std::string::npos);
+    CHECK(text.find(message) != std::string::npos);
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    Broken b{json::parse(good.metadata.at("network")), good};
+    for (auto& [name, tensor] : b.file.tensors) tensor = tensor.clone();
+    row.change(b);
+    b.file.metadata["network"] = b.network.dump();
+    write_safetensors(file, b.file);
+    refused(row.message);
+  }
+  // The description itself.
+  for (const char* text : {"", "{", "[1, 2", "null"}) {
+    INFO("network: " << text);
+    NamedTensors broken = good;
+    broken.metadata["network"] = text;
+    write_safetensors(file, broken);
+    refused("");
+  }
+  NamedTensors without = good;
+  without.metadata.erase("network");
+  write_safetensors(file, without);
+  refused("");
+  // And the file: cut anywhere, a byte flipped anywhere (checksums).
+  const std::string bytes = file_bytes(folder / "good.safetensors");
+  for (const std::size_t length :
+       {std::size_t{0}, std::size_t{7}, std::size_t{100}, bytes.size() / 2, bytes.size() - 1}) {
+    write_file(file, bytes.substr(0, length));
+    refused("");
+  }
+  for (const std::size_t place : {std::size_t{9}, bytes.size() / 3, bytes.size() / 2, bytes.size() - 1}) {
+    std::string flipped = bytes;
+    flipped[place] ^= 0x10;
+    write_file(file, flipped);
+    refused("");
+  }
+  check_error(ErrorKind::missing_input, "absent.safetensors",
+              [&] { IntegerNetwork::load(folder / "absent.safetensors"); });
+}
