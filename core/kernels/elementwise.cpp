@@ -31,7 +31,7 @@ FAQ_SIMD void mask_block(float* grad, const float* x, float low, float high, std
   for (std::int64_t i = 0; i < n; ++i) grad[i] = (x[i] >= low && x[i] <= high) ? grad[i] : 0.0f;
 }
 FAQ_SIMD void relu_block(float* x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] = x[i] > 0.0f ? x[i] : 0.0f;
+  for (std::int64_t i = 0; i < n; ++i) x[i] = x[i] < 0.0f ? 0.0f : x[i];
 }
 FAQ_SIMD void relu_mask_block(float* dy, const float* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;

@@ -32,7 +32,7 @@ FAQ_SIMD void norm_act_block(const float* x, const float* r, BlockParams p, floa
                              std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float z = FAQ_PRE_ACTIVATION(i);
-    out[i] = z > low ? z : low;
+    out[i] = z < low ? low : z;  // NaN stays NaN: a diverged network must not look healthy
   }
 }
 FAQ_SIMD void norm_act_quantize_block(const float* x, const float* r, BlockParams p, float inverse_step,
