@@ -344,6 +344,7 @@ class Reference {
 
 TEST_CASE("an integer network is the evaluated model, bit for bit, and what the formulas say",
           "[integer_network][isa]") {
+  const OneThread one_thread;
   const Case cases[] = {
       {},
       {.weight_bits = 4, .act_bits = 4},
@@ -400,6 +401,7 @@ TEST_CASE("an integer network is the evaluated model, bit for bit, and what the 
 
 TEST_CASE("an integer network survives saving, other engines and other batch sizes",
           "[integer_network][isa]") {
+  const OneThread one_thread;
   const Case cases[] = {{.size = 16},
                         {.size = 16, .weight_bits = 4, .act_bits = 4},
                         {.size = 16, .weight_bits = 3, .act_bits = 2, .first_last_bits = 5},
@@ -446,6 +448,7 @@ TEST_CASE("an integer network survives saving, other engines and other batch siz
 }
 
 TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
+  const OneThread one_thread;
   struct Expected {
     const char* name;
     int weights, activations;  // weights 0: none
@@ -502,6 +505,7 @@ TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
 }
 
 TEST_CASE("weights of four bits and fewer take half the space", "[integer_network]") {
+  const OneThread one_thread;
   const TemporaryFolder folder;
   const auto stored = [&](int bits) {
     const Case c{.size = 8, .weight_bits = bits, .act_bits = 8, .first_last_bits = bits};
@@ -531,6 +535,7 @@ TEST_CASE("weights of four bits and fewer take half the space", "[integer_networ
 }
 
 TEST_CASE("compiling wants a quantized model in evaluation mode", "[integer_network]") {
+  const OneThread one_thread;
   auto model = make_model("resnet20", {});
   initialize(*model, 1);
   set_training(*model, false);
@@ -547,6 +552,7 @@ TEST_CASE("compiling wants a quantized model in evaluation mode", "[integer_netw
 }
 
 TEST_CASE("what is not an integer network is refused in one line", "[integer_network]") {
+  const OneThread one_thread;
   using json = nlohmann::json;
   const TemporaryFolder folder;
   const Case c{.size = 8, .weight_bits = 4, .act_bits = 4};

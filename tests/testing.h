@@ -14,12 +14,20 @@
 #include <thread>
 #include <vector>
 
+#include "core/parallel.h"
 #include "core/rng.h"
 #include "core/safetensors.h"
 #include "tests/data_testing.h"
 #include "tests/reference.h"
 
 namespace faq::testing {
+
+/// One OpenMP thread while alive: small tensors gain nothing from more, and threads that wait for each other
+/// on a busy machine cost a hundred times the work.
+struct OneThread {
+  OneThread() { set_num_threads(1); }
+  ~OneThread() { set_num_threads(0); }
+};
 
 // --- programs
 

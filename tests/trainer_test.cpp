@@ -1,0 +1,313 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <set>
+
+#include "core/kernels/elementwise.h"
+#include "tests/testing.h"
+#include "train/checkpoint.h"
+
+using namespace faq;
+using namespace faq::testing;
+using nlohmann::json;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+// 200 training images in batches of 20: ten steps an epoch.
+const fs::path& images() {
+  static const TemporaryFolder folder;
+  static const bool written = (write_data_set(folder.path()), true);
+  (void)written;
+  return folder.path();
+}
+
+Words training(const fs::path& output, const Words& more = {}) {
+  return Words{"--model",      "resnet20",
+               "--data-path",  images().string(),
+               "--output-dir", output.string(),
+               "--epochs",     "2",
+               "-b",           "20",
+               "--lr",         "0.05",
+               "--threads",    "1",
+               "-j",           "1",
+               "--print-freq", "1",
+               "--seed",       "3"} +
+         more;
+}
+
+const Words faq_options{"--scheme", "faq", "--bits", "4", "--calibration-batches", "2"};
+
+Outcome train_by_program(const fs::path& output, const Words& more = {}) {
+  return run_program(FAQ_TRAIN, training(output, more));
+}
+
+void require_done(const Outcome& outcome) {
+  INFO(outcome.err);
+  REQUIRE(outcome.signal == 0);
+  REQUIRE(outcome.code == 0);
+}
+
+std::vector<json> metrics(const fs::path& output) {
+  std::vector<json> lines;
+  for (const std::string& line : lines_of(file_bytes(output / "metrics.jsonl")))
+    lines.push_back(json::parse(line));
+  return lines;
+}
+
+// The steps of the lines of training, and the epochs of those of validation.
+std::vector<int> steps_of(const fs::path& output) {
+  std::vector<int> steps;
+  for (const json& line : metrics(output))
+    if (!line.contains("top1")) steps.push_back(line.at("step"));
+  return steps;
+}
+std::vector<int> epochs_of(const fs::path& output) {
+  std::vector<int> epochs;
+  for (const json& line : metrics(output))
+    if (line.contains("top1")) epochs.push_back(line.at("epoch"));
+  return epochs;
+}
+
+std::vector<int> count_to(int first, int last) {
+  std::vector<int> numbers;
+  for (int i = first; i <= last; ++i) numbers.push_back(i);
+  return numbers;
+}
+
+// Everything a finished run leaves behind, against that of another one.
+void check_same_run(const fs::path& actual, const fs::path& expected, int steps) {
+  for (const char* name : {"last.safetensors", "best.safetensors", "integer.safetensors"}) {
+    if (!fs::exists(expected / name)) continue;
+    INFO(name);
+    REQUIRE(fs::exists(actual / name));
+    CHECK(tensor_difference(actual / name, expected / name).empty());
+  }
+  CHECK(steps_of(actual) == count_to(1, steps));
+  CHECK(epochs_of(actual) == std::vector{0, 1, 2});
+  const auto rows = [](const fs::path& folder) {  // without the last column, which is a speed
+    std::vector<std::string> kept;
+    for (const std::string& line : lines_of(file_bytes(folder / "summary.csv")))
+      kept.push_back(line.substr(0, line.rfind(',')));
+    return kept;
+  };
+  CHECK(rows(actual).size() == 4);  // header, before training, two epochs
+  CHECK(rows(actual) == rows(expected));
+}
+
+bool reached(const fs::path& output, int step) {
+  const fs::path file = output / "metrics.jsonl";
+  if (!fs::exists(file)) return false;
+  return file_bytes(file).find(concat("\"step\":", step, ",")) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a run learns, and writes down what it did", "[trainer]") {
+  for (const bool quantized : {false, true}) {
+    INFO("quantized: " << quantized);
+    const TemporaryFolder output;
+    const Outcome outcome =
+        train_by_program(output.path(), (quantized ? faq_options : Words{}) + Words{"--json"});
+    require_done(outcome);
+    const json result = json::parse(outcome.out);
+    CHECK(result["epochs"] == 2);
+    CHECK(result["stopped"] == false);
+    CHECK(result["last"]["images"] == 50);
+    CHECK(result["best"]["top1"].get<double>() >= result["last"]["top1"].get<double>());
+
+    const std::vector<json> lines = metrics(output.path());
+    double first = 0, second = 0;
+    for (const json& line : lines) {
+      if (line.contains("top1") && line["epoch"] == 1) first = line["train_loss"];
+      if (line.contains("top1") && line["epoch"] == 2) second = line["train_loss"];
+    }
+    CHECK(first > 0);
+    CHECK(second < 0.8 * first);
+    CHECK(result["best"]["top1"].get<double>() > 60);  // of three classes
+    CHECK(steps_of(output.path()) == count_to(1, 20));
+    CHECK(epochs_of(output.path()) == std::vector{0, 1, 2});
+    for (const char* name :
+         {"config.json", "run.json", "summary.csv", "last.safetensors", "best.safetensors"})
+      CHECK(fs::exists(output / name));
+    CHECK(fs::exists(output / "integer.safetensors") == quantized);
+    CHECK(json::parse(file_bytes(output / "config.json"))["scheme"] == (quantized ? "faq" : "none"));
+    for (const auto& entry : fs::directory_iterator(output.path()))
+      CHECK(entry.path().string().find(".tmp.") == std::string::npos);
+  }
+}
+
+TEST_CASE("a run interrupted by signals ends with the same bits", "[trainer]") {
+  struct Row {
+    const char* what;
+    Words options;
+    int steps;
+    std::vector<std::pair<int, int>> interruptions;  // step, signal
+  };
+  const Row rows[] = {
+      {"float", {}, 20, {{1, SIGTERM}, {7, SIGUSR1}, {14, SIGTERM}}},
+      {"faq", faq_options, 20, {{3, SIGTERM}, {9, SIGINT}, {17, SIGTERM}}},
+      {"faq, accumulated, smoothed, annealed, clipped",
+       faq_options + Words{"--grad-accum-steps", "2", "--label-smoothing", "0.1", "--lr-scheduler", "cosine",
+                           "--clip-grad-norm", "1", "--lr-warmup-epochs", "0.5"},
+       10,
+       {{2, SIGTERM}, {7, SIGTERM}}},
+      {"float, accumulated with a rest", {"--grad-accum-steps", "3"}, 8, {{3, SIGTERM}, {5, SIGTERM}}},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    const TemporaryFolder whole, parts;
+    require_done(train_by_program(whole.path(), row.options));
+    for (const auto& [step, signal] : row.interruptions) {
+      INFO("signal " << signal << " after step " << step);
+      Process process(FAQ_TRAIN, training(parts.path(), row.options + Words{"--checkpoint-interval", "1",
+                                                                            "--resume", "auto"}));
+      const bool in_time = process.wait_until([&] { return reached(parts.path(), step); });
+      process.send(signal);
+      const Outcome stopped = process.wait();
+      INFO(stopped.err);
+      REQUIRE(in_time);
+      REQUIRE(stopped.code == 75);
+      CHECK(stopped.err.find("--resume auto") != std::string::npos);
+    }
+    require_done(train_by_program(parts.path(), row.options + Words{"--resume", "auto"}));
+    check_same_run(parts.path(), whole.path(), row.steps);
+  }
+}
+
+TEST_CASE("a signal before the first step still ends with a checkpoint", "[trainer]") {
+  const TemporaryFolder output;
+  Process process(FAQ_TRAIN, training(output.path(), faq_options));
+  // The lock is taken first; then come weights, calibration and the first validation.
+  const bool in_time = process.wait_until([&] { return fs::exists(output / "config.json"); });
+  process.send(SIGTERM);
+  process.send(SIGTERM);
+  const Outcome stopped = process.wait();
+  INFO(stopped.err);
+  REQUIRE(in_time);
+  CHECK(stopped.signal == 0);
+  REQUIRE(stopped.code == 75);
+  CHECK(fs::exists(output / "checkpoint-1.safetensors"));
+}
+
+TEST_CASE("a run killed at any moment ends with the same bits", "[trainer]") {
+  const TemporaryFolder whole, parts;
+  require_done(train_by_program(whole.path(), faq_options));
+  Random random(11, RandomStream::test);
+  for (int kills = 0; kills < 6; ++kills) {
+    Process process(FAQ_TRAIN, training(parts.path(), faq_options + Words{"--checkpoint-interval", "1",
+                                                                          "--resume", "auto"}));
+    // Somewhere in the two or so steps after the first one that is new.
+    const int step = 1 + 3 * kills;
+    process.wait_until([&] { return reached(parts.path(), step); });
+    std::this_thread::sleep_for(std::chrono::microseconds(random.below(60000)));
+    process.send(SIGKILL);
+    process.wait();
+    for (const auto& entry : fs::directory_iterator(parts.path())) {
+      const std::string name = entry.path().filename().string();
+      if (!name.ends_with(".safetensors")) continue;  // a temporary file of a save that was cut short
+      INFO(name);
+      CHECK_NOTHROW(read_safetensors(entry.path()));
+    }
+  }
+  require_done(train_by_program(parts.path(), faq_options + Words{"--resume", "auto"}));
+  check_same_run(parts.path(), whole.path(), 20);
+}
+
+TEST_CASE("config.json repeats a run", "[trainer]") {
+  const TemporaryFolder first, second;
+  require_done(train_by_program(
+      first.path(), faq_options + Words{"--epochs", "1", "--layer-bits", "layer2.*=5,6", "--layer-bits",
+                                        "fc=7,7", "--mean", "0.4,0.5,0.45", "--std", "0.2,0.25,0.3"}));
+  require_done(run_program(FAQ_TRAIN,
+                           {"-c", (first / "config.json").string(), "--output-dir", second.path().string()}));
+  CHECK(tensor_difference(first / "last.safetensors", second / "last.safetensors").empty());
+  json a = json::parse(file_bytes(first / "config.json")),
+       b = json::parse(file_bytes(second / "config.json"));
+  CHECK(a.at("output-dir") != b.at("output-dir"));
+  b["output-dir"] = a["output-dir"];
+  CHECK(a == b);
+}
+
+TEST_CASE("what cannot be continued is refused", "[trainer]") {
+  const TemporaryFolder run;
+  const Words trained = faq_options + Words{"--epochs", "1"};
+  require_done(train_by_program(run.path(), trained));
+  const std::string before = file_bytes(run / "last.safetensors");
+  const auto refused = [&](const char* what, int code, const std::string& message, const Words& options) {
+    INFO(what);
+    const Outcome outcome = train_by_program(run.path(), options);
+    INFO(outcome.err);
+    CHECK(outcome.code == code);
+    CHECK(outcome.out.empty());
+    REQUIRE(!outcome.err.empty());
+    CHECK(lines_of(outcome.err).back().find(message) != std::string::npos);
+    CHECK(file_bytes(run / "last.safetensors") == before);
+  };
+  const Words resume{"--resume", "auto"};
+  refused("no --resume", 64, "--resume auto", trained);
+  refused("another model", 65, "model was \"resnet20\", is now \"resnet32\"",
+          trained + resume + Words{"--model", "resnet32"});
+  refused("other bits", 65, "weight-bits", trained + resume + Words{"--weight-bits", "8"});
+  refused("not quantized", 65, "another run", Words{"--epochs", "1"} + resume);
+  refused("another seed", 65, "seed was 3, is now 4", trained + resume + Words{"--seed", "4"});
+  refused("a file that is not a checkpoint", 65, "not written by faq-train",
+          trained + Words{"--resume", (run / "integer.safetensors").string()});
+  refused("no such file", 66, "absent", trained + Words{"--resume", (run / "absent.safetensors").string()});
+  {
+    const CheckpointFolder held(run.path(), 2);
+    refused("held by another run", 64, "another run is writing", trained + resume);
+  }
+  // A run that is complete stays what it is.
+  const Outcome again = train_by_program(run.path(), trained + resume + Words{"--json"});
+  require_done(again);
+  CHECK(file_bytes(run / "last.safetensors") == before);
+  CHECK(json::parse(again.out)["last"]["top1"] == metrics(run.path()).back()["top1"]);
+}
+
+TEST_CASE("no epochs: calibrated, quantized, and continued as often as one likes", "[trainer]") {
+  const TemporaryFolder output;
+  const Words options = faq_options + Words{"--epochs", "0", "--resume", "auto"};
+  for (int i = 0; i < 2; ++i) {
+    INFO("run " << i);
+    require_done(train_by_program(output.path(), options));
+    CHECK(fs::exists(output / "integer.safetensors"));
+    CHECK(epochs_of(output.path()) == std::vector{0});
+    CHECK(lines_of(file_bytes(output / "summary.csv")).size() == 2);
+  }
+}
+
+TEST_CASE("a run that diverges stops, and keeps what was good", "[trainer]") {
+  const TemporaryFolder output;
+  require_done(train_by_program(output.path(), {"--epochs", "1"}));
+  const std::string good = file_bytes(output / "best.safetensors");
+  const TemporaryFolder wild;
+  // Weight decay times a rate of 1e6 multiplies weights by -99 a step: infinite after twenty.
+  const Outcome outcome = train_by_program(
+      wild.path(), {"--weights", (output / "best.safetensors").string(), "--lr", "1e6", "--epochs", "6",
+                    "--weight-decay", "1e-3", "--checkpoint-interval", "1"});
+  INFO(outcome.err);
+  CHECK(outcome.code == 76);
+  REQUIRE(!outcome.err.empty());
+  const std::string line = lines_of(outcome.err).back();
+  CHECK(line.find("diverged") != std::string::npos);
+  const auto named = line.find("last good checkpoint: ");
+  REQUIRE(named != std::string::npos);
+  std::string file = line.substr(named + std::string("last good checkpoint: ").size());
+  std::erase(file, '"');
+  CHECK(fs::exists(file));
+  // Nothing that was saved is beyond repair.
+  int checkpoints = 0;
+  for (const auto& entry : fs::directory_iterator(wild.path())) {
+    if (entry.path().extension() != ".safetensors") continue;
+    ++checkpoints;
+    INFO(entry.path());
+    for (const auto& [name, tensor] : read_safetensors(entry.path()).tensors) {
+      INFO(name);
+      CHECK(kernels::all_finite(tensor));
+    }
+  }
+  CHECK(checkpoints > 0);
+  CHECK(file_bytes(output / "best.safetensors") == good);
+}
