@@ -1,7 +1,6 @@
 #include "train/trainer.h"
 
-#include <cmath>
-#include <set>
+#include <limits>
 
 #include "core/kernels/elementwise.h"
 #include "tests/testing.h"
@@ -103,6 +102,43 @@ bool reached(const fs::path& output, int step) {
 }
 
 }  // namespace
+
+TEST_CASE("scores count ranks", "[trainer]") {
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN();
+  struct Row {
+    std::vector<float> logits;
+    std::int32_t label;
+    bool top1, top5;
+  };
+  const Row rows[] = {
+      {{1, 2, 3, 4, 5, 6, 7}, 6, true, true},
+      {{1, 2, 3, 4, 5, 6, 7}, 2, false, true},
+      {{1, 2, 3, 4, 5, 6, 7}, 1, false, false},
+      {{5, 5, 5, 5, 5, 5, 5}, 0, true, true},
+      {{5, 5, 5, 5, 5, 5, 5}, 4, false, true},
+      {{5, 5, 5, 5, 5, 5, 5}, 5, false, false},
+      {{nan, 1, 1, 1, 1, 1, 1}, 0, false, false},
+      {{nan, 1, 0, 0, 0, 0, 0}, 1, false, true},
+      {{nan, nan, nan, nan, nan, nan, nan}, 0, false, false},
+  };
+  double top1 = 0, top5 = 0;
+  Scores together;
+  for (const Row& row : rows) {
+    INFO("label " << row.label);
+    const Tensor logits = Tensor::from<float>({1, 7}, row.logits);
+    Scores scores;
+    scores.add(logits, std::span(&row.label, 1));
+    together.add(logits, std::span(&row.label, 1));
+    CHECK(scores.result().top1 == (row.top1 ? 100 : 0));
+    CHECK(scores.result().top5 == (row.top5 ? 100 : 0));
+    top1 += row.top1;
+    top5 += row.top5;
+  }
+  CHECK(together.result().images == static_cast<std::int64_t>(std::size(rows)));
+  CHECK(together.result().top1 == Approx(100 * top1 / std::size(rows)));
+  CHECK(together.result().top5 == Approx(100 * top5 / std::size(rows)));
+  CHECK(Scores().result().images == 0);
+}
 
 TEST_CASE("a run learns, and writes down what it did", "[trainer]") {
   for (const bool quantized : {false, true}) {
@@ -309,5 +345,13 @@ TEST_CASE("a run that diverges stops, and keeps what was good", "[trainer]") {
     }
   }
   CHECK(checkpoints > 0);
+  // The very last step of a run: nobody computes another loss, the validation must see it.
+  const TemporaryFolder last;
+  const Outcome at_the_end =
+      train_by_program(last.path(), {"--weights", (output / "best.safetensors").string(), "--lr", "1e6",
+                                     "--epochs", "1", "--grad-accum-steps", "4", "--weight-decay", "1e6"});
+  INFO(at_the_end.err);
+  CHECK(at_the_end.code == 76);
+  CHECK(!fs::exists(last / "last.safetensors"));
   CHECK(file_bytes(output / "best.safetensors") == good);
 }

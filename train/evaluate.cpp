@@ -14,7 +14,8 @@ void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
     const std::int32_t label = labels[i];
     std::int64_t rank = 0;
     for (std::int64_t k = 0; k < classes; ++k) {
-      if (row[k] > row[label] || (row[k] == row[label] && k < label)) ++rank;
+      // A logit that is not a number is never the larger one.
+      if (k != label && !(row[label] > row[k] || (row[label] == row[k] && label < k))) ++rank;
     }
     top1_ += rank < 1;
     top5_ += rank < 5;

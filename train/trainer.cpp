@@ -5,10 +5,12 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 
 #include "core/allocator.h"
 #include "core/atomic_file.h"
 #include "core/cpu.h"
+#include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 #include "nn/load_weights.h"
 #include "quant/calibration.h"
@@ -89,6 +91,7 @@ class Trainer {
   TrainResult run() {
     TrainResult result;
     const auto start = Clock::now();
+    install_stop_handlers();
     folder_.emplace(options_.output_dir, options_.checkpoint_hist);
     auto checkpoint = find_checkpoint();
     if (checkpoint) {
@@ -101,6 +104,7 @@ class Trainer {
     metrics_.emplace(folder_->path(), progress_.step);
     reset_peak_memory();
     if (progress_.step == 0) {
+      progress_.history.clear();  // a run without epochs may be continued, too
       result.initial = validate();
       report_epoch(0, result.initial, {});
       if (options_.epochs == 0) {
@@ -111,7 +115,6 @@ class Trainer {
         folder_->save_last(snapshot());
       }
     }
-    install_stop_handlers();
     double training_seconds = 0;
     std::int64_t trained_images = 0;
     while (progress_.epoch < options_.epochs) {
@@ -134,7 +137,8 @@ class Trainer {
     }
     result.epochs = progress_.epoch;
     result.best_epoch = progress_.best_epoch;
-    if (result.best_epoch != progress_.epoch) result.best.top1 = progress_.best_top1;
+    if (result.best_epoch != progress_.epoch) result.best = recorded(result.best_epoch);
+    if (result.last.images == 0) result.last = recorded(progress_.epoch);
     result.seconds = seconds_since(start);
     result.train_images_per_s =
         training_seconds > 0 ? static_cast<double>(trained_images) / training_seconds : 0;
@@ -225,6 +229,19 @@ class Trainer {
                               progress_.step));
   }
 
+  // The validation of an epoch as the history has it.
+  Evaluation recorded(std::int64_t epoch) const {
+    for (const auto& row : progress_.history) {
+      if (row.at("epoch") != epoch) continue;
+      return {.images = data_.val->size(),
+              .top1 = row.at("top1"),
+              .top5 = row.at("top5"),
+              .loss = row.at("val_loss"),
+              .images_per_s = 0};
+    }
+    return {};
+  }
+
   // The network alone: what evaluation and a later run's --weights read.
   NamedTensors network() {
     NamedTensors contents;
@@ -235,10 +252,13 @@ class Trainer {
     return contents;
   }
 
-  // Everything a resumed run needs.
+  // Everything a resumed run needs. What no run could continue from must not replace what one can.
   NamedTensors snapshot() {
     NamedTensors contents = network();
     sgd_->export_state(contents);
+    for (const auto& [name, tensor] : contents.tensors) {
+      diverged_unless(kernels::all_finite(tensor), name.c_str(), std::numeric_limits<double>::quiet_NaN());
+    }
     return contents;
   }
 
@@ -345,6 +365,7 @@ class Trainer {
   Evaluation finish_epoch(double images_per_s) {
     const double lr = learning_rate(resolved_.schedule, static_cast<double>(progress_.epoch));
     const Evaluation evaluation = validate();
+    diverged_unless(std::isfinite(evaluation.loss), "validation loss", evaluation.loss);
     ++progress_.epoch;
     const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
     report_epoch(progress_.epoch, evaluation,
