@@ -1,0 +1,431 @@
+// The programs as users meet them: exit codes, what is said where.
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "quant/integer_network.h"
+#include "tests/testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+using nlohmann::json;
+
+namespace {
+
+using Words = std::vector<std::string>;
+
+const fs::path& images() {
+  static const TemporaryFolder folder;
+  static const bool written = (write_data_set(folder.path(), 60, 30), true);
+  (void)written;
+  return folder.path();
+}
+
+// A finished run of one epoch, for everybody to read.
+const fs::path& finished_run(const std::string& scheme) {
+  static const TemporaryFolder folder;
+  static std::map<std::string, fs::path> runs;
+  fs::path& run = runs[scheme];
+  if (!run.empty()) return run;
+  run = folder / scheme;
+  const Outcome outcome = run_program(FAQ_TRAIN, {"--data-path",
+                                                  images().string(),
+                                                  "--output-dir",
+                                                  run.string(),
+                                                  "--scheme",
+                                                  scheme,
+                                                  "--bits",
+                                                  "4",
+                                                  "-b",
+                                                  "20",
+                                                  "--epochs",
+                                                  "1",
+                                                  "--lr",
+                                                  "0.05",
+                                                  "--threads",
+                                                  "1",
+                                                  "-j",
+                                                  "1",
+                                                  "--val-resize-size",
+                                                  "20",
+                                                  "--quiet"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  return run;
+}
+
+struct Row {
+  const char* what;
+  const char* program;
+  Words arguments;
+  int code;
+  const char* message;  ///< in the one line on stderr
+};
+
+void check_refused(const Row& row) {
+  INFO(row.what);
+  const Outcome outcome = run_program(row.program, row.arguments);
+  INFO(outcome.err);
+  CHECK(outcome.signal == 0);
+  CHECK(outcome.code == row.code);
+  CHECK(outcome.out.empty());
+  const std::vector<std::string> lines = lines_of(outcome.err);
+  REQUIRE(lines.size() == 1);
+  const std::string name = fs::path(row.program).filename().string();
+  CHECK(lines[0].starts_with(name + ": "));
+  CHECK(lines[0].find(row.message) != std::string::npos);
+}
+
+json result_of(const Words& arguments) {
+  const Outcome outcome = run_program(FAQ_EVAL, arguments + Words{"--json", "--threads", "1"});
+  INFO(outcome.err);
+  REQUIRE(outcome.code == 0);
+  REQUIRE(lines_of(outcome.out).size() == 1);
+  return json::parse(outcome.out);
+}
+
+}  // namespace
+
+TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string data = images().string(), out = (folder / "out").string();
+  const auto train = [&](const Words& more) {
+    return Words{"--data-path", data, "--output-dir", out, "--epochs", "0"} + more;
+  };
+  write_file(folder / "config.json", R"({"epocs": 3})");
+  write_file(folder / "broken.json", R"({"epochs": )");
+  write_file(folder / "list.json", "[1]");
+  write_file(folder / "kinds.json", R"({"epochs": {"a": 1}})");
+  const auto config = [&](const char* name) { return train({"-c", (folder / name).string()}); };
+  const Row rows[] = {
+      {"unknown option", FAQ_TRAIN, train({"--epoch", "3"}), 64, "did you mean '--epochs'"},
+      {"unknown option with =", FAQ_TRAIN, train({"--batchsize=3"}), 64, "did you mean '--batch-size'"},
+      {"unknown option of faq-eval", FAQ_EVAL, {"--weight", "x"}, 64, "did you mean '--weights'"},
+      {"a stray argument", FAQ_TRAIN, train({"stray"}), 64, "stray"},
+      {"a missing value", FAQ_TRAIN, train({"--lr"}), 64, "lr"},
+      {"unknown model", FAQ_TRAIN, train({"--model", "resnet21"}), 64, "did you mean 'resnet20'"},
+      {"unknown preset", FAQ_TRAIN, train({"--preset", "faq-4bits"}), 64, "did you mean 'faq-4bit'"},
+      {"unknown scheme", FAQ_TRAIN, train({"--scheme", "fag"}), 64, "did you mean 'faq'"},
+      {"unknown engine", FAQ_EVAL, {"--weights", "x", "--engine", "integr"}, 64, "did you mean 'integer'"},
+      {"bits 9", FAQ_TRAIN, train({"--scheme", "faq", "--bits", "9"}), 64, "2 to 8"},
+      {"bits 1", FAQ_TRAIN, train({"--scheme", "faq", "--bits", "1"}), 64, "2 to 8"},
+      {"bits 4.5", FAQ_TRAIN, train({"--bits", "4.5"}), 64, "expected an integer"},
+      {"layer-bits without bits", FAQ_TRAIN, train({"--layer-bits", "fc"}), 64, "PATTERN=WEIGHT_BITS"},
+      {"layer-bits of 9", FAQ_TRAIN, train({"--layer-bits", "fc=9,4"}), 64, "2 to 8"},
+      {"batch of zero", FAQ_TRAIN, train({"-b", "0"}), 64, "batch-size 0"},
+      {"negative batch", FAQ_TRAIN, train({"-b", "-5"}), 64, "batch-size -5"},
+      {"lr of text", FAQ_TRAIN, train({"--lr", "fast"}), 64, "expected a number"},
+      {"lr nan", FAQ_TRAIN, train({"--lr", "nan"}), 64, "expected a finite number"},
+      {"no data", FAQ_TRAIN, {"--output-dir", out}, 64, "--data-path is required"},
+      {"no output", FAQ_TRAIN, {"--data-path", data}, 64, "--output-dir is required"},
+      {"no weights", FAQ_EVAL, {"--data-path", data}, 64, "--weights is required"},
+      {"too few classes", FAQ_TRAIN, train({"--num-classes", "2"}), 64, "3 classes"},
+      {"two means", FAQ_TRAIN, train({"--mean", "0.5,0.5", "--std", "1,1,1"}), 64, "2 means"},
+      {"a std of zero", FAQ_TRAIN, train({"--std", "0,1,1"}), 64, "standard deviation 0"},
+      {"unknown option in the config", FAQ_TRAIN, config("config.json"), 64, "did you mean 'epochs'"},
+      {"config of another kind", FAQ_TRAIN, config("list.json"), 64, "JSON object"},
+      {"config value of another kind", FAQ_TRAIN, config("kinds.json"), 64, "wrong kind"},
+      {"config cut short", FAQ_TRAIN, config("broken.json"), 65, "broken.json"},
+      {"no such config", FAQ_TRAIN, config("absent.json"), 66, "absent.json"},
+      {"no such weights", FAQ_TRAIN, train({"--weights", "absent.safetensors"}), 66, "absent.safetensors"},
+      {"no such weights to evaluate",
+       FAQ_EVAL,
+       {"--weights", "absent.safetensors", "--data-path", data},
+       66,
+       "absent.safetensors"},
+      {"no such data", FAQ_TRAIN, {"--data-path", "absent", "--output-dir", out}, 66, "absent"},
+      {"bad split", FAQ_EVAL, {"--weights", "x", "--data-path", data, "--split", "vol"}, 64, "train or val"},
+      {"output folder that cannot be",
+       FAQ_TRAIN,
+       {"--data-path", data, "--epochs", "0", "--output-dir", (folder / "config.json" / "x").string()},
+       74,
+       "config.json"},
+  };
+  for (const Row& row : rows) check_refused(row);
+  CHECK(!fs::exists(out));
+}
+
+TEST_CASE("files that cannot be used are refused in one line", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path run = finished_run("faq");
+  const std::string data = images().string();
+  const auto file = [&](const char* name) { return (folder / name).string(); };
+  const std::string integer = file_bytes(run / "integer.safetensors");
+  const std::string checkpoint = file_bytes(run / "last.safetensors");
+  write_file(file("cut"), integer.substr(0, integer.size() / 2));
+  std::string flipped = integer;
+  flipped[flipped.size() - 5] ^= 1;
+  write_file(file("flipped"), flipped);
+  write_file(file("cut-checkpoint"), checkpoint.substr(0, checkpoint.size() - 1));
+  write_file(file("text"), "these are not the weights you are looking for");
+  write_file(file("empty"), "");
+  NamedTensors other = read_safetensors(finished_run("none") / "best.safetensors");
+  other.metadata.clear();
+  write_safetensors(file("plain"), other);
+  NamedTensors short_of_one = other;
+  short_of_one.tensors.pop_back();
+  write_safetensors(file("missing"), short_of_one);
+  NamedTensors strange;
+  strange.add("something", Tensor::zeros({3}));
+  write_safetensors(file("strange"), strange);
+
+  TemporaryFolder classes;
+  write_data_set(classes.path(), 6, 6);
+  fs::create_directories(classes / "train" / "zebra");
+  fs::create_directories(classes / "val" / "zebra");
+  TemporaryFolder two;
+  write_data_set(two.path(), 6, 6);
+  fs::remove_all(two / "train" / "down");
+  fs::remove_all(two / "val" / "down");
+  const auto eval = [&](const char* name, const Words& more = {}) {
+    return Words{"--weights", file(name), "--data-path", data} + more;
+  };
+  const std::string network = (run / "integer.safetensors").string();
+  const Row rows[] = {
+      {"truncated", FAQ_EVAL, eval("cut"), 65, "cut"},
+      {"flipped bit", FAQ_EVAL, eval("flipped"), 65, "flipped"},
+      {"truncated checkpoint", FAQ_EVAL, eval("cut-checkpoint"), 65, "cut-checkpoint"},
+      {"text", FAQ_EVAL, eval("text"), 65, "text"},
+      {"empty", FAQ_EVAL, eval("empty"), 65, "empty"},
+      {"text to train from",
+       FAQ_TRAIN,
+       {"--weights", file("text"), "--data-path", data, "--output-dir", file("out")},
+       65,
+       "text"},
+      {"plain weights want a model", FAQ_EVAL, eval("plain"), 64, "--model is required"},
+      {"weights of another model", FAQ_EVAL, eval("plain", {"--model", "resnet32"}), 65, "missing"},
+      {"a tensor is missing", FAQ_EVAL, eval("missing", {"--model", "resnet20"}), 65, "1 mismatches"},
+      {"not a network at all", FAQ_EVAL, eval("strange", {"--model", "resnet20"}), 65, "strange"},
+      {"an integer network to train from",
+       FAQ_TRAIN,
+       {"--weights", network, "--data-path", data, "--dry-run"},
+       65,
+       "cannot be trained further"},
+      {"class without images",
+       FAQ_TRAIN,
+       {"--data-path", classes.path().string(), "--output-dir", file("out")},
+       65,
+       "zebra"},
+      {"class without images to evaluate",
+       FAQ_EVAL,
+       {"--weights", network, "--data-path", classes.path().string()},
+       65,
+       "zebra"},
+      {"fewer classes than the network",
+       FAQ_EVAL,
+       {"--weights", network, "--data-path", two.path().string()},
+       64,
+       "2 classes, the network 3"},
+      {"a folder of nothing",
+       FAQ_EVAL,
+       {"--weights", network, "--data-path", folder.path().string()},
+       65,
+       ""},
+  };
+  for (const Row& row : rows) check_refused(row);
+}
+
+TEST_CASE("corrupt images stop a run, or are skipped and counted", "[cli]") {
+  const fs::path run = finished_run("faq");
+  const std::string network = (run / "integer.safetensors").string();
+  struct Damage {
+    const char* what;
+    std::function<std::string(std::string)> damage;
+  };
+  const Damage damages[] = {
+      {"truncated", [](std::string bytes) { return bytes.substr(0, bytes.size() / 2); }},
+      {"empty", [](std::string) { return std::string(); }},
+      {"text", [](std::string) { return std::string("not a picture"); }},
+      {"corrupt",
+       [](std::string bytes) {
+         for (std::size_t i = bytes.size() / 2; i < bytes.size() / 2 + 20; ++i) bytes[i] ^= 0x5A;
+         return bytes;
+       }},
+  };
+  for (const Damage& d : damages) {
+    INFO(d.what);
+    const TemporaryFolder folder;
+    write_data_set(folder.path(), 60, 30);
+    std::vector<fs::path> bad;  // the last one of each split
+    for (const char* split : {"train", "val"}) {
+      fs::path last;
+      for (const auto& entry : fs::directory_iterator(folder / split / "down"))
+        if (last.empty() || entry.path() > last) last = entry.path();
+      write_file(last, d.damage(file_bytes(last)));
+      bad.push_back(last);
+    }
+    const Words eval{"--weights", network, "--data-path", folder.path().string(), "--threads", "1"};
+    check_refused({"evaluation", FAQ_EVAL, eval, 65, bad[1].filename().c_str()});
+    const json result = result_of(eval + Words{"--skip-bad", "1"});
+    CHECK(result["images"] == 29);
+    CHECK(result["skipped"] == 1);
+    const Words train{"--data-path", folder.path().string(),
+                      "-b",          "20",
+                      "--epochs",    "1",
+                      "--threads",   "1",
+                      "-j",          "1",
+                      "--augment",   "none"};
+    const Outcome stopped = run_program(FAQ_TRAIN, train + Words{"--output-dir", (folder / "a").string()});
+    INFO(stopped.err);
+    CHECK(stopped.code == 65);
+    REQUIRE(!stopped.err.empty());
+    CHECK(stopped.err.find(bad[1].filename().string()) != std::string::npos);
+    const Outcome skipped = run_program(
+        FAQ_TRAIN, train + Words{"--output-dir", (folder / "b").string(), "--skip-bad", "1", "--json"});
+    INFO(skipped.err);
+    REQUIRE(skipped.code == 0);
+    CHECK(json::parse(skipped.out)["last"]["images"] == 29);
+  }
+}
+
+TEST_CASE("results that cannot be written are an error", "[cli]") {
+  if (!fs::exists("/dev/full")) {
+    WARN("no /dev/full: not tested");
+    return;
+  }
+  const Words eval{"--weights",   (finished_run("faq") / "integer.safetensors").string(),
+                   "--data-path", images().string(),
+                   "--threads",   "1"};
+  struct {
+    const char* program;
+    Words arguments;
+  } const rows[] = {
+      {FAQ_TRAIN, {"--help"}},
+      {FAQ_TRAIN, {"--version"}},
+      {FAQ_TRAIN, {"--list-models"}},
+      {FAQ_EVAL, {"--help"}},
+      {FAQ_EVAL, {"--version"}},
+      {FAQ_EVAL, eval},
+      {FAQ_EVAL, eval + Words{"--json"}},
+      {FAQ_TRAIN, {"--dry-run", "--data-path", images().string()}},
+  };
+  for (const auto& row : rows) {
+    INFO(row.program << " " << row.arguments[0]);
+    const Outcome outcome = run_program(row.program, row.arguments, "/dev/full");
+    INFO(outcome.err);
+    CHECK(outcome.code == 74);
+    CHECK(lines_of(outcome.err).size() == 1);
+  }
+}
+
+TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
+  struct {
+    const char* program;
+    Words arguments;
+    std::vector<const char*> parts;
+  } const rows[] = {
+      {FAQ_TRAIN, {"--help"}, {"--batch-size", "--weight-decay", "--list-models", "--resume", "--bits"}},
+      {FAQ_TRAIN, {"--version"}, {"faq " FAQ_VERSION}},
+      {FAQ_EVAL, {"--help"}, {"--weights", "--split", "--json"}},
+      {FAQ_EVAL, {"--version"}, {"faq " FAQ_VERSION}},
+      {FAQ_TRAIN, {"--list-models"}, {"resnet20", "resnet110", "269722"}},
+      {FAQ_TRAIN,
+       {"--dry-run", "--data-path", images().string(), "--scheme", "faq", "--bits", "4", "--threads", "1"},
+       {"60 training and 30 validation images", "layer1.0.conv1", "u4", "s8"}},
+  };
+  for (const auto& row : rows) {
+    INFO(row.arguments[0]);
+    const Outcome outcome = run_program(row.program, row.arguments);
+    CHECK(outcome.code == 0);
+    CHECK(outcome.err.empty());
+    for (const char* part : row.parts) {
+      INFO(part);
+      CHECK(outcome.out.find(part) != std::string::npos);
+    }
+  }
+  const Outcome plan = run_program(FAQ_TRAIN, {"--dry-run", "--json", "--data-path", images().string(),
+                                               "--preset", "faq-4bit", "-b", "20"});
+  REQUIRE(plan.code == 0);
+  const json j = json::parse(plan.out);
+  CHECK(j["steps_per_epoch"] == 3);
+  CHECK(j["classes"] == 3);
+  CHECK(j["layers"].size() == 21);  // the input, 19 convolutions, the classifier
+  CHECK(j["config"]["lr"] == 0.0015);
+  CHECK(j["config"]["batch-size"] == 20);
+  CHECK(j["config"]["weight-bits"] == 4);
+
+  const TemporaryFolder folder;
+  for (const bool quiet : {false, true}) {
+    const Outcome outcome = run_program(FAQ_TRAIN, Words{"--data-path", images().string(), "--output-dir",
+                                                         (folder / (quiet ? "q" : "n")).string(), "--epochs",
+                                                         "1", "-b", "20", "--json", "--threads", "1"} +
+                                                       (quiet ? Words{"--quiet"} : Words{}));
+    REQUIRE(outcome.code == 0);
+    CHECK(lines_of(outcome.out).size() == 1);
+    CHECK(json::parse(outcome.out).is_object());
+    CHECK(outcome.err.empty() == quiet);
+    CHECK(outcome.err.find('\x1b') == std::string::npos);  // not a terminal: plain lines
+  }
+}
+
+TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string data = images().string();
+  const auto same = [](const json& a, const json& b) {
+    for (const char* key : {"top1", "top5", "loss", "images"}) {
+      INFO(key << " " << a[key] << " " << b[key]);
+      CHECK(a[key] == b[key]);
+    }
+  };
+  for (const char* scheme : {"none", "faq"}) {
+    INFO(scheme);
+    const fs::path run = finished_run(scheme);
+    const bool quantized = scheme == std::string("faq");
+    const json best = result_of({"--weights", (run / "best.safetensors").string(), "--data-path", data});
+    CHECK(best["images"] == 30);
+    CHECK(best["kind"] == (quantized ? "quantized checkpoint" : "float checkpoint"));
+    // What the run itself reported last, and whatever the batch size.
+    const json last = result_of({"--weights", (run / "last.safetensors").string(), "--data-path", data});
+    const json reported = json::parse(lines_of(file_bytes(run / "metrics.jsonl")).back());
+    CHECK(last["top1"] == reported["top1"]);
+    CHECK(last["loss"].get<double>() == Approx(reported["val_loss"].get<double>()).epsilon(1e-6));
+    if (quantized) {
+      const std::string network = (run / "integer.safetensors").string();
+      const json integer = result_of({"--weights", network, "--data-path", data});
+      CHECK(integer["kind"] == "integer network");
+      same(integer, best);
+      same(result_of({"--weights", network, "--data-path", data, "--engine", "simulated"}), integer);
+      CHECK(result_of({"--weights", network, "--data-path", data, "-b", "7"})["top1"] == integer["top1"]);
+      CHECK(result_of({"--weights", network, "--data-path", data, "--split", "train"})["images"] == 60);
+    } else {
+      NamedTensors plain = read_safetensors(run / "best.safetensors");
+      plain.metadata.clear();
+      write_safetensors(folder / "plain.safetensors", plain);
+      const json weights = result_of({"--weights", (folder / "plain.safetensors").string(), "--model",
+                                      "resnet20", "--data-path", data, "--val-resize-size", "20"});
+      CHECK(weights["kind"] == "float weights");
+      same(weights, best);
+    }
+  }
+}
+
+TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][real]") {
+  const auto weights = real_data("weights"), data = real_data("cifar10");
+  if (!weights || !data) return;
+  struct {
+    const char* model;
+    const char* file;
+    double top1;
+  } const rows[] = {{"resnet20", "resnet20-12fca82f.th", 81.03}, {"resnet32", "resnet32-d509ac18.th", 82.56}};
+  const TemporaryFolder folder;
+  const std::string converter =
+      (fs::path(FAQ_TEST_FIXTURES).parent_path().parent_path() / "tools" / "convert_torch.py").string();
+  for (const auto& row : rows) {
+    INFO(row.file);
+    if (!fs::exists(*weights / row.file)) {
+      WARN((*weights / row.file).string() << " is not there: not tested");
+      continue;
+    }
+    const std::string converted = (folder / row.model).string() + ".safetensors";
+    const Outcome conversion =
+        run_program("/usr/bin/env", {"python3", converter, (*weights / row.file).string(), converted});
+    INFO(conversion.err);
+    REQUIRE(conversion.code == 0);
+    const Outcome outcome = run_program(
+        FAQ_EVAL, {"--weights", converted, "--model", row.model, "--data-path", data->string(), "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const json result = json::parse(outcome.out);
+    CHECK(result["images"] == 10000);
+    CHECK(std::abs(result["top1"].get<double>() - row.top1) <= 0.15);
+  }
+}
