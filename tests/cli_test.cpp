@@ -87,7 +87,8 @@ json result_of(const Words& arguments) {
 
 TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
   const TemporaryFolder folder;
-  const std::string data = images().string(), out = (folder / "out").string();
+  const std::string data = images().string(), out = (folder / "out").string(),
+                    network = (finished_run("faq") / "integer.safetensors").string();
   const auto train = [&](const Words& more) {
     return Words{"--data-path", data, "--output-dir", out, "--epochs", "0"} + more;
   };
@@ -105,7 +106,11 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
       {"unknown model", FAQ_TRAIN, train({"--model", "resnet21"}), 64, "did you mean 'resnet20'"},
       {"unknown preset", FAQ_TRAIN, train({"--preset", "faq-4bits"}), 64, "did you mean 'faq-4bit'"},
       {"unknown scheme", FAQ_TRAIN, train({"--scheme", "fag"}), 64, "did you mean 'faq'"},
-      {"unknown engine", FAQ_EVAL, {"--weights", "x", "--engine", "integr"}, 64, "did you mean 'integer'"},
+      {"unknown engine",
+       FAQ_EVAL,
+       {"--weights", network, "--data-path", data, "--engine", "integr"},
+       64,
+       "did you mean 'integer'"},
       {"bits 9", FAQ_TRAIN, train({"--scheme", "faq", "--bits", "9"}), 64, "2 to 8"},
       {"bits 1", FAQ_TRAIN, train({"--scheme", "faq", "--bits", "1"}), 64, "2 to 8"},
       {"bits 4.5", FAQ_TRAIN, train({"--bits", "4.5"}), 64, "expected an integer"},
@@ -133,7 +138,11 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
        66,
        "absent.safetensors"},
       {"no such data", FAQ_TRAIN, {"--data-path", "absent", "--output-dir", out}, 66, "absent"},
-      {"bad split", FAQ_EVAL, {"--weights", "x", "--data-path", data, "--split", "vol"}, 64, "train or val"},
+      {"bad split",
+       FAQ_EVAL,
+       {"--weights", network, "--data-path", data, "--split", "vol"},
+       64,
+       "train or val"},
       {"output folder that cannot be",
        FAQ_TRAIN,
        {"--data-path", data, "--epochs", "0", "--output-dir", (folder / "config.json" / "x").string()},

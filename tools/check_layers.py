@@ -15,7 +15,7 @@ ALLOWED = {
     "nn": ["core"],
     "data": ["core"],
     "quant": ["nn", "core"],
-    "train": ["nn", "data", "quant", "core"],
+    "train": ["nn", "data", "core"],
     "tools": ["train", "nn", "data", "quant", "core"],
 }
 

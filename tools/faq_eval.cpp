@@ -6,6 +6,7 @@
 #include "nn/load_weights.h"
 #include "quant/integer_network.h"
 #include "tools/cli.h"
+#include "tools/quantization.h"
 #include "train/evaluate.h"
 #include "train/setup.h"
 
@@ -40,6 +41,9 @@ Network open_network(TrainOptions& options, bool model_given) {
     options.in_channels = static_cast<int>(network->channels());
     options.num_classes = static_cast<int>(network->num_classes());
     if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
+    const auto resize = network->about().find("resize");
+    if (options.val_resize_size == 0 && resize != network->about().end())
+      apply(options, {"val-resize-size", resize->second});
     return {"integer network",
             [network, engine](const Tensor& images) { return network->forward(images, engine); }, network};
   }
@@ -48,12 +52,12 @@ Network open_network(TrainOptions& options, bool model_given) {
   std::string kind = "float weights";
   if (is_checkpoint(metadata)) {
     TrainOptions trained;
-    model = model_from_checkpoint(file, options.weights, trained);
+    model = model_from_checkpoint(file, options.weights, make_method, trained);
     options.in_channels = trained.in_channels;
     options.num_classes = trained.num_classes;
     if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
     if (options.val_resize_size == 0) options.val_resize_size = trained.val_resize_size;
-    kind = resolve(trained).quant.scheme == Scheme::none ? "float checkpoint" : "quantized checkpoint";
+    kind = quant_options(trained).scheme == Scheme::none ? "float checkpoint" : "quantized checkpoint";
   } else {
     check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
     if (options.num_classes == 0) options.num_classes = classes_in(file);

@@ -5,6 +5,7 @@
 
 #include "nn/models.h"
 #include "tools/cli.h"
+#include "tools/quantization.h"
 #include "train/trainer.h"
 
 namespace {
@@ -84,13 +85,16 @@ int body(int argc, char** argv) {
       parsed.count("config") ? read_config(parsed["config"].as<std::string>()) : nlohmann::json::object();
   const TrainOptions options = assemble(config, settings);
   const bool json = parsed.count("json") > 0;
+  const auto method = make_method(options);
+  refuse_integer_weights(options);
 
   if (parsed.count("dry-run")) {
-    const nlohmann::json plan = dry_run(options);
+    const nlohmann::json plan = dry_run(options, *method);
     cli::print_result(json ? plan.dump() + "\n" : plan_table(plan));
     return 0;
   }
-  const TrainResult result = train(options, {cli::command_line(argc, argv), parsed.count("quiet") > 0});
+  const TrainResult result =
+      train(options, *method, {cli::command_line(argc, argv), parsed.count("quiet") > 0});
   if (json) {
     cli::print_result(nlohmann::json{{"stopped", result.stopped},
                                      {"epochs", result.epochs},

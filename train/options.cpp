@@ -3,7 +3,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "core/cpu.h"
+#include "core/choices.h"
 #include "core/text.h"
 
 namespace faq {
@@ -11,26 +11,6 @@ namespace {
 
 using T = TrainOptions;
 
-template <class Value>
-using Choices = std::vector<std::pair<std::string, Value>>;
-
-template <class Value>
-Value choose(const char* option, const std::string& text, const Choices<Value>& choices) {
-  std::vector<std::string> names;
-  for (const auto& [name, value] : choices) {
-    if (name == text) return value;
-    names.push_back(name);
-  }
-  fail(ErrorKind::usage, "--", option, " ", text, ": expected one of ", join(names), "; did you mean '",
-       nearest(text, names), "'?");
-}
-
-const Choices<Scheme> schemes{{"none", Scheme::none}, {"faq", Scheme::faq}};
-const Choices<Calibration> calibrations{
-    {"percentile", Calibration::percentile}, {"max", Calibration::max}, {"mse", Calibration::mse}};
-const Choices<WeightStep> weight_steps{{"mse", WeightStep::mse}, {"max", WeightStep::max}};
-const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
-const Choices<DType> grad_dtypes{{"bf16", DType::bf16}, {"f32", DType::f32}};
 const Choices<Schedule> schedules{{"constant", Schedule::constant},
                                   {"exponential", Schedule::exponential},
                                   {"step", Schedule::step},
@@ -100,20 +80,6 @@ std::vector<double> parse_list(const Setting& setting) {
 void in_range(const char* name, double value, double low, double high) {
   check(value >= low && value <= high, ErrorKind::usage, "--", name, " ", value, ": expected ", low, " to ",
         high);
-}
-
-// PATTERN=W,A
-LayerBits parse_layer_bits(const std::string& text) {
-  const auto equals = text.rfind('=');
-  const auto comma = text.find(',', equals == std::string::npos ? 0 : equals);
-  check(equals != std::string::npos && comma != std::string::npos, ErrorKind::usage, "--layer-bits '", text,
-        "': expected PATTERN=WEIGHT_BITS,ACTIVATION_BITS");
-  LayerBits bits{text.substr(0, equals),
-                 parse_number<int>({"layer-bits", text.substr(equals + 1, comma - equals - 1)}),
-                 parse_number<int>({"layer-bits", text.substr(comma + 1)})};
-  in_range("layer-bits", bits.weight_bits, 2, 8);
-  in_range("layer-bits", bits.act_bits, 2, 8);
-  return bits;
 }
 
 std::string text_of(const nlohmann::json& value) {
@@ -307,7 +273,6 @@ nlohmann::json to_json(const TrainOptions& options) {
 }
 
 DatasetKind parse_dataset_kind(const std::string& text) { return choose("dataset", text, dataset_kinds); }
-Engine parse_engine(const std::string& text) { return choose("engine", text, engines); }
 
 ResolvedOptions resolve(const TrainOptions& o) {
   in_range("weight-bits", o.weight_bits, 2, 8);
@@ -340,22 +305,6 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("seed", o.seed, 0, 2147483647);
 
   ResolvedOptions r;
-  r.quant.scheme = choose("scheme", o.scheme, schemes);
-  r.quant.weight_bits = o.weight_bits;
-  r.quant.act_bits = o.act_bits;
-  r.quant.first_last_bits = o.first_last_bits;
-  for (const std::string& text : o.layer_bits) r.quant.layer_bits.push_back(parse_layer_bits(text));
-  r.quant.calibration = choose("calibration", o.calibration, calibrations);
-  r.quant.percentile = o.calibration_percentile;
-  r.quant.weight_step = choose("weight-step", o.weight_step, weight_steps);
-  r.quant.engine = parse_engine(o.engine);
-  const bool native = r.quant.scheme != Scheme::none && has_native_bf16();
-  r.quant.grad_dtype = o.grad_dtype.empty() ? (native ? DType::bf16 : DType::f32)
-                                            : choose("grad-dtype", o.grad_dtype, grad_dtypes);
-  check(r.quant.grad_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage,
-        "--grad-dtype bf16: this CPU (", isa_name(), ") has no native bf16; use f32");
-  check(r.quant.grad_dtype == DType::f32 || r.quant.scheme != Scheme::none, ErrorKind::usage,
-        "--grad-dtype bf16: floating-point training (--scheme none) uses f32 gradients");
   r.sgd = {o.momentum, o.weight_decay, o.clip_grad_norm};
   r.schedule = {choose("lr-scheduler", o.lr_scheduler, schedules),
                 o.lr,

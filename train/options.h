@@ -11,7 +11,6 @@
 
 #include "data/dataset.h"
 #include "data/loader.h"
-#include "quant/options.h"
 #include "train/schedule.h"
 #include "train/sgd.h"
 
@@ -98,9 +97,9 @@ nlohmann::json to_json(const TrainOptions& options);
 /// The settings a preset stands for (method.md, "Recipe"); throws usage for an unknown one.
 const std::vector<Setting>& preset(const std::string& name);
 
-/// The options as the library's types; throws usage for values outside their range.
+/// The options of training as the library's types (those of quantization: tools/quantization.h); throws usage
+/// for values outside their range.
 struct ResolvedOptions {
-  QuantOptions quant;
   SgdOptions sgd;
   ScheduleOptions schedule;
   DatasetKind dataset;
@@ -109,6 +108,5 @@ struct ResolvedOptions {
 ResolvedOptions resolve(const TrainOptions& options);
 /// "auto", "imagefolder", "idx" or "cifar".
 DatasetKind parse_dataset_kind(const std::string& text);
-Engine parse_engine(const std::string& text);
 
 }  // namespace faq

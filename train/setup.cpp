@@ -3,7 +3,6 @@
 #include "core/safetensors.h"
 #include "data/formats.h"
 #include "nn/load_weights.h"
-#include "quant/quantize.h"
 
 namespace faq {
 namespace {
@@ -81,7 +80,7 @@ bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
 }
 
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
-                                             TrainOptions& options) {
+                                             const MethodFactory& make_method, TrainOptions& options) {
   check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
   try {
@@ -90,8 +89,7 @@ std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, con
     fail(ErrorKind::bad_data, "checkpoint ", source, ": its configuration: ", error.what());
   }
   auto model = build_model(options);
-  const QuantOptions quant = resolve(options).quant;
-  if (quant.scheme != Scheme::none) quantize(*model, quant, nullptr);
+  make_method(options)->install(*model);
   NamedTensors weights;
   for (const auto& [name, tensor] : checkpoint.tensors) {
     if (!name.starts_with("momentum/")) weights.add(name, tensor);

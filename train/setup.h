@@ -1,10 +1,12 @@
 // From options to the things a run is made of; shared by training and evaluation.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "data/loader.h"
 #include "nn/models.h"
+#include "train/method.h"
 #include "train/options.h"
 
 namespace faq {
@@ -27,10 +29,13 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data);
 /// The network of the options, with zero weights and no quantization.
 std::unique_ptr<Model> build_model(const TrainOptions& options);
 
-/// A checkpoint of faq-train as a network ready for evaluation: quantized when the run was. `options`: those
-/// of the run.
+/// How the options of a run become its method.
+using MethodFactory = std::function<std::unique_ptr<Method>(const TrainOptions&)>;
+
+/// A checkpoint of faq-train as a network ready for evaluation, in the form its method gave it. `options`:
+/// those of the run.
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
-                                             TrainOptions& options);
+                                             const MethodFactory& make_method, TrainOptions& options);
 bool is_checkpoint(const std::map<std::string, std::string>& metadata);
 
 }  // namespace faq

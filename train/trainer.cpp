@@ -13,9 +13,6 @@
 #include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 #include "nn/load_weights.h"
-#include "quant/calibration.h"
-#include "quant/integer_network.h"
-#include "quant/quantize.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
 #include "train/setup.h"
@@ -55,8 +52,9 @@ void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint,
 
 class Trainer {
  public:
-  Trainer(const TrainOptions& options, const RunContext& context)
+  Trainer(const TrainOptions& options, Method& method, const RunContext& context)
       : options_(options),
+        method_(method),
         display_(context.quiet),
         context_(context),
         resolved_(resolve(options_)),
@@ -79,13 +77,8 @@ class Trainer {
       const auto notes = load_pretrained();
       for (const std::string& note : notes) display_.line(note);
     }
-    if (is_quantized()) {
-      const auto start = Clock::now();
-      const CalibrationResult calibration = calibrate(*model_, calibration_batches());
-      quantize(*model_, resolved_.quant, &calibration);
-      display_.line(
-          fmt::format("calibrated on {} images in {:.1f} s", calibration.images, seconds_since(start)));
-    }
+    const std::string said = method_.prepare(*model_, calibration_batches());
+    if (!said.empty()) display_.line(said);
   }
 
   TrainResult run() {
@@ -148,16 +141,6 @@ class Trainer {
 
   nlohmann::json plan() {
     prepare();
-    nlohmann::json layers = nlohmann::json::array();
-    if (is_quantized()) {
-      for (const LayerPlan& row : layer_plan(*model_)) {
-        layers.push_back({{"name", row.name},
-                          {"weight_bits", row.weight_bits},
-                          {"act_bits", row.activation.bits},
-                          {"act_step", row.activation.step},
-                          {"act_signed", row.activation.is_signed}});
-      }
-    }
     const ModelCost cost = model_cost(
         options_.model,
         {.num_classes = options_.num_classes, .in_channels = options_.in_channels, .mean = {}, .std = {}});
@@ -168,16 +151,12 @@ class Trainer {
             {"steps_per_epoch", steps_per_epoch_},
             {"parameters", cost.parameters},
             {"macs", cost.macs},
-            {"layers", layers}};
+            {"layers", method_.layers(*model_)}};
   }
 
  private:
-  bool is_quantized() const { return resolved_.quant.scheme != Scheme::none; }
-
   std::vector<std::string> load_pretrained() {
     const auto metadata = read_safetensors_metadata(options_.weights);
-    check(!is_integer_network(metadata), ErrorKind::bad_data, "weights ", options_.weights,
-          ": an integer network cannot be trained further; give the checkpoint it was made from");
     NamedTensors file = read_safetensors(options_.weights);
     if (is_checkpoint(metadata)) {  // the network of an earlier run, without its momentum and quantizers
       NamedTensors weights;
@@ -215,7 +194,7 @@ class Trainer {
     check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file,
           ": not written by faq-train");
     check_same_run(options_, found.contents, found.file);
-    if (is_quantized()) quantize(*model_, resolved_.quant, nullptr);
+    method_.install(*model_);
     NamedTensors weights;
     for (const auto& [name, tensor] : found.contents.tensors) {
       if (!name.starts_with("momentum/")) weights.add(name, tensor);
@@ -390,14 +369,14 @@ class Trainer {
 
   void save_best() {
     folder_->save_best(network());
-    if (!is_quantized()) return;
     set_training(*model_, false);
-    const auto network =
-        IntegerNetwork::compile(*model_, data_.val_crop, data_.val_crop, options_.in_channels);
-    network.save(folder_->path() / "integer.safetensors",
-                 {{"model", options_.model},
-                  {"epoch", std::to_string(progress_.epoch)},
-                  {"resize", std::to_string(options_.val_resize_size)}});
+    method_.deploy(*model_, {.folder = folder_->path(),
+                             .height = data_.val_crop,
+                             .width = data_.val_crop,
+                             .channels = options_.in_channels,
+                             .about = {{"model", options_.model},
+                                       {"epoch", std::to_string(progress_.epoch)},
+                                       {"resize", std::to_string(options_.val_resize_size)}}});
   }
 
   void report_epoch(std::int64_t epoch, const Evaluation& evaluation, nlohmann::json row) {
@@ -417,6 +396,7 @@ class Trainer {
   }
 
   TrainOptions options_;
+  Method& method_;
   ProgressDisplay display_;
   RunContext context_;
   ResolvedOptions resolved_;
@@ -434,13 +414,13 @@ class Trainer {
 
 }  // namespace
 
-TrainResult train(const TrainOptions& options, const RunContext& context) {
+TrainResult train(const TrainOptions& options, Method& method, const RunContext& context) {
   check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
-  return Trainer(options, context).run();
+  return Trainer(options, method, context).run();
 }
 
-nlohmann::json dry_run(const TrainOptions& options) {
-  return Trainer(options, {.command = {}, .quiet = true}).plan();
+nlohmann::json dry_run(const TrainOptions& options, Method& method) {
+  return Trainer(options, method, {.command = {}, .quiet = true}).plan();
 }
 
 }  // namespace faq

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "train/evaluate.h"
+#include "train/method.h"
 #include "train/options.h"
 
 namespace faq {
@@ -27,10 +28,10 @@ struct RunContext {
 };
 
 /// Runs, or continues, a run. Throws Error; `diverged` names the last good checkpoint.
-TrainResult train(const TrainOptions& options, const RunContext& context);
+TrainResult train(const TrainOptions& options, Method& method, const RunContext& context);
 
 /// What a run would do: the resolved options, the data and the per-layer table. Loads and calibrates; trains
 /// nothing.
-nlohmann::json dry_run(const TrainOptions& options);
+nlohmann::json dry_run(const TrainOptions& options, Method& method);
 
 }  // namespace faq

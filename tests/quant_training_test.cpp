@@ -1,0 +1,265 @@
+// Training in integers: the tape of a quantized model, its gradients, and that it learns.
+#include <cmath>
+#include <map>
+
+#include "core/cpu.h"
+#include "quant/adapters.h"
+#include "quant/calibration.h"
+#include "quant/faq_scheme.h"
+#include "quant/quantize.h"
+#include "tests/testing.h"
+#include "train/sgd.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+struct Setup {
+  int bits = 8;
+  Engine engine = Engine::integer;
+  DType grad_dtype = DType::f32;
+  std::uint64_t seed = 1;
+  int threads = 1;
+};
+
+constexpr int count = 12, size = 16;
+
+Tensor batch() {
+  Tensor images = Tensor::empty({count, size, size, 3}, DType::u8);
+  std::uint8_t* out = images.mutable_data<std::uint8_t>();
+  for (int i = 0; i < count; ++i)
+    out = std::ranges::copy(pattern(i % 3, size, static_cast<std::uint64_t>(i)).pixels, out).out;
+  return images;
+}
+
+std::vector<std::int32_t> labels() {
+  std::vector<std::int32_t> all;
+  for (int i = 0; i < count; ++i) all.push_back(i % 3);
+  return all;
+}
+
+std::unique_ptr<Model> make(const Setup& setup) {
+  auto model = make_model("resnet20", {.num_classes = 3, .in_channels = 3, .mean = {}, .std = {}});
+  initialize(*model, setup.seed);
+  // Statistics of the data, as a pretrained network has them: calibration runs in evaluation mode.
+  set_training(*model, true);
+  for (int i = 0; i < 30; ++i) model->forward(Var(batch()));
+  const CalibrationResult seen = calibrate(*model, [left = 1]() mutable -> std::optional<Tensor> {
+    if (left-- == 0) return {};
+    return batch();
+  });
+  QuantOptions options;
+  options.scheme = Scheme::faq;
+  options.weight_bits = options.act_bits = setup.bits;
+  options.engine = setup.engine;
+  options.grad_dtype = setup.grad_dtype;
+  quantize(*model, options, &seen);
+  set_training(*model, true);
+  return model;
+}
+
+struct Result {
+  std::vector<double> losses;
+  std::vector<Named<Tensor>> grads;    ///< of the first step
+  std::vector<Named<Tensor>> weights;  ///< after the last one
+};
+
+Result train(const Setup& setup, int steps) {
+  set_num_threads(1);
+  const auto model = make(setup);
+  set_num_threads(setup.threads);
+  Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 1e-4, .clip_grad_norm = 0});
+  Result result;
+  for (int step = 0; step < steps; ++step) {
+    const Var loss = cross_entropy(model->forward(Var(batch())), labels());
+    result.losses.push_back(loss.value().item());
+    backward(loss);
+    if (step == 0)
+      for (const auto& [name, parameter] : parameters(*model))
+        result.grads.push_back({name, parameter.grad().clone()});
+    sgd.step(0.02, 1.0);
+  }
+  for (const auto& [name, parameter] : parameters(*model))
+    result.weights.push_back({name, parameter.value()});
+  set_num_threads(0);
+  return result;
+}
+
+void check_same(const std::vector<Named<Tensor>>& a, const std::vector<Named<Tensor>>& b) {
+  REQUIRE(a.size() == b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    INFO(a[i].name);
+    CHECK(reference::same_bytes(a[i].value, b[i].value));
+  }
+}
+
+double cosine(const std::vector<double>& a, const std::vector<double>& b) {
+  double ab = 0, aa = 0, bb = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ab += a[i] * b[i];
+    aa += a[i] * a[i];
+    bb += b[i] * b[i];
+  }
+  return ab / std::sqrt(aa * bb);
+}
+
+}  // namespace
+
+TEST_CASE("the training forward hands on integers within their bits", "[quant_training][isa]") {
+  const OneThread one_thread;
+  for (const int bits : {8, 4, 2}) {
+    INFO("bits " << bits);
+    const auto model = make({.bits = bits});
+    int quantized = 0, accumulators = 0;
+    const Var logits = model->forward(Var(batch()));
+    for (const Var& var : topological_order(logits)) {
+      const std::string op = var.op();
+      const Tensor& value = var.value();
+      if (op == "conv2d_integer") {
+        ++accumulators;
+        CHECK(value.dtype() == DType::s32);
+        CHECK(value.is_fixed_point());
+      } else if (op == "norm_act") {
+        ++quantized;
+        REQUIRE(value.dtype() == DType::u8);
+        const FixedPoint format = value.fixed_point();
+        CHECK_FALSE(format.is_signed);
+        CHECK((format.bits == bits || format.bits == 8));  // 8: what feeds the classifier
+        CHECK(std::exp2(std::round(std::log2(format.step))) == format.step);
+        int largest = 0;
+        for (const int q : value.span<std::uint8_t>()) largest = std::max(largest, q);
+        CHECK(largest <= format.max());
+        CHECK(largest > format.max() / 4);
+      }
+    }
+    CHECK(quantized == 19);
+    CHECK(accumulators == 19);
+    CHECK(logits.value().dtype() == DType::f32);
+  }
+}
+
+TEST_CASE("both engines give the same loss and gradients", "[quant_training][isa]") {
+  for (const int bits : {8, 4}) {
+    INFO("bits " << bits);
+    const Result integer = train({.bits = bits}, 2);
+    const Result simulated = train({.bits = bits, .engine = Engine::simulated}, 2);
+    CHECK(integer.losses == simulated.losses);
+    check_same(integer.grads, simulated.grads);
+    check_same(integer.weights, simulated.weights);
+    for (const auto& [name, grad] : integer.grads) {
+      INFO(name);
+      CHECK(kernels::sum_of_squares(grad) > 0);
+    }
+  }
+}
+
+TEST_CASE("a batch can be learnt by heart in integers", "[quant_training]") {
+  for (const int bits : {8, 4}) {
+    INFO("bits " << bits);
+    const Result result = train({.bits = bits}, 25);
+    INFO("loss " << result.losses.front() << " to " << result.losses.back());
+    CHECK(result.losses.front() > 0.5);
+    CHECK(result.losses.back() < 0.3 * result.losses.front());
+  }
+}
+
+TEST_CASE("bf16 gradients point where f32 gradients do", "[quant_training]") {
+  if (!has_native_bf16()) {
+    WARN("no native bf16 on this CPU (" << isa_name() << "): not tested");
+    return;
+  }
+  for (const int bits : {8, 4}) {
+    const Result f32 = train({.bits = bits}, 1);
+    const Result bf16 = train({.bits = bits, .grad_dtype = DType::bf16}, 1);
+    CHECK(f32.losses == bf16.losses);
+    std::vector<double> all_f32, all_bf16;
+    for (std::size_t i = 0; i < f32.grads.size(); ++i) {
+      INFO(bits << " bits, " << f32.grads[i].name);
+      const auto a = reference::numbers(f32.grads[i].value), b = reference::numbers(bf16.grads[i].value);
+      CHECK(bf16.grads[i].value.dtype() == DType::f32);  // of weights: always
+      CHECK(cosine(a, b) > 0.99);
+      all_f32.insert(all_f32.end(), a.begin(), a.end());
+      all_bf16.insert(all_bf16.end(), b.begin(), b.end());
+    }
+    CHECK(cosine(all_f32, all_bf16) > 0.999);
+    CHECK_FALSE(all_f32 == all_bf16);
+  }
+}
+
+TEST_CASE("same seed, same threads: same bits", "[quant_training]") {
+  for (const int threads : {1, 2}) {
+    INFO(threads << " threads");
+    const Setup setup{
+        .bits = 4, .grad_dtype = has_native_bf16() ? DType::bf16 : DType::f32, .threads = threads};
+    const Result first = train(setup, 2), second = train(setup, 2);
+    CHECK(first.losses == second.losses);
+    check_same(first.grads, second.grads);
+    check_same(first.weights, second.weights);
+  }
+  CHECK(train({.seed = 1}, 1).losses != train({.seed = 2}, 1).losses);
+}
+
+TEST_CASE("the step of weights follows them; that of activations stays", "[quant_training]") {
+  const OneThread one_thread;
+  const auto model = make({.bits = 4});
+  const auto steps = [&] {  // weight step times input step, by the step of what was multiplied
+    std::vector<float> all;
+    const Var logits = model->forward(Var(batch()));
+    for (const Var& var : topological_order(logits)) {
+      if (std::string(var.op()) != "conv2d_integer") continue;
+      const float input = var.inputs()[0].value().fixed_point().step;
+      all.push_back(var.value().fixed_point().step / input);
+    }
+    return all;
+  };
+  const std::vector<float> before = steps();
+  const std::vector<LayerPlan> plan = layer_plan(*model);
+  for_each_unit(*model, [](const std::string& name, Unit& unit) {
+    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    if (!conv) return;
+    const FixedPoint format =
+        choose_weight_format(conv->weight().value(), name == "conv1" ? 8 : 4, WeightStep::mse);
+    CHECK(format.step > 0);
+    kernels::scale_in_place(conv->weight().mutable_value(), 4.0f);
+  });
+  const std::vector<float> after = steps();
+  REQUIRE(before.size() == 19);
+  REQUIRE(after.size() == 19);
+  for (std::size_t i = 0; i < before.size(); ++i) CHECK(after[i] == 4 * before[i]);
+  const std::vector<LayerPlan> plan_after = layer_plan(*model);
+  for (std::size_t i = 0; i < plan.size(); ++i) CHECK(plan[i].activation == plan_after[i].activation);
+
+  // Evaluation sees new weights, too: its cached ops are made again.
+  set_training(*model, false);
+  const Tensor first = model->forward(Var(batch())).value();
+  CHECK(reference::same_bytes(first, model->forward(Var(batch())).value()));
+  for (auto& [name, parameter] : parameters(*model))
+    if (name == "layer1.0.conv1.weight") kernels::scale_in_place(parameter.mutable_value(), -1.0f);
+  CHECK_FALSE(reference::same_bytes(first, model->forward(Var(batch())).value()));
+}
+
+TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") {
+  const OneThread one_thread;
+  const auto model = make({});
+  set_training(*model, false);
+  struct {
+    const char* what;
+    int place;
+    float value;
+  } const rows[] = {{"step 0", 0, 0},     {"step -1", 0, -1},      {"step inf", 0, INFINITY},
+                    {"step nan", 0, NAN}, {"bits 1", 1, 1},        {"bits 9", 1, 9},
+                    {"bits nan", 1, NAN}, {"bits 1e30", 1, 1e30f}, {"weights 1", 3, 1},
+                    {"weights 9", 3, 9},  {"weights -2", 3, -2}};
+  for (auto& [name, buffer] : buffers(*model)) {
+    if (name != "layer1.0.conv1.quantizer") continue;
+    for (const auto& row : rows) {
+      INFO(row.what);
+      const float saved = buffer.data<float>()[row.place];
+      buffer.mutable_data<float>()[row.place] = row.value;
+      check_error(ErrorKind::bad_data, "make no sense", [&] { model->forward(Var(batch())); });
+      buffer.mutable_data<float>()[row.place] = saved;
+    }
+    CHECK_NOTHROW(model->forward(Var(batch())));
+  }
+}

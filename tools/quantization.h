@@ -1,0 +1,22 @@
+// The quantization a run's options ask for: where train's Method meets quant.
+#pragma once
+
+#include <memory>
+
+#include "quant/options.h"
+#include "train/method.h"
+#include "train/options.h"
+
+namespace faq {
+
+/// Throws usage for values out of range and for combinations that make no sense.
+QuantOptions quant_options(const TrainOptions& options);
+Engine parse_engine(const std::string& text);
+
+/// Calibration, adapters and the integer network, or nothing at all with --scheme none.
+std::unique_ptr<Method> make_method(const TrainOptions& options);
+
+/// Throws bad_data when the weights a run is to start from are an integer network.
+void refuse_integer_weights(const TrainOptions& options);
+
+}  // namespace faq
