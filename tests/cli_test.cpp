@@ -429,8 +429,9 @@ TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][r
         run_program("/usr/bin/env", {"python3", converter, (*weights / row.file).string(), converted});
     INFO(conversion.err);
     REQUIRE(conversion.code == 0);
-    const Outcome outcome = run_program(
-        FAQ_EVAL, {"--weights", converted, "--model", row.model, "--data-path", data->string(), "--json"});
+    const Outcome outcome =
+        run_program(FAQ_EVAL, {"--weights", converted, "--model", row.model, "--data-path", data->string(),
+                               "--json", "--threads", "1"});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
     const json result = json::parse(outcome.out);

@@ -1,0 +1,150 @@
+#include "quant/calibration.h"
+
+#include <cmath>
+#include <limits>
+#include <set>
+
+#include "quant/histogram.h"
+#include "tests/testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+Tensor values_of(const std::vector<float>& values) {
+  return Tensor::from<float>({static_cast<std::int64_t>(values.size())}, values);
+}
+
+std::vector<float> random_values(int count, std::uint64_t salt, double scale = 1) {
+  Random random(4, RandomStream::test, salt);
+  std::vector<float> values;
+  for (int i = 0; i < count; ++i) values.push_back(static_cast<float>(random.normal() * scale));
+  return values;
+}
+
+// The magnitude that `percent` % of all do not exceed.
+double exact_percentile(std::vector<float> values, double percent) {
+  for (float& v : values) v = std::abs(v);
+  std::ranges::sort(values);
+  const auto reached =
+      static_cast<std::size_t>(std::ceil(percent / 100 * static_cast<double>(values.size())));
+  return values[std::max<std::size_t>(reached, 1) - 1];
+}
+
+}  // namespace
+
+TEST_CASE("percentiles of a histogram are those of the sorted values, to a bin", "[quant_calibration]") {
+  struct Row {
+    const char* what;
+    std::vector<std::vector<float>> parts;
+  };
+  const Row rows[] = {
+      {"one part", {random_values(20000, 1)}},
+      {"growing a little", {random_values(9000, 2, 0.3), random_values(9000, 3)}},
+      {"growing a thousandfold", {random_values(5000, 4, 0.01), random_values(5000, 5, 10)}},
+      {"shrinking", {random_values(5000, 6, 5), random_values(5000, 7, 0.1)}},
+      {"zeros first", {std::vector<float>(3000), random_values(7000, 8)}},
+      {"one value", {{2.5f}}},
+      {"equal values", {std::vector<float>(100, 3.0f)}},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    Histogram histogram;
+    std::vector<float> all;
+    for (const auto& part : row.parts) {
+      histogram.add(values_of(part));
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    float max = 0;
+    bool negative = false;
+    for (const float v : all) {
+      max = std::max(max, std::abs(v));
+      negative |= v < 0;
+    }
+    CHECK(histogram.count() == static_cast<std::int64_t>(all.size()));
+    CHECK(histogram.max() == max);
+    CHECK(histogram.has_negative() == negative);
+    // The range is at most twice the largest value: so is a bin.
+    const double bin = 2.0 * max / Histogram::bins;
+    for (const double percent : {1.0, 25.0, 50.0, 90.0, 99.0, 99.9, 99.99, 100.0}) {
+      INFO(percent << " %");
+      const double exact = exact_percentile(all, percent), found = histogram.percentile(percent);
+      CHECK(found >= exact * (1 - 1e-6));
+      CHECK(found <= exact + bin * (1 + 1e-3));
+    }
+    CHECK(histogram.percentile(100) == max);
+  }
+}
+
+TEST_CASE("the squared error of a histogram is that of the values", "[quant_calibration]") {
+  const std::vector<float> values = random_values(50000, 9);
+  Histogram histogram;
+  histogram.add(values_of(values));
+  for (const FixedPoint& f : {FixedPoint{0.0625f, 8, false}, FixedPoint{0.25f, 4, false},
+                              FixedPoint{0.125f, 4, false}, FixedPoint{0.5f, 3, true}}) {
+    INFO(f);
+    double exact = 0;
+    for (const float v : values) {
+      const double x = std::abs(v), q = std::min<double>(std::nearbyint(x / f.step), f.max()) * f.step;
+      exact += (x - q) * (x - q);
+    }
+    CHECK(histogram.squared_error(f) == Approx(exact).epsilon(0.02));
+  }
+}
+
+TEST_CASE("what is not finite is refused", "[quant_calibration]") {
+  for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()}) {
+    INFO(bad);
+    Histogram histogram;
+    histogram.add(values_of({1, 2}));
+    check_error(ErrorKind::bad_data, "not finite", [&] { histogram.add(values_of({1, bad, 1})); });
+    CHECK(histogram.count() == 2);
+    CHECK(histogram.max() == 2);
+  }
+  Histogram zeros;
+  zeros.add(values_of({0, 0, 0}));
+  CHECK(zeros.percentile(99.9) == 0);
+  CHECK_FALSE(zeros.has_negative());
+}
+
+TEST_CASE("calibration sees what every unit hands on", "[quant_calibration]") {
+  const OneThread one_thread;
+  const auto model = make_model("resnet20", {});
+  initialize(*model, 1);
+  const auto images = [](std::uint64_t salt) {
+    return reference::random_integers<std::uint8_t>({2, 8, 8, 3}, salt, 0, 255);
+  };
+  const Tensor logits = model->forward(Var(images(1))).value();
+  const CalibrationResult seen = calibrate(*model, [&, i = 0]() mutable -> std::optional<Tensor> {
+    if (i++ == 3) return {};
+    return images(static_cast<std::uint64_t>(i));
+  });
+  CHECK(seen.images == 6);
+  CHECK(seen.last_unit == "layer3.2.conv2");
+  CHECK(seen.activations.size() == 21);
+  struct {
+    const char* name;
+    std::int64_t count;
+    bool negative;
+  } const rows[] = {{"input", 6 * 64 * 3, true},
+                    {"conv1", 6 * 64 * 16, false},
+                    {"layer2.0.conv1", 6 * 16 * 32, false},
+                    {"layer3.2.conv2", 6 * 4 * 64, false},
+                    {"fc", 6 * 64, false}};
+  for (const auto& row : rows) {
+    INFO(row.name);
+    REQUIRE(seen.activations.contains(row.name));
+    const Histogram& histogram = seen.activations.at(row.name);
+    CHECK(histogram.count() == row.count);
+    CHECK(histogram.has_negative() == row.negative);
+    CHECK(histogram.max() > 0);
+  }
+  // The model is as it was: no adapters, the same result.
+  for_each_unit(*model, [](const std::string&, Unit& unit) { CHECK(unit.adapter() == nullptr); });
+  CHECK(reference::same_bytes(logits, model->forward(Var(images(1))).value()));
+
+  check_error(ErrorKind::bad_data, "no images",
+              [&] { calibrate(*model, []() -> std::optional<Tensor> { return {}; }); });
+}

@@ -1,0 +1,152 @@
+#include "quant/faq_scheme.h"
+
+#include <cmath>
+#include <limits>
+
+#include "tests/testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+// Σ (w − Q(w))², from the definition.
+double squared_error(const Tensor& weights, const FixedPoint& f) {
+  double error = 0;
+  for (const double w : reference::elements<double>(weights)) {
+    const double q =
+        std::clamp(std::nearbyint(w / f.step), static_cast<double>(f.min()), static_cast<double>(f.max()));
+    error += (w - q * f.step) * (w - q * f.step);
+  }
+  return error;
+}
+
+}  // namespace
+
+TEST_CASE("covering_step is the smallest power of two that covers", "[quant_scheme]") {
+  struct Row {
+    float magnitude;
+    int max;
+    float step;
+  };
+  const Row rows[] = {
+      {0, 127, 1},
+      {127, 127, 1},
+      {127.5f, 127, 2},
+      {128, 127, 2},
+      {63.5f, 127, 0.5f},
+      {254, 127, 2},
+      {std::nextafter(254.0f, 1e9f), 127, 4},
+      {255, 255, 1},
+      {1, 255, 0.0078125f},
+      {1, 1, 1},
+      {std::nextafter(1.0f, 2.0f), 1, 2},
+      {7, 7, 1},
+      {7.0001f, 7, 2},
+      {3.5f, 7, 0.5f},
+      {15e-3f, 15, 0.001953125f},
+      {0x1p-100f, 1, 0x1p-100f},
+  };
+  for (const Row& row : rows) {
+    INFO(row.magnitude << " in " << row.max);
+    CHECK(covering_step(row.magnitude, row.max) == row.step);
+  }
+  // Covers, and half of it would not, for anything.
+  Random random(1, RandomStream::test);
+  for (int i = 0; i < 10000; ++i) {
+    const auto magnitude = static_cast<float>(std::exp2(random.uniform(-30, 30)));
+    const int max = std::vector{1, 3, 7, 15, 31, 63, 127, 255}[random.below(8)];
+    const double step = covering_step(magnitude, max);
+    INFO(magnitude << " in " << max << ": " << step);
+    REQUIRE(step * max >= magnitude);
+    REQUIRE(step / 2 * max < magnitude);
+    REQUIRE(std::exp2(std::round(std::log2(step))) == step);
+    // method.md: l = ceil(log2(p / (2^b − 1))); away from powers of two, where log2 is not exact.
+    const double l = std::log2(static_cast<double>(magnitude) / max);
+    if (std::abs(l - std::round(l)) > 1e-9) REQUIRE(std::log2(step) == std::ceil(l));
+  }
+}
+
+TEST_CASE("the format of weights is the best of all exponents", "[quant_scheme]") {
+  const OneThread one_thread;
+  for (const int bits : {2, 3, 4, 5, 6, 8}) {
+    for (const std::uint64_t salt : {1, 2, 3, 4}) {
+      INFO("bits " << bits << ", tensor " << salt);
+      Random random(2, RandomStream::test, salt);
+      Tensor weights = Tensor::empty({16, 5, 3, 3});
+      for (float& w : weights.mutable_span<float>())
+        w = static_cast<float>((salt % 2 ? random.normal() : random.uniform(-1, 1)) *
+                               std::exp2(salt * 2.3 - 6));
+      if (salt == 4) weights.mutable_data<float>()[7] = 30;  // an outlier
+      double largest = 0;
+      for (const float w : weights.span<float>()) largest = std::max<double>(largest, std::abs(w));
+
+      const FixedPoint max = choose_weight_format(weights, bits, WeightStep::max);
+      CHECK(max.is_signed);
+      CHECK(max.bits == bits);
+      CHECK(static_cast<double>(max.step) * max.max() >= largest);
+      CHECK(static_cast<double>(max.step) / 2 * max.max() < largest);
+
+      const FixedPoint mse = choose_weight_format(weights, bits, WeightStep::mse);
+      CHECK(mse.bits == bits);
+      double best = std::numeric_limits<double>::infinity(), step = 0;
+      for (int l = -24; l <= 8; ++l) {
+        const double error = squared_error(weights, {std::ldexp(1.0f, l), bits, true});
+        if (error < best) {
+          best = error;
+          step = std::ldexp(1.0, l);
+        }
+      }
+      CHECK(mse.step == step);
+      CHECK(mse.step <= max.step);
+    }
+  }
+  const Tensor zeros = Tensor::zeros({4, 4});
+  for (const WeightStep how : {WeightStep::max, WeightStep::mse}) {
+    const FixedPoint format = choose_weight_format(zeros, 4, how);
+    CHECK(std::isfinite(format.step));
+    CHECK(format.step > 0);
+  }
+}
+
+TEST_CASE("the format of activations follows its formula", "[quant_scheme]") {
+  Tensor values = Tensor::empty({100000});
+  Random random(3, RandomStream::test);
+  for (float& v : values.mutable_span<float>()) v = static_cast<float>(std::abs(random.normal()));
+  values.mutable_data<float>()[500] = 100;  // outliers: fewer than 0.01 %
+  values.mutable_data<float>()[501] = 90;
+  Histogram histogram;
+  histogram.add(values);
+  for (const bool is_signed : {false, true}) {
+    for (int bits = 2; bits <= 8; ++bits) {
+      INFO((is_signed ? "s" : "u") << bits);
+      const int levels = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+      const auto step = [&](Calibration calibration, double percentile = 0) {
+        QuantOptions options;
+        options.calibration = calibration;
+        options.percentile = percentile;
+        const FixedPoint format = choose_activation_format(histogram, bits, is_signed, options);
+        CHECK(format.bits == bits);
+        CHECK(format.is_signed == is_signed);
+        CHECK(format.max() == levels);
+        return static_cast<double>(format.step);
+      };
+      const auto formula = [&](double p) { return std::exp2(std::ceil(std::log2(p / levels))); };
+      CHECK(step(Calibration::max) == formula(100));
+      CHECK(step(Calibration::percentile) == formula(histogram.percentile(bits > 6 ? 99.99 : 99.9)));
+      CHECK(step(Calibration::percentile, 90) == formula(histogram.percentile(90)));
+      CHECK(step(Calibration::percentile, 100) == formula(100));
+      // The best of the exponents down from the one that covers everything.
+      double best = std::numeric_limits<double>::infinity(), chosen = 0;
+      for (int i = 0; i < 6; ++i) {
+        const auto candidate = static_cast<float>(formula(100) * std::exp2(-i));
+        const double error = squared_error(values, {candidate, bits, is_signed});
+        if (error < best) {
+          best = error;
+          chosen = candidate;
+        }
+      }
+      CHECK(step(Calibration::mse) == chosen);
+    }
+  }
+}

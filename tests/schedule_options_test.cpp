@@ -1,0 +1,142 @@
+#include <cmath>
+#include <set>
+
+#include "tests/testing.h"
+#include "train/options.h"
+#include "train/schedule.h"
+
+using namespace faq;
+using namespace faq::testing;
+using nlohmann::json;
+
+TEST_CASE("schedules have their exact values", "[schedule]") {
+  struct Row {
+    ScheduleOptions options;
+    double epoch, rate;
+  };
+  const ScheduleOptions constant{.lr = 0.5};
+  const ScheduleOptions exponential{.schedule = Schedule::exponential, .lr = 1, .gamma = 0.5};
+  const ScheduleOptions step{.schedule = Schedule::step, .lr = 1, .gamma = 0.1, .step_size = 30};
+  const ScheduleOptions cosine{.schedule = Schedule::cosine, .lr = 2, .epochs = 10};
+  const ScheduleOptions warm{.schedule = Schedule::cosine, .lr = 2, .warmup_epochs = 2, .epochs = 12};
+  const ScheduleOptions warm_step{
+      .schedule = Schedule::exponential, .lr = 1, .gamma = 0.5, .warmup_epochs = 0.5, .epochs = 12};
+  const Row rows[] = {
+      {constant, 0, 0.5},    {constant, 7.3, 0.5},
+      {exponential, 0, 1},   {exponential, 0.99, 1},
+      {exponential, 1, 0.5}, {exponential, 3.5, 0.125},
+      {step, 29.9, 1},       {step, 30, 0.1},
+      {step, 60, 0.01},      {cosine, 0, 2},
+      {cosine, 5, 1},        {cosine, 10, 0},
+      {cosine, 11, 0},       {cosine, 2.5, 1 + std::sqrt(0.5)},
+      {warm, 0, 0.02},       {warm, 1, 1.01},
+      {warm, 2, 2},          {warm, 7, 1},
+      {warm, 12, 0},         {warm_step, 0.25, 0.505},
+      {warm_step, 1.4, 1},   {warm_step, 1.5, 0.5},
+  };
+  for (const Row& row : rows) {
+    INFO("epoch " << row.epoch << ", expected " << row.rate);
+    CHECK(learning_rate(row.options, row.epoch) == Approx(row.rate).margin(1e-12));
+  }
+  CHECK(exponential_lr(0.0015, 0.936, 110) == Approx(0.0015 * std::pow(0.936, 110)));
+  CHECK(step_lr(0.1, 0.1, 30, 89) == Approx(0.001));
+  CHECK(cosine_lr(1, 4, 1) == Approx(0.5 + 0.5 * std::sqrt(0.5)));
+}
+
+TEST_CASE("every option has names of its own", "[options]") {
+  std::set<std::string> names;
+  for (const OptionRow& row : option_table()) {
+    REQUIRE(!row.names.empty());
+    INFO(row.names.front());
+    CHECK(!row.section.empty());
+    CHECK(!row.value.empty());
+    CHECK(row.names.front().size() > 1);  // the canonical name is a word
+    for (const std::string& name : row.names) {
+      CHECK(names.insert(name).second);
+      CHECK(&find_option(name) == &row);
+    }
+  }
+  for (const char* own : {"bits", "config", "c", "help", "h", "json", "dry-run", "version", "quiet"})
+    CHECK_FALSE(names.contains(own));  // those of the programs
+}
+
+TEST_CASE("defaults, preset, config, command line: the later one wins", "[options]") {
+  const json preset{{"preset", "faq-4bit"}}, overriding{{"preset", "faq-4bit"}, {"lr", 0.5}};
+  CHECK(assemble(json::object(), {}).lr == 0.1);
+  CHECK(assemble(preset, {}).lr == 0.0015);
+  CHECK(assemble(preset, {}).act_bits == 4);
+  CHECK(assemble(overriding, {}).lr == 0.5);
+  CHECK(assemble(overriding, {{"lr", "0.25"}}).lr == 0.25);
+  CHECK(assemble(overriding, {{"preset", "faq-8bit"}}).weight_bits == 8);
+  CHECK(assemble(overriding, {{"preset", "faq-8bit"}}).lr == 0.5);
+  CHECK(assemble({{"lr", 0.5}}, {{"preset", "faq-8bit"}}).lr == 0.5);
+  CHECK(assemble({}, {{"lr", "0.5"}, {"preset", "fp32"}}).lr == 0.5);  // in whatever order
+  const TrainOptions both = assemble({}, {{"bits", "4"}, {"weight-bits", "3"}});
+  CHECK(both.weight_bits == 3);
+  CHECK(both.act_bits == 4);
+  CHECK(assemble({}, {{"wd", "0.5"}}).weight_decay == 0.5);
+  CHECK(assemble({}, {{"data-dir", "d"}}).data_path == "d");
+  CHECK(assemble({}, {{"mean", "0.25,0.5,1"}}).mean == std::vector{0.25, 0.5, 1.0});
+  CHECK(assemble({}, {{"layer-bits", "a=4,4"}, {"layer-bits", "b=3,8"}}).layer_bits ==
+        std::vector<std::string>{"a=4,4", "b=3,8"});
+}
+
+TEST_CASE("options survive a config file", "[options]") {
+  const std::vector<std::vector<Setting>> rows = {
+      {},
+      {{"preset", "faq-4bit"}},
+      {{"lr", "0.1"},
+       {"momentum", "0.30000000000000004"},
+       {"weight-decay", "1e-300"},
+       {"seed", "2147483647"}},
+      {{"layer-bits", "layer?.*=3,5"}, {"layer-bits", "fc=8,8"}, {"mean", "0.1,0.2,0.3"}, {"std", "1,2,3"}},
+      {{"data-path", "with space/\"quotes\"/ü"}, {"weights", ""}},
+  };
+  for (const auto& settings : rows) {
+    const TrainOptions options = assemble({}, settings);
+    const json j = to_json(options);
+    CHECK(to_json(assemble(json::parse(j.dump()), {})) == j);
+    CHECK(j.size() == option_table().size());
+  }
+}
+
+TEST_CASE("values that make no sense are usage errors", "[options]") {
+  struct Row {
+    std::vector<Setting> settings;
+    const char* message;
+  };
+  const Row rows[] = {
+      {{{"lrr", "1"}}, "did you mean 'lr'"},
+      {{{"schem", "faq"}}, "did you mean 'scheme'"},
+      {{{"preset", "faq-8bits"}}, "did you mean 'faq-8bit'"},
+      {{{"epochs", "1.5"}}, "expected an integer"},
+      {{{"epochs", ""}}, "expected an integer"},
+      {{{"epochs", "3x"}}, "expected an integer"},
+      {{{"epochs", "99999999999"}}, "expected an integer"},
+      {{{"epochs", "-1"}}, "--epochs -1"},
+      {{{"lr", "inf"}}, "expected a finite number"},
+      {{{"lr", "-0.1"}}, "--lr -0.1"},
+      {{{"momentum", "1.5"}}, "--momentum 1.5"},
+      {{{"batch-size", "0"}}, "--batch-size 0"},
+      {{{"grad-accum-steps", "0"}}, "--grad-accum-steps 0"},
+      {{{"label-smoothing", "2"}}, "--label-smoothing 2"},
+      {{{"print-freq", "0"}}, "--print-freq 0"},
+      {{{"seed", "-1"}}, "--seed -1"},
+      {{{"workers", "-1"}}, "--workers -1"},
+      {{{"mean", "0.5,,0.5"}}, "--mean ''"},
+      {{{"mean", "0.5;0.5"}}, "expected a number"},
+      {{{"lr-scheduler", "cosin"}}, "did you mean 'cosine'"},
+      {{{"dataset", "cifr"}}, "did you mean 'cifar'"},
+      {{{"augment", "imagnet"}}, "did you mean 'imagenet'"},
+  };
+  for (const Row& row : rows) {
+    INFO(row.settings.front().first << " " << row.settings.front().second);
+    check_error(ErrorKind::usage, row.message, [&] { resolve(assemble({}, row.settings)); });
+  }
+  for (const json& config :
+       {json(5), json::array(), json{{"lr", nullptr}}, json{{"lr", json::array({1, 2})}},
+        json{{"epochs", json::object()}}, json{{"epochs", true}}, json{{"nonsense", 1}}}) {
+    INFO(config.dump());
+    check_error(ErrorKind::usage, "", [&] { assemble(config, {}); });
+  }
+}
