@@ -100,7 +100,10 @@ void CheckpointFolder::save_best(const NamedTensors& contents) const {
 void CheckpointFolder::save_step(const NamedTensors& contents, std::int64_t step) const {
   if (keep_ == 0) return save_last(contents);
   write_safetensors(folder_ / (prefix + std::to_string(step) + suffix), contents);
-  const auto found = step_checkpoints(folder_);
+  auto found = step_checkpoints(folder_);
+  // Later ones are of a past that this run fell back from, or cannot be read: they do not count as its
+  // newest.
+  std::erase_if(found, [step](const auto& entry) { return entry.first > step; });
   for (std::size_t i = static_cast<std::size_t>(keep_); i < found.size(); ++i) {
     std::error_code ignored;  // a file that cannot be removed costs space, not results
     std::filesystem::remove(found[i].second, ignored);
