@@ -36,7 +36,7 @@ Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Va
 
 struct NormActOptions {
   bool relu = true;
-  std::optional<FixedPoint> format;  ///< quantize the output
+  std::optional<FixedPoint> format = {};  ///< quantize the output
   bool training = true;  ///< batch statistics (and update the running ones), else the running ones
   float eps = 1e-5f;
   float momentum =
