@@ -34,7 +34,7 @@ struct QuantOptions {
   Scheme scheme = Scheme::none;
   int weight_bits = 8;
   int act_bits = 8;
-  int first_last_bits = 8;            ///< weights of the first and last layer, and the input of the last
+  int first_last_bits = 8;                 ///< weights of the first and last layer, and the input of the last
   std::vector<LayerBits> layer_bits = {};  ///< overrides, the last match wins
   Calibration calibration = Calibration::percentile;
   double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)

@@ -83,7 +83,9 @@ int body(int argc, char** argv) {
   for (Setting& setting : cli::given_settings(parsed, option_table())) settings.push_back(std::move(setting));
   const auto config =
       parsed.count("config") ? read_config(parsed["config"].as<std::string>()) : nlohmann::json::object();
-  const TrainOptions options = assemble(config, settings);
+  TrainOptions options = assemble(config, settings);
+  // What the machine decides is written down, so that a run is continued with the same bits or not at all.
+  options.grad_dtype = name_of(quant_options(options).grad_dtype);
   const bool json = parsed.count("json") > 0;
   const auto method = make_method(options);
   refuse_integer_weights(options);

@@ -38,7 +38,7 @@ Data open_data(TrainOptions& options, bool with_train) {
   }
   const auto classes = static_cast<int>(data.val->class_names().size());
   if (options.num_classes == 0) options.num_classes = classes;
-  check(classes <= options.num_classes, ErrorKind::usage, "data ", options.data_path, " has ", classes,
+  check(classes == options.num_classes, ErrorKind::usage, "data ", options.data_path, " has ", classes,
         " classes, the network ", options.num_classes);
   if (options.train_crop_size == 0) {
     const Image first = data.val->image(0);
