@@ -199,7 +199,7 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[trainer]") {
       INFO("signal " << signal << " after step " << step);
       Process process(FAQ_TRAIN, training(parts.path(), row.options + Words{"--checkpoint-interval", "1",
                                                                             "--resume", "auto"}));
-      const bool in_time = process.wait_until([&] { return reached(parts.path(), step); });
+      const bool in_time = process.wait_until([&, step = step] { return reached(parts.path(), step); });
       process.send(signal);
       const Outcome stopped = process.wait();
       INFO(stopped.err);
@@ -236,7 +236,7 @@ TEST_CASE("a run killed at any moment ends with the same bits", "[trainer]") {
                                                                           "--resume", "auto"}));
     // Somewhere in the two or so steps after the first one that is new.
     const int step = 1 + 3 * kills;
-    process.wait_until([&] { return reached(parts.path(), step); });
+    process.wait_until([&, step = step] { return reached(parts.path(), step); });
     std::this_thread::sleep_for(std::chrono::microseconds(random.below(60000)));
     process.send(SIGKILL);
     process.wait();

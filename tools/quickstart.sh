@@ -26,12 +26,12 @@ build/faq-train "${common[@]}" --preset faq-4bit --epochs 3 --lr-gamma 0.1 --lr 
 # One row: name, bits, the accuracy of the float network and of this one, the size of its file, speed.
 float=$(build/faq-eval --weights "$weights" --data-path "$data" --json | jq .top1)
 row() {  # NAME BITS FILE
-  build/faq-eval --weights "$3" --data-path "$data" --json |
-    jq -r --arg name "$1" --arg bits "$2" --argjson float "$float" --argjson bytes "$(stat -c %s "$3")" \
-      '"| \($name) | \($bits) | \($float * 100 | round / 100) | \(.top1 * 100 | round / 100) | \($bytes / 1000 | round) KB | \(.images_per_s | round) |"'
+  local top1 rate
+  read -r top1 rate < <(build/faq-eval --weights "$3" --data-path "$data" --json | jq -r '"\(.top1) \(.images_per_s)"')
+  printf '| %s | %s | %.2f | %.2f | %d KB | %.0f |\n' "$1" "$2" "$float" "$top1" "$(($(stat -c %s "$3") / 1000))" "$rate"
 }
 {
-  echo "| network | bits (weights, activations) | float top-1 | integer top-1 | file | images/s |"
+  echo "| network | bits (weights, activations) | float top-1 | integer top-1 | integer file | images/s |"
   echo "|---|---|---|---|---|---|"
   row "ResNet-20" "8, 8" "$out/w8a8/integer.safetensors"
   row "ResNet-20" "4, 4" "$out/w4a4/integer.safetensors"
