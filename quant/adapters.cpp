@@ -196,14 +196,15 @@ class MovingUnit final : public Adapter {
 
 QuantizerState QuantizedUnit::state() const {
   const float* s = state_.data<float>();
-  const QuantizerState state{{.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0},
-                             static_cast<int>(s[3])};
-  const int bits = state.activation.bits;
-  check(std::isfinite(s[0]) && s[0] > 0 && bits >= 2 && bits <= 8 && state.weight_bits >= 0 &&
-            state.weight_bits <= 8 && state.weight_bits != 1,
-        ErrorKind::bad_data, "quantizer: step ", s[0], ", ", s[1], " bits, ", s[3],
+  // Compared as the floats they are: a damaged file may hold NaN, which is no integer.
+  const auto integer_in = [](float x, float low, float high) {
+    return x >= low && x <= high && x == std::trunc(x);
+  };
+  check(std::isfinite(s[0]) && s[0] > 0 && integer_in(s[1], 2, 8) && integer_in(s[2], 0, 1) &&
+            (s[3] == 0 || integer_in(s[3], 2, 8)),
+        ErrorKind::bad_data, "quantizer: step ", s[0], ", ", s[1], " bits, sign ", s[2], ", ", s[3],
         " weight bits make no sense");
-  return state;
+  return {{.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3])};
 }
 
 void QuantizedUnit::set_state(const QuantizerState& state) {

@@ -249,8 +249,9 @@ TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") 
     float value;
   } const rows[] = {{"step 0", 0, 0},     {"step -1", 0, -1},      {"step inf", 0, INFINITY},
                     {"step nan", 0, NAN}, {"bits 1", 1, 1},        {"bits 9", 1, 9},
-                    {"bits nan", 1, NAN}, {"bits 1e30", 1, 1e30f}, {"weights 1", 3, 1},
-                    {"weights 9", 3, 9},  {"weights -2", 3, -2}};
+                    {"bits nan", 1, NAN}, {"bits 1e30", 1, 1e30f}, {"bits 4.5", 1, 4.5f},
+                    {"sign nan", 2, NAN}, {"weights 1", 3, 1},     {"weights 9", 3, 9},
+                    {"weights -2", 3, -2}};
   for (auto& [name, buffer] : buffers(*model)) {
     if (name != "layer1.0.conv1.quantizer") continue;
     for (const auto& row : rows) {
