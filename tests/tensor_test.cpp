@@ -167,8 +167,9 @@ TEST_CASE("the allocator counts, reuses and releases", "[tensor]") {
   CHECK(memory_stats().peak == memory_stats().in_use);
 }
 
-// Under the address sanitizer, too, an allocation that is too large is to fail instead of ending the program.
+// Under a sanitizer, too, an allocation that is too large is to fail instead of ending the program.
 extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
 
 TEST_CASE("allocations of any size are aligned and their own", "[tensor]") {
   std::vector<std::shared_ptr<std::byte>> blocks;
