@@ -22,6 +22,9 @@ enum class WeightStep {
   max   ///< the smallest that represents max|w| without clipping
 };
 
+/// What is scaled to use the range of its step before anything is quantized (quant/equalize.h).
+enum class Equalize { none, channels };
+
 /// Bits of the layers whose name matches `pattern` ('*' any run of characters, '?' any one): the weights, and
 /// the activations the unit hands on.
 struct LayerBits {
@@ -39,6 +42,7 @@ struct QuantOptions {
   Calibration calibration = Calibration::percentile;
   double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
   WeightStep weight_step = WeightStep::mse;
+  Equalize equalize = Equalize::channels;
   Engine engine = Engine::integer;
   DType grad_dtype = DType::bf16;
 };

@@ -104,6 +104,8 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
       {"a stray argument", FAQ_TRAIN, train({"stray"}), 64, "stray"},
       {"a missing value", FAQ_TRAIN, train({"--lr"}), 64, "lr"},
       {"unknown model", FAQ_TRAIN, train({"--model", "resnet21"}), 64, "did you mean 'resnet20'"},
+      {"percentile not in use", FAQ_TRAIN, train({"--preset", "faq-4bit", "--calibration-percentile", "99"}),
+       64, "no effect with --calibration mse"},
       {"unknown preset", FAQ_TRAIN, train({"--preset", "faq-4bits"}), 64, "did you mean 'faq-4bit'"},
       {"unknown scheme", FAQ_TRAIN, train({"--scheme", "fag"}), 64, "did you mean 'faq'"},
       {"unknown engine",

@@ -8,6 +8,7 @@
 #include "core/choices.h"
 #include "core/cpu.h"
 #include "core/safetensors.h"
+#include "quant/equalize.h"
 #include "quant/integer_network.h"
 #include "quant/quantize.h"
 
@@ -18,8 +19,10 @@ const Choices<Scheme> schemes{{"none", Scheme::none}, {"faq", Scheme::faq}};
 const Choices<Calibration> calibrations{
     {"percentile", Calibration::percentile}, {"max", Calibration::max}, {"mse", Calibration::mse}};
 const Choices<WeightStep> weight_steps{{"mse", WeightStep::mse}, {"max", WeightStep::max}};
+const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none", Equalize::none}};
 const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
 const Choices<DType> grad_dtypes{{"bf16", DType::bf16}, {"f32", DType::f32}};
+
 // PATTERN=W,A
 LayerBits parse_layer_bits(const std::string& text) {
   const auto equals = text.rfind('=');
@@ -47,6 +50,7 @@ class Quantization final : public Method {
     const auto start = std::chrono::steady_clock::now();
     const CalibrationResult calibration = calibrate(model, next_images);
     quantize(model, options_, &calibration);
+    if (options_.equalize == Equalize::channels) equalize_channels(model);
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     return fmt::format("calibrated on {} images in {:.1f} s", calibration.images, elapsed.count());
   }
@@ -87,7 +91,10 @@ QuantOptions quant_options(const TrainOptions& o) {
   for (const std::string& text : o.layer_bits) r.layer_bits.push_back(parse_layer_bits(text));
   r.calibration = choose("calibration", o.calibration, calibrations);
   r.percentile = o.calibration_percentile;
+  check(r.percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
+        "--calibration-percentile ", r.percentile, " has no effect with --calibration ", o.calibration);
   r.weight_step = choose("weight-step", o.weight_step, weight_steps);
+  r.equalize = choose("equalize", o.equalize, equalizations);
   r.engine = parse_engine(o.engine);
   const bool native = r.scheme != Scheme::none && has_native_bf16();
   r.grad_dtype = o.grad_dtype.empty() ? (native ? DType::bf16 : DType::f32)

@@ -34,6 +34,7 @@ struct TrainOptions {
   double calibration_percentile = 0;
   int calibration_batches = 5;
   std::string weight_step = "mse";
+  std::string equalize = "channels";
   std::string engine = "integer";
   std::string grad_dtype;  ///< empty: bf16 for quantized training on a CPU with bf16, else f32
   // training

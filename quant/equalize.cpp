@@ -1,0 +1,58 @@
+#include "quant/equalize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/kernels/quantization_error.h"
+#include "quant/adapters.h"
+
+namespace faq {
+namespace {
+
+// What each channel is to be multiplied by: the layer's step over the channel's own.
+std::vector<double> channel_factors(const Tensor& weights, int bits) {
+  const std::vector<float> steps =
+      kernels::row_steps(weights, {.step = 1.0f, .bits = bits, .is_signed = true});
+  std::vector<float> sorted;
+  std::copy_if(steps.begin(), steps.end(), std::back_inserter(sorted), [](float step) { return step > 0; });
+  if (sorted.empty()) return std::vector<double>(steps.size(), 1.0);
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+  std::nth_element(sorted.begin(), middle, sorted.end());
+  const double median = *middle;
+  const double layer_step = std::exp2(std::round(std::log2(median)));
+  std::vector<double> factors;
+  for (const float step : steps) factors.push_back(layer_step / std::max<double>(step, median / 4));
+  return factors;
+}
+
+void scale(ConvNormAct& unit, const std::vector<double>& factors) {
+  NormState& norm = unit.norm();
+  const double eps = unit.options().eps;
+  const std::int64_t per_channel = unit.weight().value().numel() / static_cast<std::int64_t>(factors.size());
+  float* weights = unit.weight().mutable_value().mutable_data<float>();
+  float* gamma = norm.gamma.mutable_value().mutable_data<float>();
+  float* mean = norm.running_mean.mutable_data<float>();
+  float* variance = norm.running_variance.mutable_data<float>();
+  for (std::size_t c = 0; c < factors.size(); ++c) {
+    const double factor = factors[c];
+    for (std::int64_t i = 0; i < per_channel; ++i) *weights++ *= static_cast<float>(factor);
+    const double scaled = factor * factor * variance[c];
+    gamma[c] *= static_cast<float>(std::sqrt((scaled + eps) / (variance[c] + eps)) / factor);
+    mean[c] *= static_cast<float>(factor);
+    variance[c] = static_cast<float>(scaled);
+  }
+}
+
+}  // namespace
+
+void equalize_channels(Model& model) {
+  for_each_unit(model, [](const std::string&, Unit& unit) {
+    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
+    if (conv && quantized)
+      scale(*conv, channel_factors(conv->weight().value(), quantized->state().weight_bits));
+  });
+}
+
+}  // namespace faq

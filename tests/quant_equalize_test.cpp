@@ -1,0 +1,144 @@
+#include "quant/equalize.h"
+
+#include <cmath>
+#include <map>
+
+#include "core/kernels/quantization_error.h"
+#include "quant/quantize.h"
+#include "tests/testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+constexpr int bits = 4;
+constexpr FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
+
+// A network in evaluation mode whose channels have very different scales: one strong, one feeble, one dead.
+std::unique_ptr<Model> uneven_network() {
+  auto model = make_model("resnet20", {.num_classes = 3, .in_channels = 3, .mean = {}, .std = {}});
+  initialize(*model, 1);
+  Random random(2, RandomStream::test);
+  for_each_unit(*model, [&](const std::string&, Unit& unit) {
+    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    if (!conv) return;
+    Tensor& weights = conv->weight().mutable_value();
+    const std::int64_t channels = weights.dim(0), each = weights.numel() / channels;
+    for (std::int64_t c = 0; c < channels; ++c) {
+      const double scale = c == 1 ? 8 : c == 2 ? 1e-6 : c == 3 ? 0 : std::exp2(random.uniform(-1, 1));
+      for (std::int64_t i = 0; i < each; ++i)
+        weights.mutable_data<float>()[c * each + i] *= static_cast<float>(scale);
+      conv->norm().gamma.mutable_value().mutable_data<float>()[c] =
+          static_cast<float>(random.uniform(0.5, 1.5));
+      conv->norm().running_mean.mutable_data<float>()[c] = static_cast<float>(random.uniform(-0.1, 0.1));
+      conv->norm().running_variance.mutable_data<float>()[c] =
+          static_cast<float>(c == 3 ? 0 : random.uniform(0.1, 2));
+    }
+  });
+  set_training(*model, false);
+  return model;
+}
+
+void quantize_weights(Model& model) {
+  const CalibrationResult seen = calibrate(model, [left = 1]() mutable -> std::optional<Tensor> {
+    if (left-- == 0) return {};
+    return Tensor::zeros({1, 8, 8, 3}, DType::u8);
+  });
+  quantize(model, {.scheme = Scheme::faq, .weight_bits = bits, .act_bits = bits, .first_last_bits = bits},
+           &seen);
+}
+
+void restore_floating_point(Model& model) {
+  for_each_unit(model, [](const std::string&, Unit& unit) { unit.set_adapter(nullptr); });
+}
+
+Tensor images() {
+  Tensor all = Tensor::empty({4, 16, 16, 3}, DType::u8);
+  std::uint8_t* out = all.mutable_data<std::uint8_t>();
+  for (std::uint64_t i = 0; i < 4; ++i)
+    out = std::ranges::copy(pattern(static_cast<int>(i) % 3, 16, i).pixels, out).out;
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("a row's step is the best of a fine scan", "[quant_equalize]") {
+  Random random(1, RandomStream::test);
+  for (const int width : {2, 3, 4, 8}) {
+    const FixedPoint signed_format{.step = 1.0f, .bits = width, .is_signed = true};
+    Tensor rows = Tensor::empty({5, 700});
+    for (float& x : rows.mutable_span<float>())
+      x = static_cast<float>(random.uniform(-1, 1) * random.uniform(0, 3));
+    std::fill_n(rows.mutable_data<float>() + 700, 700, 0.0f);
+    const std::vector<float> steps = kernels::row_steps(rows, signed_format);
+    REQUIRE(steps.size() == 5);
+    CHECK(steps[1] == 0);
+    for (const int row : {0, 2, 3, 4}) {
+      const Tensor values = Tensor::from<float>({700}, rows.span<float>().subspan(row * 700, 700));
+      const auto error = [&](double step) {
+        return kernels::quantization_error(
+            values, {.step = static_cast<float>(step), .bits = width, .is_signed = true});
+      };
+      double best = INFINITY;
+      for (double step = 0.01; step < 4; step *= 1.01) best = std::min(best, error(step));
+      INFO(width << " bits, row " << row << ", step " << steps[row]);
+      CHECK(error(steps[row]) < 1.05 * best);
+    }
+  }
+}
+
+TEST_CASE("equalized channels compute the same and lose less", "[quant_equalize]") {
+  const auto model = uneven_network();
+  const Tensor before = model->forward(Var(images())).value();
+  const auto error =
+      [&] {  // per layer, relative: Σ (w − Q(w))² / Σ w² of channels that differ by powers of two at most
+        std::map<std::string, double> errors;
+        for_each_unit(*model, [&](const std::string& name, Unit& unit) {
+          auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+          if (!conv) return;
+          const Tensor& w = conv->weight().value();
+          double smallest = INFINITY, sum = 0;
+          for (float step = 0x1p-12f; step < 8; step *= 2)
+            smallest = std::min(
+                smallest, kernels::quantization_error(w, {.step = step, .bits = bits, .is_signed = true}));
+          for (const float x : w.span<float>()) sum += static_cast<double>(x) * x;
+          errors[name] = smallest / sum;
+        });
+        return errors;
+      };
+  const auto errors_before = error();
+  quantize_weights(*model);
+  equalize_channels(*model);
+  const auto errors_after = error();
+  restore_floating_point(*model);
+
+  const Tensor after = model->forward(Var(images())).value();
+  for (std::int64_t i = 0; i < before.numel(); ++i)
+    CHECK(after.span<float>()[i] == Approx(before.span<float>()[i]).epsilon(1e-4).margin(1e-4));
+  for (const auto& [name, smaller] : errors_after) {
+    INFO(name);
+    CHECK(smaller < errors_before.at(name));
+    CHECK(smaller < 0.02);  // a Gaussian at 4 bits: 0.0115
+  }
+}
+
+TEST_CASE("every channel's own step becomes the layer's power of two", "[quant_equalize]") {
+  const auto model = uneven_network();
+  quantize_weights(*model);
+  equalize_channels(*model);
+  for_each_unit(*model, [](const std::string& name, Unit& unit) {
+    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    if (!conv) return;
+    INFO(name);
+    const std::vector<float> steps = kernels::row_steps(conv->weight().value(), format);
+    const float layer = steps[4];
+    CHECK(std::log2(layer) == Approx(std::round(std::log2(layer))).margin(0.01));
+    CHECK(steps[2] < layer / 1000);  // the feeble channel stays feeble
+    CHECK(steps[3] == 0);            // the dead one dead
+    for (std::size_t c = 4; c < steps.size(); ++c) CHECK(steps[c] == Approx(layer).epsilon(0.01));
+    const NormState& norm = conv->norm();
+    for (const Tensor& tensor : {norm.gamma.value(), norm.running_mean, norm.running_variance})
+      for (const float x : tensor.span<float>()) CHECK(std::isfinite(x));
+  });
+}
