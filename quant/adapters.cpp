@@ -39,6 +39,12 @@ class Cached {
   std::vector<float> steps_;
 };
 
+// With the step that fits them now.
+Tensor quantize_weights(const Var& weights, const QuantizerState& quantizer, const QuantOptions& options) {
+  return kernels::quantize(weights.value(),
+                           choose_weight_format(weights.value(), quantizer.weight_bits, options.weight_step));
+}
+
 class QuantizedInput final : public QuantizedUnit {
  public:
   QuantizedInput(std::string name, Input& unit, const QuantOptions& options)
@@ -70,8 +76,9 @@ class QuantizedConvNormAct final : public QuantizedUnit {
   Var forward(const Var& x, const Var& residual) override {
     const QuantizerState quantizer = state();
     if (unit_.training()) {
-      const Var accumulators = conv2d_integer(x, unit_.weight(), quantized_weights(quantizer.weight_bits),
-                                              unit_.conv_options(), options_.engine, options_.grad_dtype);
+      const Var accumulators =
+          conv2d_integer(x, unit_.weight(), quantize_weights(unit_.weight(), quantizer, options_),
+                         unit_.conv_options(), options_.engine, options_.grad_dtype);
       return norm_act(accumulators, unit_.norm(), residual,
                       {.relu = unit_.options().relu,
                        .format = quantizer.activation,
@@ -93,18 +100,13 @@ class QuantizedConvNormAct final : public QuantizedUnit {
   }
 
  private:
-  Tensor quantized_weights(int bits) {
-    const Tensor& weights = unit_.weight().value();
-    return kernels::quantize(weights, choose_weight_format(weights, bits, options_.weight_step));
-  }
-
   // Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
   //   y/s_y = acc·(s_x·s_w/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y + q_r·(s_r/s_y).
   std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step,
                                       float residual_step) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
-    op->weights = quantized_weights(quantizer.weight_bits);
+    op->weights = quantize_weights(unit_.weight(), quantizer, options_);
     op->weight_bits = quantizer.weight_bits;
     op->options = unit_.conv_options();
     op->requantize.relu = unit_.options().relu;
@@ -143,8 +145,8 @@ class QuantizedLinear final : public QuantizedUnit {
     const QuantizerState quantizer = state();
     if (unit_.training()) {
       return linear_integer(quantize(x, quantizer.activation), unit_.weight(),
-                            quantized_weights(quantizer.weight_bits), unit_.bias(), options_.engine,
-                            options_.grad_dtype);
+                            quantize_weights(unit_.weight(), quantizer, options_), unit_.bias(),
+                            options_.engine, options_.grad_dtype);
     }
     const auto op = op_.get({&unit_.weight().value(), &unit_.bias().value()},
                             {quantizer.activation.step, static_cast<float>(quantizer.activation.bits),
@@ -154,16 +156,11 @@ class QuantizedLinear final : public QuantizedUnit {
   }
 
  private:
-  Tensor quantized_weights(int bits) {
-    const Tensor& weights = unit_.weight().value();
-    return kernels::quantize(weights, choose_weight_format(weights, bits, options_.weight_step));
-  }
-
   std::shared_ptr<const LinearOp> build(const QuantizerState& quantizer) {
     auto op = std::make_shared<LinearOp>();
     op->name = name_;
     op->input = quantizer.activation;
-    op->weights = quantized_weights(quantizer.weight_bits);
+    op->weights = quantize_weights(unit_.weight(), quantizer, options_);
     op->weight_bits = quantizer.weight_bits;
     op->multiplier =
         Tensor::full({op->weights.dim(0)}, quantizer.activation.step * op->weights.fixed_point().step);

@@ -17,33 +17,19 @@
 #include <vector>
 
 #include "core/error.h"
-#include "tests/catch.h"
+#include "tests/data_testing.h"
 
 using namespace faq;
-namespace fs = std::filesystem;
+using namespace faq::testing;
 
 namespace {
 
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "faq_atomic_XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
-
-  std::vector<std::string> names() const {
-    std::vector<std::string> found;
-    for (const auto& entry : fs::directory_iterator(path)) found.push_back(entry.path().filename().string());
-    std::ranges::sort(found);
-    return found;
-  }
-};
-
-std::string contents(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
+std::vector<std::string> names(const TemporaryFolder& folder) {
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(folder.path()))
+    found.push_back(entry.path().filename().string());
+  std::ranges::sort(found);
+  return found;
 }
 
 void replace(const fs::path& file, std::string_view text) {
@@ -53,7 +39,7 @@ void replace(const fs::path& file, std::string_view text) {
   out.commit();
 }
 
-std::string error_of(const std::function<void()>& action, ErrorKind kind = ErrorKind::io) {
+std::string message_of(const std::function<void()>& action, ErrorKind kind = ErrorKind::io) {
   try {
     action();
   } catch (const Error& error) {
@@ -118,12 +104,12 @@ class Faults {
 }  // namespace
 
 TEST_CASE("atomic file: creates and replaces") {
-  const Folder folder;
-  const fs::path file = folder.path / "file";
+  const TemporaryFolder folder;
+  const fs::path file = folder / "file";
   for (const std::string_view text : {"first", "", "a longer second text"}) {
     replace(file, text);
     CHECK(contents(file) == text);
-    CHECK(folder.names() == std::vector<std::string>{"file"});
+    CHECK(names(folder) == std::vector<std::string>{"file"});
   }
   struct stat status {};
   REQUIRE(stat(file.c_str(), &status) == 0);
@@ -133,61 +119,60 @@ TEST_CASE("atomic file: creates and replaces") {
 }
 
 TEST_CASE("atomic file: the old file stays until commit") {
-  const Folder folder;
-  const fs::path file = folder.path / "file";
+  const TemporaryFolder folder;
+  const fs::path file = folder / "file";
   replace(file, "old");
   {
     AtomicFile out(file);
     out.write("new");
     CHECK(contents(file) == "old");
-    CHECK(folder.names() == std::vector<std::string>{".file.tmp." + std::to_string(getpid()), "file"});
+    CHECK(names(folder) == std::vector<std::string>{".file.tmp." + std::to_string(getpid()), "file"});
   }
   CHECK(contents(file) == "old");
-  CHECK(folder.names() == std::vector<std::string>{"file"});
+  CHECK(names(folder) == std::vector<std::string>{"file"});
 }
 
 TEST_CASE("atomic file: a name without folder") {
-  const Folder folder;
+  const TemporaryFolder folder;
   const fs::path before = fs::current_path();
-  fs::current_path(folder.path);
+  fs::current_path(folder.path());
   replace("file", "text");
   CHECK(contents("file") == "text");
   fs::current_path(before);
 }
 
 TEST_CASE("atomic file: nothing after commit") {
-  const Folder folder;
-  AtomicFile out(folder.path / "file");
+  const TemporaryFolder folder;
+  AtomicFile out(folder / "file");
   out.commit();
-  error_of([&] { out.write("more"); }, ErrorKind::internal);
-  error_of([&] { out.commit(); }, ErrorKind::internal);
+  message_of([&] { out.write("more"); }, ErrorKind::internal);
+  message_of([&] { out.commit(); }, ErrorKind::internal);
 }
 
 TEST_CASE("atomic file: the temporary of a killed process is no obstacle") {
-  const Folder folder;
-  std::ofstream(folder.path / (".file.tmp." + std::to_string(getpid()))) << "left by another";
-  replace(folder.path / "file", "text");
-  CHECK(contents(folder.path / "file") == "text");
-  CHECK(folder.names() == std::vector<std::string>{"file"});
+  const TemporaryFolder folder;
+  std::ofstream(folder / (".file.tmp." + std::to_string(getpid()))) << "left by another";
+  replace(folder / "file", "text");
+  CHECK(contents(folder / "file") == "text");
+  CHECK(names(folder) == std::vector<std::string>{"file"});
 }
 
 TEST_CASE("atomic file: places where no file can be written") {
-  const Folder folder;
-  fs::create_directory(folder.path / "folder");
-  std::ofstream(folder.path / "file") << "text";
-  fs::create_symlink("/dev/null", folder.path / "link");
-  const std::vector<std::string> before = folder.names();
-  for (const fs::path& file :
-       {folder.path / "missing" / "file", folder.path / "file" / "file", folder.path / "folder",
-        folder.path / "folder/", folder.path / "link", folder.path / std::string(250, 'n'),
-        fs::path("/dev/full"), fs::path("/proc/file"), fs::path(""), fs::path(".")}) {
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "folder");
+  std::ofstream(folder / "file") << "text";
+  fs::create_symlink("/dev/null", folder / "link");
+  const std::vector<std::string> before = names(folder);
+  for (const fs::path& file : {folder / "missing" / "file", folder / "file" / "file", folder / "folder",
+                               folder / "folder/", folder / "link", folder / std::string(250, 'n'),
+                               fs::path("/dev/full"), fs::path("/proc/file"), fs::path(""), fs::path(".")}) {
     INFO(file);
-    CHECK(error_of([&] { AtomicFile out(file); }).find(file.string()) != std::string::npos);
-    CHECK(folder.names() == before);
+    CHECK(message_of([&] { AtomicFile out(file); }).find(file.string()) != std::string::npos);
+    CHECK(names(folder) == before);
   }
   if (geteuid() != 0) {  // the superuser may write anywhere
-    fs::permissions(folder.path / "folder", fs::perms::owner_read | fs::perms::owner_exec);
-    CHECK(error_of([&] { AtomicFile out(folder.path / "folder" / "file"); }).find("open failed") !=
+    fs::permissions(folder / "folder", fs::perms::owner_read | fs::perms::owner_exec);
+    CHECK(message_of([&] { AtomicFile out(folder / "folder" / "file"); }).find("open failed") !=
           std::string::npos);
   }
 }
@@ -197,8 +182,8 @@ TEST_CASE("atomic file: any system call may fail") {
     int call = 0;
     for (bool reached = true; reached; ++call) {
       INFO("call " << call << " fails with " << error);
-      const Folder folder;
-      const fs::path file = folder.path / "file";
+      const TemporaryFolder folder;
+      const fs::path file = folder / "file";
       replace(file, "old");
 
       std::string message;
@@ -210,7 +195,7 @@ TEST_CASE("atomic file: any system call may fail") {
         message = e.what();
       }
       reached = !faults.failed().empty();
-      CHECK(folder.names() == std::vector<std::string>{"file"});
+      CHECK(names(folder) == std::vector<std::string>{"file"});
 
       // open temporary, write, write, fsync, close, open folder, rename, fsync folder, close folder
       const bool harmless = !reached || call == 8 ||
@@ -230,53 +215,53 @@ TEST_CASE("atomic file: any system call may fail") {
 }
 
 TEST_CASE("atomic file: a failed write cannot be committed") {
-  const Folder folder;
-  AtomicFile out(folder.path / "file");
+  const TemporaryFolder folder;
+  AtomicFile out(folder / "file");
   {
     const Faults faults(0, EIO);
-    error_of([&] { out.write("text"); });
+    message_of([&] { out.write("text"); });
   }
-  error_of([&] { out.commit(); }, ErrorKind::internal);
-  CHECK(folder.names().empty());
+  message_of([&] { out.commit(); }, ErrorKind::internal);
+  CHECK(names(folder).empty());
 }
 
 TEST_CASE("atomic file: short writes are continued, writes of nothing are not") {
-  const Folder folder;
+  const TemporaryFolder folder;
   const FileCalls saved = file_calls();
   file_calls().write = [](int descriptor, const void* bytes, std::size_t count) {
     return ::write(descriptor, bytes, std::min<std::size_t>(count, 3));
   };
-  replace(folder.path / "file", "twenty-two characters!");
-  CHECK(contents(folder.path / "file") == "twenty-two characters!");
+  replace(folder / "file", "twenty-two characters!");
+  CHECK(contents(folder / "file") == "twenty-two characters!");
   file_calls().write = [](int, const void*, std::size_t) { return ssize_t{0}; };
-  error_of([&] { replace(folder.path / "file", "new"); });
+  message_of([&] { replace(folder / "file", "new"); });
   file_calls() = saved;
-  CHECK(contents(folder.path / "file") == "twenty-two characters!");
-  CHECK(folder.names() == std::vector<std::string>{"file"});
+  CHECK(contents(folder / "file") == "twenty-two characters!");
+  CHECK(names(folder) == std::vector<std::string>{"file"});
 }
 
 TEST_CASE("atomic file: a file-size limit is an error, not the end of the process") {
-  const Folder folder;
-  const fs::path file = folder.path / "file";
+  const TemporaryFolder folder;
+  const fs::path file = folder / "file";
   replace(file, "old");
   const auto write_beyond_limit = [&] {
     rlimit before{};
     REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
     const rlimit limit{1000, before.rlim_max};
     REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
-    const std::string message = error_of([&] { replace(file, std::string(5000, 'x')); });
+    const std::string message = message_of([&] { replace(file, std::string(5000, 'x')); });
     REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
     CHECK(message.find("File too large") != std::string::npos);
   };
   write_beyond_limit();
   CHECK(contents(file) == "old");
-  CHECK(folder.names() == std::vector<std::string>{"file"});
+  CHECK(names(folder) == std::vector<std::string>{"file"});
 }
 
 TEST_CASE("atomic file: a process killed at any system call leaves the old or the new file") {
   for (int call = 0; call < 9; ++call) {
-    const Folder folder;
-    const fs::path file = folder.path / "file";
+    const TemporaryFolder folder;
+    const fs::path file = folder / "file";
     replace(file, "old");
     const pid_t child = fork();
     REQUIRE(child >= 0);

@@ -1,4 +1,4 @@
-// What the tests of data/ share: temporary folders, files, fixtures and errors.
+// What many tests share: temporary folders, files, fixtures and errors.
 #pragma once
 
 #include <unistd.h>
@@ -43,6 +43,11 @@ class TemporaryFolder {
  private:
   fs::path path_;
 };
+
+inline std::string contents(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
 
 inline void write_file(const fs::path& file, const std::string& bytes) {
   fs::create_directories(file.parent_path());

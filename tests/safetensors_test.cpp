@@ -18,27 +18,12 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
-#include "tests/catch.h"
+#include "tests/data_testing.h"
 
 using namespace faq;
-namespace fs = std::filesystem;
+using namespace faq::testing;
 
 namespace {
-
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "faq_safetensors_XXXXXX").string();
-    REQUIRE(mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
-};
-
-std::string contents(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
 
 void put(const fs::path& file, const std::string& bytes) { std::ofstream(file, std::ios::binary) << bytes; }
 
@@ -57,7 +42,7 @@ NamedTensors parse(const std::string& bytes) {
 }
 
 /// The message of the error, which must be of this kind and one printable line.
-std::string error_of(const std::function<void()>& action, ErrorKind kind = ErrorKind::bad_data) {
+std::string message_of(const std::function<void()>& action, ErrorKind kind = ErrorKind::bad_data) {
   try {
     action();
   } catch (const Error& error) {
@@ -124,8 +109,8 @@ std::string repeated(const std::string& text, int count) {
 }  // namespace
 
 TEST_CASE("safetensors: what is written is read") {
-  const Folder folder;
-  const fs::path file = folder.path / "file.safetensors";
+  const TemporaryFolder folder;
+  const fs::path file = folder / "file.safetensors";
   for (const NamedTensors& written : {every_kind(), NamedTensors{}}) {
     write_safetensors(file, written);
     CHECK(equal(read_safetensors(file), written));
@@ -348,19 +333,19 @@ TEST_CASE("safetensors: malformed files") {
       {"crc32 of the header", file_of(R"({"__metadata__":{"crc32":"{\"__metadata__\":\"00000000\"}"}})"),
        "the header is damaged"},
   };
-  const Folder folder;
+  const TemporaryFolder folder;
   for (const Row& row : table) {
     INFO(row.what);
-    const std::string message = error_of([&] { parse(row.file); });
+    const std::string message = message_of([&] { parse(row.file); });
     check_says(message, row.expected);
     CHECK(message.starts_with("reading test: "));
 
     // The same from a file; what concerns the header is found by reading the metadata alone.
-    put(folder.path / "file", row.file);
-    const std::string name = (folder.path / "file").string();
-    CHECK(error_of([&] { read_safetensors(name); }) == "reading " + name + message.substr(12));
+    put(folder / "file", row.file);
+    const std::string name = (folder / "file").string();
+    CHECK(message_of([&] { read_safetensors(name); }) == "reading " + name + message.substr(12));
     if (row.what != std::string("crc32 wrong"))
-      CHECK(error_of([&] { read_safetensors_metadata(name); }) == "reading " + name + message.substr(12));
+      CHECK(message_of([&] { read_safetensors_metadata(name); }) == "reading " + name + message.substr(12));
   }
 }
 
@@ -403,7 +388,7 @@ TEST_CASE("safetensors: conversions") {
     CHECK(t.span<float>()[1] == 0.0f);
     CHECK(t.span<float>()[2] == HUGE_VALF);
     CHECK(std::isnan(t.span<float>()[3]));
-    check_says(error_of([&] {
+    check_says(message_of([&] {
                  one("F64", 2, bytes_of<double>({1, -1e39}));
                }),
                "tensor \"a\": value -1e+39 of element 1 does not fit f32");
@@ -412,28 +397,28 @@ TEST_CASE("safetensors: conversions") {
     const Tensor t = one("I64", 2, bytes_of<std::int64_t>({-2147483648, 2147483647}));
     CHECK(equal(t, tensor<std::int32_t>({2}, {std::numeric_limits<std::int32_t>::min(), 2147483647})));
     for (const std::int64_t value : {std::int64_t{2147483648}, std::int64_t{-2147483649}}) {
-      check_says(error_of([&] { one("I64", 1, bytes_of<std::int64_t>({value})); }),
+      check_says(message_of([&] { one("I64", 1, bytes_of<std::int64_t>({value})); }),
                  "value " + std::to_string(value) + " of element 0 does not fit s32");
     }
   }
 }
 
 TEST_CASE("safetensors: cut anywhere, it is refused") {
-  const Folder folder;
-  write_safetensors(folder.path / "file", every_kind());
-  const std::string bytes = contents(folder.path / "file");
+  const TemporaryFolder folder;
+  write_safetensors(folder / "file", every_kind());
+  const std::string bytes = contents(folder / "file");
   for (std::size_t length = 0; length < bytes.size(); ++length) {
     INFO(length << " of " << bytes.size() << " bytes");
-    CHECK(error_of([&] { parse(bytes.substr(0, length)); }) != "no error");
+    CHECK(message_of([&] { parse(bytes.substr(0, length)); }) != "no error");
   }
-  CHECK(error_of([&] { parse(bytes + '\0'); }) != "no error");
+  CHECK(message_of([&] { parse(bytes + '\0'); }) != "no error");
 }
 
 TEST_CASE("safetensors: with any byte changed, it is refused or means the same") {
-  const Folder folder;
+  const TemporaryFolder folder;
   const NamedTensors written = every_kind();
-  write_safetensors(folder.path / "file", written);
-  const std::string bytes = contents(folder.path / "file");
+  write_safetensors(folder / "file", written);
+  const std::string bytes = contents(folder / "file");
   for (std::size_t place = 0; place < bytes.size(); ++place) {
     for (const int flip : {1, 2, 4, 8, 16, 32, 64, 128, 255}) {
       std::string changed = bytes;
@@ -452,23 +437,23 @@ TEST_CASE("safetensors: with any byte changed, it is refused or means the same")
 }
 
 TEST_CASE("safetensors: files that cannot be read") {
-  const Folder folder;
-  fs::create_directory(folder.path / "folder");
-  REQUIRE(mkfifo((folder.path / "pipe").c_str(), 0600) == 0);
-  fs::create_symlink(folder.path / "missing", folder.path / "dangling");
+  const TemporaryFolder folder;
+  fs::create_directory(folder / "folder");
+  REQUIRE(mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  fs::create_symlink(folder / "missing", folder / "dangling");
   for (const char* name : {"missing", "folder", "pipe", "dangling", "missing/file"}) {
     INFO(name);
-    const std::string file = (folder.path / name).string();
-    check_says(error_of([&] { read_safetensors(file); }, ErrorKind::missing_input), file);
-    check_says(error_of([&] { read_safetensors_metadata(file); }, ErrorKind::missing_input), file);
+    const std::string file = (folder / name).string();
+    check_says(message_of([&] { read_safetensors(file); }, ErrorKind::missing_input), file);
+    check_says(message_of([&] { read_safetensors_metadata(file); }, ErrorKind::missing_input), file);
   }
-  check_says(error_of([] { read_safetensors("/dev/zero"); }, ErrorKind::missing_input),
+  check_says(message_of([] { read_safetensors("/dev/zero"); }, ErrorKind::missing_input),
              "expected a regular file");
 }
 
 TEST_CASE("safetensors: faults while reading") {
-  const Folder folder;
-  const fs::path file = folder.path / "file";
+  const TemporaryFolder folder;
+  const fs::path file = folder / "file";
   const NamedTensors written = every_kind();
   write_safetensors(file, written);
   struct Restore {
@@ -494,7 +479,7 @@ TEST_CASE("safetensors: faults while reading") {
         if (calls-- == 0) return errno = EIO, ssize_t{-1};
         return ::read(descriptor, bytes, count);
       };
-      check_says(error_of([&] { read_safetensors(file); }, ErrorKind::io), "read at offset ");
+      check_says(message_of([&] { read_safetensors(file); }, ErrorKind::io), "read at offset ");
     }
   }
   SECTION("the file shrinks meanwhile") {
@@ -502,13 +487,14 @@ TEST_CASE("safetensors: faults while reading") {
       if (++calls == 3) fs::resize_file(path, fs::file_size(path) - 1);
       return ::read(descriptor, bytes, count);
     };
-    check_says(error_of([&] { read_safetensors(file); }, ErrorKind::io), "cut short while it was being read");
+    check_says(message_of([&] { read_safetensors(file); }, ErrorKind::io),
+               "cut short while it was being read");
   }
 }
 
 TEST_CASE("safetensors: what cannot be written") {
-  const Folder folder;
-  const fs::path file = folder.path / "file";
+  const TemporaryFolder folder;
+  const fs::path file = folder / "file";
   write_safetensors(file, every_kind());
   const std::string before = contents(file);
   const Tensor one = Tensor::from({1}, {1});
@@ -521,28 +507,28 @@ TEST_CASE("safetensors: what cannot be written") {
       {{{}, {{"a", std::string(100'000'000, 'x')}}}, "header of at most 100000000 bytes"},
   };
   for (const auto& [bad, expected] : table)
-    check_says(error_of([&, &tensors = bad] { write_safetensors(file, tensors); }, ErrorKind::internal),
+    check_says(message_of([&, &tensors = bad] { write_safetensors(file, tensors); }, ErrorKind::internal),
                expected);
 
-  error_of([&] { write_safetensors(folder.path / "missing" / "file", every_kind()); }, ErrorKind::io);
-  error_of([&] { write_safetensors("/dev/full", every_kind()); }, ErrorKind::io);
+  message_of([&] { write_safetensors(folder / "missing" / "file", every_kind()); }, ErrorKind::io);
+  message_of([&] { write_safetensors("/dev/full", every_kind()); }, ErrorKind::io);
   rlimit limit{};
   REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0);
   const rlimit small{before.size() - 1, limit.rlim_max};
   REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
-  const std::string message = error_of([&] { write_safetensors(file, every_kind()); }, ErrorKind::io);
+  const std::string message = message_of([&] { write_safetensors(file, every_kind()); }, ErrorKind::io);
   REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
   check_says(message, file.string() + ": write failed");
 
   CHECK(contents(file) == before);
-  CHECK(std::distance(fs::directory_iterator(folder.path), fs::directory_iterator()) == 1);
+  CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);
 }
 
 TEST_CASE("safetensors: an old crc32 entry is replaced") {
-  const Folder folder;
+  const TemporaryFolder folder;
   NamedTensors written;
   written.add("a", Tensor::from({1}, {1}));
   written.metadata["crc32"] = "{}";
-  write_safetensors(folder.path / "file", written);
-  CHECK(read_safetensors(folder.path / "file").metadata.empty());
+  write_safetensors(folder / "file", written);
+  CHECK(read_safetensors(folder / "file").metadata.empty());
 }

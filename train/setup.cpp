@@ -50,23 +50,21 @@ Data open_data(TrainOptions& options, bool with_train) {
   return data;
 }
 
-LoaderOptions train_loader_options(const TrainOptions& options, const Data& data) {
-  LoaderOptions loader;
-  loader.batch_size = options.batch_size;
-  loader.workers = options.workers;
-  loader.training = true;
-  loader.transform = {resolve(options).augmentation, data.crop, options.val_resize_size};
-  loader.seed = static_cast<std::uint64_t>(options.seed);
-  loader.skip_bad = options.skip_bad;
-  return loader;
-}
-
 LoaderOptions val_loader_options(const TrainOptions& options, const Data& data) {
   LoaderOptions loader;
   loader.batch_size = options.batch_size;
   loader.workers = options.workers;
   loader.transform = {Augmentation::none, data.val_crop, options.val_resize_size};
   loader.skip_bad = options.skip_bad;
+  return loader;
+}
+
+LoaderOptions train_loader_options(const TrainOptions& options, const Data& data) {
+  LoaderOptions loader = val_loader_options(options, data);
+  loader.training = true;
+  loader.transform.augmentation = resolve(options).augmentation;
+  loader.transform.crop = data.crop;
+  loader.seed = static_cast<std::uint64_t>(options.seed);
   return loader;
 }
 
