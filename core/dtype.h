@@ -7,7 +7,7 @@
 
 namespace faq {
 
-enum class DType : std::uint8_t { f32, bf16, s32, s8, u8 };
+enum class DType : std::uint8_t { f32, bf16, s32, s16, s8, u8 };
 
 /// bfloat16: the upper half of an f32. Conversion rounds half to even; NaN stays NaN.
 struct bfloat16 {
@@ -20,6 +20,7 @@ constexpr std::size_t size_of(DType dtype) {
     case DType::s32:
       return 4;
     case DType::bf16:
+    case DType::s16:
       return 2;
     case DType::s8:
     case DType::u8:
@@ -36,6 +37,8 @@ constexpr const char* name_of(DType dtype) {
       return "bf16";
     case DType::s32:
       return "s32";
+    case DType::s16:
+      return "s16";
     case DType::s8:
       return "s8";
     case DType::u8:
@@ -59,6 +62,10 @@ struct dtype_of_type<bfloat16> {
 template <>
 struct dtype_of_type<std::int32_t> {
   static constexpr DType value = DType::s32;
+};
+template <>
+struct dtype_of_type<std::int16_t> {
+  static constexpr DType value = DType::s16;
 };
 template <>
 struct dtype_of_type<std::int8_t> {

@@ -39,19 +39,27 @@ struct NormActOptions {
   std::optional<FixedPoint> format = {};  ///< quantize the output
   bool training = true;  ///< batch statistics (and update the running ones), else the running ones
   float eps = 1e-5f;
-  float momentum =
-      0.1f;  ///< of the running statistics: running ← (1−m)·running + m·batch, PyTorch's convention
 };
 
 /// Parameters and running statistics of a batch-norm, C elements each.
 struct NormState {
   Var gamma, beta;
   Tensor running_mean, running_variance;
+  float momentum = 0.1f;  ///< running ← (1−m)·running + m·batch, PyTorch's convention
 };
 
 /// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32 or s32 with a step; residual (may be undefined): f32
 /// or u8 with a step. The gradient is 1 inside the representable range and 0 where the value was clipped.
 Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options);
+
+// --- a whole unit (ops_unit.cpp)
+// ------------------------------------------------------------------------------
+
+/// norm_act(conv2d_integer(x, w)) with the same values and gradients, fused: the accumulators are normalised,
+/// and their gradient used, slice by slice while they are in the cache. `norm_options.training` must be set.
+Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, NormState& norm,
+                          const Var& residual, const ConvOptions& conv_options, Engine engine,
+                          DType grad_dtype, const NormActOptions& norm_options);
 
 // --- the rest (ops_basic.cpp)
 // ----------------------------------------------------------------------------------

@@ -1,37 +1,12 @@
 #include "core/kernels/elementwise.h"
-#include "core/kernels/norm.h"
-#include "core/ops.h"
+#include "core/kernels/requantize.h"
+#include "core/ops_parts.h"
 
 namespace faq {
 namespace {
 
 Shape as_image(const Shape& rows) { return {rows[0], 1, 1, rows[1]}; }
 Shape as_filter(const Shape& matrix) { return {matrix[0], matrix[1], 1, 1}; }
-
-// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_dtype. `weights` is what the forward pass
-// used (f32 or s8 with a step), `dx_wanted` false for images.
-struct ConvBackward {
-  Tensor x, weights;
-  ConvOptions options;
-  DType grad_dtype;
-  bool dx_wanted;
-
-  Grads operator()(const Tensor& dy) const {
-    const Tensor gradient = kernels::convert(dy, grad_dtype);
-    Tensor dx;
-    if (dx_wanted) {
-      dx = kernels::conv2d_backward_data(gradient, kernels::convert(weights, grad_dtype), x.shape(), options,
-                                         grad_dtype);
-    }
-    // Integers up to 255 are exact in bf16; the step is a factor of the result.
-    const bool is_integer = x.is_fixed_point();
-    const Tensor input =
-        is_integer ? kernels::convert_unscaled(x, grad_dtype) : kernels::convert(x, grad_dtype);
-    Tensor dw = kernels::conv2d_backward_weights(input, gradient, weights.shape(), options);
-    if (is_integer) kernels::scale_in_place(dw, x.fixed_point().step);
-    return {dx, dw};
-  }
-};
 
 // Σ over rows of dy: the gradient of a bias.
 Tensor column_sums(const Tensor& dy) {
@@ -53,17 +28,38 @@ void check_linear(const Var& x, const Var& w, const Var& b) {
   check(b.value().numel() == w.shape()[0], "linear: bias ", b.shape(), " for weights ", w.shape());
 }
 
-void check_quantized(const Var& w, const Tensor& quantized) {
-  check(quantized.dtype() == DType::s8 && quantized.shape() == w.shape(), "integer op: quantized weights ",
-        quantized.dtype(), " ", quantized.shape(), " for ", w.shape());
-}
-
 // acc·(x.step·w.step) + b in f32.
 Tensor biased(const Tensor& accumulators, float step, const Tensor& bias) {
   return kernels::dequantize(accumulators, Tensor::full({bias.numel()}, step), bias);
 }
 
 }  // namespace
+
+Tensor ConvBackward::dx(const Tensor& dy) const {
+  return kernels::conv2d_backward_data(kernels::convert(dy, grad_dtype),
+                                       kernels::convert(weights, grad_dtype), x.shape(), options, grad_dtype);
+}
+
+Tensor ConvBackward::dw(const Tensor& dy) const {
+  // Integers up to 255 are exact in bf16; the step is a factor of the result.
+  const bool is_integer = x.is_fixed_point();
+  const Tensor input =
+      is_integer ? kernels::convert_unscaled(x, grad_dtype) : kernels::convert(x, grad_dtype);
+  Tensor gradient =
+      kernels::conv2d_backward_weights(input, kernels::convert(dy, grad_dtype), weights.shape(), options);
+  if (is_integer) kernels::scale_in_place(gradient, x.fixed_point().step);
+  return gradient;
+}
+
+Grads ConvBackward::operator()(const Tensor& dy) const {
+  const Tensor gradient = kernels::convert(dy, grad_dtype);
+  return {dx_wanted ? dx(gradient) : Tensor(), dw(gradient)};
+}
+
+void check_quantized(const Var& w, const Tensor& quantized) {
+  check(quantized.dtype() == DType::s8 && quantized.shape() == w.shape(), "integer op: quantized weights ",
+        quantized.dtype(), " ", quantized.shape(), " for ", w.shape());
+}
 
 Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype) {
   Tensor y = kernels::conv2d(x.value(), w.value(), options);

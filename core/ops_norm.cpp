@@ -1,16 +1,15 @@
 #include <cmath>
 
-#include "core/kernels/norm.h"
-#include "core/ops.h"
+#include "core/ops_parts.h"
 
 namespace faq {
 namespace {
 
 // running ← (1−m)·running + m·batch; PyTorch keeps the unbiased variance.
-void update_running(NormState& norm, const kernels::ChannelStatistics& batch, float momentum,
-                    std::int64_t values) {
+void update_running(NormState& norm, const kernels::ChannelStatistics& batch, std::int64_t values) {
   const auto n = static_cast<float>(values);
   const float unbias = values > 1 ? n / (n - 1.0f) : 1.0f;
+  const float momentum = norm.momentum;
   float* mean = norm.running_mean.mutable_data<float>();
   float* variance = norm.running_variance.mutable_data<float>();
   for (std::int64_t c = 0; c < batch.mean.numel(); ++c) {
@@ -21,38 +20,52 @@ void update_running(NormState& norm, const kernels::ChannelStatistics& batch, fl
 
 }  // namespace
 
-Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options) {
-  const std::int64_t channels = x.shape()[x.value().rank() - 1];
+kernels::NormActBackward Normalization::backward(const Tensor& dy) const {
+  return {dy, x, params, statistics, gamma, eps, batch_statistics};
+}
+
+Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& residual,
+                               const NormActOptions& options,
+                               std::optional<kernels::ChannelStatistics> batch) {
+  const std::int64_t channels = x.dim(x.rank() - 1);
   check(norm.gamma.value().numel() == channels && norm.beta.value().numel() == channels,
         "norm_act: ", channels, " channels, ", norm.gamma.value().numel(), " parameters");
-  kernels::ChannelStatistics statistics{norm.running_mean, norm.running_variance};
+  Normalization n{.x = x,
+                  .params = {Tensor::empty({channels}), Tensor::empty({channels}),
+                             residual ? residual.value() : Tensor(), options.relu, options.format},
+                  .statistics = {},
+                  .gamma = norm.gamma.value().clone(),  // the optimizer writes in place
+                  .eps = options.eps,
+                  .batch_statistics = options.training};
   if (options.training) {
-    const std::int64_t values = x.value().numel() / channels;
+    const std::int64_t values = x.numel() / channels;
     check(values > 1, "norm_act: batch statistics need more than one value per channel, got ", x.shape());
-    statistics = kernels::channel_statistics(x.value());
-    update_running(norm, statistics, options.momentum, values);
+    n.statistics = batch ? *batch : kernels::channel_statistics(x);
+    update_running(norm, n.statistics, values);
   } else {  // the backward pass must see what the forward pass saw
-    statistics = {norm.running_mean.clone(), norm.running_variance.clone()};
+    n.statistics = {norm.running_mean.clone(), norm.running_variance.clone()};
   }
-
-  kernels::NormAct params{Tensor::empty({channels}), Tensor::empty({channels}),
-                          residual ? residual.value() : Tensor(), options.relu, options.format};
-  const Tensor gamma = norm.gamma.value().clone();  // the optimizer writes in place
+  const auto gamma = n.gamma.span<float>(), beta = norm.beta.value().span<float>();
+  const auto mean = n.statistics.mean.span<float>(), variance = n.statistics.variance.span<float>();
   for (std::int64_t c = 0; c < channels; ++c) {
-    const double scale = gamma.data<float>()[c] /
-                         std::sqrt(static_cast<double>(statistics.variance.data<float>()[c]) + options.eps);
-    params.scale.mutable_data<float>()[c] = static_cast<float>(scale);
-    params.shift.mutable_data<float>()[c] =
-        static_cast<float>(norm.beta.value().data<float>()[c] - scale * statistics.mean.data<float>()[c]);
+    const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + options.eps);
+    n.params.scale.mutable_data<float>()[c] = static_cast<float>(scale);
+    n.params.shift.mutable_data<float>()[c] = static_cast<float>(beta[c] - scale * mean[c]);
   }
-  Tensor y = kernels::norm_act(x.value(), params);
+  return n;
+}
 
+Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options) {
+  const Normalization n = prepare_norm_act(x.value(), norm, residual, options);
+  Tensor y = kernels::norm_act(n.x, n.params);
   const bool want_dresidual = residual && residual.requires_grad();
-  auto backward = [x = x.value(), params, statistics, gamma, eps = options.eps, batch = options.training,
-                   want_dresidual, has_residual = residual.defined()](const Tensor& dy) -> Grads {
-    auto g = kernels::norm_act_backward(dy, x, params, statistics, gamma, eps, batch, want_dresidual);
-    Grads grads{g.dx, g.dgamma, g.dbeta};
-    if (has_residual) grads.push_back(g.dresidual);
+  auto backward = [n, want_dresidual, has_residual = residual.defined()](const Tensor& dy) -> Grads {
+    const kernels::NormActBackward pass = n.backward(dy);
+    Tensor dx = Tensor::empty(dy.shape(), dy.dtype());
+    Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), dy.dtype()) : Tensor();
+    pass.apply(0, dy.dim(0), dx, dresidual);
+    Grads grads{dx, pass.dgamma(), pass.dbeta()};
+    if (has_residual) grads.push_back(dresidual);
     return grads;
   };
   std::vector<Var> inputs{x, norm.gamma, norm.beta};

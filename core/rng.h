@@ -11,7 +11,13 @@ namespace faq {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 /// What randomness is used for; each purpose is a stream of its own.
-enum class RandomStream : std::uint32_t { initialization = 1, shuffle = 2, augmentation = 3, test = 4 };
+enum class RandomStream : std::uint32_t {
+  initialization = 1,
+  shuffle = 2,
+  augmentation = 3,
+  test = 4,
+  synthetic = 5
+};
 
 /// A sequence of draws addressed by (seed, stream, major, minor), e.g. (seed, augmentation, epoch, sample).
 class Random {

@@ -27,8 +27,8 @@ struct Format {
 /// The first row of a DType is the one it is written as.
 inline constexpr std::array formats = {
     Format{"F32", 4, DType::f32}, Format{"BF16", 2, DType::bf16}, Format{"I32", 4, DType::s32},
-    Format{"I8", 1, DType::s8},   Format{"U8", 1, DType::u8},     Format{"F16", 2, DType::f32},
-    Format{"F64", 8, DType::f32}, Format{"I64", 8, DType::s32},
+    Format{"I16", 2, DType::s16}, Format{"I8", 1, DType::s8},     Format{"U8", 1, DType::u8},
+    Format{"F16", 2, DType::f32}, Format{"F64", 8, DType::f32},   Format{"I64", 8, DType::s32},
 };
 
 /// What the header says of one tensor; offsets count from the start of the buffer.

@@ -34,6 +34,12 @@ class Shape {
     return n;
   }
   std::span<const std::int64_t> extents() const { return {extents_.data(), static_cast<std::size_t>(rank_)}; }
+  /// The same shape with another extent of dimension i.
+  Shape with(int i, std::int64_t extent) const {
+    Shape shape = *this;
+    shape.extents_[i] = extent;
+    return shape;
+  }
   bool operator==(const Shape&) const = default;
 
  private:

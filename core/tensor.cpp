@@ -41,14 +41,14 @@ const FixedPoint& Tensor::fixed_point() const {
 
 const void* Tensor::raw() const {
   check(defined(), "tensor: no storage (default-constructed)");
-  return storage_->memory.get();
+  return storage_->memory.get() + offset_;
 }
 
 void* Tensor::mutable_raw() {
   check(defined(), "tensor: no storage (default-constructed)");
   storage_->cache.reset();
   ++storage_->version;
-  return storage_->memory.get();
+  return storage_->memory.get() + offset_;
 }
 
 Tensor Tensor::reshaped(const Shape& shape) const {
@@ -56,6 +56,16 @@ Tensor Tensor::reshaped(const Shape& shape) const {
         shape.numel());
   Tensor t = *this;
   t.shape_ = shape;
+  return t;
+}
+
+Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
+  check(rank() >= 1 && 0 <= begin && begin <= end && end <= dim(0), "rows ", begin, " to ", end, " of ",
+        shape_);
+  Tensor t = *this;
+  t.shape_ = shape_.with(0, end - begin);
+  t.offset_ +=
+      static_cast<std::size_t>(begin * (numel() / std::max<std::int64_t>(dim(0), 1))) * size_of(dtype_);
   return t;
 }
 
@@ -74,6 +84,8 @@ float Tensor::item() const {
       return *data<float>();
     case DType::s32:
       return static_cast<float>(*data<std::int32_t>());
+    case DType::s16:
+      return *data<std::int16_t>();
     case DType::s8:
       return *data<std::int8_t>();
     case DType::u8:
@@ -86,6 +98,7 @@ float Tensor::item() const {
 
 std::shared_ptr<void>& Tensor::cache() const {
   check(defined(), "tensor: no storage (default-constructed)");
+  check(offset_ == 0, "tensor: rows of another have no cache of their own");
   return storage_->cache;
 }
 

@@ -73,6 +73,8 @@ class Tensor {
 
   /// The same storage read with another shape of as many elements.
   Tensor reshaped(const Shape& shape) const;
+  /// The same storage seen from element `begin` to `end` of the first dimension: some images of a batch.
+  Tensor rows(std::int64_t begin, std::int64_t end) const;
   /// A copy with storage of its own.
   Tensor clone() const;
   /// The value of a tensor of one element, as f32 (fixed-point: not scaled).
@@ -97,6 +99,7 @@ class Tensor {
   void copy_in(const void* source, std::size_t bytes);
 
   std::shared_ptr<Storage> storage_;
+  std::size_t offset_ = 0;  ///< of the first element, in bytes
   Shape shape_;
   DType dtype_ = DType::f32;
   std::optional<FixedPoint> format_;

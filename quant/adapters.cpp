@@ -76,14 +76,13 @@ class QuantizedConvNormAct final : public QuantizedUnit {
   Var forward(const Var& x, const Var& residual) override {
     const QuantizerState quantizer = state();
     if (unit_.training()) {
-      const Var accumulators =
-          conv2d_integer(x, unit_.weight(), quantize_weights(unit_.weight(), quantizer, options_),
-                         unit_.conv_options(), options_.engine, options_.grad_dtype);
-      return norm_act(accumulators, unit_.norm(), residual,
-                      {.relu = unit_.options().relu,
-                       .format = quantizer.activation,
-                       .training = true,
-                       .eps = unit_.options().eps});
+      return conv_norm_act_integer(x, unit_.weight(), quantize_weights(unit_.weight(), quantizer, options_),
+                                   unit_.norm(), residual, unit_.conv_options(), options_.engine,
+                                   options_.grad_dtype,
+                                   {.relu = unit_.options().relu,
+                                    .format = quantizer.activation,
+                                    .training = true,
+                                    .eps = unit_.options().eps});
     }
     const float input_step = x.value().fixed_point().step;
     const float residual_step = residual ? residual.value().fixed_point().step : 0.0f;

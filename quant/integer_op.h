@@ -6,8 +6,8 @@
 #include <span>
 #include <string>
 
-#include "core/kernels/norm.h"
 #include "core/kernels/pool.h"
+#include "core/kernels/requantize.h"
 #include "core/ops.h"
 #include "core/safetensors.h"
 

@@ -2,6 +2,7 @@
 
 #include "core/cpu.h"
 #include "core/kernels/norm.h"
+#include "core/kernels/unit.h"
 #include "tests/catch.h"
 #include "tests/gradcheck.h"
 #include "tests/reference.h"
@@ -129,7 +130,8 @@ TEST_CASE("running statistics follow PyTorch's convention", "[ops]") {
   const std::vector<double> values = reference::numbers(x);
   norm_act(Var(x), norm, {}, {.format = {}, .training = false});
   CHECK(reference::numbers(norm.running_mean) == std::vector<double>{5, 5});
-  norm_act(Var(x), norm, {}, {.format = {}, .momentum = 0.25f});
+  norm.momentum = 0.25f;
+  norm_act(Var(x), norm, {}, {.format = {}});
   for (int c = 0; c < 2; ++c) {
     double mean = 0, variance = 0;
     for (int i = 0; i < 6; ++i) mean += values[2 * i + c] / 6;
@@ -348,6 +350,99 @@ TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
           tolerance(dtype));
     CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dconv, xd, xs, ws, options)) <
           tolerance(dtype));
+  }
+}
+
+TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
+  struct Row {
+    const char* what;
+    Shape x;
+    std::int64_t out;
+    ConvOptions options;
+    int bits;
+    bool is_signed, residual, relu;
+  };
+  // More images than a slice holds; accumulators that fit into 16 bits, and ones that do not.
+  const Row rows[] = {{"narrow", {5, 9, 7, 8}, 16, {.padding = 1}, 4, false, true, true},
+                      {"several slices", {40, 32, 32, 4}, 16, {.padding = 1}, 4, false, true, true},
+                      {"stride", {3, 9, 9, 16}, 8, {.stride = 2, .padding = 1}, 4, false, false, true},
+                      {"wide", {5, 9, 7, 64}, 16, {.padding = 1}, 8, false, true, true},
+                      {"no activation", {4, 6, 6, 8}, 8, {.padding = 1}, 4, false, true, false},
+                      {"signed input", {4, 8, 8, 3}, 16, {.padding = 1}, 8, true, false, true}};
+  for (const Row& row : rows) {
+    INFO(row.what);
+    for (DType dtype : gradient_dtypes()) {
+      INFO("gradient " << dtype);
+      for (const Engine engine : {Engine::integer, Engine::simulated}) {
+        const Shape ws{row.out, row.x[3], 3, 3};
+        const Shape ys = kernels::conv2d_shape(row.x, ws, row.options);
+        const FixedPoint input{.step = 1.0f / 64, .bits = row.bits, .is_signed = row.is_signed};
+        struct Result {
+          std::vector<double> y;
+          std::vector<std::vector<double>> grads;
+          NormState norm;
+        };
+        const auto run = [&](auto unit) {
+          const Var x(reference::random_fixed_point(row.x, 1, input), true);
+          const Var w(reference::random(ws, 2), true);
+          const Var residual = row.residual ? Var(reference::random_fixed_point(ys, 3, input), true) : Var();
+          const Tensor q =
+              quantized_weights(w.value(), {.step = 1.0f / 4, .bits = row.bits, .is_signed = true});
+          NormState norm{Var(reference::random({row.out}, 4, 0.5, 1.5), true),
+                         Var(reference::random({row.out}, 5, -0.5, 0.5), true), Tensor::zeros({row.out}),
+                         Tensor::full({row.out}, 1)};
+          const NormActOptions options{
+              .relu = row.relu,
+              .format = FixedPoint{.step = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu}};
+          const Var y = unit(x, w, q, norm, residual, options);
+          Result result{reference::numbers(y.value()), {}, norm};
+          backward(y, gradient(ys, 6, dtype));
+          for (const Var& v : {x, w, norm.gamma, norm.beta})
+            result.grads.push_back(reference::numbers(v.grad()));
+          if (residual) result.grads.push_back(reference::numbers(residual.grad()));
+          return result;
+        };
+        const Result fused = run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options) {
+          return conv_norm_act_integer(x, w, q, norm, residual, row.options, engine, dtype, options);
+        });
+        const Result apart = run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options) {
+          return norm_act(conv2d_integer(x, w, q, row.options, engine, dtype), norm, residual, options);
+        });
+        CHECK(fused.y == apart.y);
+        REQUIRE(fused.grads.size() == apart.grads.size());
+        for (std::size_t i = 0; i < fused.grads.size(); ++i)
+          CHECK(reference::relative_error(fused.grads[i], apart.grads[i]) < tolerance(dtype));
+        CHECK(fused.grads[2] == apart.grads[2]);
+        CHECK(fused.grads[3] == apart.grads[3]);
+        CHECK(reference::numbers(fused.norm.running_mean) == reference::numbers(apart.norm.running_mean));
+        CHECK(reference::numbers(fused.norm.running_variance) ==
+              reference::numbers(apart.norm.running_variance));
+      }
+    }
+  }
+}
+
+TEST_CASE("accumulators are kept in 16 bits when all of a batch fit", "[ops]") {
+  // The last image alone decides: only its products are large.
+  for (const int last : {1, 40}) {
+    INFO("last image " << last);
+    const Shape xs{33, 32, 32, 16};
+    Tensor x = Tensor::zeros(xs, DType::u8);
+    x.set_fixed_point({.step = 1, .bits = 8});
+    const std::int64_t image = x.numel() / xs[0];
+    std::fill_n(x.mutable_data<std::uint8_t>() + 32 * image, image, static_cast<std::uint8_t>(last));
+    Tensor w = Tensor::empty({16, 16, 3, 3}, DType::s8);
+    std::ranges::fill(w.mutable_span<std::int8_t>(), std::int8_t{7});
+    w.set_fixed_point({.step = 0.5f, .is_signed = true});
+    const ConvOptions options{.padding = 1};
+    const auto kept = kernels::conv2d_integer_statistics(x, w, options, Engine::integer);
+    CHECK(kept.values.dtype() == (last == 1 ? DType::s16 : DType::s32));
+    Tensor sums = kernels::conv2d_integer(x, w, options, Engine::integer);
+    CHECK(reference::elements<double>(kept.values) == reference::elements<double>(sums));
+    sums.set_fixed_point(kept.values.fixed_point());
+    const auto statistics = kernels::channel_statistics(sums);
+    CHECK(reference::numbers(kept.statistics.mean) == reference::numbers(statistics.mean));
+    CHECK(reference::numbers(kept.statistics.variance) == reference::numbers(statistics.variance));
   }
 }
 

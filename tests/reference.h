@@ -53,6 +53,8 @@ std::vector<T> elements(const Tensor& t) {
       return copied(kernels::convert(t, DType::f32).span<float>());
     case DType::s32:
       return copied(t.span<std::int32_t>());
+    case DType::s16:
+      return copied(t.span<std::int16_t>());
     case DType::s8:
       return copied(t.span<std::int8_t>());
     case DType::u8:

@@ -95,6 +95,22 @@ TEST_CASE("a default tensor is no tensor", "[tensor]") {
   CHECK_THROWS_AS(none.cache(), Error);
 }
 
+TEST_CASE("rows of a tensor are a window on it", "[tensor]") {
+  Tensor a = Tensor::from({3, 2}, {1, 2, 3, 4, 5, 6});
+  a.set_fixed_point({.step = 0.5f});
+  Tensor last = a.rows(1, 3);
+  CHECK(last.shape() == Shape{2, 2});
+  CHECK(last.fixed_point().step == 0.5f);
+  CHECK(last.data<float>()[0] == 3);
+  last.rows(1, 2).mutable_data<float>()[1] = 9;
+  CHECK(a.data<float>()[5] == 9);
+  CHECK(last.clone().data<float>()[3] == 9);
+  CHECK(a.rows(2, 2).numel() == 0);
+  CHECK_THROWS_WITH(a.rows(2, 4), Catch::Contains("[3, 2]"));
+  CHECK_THROWS_AS(a.rows(2, 1), Error);
+  CHECK_THROWS_AS(last.cache(), Error);  // the cache belongs to the whole
+}
+
 TEST_CASE("handles share, clones do not", "[tensor]") {
   Tensor a = Tensor::from({2, 3}, {1, 2, 3, 4, 5, 6});
   a.set_fixed_point({.step = 0.5f});

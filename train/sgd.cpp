@@ -5,6 +5,7 @@
 
 #include "core/kernels/elementwise.h"
 #include "core/kernels/sgd.h"
+#include "core/profile.h"
 
 namespace faq {
 
@@ -14,6 +15,7 @@ Sgd::Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options)
 }
 
 double Sgd::step(double lr, double grad_scale) {
+  const Booked booked(Work::optimizer);
   double squares = 0;
   for (auto& [name, parameter] : parameters_) {
     check(parameter.grad().defined(), "sgd: parameter ", name, " has no gradient");

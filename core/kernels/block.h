@@ -2,6 +2,7 @@
 // f32), compute in f32, store (converting). Conversions are the only places that know dtypes.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -12,11 +13,17 @@ namespace faq::kernels {
 /// Elements per block of a kernel without channels.
 inline constexpr std::int64_t block_length = 512;
 
+/// The step of a fixed-point tensor, 1 of any other.
+inline float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().step : 1.0f; }
+
 /// out[i] = element offset+i as f32. Integers are not scaled by their step; s32 rounds to nearest above 2^24.
 void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out);
 /// element offset+i = in[i]; to bf16 with rounding half to even; to integers by truncating an already rounded
 /// value.
 void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in);
+
+/// Throws unless the vector has a value per channel; `what` starts the message.
+void check_channels(const char* what, const Tensor& vector, std::int64_t channels);
 
 /// How an N,H,W,C tensor is cut into blocks of whole rows of C channels, with per-channel vectors repeated to
 /// the length of a block so that inner loops are long and have no modulo.
@@ -39,6 +46,30 @@ class ChannelBlocks {
   std::int64_t channels_;
   std::int64_t rows_;
   std::int64_t rows_per_block_;
+};
+
+/// Blocks gathered into chunks of fixed length, each with its own partial sums: what a reduction adds up, and
+/// in which order, is a property of the tensor, not of the threads.
+class Chunks {
+ public:
+  explicit Chunks(const ChannelBlocks& blocks) : blocks_(blocks) {}
+
+  std::int64_t count() const { return (blocks_.count() + blocks_per_chunk - 1) / blocks_per_chunk; }
+  std::int64_t length() const { return blocks_.length() * blocks_per_chunk; }
+  std::int64_t offset(std::int64_t chunk) const { return chunk * length(); }
+  /// Elements of a chunk: length(), less for the last one.
+  std::int64_t size(std::int64_t chunk) const {
+    return std::min(length(), blocks_.rows() * blocks_.channels() - offset(chunk));
+  }
+  /// The blocks of a chunk are [begin, end).
+  std::int64_t begin(std::int64_t chunk) const { return chunk * blocks_per_chunk; }
+  std::int64_t end(std::int64_t chunk) const {
+    return std::min(blocks_.count(), (chunk + 1) * blocks_per_chunk);
+  }
+
+ private:
+  static constexpr std::int64_t blocks_per_chunk = 16;
+  ChannelBlocks blocks_;
 };
 
 }  // namespace faq::kernels

@@ -36,9 +36,15 @@ Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options
 /// are shifted into u8 and corrected.
 Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine);
 
+/// The same into y, which is s32 and has the right shape.
+void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
+                    Tensor& y);
+
 /// Gradient of the input, in `dtype` (f32 or bf16). dy and weights of one dtype, f32 or bf16.
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x,
                             const ConvOptions& options, DType dtype);
+/// The same into dx, in its dtype.
+void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx);
 
 /// Gradient of the weights, f32, O,I,H,W. x and dy of one dtype, f32 or bf16.
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,

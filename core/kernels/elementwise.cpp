@@ -7,6 +7,7 @@
 #include "core/kernels/block.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 
 namespace faq::kernels {
 namespace {
@@ -62,8 +63,6 @@ Tensor map(const Tensor& x, Tensor out, Body body) {
 
 bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; }
 
-float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().step : 1.0f; }
-
 }  // namespace
 
 namespace {
@@ -85,6 +84,7 @@ Tensor quantize_s32(const Tensor& x, const FixedPoint& format) {
 }  // namespace
 
 Tensor convert(const Tensor& x, DType dtype) {
+  const Booked booked(Work::fused);
   check(is_floating(dtype), "convert: to f32 or bf16, not ", dtype);
   if (x.dtype() == dtype) return x;
   const float step = step_of(x);
@@ -94,11 +94,13 @@ Tensor convert(const Tensor& x, DType dtype) {
 }
 
 Tensor convert_unscaled(const Tensor& x, DType dtype) {
+  const Booked booked(Work::fused);
   check(is_floating(dtype), "convert: to f32 or bf16, not ", dtype);
   return map(x, Tensor::empty(x.shape(), dtype), [](float*, std::int64_t, std::int64_t) {});
 }
 
 Tensor add(const Tensor& x, const Tensor& y) {
+  const Booked booked(Work::fused);
   check(x.shape() == y.shape() && is_floating(x.dtype()) && is_floating(y.dtype()),
         "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ",
         y.dtype(), " ", y.shape());
@@ -110,6 +112,7 @@ Tensor add(const Tensor& x, const Tensor& y) {
 }
 
 void add_in_place(Tensor& x, const Tensor& y) {
+  const Booked booked(Work::fused);
   check(x.shape() == y.shape() && is_floating(x.dtype()) && is_floating(y.dtype()),
         "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ",
         y.dtype(), " ", y.shape());

@@ -3,20 +3,12 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
+#include "core/kernels/statistics.h"
 #include "core/tensor.h"
 
 namespace faq::kernels {
-
-/// Per channel, f32, C elements each.
-struct ChannelStatistics {
-  Tensor mean;
-  Tensor variance;  ///< biased (divided by the number of values)
-};
-
-/// Mean and variance over all dimensions but the last of x (f32 or s32 with a step). Chunks of fixed length
-/// are combined in order in double, so the result does not depend on the number of threads.
-ChannelStatistics channel_statistics(const Tensor& x);
 
 /// What a unit does after its convolution, z = x·scale + shift + residual, then clipping and quantization.
 struct NormAct {
@@ -30,35 +22,31 @@ struct NormAct {
 /// Training and floating-point forward, computed in f32. Returns f32, or u8/s8 with params.format.
 Tensor norm_act(const Tensor& x, const NormAct& params);
 
-struct NormActGrads {
-  Tensor dx;         ///< dtype of dy; with respect to the value of x
-  Tensor dresidual;  ///< dtype of dy; undefined without a residual
-  Tensor dgamma;     ///< C, f32
-  Tensor dbeta;      ///< C, f32
+/// Gradient of norm_act(batch-norm(x)), in the two passes it takes: construction reduces, apply() then writes
+/// any images wanted. The mask of ReLU and clipping (straight-through: 1 inside the representable range,
+/// ReLU's zero side excluded) is recomputed from x in both; nothing but x and the residual is saved.
+class NormActBackward {
+ public:
+  /// dy: f32 or bf16. With `batch_statistics` the gradient flows through the mean and variance, otherwise
+  /// they are constants.
+  NormActBackward(const Tensor& dy, const Tensor& x, const NormAct& params,
+                  const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics);
+
+  const Tensor& dgamma() const { return dgamma_; }  ///< C, f32
+  const Tensor& dbeta() const { return dbeta_; }    ///< C, f32
+
+  /// The gradients of images [begin, end), which dx and dresidual (undefined: not wanted) have room for; f32
+  /// or bf16. dx is with respect to the value of x.
+  void apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const;
+
+ private:
+  void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics);
+
+  Tensor dy_, x_;
+  NormAct params_;
+  ChannelBlocks blocks_;
+  Tensor dgamma_, dbeta_;
+  std::vector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c, a block long
 };
-
-/// Gradient of norm_act(batch-norm(x)). The mask of ReLU and clipping (straight-through: 1 inside the
-/// representable range, ReLU's zero side excluded) is recomputed from x; nothing but x and the residual is
-/// saved. With `batch_statistics` the gradient flows through the mean and variance, otherwise they are
-/// constants.
-NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct& params,
-                               const ChannelStatistics& statistics, const Tensor& gamma, float eps,
-                               bool batch_statistics, bool want_dresidual);
-
-/// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high),
-/// everything in double so that the result is the correctly rounded one whatever the instruction set. acc:
-/// s32; multiplier, bias: C, f32, already divided by the step of the output; residual: u8 or s8, or
-/// undefined.
-struct Requantize {
-  Tensor multiplier;
-  Tensor bias;
-  float residual_multiplier = 0.0f;  ///< step of the residual ÷ step of the output
-  bool relu = true;
-  FixedPoint format;
-};
-Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params);
-
-/// value = acc·multiplier + bias as f32, computed in double: the logits of an integer network.
-Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias);
 
 }  // namespace faq::kernels

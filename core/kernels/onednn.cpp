@@ -1,6 +1,7 @@
 #include "core/kernels/onednn.h"
 
 #include "core/cpu.h"
+#include "core/profile.h"
 
 namespace faq {
 namespace {
@@ -85,6 +86,8 @@ dnnl::memory::data_type data_type(DType dtype) {
       return dnnl::memory::data_type::s8;
     case DType::u8:
       return dnnl::memory::data_type::u8;
+    case DType::s16:
+      break;  // ours alone
   }
   return dnnl::memory::data_type::undef;
 }
@@ -99,6 +102,7 @@ Tensor buffer(const dnnl::memory::desc& desc) {
 
 void execute(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
              Arguments arguments) {
+  const Booked booked(Work::convolution);
   try {
     const Tensor scratch = buffer(scratchpad);
     arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD, view(scratchpad, scratch));

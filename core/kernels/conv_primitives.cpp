@@ -1,0 +1,260 @@
+#include "core/kernels/conv_primitives.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <map>
+#include <mutex>
+
+#include "core/kernels/block.h"
+#include "core/kernels/conv_trace.h"
+
+namespace faq::kernels {
+
+struct ConvTrace::Impl {
+  enum class Pass { forward, backward_data, backward_weights };
+  struct Call {
+    Pass pass;
+    Shape x, weights, y;
+    ConvOptions options;
+    DType x_dtype, weight_dtype, y_dtype;  ///< of what stands in these places: values or their gradients
+    std::int64_t count = 1;
+
+    bool same_layer(const Call& other) const {
+      return pass == other.pass && x.with(0, 0) == other.x.with(0, 0) && weights == other.weights &&
+             options.stride == other.options.stride && options.padding == other.options.padding &&
+             x_dtype == other.x_dtype && weight_dtype == other.weight_dtype && y_dtype == other.y_dtype;
+    }
+  };
+
+  void add(const Call& call) {
+    if (!calls.empty() && calls.back().same_layer(call) && calls.back().x[0] + call.x[0] <= batch) {
+      Call& last = calls.back();
+      last.x = last.x.with(0, last.x[0] + call.x[0]);
+      last.y = last.y.with(0, last.x[0]);
+    } else {
+      calls.push_back(call);
+    }
+  }
+
+  std::int64_t batch = 0;
+  std::vector<Call> calls;
+};
+
+namespace {
+
+ConvTrace::Impl* trace = nullptr;
+
+}  // namespace
+
+namespace onednn {
+namespace {
+
+// Primitives are made once per problem and kept.
+using Key = std::array<std::int64_t, 20>;
+
+Key key_of(const ConvProblem& p) {
+  Key key{static_cast<std::int64_t>(p.source), static_cast<std::int64_t>(p.weights),
+          static_cast<std::int64_t>(p.bias), static_cast<std::int64_t>(p.destination)};
+  auto out = key.begin() + 4;
+  for (const auto* dims : {&p.source_dims, &p.weight_dims, &p.destination_dims, &p.strides, &p.padding}) {
+    out = std::copy(dims->begin(), dims->end(), out);
+  }
+  return key;
+}
+
+template <class Primitive>
+struct Compiled {
+  typename Primitive::primitive_desc desc;
+  Primitive primitive;
+};
+
+// The cached primitive for a problem, made by make_desc(problem) the first time.
+template <class Primitive, class MakeDesc>
+const Compiled<Primitive>& compiled(const char* what, const ConvProblem& problem, MakeDesc make_desc) {
+  static std::map<Key, Compiled<Primitive>> cache;
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  const Key key = key_of(problem);
+  auto found = cache.find(key);
+  if (found == cache.end()) {
+    try {
+      auto desc = make_desc(problem);
+      Primitive primitive(desc);
+      found = cache.emplace(key, Compiled<Primitive>{std::move(desc), std::move(primitive)}).first;
+    } catch (const dnnl::error& error) {
+      fail(ErrorKind::internal, what, ": oneDNN has no kernel: ", error.what());
+    }
+  }
+  return found->second;
+}
+
+dnnl::memory::dims nchw(const Shape& nhwc) { return {nhwc[0], nhwc[3], nhwc[1], nhwc[2]}; }
+dnnl::memory::dims dims(const Shape& shape) { return {shape.extents().begin(), shape.extents().end()}; }
+
+dnnl::memory packed(const Tensor& weights, const dnnl::memory::desc& wanted) {
+  const dnnl::memory::desc plain(dims(weights.shape()), data_type(weights.dtype()),
+                                 dnnl::memory::format_tag::oihw);
+  if (plain == wanted) return view(plain, weights);
+  WeightCache& cache = weight_cache(weights);
+  for (const auto& entry : cache.packed) {
+    if (entry.desc == wanted) return view(wanted, entry.storage);
+  }
+  Tensor storage = buffer(wanted);
+  const dnnl::memory target = view(wanted, storage);
+  reorder(view(plain, weights), target);
+  cache.packed.push_back({wanted, storage});
+  return target;
+}
+
+ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvOptions& options, DType source,
+                       DType weight, DType destination) {
+  return {data_type(source),
+          data_type(weight),
+          dnnl::memory::data_type::undef,
+          data_type(destination),
+          nchw(x),
+          dims(weights),
+          nchw(conv2d_shape(x, weights, options)),
+          {options.stride, options.stride},
+          {options.padding, options.padding}};
+}
+
+}  // namespace
+
+WeightCache& weight_cache(const Tensor& weights) {
+  std::shared_ptr<void>& slot = weights.cache();
+  if (!slot) slot = std::make_shared<WeightCache>();
+  return *static_cast<WeightCache*>(slot.get());
+}
+
+void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvOptions& options,
+              Tensor& y) {
+  if (trace) {
+    trace->add({ConvTrace::Impl::Pass::forward, x.shape(), weights.shape(), y.shape(), options, x.dtype(),
+                weights.dtype(), y.dtype()});
+  }
+  ConvProblem problem =
+      problem_of(x.shape(), weights.shape(), options, x.dtype(), weights.dtype(), y.dtype());
+  if (bias) problem.bias = data_type(bias.dtype());
+  const auto& conv = compiled<dnnl::convolution_forward>("conv2d", problem, forward_desc);
+  Arguments arguments{{DNNL_ARG_SRC, view(conv.desc.src_desc(), x)},
+                      {DNNL_ARG_WEIGHTS, packed(weights, conv.desc.weights_desc())},
+                      {DNNL_ARG_DST, view(conv.desc.dst_desc(), y)}};
+  if (bias) arguments.insert_or_assign(DNNL_ARG_BIAS, view(conv.desc.bias_desc(), bias));
+  execute("conv2d", conv.primitive, conv.desc.scratchpad_desc(), std::move(arguments));
+}
+
+void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx) {
+  if (trace) {
+    trace->add({ConvTrace::Impl::Pass::backward_data, dx.shape(), weights.shape(), dy.shape(), options,
+                dx.dtype(), weights.dtype(), dy.dtype()});
+  }
+  const ConvProblem problem =
+      problem_of(dx.shape(), weights.shape(), options, dx.dtype(), weights.dtype(), dy.dtype());
+  const auto& conv =
+      compiled<dnnl::convolution_backward_data>("conv2d backward data", problem, backward_data_desc);
+  execute("conv2d backward data", conv.primitive, conv.desc.scratchpad_desc(),
+          {{DNNL_ARG_DIFF_DST, view(conv.desc.diff_dst_desc(), dy)},
+           {DNNL_ARG_WEIGHTS, packed(weights, conv.desc.weights_desc())},
+           {DNNL_ARG_DIFF_SRC, view(conv.desc.diff_src_desc(), dx)}});
+}
+
+void convolve_backward_weights(const Tensor& x, const Tensor& dy, const ConvOptions& options, Tensor& dw) {
+  if (trace) {
+    trace->add({ConvTrace::Impl::Pass::backward_weights, x.shape(), dw.shape(), dy.shape(), options,
+                x.dtype(), dw.dtype(), dy.dtype()});
+  }
+  const ConvProblem problem = problem_of(x.shape(), dw.shape(), options, x.dtype(), x.dtype(), dy.dtype());
+  const auto& conv =
+      compiled<dnnl::convolution_backward_weights>("conv2d backward weights", problem, backward_weights_desc);
+  const dnnl::memory::desc desc = conv.desc.diff_weights_desc();
+  const Tensor storage = buffer(desc);
+  const dnnl::memory gradient = view(desc, storage);
+  execute("conv2d backward weights", conv.primitive, conv.desc.scratchpad_desc(),
+          {{DNNL_ARG_SRC, view(conv.desc.src_desc(), x)},
+           {DNNL_ARG_DIFF_DST, view(conv.desc.diff_dst_desc(), dy)},
+           {DNNL_ARG_DIFF_WEIGHTS, gradient}});
+  const dnnl::memory::desc plain(dims(dw.shape()), dnnl::memory::data_type::f32,
+                                 dnnl::memory::format_tag::oihw);
+  reorder(gradient, view(plain, dw));
+}
+
+}  // namespace onednn
+
+namespace {
+
+// Small numbers of every kind the dtype has.
+Tensor some(const Shape& shape, DType dtype) {
+  Tensor t = Tensor::empty(shape, dtype);
+  const bool is_unsigned = dtype == DType::u8;
+  std::vector<float> values(block_length);
+  for (std::int64_t i = 0; i < t.numel(); i += block_length) {
+    const std::int64_t n = std::min(block_length, t.numel() - i);
+    for (std::int64_t k = 0; k < n; ++k)
+      values[k] = static_cast<float>((i + k) * 2654435761u >> 7 & 15) - (is_unsigned ? 0.0f : 8.0f);
+    store_block(t.mutable_raw(), dtype, i, n, values.data());
+  }
+  return t;
+}
+
+ConvTrace::Row measure_call(const ConvTrace::Impl::Call& call, int repeats) {
+  using Pass = ConvTrace::Impl::Pass;
+  Tensor x = some(call.x, call.x_dtype);
+  Tensor weights = some(call.weights, call.weight_dtype);
+  Tensor y = some(call.y, call.y_dtype);
+  std::vector<double> seconds;
+  for (int i = -2; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    switch (call.pass) {
+      case Pass::forward:
+        onednn::convolve(x, weights, {}, call.options, y);
+        break;
+      case Pass::backward_data:
+        onednn::convolve_backward_data(y, weights, call.options, x);
+        break;
+      case Pass::backward_weights:
+        onednn::convolve_backward_weights(x, y, call.options, weights);
+        break;
+    }
+    if (i >= 0)
+      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::ranges::sort(seconds);
+  constexpr const char* names[] = {"forward", "backward data", "backward weights"};
+  return {concat(names[static_cast<int>(call.pass)], " ", call.x_dtype, "·", call.weight_dtype, " ", call.x,
+                 " ⋆ ", call.weights, " stride ", call.options.stride),
+          call.count, seconds[seconds.size() / 2]};
+}
+
+}  // namespace
+
+ConvTrace::ConvTrace(std::int64_t batch) : impl_(std::make_unique<Impl>()) {
+  check(trace == nullptr, "convolution trace: one at a time");
+  impl_->batch = batch;
+  trace = impl_.get();
+}
+
+ConvTrace::~ConvTrace() { stop(); }
+
+void ConvTrace::stop() {
+  if (trace == impl_.get()) trace = nullptr;
+}
+
+std::vector<ConvTrace::Row> ConvTrace::measure(int repeats) const {
+  std::vector<Impl::Call> layers;
+  for (const Impl::Call& call : impl_->calls) {
+    const auto same = std::ranges::find_if(
+        layers, [&](const Impl::Call& l) { return l.same_layer(call) && l.x == call.x; });
+    if (same == layers.end()) {
+      layers.push_back(call);
+    } else {
+      ++same->count;
+    }
+  }
+  std::vector<Row> rows;
+  for (const Impl::Call& call : layers) rows.push_back(measure_call(call, repeats));
+  return rows;
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,24 @@
+// From accumulators to what deployment hands on: the next integers, or logits.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high),
+/// everything in double so that the result is the correctly rounded one whatever the instruction set. acc:
+/// s32; multiplier, bias: C, f32, already divided by the step of the output; residual: u8 or s8, or
+/// undefined.
+struct Requantize {
+  Tensor multiplier;
+  Tensor bias;
+  float residual_multiplier = 0.0f;  ///< step of the residual ÷ step of the output
+  bool relu = true;
+  FixedPoint format;
+};
+Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params);
+
+/// value = acc·multiplier + bias as f32, computed in double: the logits of an integer network.
+Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias);
+
+}  // namespace faq::kernels

@@ -1,0 +1,43 @@
+// Mean and variance of a batch, as batch-norm wants them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/kernels/block.h"
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// Per channel, f32, C elements each.
+struct ChannelStatistics {
+  Tensor mean;
+  Tensor variance;  ///< biased (divided by the number of values)
+};
+
+/// Collects the statistics of a tensor that is filled row by row, while each part is still in the cache.
+/// Chunks of fixed length are combined in order in double: the result depends neither on the number of
+/// threads nor on how the tensor was filled.
+class StatisticsBuilder {
+ public:
+  /// Of a tensor of this shape, over all dimensions but the last.
+  explicit StatisticsBuilder(const Shape& shape);
+
+  /// The first `rows` rows (of C values) of x are filled now. x: f32, s16 or s32, the same integers at every
+  /// call.
+  void add(const Tensor& x, std::int64_t rows);
+  /// In values, not integers: of x·step. Precondition: all rows were added.
+  ChannelStatistics result(float step) const;
+
+ private:
+  ChannelBlocks blocks_;
+  Chunks chunks_{blocks_};
+  std::int64_t next_chunk_ = 0;
+  // Per chunk: mean and sum of squared deviations.
+  std::vector<double> means_, deviations_;
+};
+
+/// The statistics of a whole tensor (f32, or integers with a step).
+ChannelStatistics channel_statistics(const Tensor& x);
+
+}  // namespace faq::kernels

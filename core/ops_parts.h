@@ -1,0 +1,42 @@
+// What an operation and its fused form share. For core/ops_*.cpp.
+#pragma once
+
+#include <optional>
+
+#include "core/kernels/norm.h"
+#include "core/ops.h"
+
+namespace faq {
+
+/// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_dtype. `weights` is what the forward pass
+/// used (f32, or s8 with a step).
+struct ConvBackward {
+  Tensor x, weights;
+  ConvOptions options;
+  DType grad_dtype;
+  bool dx_wanted;  ///< false for images
+
+  Tensor dx(const Tensor& dy) const;
+  Tensor dw(const Tensor& dy) const;
+  Grads operator()(const Tensor& dy) const;
+};
+
+void check_quantized(const Var& w, const Tensor& quantized);
+
+/// A normalisation on its way: what forward and backward pass are computed from.
+struct Normalization {
+  Tensor x;
+  kernels::NormAct params;
+  kernels::ChannelStatistics statistics;
+  Tensor gamma;
+  float eps;
+  bool batch_statistics;
+
+  kernels::NormActBackward backward(const Tensor& dy) const;
+};
+/// `batch`: the statistics of x, when they are known already. Updates the running ones in training.
+Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& residual,
+                               const NormActOptions& options,
+                               std::optional<kernels::ChannelStatistics> batch = {});
+
+}  // namespace faq

@@ -1,0 +1,57 @@
+#include <algorithm>
+
+#include "core/kernels/elementwise.h"
+#include "core/kernels/unit.h"
+#include "core/ops_parts.h"
+
+namespace faq {
+namespace {
+
+// The second pass of the normalisation and the gradient of the input, slice by slice: the gradient of the
+// accumulators is read from the cache it was just written to.
+Grads backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy, bool want_dresidual) {
+  const kernels::NormActBackward pass = norm.backward(dy);
+  Tensor accumulators = Tensor::empty(dy.shape(), conv.grad_dtype);
+  Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_dtype) : Tensor();
+  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_dtype) : Tensor();
+  const Tensor weights = kernels::convert(conv.weights, conv.grad_dtype);
+  const std::int64_t images = dy.dim(0);
+  const std::int64_t slice =
+      kernels::images_per_slice(static_cast<std::int64_t>(accumulators.bytes()) / images);
+  for (std::int64_t first = 0; first < images; first += slice) {
+    const std::int64_t last = std::min(images, first + slice);
+    Tensor part = accumulators.rows(first, last);
+    Tensor dresidual_part = dresidual ? dresidual.rows(first, last) : Tensor();
+    pass.apply(first, last, part, dresidual_part);
+    if (!dx) continue;
+    Tensor dx_part = dx.rows(first, last);
+    kernels::conv2d_backward_data(part, weights, conv.options, dx_part);
+  }
+  return {dx, conv.dw(accumulators), pass.dgamma(), pass.dbeta(), dresidual};
+}
+
+}  // namespace
+
+Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, NormState& norm,
+                          const Var& residual, const ConvOptions& conv_options, Engine engine,
+                          DType grad_dtype, const NormActOptions& norm_options) {
+  check_quantized(w, quantized);
+  check(norm_options.training, "conv_norm_act_integer: for training");
+  const kernels::Accumulators accumulators =
+      kernels::conv2d_integer_statistics(x.value(), quantized, conv_options, engine);
+  const Normalization n =
+      prepare_norm_act(accumulators.values, norm, residual, norm_options, accumulators.statistics);
+  Tensor y = kernels::norm_act(n.x, n.params);
+  const ConvBackward conv{x.value(), quantized, conv_options, grad_dtype, x.requires_grad()};
+  std::vector<Var> inputs{x, w, norm.gamma, norm.beta};
+  if (residual) inputs.push_back(residual);
+  return Var::record("conv_norm_act_integer", std::move(y), std::move(inputs),
+                     [conv, n, has_residual = residual.defined(),
+                      want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
+                       Grads grads = backward(conv, n, dy, want_dresidual);
+                       if (!has_residual) grads.pop_back();
+                       return grads;
+                     });
+}
+
+}  // namespace faq

@@ -1,0 +1,249 @@
+// faq-bench: what a training step, an inference or the loading of images costs here, beside its roofline.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/allocator.h"
+#include "core/cpu.h"
+#include "core/kernels/conv_trace.h"
+#include "core/parallel.h"
+#include "core/profile.h"
+#include "core/rng.h"
+#include "quant/integer_network.h"
+#include "tools/cli.h"
+#include "tools/quantization.h"
+#include "train/setup.h"
+#include "train/sgd.h"
+
+namespace {
+
+using namespace faq;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+std::vector<OptionRow> bench_options() {
+  std::vector<OptionRow> rows;
+  for (const char* name : {"model", "batch-size", "num-classes", "engine", "grad-dtype", "threads",
+                           "data-path", "dataset", "augment", "train-crop-size", "workers"}) {
+    rows.push_back(find_option(name));
+  }
+  return rows;
+}
+
+struct Measurement {
+  std::vector<double> step_seconds;
+  std::array<double, work_names.size()> split{};  ///< seconds, all timed steps
+  std::vector<kernels::ConvTrace::Row> convolutions;
+  std::size_t peak_bytes = 0;
+};
+
+// Half of the steps before the roofline is measured and half after it, so that a machine that changes its
+// pace changes it for both.
+template <class Step>
+Measurement measure(std::int64_t batch, int steps, Step step) {
+  Measurement m;
+  for (int i = 0; i < 2; ++i) step();
+  kernels::ConvTrace trace(batch);
+  step();
+  const auto run = [&](int n) {
+    reset_peak_memory();
+    const Profile profile;
+    for (int i = 0; i < n; ++i) {
+      const auto start = Clock::now();
+      step();
+      m.step_seconds.push_back(seconds_since(start));
+    }
+    const auto split = profile.seconds();
+    for (std::size_t i = 0; i < split.size(); ++i) m.split[i] += split[i];
+    m.peak_bytes = std::max(m.peak_bytes, memory_stats().peak);
+  };
+  trace.stop();
+  run((steps + 1) / 2);
+  m.convolutions = trace.measure(5);
+  run(steps / 2);
+  return m;
+}
+
+struct Workload {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Method> method;
+  Tensor images;
+  std::vector<std::int32_t> labels;
+  int size = 0;
+};
+
+// Random weights and random images: the time does not depend on them.
+Workload make_workload(TrainOptions& options, int image_size) {
+  const ModelInfo& info = model_info(options.model);
+  if (options.num_classes == 0) options.num_classes = info.num_classes;
+  options.in_channels = 3;
+  Workload w;
+  w.size = image_size > 0 ? image_size : info.input_size;
+  w.model = build_model(options);
+  initialize(*w.model, 0);
+  w.images = Tensor::empty({options.batch_size, w.size, w.size, 3}, DType::u8);
+  Random random(0, RandomStream::synthetic);
+  for (auto& pixel : w.images.mutable_span<std::uint8_t>())
+    pixel = static_cast<std::uint8_t>(random.below(256));
+  for (int i = 0; i < options.batch_size; ++i)
+    w.labels.push_back(
+        static_cast<std::int32_t>(random.below(static_cast<std::uint32_t>(options.num_classes))));
+  w.method = make_method(options);
+  w.method->prepare(*w.model, [&, left = 1]() mutable -> std::optional<Tensor> {
+    if (left-- == 0) return {};
+    return w.images;
+  });
+  return w;
+}
+
+Measurement bench_train(TrainOptions& options, int image_size, int steps) {
+  Workload w = make_workload(options, image_size);
+  set_training(*w.model, true);
+  Sgd sgd(parameters(*w.model), {});
+  return measure(options.batch_size, steps, [&] {
+    const Var loss = cross_entropy(w.model->forward(Var(w.images)), w.labels);
+    backward(loss);
+    sgd.step(1e-4, 1.0);
+  });
+}
+
+Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
+  Workload w = make_workload(options, image_size);
+  set_training(*w.model, false);
+  const Engine engine = parse_engine(options.engine);
+  if (options.scheme == "none") {
+    return measure(options.batch_size, steps, [&] {
+      const NoGrad no_grad;
+      w.model->forward(Var(w.images));
+    });
+  }
+  const auto network = IntegerNetwork::compile(*w.model, w.size, w.size, 3);
+  return measure(options.batch_size, steps, [&] { network.forward(w.images, engine); });
+}
+
+// Images per second of the loader alone, with training's augmentation, over whole epochs.
+nlohmann::json bench_load(TrainOptions& options, int steps) {
+  check(!options.data_path.empty(), ErrorKind::usage, "--mode load wants a --data-path");
+  const Data data = open_data(options, true);
+  Loader loader(*data.train, train_loader_options(options, data));
+  std::vector<double> rates;
+  for (int epoch = 0; epoch < std::max(3, steps / 10); ++epoch) {
+    const auto start = Clock::now();
+    std::int64_t images = 0;
+    loader.start_epoch(epoch);
+    while (const auto batch = loader.next()) images += batch->size();
+    rates.push_back(static_cast<double>(images) / seconds_since(start));
+  }
+  return {{"mode", "load"},
+          {"batch", options.batch_size},
+          {"workers", options.workers},
+          {"images_per_s", median(rates)}};
+}
+
+nlohmann::json report(const TrainOptions& options, const std::string& mode, int bits, const Measurement& m) {
+  const double step = median(m.step_seconds);
+  double roofline = 0;
+  for (const auto& row : m.convolutions) roofline += static_cast<double>(row.calls) * row.seconds;
+  nlohmann::json split;
+  const auto steps = static_cast<double>(m.step_seconds.size());
+  for (std::size_t i = 0; i < m.split.size(); ++i) split[work_names[i]] = 1e3 * m.split[i] / steps;
+  return {{"model", options.model},
+          {"mode", mode},
+          {"bits", bits},
+          {"engine", options.engine},
+          {"batch", options.batch_size},
+          {"threads", num_threads()},
+          {"isa", isa_name()},
+          {"step_ms", 1e3 * step},
+          {"images_per_s", options.batch_size / step},
+          {"roofline_ms", 1e3 * roofline},
+          {"roofline_ratio", std::min(1.0, roofline / step)},
+          {"split", split},
+          {"peak_bytes", m.peak_bytes}};
+}
+
+std::string text(const nlohmann::json& r) {
+  std::string out = fmt::format(
+      "{} {} at {} bits, batch {}, {} threads, {}: {:.1f} ms per step, {:.1f} images/s\n"
+      "convolutions alone {:.1f} ms: ratio {:.2f}; peak {:.0f} MB\nms per step:",
+      r["model"].get<std::string>(), r["mode"].get<std::string>(), r["bits"].get<int>(),
+      r["batch"].get<int>(), r["threads"].get<int>(), r["isa"].get<std::string>(), r["step_ms"].get<double>(),
+      r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(), r["roofline_ratio"].get<double>(),
+      static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
+  for (const auto& [name, ms] : r["split"].items()) out += fmt::format("  {} {:.1f}", name, ms.get<double>());
+  return out + "\n";
+}
+
+int body(int argc, char** argv) {
+  cxxopts::Options parser("faq-bench",
+                          "Times training steps, integer inference or image loading on this machine.");
+  const std::vector<OptionRow> rows = bench_options();
+  cli::add_options(parser, rows);
+  parser.add_options("run")("mode", "train, infer or load",
+                            cxxopts::value<std::string>()->default_value("train"), "MODE")(
+      "bits", "2 to 8, or 32 for floating point", cxxopts::value<int>()->default_value("8"), "B")(
+      "image-size", "default: what the network was designed for", cxxopts::value<int>()->default_value("0"),
+      "N")("steps", "timed steps; the median counts", cxxopts::value<int>()->default_value("20"), "N")(
+      "layers", "also the convolutions, each alone")("json", "one JSON object on stdout")(
+      "version", "print the version")("h,help", "print this help");
+  const auto parsed = cli::parse(parser, argc, argv);
+  if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
+  if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
+
+  const int bits = parsed["bits"].as<int>();
+  const int steps = parsed["steps"].as<int>();
+  const int image_size = parsed["image-size"].as<int>();
+  const std::string mode = parsed["mode"].as<std::string>();
+  check((bits >= 2 && bits <= 8) || bits == 32, ErrorKind::usage, "--bits ", bits,
+        ": expected 2 to 8, or 32");
+  check(steps >= 2 && steps <= 100000, ErrorKind::usage, "--steps ", steps, ": expected 2 to 100000");
+  check(image_size >= 0 && image_size <= 4096, ErrorKind::usage, "--image-size ", image_size,
+        ": expected 0 to 4096");
+  std::vector<Setting> settings{{"scheme", bits == 32 ? "none" : "faq"}};
+  if (bits != 32) settings.emplace_back("bits", std::to_string(bits));
+  for (Setting& setting : cli::given_settings(parsed, rows)) settings.push_back(std::move(setting));
+  TrainOptions options = assemble(nlohmann::json::object(), settings);
+  resolve(options);
+  set_num_threads(options.threads);
+
+  nlohmann::json result;
+  Measurement m;
+  if (mode == "load") {
+    result = bench_load(options, steps);
+    cli::print_result(parsed.count("json")
+                          ? result.dump() + "\n"
+                          : fmt::format("{:.0f} images/s with {} workers\n",
+                                        result["images_per_s"].get<double>(), options.workers));
+    return 0;
+  }
+  check(mode == "train" || mode == "infer", ErrorKind::usage, "--mode ", mode,
+        ": expected train, infer or load");
+  m = mode == "train" ? bench_train(options, image_size, steps) : bench_infer(options, image_size, steps);
+  result = report(options, mode, bits, m);
+  if (parsed.count("layers")) {
+    for (const auto& row : m.convolutions)
+      result["layers"].push_back({{"what", row.what}, {"calls", row.calls}, {"ms", 1e3 * row.seconds}});
+  }
+  std::string out = parsed.count("json") ? result.dump() + "\n" : text(result);
+  if (parsed.count("layers") && !parsed.count("json")) {
+    for (const auto& row : m.convolutions)
+      out += fmt::format("{:3} x {:8.3f} ms  {}\n", row.calls, 1e3 * row.seconds, row.what);
+  }
+  cli::print_result(out);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return faq::cli::run("faq-bench", [&] { return body(argc, argv); });
+}
