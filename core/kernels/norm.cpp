@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "core/kernels/block.h"
+#include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -13,64 +15,115 @@
 namespace faq::kernels {
 namespace {
 
-// z = x·scale + shift + r·step: the one expression forward and backward share, so that the mask of the
-// backward pass is that of the very bits the forward pass clipped. Without a residual r is a block of zeros.
-#define FAQ_PRE_ACTIVATION(i) (x[i] * p.scale[i] + p.shift[i] + r[i] * p.residual_step)
-
 struct BlockParams {
   const float* scale;
   const float* shift;
   float residual_step;
 };
 
-FAQ_SIMD void norm_act_block(const float* x, const float* r, BlockParams p, float low, float* out,
-                             std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float z = FAQ_PRE_ACTIVATION(i);
-    out[i] = z < low ? low : z;  // NaN stays NaN: a diverged network must not look healthy
-  }
-}
-FAQ_SIMD void norm_act_quantize_block(const float* x, const float* r, BlockParams p, float inverse_step,
-                                      float low, float high, float* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float z = FAQ_PRE_ACTIVATION(i);
-    out[i] = round_half_even_in_range(std::min(std::max(z * inverse_step, low), high));
-  }
-}
-// dz = dy inside (low, high], else 0: at the lower end ReLU's gradient is 0, at the upper end the value is
-// represented.
-FAQ_SIMD void mask_block(const float* __restrict x, const float* __restrict r, BlockParams p, float low,
-                         float high, float* __restrict dy, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float z = FAQ_PRE_ACTIVATION(i);
-    dy[i] = (z > low && z <= high) ? dy[i] : 0.0f;
-  }
-}
-// The sums over dz and dz·(x − μ).
-FAQ_SIMD void mask_and_sum_block(const float* __restrict x, const float* __restrict r, BlockParams p,
-                                 float low, float high, const float* __restrict mean,
-                                 const float* __restrict dy, float* __restrict sum,
-                                 float* __restrict sum_product, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float z = FAQ_PRE_ACTIVATION(i);
-    const float g = dy[i];  // read whether wanted or not: a conditional load would not be a vector's
-    const float dz = (z > low && z <= high) ? g : 0.0f;
-    sum[i] += dz;
-    sum_product[i] += dz * (x[i] - mean[i]);
-  }
-}
-#undef FAQ_PRE_ACTIVATION
-
-// dx = a·dz + b·x + c with per-channel a, b, c.
-FAQ_SIMD void combine(float* dz, const float* x, const float* a, const float* b, const float* c,
-                      std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) dz[i] = dz[i] * a[i] + (x[i] * b[i] + c[i]);
+// z = x·scale + shift + r·step: the one expression forward and backward share, so that the mask of the
+// backward pass is that of the very bits the forward pass clipped.
+template <class X, class R>
+[[gnu::always_inline]] inline float pre_activation(const X* x, const R* r, const BlockParams& p,
+                                                   std::int64_t i) {
+  const float z = element(x, i) * p.scale[i] + p.shift[i];
+  return std::is_same_v<R, Nothing> ? z : z + element(r, i) * p.residual_step;
 }
 
 struct Bounds {
   float low;
   float high;
 };
+
+// The parameters of dx = a·dz + b·x + c.
+struct Combination {
+  const float* a;
+  const float* b;
+  const float* c;
+};
+
+// The loops, and below them the overloads that are compiled for every instruction set.
+template <class X, class R>
+[[gnu::always_inline]] inline void activate_loop(const X* x, const R* r, BlockParams p, float low,
+                                                 float* __restrict out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float z = pre_activation(x, r, p, i);
+    out[i] = z < low ? low : z;  // NaN stays NaN: a diverged network must not look healthy
+  }
+}
+
+template <class X, class R>
+[[gnu::always_inline]] inline void quantize_loop(const X* x, const R* r, BlockParams p, float inverse_step,
+                                                 Bounds range, float* __restrict out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float z = pre_activation(x, r, p, i);
+    out[i] = round_half_even_in_range(std::min(std::max(z * inverse_step, range.low), range.high));
+  }
+}
+
+// dz = dy inside (low, high], else 0: at the lower end ReLU's gradient is 0, at the upper end the value is
+// represented. dy is read whether wanted or not: a conditional load would not be a vector's.
+template <class X, class R, class D>
+[[gnu::always_inline]] inline float masked(const X* x, const R* r, const D* dy, const BlockParams& p,
+                                           Bounds pass, std::int64_t i) {
+  const float z = pre_activation(x, r, p, i);
+  const float g = element(dy, i);
+  return (z > pass.low && z <= pass.high) ? g : 0.0f;
+}
+
+// The sums over dz and dz·(x − μ).
+template <class X, class R, class D>
+[[gnu::always_inline]] inline void reduce_loop(const X* x, const R* r, const D* dy, BlockParams p,
+                                               Bounds pass, const float* mean, float* __restrict sum,
+                                               float* __restrict product, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float dz = masked(x, r, dy, p, pass, i);
+    sum[i] += dz;
+    product[i] += dz * (element(x, i) - mean[i]);
+  }
+}
+
+template <class X, class R, class D>
+[[gnu::always_inline]] inline void gradient_loop(const X* x, const R* r, const D* dy, BlockParams p,
+                                                 Bounds pass, Combination dx_of, float* __restrict dx,
+                                                 float* __restrict dresidual, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float dz = masked(x, r, dy, p, pass, i);
+    if (!std::is_same_v<R, Nothing>) dresidual[i] = dz;
+    dx[i] = dz * dx_of.a[i] + (element(x, i) * dx_of.b[i] + dx_of.c[i]);
+  }
+}
+
+#define FAQ_FORWARD(X, R)                                                                                \
+  FAQ_SIMD void activate(const X* x, const R* r, BlockParams p, float low, float* out, std::int64_t n) { \
+    activate_loop(x, r, p, low, out, n);                                                                 \
+  }                                                                                                      \
+  FAQ_SIMD void quantize(const X* x, const R* r, BlockParams p, float inverse_step, Bounds range,        \
+                         float* out, std::int64_t n) {                                                   \
+    quantize_loop(x, r, p, inverse_step, range, out, n);                                                 \
+  }
+#define FAQ_BACKWARD(X, R, D)                                                                                \
+  FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, const float* mean,   \
+                       float* sum, float* product, std::int64_t n) {                                         \
+    reduce_loop(x, r, dy, p, pass, mean, sum, product, n);                                                   \
+  }                                                                                                          \
+  FAQ_SIMD void gradient(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, Combination dx_of, \
+                         float* dx, float* dresidual, std::int64_t n) {                                      \
+    gradient_loop(x, r, dy, p, pass, dx_of, dx, dresidual, n);                                               \
+  }
+#define FAQ_BOTH(X, R)      \
+  FAQ_FORWARD(X, R)         \
+  FAQ_BACKWARD(X, R, float) \
+  FAQ_BACKWARD(X, R, bfloat16)
+FAQ_BOTH(float, Nothing)
+FAQ_BOTH(float, float)
+FAQ_BOTH(std::int16_t, Nothing)
+FAQ_BOTH(std::int16_t, std::uint8_t)
+FAQ_BOTH(std::int32_t, Nothing)
+FAQ_BOTH(std::int32_t, std::uint8_t)
+#undef FAQ_FORWARD
+#undef FAQ_BACKWARD
+#undef FAQ_BOTH
 
 // The open-closed interval in which the gradient passes.
 Bounds pass_bounds(const NormAct& params) {
@@ -88,29 +141,64 @@ Bounds pass_bounds(const NormAct& params) {
 
 // Per-channel parameters repeated to the length of a block, in units of the integers of x and of the
 // residual.
-struct PreActivation {
-  PreActivation(const Tensor& input, const NormAct& params, const ChannelBlocks& blocks)
-      : x(input), residual(params.residual), residual_step(residual ? step_of(residual) : 0.0f) {
+class PreActivation {
+ public:
+  PreActivation(const Tensor& x, const NormAct& params, const ChannelBlocks& blocks)
+      : x_(x), residual_(params.residual), residual_step_(residual_ ? step_of(residual_) : 0.0f) {
     const float step = step_of(x);
     std::vector<float> stepped(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
     for (float& s : stepped) s *= step;  // a power of two: exact
-    scale = blocks.repeat(stepped.data());
-    shift = blocks.repeat(params.shift.data<float>());
+    scale_ = blocks.repeat(stepped.data());
+    shift_ = blocks.repeat(params.shift.data<float>());
   }
 
-  BlockParams params() const { return {scale.data(), shift.data(), residual_step}; }
-  /// `r` must hold zeros when there is no residual.
-  void load(std::int64_t offset, std::int64_t n, float* x_block, float* r_block) const {
-    load_block(x, offset, n, x_block);
-    if (residual) load_block(residual, offset, n, r_block);
+  BlockParams params() const { return {scale_.data(), shift_.data(), residual_step_}; }
+
+  /// body(x, residual) with elements offset… of both, in their own dtypes where there are loops for them,
+  /// else as f32 in `scratch`.
+  template <class Body>
+  void at(std::int64_t offset, std::int64_t n, std::vector<float>& scratch, Body body) const {
+    const bool u8 = residual_ && residual_.dtype() == DType::u8;
+    if (x_.dtype() == DType::s16 && (u8 || !residual_))
+      return with_residual<std::uint8_t>(x_.data<std::int16_t>() + offset, offset, body);
+    if (x_.dtype() == DType::s32 && (u8 || !residual_))
+      return with_residual<std::uint8_t>(x_.data<std::int32_t>() + offset, offset, body);
+    if (x_.dtype() == DType::f32 && (!residual_ || residual_.dtype() == DType::f32))
+      return with_residual<float>(x_.data<float>() + offset, offset, body);
+    scratch.resize(static_cast<std::size_t>(2 * n));
+    load_block(x_, offset, n, scratch.data());
+    if (!residual_)
+      return body(static_cast<const float*>(scratch.data()), static_cast<const Nothing*>(nullptr));
+    load_block(residual_, offset, n, scratch.data() + n);
+    body(static_cast<const float*>(scratch.data()), static_cast<const float*>(scratch.data() + n));
   }
 
-  const Tensor& x;
-  const Tensor& residual;
-  float residual_step;
-  std::vector<float> scale;
-  std::vector<float> shift;
+ private:
+  template <class R, class X, class Body>
+  void with_residual(const X* x, std::int64_t offset, Body body) const {
+    if (residual_) {
+      body(x, residual_.data<R>() + offset);
+    } else {
+      body(x, static_cast<const Nothing*>(nullptr));
+    }
+  }
+
+  const Tensor& x_;
+  const Tensor& residual_;
+  float residual_step_;
+  std::vector<float> scale_;
+  std::vector<float> shift_;
 };
+
+// body(dy) with elements offset… of the gradient.
+template <class Body>
+void with_gradient(const Tensor& dy, std::int64_t offset, Body body) {
+  if (dy.dtype() == DType::bf16) {
+    body(dy.data<bfloat16>() + offset);
+  } else {
+    body(dy.data<float>() + offset);
+  }
+}
 
 }  // namespace
 
@@ -128,20 +216,20 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
   void* destination = out.mutable_raw();
   constexpr float lowest = -std::numeric_limits<float>::infinity();
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> values(blocks.length()), r(blocks.length());
+    std::vector<float> values(blocks.length()), scratch;
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = blocks.offset(b);
       const std::int64_t n = blocks.size(b);
-      pre_activation.load(offset, n, values.data(), r.data());
-      if (params.format) {
-        const auto low =
-            static_cast<float>(params.relu ? std::max(0, params.format->min()) : params.format->min());
-        norm_act_quantize_block(values.data(), r.data(), pre_activation.params(), 1.0f / params.format->step,
-                                low, static_cast<float>(params.format->max()), values.data(), n);
-      } else {
-        norm_act_block(values.data(), r.data(), pre_activation.params(), params.relu ? 0.0f : lowest,
-                       values.data(), n);
-      }
+      pre_activation.at(offset, n, scratch, [&](const auto* x_block, const auto* r) {
+        if (params.format) {
+          const auto low =
+              static_cast<float>(params.relu ? std::max(0, params.format->min()) : params.format->min());
+          quantize(x_block, r, pre_activation.params(), 1.0f / params.format->step,
+                   {low, static_cast<float>(params.format->max())}, values.data(), n);
+        } else {
+          activate(x_block, r, pre_activation.params(), params.relu ? 0.0f : lowest, values.data(), n);
+        }
+      });
       store_block(destination, out.dtype(), offset, n, values.data());
     }
   });
@@ -177,17 +265,19 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
   const std::vector<float> mean = blocks_.repeat(mean_units.data());
   std::vector<double> sums(chunks.count() * channels), products(chunks.count() * channels);
   parallel_for(chunks.count(), 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> input(length), r(length), dz(length), sum(length), product(length);
+    std::vector<float> scratch, sum(length), product(length);
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
       std::ranges::fill(sum, 0.0f);
       std::ranges::fill(product, 0.0f);
       for (std::int64_t b = chunks.begin(chunk); b < chunks.end(chunk); ++b) {
         const std::int64_t offset = blocks_.offset(b);
         const std::int64_t n = blocks_.size(b);
-        pre_activation.load(offset, n, input.data(), r.data());
-        load_block(dy_, offset, n, dz.data());
-        mask_and_sum_block(input.data(), r.data(), pre_activation.params(), bounds.low, bounds.high,
-                           mean.data(), dz.data(), sum.data(), product.data(), n);
+        pre_activation.at(offset, n, scratch, [&](const auto* x, const auto* r) {
+          with_gradient(dy_, offset, [&](const auto* dy) {
+            faq::kernels::reduce(x, r, dy, pre_activation.params(), bounds, mean.data(), sum.data(),
+                                 product.data(), n);
+          });
+        });
       }
       blocks_.fold(sum.data(), length, &sums[chunk * channels]);
       blocks_.fold(product.data(), length, &products[chunk * channels]);
@@ -234,17 +324,19 @@ void NormActBackward::apply(std::int64_t begin_image, std::int64_t end_image, Te
   void* dx_out = dx.mutable_raw();
   void* dresidual_out = dresidual ? dresidual.mutable_raw() : nullptr;
   parallel_for((last - first + length - 1) / length, 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> input(length), r(length), dz(length);
+    std::vector<float> scratch, gradient_in(length), residual_gradient(length);
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t to = block * length;
       const std::int64_t offset = first + to;
       const std::int64_t n = std::min(length, last - offset);
-      pre_activation.load(offset, n, input.data(), r.data());
-      load_block(dy_, offset, n, dz.data());
-      mask_block(input.data(), r.data(), pre_activation.params(), bounds.low, bounds.high, dz.data(), n);
-      if (dresidual_out) store_block(dresidual_out, dresidual.dtype(), to, n, dz.data());
-      combine(dz.data(), input.data(), a_.data(), b_.data(), c_.data(), n);
-      store_block(dx_out, dx.dtype(), to, n, dz.data());
+      pre_activation.at(offset, n, scratch, [&](const auto* x, const auto* r) {
+        with_gradient(dy_, offset, [&](const auto* dy) {
+          gradient(x, r, dy, pre_activation.params(), bounds, {a_.data(), b_.data(), c_.data()},
+                   gradient_in.data(), residual_gradient.data(), n);
+        });
+      });
+      if (dresidual_out) store_block(dresidual_out, dresidual.dtype(), to, n, residual_gradient.data());
+      store_block(dx_out, dx.dtype(), to, n, gradient_in.data());
     }
   });
 }
