@@ -5,6 +5,7 @@
 
 #include "core/rng.h"
 #include "core/text.h"
+#include "nn/resnet.h"
 #include "nn/resnet_cifar.h"
 
 namespace faq {
@@ -22,6 +23,10 @@ const std::vector<Entry>& entries() {
     for (const CifarResNetRow& row : cifar_resnets()) {
       rows.push_back({{row.name, "cifar-resnet", 32, 10, "He et al. 2016, section 4.2"},
                       [&row](const ModelOptions& options) { return make_cifar_resnet(row, options); }});
+    }
+    for (const ResNetRow& row : resnets()) {
+      rows.push_back({{row.name, "resnet", 224, 1000, "He et al. 2016, table 1"},
+                      [&row](const ModelOptions& options) { return make_resnet(row, options); }});
     }
     return rows;
   }();

@@ -119,8 +119,10 @@ FAQ_BOTH(float, Nothing)
 FAQ_BOTH(float, float)
 FAQ_BOTH(std::int16_t, Nothing)
 FAQ_BOTH(std::int16_t, std::uint8_t)
+FAQ_BOTH(std::int16_t, std::int8_t)
 FAQ_BOTH(std::int32_t, Nothing)
 FAQ_BOTH(std::int32_t, std::uint8_t)
+FAQ_BOTH(std::int32_t, std::int8_t)
 #undef FAQ_FORWARD
 #undef FAQ_BACKWARD
 #undef FAQ_BOTH
@@ -158,28 +160,33 @@ class PreActivation {
   /// else as f32 in `scratch`.
   template <class Body>
   void at(std::int64_t offset, std::int64_t n, std::vector<float>& scratch, Body body) const {
-    const bool u8 = residual_ && residual_.dtype() == DType::u8;
-    if (x_.dtype() == DType::s16 && (u8 || !residual_))
-      return with_residual<std::uint8_t>(x_.data<std::int16_t>() + offset, offset, body);
-    if (x_.dtype() == DType::s32 && (u8 || !residual_))
-      return with_residual<std::uint8_t>(x_.data<std::int32_t>() + offset, offset, body);
-    if (x_.dtype() == DType::f32 && (!residual_ || residual_.dtype() == DType::f32))
-      return with_residual<float>(x_.data<float>() + offset, offset, body);
+    const bool bytes = !residual_ || residual_.dtype() == DType::u8 || residual_.dtype() == DType::s8;
+    if (x_.dtype() == DType::s16 && bytes)
+      return with_integer_residual(x_.data<std::int16_t>() + offset, offset, body);
+    if (x_.dtype() == DType::s32 && bytes)
+      return with_integer_residual(x_.data<std::int32_t>() + offset, offset, body);
+    if (x_.dtype() == DType::f32 && !residual_) return body(x_.data<float>() + offset, no_residual);
+    if (x_.dtype() == DType::f32 && residual_.dtype() == DType::f32)
+      return body(x_.data<float>() + offset, residual_.data<float>() + offset);
     scratch.resize(static_cast<std::size_t>(2 * n));
     load_block(x_, offset, n, scratch.data());
-    if (!residual_)
-      return body(static_cast<const float*>(scratch.data()), static_cast<const Nothing*>(nullptr));
+    const float* x = scratch.data();
+    if (!residual_) return body(x, no_residual);
     load_block(residual_, offset, n, scratch.data() + n);
-    body(static_cast<const float*>(scratch.data()), static_cast<const float*>(scratch.data() + n));
+    body(x, x + n);
   }
 
  private:
-  template <class R, class X, class Body>
-  void with_residual(const X* x, std::int64_t offset, Body body) const {
-    if (residual_) {
-      body(x, residual_.data<R>() + offset);
+  static constexpr const Nothing* no_residual = nullptr;
+
+  template <class X, class Body>
+  void with_integer_residual(const X* x, std::int64_t offset, Body body) const {
+    if (!residual_) {
+      body(x, no_residual);
+    } else if (residual_.dtype() == DType::u8) {
+      body(x, residual_.data<std::uint8_t>() + offset);
     } else {
-      body(x, static_cast<const Nothing*>(nullptr));
+      body(x, residual_.data<std::int8_t>() + offset);
     }
   }
 

@@ -1,0 +1,112 @@
+#include "nn/resnet.h"
+
+namespace faq {
+namespace {
+
+// Convolutions of one branch, the last of which takes the shortcut in.
+class Block final : public Module {
+ public:
+  Block(bool bottleneck, int in_channels, int width, int stride) {
+    const int out_channels = bottleneck ? 4 * width : width;
+    const auto add = [&](int in, int out, int kernel, int s) {
+      convs_.push_back(std::make_unique<ConvNormAct>(in, out, kernel,
+                                                     ConvNormActOptions{.stride = s, .padding = kernel / 2}));
+    };
+    if (bottleneck) {
+      add(in_channels, width, 1, 1);
+      add(width, width, 3, stride);
+      add(width, out_channels, 1, 1);
+    } else {
+      add(in_channels, width, 3, stride);
+      add(width, width, 3, 1);
+    }
+    if (stride != 1 || in_channels != out_channels) {
+      downsample_ = std::make_unique<ConvNormAct>(in_channels, out_channels, 1,
+                                                  ConvNormActOptions{.stride = stride, .relu = false});
+    }
+  }
+
+  void visit(Visitor& v) override {
+    for (std::size_t i = 0; i < convs_.size(); ++i) {
+      const std::string number = std::to_string(i + 1);
+      v.child("conv" + number, "bn" + number, *convs_[i]);
+    }
+    if (downsample_) v.child("downsample.0", "downsample.1", *downsample_);
+  }
+
+  Var forward(const Var& x) {
+    const Var shortcut = downsample_ ? (*downsample_)(x) : x;
+    Var y = x;
+    for (std::size_t i = 0; i + 1 < convs_.size(); ++i) y = (*convs_[i])(y);
+    return (*convs_.back())(y, shortcut);
+  }
+
+ private:
+  std::vector<std::unique_ptr<ConvNormAct>> convs_;
+  std::unique_ptr<ConvNormAct> downsample_;
+};
+
+class ResNet final : public Model {
+ public:
+  ResNet(const ResNetRow& row, const ModelOptions& options)
+      : input_(options.mean, options.std),
+        conv1_(options.in_channels, 64, 7, {.stride = 2, .padding = 3}),
+        maxpool_({.kernel = 3, .stride = 2, .padding = 1}),
+        fc_(row.bottleneck ? 2048 : 512, options.num_classes) {
+    int in_channels = 64;
+    for (std::size_t s = 0; s < row.blocks.size(); ++s) {
+      const int width = 64 << s;
+      auto& stage = stages_.emplace_back();
+      for (int block = 0; block < row.blocks[s]; ++block) {
+        stage.push_back(
+            std::make_unique<Block>(row.bottleneck, in_channels, width, block == 0 && s > 0 ? 2 : 1));
+        in_channels = row.bottleneck ? 4 * width : width;
+      }
+    }
+  }
+
+  void visit(Visitor& v) override {
+    v.child("input", input_);
+    v.child("conv1", "bn1", conv1_);
+    v.child("maxpool", maxpool_);
+    for (std::size_t s = 0; s < stages_.size(); ++s) {
+      for (std::size_t b = 0; b < stages_[s].size(); ++b)
+        v.child("layer" + std::to_string(s + 1) + "." + std::to_string(b), *stages_[s][b]);
+    }
+    v.child("avgpool", pool_);
+    v.child("fc", fc_);
+  }
+
+  Var forward(const Var& images) override {
+    Var x = maxpool_(conv1_(input_(images)));
+    for (auto& stage : stages_) {
+      for (auto& block : stage) x = block->forward(x);
+    }
+    return fc_(pool_(x));
+  }
+
+ private:
+  Input input_;
+  ConvNormAct conv1_;
+  MaxPool maxpool_;
+  std::vector<std::vector<std::unique_ptr<Block>>> stages_;
+  GlobalAvgPool pool_;
+  Linear fc_;
+};
+
+}  // namespace
+
+const std::vector<ResNetRow>& resnets() {
+  static const std::vector<ResNetRow> rows{{"resnet18", false, {2, 2, 2, 2}},
+                                           {"resnet34", false, {3, 4, 6, 3}},
+                                           {"resnet50", true, {3, 4, 6, 3}},
+                                           {"resnet101", true, {3, 4, 23, 3}},
+                                           {"resnet152", true, {3, 8, 36, 3}}};
+  return rows;
+}
+
+std::unique_ptr<Model> make_resnet(const ResNetRow& row, const ModelOptions& options) {
+  return std::make_unique<ResNet>(row, options);
+}
+
+}  // namespace faq

@@ -1,0 +1,22 @@
+// The ImageNet ResNets of He et al., "Deep residual learning for image recognition", table 1, as torchvision
+// has them (stride in the 3×3 convolution of a bottleneck).
+#pragma once
+
+#include <array>
+
+#include "nn/models.h"
+
+namespace faq {
+
+struct ResNetRow {
+  const char* name;
+  bool bottleneck;
+  std::array<int, 4> blocks;  ///< per stage
+};
+const std::vector<ResNetRow>& resnets();
+
+/// A 7×7 convolution and pooling, stages of 64, 128, 256, 512 channels (four times as many behind a
+/// bottleneck), projections where the shape changes, global average pooling, classifier `fc`.
+std::unique_ptr<Model> make_resnet(const ResNetRow& row, const ModelOptions& options);
+
+}  // namespace faq
