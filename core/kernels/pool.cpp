@@ -5,11 +5,48 @@
 #include <vector>
 
 #include "core/kernels/block.h"
-#include "core/kernels/elementwise.h"
+#include "core/kernels/simd.h"
 #include "core/parallel.h"
+#include "core/profile.h"
 
 namespace faq::kernels {
 namespace {
+
+// One element of every window of a row of channels: the first is copied, the others compared. `tap` counts
+// the elements of a window; the first largest wins.
+template <class T>
+[[gnu::always_inline]] inline void max_loop(T* largest, const T* x, std::int64_t n) {
+  for (std::int64_t c = 0; c < n; ++c) largest[c] = x[c] > largest[c] ? x[c] : largest[c];
+}
+template <class T>
+[[gnu::always_inline]] inline void argmax_loop(T* __restrict largest, T* __restrict winner, const T* x, T tap,
+                                               std::int64_t n) {
+  for (std::int64_t c = 0; c < n; ++c) {
+    const bool larger = x[c] > largest[c];
+    largest[c] = larger ? x[c] : largest[c];
+    winner[c] = larger ? tap : winner[c];
+  }
+}
+template <class T>
+[[gnu::always_inline]] inline void give_loop(float* __restrict dx, const float* dy, const T* winner, T tap,
+                                             std::int64_t n) {
+  for (std::int64_t c = 0; c < n; ++c) {
+    const float g = dy[c];
+    dx[c] += winner[c] == tap ? g : 0.0f;
+  }
+}
+#define FAQ_MAX(T)                                                                            \
+  FAQ_SIMD void max_of(T* largest, const T* x, std::int64_t n) { max_loop(largest, x, n); }   \
+  FAQ_SIMD void argmax_of(T* largest, T* winner, const T* x, T tap, std::int64_t n) {         \
+    argmax_loop(largest, winner, x, tap, n);                                                  \
+  }                                                                                           \
+  FAQ_SIMD void give_to(float* dx, const float* dy, const T* winner, T tap, std::int64_t n) { \
+    give_loop(dx, dy, winner, tap, n);                                                        \
+  }
+FAQ_MAX(float)
+FAQ_MAX(std::uint8_t)
+FAQ_MAX(std::int8_t)
+#undef FAQ_MAX
 
 void check_images(const char* op, const Tensor& x) {
   check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x.shape());
@@ -39,20 +76,18 @@ void sum_pixels(const Tensor& x, Tensor& out) {
   });
 }
 
-// Calls body(output offset, input offset) for every output pixel's window element inside the image, the
-// elements of a window in order; `body` handles all channels.
+// Calls body(output pixel, input offset, tap) for the window elements of every output pixel of an image that
+// lie inside it, the elements of a window in order, the first with tap 0; `body` handles all channels.
 template <class Body>
-void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, std::int64_t n, Body body) {
+void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, Body body) {
   for (std::int64_t oy = 0; oy < y[1]; ++oy) {
     for (std::int64_t ox = 0; ox < y[2]; ++ox) {
-      const std::int64_t out = ((n * y[1] + oy) * y[2] + ox) * y[3];
-      bool first = true;
+      int tap = 0;
       for (std::int64_t iy = std::max<std::int64_t>(0, oy * o.stride - o.padding);
            iy < std::min<std::int64_t>(x[1], oy * o.stride - o.padding + o.kernel); ++iy) {
         for (std::int64_t ix = std::max<std::int64_t>(0, ox * o.stride - o.padding);
              ix < std::min<std::int64_t>(x[2], ox * o.stride - o.padding + o.kernel); ++ix) {
-          body(out, ((n * x[1] + iy) * x[2] + ix) * x[3], first);
-          first = false;
+          body(oy * y[2] + ox, (iy * x[2] + ix) * x[3], tap++);
         }
       }
     }
@@ -66,11 +101,49 @@ void max_pool_of(const Tensor& x, Tensor& y, const MaxPoolOptions& options) {
   const std::int64_t channels = x.dim(3);
   parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n) {
-      for_each_window(x.shape(), y.shape(), options, n, [&](std::int64_t out, std::int64_t in, bool first) {
-        for (std::int64_t c = 0; c < channels; ++c) {
-          to[out + c] = first ? from[in + c] : std::max(to[out + c], from[in + c]);
+      const T* image = from + n * (x.numel() / x.dim(0));
+      T* largest = to + n * (y.numel() / y.dim(0));
+      for_each_window(x.shape(), y.shape(), options, [&](std::int64_t pixel, std::int64_t in, int tap) {
+        if (tap == 0) {
+          std::copy_n(image + in, channels, largest + pixel * channels);
+        } else {
+          max_of(largest + pixel * channels, image + in, channels);
         }
       });
+    }
+  });
+}
+
+template <class T>
+void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOptions& options, Tensor& dx) {
+  const Shape y = dy.shape();
+  const std::int64_t channels = x.dim(3);
+  const std::int64_t image = x.numel() / x.dim(0);
+  const std::int64_t pixels = y[1] * y[2];
+  const T* from = x.data<T>();
+  void* to = dx.mutable_raw();
+  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<T> largest(pixels * channels), winner(pixels * channels);
+    std::vector<float> gradient(pixels * channels), sum(image);
+    for (std::int64_t n = begin; n < end; ++n) {
+      const T* in = from + n * image;
+      for_each_window(x.shape(), y, options, [&](std::int64_t pixel, std::int64_t i, int tap) {
+        T* best = &largest[pixel * channels];
+        T* who = &winner[pixel * channels];
+        if (tap == 0) {
+          std::copy_n(in + i, channels, best);
+          std::fill_n(who, channels, T{});
+        } else {
+          argmax_of(best, who, in + i, static_cast<T>(tap), channels);
+        }
+      });
+      load_block(dy, n * pixels * channels, pixels * channels, gradient.data());
+      std::ranges::fill(sum, 0.0f);
+      for_each_window(x.shape(), y, options, [&](std::int64_t pixel, std::int64_t i, int tap) {
+        give_to(&sum[i], &gradient[pixel * channels], &winner[pixel * channels], static_cast<T>(tap),
+                channels);
+      });
+      store_block(to, dx.dtype(), n * image, image, sum.data());
     }
   });
 }
@@ -116,8 +189,8 @@ Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor) 
 
 Shape max_pool_shape(const Shape& x, const MaxPoolOptions& o) {
   check(x.rank() == 4, "max pooling: expected an N,H,W,C tensor, got ", x);
-  check(o.kernel > 0 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel, "max pooling: kernel ",
-        o.kernel, ", stride ", o.stride, ", padding ", o.padding);
+  check(o.kernel > 0 && o.kernel <= 11 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel,
+        "max pooling: kernel ", o.kernel, ", stride ", o.stride, ", padding ", o.padding);
   const std::int64_t height = x[1] + 2 * o.padding - o.kernel;
   const std::int64_t width = x[2] + 2 * o.padding - o.kernel;
   check(height >= 0 && width >= 0, "max pooling: a window of ", o.kernel, " does not fit ", x);
@@ -125,6 +198,7 @@ Shape max_pool_shape(const Shape& x, const MaxPoolOptions& o) {
 }
 
 Tensor max_pool(const Tensor& x, const MaxPoolOptions& options) {
+  const Booked booked(Work::fused);
   Tensor y = like(x, max_pool_shape(x.shape(), options), x.dtype());
   switch (x.dtype()) {
     case DType::f32:
@@ -142,29 +216,23 @@ Tensor max_pool(const Tensor& x, const MaxPoolOptions& options) {
 }
 
 Tensor max_pool_backward(const Tensor& dy, const Tensor& x, const MaxPoolOptions& options) {
+  const Booked booked(Work::fused);
   const Shape y = max_pool_shape(x.shape(), options);
   check(dy.shape() == y, "max pooling backward: gradient ", dy.shape(), " for an output of ", y);
-  const std::int64_t channels = x.dim(3);
-  const Tensor values = convert_unscaled(x, DType::f32);
-  const Tensor grads = convert(dy, DType::f32);
-  Tensor dx = Tensor::zeros(x.shape());
-  float* out = dx.mutable_data<float>();
-  const float* in = values.data<float>();
-  const float* gradient = grads.data<float>();
-  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<std::int64_t> best(y[1] * y[2] * channels);
-    for (std::int64_t n = begin; n < end; ++n) {
-      const std::int64_t base = n * y[1] * y[2] * channels;
-      for_each_window(x.shape(), y, options, n, [&](std::int64_t o, std::int64_t i, bool first) {
-        for (std::int64_t c = 0; c < channels; ++c) {
-          std::int64_t& winner = best[o - base + c];
-          if (first || in[i + c] > in[winner]) winner = i + c;
-        }
-      });
-      for (std::size_t k = 0; k < best.size(); ++k) out[best[k]] += gradient[base + k];
-    }
-  });
-  return convert(dx, dy.dtype());
+  Tensor dx = Tensor::empty(x.shape(), dy.dtype());
+  switch (x.dtype()) {
+    case DType::f32:
+      max_pool_backward_of<float>(dy, x, options, dx);
+      return dx;
+    case DType::u8:
+      max_pool_backward_of<std::uint8_t>(dy, x, options, dx);
+      return dx;
+    case DType::s8:
+      max_pool_backward_of<std::int8_t>(dy, x, options, dx);
+      return dx;
+    default:
+      fail(ErrorKind::internal, "max pooling backward: f32, u8 or s8, got ", x.dtype());
+  }
 }
 
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {

@@ -15,6 +15,7 @@ struct MaxPoolOptions {
   int stride = 2;
   int padding = 1;
 };
+/// Kernels of up to 11×11.
 Shape max_pool_shape(const Shape& x, const MaxPoolOptions& options);
 /// Windows are clipped to the image. Any of f32, u8, s8; the step is kept.
 Tensor max_pool(const Tensor& x, const MaxPoolOptions& options);
