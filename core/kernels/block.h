@@ -52,24 +52,26 @@ class ChannelBlocks {
 /// in which order, is a property of the tensor, not of the threads.
 class Chunks {
  public:
-  explicit Chunks(const ChannelBlocks& blocks) : blocks_(blocks) {}
+  explicit Chunks(const ChannelBlocks& blocks)
+      : blocks_(blocks),
+        blocks_per_chunk_(std::max<std::int64_t>(16, 32 * blocks.channels() / blocks.length())) {}
 
-  std::int64_t count() const { return (blocks_.count() + blocks_per_chunk - 1) / blocks_per_chunk; }
-  std::int64_t length() const { return blocks_.length() * blocks_per_chunk; }
+  std::int64_t count() const { return (blocks_.count() + blocks_per_chunk_ - 1) / blocks_per_chunk_; }
+  std::int64_t length() const { return blocks_.length() * blocks_per_chunk_; }
   std::int64_t offset(std::int64_t chunk) const { return chunk * length(); }
   /// Elements of a chunk: length(), less for the last one.
   std::int64_t size(std::int64_t chunk) const {
     return std::min(length(), blocks_.rows() * blocks_.channels() - offset(chunk));
   }
   /// The blocks of a chunk are [begin, end).
-  std::int64_t begin(std::int64_t chunk) const { return chunk * blocks_per_chunk; }
+  std::int64_t begin(std::int64_t chunk) const { return chunk * blocks_per_chunk_; }
   std::int64_t end(std::int64_t chunk) const {
-    return std::min(blocks_.count(), (chunk + 1) * blocks_per_chunk);
+    return std::min(blocks_.count(), (chunk + 1) * blocks_per_chunk_);
   }
 
  private:
-  static constexpr std::int64_t blocks_per_chunk = 16;
   ChannelBlocks blocks_;
+  std::int64_t blocks_per_chunk_;  ///< at least 32 rows: partial sums are a fraction of what they sum
 };
 
 }  // namespace faq::kernels

@@ -293,25 +293,29 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
 
   std::vector<float> a(channels), b(channels), c(channels);
   const auto rows = static_cast<double>(blocks_.rows());
-  for (std::int64_t ch = 0; ch < channels; ++ch) {
-    double sum = 0, product = 0;
-    for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
-      sum += sums[chunk * channels + ch];
-      product += products[chunk * channels + ch];
+  float* dgamma = dgamma_.mutable_data<float>();
+  float* dbeta = dbeta_.mutable_data<float>();
+  parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t ch = begin; ch < end; ++ch) {
+      double sum = 0, product = 0;
+      for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
+        sum += sums[chunk * channels + ch];
+        product += products[chunk * channels + ch];
+      }
+      const double inverse_sigma =
+          1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
+      const double sum_xhat = product * step * inverse_sigma;
+      dgamma[ch] = static_cast<float>(sum_xhat);
+      dbeta[ch] = static_cast<float>(sum);
+      const double factor = gamma.data<float>()[ch] * inverse_sigma;
+      a[ch] = static_cast<float>(factor);
+      if (batch_statistics) {
+        const double slope = -factor * inverse_sigma * sum_xhat / rows;
+        b[ch] = static_cast<float>(slope * step);
+        c[ch] = static_cast<float>(-factor * sum / rows - slope * statistics.mean.data<float>()[ch]);
+      }
     }
-    const double inverse_sigma =
-        1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
-    const double sum_xhat = product * step * inverse_sigma;
-    dgamma_.mutable_data<float>()[ch] = static_cast<float>(sum_xhat);
-    dbeta_.mutable_data<float>()[ch] = static_cast<float>(sum);
-    const double factor = gamma.data<float>()[ch] * inverse_sigma;
-    a[ch] = static_cast<float>(factor);
-    if (batch_statistics) {
-      const double slope = -factor * inverse_sigma * sum_xhat / rows;
-      b[ch] = static_cast<float>(slope * step);
-      c[ch] = static_cast<float>(-factor * sum / rows - slope * statistics.mean.data<float>()[ch]);
-    }
-  }
+  });
   a_ = blocks_.repeat(a.data());
   b_ = blocks_.repeat(b.data());
   c_ = blocks_.repeat(c.data());

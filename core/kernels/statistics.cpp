@@ -68,20 +68,22 @@ ChannelStatistics StatisticsBuilder::result(float step) const {
   ChannelStatistics statistics{Tensor::empty({channels}), Tensor::empty({channels})};
   float* mean_out = statistics.mean.mutable_data<float>();
   float* variance_out = statistics.variance.mutable_data<float>();
-  for (std::int64_t c = 0; c < channels; ++c) {
-    double count = 0, mean = 0, deviation = 0;
-    for (std::int64_t chunk = 0; chunk < chunks_.count(); ++chunk) {
-      const auto rows = static_cast<double>(chunks_.size(chunk) / channels);
-      const double delta = means_[chunk * channels + c] - mean;
-      const double together = count + rows;
-      mean += delta * rows / together;
-      deviation += deviations_[chunk * channels + c] + delta * delta * count * rows / together;
-      count = together;
+  parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t c = begin; c < end; ++c) {
+      double count = 0, mean = 0, deviation = 0;
+      for (std::int64_t chunk = 0; chunk < chunks_.count(); ++chunk) {
+        const auto rows = static_cast<double>(chunks_.size(chunk) / channels);
+        const double delta = means_[chunk * channels + c] - mean;
+        const double together = count + rows;
+        mean += delta * rows / together;
+        deviation += deviations_[chunk * channels + c] + delta * delta * count * rows / together;
+        count = together;
+      }
+      mean_out[c] = static_cast<float>(mean * step);
+      variance_out[c] =
+          static_cast<float>(std::max(0.0, deviation / total_rows) * static_cast<double>(step) * step);
     }
-    mean_out[c] = static_cast<float>(mean * step);
-    variance_out[c] =
-        static_cast<float>(std::max(0.0, deviation / total_rows) * static_cast<double>(step) * step);
-  }
+  });
   return statistics;
 }
 
