@@ -1,6 +1,7 @@
 #include "core/kernels/conv.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "core/cpu.h"
 #include "core/kernels/conv_primitives.h"
 #include "core/kernels/elementwise.h"
+#include "core/kernels/simd.h"
 #include "core/parallel.h"
 
 namespace faq::kernels {
@@ -15,6 +17,25 @@ namespace {
 
 using onednn::weight_cache;
 using onednn::WeightCache;
+
+// Of weights divided into `parts`, rounded up.
+struct Magnitudes {
+  int largest;
+  std::int64_t sum;
+};
+FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n, int parts) {
+  int largest = 0;
+  std::int64_t sum = 0;
+  const float divisor = static_cast<float>(parts);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const int magnitude = w[i] < 0 ? -w[i] : w[i];
+    // Exact: both are small integers, and a quotient that is none is not rounded to one.
+    const int part = static_cast<int>(static_cast<float>(magnitude + parts - 1) / divisor);
+    largest = part > largest ? part : largest;
+    sum += part;
+  }
+  return {largest, sum};
+}
 
 // x + 128 as u8, with a border that stands for zero.
 Tensor shifted_and_padded(const Tensor& x, int padding) {
@@ -103,18 +124,19 @@ std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_
   const std::int8_t* w = weights.data<std::int8_t>();
   const std::int64_t channels = weights.dim(0);
   const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
+  // What the format allows may be enough.
+  if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
+      length * weights.fixed_point().max() * max_input < exact_limit)
+    return {weights};
   for (int parts = 1; parts <= 128; ++parts) {
     // The magnitudes of a weight's parts differ by at most one; the first is the largest.
-    bool exact = true;
-    for (std::int64_t o = 0; o < channels && exact; ++o) {
-      std::int64_t sum = 0;
-      for (std::int64_t i = 0; i < length; ++i) {
-        const int largest = (std::abs(w[o * length + i]) + parts - 1) / parts;
-        exact = exact && largest <= max_magnitude;
-        sum += largest;
+    std::atomic<bool> exact = true;
+    parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t o = begin; o < end && exact; ++o) {
+        const Magnitudes m = magnitudes(w + o * length, length, parts);
+        if (m.largest > max_magnitude || m.sum * max_input >= exact_limit) exact = false;
       }
-      exact = exact && sum * max_input < exact_limit;
-    }
+    });
     if (!exact) continue;
     if (parts == 1) return {weights};
     std::vector<Tensor> addends;

@@ -41,8 +41,16 @@ float block_error(const float* x, const FixedPoint& format, std::int64_t n) {
 }  // namespace
 
 float max_magnitude(const Tensor& x) {
-  if (x.numel() == 0) return 0;
-  return Eigen::Map<const Eigen::ArrayXf>(x.data<float>(), x.numel()).abs().maxCoeff();
+  constexpr std::int64_t chunk = 1 << 14;
+  const float* values = x.data<float>();
+  std::vector<float> largest((x.numel() + chunk - 1) / chunk);
+  parallel_for(static_cast<std::int64_t>(largest.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t c = begin; c < end; ++c) {
+      const std::int64_t n = std::min(chunk, x.numel() - c * chunk);
+      largest[c] = Eigen::Map<const Eigen::ArrayXf>(values + c * chunk, n).abs().maxCoeff();
+    }
+  });
+  return largest.empty() ? 0.0f : *std::ranges::max_element(largest);
 }
 
 double quantization_error(const Tensor& x, const FixedPoint& format) {
