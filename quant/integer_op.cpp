@@ -2,6 +2,7 @@
 
 #include "core/kernels/elementwise.h"
 #include "core/kernels/pixels.h"
+#include "core/kernels/unit.h"
 
 namespace faq {
 namespace {
@@ -20,8 +21,8 @@ Tensor InputOp::run(std::span<const Tensor> inputs, Engine) const {
 
 Tensor ConvOp::run(std::span<const Tensor> inputs, Engine engine) const {
   expect_inputs(*this, inputs, 1, 2);
-  const Tensor accumulators = kernels::conv2d_integer(inputs[0], weights, options, engine);
-  return kernels::requantize(accumulators, inputs.size() > 1 ? inputs[1] : Tensor(), requantize);
+  return kernels::conv2d_requantize(inputs[0], weights, options, engine,
+                                    inputs.size() > 1 ? inputs[1] : Tensor(), requantize);
 }
 
 Tensor ShortcutOp::run(std::span<const Tensor> inputs, Engine) const {

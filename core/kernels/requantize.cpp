@@ -1,9 +1,12 @@
 #include "core/kernels/requantize.h"
 
 #include <algorithm>
+#include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "core/kernels/block.h"
+#include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -11,65 +14,142 @@
 namespace faq::kernels {
 namespace {
 
-// Rows of C channels; contraction is off, and every product of a 32-bit integer and an f32 loses at most its
-// last bits in double, so the result is the correctly rounded one for any value that is not within 1e-13 of a
-// tie.
-FAQ_SIMD void requantize_row(const std::int32_t* acc, const double* multiplier, const double* bias,
-                             double* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<double>(acc[i]) * multiplier[i] + bias[i];
+// q = clamp(round(acc·multiplier + bias + residual·factor)), correctly rounded whatever the instruction set:
+// in f32 first, which decides nearly always, and again in double where f32 came so close to a tie that its
+// error might matter. In double every product of a 32-bit integer and an f32 loses at most its last bits, so
+// the result is the right one for any value that is not within 1e-13 of a tie.
+struct RowParams {
+  const float* multiplier;
+  const float* bias;
+  float residual_factor;
+  float low, high;
+  float certain;  ///< the distance to the nearest integer up to which f32 can be trusted
+};
+
+constexpr std::int64_t piece = 128;  ///< what is decided at once
+
+// Whether all of them are certain.
+template <class R, class Q>
+[[gnu::always_inline]] inline bool requantize_f32(const std::int32_t* acc, const R* r, const RowParams& p,
+                                                  Q* __restrict out, std::int64_t n) {
+  constexpr int lanes = 32;
+  float farthest[lanes] = {};
+  const auto one = [&](std::int64_t i) {
+    float z = static_cast<float>(acc[i]) * p.multiplier[i] + p.bias[i];
+    if (!std::is_same_v<R, Nothing>) z += element(r, i) * p.residual_factor;
+    const float clipped = std::min(std::max(z, p.low), p.high);
+    const float q = round_half_even_in_range(clipped);
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
+    return std::abs(clipped - q);
+  };
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    for (int lane = 0; lane < lanes; ++lane) farthest[lane] = std::max(farthest[lane], one(i + lane));
+  }
+  float worst = 0;
+  for (; i < n; ++i) worst = std::max(worst, one(i));
+  for (const float distance : farthest) worst = std::max(worst, distance);
+  return worst <= p.certain;
 }
-FAQ_SIMD void add_residual_u8(double* out, const std::uint8_t* residual, double factor, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] += static_cast<double>(residual[i]) * factor;
-}
-FAQ_SIMD void add_residual_s8(double* out, const std::int8_t* residual, double factor, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] += static_cast<double>(residual[i]) * factor;
-}
-// Clipping to integers before rounding to integers is clipping after it.
-FAQ_SIMD void round_row(const double* in, float* out, double low, double high, std::int64_t n) {
+
+template <class R, class Q>
+[[gnu::always_inline]] inline void requantize_f64(const std::int32_t* acc, const R* r, const RowParams& p,
+                                                  Q* __restrict out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<float>(round_half_even_in_range(std::min(std::max(in[i], low), high)));
+    double z = static_cast<double>(acc[i]) * p.multiplier[i] + p.bias[i];
+    if (!std::is_same_v<R, Nothing>) z += static_cast<double>(element(r, i)) * p.residual_factor;
+    // Clipping to integers before rounding to integers is clipping after it.
+    const double q = round_half_even_in_range(
+        std::min(std::max(z, static_cast<double>(p.low)), static_cast<double>(p.high)));
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
   }
 }
 
-std::vector<double> widened(const ChannelBlocks& blocks, const Tensor& per_channel) {
-  const std::vector<float> repeated = blocks.repeat(per_channel.data<float>());
-  return {repeated.begin(), repeated.end()};
+template <class R, class Q>
+[[gnu::always_inline]] inline void requantize_loop(const std::int32_t* acc, const R* r, RowParams p, Q* out,
+                                                   std::int64_t n) {
+  for (std::int64_t i = 0; i < n; i += piece) {
+    const std::int64_t length = std::min(piece, n - i);
+    const RowParams here{p.multiplier + i, p.bias + i, p.residual_factor, p.low, p.high, p.certain};
+    const R* r_here = std::is_same_v<R, Nothing> ? r : r + i;
+    if (!requantize_f32(acc + i, r_here, here, out + i, length))
+      requantize_f64(acc + i, r_here, here, out + i, length);
+  }
+}
+
+#define FAQ_REQUANTIZE(R, Q)                                                                                 \
+  FAQ_SIMD void requantize_block(const std::int32_t* acc, const R* r, RowParams p, Q* out, std::int64_t n) { \
+    requantize_loop(acc, r, p, out, n);                                                                      \
+  }
+FAQ_REQUANTIZE(Nothing, std::uint8_t)
+FAQ_REQUANTIZE(std::uint8_t, std::uint8_t)
+FAQ_REQUANTIZE(std::int8_t, std::uint8_t)
+FAQ_REQUANTIZE(Nothing, std::int8_t)
+FAQ_REQUANTIZE(std::uint8_t, std::int8_t)
+FAQ_REQUANTIZE(std::int8_t, std::int8_t)
+#undef FAQ_REQUANTIZE
+
+float largest_magnitude(const Tensor& x) {
+  float largest = 0;
+  for (const float value : x.span<float>()) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
+template <class Q>
+void requantize_to(const Tensor& accumulators, const Tensor& residual, const Requantize& params,
+                   Tensor& out) {
+  const ChannelBlocks blocks(accumulators.shape());
+  const std::vector<float> multiplier = blocks.repeat(params.multiplier.data<float>());
+  const std::vector<float> bias = blocks.repeat(params.bias.data<float>());
+  const FixedPoint& format = params.format;
+  // A value that is not clipped is at most 2^8 off zero, each of its terms at most that and the other two:
+  // three roundings, and one more of an accumulator above 2^24.
+  const float terms = 256.0f + largest_magnitude(params.bias) + 256.0f * std::abs(params.residual_multiplier);
+  const RowParams row{.multiplier = multiplier.data(),
+                      .bias = bias.data(),
+                      .residual_factor = params.residual_multiplier,
+                      .low = static_cast<float>(params.relu ? std::max(0, format.min()) : format.min()),
+                      .high = static_cast<float>(format.max()),
+                      .certain = 0.5f - 8 * 0x1p-24f * terms};
+  const std::int32_t* acc = accumulators.data<std::int32_t>();
+  Q* to = out.mutable_data<Q>();
+  parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      const std::int64_t offset = blocks.offset(b);
+      const std::int64_t n = blocks.size(b);
+      if (!residual) {
+        requantize_block(acc + offset, static_cast<const Nothing*>(nullptr), row, to + offset, n);
+      } else if (residual.dtype() == DType::u8) {
+        requantize_block(acc + offset, residual.data<std::uint8_t>() + offset, row, to + offset, n);
+      } else {
+        requantize_block(acc + offset, residual.data<std::int8_t>() + offset, row, to + offset, n);
+      }
+    }
+  });
 }
 
 }  // namespace
 
 Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params) {
+  Tensor out =
+      Tensor::empty(accumulators.shape(), params.format.is_signed ? DType::s8 : DType::u8, params.format);
+  requantize(accumulators, residual, params, out);
+  return out;
+}
+
+void requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params, Tensor& out) {
   const Booked booked(Work::fused);
-  const ChannelBlocks blocks(accumulators.shape());
-  check_channels("requantize: multiplier", params.multiplier, blocks.channels());
-  check_channels("requantize: bias", params.bias, blocks.channels());
+  const std::int64_t channels = accumulators.dim(accumulators.rank() - 1);
+  check_channels("requantize: multiplier", params.multiplier, channels);
+  check_channels("requantize: bias", params.bias, channels);
   check(!residual || residual.shape() == accumulators.shape(), "requantize: residual ", residual.shape(),
         " for ", accumulators.shape());
-  const std::vector<double> multiplier = widened(blocks, params.multiplier);
-  const std::vector<double> bias = widened(blocks, params.bias);
-  const FixedPoint& format = params.format;
-  const double low = params.relu ? std::max(0, format.min()) : format.min();
-  const double high = format.max();
-  Tensor out = Tensor::empty(accumulators.shape(), format.is_signed ? DType::s8 : DType::u8, format);
-  void* destination = out.mutable_raw();
-  const std::int32_t* acc = accumulators.data<std::int32_t>();
-  parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<double> values(blocks.length());
-    std::vector<float> rounded(blocks.length());
-    for (std::int64_t b = begin; b < end; ++b) {
-      const std::int64_t offset = blocks.offset(b);
-      const std::int64_t n = blocks.size(b);
-      requantize_row(acc + offset, multiplier.data(), bias.data(), values.data(), n);
-      if (residual && residual.dtype() == DType::u8) {
-        add_residual_u8(values.data(), residual.data<std::uint8_t>() + offset, params.residual_multiplier, n);
-      } else if (residual) {
-        add_residual_s8(values.data(), residual.data<std::int8_t>() + offset, params.residual_multiplier, n);
-      }
-      round_row(values.data(), rounded.data(), low, high, n);
-      store_block(destination, out.dtype(), offset, n, rounded.data());
-    }
-  });
-  return out;
+  check(out.shape() == accumulators.shape(), "requantize: ", accumulators.shape(), " into ", out.shape());
+  if (params.format.is_signed) {
+    requantize_to<std::int8_t>(accumulators, residual, params, out);
+  } else {
+    requantize_to<std::uint8_t>(accumulators, residual, params, out);
+  }
 }
 
 Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias) {

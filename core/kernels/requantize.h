@@ -17,6 +17,8 @@ struct Requantize {
   FixedPoint format;
 };
 Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params);
+/// The same into `out`, which has the shape of the accumulators and the dtype of the format.
+void requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params, Tensor& out);
 
 /// value = acc·multiplier + bias as f32, computed in double: the logits of an integer network.
 Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias);

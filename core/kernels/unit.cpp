@@ -89,4 +89,20 @@ Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, c
   return result;
 }
 
+Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
+                         const Tensor& residual, const Requantize& params) {
+  const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
+  check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
+  const std::int64_t images = shape[0];
+  const std::int64_t slice = images_per_slice(shape[1] * shape[2] * shape[3] * 4);
+  Tensor out = Tensor::empty(shape, params.format.is_signed ? DType::s8 : DType::u8, params.format);
+  for (std::int64_t first = 0; first < images; first += slice) {
+    const std::int64_t last = std::min(images, first + slice);
+    const Tensor sums = conv2d_integer(x.rows(first, last), weights, options, engine);
+    Tensor part = out.rows(first, last);
+    requantize(sums, residual ? residual.rows(first, last) : Tensor(), params, part);
+  }
+  return out;
+}
+
 }  // namespace faq::kernels

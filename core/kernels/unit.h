@@ -3,6 +3,7 @@
 
 #include "core/kernels/conv.h"
 #include "core/kernels/norm.h"
+#include "core/kernels/requantize.h"
 #include "core/kernels/statistics.h"
 
 namespace faq::kernels {
@@ -16,6 +17,10 @@ struct Accumulators {
 /// Integer convolution and the statistics of its output. x: u8 or s8, weights: s8, both with a step.
 Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, const ConvOptions& options,
                                        Engine engine);
+
+/// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice.
+Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
+                         const Tensor& residual, const Requantize& params);
 
 /// How many images of a batch make a slice when each moves `bytes_per_image`.
 std::int64_t images_per_slice(std::int64_t bytes_per_image);
