@@ -132,6 +132,10 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
       {"config of another kind", FAQ_TRAIN, config("list.json"), 64, "JSON object"},
       {"config value of another kind", FAQ_TRAIN, config("kinds.json"), 64, "wrong kind"},
       {"config cut short", FAQ_TRAIN, config("broken.json"), 65, "broken.json"},
+      {"unknown mode of faq-bench", FAQ_BENCH, {"--mode", "training"}, 64, "expected train, infer or load"},
+      {"16 bits to time", FAQ_BENCH, {"--bits", "16"}, 64, "2 to 8, or 32"},
+      {"one step to time", FAQ_BENCH, {"--steps", "1"}, 64, "--steps 1"},
+      {"nothing to load", FAQ_BENCH, {"--mode", "load"}, 64, "--data-path"},
       {"no such config", FAQ_TRAIN, config("absent.json"), 66, "absent.json"},
       {"no such weights", FAQ_TRAIN, train({"--weights", "absent.safetensors"}), 66, "absent.safetensors"},
       {"no such weights to evaluate",
@@ -366,6 +370,43 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
     CHECK(outcome.err.empty() == quiet);
     CHECK(outcome.err.find('\x1b') == std::string::npos);  // not a terminal: plain lines
   }
+}
+
+TEST_CASE("faq-bench accounts for the time it measures", "[cli]") {
+  for (const char* mode : {"train", "infer"}) {
+    for (const char* bits : {"4", "8", "32"}) {
+      INFO(mode << " at " << bits);
+      const Outcome outcome =
+          run_program(FAQ_BENCH, {"--mode", mode, "--model", "resnet20", "--bits", bits, "-b", "4", "--steps",
+                                  "4", "--threads", "1", "--layers", "--json"});
+      INFO(outcome.err);
+      REQUIRE(outcome.code == 0);
+      const json result = json::parse(outcome.out);
+      CHECK(result["mode"] == mode);
+      CHECK(result["bits"] == std::stoi(bits));
+      CHECK(result["threads"] == 1);
+      CHECK(result["images_per_s"].get<double>() == Approx(4 / (result["step_ms"].get<double>() / 1e3)));
+      CHECK(result["roofline_ratio"].get<double>() > 0);
+      CHECK(result["roofline_ratio"].get<double>() <= 1);
+      CHECK(result["peak_bytes"].get<std::int64_t>() > 0);
+      double split = 0, alone = 0;
+      for (const auto& [name, ms] : result["split"].items()) split += ms.get<double>();
+      CHECK(split > 0.5 * result["step_ms"].get<double>());
+      std::int64_t calls = 0;
+      for (const json& layer : result["layers"]) {
+        alone += layer["calls"].get<double>() * layer["ms"].get<double>();
+        calls += layer["calls"].get<std::int64_t>();
+      }
+      // 19 convolutions and the classifier, each forward and twice backward; images want no gradient.
+      CHECK(calls == (std::string(mode) == "train" ? 20 + 20 + 19 : 20));
+      CHECK(alone == Approx(result["roofline_ms"].get<double>()));
+    }
+  }
+  const Outcome load = run_program(FAQ_BENCH, {"--mode", "load", "--data-path", images().string(), "-b", "10",
+                                               "-j", "1", "--steps", "2", "--json"});
+  INFO(load.err);
+  REQUIRE(load.code == 0);
+  CHECK(json::parse(load.out)["images_per_s"].get<double>() > 0);
 }
 
 TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cli]") {

@@ -68,17 +68,17 @@ Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, c
   for (std::int64_t first = 0; first < images; first += slice) {
     const std::int64_t last = std::min(images, first + slice);
     const Tensor part = x.rows(first, last);
-    if (!wide) {
+    if (wide) {
+      Tensor sums = wide.rows(first, last);
+      conv2d_integer(part, weights, options, engine, sums);
+    } else {
       const Tensor sums = conv2d_integer(part, weights, options, engine);
       if (!narrow(sums, narrowed.rows(first, last))) {
         wide = Tensor::empty(shape, DType::s32);
         widen(narrowed.rows(0, first), wide.rows(0, first));
+        std::ranges::copy(sums.span<std::int32_t>(), wide.rows(first, last).mutable_data<std::int32_t>());
         narrowed = {};
       }
-    }
-    if (wide) {
-      Tensor sums = wide.rows(first, last);
-      conv2d_integer(part, weights, options, engine, sums);
     }
     statistics.add(wide ? wide : narrowed, last * rows_per_image);
   }
