@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""Runs the same work in faq and in its peers, alternating, and prints the rates and their ratios.
+
+    python3 tools/peers/compare.py --faq-bench build/faq-bench --mode train --model resnet18 --batch 32 --threads 2
+    python3 tools/peers/compare.py --faq-bench build/faq-bench --mode infer --model resnet50 --bits 8 --json
+    python3 tools/peers/compare.py --faq-bench build/faq-bench --mode load --data-path DIR --workers 2
+    python3 tools/peers/compare.py --self-test
+
+train  a step on one batch in memory, against PyTorch in fp32 and in FX quantization-aware training (x86 qconfig), both
+       channels-last
+infer  a batch in memory, against int8 PyTorch (FX post-training, x86), ONNX Runtime (static QDQ, u8 activations, s8
+       weights per channel) and OpenVINO (the same QDQ file, THROUGHPUT hint)
+load   DIR/train decoded, RandomResizedCrop and flipped, against Pillow in the workers of a DataLoader; images/s are
+       per core. Small data sets are repeated by links until faq no longer keeps their pixels in memory.
+
+In every round each variant runs once, in a process of its own and alone; the medians over the rounds count. A ratio is
+ours / peer: above 1, ours is faster. Weights and images are random.
+
+Peak memory, in training only: ours is the most its tensors hold in a step, weights and images among them. PyTorch's
+is how much the resident memory of its fresh process grows over the steps (ru_maxrss less the resident memory before
+the first step): what the process held before, weights and images among it, is not counted; library code that the steps
+touch first, some 20 MB, is.
+
+Needs Python >= 3.11 and torch; onnx, onnxruntime, openvino and Pillow for the peers that use them. A peer that is not
+installed or fails is reported as skipped.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from importlib import metadata, util
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ONNX = ("torch", "onnx", "onnxruntime")
+
+# Mode: its peers, each with the function of measure.py that measures it and the modules that it needs.
+PEERS = {
+    "train": [("pytorch-fp32", "train_fp32", ("torch",)), ("pytorch-qat", "train_qat", ("torch",))],
+    "infer": [("pytorch-int8", "infer_pytorch", ("torch",)), ("onnxruntime-int8", "infer_onnxruntime", ONNX),
+              ("openvino-int8", "infer_openvino", (*ONNX, "openvino"))],
+    "load": [("pillow", "load_pillow", ("torch", "PIL"))],
+}
+PREPARATION = {"infer_onnxruntime": "write_qdq", "infer_openvino": "write_qdq", "load_pillow": "repeat_images"}
+IMAGE_SIZES = {"resnet20": 32, "resnet18": 224, "resnet34": 224, "resnet50": 224}
+CPU_FLAGS = ("avx512_vnni", "avx512_bf16")
+
+
+class Failed(Exception):
+    """A measurement that did not end well."""
+
+
+def log(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+# Runs a program that prints one JSON object. A child starts with the ru_maxrss of its parent: no torch in this one.
+def run(command, threads):
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise Failed(f"{lines[-1]} (exit status {done.returncode})")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(kind, work):
+    return run([sys.executable, str(HERE / "measure.py"), kind, json.dumps(work)], work["threads"])
+
+
+def faq_command(o, work, bits):
+    command = [o.faq_bench, "--json", "--mode", o.mode, "-b", o.batch, "--steps", o.steps]
+    if o.mode == "load":
+        command += ["--data-path", work["repeated"], "--augment", "imagenet", "--train-crop-size", o.crop_size,
+                    "--workers", o.workers]
+    else:
+        command += ["--model", o.model, "--bits", bits, "--threads", o.threads, "--image-size", o.image_size]
+    return [str(word) for word in command]
+
+
+def missing_modules(modules):
+    return [m for m in modules if util.find_spec(m) is None]
+
+
+def chosen_peers(o):
+    """The peers that can run, and why the others cannot."""
+    peers, skipped = [], {}
+    for name, kind, modules in PEERS[o.mode]:
+        if o.peers and name not in o.peers:
+            continue
+        if missing := missing_modules(modules):
+            skipped[name] = "not installed: " + ", ".join(missing)
+        else:
+            peers.append((name, kind))
+    return peers, skipped
+
+
+def variants(o, work, peers):
+    """{name: function that measures it once}, the peers first."""
+    table = {name: lambda kind=kind: measure(kind, work) for name, kind in peers}
+    for bits in o.bits if o.mode != "load" else [None]:
+        command = faq_command(o, work, bits)
+        table["faq" if bits is None else f"faq-{bits}bit"] = lambda command=command: run(command, o.threads)
+    return table
+
+
+def is_ours(name):
+    return name.startswith("faq")
+
+
+def run_rounds(table, rounds, skipped):
+    """{name: its results, one per round}. A peer that fails is noted in skipped and left out; faq may not fail."""
+    results = {name: [] for name in table}
+    for number in range(1, rounds + 1):
+        for name in [n for n in table if n not in skipped]:
+            try:
+                result = table[name]()
+            except Failed as error:
+                if is_ours(name):
+                    raise Failed(f"{name}: {error}") from error
+                skipped[name] = str(error)
+                log(f"round {number}/{rounds}  {name}: {error}")
+                continue
+            results[name].append(result)
+            log(f"round {number}/{rounds}  {name}: {result['images_per_s']:.1f} images/s")
+    return {name: r for name, r in results.items() if name not in skipped}
+
+
+def summary(results, cores=1, memory=False):
+    """One row per variant, its rates divided by `cores`."""
+    rows = []
+    for name, runs in results.items():
+        rates = [r["images_per_s"] / cores for r in runs]
+        row = {"name": name, "images_per_s": statistics.median(rates), "rounds": rates}
+        if memory:
+            row["peak_bytes"] = statistics.median(r["peak_bytes"] for r in runs)
+        rows.append(row)
+    ours = [r for r in rows if is_ours(r["name"])]
+    for row in rows:
+        if not is_ours(row["name"]):
+            row["ratio"] = {r["name"]: r["images_per_s"] / row["images_per_s"] for r in ours}
+    return rows
+
+
+def versions(o):
+    found = {}
+    for package in ("torch", "onnxruntime", "openvino", "pillow"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    bench = subprocess.run([o.faq_bench, "--version"], capture_output=True, text=True)
+    found["faq"] = bench.stdout.strip().removeprefix("faq ")
+    return found
+
+
+def cpu():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags", "").split()
+    return {"name": fields.get("model name", platform.machine()), "cores": len(os.sched_getaffinity(0)),
+            **{flag: flag in flags for flag in CPU_FLAGS}}
+
+
+def text(report):
+    yield ", ".join(f"{k} {v or 'not installed'}" for k, v in report["versions"].items())
+    c = report["cpu"]
+    yield f"{c['name']}, {c['cores']} cores, " + ", ".join(f"{f} {'yes' if c[f] else 'no'}" for f in CPU_FLAGS)
+    yield report["work"]
+    yield ""
+    ours = [row["name"] for row in report["variants"] if is_ours(row["name"])]
+    unit = "images/s/core" if report["mode"] == "load" else "images/s"
+    peak = f"{'peak MB':>10}" if report["mode"] == "train" else ""
+    yield f"{'':18}{unit:>14}{'min':>10}{'max':>10}{peak}" + "".join(f"{name + ' / it':>16}" for name in ours)
+    for row in report["variants"]:
+        rates = row["rounds"]
+        peak = f"{row['peak_bytes'] / 1e6:10.0f}" if "peak_bytes" in row else ""
+        line = f"{row['name']:18}{row['images_per_s']:14.1f}{min(rates):10.1f}{max(rates):10.1f}{peak}"
+        yield line + "".join(f"{ratio:16.2f}" for ratio in row.get("ratio", {}).values())
+    for name, reason in report["skipped"].items():
+        yield f"{name:18}skipped: {reason}"
+
+
+def describe(o, copies):
+    if o.mode == "load":
+        repeated = f", each image {copies} times" if copies > 1 else ""
+        return f"load, batch {o.batch}, {o.workers} workers, crop {o.crop_size}{repeated}, median of {o.rounds} rounds"
+    return (f"{o.mode} {o.model}, batch {o.batch}, images {o.image_size} x {o.image_size}, {o.threads} threads, "
+            f"{o.steps} steps, median of {o.rounds} rounds")
+
+
+def compare(o, folder):
+    work = {"model": o.model, "batch": o.batch, "threads": o.threads, "steps": o.steps, "image_size": o.image_size,
+            "onnx": f"{folder}/qdq.onnx", "data_path": o.data_path, "repeated": f"{folder}/data",
+            "crop_size": o.crop_size, "workers": o.workers, "epochs": max(3, o.steps // 10)}  # as faq-bench counts them
+    peers, skipped = chosen_peers(o)
+    copies = 1
+    for kind in sorted({PREPARATION[k] for _, k in peers if k in PREPARATION}):
+        log(f"preparing: {kind}")
+        copies = measure(kind, work).get("copies", 1)
+    results = run_rounds(variants(o, work, peers), o.rounds, skipped)
+    machine = cpu()
+    cores = min(max(o.workers, 1), machine["cores"]) if o.mode == "load" else 1
+    return {"mode": o.mode, "work": describe(o, copies), "model": o.model if o.mode != "load" else None,
+            "batch": o.batch, "threads": o.threads, "workers": o.workers if o.mode == "load" else None,
+            "image_size": o.image_size if o.mode != "load" else o.crop_size, "steps": o.steps, "rounds": o.rounds,
+            "versions": versions(o), "cpu": machine, "variants": summary(results, cores, o.mode == "train"),
+            "skipped": skipped}
+
+
+def self_test():
+    import images
+    import models
+
+    models.self_test()
+    images.self_test()
+    assert IMAGE_SIZES == {name: models.input_size(name) for name in models.MODELS}
+    fail = iter([False, True])
+
+    def flaky():
+        if next(fail):
+            raise Failed("out of memory")
+        return {"images_per_s": 1.0}
+
+    table = {"a": lambda: {"images_per_s": 2.0, "peak_bytes": 5}, "b": flaky,
+             "faq-4bit": lambda: {"images_per_s": 3.0, "peak_bytes": 7}}
+    skipped = {}
+    a, ours = summary(run_rounds(table, 3, skipped), memory=True)
+    assert a == {"name": "a", "images_per_s": 2.0, "rounds": [2.0] * 3, "peak_bytes": 5, "ratio": {"faq-4bit": 1.5}}
+    assert ours["rounds"] == [3.0] * 3 and skipped == {"b": "out of memory"}
+
+
+def bit_widths(value):
+    widths = [int(word) for word in value.split(",")]
+    if any(not (2 <= width <= 8 or width == 32) for width in widths):
+        raise argparse.ArgumentTypeError(f"expected 2 to 8 or 32, comma-separated, got {value}")
+    return widths
+
+
+def parse():
+    cores = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faq-bench", default="build/faq-bench", metavar="FILE")
+    parser.add_argument("--mode", choices=list(PEERS), default="train")
+    parser.add_argument("--model", choices=list(IMAGE_SIZES), default="resnet18")
+    parser.add_argument("--bits", type=bit_widths, default=[4, 8], metavar="B,B", help="2 to 8 or 32; default: 4,8")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=cores, help="default: all cores")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=10, help="timed steps per round and variant (load: 10 per epoch, "
+                        "at least 3 epochs); default: 10")
+    parser.add_argument("--image-size", type=int, help="default: what the network was designed for")
+    parser.add_argument("--peers", type=lambda v: v.split(","), metavar="NAME,NAME", help="default: all of the mode")
+    parser.add_argument("--data-path", metavar="DIR", help="load: folder with train/ and val/, classes as folders")
+    parser.add_argument("--crop-size", type=int, default=224, help="load: side of the images; default: 224")
+    parser.add_argument("--workers", type=int, default=cores, help="load: default: all cores")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--self-test", action="store_true", help="checks this program and its networks")
+    o = parser.parse_args()
+    o.image_size = o.image_size or IMAGE_SIZES[o.model]
+    names = [name for name, _, _ in PEERS[o.mode]]
+    if unknown := set(o.peers or []) - set(names):
+        parser.error(f"--peers: expected some of {', '.join(names)}, got {', '.join(sorted(unknown))}")
+    for option, least in (("batch", 2), ("threads", 1), ("rounds", 1), ("steps", 2), ("workers", 1)):
+        if getattr(o, option) < least:
+            parser.error(f"--{option}: expected at least {least}, got {getattr(o, option)}")
+    if o.mode == "load" and not o.data_path:
+        parser.error("--mode load wants a --data-path")
+    if not o.self_test and not os.access(o.faq_bench, os.X_OK):
+        parser.error(f"--faq-bench {o.faq_bench}: not a program")
+    return o
+
+
+def main():
+    o = parse()
+    if o.self_test:
+        return self_test()
+    try:
+        with tempfile.TemporaryDirectory(prefix="faq-compare-") as folder:
+            report = compare(o, folder)
+    except Failed as error:
+        sys.exit(f"compare: {error}")
+    print(json.dumps(report) if o.json else "\n".join(text(report)))
+
+
+if __name__ == "__main__":
+    main()

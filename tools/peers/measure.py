@@ -1,0 +1,194 @@
+#!/usr/bin/env python3
+"""One measurement of one peer, in a process of its own; compare.py starts it and reads the line of JSON it prints.
+
+    python3 tools/peers/measure.py KIND '{"model": "resnet18", "batch": 32, "threads": 2, "steps": 10, ...}'
+
+Weights and images are random and in memory before the clock starts. peak_bytes of training is the most resident memory
+the process has had at the end (ru_maxrss) less what was resident before the first step: activations, gradients,
+momentum and the library code that the steps touch first (some 20 MB), without the weights and images.
+"""
+
+import json
+import resource
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+
+WARMUP = 3
+CALIBRATION_BATCHES = 4
+
+
+def step_times(step, steps):
+    for _ in range(WARMUP):
+        step()
+    times = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def random_images(o):
+    import torch
+
+    torch.set_num_threads(o["threads"])
+    torch.manual_seed(1)
+    return torch.randn(o["batch"], 3, o["image_size"], o["image_size"])
+
+
+# zero_grad, forward, cross-entropy, backward and an SGD step.
+def train(o, prepare):
+    import models
+    import torch
+    import torch.nn.functional as F
+
+    x = random_images(o).to(memory_format=torch.channels_last)
+    model = prepare(models.build(o["model"]).train(), x).to(memory_format=torch.channels_last).train()
+    labels = torch.randint(model.fc.out_features, (o["batch"],))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+
+    def step():
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+
+    before = resident_bytes()
+    seconds = statistics.median(step_times(step, o["steps"]))
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"images_per_s": o["batch"] / seconds, "peak_bytes": peak - before}
+
+
+def train_fp32(o):
+    return train(o, lambda model, x: model)
+
+
+def train_qat(o):
+    def prepare(model, x):
+        import torch
+        from torch.ao.quantization import get_default_qat_qconfig_mapping
+        from torch.ao.quantization.quantize_fx import prepare_qat_fx
+
+        torch.backends.quantized.engine = "x86"
+        return prepare_qat_fx(model, get_default_qat_qconfig_mapping("x86"), (x,))
+
+    return train(o, prepare)
+
+
+def infer_pytorch(o):
+    import models
+    import torch
+    from torch.ao.quantization import get_default_qconfig_mapping
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    torch.backends.quantized.engine = "x86"
+    x = random_images(o).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        model = models.build(o["model"]).eval().to(memory_format=torch.channels_last)
+        model = prepare_fx(model, get_default_qconfig_mapping("x86"), (x,))
+        model(x)
+        model = convert_fx(model)
+        return {"images_per_s": o["batch"] / statistics.median(step_times(lambda: model(x), o["steps"]))}
+
+
+def write_qdq(o):
+    """Exports the network and writes its static quantization, which both ONNX peers run, to o["onnx"]."""
+    import models
+    import torch
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    x = random_images(o)
+    exported, prepared = o["onnx"] + ".exported", o["onnx"] + ".prepared"
+    torch.onnx.export(models.build(o["model"]).eval(), (x,), exported, input_names=["images"], dynamo=False)
+    quant_pre_process(exported, prepared, skip_symbolic_shape=True)
+
+    class Reader(quantization.CalibrationDataReader):
+        batches = iter([{"images": torch.randn_like(x).numpy()} for _ in range(CALIBRATION_BATCHES)])
+
+        def get_next(self):
+            return next(self.batches, None)
+
+    quantization.quantize_static(
+        prepared, o["onnx"], Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+        activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
+    return {}
+
+
+def infer_onnxruntime(o):
+    import numpy
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = o["threads"], 1
+    session = onnxruntime.InferenceSession(o["onnx"], options, providers=["CPUExecutionProvider"])
+    shape = (o["batch"], 3, o["image_size"], o["image_size"])
+    x = numpy.random.default_rng(1).standard_normal(shape, numpy.float32)
+    times = step_times(lambda: session.run(None, {"images": x}), o["steps"])
+    return {"images_per_s": o["batch"] / statistics.median(times)}
+
+
+# As many requests in flight as the THROUGHPUT hint asks for; the rate is that of the whole run.
+def infer_openvino(o):
+    import numpy
+    import openvino
+
+    core = openvino.Core()
+    config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": o["threads"]}
+    queue = openvino.AsyncInferQueue(core.compile_model(core.read_model(o["onnx"]), "CPU", config))
+    shape = (o["batch"], 3, o["image_size"], o["image_size"])
+    x = numpy.random.default_rng(1).standard_normal(shape, numpy.float32)
+
+    def run(steps):
+        for _ in range(steps * len(queue)):
+            queue.start_async({0: x}, share_inputs=True)
+        queue.wait_all()
+
+    run(WARMUP)
+    start = time.perf_counter()
+    run(o["steps"])
+    return {"images_per_s": o["steps"] * len(queue) * o["batch"] / (time.perf_counter() - start)}
+
+
+def repeat_images(o):
+    """Makes o["repeated"], the data set of which every loader has to decode every image in every epoch."""
+    import images
+
+    return {"copies": images.repeat(o["data_path"], o["repeated"])}
+
+
+def load_pillow(o):
+    """Whole epochs through a DataLoader, the median of them; a first batch starts the workers."""
+    import images
+    from torch.utils.data import DataLoader
+
+    data = images.Folder(o["repeated"], o["crop_size"])
+    loader = DataLoader(data, o["batch"], shuffle=True, num_workers=o["workers"], persistent_workers=True)
+    next(iter(loader))
+    rates = []
+    for _ in range(o["epochs"]):
+        start = time.perf_counter()
+        count = sum(len(batch) for batch in loader)
+        rates.append(count / (time.perf_counter() - start))
+    return {"images_per_s": statistics.median(rates)}
+
+
+KINDS = {f.__name__: f for f in (train_fp32, train_qat, infer_pytorch, write_qdq, infer_onnxruntime, infer_openvino,
+                                 repeat_images, load_pillow)}
+
+
+def main():
+    if len(sys.argv) != 3 or sys.argv[1] not in KINDS:
+        sys.exit(__doc__)
+    warnings.filterwarnings("ignore")  # torch.ao.quantization and torch.onnx announce their successors at every call
+    print(json.dumps(KINDS[sys.argv[1]](json.loads(sys.argv[2]))))
+
+
+if __name__ == "__main__":
+    main()
