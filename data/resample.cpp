@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/kernels/resample.h"
 #include "data/decode.h"
 
 // Pillow, src/libImaging/Resample.c, 8 bits per channel: separable, horizontal pass first, the intermediate
@@ -13,22 +14,7 @@
 namespace faq {
 namespace {
 
-constexpr int precision_bits = 32 - 8 - 2;
-constexpr std::int32_t half = 1 << (precision_bits - 1);
-
-/// Output i is the sum of weights[i * stride + k] * input[first[i] + k] over k < count[i].
-struct Filter {
-  std::vector<int> first;
-  std::vector<int> count;
-  std::vector<std::int32_t> weights;
-  std::size_t stride = 0;
-
-  const std::int32_t* weights_of(int i) const {
-    return weights.data() + static_cast<std::size_t>(i) * stride;
-  }
-  int begin() const { return first.front(); }
-  int end() const { return first.back() + count.back(); }
-};
+using Filter = kernels::ResampleFilter;
 
 /// The triangle filter for outputs [begin, begin + count) of `size`, from `input` samples.
 Filter triangle_filter(int input, int size, int begin, int count) {
@@ -57,30 +43,10 @@ Filter triangle_filter(int input, int size, int begin, int count) {
     for (std::size_t k = 0; k < static_cast<std::size_t>(taps); ++k) {
       const double weight = sum != 0 ? weights[k] / sum : weights[k];
       filter.weights[row * filter.stride + k] =
-          static_cast<std::int32_t>(0.5 + weight * (1 << precision_bits));
+          static_cast<std::int32_t>(0.5 + weight * (1 << Filter::precision));
     }
   }
   return filter;
-}
-
-std::uint8_t to_pixel(std::int32_t sum) {
-  return static_cast<std::uint8_t>(std::clamp(sum >> precision_bits, 0, 255));
-}
-
-template <int channels>
-void filter_row(const std::uint8_t* in, const Filter& filter, std::uint8_t* out) {
-  const int width = static_cast<int>(filter.first.size());
-  for (int x = 0; x < width; ++x) {
-    const std::uint8_t* taps =
-        in + static_cast<std::ptrdiff_t>(filter.first[static_cast<std::size_t>(x)]) * channels;
-    const std::int32_t* weights = filter.weights_of(x);
-    const int count = filter.count[static_cast<std::size_t>(x)];
-    std::int32_t sum[channels];
-    for (int c = 0; c < channels; ++c) sum[c] = half;
-    for (int k = 0; k < count; ++k)
-      for (int c = 0; c < channels; ++c) sum[c] += taps[k * channels + c] * weights[k];
-    for (int c = 0; c < channels; ++c) *out++ = to_pixel(sum[c]);
-  }
 }
 
 }  // namespace
@@ -118,10 +84,8 @@ Image resample(const Image& image, const Box& source, int height, int width, con
     std::uint8_t* out = narrowed.data() + static_cast<std::size_t>(y) * row_bytes;
     if (width == source.width)
       std::memcpy(out, in_row(first_row + y, window.left), row_bytes);
-    else if (channels == 3)
-      filter_row<3>(in_row(first_row + y, 0), across, out);
     else
-      filter_row<1>(in_row(first_row + y, 0), across, out);
+      kernels::resample_row(in_row(first_row + y, 0), image.channels, across, out);
   }
 
   Image out{window.height, window.width, image.channels, {}};
@@ -130,17 +94,9 @@ Image resample(const Image& image, const Box& source, int height, int width, con
     return out;
   }
   out.pixels.resize(static_cast<std::size_t>(window.height) * row_bytes);
-  std::vector<std::int32_t> sums(row_bytes);
   for (int y = 0; y < window.height; ++y) {
-    const auto row = static_cast<std::size_t>(y);
-    std::ranges::fill(sums, half);
-    for (int k = 0; k < down.count[row]; ++k) {
-      const std::int32_t weight = down.weights_of(y)[k];
-      const std::uint8_t* in =
-          narrowed.data() + static_cast<std::size_t>(down.first[row] + k - first_row) * row_bytes;
-      for (std::size_t i = 0; i < row_bytes; ++i) sums[i] += in[i] * weight;
-    }
-    for (std::size_t i = 0; i < row_bytes; ++i) out.pixels[row * row_bytes + i] = to_pixel(sums[i]);
+    kernels::resample_column(narrowed.data(), row_bytes, down, y,
+                             out.pixels.data() + static_cast<std::size_t>(y) * row_bytes);
   }
   return out;
 }
