@@ -21,20 +21,21 @@ using onednn::WeightCache;
 // Of weights divided into `parts`, rounded up.
 struct Magnitudes {
   int largest;
-  std::int64_t sum;
+  std::int64_t positive, negative;  ///< sums of either sign
 };
 FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n, int parts) {
   int largest = 0;
-  std::int64_t sum = 0;
+  std::int64_t positive = 0, negative = 0;
   const float divisor = static_cast<float>(parts);
   for (std::int64_t i = 0; i < n; ++i) {
     const int magnitude = w[i] < 0 ? -w[i] : w[i];
     // Exact: both are small integers, and a quotient that is none is not rounded to one.
     const int part = static_cast<int>(static_cast<float>(magnitude + parts - 1) / divisor);
     largest = part > largest ? part : largest;
-    sum += part;
+    positive += w[i] > 0 ? part : 0;
+    negative += w[i] < 0 ? part : 0;
   }
-  return {largest, sum};
+  return {largest, positive, negative};
 }
 
 // x + 128 as u8, with a border that stands for zero.
@@ -134,7 +135,8 @@ std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_
     parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t o = begin; o < end && exact; ++o) {
         const Magnitudes m = magnitudes(w + o * length, length, parts);
-        if (m.largest > max_magnitude || m.sum * max_input >= exact_limit) exact = false;
+        if (m.largest > max_magnitude || std::max(m.positive, m.negative) * max_input >= exact_limit)
+          exact = false;
       }
     });
     if (!exact) continue;
@@ -170,9 +172,11 @@ void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& o
         "integer convolution: no place for the sums in ", y.dtype(), " ", y.shape());
   const bool is_signed = x.dtype() == DType::s8;
   const bool integer = engine == Engine::integer;
+  // A signed input reaches the kernel as u8, or in f32, where it adds up to no more than one twice as wide
+  // that is not signed.
   const int max_input = is_signed && integer ? 255
+                        : is_signed          ? 2 * (x.is_fixed_point() ? x.fixed_point().max() : 128)
                         : x.is_fixed_point() ? x.fixed_point().max()
-                        : is_signed          ? 128
                                              : 255;
   const int max_magnitude = integer && !has_vnni() ? 64 : 128;
 

@@ -50,8 +50,9 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOpt
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                const ConvOptions& options);
 
-/// s8 weights as the fewest s8 addends whose magnitudes stay within `max_magnitude` and whose absolute sum
-/// per output channel, times `max_input`, stays below 2^24. Exposed for its test.
+/// s8 weights as the fewest s8 addends whose magnitudes stay within `max_magnitude` and whose sums with
+/// inputs of 0 to `max_input`, in whatever order, stay within ±2^24: that is, the positive and the negative
+/// weights of an output channel, each for themselves. Exposed for its test.
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude);
 
 }  // namespace faq::kernels
