@@ -8,6 +8,7 @@ namespace faq {
 
 /// Threads used by kernels (OpenMP's). 0 restores the default: all cores this process may run on.
 void set_num_threads(int threads);
+/// 1 inside a parallel_for: what is parallel already runs its kernels alone.
 int num_threads();
 
 /// Calls body(begin, end) on disjoint ranges that cover [0, n), each (but the last) at least `grain` long.

@@ -1,7 +1,10 @@
 #include "quant/integer_network.h"
 
 #include <algorithm>
+#include <exception>
 #include <unordered_map>
+
+#include "core/parallel.h"
 
 namespace faq {
 namespace {
@@ -84,8 +87,33 @@ Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tens
   return values.back();
 }
 
+// Many images: each thread takes its share through the whole network and waits for nobody. Few: all threads
+// work on the same op. The integers are the same.
 Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
-  return run(images, engine, nullptr);
+  const std::int64_t n = images.rank() > 0 ? images.dim(0) : 0;
+  const std::int64_t threads = num_threads();
+  const bool even = n >= 4 * threads || (n >= threads && n % threads == 0);
+  if (threads == 1 || !even) return run(images, engine, nullptr);
+  std::vector<Tensor> parts(threads);
+  std::vector<std::exception_ptr> errors(threads);
+  parallel_for(threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      try {
+        parts[t] = run(images.rows(n * t / threads, n * (t + 1) / threads), engine, nullptr);
+      } catch (...) {
+        errors[t] = std::current_exception();
+      }
+    }
+  });
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+  Tensor logits = Tensor::empty(parts[0].shape().with(0, n), parts[0].dtype());
+  for (std::int64_t t = 0; t < threads; ++t) {
+    Tensor rows = logits.rows(n * t / threads, n * (t + 1) / threads);
+    std::ranges::copy(parts[t].span<float>(), rows.mutable_data<float>());
+  }
+  return logits;
 }
 
 std::vector<Tensor> IntegerNetwork::forward_all(const Tensor& images, Engine engine) const {

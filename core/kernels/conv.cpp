@@ -62,6 +62,7 @@ Tensor shifted_and_padded(const Tensor& x, int padding) {
 }
 
 Tensor channel_correction(const Tensor& weights) {
+  const std::lock_guard lock(onednn::weight_cache_mutex());
   Tensor& correction = weight_cache(weights).channel_sums;
   if (!correction) {
     correction = Tensor::empty({weights.dim(0)}, DType::s32);
@@ -77,6 +78,7 @@ Tensor channel_correction(const Tensor& weights) {
 }
 
 std::vector<Tensor> cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
+  const std::lock_guard lock(onednn::weight_cache_mutex());
   WeightCache& cache = weight_cache(weights);
   auto entry = std::ranges::find_if(cache.addends, [&](const WeightCache::Addends& a) {
     return a.max_input == max_input && a.max_magnitude == max_magnitude;

@@ -96,6 +96,7 @@ dnnl::memory packed(const Tensor& weights, const dnnl::memory::desc& wanted) {
   const dnnl::memory::desc plain(dims(weights.shape()), data_type(weights.dtype()),
                                  dnnl::memory::format_tag::oihw);
   if (plain == wanted) return view(plain, weights);
+  const std::lock_guard lock(weight_cache_mutex());
   WeightCache& cache = weight_cache(weights);
   for (const auto& entry : cache.packed) {
     if (entry.desc == wanted) return view(wanted, entry.storage);
@@ -121,6 +122,11 @@ ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvOptions& 
 }
 
 }  // namespace
+
+std::mutex& weight_cache_mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
 
 WeightCache& weight_cache(const Tensor& weights) {
   std::shared_ptr<void>& slot = weights.cache();

@@ -1,6 +1,7 @@
 // Convolutions as oneDNN executes them: no exactness, no checks. Included by core/kernels/*.cpp only.
 #pragma once
 
+#include <mutex>
 #include <vector>
 
 #include "core/kernels/conv.h"
@@ -9,7 +10,8 @@
 namespace faq::kernels::onednn {
 
 /// What is kept with a weight tensor for as long as its contents stand: its layouts for oneDNN and, for
-/// integer weights, its exact addends.
+/// integer weights, its exact addends. Images may run through one network in several threads: whoever looks
+/// into a cache holds weight_cache_mutex().
 struct WeightCache {
   struct Packed {
     dnnl::memory::desc desc;
@@ -25,6 +27,7 @@ struct WeightCache {
   Tensor channel_sums;  ///< Σ w per output channel, s32
 };
 WeightCache& weight_cache(const Tensor& weights);
+std::mutex& weight_cache_mutex();
 
 /// y = x ⋆ weights + bias, in the dtypes of the tensors. `bias`: undefined, or O values of s32.
 void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvOptions& options,

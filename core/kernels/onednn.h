@@ -12,7 +12,7 @@ namespace faq::kernels::onednn {
 using Arguments = std::unordered_map<int, dnnl::memory>;
 
 dnnl::engine& engine();
-dnnl::stream& stream();
+dnnl::stream& stream();  ///< of the calling thread
 dnnl::memory::data_type data_type(DType dtype);
 
 /// A view of a tensor's storage under a descriptor. oneDNN takes mutable pointers for inputs too; it only

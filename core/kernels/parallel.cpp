@@ -8,7 +8,7 @@ namespace faq {
 
 void set_num_threads(int threads) { omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs()); }
 
-int num_threads() { return omp_get_max_threads(); }
+int num_threads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 
 void parallel_for(std::int64_t n, std::int64_t grain,
                   const std::function<void(std::int64_t, std::int64_t)>& body) {

@@ -32,24 +32,17 @@ constexpr std::int64_t piece = 128;  ///< what is decided at once
 template <class R, class Q>
 [[gnu::always_inline]] inline bool requantize_f32(const std::int32_t* acc, const R* r, const RowParams& p,
                                                   Q* __restrict out, std::int64_t n) {
-  constexpr int lanes = 32;
-  float farthest[lanes] = {};
-  const auto one = [&](std::int64_t i) {
+  int uncertain = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
     float z = static_cast<float>(acc[i]) * p.multiplier[i] + p.bias[i];
     if (!std::is_same_v<R, Nothing>) z += element(r, i) * p.residual_factor;
-    const float clipped = std::min(std::max(z, p.low), p.high);
-    const float q = round_half_even_in_range(clipped);
+    z = z > p.low ? z : p.low;
+    z = z < p.high ? z : p.high;
+    const float q = round_half_even_in_range(z);
+    uncertain |= std::abs(z - q) > p.certain ? 1 : 0;
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
-    return std::abs(clipped - q);
-  };
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (int lane = 0; lane < lanes; ++lane) farthest[lane] = std::max(farthest[lane], one(i + lane));
   }
-  float worst = 0;
-  for (; i < n; ++i) worst = std::max(worst, one(i));
-  for (const float distance : farthest) worst = std::max(worst, distance);
-  return worst <= p.certain;
+  return uncertain == 0;
 }
 
 template <class R, class Q>
