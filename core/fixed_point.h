@@ -13,8 +13,8 @@ inline double round_half_even(double x) { return std::nearbyint(x); }
 
 /// The same for |x| ≤ 2^22 (f32) or 2^51 (double), where adding 1.5·2^23 (2^52) leaves no room for a
 /// fraction: two additions, which every instruction set has for whole vectors.
-inline float round_half_even_in_range(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
-inline double round_half_even_in_range(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
+[[gnu::always_inline]] inline float round_half_even_in_range(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
+[[gnu::always_inline]] inline double round_half_even_in_range(double x) { return (x + 0x1.8p52) - 0x1.8p52; }
 
 /// How the integers of a tensor are to be read. Symmetric and narrow when signed (FAQ, section 2.1):
 /// unsigned integers lie in [0, 2^bits - 1], signed ones in [-(2^(bits-1) - 1), 2^(bits-1) - 1].

@@ -5,16 +5,16 @@
 #endif
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
+#include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 
 namespace faq::kernels {
 namespace {
 
 FAQ_SIMD void load_bf16(const bfloat16* in, std::int64_t n, float* out) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = std::bit_cast<float>(std::uint32_t{in[i].bits} << 16);
+  for (std::int64_t i = 0; i < n; ++i) out[i] = float_of_bits(std::uint32_t{in[i].bits} << 16);
 }
 FAQ_SIMD void load_s32(const std::int32_t* in, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(in[i]);
@@ -31,7 +31,7 @@ FAQ_SIMD void load_u8(const std::uint8_t* in, std::int64_t n, float* out) {
 
 FAQ_SIMD void store_bf16_portable(bfloat16* out, std::int64_t n, const float* in) {
   for (std::int64_t i = 0; i < n; ++i) {
-    const std::uint32_t bits = std::bit_cast<std::uint32_t>(in[i]);
+    const std::uint32_t bits = bits_of_float(in[i]);
     const std::uint32_t rounded = bits + 0x7FFFu + ((bits >> 16) & 1u);
     const bool nan = (bits & 0x7FFFFFFFu) > 0x7F800000u;
     out[i].bits = static_cast<std::uint16_t>((nan ? bits | 0x00400000u : rounded) >> 16);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/kernels/block.h"
+#include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -27,7 +28,7 @@ FAQ_SIMD void add_s32_block(std::int32_t* x, const std::int32_t* y, std::int64_t
 }
 FAQ_SIMD void quantize_block(float* x, float inverse_step, float low, float high, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    x[i] = round_half_even_in_range(std::min(std::max(x[i] * inverse_step, low), high));
+    x[i] = round_half_even_in_range(clamped(x[i] * inverse_step, low, high));
   }
 }
 FAQ_SIMD void mask_block(float* grad, const float* x, float low, float high, std::int64_t n) {

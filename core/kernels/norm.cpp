@@ -57,7 +57,7 @@ template <class X, class R>
                                                  Bounds range, float* __restrict out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float z = pre_activation(x, r, p, i);
-    out[i] = round_half_even_in_range(std::min(std::max(z * inverse_step, range.low), range.high));
+    out[i] = round_half_even_in_range(clamped(z * inverse_step, range.low, range.high));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/kernels/block.h"
+#include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -19,14 +20,13 @@ FAQ_SIMD float block_error(const float* x, float step, float inverse_step, float
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     for (int lane = 0; lane < lanes; ++lane) {
-      const float q =
-          round_half_even_in_range(std::min(std::max(x[i + lane] * inverse_step, low), high)) * step;
+      const float q = round_half_even_in_range(clamped(x[i + lane] * inverse_step, low, high)) * step;
       sums[lane] += (x[i + lane] - q) * (x[i + lane] - q);
     }
   }
   float total = 0;
   for (; i < n; ++i) {
-    const float q = round_half_even_in_range(std::min(std::max(x[i] * inverse_step, low), high)) * step;
+    const float q = round_half_even_in_range(clamped(x[i] * inverse_step, low, high)) * step;
     total += (x[i] - q) * (x[i] - q);
   }
   for (const float sum : sums) total += sum;

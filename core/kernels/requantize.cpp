@@ -36,10 +36,9 @@ template <class R, class Q>
   for (std::int64_t i = 0; i < n; ++i) {
     float z = static_cast<float>(acc[i]) * p.multiplier[i] + p.bias[i];
     if (!std::is_same_v<R, Nothing>) z += element(r, i) * p.residual_factor;
-    z = z > p.low ? z : p.low;
-    z = z < p.high ? z : p.high;
+    z = clamped(z, p.low, p.high);
     const float q = round_half_even_in_range(z);
-    uncertain |= std::abs(z - q) > p.certain ? 1 : 0;
+    uncertain |= magnitude_of(z - q) > p.certain ? 1 : 0;
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
   }
   return uncertain == 0;
@@ -52,8 +51,8 @@ template <class R, class Q>
     double z = static_cast<double>(acc[i]) * p.multiplier[i] + p.bias[i];
     if (!std::is_same_v<R, Nothing>) z += static_cast<double>(element(r, i)) * p.residual_factor;
     // Clipping to integers before rounding to integers is clipping after it.
-    const double q = round_half_even_in_range(
-        std::min(std::max(z, static_cast<double>(p.low)), static_cast<double>(p.high)));
+    const double q =
+        round_half_even_in_range(clamped(z, static_cast<double>(p.low), static_cast<double>(p.high)));
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
   }
 }

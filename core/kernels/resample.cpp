@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 
 namespace faq::kernels {
@@ -11,7 +12,7 @@ namespace {
 constexpr std::int32_t half = 1 << (ResampleFilter::precision - 1);
 
 [[gnu::always_inline]] inline std::uint8_t to_pixel(std::int32_t sum) {
-  return static_cast<std::uint8_t>(std::clamp(sum >> ResampleFilter::precision, 0, 255));
+  return static_cast<std::uint8_t>(clamped(sum >> ResampleFilter::precision, 0, 255));
 }
 
 struct Taps {

@@ -1,5 +1,5 @@
 // One binary, several instruction sets: a function marked FAQ_SIMD is compiled for each and chosen at
-// start-up. They are hot, whatever the compiler makes of the branch that leads to them. Contraction of a·b+c is off for these files, so every version computes the same bits.
+// start-up. Contraction of a·b+c is off for these files, so every version computes the same bits.
 #pragma once
 
 // The resolvers run before the sanitizers' runtime is ready.
@@ -12,5 +12,5 @@
 #endif
 #endif
 #ifndef FAQ_SIMD
-#define FAQ_SIMD __attribute__((hot, target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define FAQ_SIMD __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
 #endif
