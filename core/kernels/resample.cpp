@@ -1,5 +1,9 @@
 #include "core/kernels/resample.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstring>
 
@@ -22,19 +26,6 @@ struct Taps {
   std::size_t stride;
 };
 
-// Three channels as four lanes; what the fourth sums up is thrown away. Reads a byte beyond the last tap.
-FAQ_SIMD void row_of_three(const std::uint8_t* in, Taps taps, int begin, int end, std::uint8_t* out) {
-  for (int x = begin; x < end; ++x) {
-    const std::uint8_t* pixels = in + static_cast<std::ptrdiff_t>(taps.first[x]) * 3;
-    const std::int32_t* weights = taps.weights + static_cast<std::size_t>(x) * taps.stride;
-    std::int32_t sum[4] = {half, half, half, half};
-    for (int k = 0; k < taps.count[x]; ++k) {
-      for (int lane = 0; lane < 4; ++lane) sum[lane] += pixels[k * 3 + lane] * weights[k];
-    }
-    for (int c = 0; c < 3; ++c) out[x * 3 + c] = to_pixel(sum[c]);
-  }
-}
-
 template <int channels>
 void row_of(const std::uint8_t* in, Taps taps, int begin, int end, std::uint8_t* out) {
   for (int x = begin; x < end; ++x) {
@@ -47,6 +38,29 @@ void row_of(const std::uint8_t* in, Taps taps, int begin, int end, std::uint8_t*
     }
   }
 }
+
+#if defined(__x86_64__)
+// Three channels as four lanes. Reads a byte beyond the last tap and writes one beyond the last output, which
+// belongs to the pixel that follows and is written after it.
+__attribute__((target("sse4.1"))) void row_of_three(const std::uint8_t* in, Taps taps, int end,
+                                                    std::uint8_t* out) {
+  for (int x = 0; x < end; ++x) {
+    const std::uint8_t* pixels = in + static_cast<std::ptrdiff_t>(taps.first[x]) * 3;
+    const std::int32_t* weights = taps.weights + static_cast<std::size_t>(x) * taps.stride;
+    __m128i sum = _mm_set1_epi32(half);
+    for (int k = 0; k < taps.count[x]; ++k) {
+      std::int32_t bytes;
+      std::memcpy(&bytes, pixels + k * 3, 4);
+      const __m128i pixel = _mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes));
+      sum = _mm_add_epi32(sum, _mm_mullo_epi32(pixel, _mm_set1_epi32(weights[k])));
+    }
+    sum = _mm_srai_epi32(sum, ResampleFilter::precision);
+    const __m128i clamped_bytes = _mm_packus_epi16(_mm_packus_epi32(sum, sum), sum);
+    const std::int32_t bytes = _mm_cvtsi128_si32(clamped_bytes);
+    std::memcpy(out + x * 3, &bytes, 4);
+  }
+}
+#endif
 
 constexpr std::size_t columns = 256;  // sums that stay in registers and the first-level cache
 
@@ -67,11 +81,17 @@ FAQ_SIMD void sum_rows(const std::uint8_t* in, std::size_t row_bytes, const std:
 void resample_row(const std::uint8_t* in, int channels, const ResampleFilter& filter, std::uint8_t* out) {
   const Taps taps{filter.first.data(), filter.count.data(), filter.weights.data(), filter.stride};
   if (channels == 1) return row_of<1>(in, taps, 0, filter.size(), out);
-  // The byte beyond is there for all but the outputs that use the last pixel.
-  int safe = filter.size();
-  while (safe > 0 && filter.first[safe - 1] + filter.count[safe - 1] == filter.end()) --safe;
-  row_of_three(in, taps, 0, safe, out);
-  row_of<3>(in, taps, safe, filter.size(), out);
+  int done = 0;
+#if defined(__x86_64__)
+  static const bool vectors = __builtin_cpu_supports("sse4.1");
+  if (vectors) {
+    // The bytes beyond are there for all but the last output and the outputs that use the last pixel.
+    done = filter.size() - 1;
+    while (done > 0 && filter.first[done - 1] + filter.count[done - 1] == filter.end()) --done;
+    row_of_three(in, taps, done, out);
+  }
+#endif
+  row_of<3>(in, taps, done, filter.size(), out);
 }
 
 void resample_column(const std::uint8_t* in, std::size_t n, const ResampleFilter& filter, int i,
