@@ -2,6 +2,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/allocator.h"
 #include "core/cpu.h"
 #include "quant/adapters.h"
 #include "quant/calibration.h"
@@ -157,6 +158,23 @@ TEST_CASE("a batch can be learnt by heart in integers", "[quant_training]") {
     CHECK(result.losses.front() > 0.5);
     CHECK(result.losses.back() < 0.3 * result.losses.front());
   }
+}
+
+TEST_CASE("memory does not grow over steps", "[quant_training]") {
+  const OneThread one_thread;
+  const auto model = make({.bits = 4});
+  Sgd sgd(parameters(*model), {});
+  const auto step = [&] {
+    const Var loss = cross_entropy(model->forward(Var(batch())), labels());
+    backward(loss);
+    sgd.step(0.02, 1.0);
+  };
+  for (int i = 0; i < 3; ++i) step();
+  const MemoryStats before = memory_stats();
+  for (int i = 0; i < 60; ++i) step();
+  const MemoryStats after = memory_stats();
+  CHECK(after.in_use == before.in_use);
+  CHECK(after.reserved == before.reserved);
 }
 
 TEST_CASE("bf16 gradients point where f32 gradients do", "[quant_training]") {
