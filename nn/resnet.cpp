@@ -1,5 +1,7 @@
 #include "nn/resnet.h"
 
+#include "nn/stages.h"
+
 namespace faq {
 namespace {
 
@@ -56,10 +58,9 @@ class ResNet final : public Model {
     int in_channels = 64;
     for (std::size_t s = 0; s < row.blocks.size(); ++s) {
       const int width = 64 << s;
-      auto& stage = stages_.emplace_back();
+      stages_.begin_stage();
       for (int block = 0; block < row.blocks[s]; ++block) {
-        stage.push_back(
-            std::make_unique<Block>(row.bottleneck, in_channels, width, block == 0 && s > 0 ? 2 : 1));
+        stages_.add_block(row.bottleneck, in_channels, width, block == 0 && s > 0 ? 2 : 1);
         in_channels = row.bottleneck ? 4 * width : width;
       }
     }
@@ -69,27 +70,20 @@ class ResNet final : public Model {
     v.child("input", input_);
     v.child("conv1", "bn1", conv1_);
     v.child("maxpool", maxpool_);
-    for (std::size_t s = 0; s < stages_.size(); ++s) {
-      for (std::size_t b = 0; b < stages_[s].size(); ++b)
-        v.child("layer" + std::to_string(s + 1) + "." + std::to_string(b), *stages_[s][b]);
-    }
+    stages_.visit(v);
     v.child("avgpool", pool_);
     v.child("fc", fc_);
   }
 
   Var forward(const Var& images) override {
-    Var x = maxpool_(conv1_(input_(images)));
-    for (auto& stage : stages_) {
-      for (auto& block : stage) x = block->forward(x);
-    }
-    return fc_(pool_(x));
+    return fc_(pool_(stages_.forward(maxpool_(conv1_(input_(images))))));
   }
 
  private:
   Input input_;
   ConvNormAct conv1_;
   MaxPool maxpool_;
-  std::vector<std::vector<std::unique_ptr<Block>>> stages_;
+  Stages<Block> stages_;
   GlobalAvgPool pool_;
   Linear fc_;
 };

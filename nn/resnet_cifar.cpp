@@ -1,5 +1,7 @@
 #include "nn/resnet_cifar.h"
 
+#include "nn/stages.h"
+
 namespace faq {
 namespace {
 
@@ -32,10 +34,10 @@ class CifarResNet final : public Model {
         fc_(64, options.num_classes) {
     int in_channels = 16;
     for (int channels : {16, 32, 64}) {
-      auto& stage = stages_.emplace_back();
+      stages_.begin_stage();
       for (int block = 0; block < row.blocks; ++block) {
         const int stride = block == 0 && channels != 16 ? 2 : 1;
-        stage.push_back(std::make_unique<BasicBlock>(in_channels, channels, stride));
+        stages_.add_block(in_channels, channels, stride);
         in_channels = channels;
       }
     }
@@ -44,27 +46,17 @@ class CifarResNet final : public Model {
   void visit(Visitor& v) override {
     v.child("input", input_);
     v.child("conv1", "bn1", conv1_);
-    for (std::size_t s = 0; s < stages_.size(); ++s) {
-      for (std::size_t b = 0; b < stages_[s].size(); ++b) {
-        v.child("layer" + std::to_string(s + 1) + "." + std::to_string(b), *stages_[s][b]);
-      }
-    }
+    stages_.visit(v);
     v.child("avgpool", pool_);
     v.child("fc", fc_);
   }
 
-  Var forward(const Var& images) override {
-    Var x = conv1_(input_(images));
-    for (auto& stage : stages_) {
-      for (auto& block : stage) x = block->forward(x);
-    }
-    return fc_(pool_(x));
-  }
+  Var forward(const Var& images) override { return fc_(pool_(stages_.forward(conv1_(input_(images))))); }
 
  private:
   Input input_;
   ConvNormAct conv1_;
-  std::vector<std::vector<std::unique_ptr<BasicBlock>>> stages_;
+  Stages<BasicBlock> stages_;
   GlobalAvgPool pool_;
   Linear fc_;
 };
