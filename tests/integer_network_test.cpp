@@ -424,6 +424,36 @@ TEST_CASE("an integer network is the evaluated model, bit for bit, and what the 
   CHECK(all.values > 1000000);
 }
 
+TEST_CASE("threads that share the images of a batch compute the same integers", "[integer_network][isa]") {
+  const Case c{.size = 16};
+  std::vector<Tensor> one_by_one;
+  const Tensor images = images_for(c, 13);
+  {
+    const OneThread one_thread;
+    const auto model = quantized_model(c);
+    const IntegerNetwork network = compile(*model, c);
+    for (std::int64_t i = 0; i < 13; ++i) one_by_one.push_back(network.forward(images.rows(i, i + 1)));
+  }
+  for (const int threads : {2, 3, 5}) {
+    for (const Engine engine : {Engine::integer, Engine::simulated}) {
+      INFO(threads << " threads");
+      // A network whose caches are empty: they are filled by several threads at once.
+      set_num_threads(1);
+      const auto model = quantized_model(c);
+      const IntegerNetwork network = compile(*model, c);
+      set_num_threads(threads);
+      const Tensor logits = network.forward(images, engine);
+      set_num_threads(0);
+      for (std::int64_t i = 0; i < 13; ++i) CHECK(same_result(logits.rows(i, i + 1), one_by_one[i]));
+    }
+  }
+  const auto model = quantized_model(c);
+  const IntegerNetwork network = compile(*model, c);
+  set_num_threads(2);
+  CHECK_THROWS_AS(network.forward(Tensor::zeros({8, 16, 16, 1}, DType::u8)), Error);
+  set_num_threads(0);
+}
+
 TEST_CASE("an integer network survives saving, other engines and other batch sizes",
           "[integer_network][isa]") {
   const OneThread one_thread;
