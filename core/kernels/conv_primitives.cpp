@@ -27,16 +27,20 @@ struct ConvTrace::Impl {
     }
   };
 
+  // Slices of one layer may come from several threads and out of turn.
   void add(const Call& call) {
-    if (!calls.empty() && calls.back().same_layer(call) && calls.back().x[0] + call.x[0] <= batch) {
-      Call& last = calls.back();
-      last.x = last.x.with(0, last.x[0] + call.x[0]);
-      last.y = last.y.with(0, last.x[0]);
-    } else {
+    const std::lock_guard lock(mutex);
+    const auto part_of = std::ranges::find_if(
+        calls, [&](const Call& c) { return c.same_layer(call) && c.x[0] + call.x[0] <= batch; });
+    if (part_of == calls.end()) {
       calls.push_back(call);
+    } else {
+      part_of->x = part_of->x.with(0, part_of->x[0] + call.x[0]);
+      part_of->y = part_of->y.with(0, part_of->x[0]);
     }
   }
 
+  std::mutex mutex;
   std::int64_t batch = 0;
   std::vector<Call> calls;
 };

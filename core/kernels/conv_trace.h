@@ -8,7 +8,7 @@
 
 namespace faq::kernels {
 
-/// While alive, remembers the convolutions that are executed (one trace at a time; not thread-safe).
+/// Until stopped, remembers the convolutions that are executed, in whatever thread. One trace at a time.
 class ConvTrace {
  public:
   /// Convolutions of slices of a batch count as one of up to `batch` images.
