@@ -16,17 +16,16 @@ Grads backward(const ConvBackward& conv, const Normalization& norm, const Tensor
   Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_dtype) : Tensor();
   const Tensor weights = kernels::convert(conv.weights, conv.grad_dtype);
   const std::int64_t images = dy.dim(0);
-  const std::int64_t slice =
-      kernels::images_per_slice(static_cast<std::int64_t>(accumulators.bytes()) / images);
-  for (std::int64_t first = 0; first < images; first += slice) {
-    const std::int64_t last = std::min(images, first + slice);
-    Tensor part = accumulators.rows(first, last);
-    Tensor dresidual_part = dresidual ? dresidual.rows(first, last) : Tensor();
-    pass.apply(first, last, part, dresidual_part);
-    if (!dx) continue;
-    Tensor dx_part = dx.rows(first, last);
-    kernels::conv2d_backward_data(part, weights, conv.options, dx_part);
-  }
+  const std::int64_t bytes_per_image = static_cast<std::int64_t>(accumulators.bytes()) / images;
+  kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.bytes()),
+                          [&](std::int64_t first, std::int64_t last) {
+                            Tensor part = accumulators.rows(first, last);
+                            Tensor dresidual_part = dresidual ? dresidual.rows(first, last) : Tensor();
+                            pass.apply(first, last, part, dresidual_part);
+                            if (!dx) return;
+                            Tensor dx_part = dx.rows(first, last);
+                            kernels::conv2d_backward_data(part, weights, conv.options, dx_part);
+                          });
   return {dx, conv.dw(accumulators), pass.dgamma(), pass.dbeta(), dresidual};
 }
 

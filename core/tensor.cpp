@@ -46,8 +46,8 @@ const void* Tensor::raw() const {
 
 void* Tensor::mutable_raw() {
   check(defined(), "tensor: no storage (default-constructed)");
-  storage_->cache.reset();
-  ++storage_->version;
+  if (storage_->cache) storage_->cache.reset();
+  storage_->version.fetch_add(1, std::memory_order_relaxed);
   return storage_->memory.get() + offset_;
 }
 

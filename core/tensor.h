@@ -1,6 +1,7 @@
 // Tensor: a cheap handle on shared, aligned, dense storage.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <optional>
@@ -92,7 +93,7 @@ class Tensor {
   struct Storage {
     std::shared_ptr<std::byte> memory;
     std::shared_ptr<void> cache;
-    std::uint64_t version = 0;
+    std::atomic<std::uint64_t> version = 0;  ///< several threads may write, each its own rows
   };
 
   void expect(DType wanted) const;

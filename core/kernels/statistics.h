@@ -23,18 +23,21 @@ class StatisticsBuilder {
   /// Of a tensor of this shape, over all dimensions but the last.
   explicit StatisticsBuilder(const Shape& shape);
 
-  /// The first `rows` rows (of C values) of x are filled now. x: f32, s16 or s32, the same integers at every
-  /// call.
-  void add(const Tensor& x, std::int64_t rows);
-  /// In values, not integers: of x·step. Precondition: all rows were added.
-  ChannelStatistics result(float step) const;
+  /// Rows [first, last) (of C values) of x are filled now: takes the chunks that lie within them. x: f32, s16
+  /// or s32. May be called for different rows by several threads.
+  void add(const Tensor& x, std::int64_t first, std::int64_t last);
+  /// All of x is filled: takes the chunks that are left. Returns mean and variance of values, not integers:
+  /// of x·step.
+  ChannelStatistics finish(const Tensor& x, float step);
 
  private:
   ChannelBlocks blocks_;
   Chunks chunks_{blocks_};
-  std::int64_t next_chunk_ = 0;
+  void take(const Tensor& x, std::int64_t chunk, std::vector<float>& scratch);
+
   // Per chunk: mean and sum of squared deviations.
   std::vector<double> means_, deviations_;
+  std::vector<char> taken_;  ///< by chunk
 };
 
 /// The statistics of a whole tensor (f32, or integers with a step).

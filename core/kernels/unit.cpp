@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
+#include <mutex>
+#include <vector>
 
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
@@ -45,47 +48,76 @@ void widen(const Tensor& from, Tensor to) {
 
 }  // namespace
 
-// Half of a typical second-level cache of 1 MB per core.
-std::int64_t images_per_slice(std::int64_t bytes_per_image) {
-  constexpr std::int64_t bytes_per_thread = 1 << 19;
-  const std::int64_t per_thread =
-      std::max<std::int64_t>(1, bytes_per_thread / std::max<std::int64_t>(bytes_per_image, 1));
-  return per_thread * num_threads();
+void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
+                    const std::function<void(std::int64_t, std::int64_t)>& body) {
+  constexpr std::int64_t cache_bytes = 1 << 19;  // half of a typical second-level cache of 1 MB per core
+  const std::int64_t per_thread = std::max<std::int64_t>(
+      1, std::max(cache_bytes, 2 * weight_bytes) / std::max<std::int64_t>(bytes_per_image, 1));
+  const std::int64_t threads = num_threads();
+  const auto slices = [&](std::int64_t begin, std::int64_t end, std::int64_t length) {
+    for (std::int64_t first = begin; first < end; first += length) body(first, std::min(end, first + length));
+  };
+  const bool even = images >= 4 * threads || images % threads == 0;
+  if (threads == 1 || !even) return slices(0, images, per_thread * threads);
+  std::vector<std::exception_ptr> errors(threads);
+  parallel_for(threads, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      try {
+        slices(images * t / threads, images * (t + 1) / threads, per_thread);
+      } catch (...) {
+        errors[t] = std::current_exception();
+      }
+    }
+  });
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
 }
 
-// Accumulators of few bits nearly always fit into 16: half the memory to keep and to read four times. Where
-// one does not, the batch goes on in 32.
+// Accumulators of few bits nearly always fit into 16: half the memory to keep and to read four times. From
+// the first slice on that has one which does not, they are kept in 32.
 Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, const ConvOptions& options,
                                        Engine engine) {
   const Booked booked(Work::fused);
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
   const std::int64_t images = shape[0];
   const std::int64_t rows_per_image = shape[1] * shape[2];
-  const std::int64_t slice = images_per_slice(rows_per_image * shape[3] * 4);
   StatisticsBuilder statistics(shape);
-  Tensor narrowed = Tensor::empty(shape, DType::s16);
+  const Tensor narrowed = Tensor::empty(shape, DType::s16);
   Tensor wide;
-  for (std::int64_t first = 0; first < images; first += slice) {
-    const std::int64_t last = std::min(images, first + slice);
-    const Tensor part = x.rows(first, last);
-    if (wide) {
-      Tensor sums = wide.rows(first, last);
-      conv2d_integer(part, weights, options, engine, sums);
-    } else {
-      const Tensor sums = conv2d_integer(part, weights, options, engine);
-      if (!narrow(sums, narrowed.rows(first, last))) {
-        wide = Tensor::empty(shape, DType::s32);
-        widen(narrowed.rows(0, first), wide.rows(0, first));
+  std::atomic<bool> is_wide = false;
+  std::mutex widening;
+  std::vector<char> in_wide(images);
+  for_each_slice(
+      images, rows_per_image * shape[3] * 4, weights.numel(), [&](std::int64_t first, std::int64_t last) {
+        const Tensor part = x.rows(first, last);
+        const auto keep_wide = [&] {
+          std::fill(in_wide.begin() + first, in_wide.begin() + last, 1);
+          statistics.add(wide, first * rows_per_image, last * rows_per_image);
+        };
+        if (is_wide) {
+          Tensor sums = wide.rows(first, last);
+          conv2d_integer(part, weights, options, engine, sums);
+          return keep_wide();
+        }
+        const Tensor sums = conv2d_integer(part, weights, options, engine);
+        if (narrow(sums, narrowed.rows(first, last)))
+          return statistics.add(narrowed, first * rows_per_image, last * rows_per_image);
+        {
+          const std::lock_guard lock(widening);
+          if (!is_wide) wide = Tensor::empty(shape, DType::s32);
+          is_wide = true;
+        }
         std::ranges::copy(sums.span<std::int32_t>(), wide.rows(first, last).mutable_data<std::int32_t>());
-        narrowed = {};
-      }
-    }
-    statistics.add(wide ? wide : narrowed, last * rows_per_image);
+        keep_wide();
+      });
+  for (std::int64_t i = 0; is_wide && i < images; ++i) {
+    if (!in_wide[i]) widen(narrowed.rows(i, i + 1), wide.rows(i, i + 1));
   }
-  Accumulators result{wide ? wide : narrowed, {}};
+  Accumulators result{is_wide ? wide : narrowed, {}};
   const float step = x.fixed_point().step * weights.fixed_point().step;
-  result.values.set_fixed_point({.step = step, .bits = wide ? 32 : 16, .is_signed = true});
-  result.statistics = statistics.result(step);
+  result.values.set_fixed_point({.step = step, .bits = is_wide ? 32 : 16, .is_signed = true});
+  result.statistics = statistics.finish(result.values, step);
   return result;
 }
 
@@ -93,15 +125,13 @@ Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptio
                          const Tensor& residual, const Requantize& params) {
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
-  const std::int64_t images = shape[0];
-  const std::int64_t slice = images_per_slice(shape[1] * shape[2] * shape[3] * 4);
   Tensor out = Tensor::empty(shape, params.format.is_signed ? DType::s8 : DType::u8, params.format);
-  for (std::int64_t first = 0; first < images; first += slice) {
-    const std::int64_t last = std::min(images, first + slice);
-    const Tensor sums = conv2d_integer(x.rows(first, last), weights, options, engine);
-    Tensor part = out.rows(first, last);
-    requantize(sums, residual ? residual.rows(first, last) : Tensor(), params, part);
-  }
+  for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.numel(),
+                 [&](std::int64_t first, std::int64_t last) {
+                   const Tensor sums = conv2d_integer(x.rows(first, last), weights, options, engine);
+                   Tensor part = out.rows(first, last);
+                   requantize(sums, residual ? residual.rows(first, last) : Tensor(), params, part);
+                 });
   return out;
 }
 

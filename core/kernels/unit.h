@@ -1,6 +1,8 @@
 // The kernels of a quantized unit, fused by working through a batch in slices that stay in the cache.
 #pragma once
 
+#include <functional>
+
 #include "core/kernels/conv.h"
 #include "core/kernels/norm.h"
 #include "core/kernels/requantize.h"
@@ -22,7 +24,11 @@ Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, c
 Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                          const Tensor& residual, const Requantize& params);
 
-/// How many images of a batch make a slice when each moves `bytes_per_image`.
-std::int64_t images_per_slice(std::int64_t bytes_per_image);
+/// Calls body(first, last) for slices of a batch, each so small that what it moves, `bytes_per_image` an
+/// image, stays in the second-level cache, but worth reading `weight_bytes` for. With enough images every
+/// thread goes through slices of its own and the kernels in the body run alone; else one slice follows the
+/// other and each kernel uses all threads. Rethrows what the body throws.
+void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
+                    const std::function<void(std::int64_t first, std::int64_t last)>& body);
 
 }  // namespace faq::kernels
