@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "core/kernels/elementwise.h"
 #include "core/kernels/unit.h"
 #include "core/ops_parts.h"

@@ -1,5 +1,6 @@
 // Elementwise kernels work through a tensor in blocks that stay in the first-level cache: load (converting to
-// f32), compute in f32, store (converting). Loops worth compiling for each dtype read it themselves: core/kernels/element.h.
+// f32), compute in f32, store (converting). Loops worth compiling for each dtype read it themselves:
+// core/kernels/element.h.
 #pragma once
 
 #include <algorithm>

@@ -11,7 +11,7 @@ train  a step on one batch in memory, against PyTorch in fp32 and in FX quantiza
 infer  a batch in memory, against int8 PyTorch (FX post-training, x86), ONNX Runtime (static QDQ, u8 activations, s8
        weights per channel) and OpenVINO (the same QDQ file, THROUGHPUT hint)
 load   DIR/train decoded, RandomResizedCrop and flipped, against Pillow in the workers of a DataLoader; images/s are
-       per core. Small data sets are repeated by links until faq no longer keeps their pixels in memory.
+       per core. Small data sets are repeated by links until an epoch is long enough for its start not to count.
 
 In every round each variant runs once, in a process of its own and alone; the medians over the rounds count. A ratio is
 ours / peer: above 1, ours is faster. Weights and images are random.

@@ -12,8 +12,8 @@ SUFFIXES = {".jpg", ".jpeg", ".png"}
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 
-# faq keeps the pixels of a data set that decodes to at most 1 GiB, and would then decode nothing from epoch two on.
-TOO_LARGE_TO_KEEP = 5 << 28
+# Bytes an epoch decodes at least: starting its workers must not count.
+LONG_EPOCH = 5 << 28
 
 
 def crop_box(width, height, rng):
@@ -56,7 +56,7 @@ def decoded_bytes(files, limit):
     return total
 
 
-def repeat(root, folder, limit=TOO_LARGE_TO_KEEP):
+def repeat(root, folder, limit=LONG_EPOCH):
     """Links each training image of root into folder so often that the pixels make `limit` bytes; returns how often."""
     root, folder = Path(root).resolve(), Path(folder)
     files = training_files(root)

@@ -157,7 +157,7 @@ def infer_openvino(o):
 
 
 def repeat_images(o):
-    """Makes o["repeated"], the data set of which every loader has to decode every image in every epoch."""
+    """Makes o["repeated"], the data set with long enough epochs."""
     import images
 
     return {"copies": images.repeat(o["data_path"], o["repeated"])}
