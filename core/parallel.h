@@ -12,8 +12,13 @@ void set_num_threads(int threads);
 int num_threads();
 
 /// Calls body(begin, end) on disjoint ranges that cover [0, n), each (but the last) at least `grain` long.
-/// The body must not throw.
+/// When bodies throw, the exception of the first range is rethrown after all have ended.
 void parallel_for(std::int64_t n, std::int64_t grain,
                   const std::function<void(std::int64_t, std::int64_t)>& body);
+
+/// For images that each pass through several kernels: calls body(begin, end) once per thread, with shares of
+/// [0, n) that differ by at most one, and what it calls runs alone; or once with everything, and what it
+/// calls uses all threads, where n is so small that one image more would keep the others waiting.
+void parallel_shares(std::int64_t n, const std::function<void(std::int64_t, std::int64_t)>& body);
 
 }  // namespace faq

@@ -1,7 +1,6 @@
 #include "quant/integer_network.h"
 
 #include <algorithm>
-#include <exception>
 #include <unordered_map>
 
 #include "core/parallel.h"
@@ -63,10 +62,13 @@ void IntegerNetwork::plan() {
   }
 }
 
-Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const {
+void IntegerNetwork::check_images(const Tensor& images) const {
   check(images.rank() == 4 && images.dtype() == DType::u8 && images.dim(3) == channels_,
         "integer network: expected u8 N,H,W,", channels_, " images, got ", images.dtype(), " ",
         images.shape());
+}
+
+Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const {
   std::vector<Tensor> values(steps_.size() + 1);
   values[0] = images;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
@@ -90,33 +92,20 @@ Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tens
 // Many images: each thread takes its share through the whole network and waits for nobody. Few: all threads
 // work on the same op. The integers are the same.
 Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
-  const std::int64_t n = images.rank() > 0 ? images.dim(0) : 0;
-  const std::int64_t threads = num_threads();
-  const bool even = n >= 4 * threads || (n >= threads && n % threads == 0);
-  if (threads == 1 || !even) return run(images, engine, nullptr);
-  std::vector<Tensor> parts(threads);
-  std::vector<std::exception_ptr> errors(threads);
-  parallel_for(threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = begin; t < end; ++t) {
-      try {
-        parts[t] = run(images.rows(n * t / threads, n * (t + 1) / threads), engine, nullptr);
-      } catch (...) {
-        errors[t] = std::current_exception();
-      }
-    }
+  check_images(images);
+  Tensor logits = Tensor::empty({images.dim(0), num_classes()});
+  parallel_shares(images.dim(0), [&](std::int64_t begin, std::int64_t end) {
+    const Tensor part = run(images.rows(begin, end), engine, nullptr);
+    Tensor rows = logits.rows(begin, end);
+    check(part.shape() == rows.shape(), "integer network: logits ", part.shape(), " of ", end - begin,
+          " images");
+    std::ranges::copy(part.span<float>(), rows.mutable_data<float>());
   });
-  for (const auto& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
-  Tensor logits = Tensor::empty(parts[0].shape().with(0, n), parts[0].dtype());
-  for (std::int64_t t = 0; t < threads; ++t) {
-    Tensor rows = logits.rows(n * t / threads, n * (t + 1) / threads);
-    std::ranges::copy(parts[t].span<float>(), rows.mutable_data<float>());
-  }
   return logits;
 }
 
 std::vector<Tensor> IntegerNetwork::forward_all(const Tensor& images, Engine engine) const {
+  check_images(images);
   std::vector<Tensor> all;
   run(images, engine, &all);
   return all;

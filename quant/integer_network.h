@@ -46,6 +46,7 @@ class IntegerNetwork {
 
  private:
   void plan();
+  void check_images(const Tensor& images) const;
   Tensor run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const;
 
   std::vector<Step> steps_;

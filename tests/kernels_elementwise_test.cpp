@@ -1,8 +1,11 @@
 #include "core/kernels/elementwise.h"
 
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <mutex>
+#include <stdexcept>
 
 #include "core/kernels/pixels.h"
 #include "core/parallel.h"
@@ -269,4 +272,52 @@ TEST_CASE("parallel_for covers every index once", "[parallel]") {
   }
   set_num_threads(0);
   CHECK(num_threads() >= 1);
+}
+
+TEST_CASE("parallel_shares gives each thread one share, or all threads everything", "[parallel]") {
+  struct Row {
+    int threads;
+    std::int64_t n;
+    std::size_t shares;
+    int threads_inside;
+  };
+  for (const Row& row : {Row{2, 0, 0, 0}, Row{1, 5, 1, 1}, Row{2, 1, 1, 2}, Row{2, 2, 2, 1}, Row{2, 7, 1, 2},
+                         Row{2, 9, 2, 1}, Row{3, 6, 3, 1}, Row{3, 8, 1, 3}, Row{3, 14, 3, 1}}) {
+    INFO(row.n << " on " << row.threads << " threads");
+    set_num_threads(row.threads);
+    std::mutex mutex;
+    std::vector<std::pair<std::int64_t, std::int64_t>> shares;
+    int threads_inside = 0;
+    parallel_shares(row.n, [&](std::int64_t begin, std::int64_t end) {
+      const std::lock_guard lock(mutex);
+      shares.emplace_back(begin, end);
+      threads_inside = num_threads();
+    });
+    std::ranges::sort(shares);
+    REQUIRE(shares.size() == row.shares);
+    CHECK(threads_inside == row.threads_inside);
+    std::int64_t covered = 0;
+    for (const auto& [begin, end] : shares) {
+      CHECK(begin == covered);
+      CHECK(end - begin <= row.n / static_cast<std::int64_t>(shares.size()) + 1);
+      covered = end;
+    }
+    CHECK(covered == row.n);
+  }
+  set_num_threads(0);
+}
+
+TEST_CASE("an exception leaves a parallel loop, the first range's first", "[parallel]") {
+  for (int threads : {1, 3}) {
+    set_num_threads(threads);
+    std::atomic<std::int64_t> done = 0;
+    const auto body = [&](std::int64_t begin, std::int64_t end) {
+      done += end - begin;
+      if (end == 9 || begin == 0) throw std::runtime_error("from " + std::to_string(begin));
+    };
+    CHECK_THROWS_WITH(parallel_for(9, 1, body), "from 0");
+    CHECK(done == 9);
+    CHECK_THROWS_WITH(parallel_shares(9, body), "from 0");
+  }
+  set_num_threads(0);
 }

@@ -3,6 +3,8 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <exception>
+#include <vector>
 
 namespace faq {
 
@@ -18,8 +20,24 @@ void parallel_for(std::int64_t n, std::int64_t grain,
     body(0, n);
     return;
   }
+  std::vector<std::exception_ptr> errors(parts);
 #pragma omp parallel for num_threads(static_cast <int>(parts)) schedule(static)
-  for (std::int64_t part = 0; part < parts; ++part) body(n * part / parts, n * (part + 1) / parts);
+  for (std::int64_t part = 0; part < parts; ++part) {
+    try {
+      body(n * part / parts, n * (part + 1) / parts);
+    } catch (...) {
+      errors[part] = std::current_exception();
+    }
+  }
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+void parallel_shares(std::int64_t n, const std::function<void(std::int64_t, std::int64_t)>& body) {
+  const std::int64_t threads = num_threads();
+  const bool even = n >= 4 * threads || n % threads == 0;
+  parallel_for(n, even ? n / threads : n, body);
 }
 
 }  // namespace faq

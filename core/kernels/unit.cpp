@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <exception>
 #include <mutex>
 #include <vector>
 
@@ -53,25 +52,10 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
   constexpr std::int64_t cache_bytes = 1 << 19;  // half of a typical second-level cache of 1 MB per core
   const std::int64_t per_thread = std::max<std::int64_t>(
       1, std::max(cache_bytes, 2 * weight_bytes) / std::max<std::int64_t>(bytes_per_image, 1));
-  const std::int64_t threads = num_threads();
-  const auto slices = [&](std::int64_t begin, std::int64_t end, std::int64_t length) {
+  parallel_shares(images, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t length = per_thread * num_threads();  // one thread here, or all of them
     for (std::int64_t first = begin; first < end; first += length) body(first, std::min(end, first + length));
-  };
-  const bool even = images >= 4 * threads || images % threads == 0;
-  if (threads == 1 || !even) return slices(0, images, per_thread * threads);
-  std::vector<std::exception_ptr> errors(threads);
-  parallel_for(threads, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t t = begin; t < end; ++t) {
-      try {
-        slices(images * t / threads, images * (t + 1) / threads, per_thread);
-      } catch (...) {
-        errors[t] = std::current_exception();
-      }
-    }
   });
-  for (const auto& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
 }
 
 // Accumulators of few bits nearly always fit into 16: half the memory to keep and to read four times. From
