@@ -45,8 +45,14 @@ struct NormActOptions {
 struct NormState {
   Var gamma, beta;
   Tensor running_mean, running_variance;
+  /// Of the convolution before, if it has one: not added to x, as the normalisation takes it away again, but
+  /// part of the running mean. Its gradient is 0.
+  Var conv_bias = {};
   float momentum = 0.1f;  ///< running ← (1−m)·running + m·batch, PyTorch's convention
 };
+
+/// The running mean of what the convolution makes without its bias.
+Tensor mean_without_bias(const NormState& norm);
 
 /// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32 or s32 with a step; residual (may be undefined): f32
 /// or u8 with a step. The gradient is 1 inside the representable range and 0 where the value was clipped.
@@ -56,7 +62,7 @@ Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOp
 // ------------------------------------------------------------------------------
 
 /// norm_act(conv2d_integer(x, w)) with the same values and gradients, fused: the accumulators are normalised,
-/// and their gradient used, slice by slice while they are in the cache. `norm_options.training` must be set.
+/// and their gradient used, slice by slice while they are in the cache.
 Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, NormState& norm,
                           const Var& residual, const ConvOptions& conv_options, Engine engine,
                           DType grad_dtype, const NormActOptions& norm_options);
@@ -67,6 +73,17 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, N
 /// Mean over H and W, N,C. f32 → f32; u8 or s8 → s32 sums with step x.step/(H·W): exact.
 Var global_avg_pool(const Var& x);
 Var max_pool(const Var& x, const kernels::MaxPoolOptions& options);
+/// f32, or integers whose means are rounded (straight-through gradient).
+Var avg_pool(const Var& x, const kernels::AvgPoolOptions& options);
+/// Along the channels: f32, or integers of one format.
+Var concat_channels(std::span<const Var> parts);
+/// Zeroes what `keep` (u8 of the shape of x) has as 0 and multiplies the rest by 1/(1 − p). Integers take the
+/// factor into their step: it must be a power of two.
+Var dropout(const Var& x, const Tensor& keep, float p);
+/// The same elements in another shape.
+Var reshape(const Var& x, const Shape& shape);
+/// f32: the numbers integers stand for; f32 stays what it is.
+Var to_float(const Var& x);
 /// He et al.'s shortcut A (see kernels::subsample_and_pad); x itself when nothing changes.
 Var subsample_and_pad(const Var& x, int stride, std::int64_t channels);
 /// clamp(round(x/step)); straight-through gradient inside the representable range, 0 where clipped.
@@ -75,6 +92,8 @@ Var quantize(const Var& x, const FixedPoint& format);
 Var relu(const Var& x);
 /// x + y of one shape, f32.
 Var add(const Var& x, const Var& y);
+/// x · factor, f32.
+Var scale(const Var& x, float factor);
 /// Mean softmax cross-entropy of N,K logits: a scalar.
 Var cross_entropy(const Var& logits, std::span<const std::int32_t> labels, float label_smoothing = 0.0f);
 

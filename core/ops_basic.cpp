@@ -1,3 +1,4 @@
+#include "core/kernels/concat.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/loss.h"
 #include "core/ops.h"
@@ -26,6 +27,61 @@ Var max_pool(const Var& x, const kernels::MaxPoolOptions& options) {
   return Var::record("max_pool", std::move(y), {x}, [x = x.value(), options](const Tensor& dy) -> Grads {
     return {kernels::max_pool_backward(dy, x, options)};
   });
+}
+
+// y = Σ x / n over the window;  dx = Σ dy / n over the windows a pixel is in.
+Var avg_pool(const Var& x, const kernels::AvgPoolOptions& options) {
+  return Var::record("avg_pool", kernels::avg_pool(x.value(), options), {x},
+                     [shape = x.shape(), options](const Tensor& dy) -> Grads {
+                       return {kernels::avg_pool_backward(dy, shape, options)};
+                     });
+}
+
+// y = (x₁ x₂ …);  dxᵢ = the channels of dy that are xᵢ's.
+Var concat_channels(std::span<const Var> parts) {
+  struct Part {
+    std::int64_t channels;
+    bool grad_wanted;
+  };
+  std::vector<Tensor> values;
+  std::vector<Part> cuts;
+  for (const Var& part : parts) {
+    values.push_back(part.value());
+    cuts.push_back({part.shape()[3], part.requires_grad()});
+  }
+  return Var::record(
+      "concat_channels", kernels::concat_channels(values), {parts.begin(), parts.end()},
+      [cuts](const Tensor& dy) {
+        Grads grads;
+        std::int64_t first = 0;
+        for (const Part& cut : cuts) {
+          grads.push_back(cut.grad_wanted ? kernels::take_channels(dy, first, cut.channels) : Tensor());
+          first += cut.channels;
+        }
+        return grads;
+      });
+}
+
+// y = x·keep/(1 − p);  dx = dy·keep/(1 − p).
+Var dropout(const Var& x, const Tensor& keep, float p) {
+  check(p >= 0 && p < 1, "dropout: probability ", p);
+  const float factor = 1.0f / (1.0f - p);
+  return Var::record(
+      "dropout", kernels::masked(x.value(), keep, factor), {x},
+      [keep, factor](const Tensor& dy) -> Grads { return {kernels::masked(dy, keep, factor)}; });
+}
+
+// y = x;  dx = dy.
+Var reshape(const Var& x, const Shape& shape) {
+  return Var::record("reshape", x.value().reshaped(shape), {x},
+                     [from = x.shape()](const Tensor& dy) -> Grads { return {dy.reshaped(from)}; });
+}
+
+// y = x·step;  dx = dy, a gradient with respect to the number x stands for already.
+Var to_float(const Var& x) {
+  if (x.value().dtype() == DType::f32) return x;
+  return Var::record("to_float", kernels::convert(x.value(), DType::f32), {x},
+                     [](const Tensor& dy) -> Grads { return {dy}; });
 }
 
 // y = x at every stride-th pixel, zeros in the new channels;  dx = dy there, 0 elsewhere.
@@ -58,6 +114,17 @@ Var add(const Var& a, const Var& b) {
   return Var::record("add", kernels::add(a.value(), b.value()), {a, b}, [](const Tensor& dy) -> Grads {
     return {dy, dy};
   });
+}
+
+// y = x·f;  dx = dy·f.
+Var scale(const Var& x, float factor) {
+  const auto scaled = [factor](const Tensor& values) {
+    Tensor result = values.clone();
+    kernels::scale_in_place(result, factor);
+    return result;
+  };
+  return Var::record("scale", scaled(x.value()), {x},
+                     [scaled](const Tensor& dy) -> Grads { return {scaled(dy)}; });
 }
 
 // L = −Σ target·log softmax(z) / N;  dz = (softmax(z) − target) / N.

@@ -12,13 +12,36 @@ void update_running(NormState& norm, const kernels::ChannelStatistics& batch, st
   const float momentum = norm.momentum;
   float* mean = norm.running_mean.mutable_data<float>();
   float* variance = norm.running_variance.mutable_data<float>();
+  const float* bias = norm.conv_bias ? norm.conv_bias.value().data<float>() : nullptr;
   for (std::int64_t c = 0; c < batch.mean.numel(); ++c) {
-    mean[c] = (1.0f - momentum) * mean[c] + momentum * batch.mean.data<float>()[c];
+    const float batch_mean = batch.mean.data<float>()[c] + (bias ? bias[c] : 0.0f);
+    mean[c] = (1.0f - momentum) * mean[c] + momentum * batch_mean;
     variance[c] = (1.0f - momentum) * variance[c] + momentum * unbias * batch.variance.data<float>()[c];
   }
 }
 
 }  // namespace
+
+Tensor mean_without_bias(const NormState& norm) {
+  Tensor mean = norm.running_mean.clone();
+  if (!norm.conv_bias) return mean;
+  float* values = mean.mutable_data<float>();
+  for (std::int64_t c = 0; c < mean.numel(); ++c) values[c] -= norm.conv_bias.value().data<float>()[c];
+  return mean;
+}
+
+void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var>& inputs) {
+  inputs.insert(inputs.end(), {norm.gamma, norm.beta});
+  if (norm.conv_bias) inputs.push_back(norm.conv_bias);
+  if (residual) inputs.push_back(residual);
+}
+
+Grads Normalization::grads(const kernels::NormActBackward& pass, const Tensor& dresidual) const {
+  Grads grads{pass.dgamma(), pass.dbeta()};
+  if (has_conv_bias) grads.push_back(Tensor::zeros({gamma.numel()}));
+  if (params.residual) grads.push_back(dresidual);
+  return grads;
+}
 
 kernels::NormActBackward Normalization::backward(const Tensor& dy) const {
   return {dy, x, params, statistics, gamma, eps, batch_statistics};
@@ -36,14 +59,15 @@ Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& resi
                   .statistics = {},
                   .gamma = norm.gamma.value().clone(),  // the optimizer writes in place
                   .eps = options.eps,
-                  .batch_statistics = options.training};
+                  .batch_statistics = options.training,
+                  .has_conv_bias = norm.conv_bias.defined()};
   if (options.training) {
     const std::int64_t values = x.numel() / channels;
     check(values > 1, "norm_act: batch statistics need more than one value per channel, got ", x.shape());
     n.statistics = batch ? *batch : kernels::channel_statistics(x);
     update_running(norm, n.statistics, values);
   } else {  // the backward pass must see what the forward pass saw
-    n.statistics = {norm.running_mean.clone(), norm.running_variance.clone()};
+    n.statistics = {mean_without_bias(norm), norm.running_variance.clone()};
   }
   const auto gamma = n.gamma.span<float>(), beta = norm.beta.value().span<float>();
   const auto mean = n.statistics.mean.span<float>(), variance = n.statistics.variance.span<float>();
@@ -58,18 +82,17 @@ Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& resi
 Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options) {
   const Normalization n = prepare_norm_act(x.value(), norm, residual, options);
   Tensor y = kernels::norm_act(n.x, n.params);
-  const bool want_dresidual = residual && residual.requires_grad();
-  auto backward = [n, want_dresidual, has_residual = residual.defined()](const Tensor& dy) -> Grads {
+  auto backward = [n, want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
     const kernels::NormActBackward pass = n.backward(dy);
     Tensor dx = Tensor::empty(dy.shape(), dy.dtype());
     Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), dy.dtype()) : Tensor();
     pass.apply(0, dy.dim(0), dx, dresidual);
-    Grads grads{dx, pass.dgamma(), pass.dbeta()};
-    if (has_residual) grads.push_back(dresidual);
+    Grads grads = n.grads(pass, dresidual);
+    grads.insert(grads.begin(), dx);
     return grads;
   };
-  std::vector<Var> inputs{x, norm.gamma, norm.beta};
-  if (residual) inputs.push_back(residual);
+  std::vector<Var> inputs{x};
+  add_norm_inputs(norm, residual, inputs);
   return Var::record("norm_act", std::move(y), std::move(inputs), std::move(backward));
 }
 

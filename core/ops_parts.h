@@ -31,9 +31,14 @@ struct Normalization {
   Tensor gamma;
   float eps;
   bool batch_statistics;
+  bool has_conv_bias;
 
   kernels::NormActBackward backward(const Tensor& dy) const;
+  /// What `pass` found for the inputs add_norm_inputs() has listed.
+  Grads grads(const kernels::NormActBackward& pass, const Tensor& dresidual) const;
 };
+/// The normalisation's parameters, and the residual if there is one.
+void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var>& inputs);
 /// `batch`: the statistics of x, when they are known already. Updates the running ones in training.
 Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& residual,
                                const NormActOptions& options,

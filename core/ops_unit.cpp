@@ -7,7 +7,8 @@ namespace {
 
 // The second pass of the normalisation and the gradient of the input, slice by slice: the gradient of the
 // accumulators is read from the cache it was just written to.
-Grads backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy, bool want_dresidual) {
+Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
+                    bool want_dresidual) {
   const kernels::NormActBackward pass = norm.backward(dy);
   Tensor accumulators = Tensor::empty(dy.shape(), conv.grad_dtype);
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_dtype) : Tensor();
@@ -24,7 +25,9 @@ Grads backward(const ConvBackward& conv, const Normalization& norm, const Tensor
                             Tensor dx_part = dx.rows(first, last);
                             kernels::conv2d_backward_data(part, weights, conv.options, dx_part);
                           });
-  return {dx, conv.dw(accumulators), pass.dgamma(), pass.dbeta(), dresidual};
+  Grads grads = norm.grads(pass, dresidual);
+  grads.insert(grads.begin(), {dx, conv.dw(accumulators)});
+  return grads;
 }
 
 }  // namespace
@@ -33,21 +36,17 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, N
                           const Var& residual, const ConvOptions& conv_options, Engine engine,
                           DType grad_dtype, const NormActOptions& norm_options) {
   check_quantized(w, quantized);
-  check(norm_options.training, "conv_norm_act_integer: for training");
   const kernels::Accumulators accumulators =
       kernels::conv2d_integer_statistics(x.value(), quantized, conv_options, engine);
   const Normalization n =
       prepare_norm_act(accumulators.values, norm, residual, norm_options, accumulators.statistics);
   Tensor y = kernels::norm_act(n.x, n.params);
   const ConvBackward conv{x.value(), quantized, conv_options, grad_dtype, x.requires_grad()};
-  std::vector<Var> inputs{x, w, norm.gamma, norm.beta};
-  if (residual) inputs.push_back(residual);
+  std::vector<Var> inputs{x, w};
+  add_norm_inputs(norm, residual, inputs);
   return Var::record("conv_norm_act_integer", std::move(y), std::move(inputs),
-                     [conv, n, has_residual = residual.defined(),
-                      want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
-                       Grads grads = backward(conv, n, dy, want_dresidual);
-                       if (!has_residual) grads.pop_back();
-                       return grads;
+                     [conv, n, want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
+                       return unit_backward(conv, n, dy, want_dresidual);
                      });
 }
 

@@ -16,7 +16,8 @@ enum class RandomStream : std::uint32_t {
   shuffle = 2,
   augmentation = 3,
   test = 4,
-  synthetic = 5
+  synthetic = 5,
+  dropout = 6
 };
 
 /// A sequence of draws addressed by (seed, stream, major, minor), e.g. (seed, augmentation, epoch, sample).

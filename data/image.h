@@ -19,8 +19,9 @@ struct Image {
 /// What a loader hands to a network. Pixels stay integers: normalisation belongs to the network's input
 /// layer.
 struct Batch {
-  Tensor images;                     ///< u8, N,H,W,C
-  std::vector<std::int32_t> labels;  ///< N class indices
+  Tensor images;                           ///< u8, N,H,W,C
+  std::vector<std::int32_t> labels;        ///< N class indices
+  std::vector<std::int64_t> samples = {};  ///< N positions in the data set
   std::int64_t size() const { return static_cast<std::int64_t>(labels.size()); }
 };
 

@@ -276,6 +276,8 @@ void Loader::State::start(std::unique_lock<std::mutex>& lock, std::int64_t new_e
 /// Decides about the samples that failed, in the order of the batch: what is skipped and what ends the epoch
 /// does not depend on which worker was faster. Nothing when no sample is left.
 std::optional<Batch> Loader::State::settle(PendingBatch& done) {
+  for (std::int64_t i = done.positions.begin; i < done.positions.end; ++i)
+    done.batch.samples.push_back(sample_at(i));
   if (done.failures.empty()) return std::move(done.batch);
   std::ranges::sort(done.failures, {}, &Failure::row);
   std::vector<bool> bad(done.batch.labels.size());
@@ -303,6 +305,7 @@ std::optional<Batch> Loader::State::settle(PendingBatch& done) {
     std::memcpy(out, done.pixels + row * image_bytes(), image_bytes());
     out += image_bytes();
     batch.labels.push_back(done.batch.labels[row]);
+    batch.samples.push_back(done.batch.samples[row]);
   }
   return batch;
 }

@@ -1,9 +1,8 @@
 #include "nn/load_weights.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
-#include <set>
+#include <string_view>
 
 #include "core/kernels/elementwise.h"
 #include "core/text.h"
@@ -11,29 +10,54 @@
 namespace faq {
 namespace {
 
-// How names in the wild map to ours.
+// How names in the wild map to ours, by family (none: all). Those that begin with a dot are replaced wherever
+// they stand, others at the beginning of a name.
 struct Renaming {
-  const char* prefix;
-  const char* replacement;
+  const char* family;
+  std::string_view spelling;
+  std::string_view ours;
 };
-constexpr Renaming renamings[] = {{"module.", ""}, {"linear.", "fc."}};
+constexpr Renaming renamings[] = {{nullptr, "module.", ""},
+                                  {"cifar-resnet", "linear.", "fc."},
+                                  // torchvision before 0.4
+                                  {"densenet", ".norm.1.", ".norm1."},
+                                  {"densenet", ".norm.2.", ".norm2."},
+                                  {"densenet", ".conv.1.", ".conv1."},
+                                  {"densenet", ".conv.2.", ".conv2."},
+                                  // timm
+                                  {"vgg", "pre_logits.fc1.", "classifier.0."},
+                                  {"vgg", "pre_logits.fc2.", "classifier.3."},
+                                  {"vgg", "head.fc.", "classifier.6."}};
 
-std::string canonical(std::string name) {
+std::string canonical(std::string name, const ModelInfo& info) {
   for (const Renaming& r : renamings) {
-    if (name.starts_with(r.prefix)) name = r.replacement + name.substr(std::strlen(r.prefix));
+    if (r.family && r.family != info.family) continue;
+    const std::size_t at = r.spelling.starts_with(".")    ? name.find(r.spelling)
+                           : name.starts_with(r.spelling) ? 0
+                                                          : std::string::npos;
+    if (at != std::string::npos) name.replace(at, r.spelling.size(), r.ours);
   }
   return name;
 }
 
 bool is_ignored(const std::string& name) { return name.ends_with("num_batches_tracked"); }
 
-bool is_classifier(const std::string& name) { return name.starts_with("fc."); }
+bool is_classifier(const std::string& name, const ModelInfo& info) {
+  return std::ranges::any_of(info.classifiers,
+                             [&](const std::string& layer) { return name.starts_with(layer + "."); });
+}
 
-const Tensor* find_canonical(const NamedTensors& file, const std::string& wanted) {
+const Tensor* find_canonical(const NamedTensors& file, const std::string& wanted, const ModelInfo& info) {
   for (const auto& [name, tensor] : file.tensors) {
-    if (canonical(name) == wanted) return &tensor;
+    if (canonical(name, info) == wanted) return &tensor;
   }
   return nullptr;
+}
+
+// A matrix, or the filter of a fully connected layer that is run as a convolution.
+bool same_layout(const Shape& a, const Shape& b) {
+  return a == b || (std::min(a.rank(), b.rank()) == 2 && std::max(a.rank(), b.rank()) == 4 && a[0] == b[0] &&
+                    a.numel() == b.numel());
 }
 
 void copy(const Tensor& from, Tensor& to) {
@@ -45,11 +69,12 @@ void copy(const Tensor& from, Tensor& to) {
 
 std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
                                       const LoadWeightsOptions& options) {
+  const ModelInfo& info = model.info();
   std::map<std::string, const Tensor*> available;
   std::vector<std::string> problems, notes;
   for (const auto& [name, tensor] : file.tensors) {
     if (is_ignored(name)) continue;
-    if (!available.emplace(canonical(name), &tensor).second) problems.push_back("duplicate " + name);
+    if (!available.emplace(canonical(name, info), &tensor).second) problems.push_back("duplicate " + name);
   }
 
   struct Copy {
@@ -57,17 +82,22 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
     Tensor to;
   };
   std::vector<Copy> copies;
+  int missing_optional = 0;
   const auto match = [&](const std::string& name, Tensor target) {
     const auto found = available.find(name);
     if (found == available.end()) {
+      if (!info.optional_part.empty() && name.starts_with(info.optional_part)) {
+        ++missing_optional;
+        return;
+      }
       problems.push_back("missing " + name + concat(" ", target.shape()));
       return;
     }
     const Tensor& tensor = *found->second;
     available.erase(found);
-    if (tensor.shape() != target.shape()) {
+    if (!same_layout(tensor.shape(), target.shape())) {
       const std::string difference = concat(name, " expected ", target.shape(), " found ", tensor.shape());
-      if (options.reinitialize_classifier && is_classifier(name)) {
+      if (options.reinitialize_classifier && is_classifier(name, info)) {
         notes.push_back(concat("classifier re-initialised: ", difference));
       } else {
         problems.push_back("misshapen " + difference);
@@ -86,6 +116,9 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   };
   for (auto& [name, parameter] : parameters(model)) match(name, parameter.value());
   for (auto& [name, buffer] : buffers(model)) match(name, buffer);
+  if (missing_optional > 0)
+    notes.push_back(concat(options.source, " has no ", info.optional_part, "*: ", missing_optional,
+                           " tensors keep their initial values"));
   for (const auto& [name, tensor] : available)
     problems.push_back(concat("extra ", name, " ", tensor->shape()));
   check(problems.empty(), ErrorKind::bad_data, "loading weights from ", options.source, ": ", problems.size(),
@@ -99,13 +132,13 @@ void export_weights(Model& model, NamedTensors& to) {
   for (auto& [name, buffer] : buffers(model)) to.add(name, buffer);
 }
 
-int classes_in(const NamedTensors& file) {
-  const Tensor* classifier = find_canonical(file, "fc.weight");
-  return classifier && classifier->rank() == 2 ? static_cast<int>(classifier->dim(0)) : 0;
+int classes_in(const NamedTensors& file, const ModelInfo& info) {
+  const Tensor* classifier = find_canonical(file, info.classifiers.front() + ".weight", info);
+  return classifier && classifier->rank() >= 2 ? static_cast<int>(classifier->dim(0)) : 0;
 }
 
-int channels_in(const NamedTensors& file) {
-  const Tensor* stem = find_canonical(file, "conv1.weight");
+int channels_in(const NamedTensors& file, const ModelInfo& info) {
+  const Tensor* stem = find_canonical(file, info.stem + ".weight", info);
   return stem && stem->rank() == 4 ? static_cast<int>(stem->dim(1)) : 0;
 }
 

@@ -17,18 +17,21 @@ struct LoadWeightsOptions {
 };
 
 /// Copies tensors with torchvision's names into the model's parameters and running statistics. `module.`
-/// prefixes are stripped, `num_batches_tracked` is ignored, `linear.` is read as `fc.` (CIFAR checkpoints),
-/// bf16 is widened. Throws bad_data listing every missing, extra and misshapen tensor at once, or the first
-/// non-finite one. Returns what should be told to the user.
+/// prefixes are stripped, `num_batches_tracked` is ignored, other spellings of a family's names (older
+/// checkpoints, timm's) are understood, the weights of a fully connected layer may be stored as a filter's,
+/// bf16 is widened. An auxiliary head may be missing and stays as it is in the model. Throws bad_data listing
+/// every missing, extra and misshapen tensor at once, or the first non-finite one. Returns what should be
+/// told to the user.
 std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
                                       const LoadWeightsOptions& options = {});
 
 /// Parameters and buffers under their names, sharing the model's storage.
 void export_weights(Model& model, NamedTensors& to);
 
-/// The number of classes a file of weights was made for (rows of its classifier); 0 when it has none.
-int classes_in(const NamedTensors& file);
+/// The number of classes a file of weights of that network was made for (rows of its classifier); 0 when it
+/// has none.
+int classes_in(const NamedTensors& file, const ModelInfo& info);
 /// The number of input channels of its first convolution; 0 when unknown.
-int channels_in(const NamedTensors& file);
+int channels_in(const NamedTensors& file, const ModelInfo& info);
 
 }  // namespace faq

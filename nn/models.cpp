@@ -2,11 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
+#include "core/parallel.h"
 #include "core/rng.h"
 #include "core/text.h"
+#include "nn/densenet.h"
+#include "nn/inception.h"
 #include "nn/resnet.h"
 #include "nn/resnet_cifar.h"
+#include "nn/vgg.h"
 
 namespace faq {
 namespace {
@@ -21,13 +26,57 @@ const std::vector<Entry>& entries() {
   static const std::vector<Entry> all = [] {
     std::vector<Entry> rows;
     for (const CifarResNetRow& row : cifar_resnets()) {
-      rows.push_back({{row.name, "cifar-resnet", 32, 10, "He et al. 2016, section 4.2"},
+      rows.push_back({{.name = row.name,
+                       .family = "cifar-resnet",
+                       .input_size = 32,
+                       .num_classes = 10,
+                       .source = "He et al. 2016, section 4.2"},
                       [&row](const ModelOptions& options) { return make_cifar_resnet(row, options); }});
     }
     for (const ResNetRow& row : resnets()) {
-      rows.push_back({{row.name, "resnet", 224, 1000, "He et al. 2016, table 1"},
+      rows.push_back({{.name = row.name,
+                       .family = "resnet",
+                       .input_size = 224,
+                       .num_classes = 1000,
+                       .source = "He et al. 2016, table 1",
+                       .resize = 256},
                       [&row](const ModelOptions& options) { return make_resnet(row, options); }});
     }
+    for (const VggRow& row : vggs()) {
+      rows.push_back({{.name = row.name,
+                       .family = row.batch_norm ? "vgg" : "alexnet",
+                       .input_size = 224,
+                       .num_classes = 1000,
+                       .source = row.source,
+                       .stem = "features.0",
+                       .classifiers = {"classifier.6"},
+                       .resize = 256},
+                      [&row](const ModelOptions& options) { return make_vgg(row, options); }});
+    }
+    for (const DenseNetRow& row : densenets()) {
+      rows.push_back({{.name = row.name,
+                       .family = "densenet",
+                       .input_size = 224,
+                       .num_classes = 1000,
+                       .source = "Huang et al. 2017, table 1",
+                       .stem = "features.conv0",
+                       .classifiers = {"classifier"},
+                       .resize = 256},
+                      [&row](const ModelOptions& options) { return make_densenet(row, options); }});
+    }
+    // torchvision's transform_input turns ImageNet's normalisation into that of TensorFlow: pixels to ±1.
+    rows.push_back({{.name = "inception_v3",
+                     .family = "inception",
+                     .input_size = 299,
+                     .num_classes = 1000,
+                     .source = "Szegedy et al. 2016, table 1",
+                     .stem = "Conv2d_1a_3x3.conv",
+                     .classifiers = {"fc", "AuxLogits.fc"},
+                     .optional_part = "AuxLogits.",
+                     .resize = 342,
+                     .mean = {0.5f, 0.5f, 0.5f},
+                     .std = {0.5f, 0.5f, 0.5f}},
+                    make_inception_v3});
     return rows;
   }();
   return all;
@@ -44,6 +93,12 @@ const Entry& find(const std::string& name) {
   return *found;
 }
 
+// Of colour images, or their average for grey ones.
+std::vector<float> of_channels(const std::vector<float>& of_colours, int channels) {
+  if (channels == 3) return of_colours;
+  return {std::accumulate(of_colours.begin(), of_colours.end(), 0.0f) / 3.0f};
+}
+
 }  // namespace
 
 const std::vector<ModelInfo>& list_models() {
@@ -55,6 +110,11 @@ const std::vector<ModelInfo>& list_models() {
   return infos;
 }
 
+const ModelInfo& Model::info() const {
+  static const ModelInfo none{};
+  return info_ ? *info_ : none;
+}
+
 const ModelInfo& model_info(const std::string& name) { return find(name).info; }
 
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options) {
@@ -64,37 +124,34 @@ std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& o
   check(options.in_channels == 1 || options.in_channels == 3, ErrorKind::usage,
         "model: ", options.in_channels, " input channels, expected 1 or 3");
   ModelOptions resolved = options;
-  if (resolved.mean.empty()) resolved.mean = default_mean(options.in_channels);
-  if (resolved.std.empty()) resolved.std = default_std(options.in_channels);
+  if (resolved.mean.empty()) resolved.mean = of_channels(entry.info.mean, options.in_channels);
+  if (resolved.std.empty()) resolved.std = of_channels(entry.info.std, options.in_channels);
   check(static_cast<int>(resolved.mean.size()) == options.in_channels &&
             resolved.std.size() == resolved.mean.size(),
         ErrorKind::usage, "model: ", options.in_channels, " input channels, ", resolved.mean.size(),
         " means, ", resolved.std.size(), " standard deviations");
-  return entry.make(resolved);
-}
-
-std::vector<float> default_mean(int channels) {
-  return channels == 3 ? std::vector{0.485f, 0.456f, 0.406f} : std::vector{0.449f};
-}
-
-std::vector<float> default_std(int channels) {
-  return channels == 3 ? std::vector{0.229f, 0.224f, 0.225f} : std::vector{0.226f};
+  auto model = entry.make(resolved);
+  model->info_ = &entry.info;
+  return model;
 }
 
 void initialize(Model& model, std::uint64_t seed) {
-  std::uint64_t position = 0;
-  for_each_unit(model, [&](const std::string&, Unit& unit) {
-    Random random(seed, RandomStream::initialization, position++);
-    if (auto* conv = dynamic_cast<ConvNormAct*>(&unit)) {
-      const Shape& shape = conv->weight().shape();
-      const double sigma = std::sqrt(2.0 / static_cast<double>(shape[0] * shape[2] * shape[3]));
-      for (float& w : conv->weight().mutable_value().mutable_span<float>())
-        w = static_cast<float>(sigma * random.normal());
-    } else if (auto* linear = dynamic_cast<Linear*>(&unit)) {
-      const double bound = 1.0 / std::sqrt(static_cast<double>(linear->weight().shape()[1]));
-      for (Var* parameter : {&linear->weight(), &linear->bias()}) {
-        for (float& w : parameter->mutable_value().mutable_span<float>())
-          w = static_cast<float>(random.uniform(-bound, bound));
+  std::vector<Unit*> units;
+  for_each_unit(model, [&](const std::string&, Unit& unit) { units.push_back(&unit); });
+  parallel_for(static_cast<std::int64_t>(units.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      Random random(seed, RandomStream::initialization, static_cast<std::uint64_t>(i));
+      if (auto* conv = dynamic_cast<ConvUnit*>(units[i])) {
+        const Shape shape = conv->filter().shape();
+        const double sigma = std::sqrt(2.0 / static_cast<double>(shape[0] * shape[2] * shape[3]));
+        for (float& w : conv->weight().mutable_value().mutable_span<float>())
+          w = static_cast<float>(sigma * random.normal());
+      } else if (auto* linear = dynamic_cast<Linear*>(units[i])) {
+        const double bound = 1.0 / std::sqrt(static_cast<double>(linear->weight().shape()[1]));
+        for (Var* parameter : {&linear->weight(), &linear->bias()}) {
+          for (float& w : parameter->mutable_value().mutable_span<float>())
+            w = static_cast<float>(random.uniform(-bound, bound));
+        }
       }
     }
   });

@@ -9,11 +9,47 @@
 
 namespace faq {
 
+/// One row of the zoo.
+struct ModelInfo {
+  std::string name;
+  std::string family;   ///< "cifar-resnet"
+  int input_size = 0;   ///< height and width it was designed for
+  int num_classes = 0;  ///< default
+  std::string source;   ///< paper and section
+  // Where checkpoints have what depends on the data:
+  std::string stem = "conv1";                     ///< the first convolution
+  std::vector<std::string> classifiers = {"fc"};  ///< layers with a row per class, the network's own first
+  /// What a file may lack: parts that take part in training only.
+  std::string optional_part = {};
+  int resize =
+      0;  ///< evaluation: the shorter side before the crop (torchvision's); 0: images are as they are
+  /// Of the pixels in [0, 1] of colour images.
+  std::vector<float> mean = {0.485f, 0.456f, 0.406f};
+  std::vector<float> std = {0.229f, 0.224f, 0.225f};
+};
+
+/// What a training step's loss is made from: cross-entropy of the logits, and of the auxiliary ones (if any)
+/// times their weight.
+struct TrainingLogits {
+  Var logits;
+  Var auxiliary = {};
+  float auxiliary_weight = 0;
+};
+
 /// A network from images to logits.
 class Model : public Module {
  public:
   /// images: u8 N,H,W,C; returns N,K logits.
   virtual Var forward(const Var& images) = 0;
+  /// The same with what training adds.
+  virtual TrainingLogits forward_training(const Var& images) { return {forward(images)}; }
+
+  /// The row it was made from; an empty one for a model that is not of the zoo.
+  const ModelInfo& info() const;
+
+ private:
+  friend std::unique_ptr<Model> make_model(const std::string& name, const struct ModelOptions& options);
+  const ModelInfo* info_ = nullptr;
 };
 
 struct ModelOptions {
@@ -23,25 +59,11 @@ struct ModelOptions {
   std::vector<float> std;
 };
 
-/// One row of the zoo.
-struct ModelInfo {
-  std::string name;
-  std::string family;  ///< "cifar-resnet"
-  int input_size;      ///< height and width it was designed for
-  int num_classes;     ///< default
-  std::string source;  ///< paper and section
-};
-
 const std::vector<ModelInfo>& list_models();
 /// Throws usage, naming the nearest model, when there is none of that name.
 const ModelInfo& model_info(const std::string& name);
 /// The network with zero weights: follow with initialize() or load_weights().
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options);
-
-/// Means and standard deviations of the pixels in [0, 1]: ImageNet's for three channels (torchvision's),
-/// their average for one.
-std::vector<float> default_mean(int channels);
-std::vector<float> default_std(int channels);
 
 /// Random weights, He et al. 2015: convolutions N(0, 2/fan_out); classifiers U(±1/√fan_in) (torchvision's and
 /// PyTorch's defaults). Drawn from (seed, position of the parameter): the same whatever else the model holds.

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -47,12 +48,16 @@ class Visitor {
   std::string path_;
 };
 
+/// What a unit is given: one value; to ConvNormAct perhaps a second, the residual added before its
+/// activation; to Concat any number.
+using Inputs = std::span<const Var>;
+
 /// Executes a unit in place of its own floating-point code: calibration, quantized training, integer
 /// evaluation.
 class Adapter {
  public:
   virtual ~Adapter() = default;
-  virtual Var forward(const Var& x, const Var& residual) = 0;
+  virtual Var forward(Inputs inputs) = 0;
   /// The adapter's own state, stored under the unit's name.
   virtual void visit(Visitor& /*visitor*/) {}
 };
@@ -61,17 +66,23 @@ class Adapter {
 /// and know nothing of quantization.
 class Unit : public Module {
  public:
-  /// `residual`: added before the activation; only ConvNormAct takes one.
-  Var operator()(const Var& x, const Var& residual = {}) {
-    return adapter_ ? adapter_->forward(x, residual) : compute(x, residual);
+  Var operator()(Inputs inputs) { return adapter_ ? adapter_->forward(inputs) : compute(inputs); }
+  Var operator()(const Var& x) { return (*this)(Inputs(&x, 1)); }
+  Var operator()(const Var& x, const Var& residual) {
+    const Var both[] = {x, residual};
+    return (*this)(both);
   }
   /// In floating point.
-  virtual Var compute(const Var& x, const Var& residual) = 0;
+  virtual Var compute(Inputs inputs) = 0;
 
   void visit(Visitor& visitor) override {
     visit_own(visitor);
     if (adapter_) adapter_->visit(visitor);
   }
+
+  /// Whether it belongs to an auxiliary head: absent from the deployed network, and so never quantized.
+  bool training_only() const { return training_only_; }
+  void set_training_only() { training_only_ = true; }
 
   bool training() const { return training_; }
   void set_training(bool training) { training_ = training; }
@@ -87,6 +98,7 @@ class Unit : public Module {
  private:
   std::shared_ptr<Adapter> adapter_;
   bool training_ = false;
+  bool training_only_ = false;
 };
 
 template <class T>

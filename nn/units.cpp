@@ -1,15 +1,41 @@
 #include "nn/units.h"
 
+#include <cmath>
+
 #include "core/kernels/pixels.h"
+#include "core/parallel.h"
+#include "core/rng.h"
 
 namespace faq {
 namespace {
 
-void no_residual(const char* unit, const Var& residual) {
-  check(!residual.defined(), unit, ": takes no residual");
+const Var& only(const char* unit, Inputs inputs) {
+  check(inputs.size() == 1, unit, ": ", inputs.size(), " inputs");
+  return inputs[0];
+}
+
+// A normalisation that changes nothing yet.
+NormState neutral_norm(int channels) {
+  return {.gamma = Var(Tensor::full({channels}, 1.0f), true),
+          .beta = Var(Tensor::zeros({channels}), true),
+          .running_mean = Tensor::zeros({channels}),
+          .running_variance = Tensor::full({channels}, 1.0f)};
+}
+
+void visit_norm_state(Visitor& visitor, NormState& norm) {
+  visitor.parameter("weight", norm.gamma);
+  visitor.parameter("bias", norm.beta);
+  visitor.buffer("running_mean", norm.running_mean);
+  visitor.buffer("running_var", norm.running_variance);
 }
 
 }  // namespace
+
+Var as_rows(const Var& x) {
+  if (x.value().rank() != 4) return x;
+  check(x.shape()[1] == 1 && x.shape()[2] == 1, "linear: an image of ", x.shape());
+  return reshape(x, {x.shape()[0], x.shape()[3]});
+}
 
 Input::Input(std::vector<float> mean, std::vector<float> std)
     : mean_(std::move(mean)), std_(std::move(std)), table_(Tensor::empty({channels(), 256})) {
@@ -25,63 +51,120 @@ Input::Input(std::vector<float> mean, std::vector<float> std)
   }
 }
 
-Var Input::compute(const Var& images, const Var& residual) {
-  no_residual("input", residual);
-  return Var(kernels::map_pixels(images.value(), table_));
+Var Input::compute(Inputs inputs) { return Var(kernels::map_pixels(only("input", inputs).value(), table_)); }
+
+ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvOptions& conv, bool relu, float eps)
+    : weight_(Tensor::zeros(weight), true),
+      norm_(neutral_norm(out_channels)),
+      conv_(conv),
+      relu_(relu),
+      eps_(eps) {}
+
+Var ConvUnit::compute(Inputs inputs) {
+  check(inputs.size() == 1 || inputs.size() == 2, "convolution: ", inputs.size(), " inputs");
+  return norm_act(conv2d(inputs[0], filter(), conv_), norm_, inputs.size() > 1 ? inputs[1] : Var(),
+                  norm_options({}));
 }
 
-ConvNormAct::ConvNormAct(int in_channels, int out_channels, int kernel, const ConvNormActOptions& options)
-    : options_(options),
-      weight_(Tensor::zeros({out_channels, in_channels, kernel, kernel}), true),
-      norm_{Var(Tensor::full({out_channels}, 1.0f), true), Var(Tensor::zeros({out_channels}), true),
-            Tensor::zeros({out_channels}), Tensor::full({out_channels}, 1.0f)} {}
-
-Var ConvNormAct::compute(const Var& x, const Var& residual) {
-  return norm_act(conv2d(x, weight_, conv_options()), norm_, residual,
-                  {.relu = options_.relu, .format = {}, .training = training(), .eps = options_.eps});
+ConvNormAct::ConvNormAct(int in_channels, int out_channels, Extent kernel, const ConvNormActOptions& options)
+    : ConvUnit({out_channels, in_channels, kernel.height, kernel.width}, out_channels,
+               {.stride = options.stride, .padding = options.padding}, options.relu, options.eps) {
+  if (options.bias) norm_.conv_bias = Var(Tensor::zeros({out_channels}), true);
 }
 
 void ConvNormAct::visit_conv(Visitor& visitor) {
   visitor.parameter("weight", weight_);
+  if (norm_.conv_bias) visitor.parameter("bias", norm_.conv_bias);
   visit_adapter(visitor);
 }
 
-void ConvNormAct::visit_norm(Visitor& visitor) {
-  visitor.parameter("weight", norm_.gamma);
-  visitor.parameter("bias", norm_.beta);
-  visitor.buffer("running_mean", norm_.running_mean);
-  visitor.buffer("running_var", norm_.running_variance);
-}
+void ConvNormAct::visit_norm(Visitor& visitor) { visit_norm_state(visitor, norm_); }
 
 void ConvNormAct::visit_own(Visitor&) {
   fail(ErrorKind::internal,
        "ConvNormAct: list it with the names of its convolution and of its normalisation");
 }
 
-Var Shortcut::compute(const Var& x, const Var& residual) {
-  no_residual("shortcut", residual);
-  return subsample_and_pad(x, stride_, out_channels_);
+ConvAct::ConvAct(int in_channels, int out_channels, Extent kernel, const ConvActOptions& options)
+    : ConvUnit(options.as_matrix ? Shape{out_channels, in_channels * kernel.height * kernel.width}
+                                 : Shape{out_channels, in_channels, kernel.height, kernel.width},
+               out_channels, {.stride = options.stride, .padding = options.padding}, options.relu, 0.0f),
+      filter_({out_channels, in_channels, kernel.height, kernel.width}),
+      bias_(options.bias) {
+  norm_.gamma = Var(norm_.gamma.value());
+  if (!bias_) norm_.beta = Var(norm_.beta.value());
 }
 
-Var MaxPool::compute(const Var& x, const Var& residual) {
-  no_residual("max pooling", residual);
-  return max_pool(x, options_);
+Var ConvAct::filter() { return weight_.shape() == filter_ ? weight_ : reshape(weight_, filter_); }
+
+void ConvAct::visit_own(Visitor& visitor) {
+  visitor.parameter("weight", weight_);
+  if (bias_) visitor.parameter("bias", norm_.beta);
 }
 
-Var GlobalAvgPool::compute(const Var& x, const Var& residual) {
-  no_residual("average pooling", residual);
-  return global_avg_pool(x);
+NormAct::NormAct(int channels, float eps) : norm_(neutral_norm(channels)), eps_(eps) {}
+
+Var NormAct::compute(Inputs inputs) {
+  return norm_act(only("normalisation", inputs), norm_, {}, {.training = training(), .eps = eps_});
 }
 
-Linear::Linear(int in_features, int out_features)
-    : weight_(Tensor::zeros({out_features, in_features}), true), bias_(Tensor::zeros({out_features}), true) {}
+void NormAct::visit_own(Visitor& visitor) { visit_norm_state(visitor, norm_); }
 
-Var Linear::compute(const Var& x, const Var& residual) {
-  no_residual("linear", residual);
-  return linear(x, weight_, bias_);
+Var Shortcut::compute(Inputs inputs) {
+  return subsample_and_pad(only("shortcut", inputs), stride_, out_channels_);
+}
+
+Var MaxPool::compute(Inputs inputs) { return max_pool(only("max pooling", inputs), options_); }
+
+Var AvgPool::compute(Inputs inputs) {
+  const Var& x = only("average pooling", inputs);
+  const bool each_its_own =
+      options_.output > 0 && x.shape()[1] == options_.output && x.shape()[2] == options_.output;
+  return each_its_own ? x : avg_pool(x, options_);
+}
+
+Var Dropout::compute(Inputs inputs) {
+  const Var& x = only("dropout", inputs);
+  if (!training() || p_ == 0) return x;
+  const std::int64_t images = x.shape()[0];
+  check(keys_ && static_cast<std::int64_t>(keys_->samples.size()) == images,
+        "dropout: set_samples has not named ", images, " samples");
+  Tensor keep = Tensor::empty(x.shape(), DType::u8);
+  const std::int64_t length = keep.numel() / images;
+  const auto threshold = static_cast<std::uint32_t>(std::ldexp(p_, 32));
+  auto* out = keep.mutable_data<std::uint8_t>();
+  parallel_for(images, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      Random random(keys_->seed, RandomStream::dropout,
+                    layer_ << 24 | static_cast<std::uint64_t>(keys_->epoch),
+                    static_cast<std::uint64_t>(keys_->samples[n]));
+      for (std::int64_t i = n * length; i < (n + 1) * length; ++i) out[i] = random.next_u32() >= threshold;
+    }
+  });
+  return dropout(x, keep, p_);
+}
+
+void set_samples(Module& module, SampleKeys keys) {
+  const auto shared = std::make_shared<const SampleKeys>(std::move(keys));
+  std::uint64_t layer = 0;
+  for_each_unit(module, [&](const std::string&, Unit& unit) {
+    if (auto* dropout = dynamic_cast<Dropout*>(&unit)) dropout->set_samples(shared, layer++);
+  });
+}
+
+Var GlobalAvgPool::compute(Inputs inputs) { return global_avg_pool(only("average pooling", inputs)); }
+
+Linear::Linear(int in_features, int out_features, float dropout)
+    : weight_(Tensor::zeros({out_features, in_features}), true),
+      bias_(Tensor::zeros({out_features}), true),
+      dropout_(dropout) {}
+
+Var Linear::compute(Inputs inputs) {
+  return linear(dropout_(as_rows(only("linear", inputs))), weight_, bias_);
 }
 
 void Linear::visit_own(Visitor& visitor) {
+  if (dropout_.probability() > 0) visitor.child("dropout", dropout_);
   visitor.parameter("weight", weight_);
   visitor.parameter("bias", bias_);
 }

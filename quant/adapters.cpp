@@ -10,10 +10,10 @@ namespace faq {
 namespace {
 
 // The result of an integer op as a node of the tape that says which op made it.
-Var record(const std::shared_ptr<const IntegerOp>& op, std::vector<Var> inputs, Engine engine) {
+Var record(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine engine) {
   std::vector<Tensor> values;
   for (const Var& input : inputs) values.push_back(input.value());
-  return Var::record(op->kind(), op->run(values, engine), std::move(inputs), {}, op);
+  return Var::record(op->kind(), op->run(values, engine), {inputs.begin(), inputs.end()}, {}, op);
 }
 
 // An op built from tensors is good until one of them is written to.
@@ -21,7 +21,7 @@ template <class Op>
 class Cached {
  public:
   template <class Build>
-  std::shared_ptr<const Op> get(std::initializer_list<const Tensor*> sources, std::vector<float> steps,
+  std::shared_ptr<const Op> get(const std::vector<const Tensor*>& sources, std::vector<float> steps,
                                 Build build) {
     std::vector<std::uint64_t> versions;
     for (const Tensor* source : sources) versions.push_back(source->version());
@@ -40,9 +40,33 @@ class Cached {
 };
 
 // With the step that fits them now.
-Tensor quantize_weights(const Var& weights, const QuantizerState& quantizer, const QuantOptions& options) {
-  return kernels::quantize(weights.value(),
-                           choose_weight_format(weights.value(), quantizer.weight_bits, options.weight_step));
+Tensor quantize_weights(const Var& weights, int bits, const QuantOptions& options) {
+  return kernels::quantize(weights.value(), choose_weight_format(weights.value(), bits, options.weight_step));
+}
+
+bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() == DType::s8; }
+
+// Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
+//   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
+kernels::Requantize requantization(const NormState& norm, float eps, bool relu, double accumulator_step,
+                                   const FixedPoint& format) {
+  const Tensor without_bias = mean_without_bias(norm);
+  const std::int64_t channels = without_bias.numel();
+  kernels::Requantize result{.multiplier = Tensor::empty({channels}),
+                             .bias = Tensor::empty({channels}),
+                             .relu = relu,
+                             .format = format};
+  const auto gamma = norm.gamma.value().span<float>(), beta = norm.beta.value().span<float>();
+  const auto mean = without_bias.span<float>(), variance = norm.running_variance.span<float>();
+  const auto multiplier = result.multiplier.mutable_span<float>();
+  const auto bias = result.bias.mutable_span<float>();
+  const double output_step = format.step;
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + eps);
+    multiplier[c] = static_cast<float>(scale * accumulator_step / output_step);
+    bias[c] = static_cast<float>((beta[c] - mean[c] * scale) / output_step);
+  }
+  return result;
 }
 
 class QuantizedInput final : public QuantizedUnit {
@@ -50,7 +74,7 @@ class QuantizedInput final : public QuantizedUnit {
   QuantizedInput(std::string name, Input& unit, const QuantOptions& options)
       : name_(std::move(name)), unit_(unit), options_(options) {}
 
-  Var forward(const Var& images, const Var&) override {
+  Var forward(Inputs inputs) override {
     const FixedPoint format = state().activation;
     if (!op_ || op_->table.fixed_point() != format) {
       auto op = std::make_shared<InputOp>();
@@ -58,7 +82,7 @@ class QuantizedInput final : public QuantizedUnit {
       op->table = kernels::quantize(unit_.table(), format);
       op_ = op;
     }
-    return record(op_, {images}, options_.engine);
+    return record(op_, inputs, options_.engine);
   }
 
  private:
@@ -68,71 +92,85 @@ class QuantizedInput final : public QuantizedUnit {
   std::shared_ptr<const InputOp> op_;
 };
 
-class QuantizedConvNormAct final : public QuantizedUnit {
+class QuantizedConv final : public QuantizedUnit {
  public:
-  QuantizedConvNormAct(std::string name, ConvNormAct& unit, const QuantOptions& options)
+  QuantizedConv(std::string name, ConvUnit& unit, const QuantOptions& options)
       : name_(std::move(name)), unit_(unit), options_(options) {}
 
-  Var forward(const Var& x, const Var& residual) override {
+  Var forward(Inputs inputs) override {
+    check(inputs.size() == 1 || inputs.size() == 2, "conv '", name_, "': ", inputs.size(), " inputs");
+    const Var& x = inputs[0];
+    const Var residual = inputs.size() > 1 ? inputs[1] : Var();
     const QuantizerState quantizer = state();
     if (unit_.training()) {
-      return conv_norm_act_integer(x, unit_.weight(), quantize_weights(unit_.weight(), quantizer, options_),
+      const Var filter = unit_.filter();
+      return conv_norm_act_integer(x, filter, quantize_weights(filter, quantizer.weight_bits, options_),
                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
-                                   options_.grad_dtype,
-                                   {.relu = unit_.options().relu,
-                                    .format = quantizer.activation,
-                                    .training = true,
-                                    .eps = unit_.options().eps});
+                                   options_.grad_dtype, unit_.norm_options(quantizer.activation));
     }
     const float input_step = x.value().fixed_point().step;
     const float residual_step = residual ? residual.value().fixed_point().step : 0.0f;
     const NormState& norm = unit_.norm();
+    std::vector<const Tensor*> sources{&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(),
+                                       &norm.running_mean, &norm.running_variance};
+    if (norm.conv_bias) sources.push_back(&norm.conv_bias.value());
     const auto op =
-        op_.get({&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(), &norm.running_mean,
-                 &norm.running_variance},
+        op_.get(sources,
                 {input_step, residual_step, quantizer.activation.step,
                  static_cast<float>(quantizer.activation.bits), static_cast<float>(quantizer.weight_bits)},
                 [&] { return build(quantizer, input_step, residual_step); });
-    std::vector<Var> inputs{x};
-    if (residual) inputs.push_back(residual);
-    return record(op, std::move(inputs), options_.engine);
+    return record(op, inputs, options_.engine);
   }
 
  private:
-  // Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
-  //   y/s_y = acc·(s_x·s_w/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y + q_r·(s_r/s_y).
   std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step,
                                       float residual_step) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
-    op->weights = quantize_weights(unit_.weight(), quantizer, options_);
+    op->weights = quantize_weights(unit_.filter(), quantizer.weight_bits, options_);
     op->weight_bits = quantizer.weight_bits;
     op->options = unit_.conv_options();
-    op->requantize.relu = unit_.options().relu;
-    op->requantize.format = quantizer.activation;
-    const double output_step = quantizer.activation.step;
-    op->requantize.residual_multiplier = static_cast<float>(residual_step / output_step);
-    const NormState& norm = unit_.norm();
-    const std::int64_t channels = norm.running_mean.numel();
-    op->requantize.multiplier = Tensor::empty({channels});
-    op->requantize.bias = Tensor::empty({channels});
     const double accumulator_step = static_cast<double>(input_step) * op->weights.fixed_point().step;
-    const auto gamma = norm.gamma.value().span<float>(), beta = norm.beta.value().span<float>();
-    const auto mean = norm.running_mean.span<float>(), variance = norm.running_variance.span<float>();
-    const auto multiplier = op->requantize.multiplier.mutable_span<float>();
-    const auto bias = op->requantize.bias.mutable_span<float>();
-    for (std::int64_t c = 0; c < channels; ++c) {
-      const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + unit_.options().eps);
-      multiplier[c] = static_cast<float>(scale * accumulator_step / output_step);
-      bias[c] = static_cast<float>((beta[c] - mean[c] * scale) / output_step);
-    }
+    op->requantize =
+        requantization(unit_.norm(), unit_.eps(), unit_.relu(), accumulator_step, quantizer.activation);
+    op->requantize.residual_multiplier =
+        static_cast<float>(residual_step / static_cast<double>(quantizer.activation.step));
     return op;
   }
 
   const std::string name_;
-  ConvNormAct& unit_;
+  ConvUnit& unit_;
   const QuantOptions options_;
   Cached<ConvOp> op_;
+};
+
+class QuantizedNormAct final : public QuantizedUnit {
+ public:
+  QuantizedNormAct(std::string name, NormAct& unit) : name_(std::move(name)), unit_(unit) {}
+
+  Var forward(Inputs inputs) override {
+    check(inputs.size() == 1, "norm '", name_, "': ", inputs.size(), " inputs");
+    const Var& x = inputs[0];
+    const FixedPoint format = state().activation;
+    NormState& norm = unit_.norm();
+    if (unit_.training())
+      return norm_act(x, norm, {}, {.format = format, .training = true, .eps = unit_.eps()});
+    const float input_step = x.value().fixed_point().step;
+    const auto op =
+        op_.get({&norm.gamma.value(), &norm.beta.value(), &norm.running_mean, &norm.running_variance},
+                {input_step, format.step, static_cast<float>(format.bits)}, [&] {
+                  auto built = std::make_shared<NormActOp>();
+                  built->name = name_;
+                  built->requantize = requantization(norm, unit_.eps(), true, input_step, format);
+                  return built;
+                });
+    return record(op, inputs, Engine::integer);
+  }
+
+ private:
+  const std::string name_;
+  NormAct& unit_;
+  Cached<NormActOp> op_;
 };
 
 class QuantizedLinear final : public QuantizedUnit {
@@ -140,29 +178,34 @@ class QuantizedLinear final : public QuantizedUnit {
   QuantizedLinear(std::string name, Linear& unit, const QuantOptions& options)
       : name_(std::move(name)), unit_(unit), options_(options) {}
 
-  Var forward(const Var& x, const Var&) override {
+  Var forward(Inputs inputs) override {
+    check(inputs.size() == 1, "linear '", name_, "': ", inputs.size(), " inputs");
     const QuantizerState quantizer = state();
     if (unit_.training()) {
-      return linear_integer(quantize(x, quantizer.activation), unit_.weight(),
-                            quantize_weights(unit_.weight(), quantizer, options_), unit_.bias(),
+      // In front of a fully connected layer values are integers already (dropout may have scaled them).
+      const Var x = as_rows(inputs[0]);
+      const Var quantized = is_quantized(x.value()) ? x : quantize(x, quantizer.activation);
+      return linear_integer(unit_.dropout()(quantized), unit_.weight(),
+                            quantize_weights(unit_.weight(), quantizer.weight_bits, options_), unit_.bias(),
                             options_.engine, options_.grad_dtype);
     }
-    const auto op = op_.get({&unit_.weight().value(), &unit_.bias().value()},
-                            {quantizer.activation.step, static_cast<float>(quantizer.activation.bits),
-                             static_cast<float>(quantizer.weight_bits)},
-                            [&] { return build(quantizer); });
-    return record(op, {x}, options_.engine);
+    const Tensor& x = inputs[0].value();
+    const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;
+    const auto op =
+        op_.get({&unit_.weight().value(), &unit_.bias().value()},
+                {format.step, static_cast<float>(format.bits), static_cast<float>(quantizer.weight_bits)},
+                [&] { return build(quantizer.weight_bits, format); });
+    return record(op, inputs, options_.engine);
   }
 
  private:
-  std::shared_ptr<const LinearOp> build(const QuantizerState& quantizer) {
+  std::shared_ptr<const LinearOp> build(int weight_bits, const FixedPoint& format) {
     auto op = std::make_shared<LinearOp>();
     op->name = name_;
-    op->input = quantizer.activation;
-    op->weights = quantize_weights(unit_.weight(), quantizer, options_);
-    op->weight_bits = quantizer.weight_bits;
-    op->multiplier =
-        Tensor::full({op->weights.dim(0)}, quantizer.activation.step * op->weights.fixed_point().step);
+    op->input = format;
+    op->weights = quantize_weights(unit_.weight(), weight_bits, options_);
+    op->weight_bits = weight_bits;
+    op->multiplier = Tensor::full({op->weights.dim(0)}, format.step * op->weights.fixed_point().step);
     op->bias = unit_.bias().value().clone();
     return op;
   }
@@ -178,9 +221,9 @@ class MovingUnit final : public Adapter {
  public:
   MovingUnit(Unit& unit, std::shared_ptr<const IntegerOp> op) : unit_(unit), op_(std::move(op)) {}
 
-  Var forward(const Var& x, const Var& residual) override {
-    if (unit_.training()) return unit_.compute(x, residual);
-    return record(op_, {x}, Engine::integer);
+  Var forward(Inputs inputs) override {
+    if (unit_.training()) return unit_.compute(inputs);
+    return record(op_, inputs, Engine::integer);
   }
 
  private:
@@ -219,8 +262,9 @@ std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& u
   };
   if (auto* input = dynamic_cast<Input*>(&unit))
     return std::make_shared<QuantizedInput>(name, *input, options);
-  if (auto* conv = dynamic_cast<ConvNormAct*>(&unit))
-    return std::make_shared<QuantizedConvNormAct>(name, *conv, options);
+  if (auto* conv = dynamic_cast<ConvUnit*>(&unit))
+    return std::make_shared<QuantizedConv>(name, *conv, options);
+  if (auto* norm = dynamic_cast<NormAct*>(&unit)) return std::make_shared<QuantizedNormAct>(name, *norm);
   if (auto* linear = dynamic_cast<Linear*>(&unit))
     return std::make_shared<QuantizedLinear>(name, *linear, options);
   if (auto* shortcut = dynamic_cast<Shortcut*>(&unit)) {
@@ -235,6 +279,13 @@ std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& u
     op->options = pool->options();
     return moving(std::move(op));
   }
+  if (auto* pool = dynamic_cast<AvgPool*>(&unit)) {
+    auto op = std::make_shared<AvgPoolOp>();
+    op->options = pool->options();
+    return moving(std::move(op));
+  }
+  if (dynamic_cast<Concat*>(&unit)) return moving(std::make_shared<ConcatOp>());
+  if (dynamic_cast<Dropout*>(&unit)) return nullptr;  // deployment has none
   if (dynamic_cast<GlobalAvgPool*>(&unit)) return moving(std::make_shared<GlobalAvgPoolOp>());
   fail(ErrorKind::internal, "quantize: '", name, "' is of a kind that has no quantized form");
 }

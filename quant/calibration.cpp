@@ -9,12 +9,11 @@ class Observer final : public Adapter {
   Observer(std::string name, Unit& unit, CalibrationResult& result)
       : name_(std::move(name)), unit_(unit), result_(result) {}
 
-  Var forward(const Var& x, const Var& residual) override {
-    if (dynamic_cast<Linear*>(&unit_)) result_.activations[name_].add(x.value());
-    Var y = unit_.compute(x, residual);
-    const bool is_conv = dynamic_cast<ConvNormAct*>(&unit_) != nullptr;
-    if (is_conv) result_.last_unit = name_;  // the last one to run
-    if (is_conv || dynamic_cast<Input*>(&unit_)) result_.activations[name_].add(y.value());
+  Var forward(Inputs inputs) override {
+    if (dynamic_cast<Linear*>(&unit_)) result_.activations[name_].add(inputs[0].value());
+    Var y = unit_.compute(inputs);
+    const auto flow = result_.flow.find(name_);
+    if (flow != result_.flow.end()) result_.activations[flow->second.tied_to].add(y.value());
     return y;
   }
 
@@ -26,19 +25,27 @@ class Observer final : public Adapter {
 
 }  // namespace
 
+const Histogram& CalibrationResult::histogram(const std::string& unit) const {
+  const auto tied = flow.find(unit);
+  const auto found = activations.find(tied == flow.end() ? unit : tied->second.tied_to);
+  check(found != activations.end(), "quantize: calibration has not seen '", unit, "'");
+  return found->second;
+}
+
 CalibrationResult calibrate(Model& model, const std::function<std::optional<Tensor>()>& next_images) {
   CalibrationResult result;
+  auto images = next_images();
+  check(images.has_value() && images->dim(0) > 0, ErrorKind::bad_data, "calibration: no images");
+  result.flow = trace_flow(model, images->rows(0, 1));
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     unit.set_adapter(std::make_shared<Observer>(name, unit, result));
   });
   const NoGrad no_grad;
-  set_training(model, false);
-  while (const auto images = next_images()) {
+  for (; images; images = next_images()) {
     model.forward(Var(*images));
     result.images += images->dim(0);
   }
   for_each_unit(model, [](const std::string&, Unit& unit) { unit.set_adapter(nullptr); });
-  check(result.images > 0, ErrorKind::bad_data, "calibration: no images");
   return result;
 }
 

@@ -7,18 +7,21 @@
 #include <string>
 
 #include "nn/models.h"
+#include "quant/flow.h"
 #include "quant/histogram.h"
 
 namespace faq {
 
-/// What calibration saw, by unit name.
+/// What calibration saw.
 struct CalibrationResult {
-  /// The values a unit hands on (Input, ConvNormAct) or takes in (Linear).
+  /// By unit name: the values a unit hands on (Input, convolutions, NormAct) or takes in (Linear). Units that
+  /// are tied have one histogram together, under the name they are tied to.
   std::map<std::string, Histogram> activations;
-  /// ConvNormAct units whose output no other convolution reads: they feed the classifier (directly or
-  /// pooled).
-  std::string last_unit;
+  std::map<std::string, UnitFlow> flow;
   std::int64_t images = 0;
+
+  /// Throws internal for a unit that has not run.
+  const Histogram& histogram(const std::string& unit) const;
 };
 
 /// Runs images through the model in eval mode, in floating point, until `next_images` returns nothing. The

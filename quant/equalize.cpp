@@ -26,13 +26,14 @@ std::vector<double> channel_factors(const Tensor& weights, int bits) {
   return factors;
 }
 
-void scale(ConvNormAct& unit, const std::vector<double>& factors) {
+void scale(ConvUnit& unit, const std::vector<double>& factors) {
   NormState& norm = unit.norm();
-  const double eps = unit.options().eps;
+  const double eps = unit.eps();
   const std::int64_t per_channel = unit.weight().value().numel() / static_cast<std::int64_t>(factors.size());
   float* weights = unit.weight().mutable_value().mutable_data<float>();
   float* gamma = norm.gamma.mutable_value().mutable_data<float>();
   float* mean = norm.running_mean.mutable_data<float>();
+  float* bias = norm.conv_bias ? norm.conv_bias.mutable_value().mutable_data<float>() : nullptr;
   float* variance = norm.running_variance.mutable_data<float>();
   for (std::size_t c = 0; c < factors.size(); ++c) {
     const double factor = factors[c];
@@ -40,6 +41,7 @@ void scale(ConvNormAct& unit, const std::vector<double>& factors) {
     const double scaled = factor * factor * variance[c];
     gamma[c] *= static_cast<float>(std::sqrt((scaled + eps) / (variance[c] + eps)) / factor);
     mean[c] *= static_cast<float>(factor);
+    if (bias) bias[c] *= static_cast<float>(factor);
     variance[c] = static_cast<float>(scaled);
   }
 }
@@ -48,9 +50,9 @@ void scale(ConvNormAct& unit, const std::vector<double>& factors) {
 
 void equalize_channels(Model& model) {
   for_each_unit(model, [](const std::string&, Unit& unit) {
-    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    auto* conv = dynamic_cast<ConvUnit*>(&unit);  // a normalisation takes the factors back
     const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
-    if (conv && quantized)
+    if (conv && conv->has_batch_norm() && quantized)
       scale(*conv, channel_factors(conv->weight().value(), quantized->state().weight_bits));
   });
 }

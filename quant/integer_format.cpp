@@ -45,15 +45,14 @@ json describe(const FixedPoint& format) {
   return {{"step", format.step}, {"bits", format.bits}, {"signed", format.is_signed}};
 }
 
-int parse_integer(const json& j, const char* key, int low, int high) {
-  const json& value = j.at(key);
+int parse_integer(const json& value, const char* key, int low, int high) {
   check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, key, " ",
         value.dump(), ": expected ", low, " to ", high);
   return value.get<int>();
 }
 
 FixedPoint parse_format(const json& j) {
-  const FixedPoint format{j.at("step").get<float>(), parse_integer(j, "bits", 2, 8),
+  const FixedPoint format{j.at("step").get<float>(), parse_integer(j.at("bits"), "bits", 2, 8),
                           j.at("signed").get<bool>()};
   check(std::isfinite(format.step) && format.step > 0, ErrorKind::bad_data, "step ", format.step);
   return format;
@@ -63,6 +62,14 @@ void describe_weights(json& j, const IntegerOp& op, const Tensor& weights, int b
   j["weight_bits"] = bits;
   j["weight_shape"] = weights.shape().extents();
   tensors.add(op.name + ".weight", packs(bits) ? pack(weights) : weights);
+}
+
+void describe_requantize(json& j, const IntegerOp& op, const kernels::Requantize& requantize,
+                         NamedTensors& tensors) {
+  j["relu"] = requantize.relu;
+  j["format"] = describe(requantize.format);
+  tensors.add(op.name + ".multiplier", requantize.multiplier);
+  tensors.add(op.name + ".bias", requantize.bias);
 }
 
 // --- reading, with everything checked
@@ -90,7 +97,20 @@ struct Reader {
     return t;
   }
 
-  int integer(const char* key, int low, int high) const { return parse_integer(j, key, low, high); }
+  int integer(const char* key, int low, int high) const { return parse_integer(j.at(key), key, low, high); }
+  Extent extent(const char* key, int low, int high) const {
+    const json& pair = j.at(key);
+    check(pair.is_array() && pair.size() == 2, ErrorKind::bad_data, key, " ", pair.dump(),
+          ": expected [height, width]");
+    return {parse_integer(pair[0], key, low, high), parse_integer(pair[1], key, low, high)};
+  }
+
+  kernels::Requantize requantize(std::int64_t channels) const {
+    return {.multiplier = finite("multiplier", channels),
+            .bias = finite("bias", channels),
+            .relu = j.at("relu").get<bool>(),
+            .format = parse_format(j.at("format"))};
+  }
 
   Tensor weights(int rank, int bits) const {
     const json& extents = j.at("weight_shape");
@@ -143,25 +163,29 @@ std::shared_ptr<IntegerOp> read_input(const Reader& r) {
 void write(const ConvOp& op, json& j, NamedTensors& tensors) {
   describe_weights(j, op, op.weights, op.weight_bits, tensors);
   j["stride"] = op.options.stride;
-  j["padding"] = op.options.padding;
-  j["relu"] = op.requantize.relu;
+  j["padding"] = {op.options.padding.height, op.options.padding.width};
   j["residual_multiplier"] = op.requantize.residual_multiplier;
-  j["format"] = describe(op.requantize.format);
-  tensors.add(op.name + ".multiplier", op.requantize.multiplier);
-  tensors.add(op.name + ".bias", op.requantize.bias);
+  describe_requantize(j, op, op.requantize, tensors);
 }
 std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   auto op = std::make_shared<ConvOp>();
   op->weight_bits = r.integer("weight_bits", 2, 8);
   op->weights = r.weights(4, op->weight_bits);
-  op->options = {r.integer("stride", 1, 64), r.integer("padding", 0, 64)};
-  op->requantize.relu = r.j.at("relu").get<bool>();
+  op->options = {r.integer("stride", 1, 64), r.extent("padding", 0, 64)};
+  op->requantize = r.requantize(op->weights.dim(0));
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
   check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,
         "residual_multiplier is not finite");
-  op->requantize.format = parse_format(r.j.at("format"));
-  op->requantize.multiplier = r.finite("multiplier", op->weights.dim(0));
-  op->requantize.bias = r.finite("bias", op->weights.dim(0));
+  return op;
+}
+
+void write(const NormActOp& op, json& j, NamedTensors& tensors) {
+  j["channels"] = op.requantize.multiplier.numel();
+  describe_requantize(j, op, op.requantize, tensors);
+}
+std::shared_ptr<IntegerOp> read_norm_act(const Reader& r) {
+  auto op = std::make_shared<NormActOp>();
+  op->requantize = r.requantize(r.integer("channels", 1, 1 << 16));
   return op;
 }
 
@@ -186,6 +210,22 @@ std::shared_ptr<IntegerOp> read_max_pool(const Reader& r) {
   op->options = {r.integer("kernel", 1, 64), r.integer("stride", 1, 64), r.integer("padding", 0, 32)};
   return op;
 }
+
+void write(const AvgPoolOp& op, json& j, NamedTensors&) {
+  j["kernel"] = op.options.kernel;
+  j["stride"] = op.options.stride;
+  j["padding"] = op.options.padding;
+  j["output"] = op.options.output;
+}
+std::shared_ptr<IntegerOp> read_avg_pool(const Reader& r) {
+  auto op = std::make_shared<AvgPoolOp>();
+  op->options = {r.integer("kernel", 1, 64), r.integer("stride", 1, 64), r.integer("padding", 0, 32),
+                 r.integer("output", 0, 64)};
+  return op;
+}
+
+void write(const ConcatOp&, json&, NamedTensors&) {}
+std::shared_ptr<IntegerOp> read_concat(const Reader&) { return std::make_shared<ConcatOp>(); }
 
 void write(const GlobalAvgPoolOp&, json&, NamedTensors&) {}
 std::shared_ptr<IntegerOp> read_global_avg_pool(const Reader&) { return std::make_shared<GlobalAvgPoolOp>(); }
@@ -220,8 +260,11 @@ void write_as(const IntegerOp& op, json& j, NamedTensors& tensors) {
 const Kind kinds[] = {
     {"input", read_input, write_as<InputOp>},
     {"conv", read_conv, write_as<ConvOp>},
+    {"norm_act", read_norm_act, write_as<NormActOp>},
     {"shortcut", read_shortcut, write_as<ShortcutOp>},
     {"max_pool", read_max_pool, write_as<MaxPoolOp>},
+    {"avg_pool", read_avg_pool, write_as<AvgPoolOp>},
+    {"concat", read_concat, write_as<ConcatOp>},
     {"global_avg_pool", read_global_avg_pool, write_as<GlobalAvgPoolOp>},
     {"linear", read_linear, write_as<LinearOp>},
 };

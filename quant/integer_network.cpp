@@ -1,6 +1,7 @@
 #include "quant/integer_network.h"
 
 #include <algorithm>
+#include <span>
 #include <unordered_map>
 
 #include "core/parallel.h"
@@ -9,17 +10,22 @@ namespace faq {
 namespace {
 
 constexpr const char* format_name = "faq-integer-network";
-constexpr const char* format_version = "1";
+constexpr const char* format_version = "2";
 constexpr std::int64_t max_extent = 1 << 12;
 // Of one image's result of one op: what is larger is refused before memory is asked for.
 constexpr std::int64_t max_elements = 1 << 27;
 
-std::int64_t elements_of(const IntegerOp& op, const Tensor& x) {
+std::int64_t elements_of(const IntegerOp& op, std::span<const Tensor> inputs) {
+  const Tensor& x = inputs[0];
   if (const auto* conv = dynamic_cast<const ConvOp*>(&op))
     return kernels::conv2d_shape(x.shape(), conv->weights.shape(), conv->options).numel();
   if (const auto* shortcut = dynamic_cast<const ShortcutOp*>(&op))
     return x.numel() / std::max<std::int64_t>(x.dim(x.rank() - 1), 1) * shortcut->out_channels;
-  return x.numel();
+  if (const auto* pool = dynamic_cast<const AvgPoolOp*>(&op))
+    return kernels::avg_pool_shape(x.shape(), pool->options).numel();
+  std::int64_t sum = 0;
+  for (const Tensor& input : inputs) sum += input.numel();
+  return sum;
 }
 
 std::int64_t integer(const nlohmann::json& value, std::int64_t low, std::int64_t high, const char* what) {
@@ -74,7 +80,7 @@ Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tens
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     std::vector<Tensor> inputs;
     for (const int input : steps_[i].inputs) inputs.push_back(values[input]);
-    check(elements_of(*steps_[i].op, inputs[0]) / std::max<std::int64_t>(images.dim(0), 1) <= max_elements,
+    check(elements_of(*steps_[i].op, inputs) / std::max<std::int64_t>(images.dim(0), 1) <= max_elements,
           "integer network: '", steps_[i].op->name, "' makes more than ", max_elements,
           " elements of an image");
     values[i + 1] = steps_[i].op->run(inputs, engine);

@@ -1,5 +1,6 @@
 #include "quant/integer_op.h"
 
+#include "core/kernels/concat.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/pixels.h"
 #include "core/kernels/unit.h"
@@ -25,6 +26,11 @@ Tensor ConvOp::run(std::span<const Tensor> inputs, Engine engine) const {
                                     inputs.size() > 1 ? inputs[1] : Tensor(), requantize);
 }
 
+Tensor NormActOp::run(std::span<const Tensor> inputs, Engine) const {
+  expect_inputs(*this, inputs, 1, 1);
+  return kernels::requantize(inputs[0], {}, requantize);
+}
+
 Tensor ShortcutOp::run(std::span<const Tensor> inputs, Engine) const {
   expect_inputs(*this, inputs, 1, 1);
   return kernels::subsample_and_pad(inputs[0], stride, out_channels);
@@ -35,6 +41,15 @@ Tensor MaxPoolOp::run(std::span<const Tensor> inputs, Engine) const {
   return kernels::max_pool(inputs[0], options);
 }
 
+Tensor AvgPoolOp::run(std::span<const Tensor> inputs, Engine) const {
+  expect_inputs(*this, inputs, 1, 1);
+  return kernels::avg_pool(inputs[0], options);
+}
+
+Tensor ConcatOp::run(std::span<const Tensor> inputs, Engine) const {
+  return kernels::concat_channels(inputs);
+}
+
 Tensor GlobalAvgPoolOp::run(std::span<const Tensor> inputs, Engine) const {
   expect_inputs(*this, inputs, 1, 1);
   return global_avg_pool(Var(inputs[0])).value();
@@ -42,7 +57,8 @@ Tensor GlobalAvgPoolOp::run(std::span<const Tensor> inputs, Engine) const {
 
 Tensor LinearOp::run(std::span<const Tensor> inputs, Engine engine) const {
   expect_inputs(*this, inputs, 1, 1);
-  const Tensor& x = inputs[0];
+  const bool is_image = inputs[0].rank() == 4 && inputs[0].dim(1) == 1 && inputs[0].dim(2) == 1;
+  const Tensor x = is_image ? inputs[0].reshaped({inputs[0].dim(0), inputs[0].dim(3)}) : inputs[0];
   check(x.rank() == 2 && x.dim(1) == weights.dim(1), "linear '", name, "': input ", x.shape(), ", weights ",
         weights.shape());
   const Tensor q = kernels::quantize(x, input);

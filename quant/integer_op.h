@@ -40,6 +40,13 @@ struct ConvOp final : IntegerOp {
   Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
 };
 
+/// kernels::requantize of integers that are there already: a normalisation in front of a convolution.
+struct NormActOp final : IntegerOp {
+  kernels::Requantize requantize;
+  const char* kind() const override { return "norm_act"; }
+  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+};
+
 struct ShortcutOp final : IntegerOp {
   int stride = 1;
   std::int64_t out_channels = 0;
@@ -50,6 +57,19 @@ struct ShortcutOp final : IntegerOp {
 struct MaxPoolOp final : IntegerOp {
   kernels::MaxPoolOptions options;
   const char* kind() const override { return "max_pool"; }
+  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+};
+
+/// Means, rounded to the step of the input.
+struct AvgPoolOp final : IntegerOp {
+  kernels::AvgPoolOptions options;
+  const char* kind() const override { return "avg_pool"; }
+  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+};
+
+/// Along the channels; all inputs have one format.
+struct ConcatOp final : IntegerOp {
+  const char* kind() const override { return "concat"; }
   Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
 };
 

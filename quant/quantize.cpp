@@ -13,6 +13,12 @@ bool matches(const char* pattern, const char* text) {
   return *text != '\0' && (*pattern == '?' || *pattern == *text) && matches(pattern + 1, text + 1);
 }
 
+// The network's input is always 8 bits, signed (FAQ, section 2.2).
+constexpr int input_bits = 8;
+// And so is what is kept between units without being multiplied by weights (DenseNet's features): fewer would
+// cost accuracy and save no arithmetic.
+constexpr int memory_bits = 8;
+
 // Bits of one unit: the general ones, those of the first and last layer, then the overrides.
 struct Bits {
   int weights;
@@ -23,12 +29,14 @@ struct Position {
   bool is_first = false;          // the first convolution: its weights
   bool is_last = false;           // the classifier: its weights and its input
   bool feeds_classifier = false;  // the last convolution: what it hands on
+  bool feeds_norm = false;        // read by normalisations only, which make what convolutions read
 };
 
 Bits bits_of(const std::string& name, const Position& position, const QuantOptions& options) {
   Bits bits{options.weight_bits, options.act_bits};
   if (position.is_first || position.is_last) bits.weights = options.first_last_bits;
   if (position.is_last || position.feeds_classifier) bits.activations = options.first_last_bits;
+  if (position.feeds_norm) bits.activations = memory_bits;
   for (const LayerBits& override_bits : options.layer_bits) {
     if (matches(override_bits.pattern.c_str(), name.c_str()))
       bits = {override_bits.weight_bits, override_bits.act_bits};
@@ -36,35 +44,30 @@ Bits bits_of(const std::string& name, const Position& position, const QuantOptio
   return bits;
 }
 
-// The network's input is always 8 bits, signed (FAQ, section 2.2).
-constexpr int input_bits = 8;
-
 class Planner {
  public:
   Planner(const QuantOptions& options, const CalibrationResult& calibration)
       : options_(options), calibration_(calibration) {}
 
   QuantizerState state(const std::string& name, const Unit& unit) {
-    const Histogram& seen = histogram(name);
+    const Histogram& seen = calibration_.histogram(name);
     if (dynamic_cast<const Input*>(&unit)) {
       return {choose_activation_format(seen, input_bits, true, at_maximum()), 0};
     }
     const bool is_linear = dynamic_cast<const Linear*>(&unit) != nullptr;
+    const bool has_weights = is_linear || dynamic_cast<const ConvUnit*>(&unit) != nullptr;
+    const UnitFlow flow = is_linear ? UnitFlow{} : calibration_.flow.at(name);
     const Bits bits = bits_of(name,
-                              {.is_first = !is_linear && !std::exchange(first_seen_, true),
+                              {.is_first = has_weights && !is_linear && !std::exchange(first_seen_, true),
                                .is_last = is_linear,
-                               .feeds_classifier = name == calibration_.last_unit},
+                               .feeds_classifier = flow.read_by_classifier && !flow.read_by_conv,
+                               .feeds_norm = flow.read_by_norm && !flow.read_by_conv},
                               options_);
-    return {choose_activation_format(seen, bits.activations, seen.has_negative(), options_), bits.weights};
+    return {choose_activation_format(seen, bits.activations, seen.has_negative(), options_),
+            has_weights ? bits.weights : 0};
   }
 
  private:
-  const Histogram& histogram(const std::string& name) const {
-    const auto found = calibration_.activations.find(name);
-    check(found != calibration_.activations.end(), "quantize: calibration has not seen '", name, "'");
-    return found->second;
-  }
-
   // Pixels have a bounded range: nothing is gained by clipping it.
   QuantOptions at_maximum() const {
     QuantOptions options = options_;
@@ -84,6 +87,7 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
   std::optional<Planner> planner;
   if (calibration) planner.emplace(options, *calibration);
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
     if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && planner) {
       quantized->set_state(planner->state(name, unit));

@@ -233,13 +233,13 @@ TEST_CASE("names in the wild", "[models]") {
     name = "module." + name;
   }
   file.add("module.bn1.num_batches_tracked", Tensor::zeros({1}, DType::s32));
-  CHECK(classes_in(file) == 10);
-  CHECK(channels_in(file) == 3);
+  CHECK(classes_in(file, model->info()) == 10);
+  CHECK(channels_in(file, model->info()) == 3);
   CHECK(load_weights(*target, file).empty());
   CHECK(same_weights(*model, *target));
 
-  CHECK(classes_in({}) == 0);
-  CHECK(channels_in({}) == 0);
+  CHECK(classes_in({}, model->info()) == 0);
+  CHECK(channels_in({}, model->info()) == 0);
 }
 
 TEST_CASE("bf16 weights are widened", "[models]") {

@@ -122,7 +122,13 @@ TEST_CASE("calibration sees what every unit hands on", "[quant_calibration]") {
     return images(static_cast<std::uint64_t>(i));
   });
   CHECK(seen.images == 6);
-  CHECK(seen.last_unit == "layer3.2.conv2");
+  for (const auto& [name, flow] : seen.flow) {
+    INFO(name);
+    CHECK(flow.tied_to == name);
+    CHECK(flow.read_by_conv == (name != "layer3.2.conv2"));
+    CHECK(flow.read_by_classifier == (name == "layer3.2.conv2"));
+    CHECK_FALSE(flow.read_by_norm);
+  }
   CHECK(seen.activations.size() == 21);
   struct {
     const char* name;

@@ -105,8 +105,8 @@ void for_each_tap(const Shape& x, const Shape& w, const ConvOptions& o, Tap tap)
       for (std::int64_t ox = 0; ox < y[2]; ++ox)
         for (std::int64_t ky = 0; ky < w[2]; ++ky)
           for (std::int64_t kx = 0; kx < w[3]; ++kx) {
-            const std::int64_t iy = oy * o.stride - o.padding + ky;
-            const std::int64_t ix = ox * o.stride - o.padding + kx;
+            const std::int64_t iy = oy * o.stride - o.padding.height + ky;
+            const std::int64_t ix = ox * o.stride - o.padding.width + kx;
             if (iy < 0 || iy >= x[1] || ix < 0 || ix >= x[2]) continue;
             for (std::int64_t out = 0; out < y[3]; ++out)
               for (std::int64_t in = 0; in < x[3]; ++in)

@@ -60,8 +60,8 @@ Network open_network(TrainOptions& options, bool model_given) {
     kind = quant_options(trained).scheme == Scheme::none ? "float checkpoint" : "quantized checkpoint";
   } else {
     check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
-    if (options.num_classes == 0) options.num_classes = classes_in(file);
-    if (options.in_channels == 0) options.in_channels = channels_in(file);
+    if (options.num_classes == 0) options.num_classes = classes_in(file, model_info(options.model));
+    if (options.in_channels == 0) options.in_channels = channels_in(file, model_info(options.model));
     check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ",
           options.weights, ": neither a first convolution nor a classifier of ", options.model);
     model = build_model(options);

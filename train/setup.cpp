@@ -17,7 +17,9 @@ bool is_idx(const TrainOptions& options) {
 int resolved_channels(const TrainOptions& options) {
   if (options.in_channels > 0) return options.in_channels;
   if (!options.weights.empty()) {
-    if (const int channels = channels_in(read_safetensors(options.weights)); channels > 0) return channels;
+    if (const int channels = channels_in(read_safetensors(options.weights), model_info(options.model));
+        channels > 0)
+      return channels;
   }
   return is_idx(options) ? 1 : 3;
 }

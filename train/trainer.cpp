@@ -263,13 +263,18 @@ class Trainer {
     for (; micro_batches < options_.grad_accum_steps; ++micro_batches) {
       const auto batch = train_loader_.next();
       if (!batch) break;
-      Var logits = model_->forward(Var(batch->images));
-      const Var loss = cross_entropy(logits, batch->labels, static_cast<float>(options_.label_smoothing));
+      set_samples(*model_, {static_cast<std::uint64_t>(options_.seed), progress_.epoch, batch->samples});
+      TrainingLogits outputs = model_->forward_training(Var(batch->images));
+      const auto smoothing = static_cast<float>(options_.label_smoothing);
+      Var loss = cross_entropy(outputs.logits, batch->labels, smoothing);
+      if (outputs.auxiliary)
+        loss = add(loss, scale(cross_entropy(outputs.auxiliary, batch->labels, smoothing),
+                               outputs.auxiliary_weight));
       const double value = loss.value().item();
       diverged_unless(std::isfinite(value), "loss", value);
       Scores scores;
-      scores.add(logits.value(), batch->labels);
-      logits = {};
+      scores.add(outputs.logits.value(), batch->labels);
+      outputs = {};
       backward(loss);
       progress_.loss_sum += value * static_cast<double>(batch->size());
       progress_.correct += std::llround(scores.result().top1 / 100.0 * static_cast<double>(batch->size()));

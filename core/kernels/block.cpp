@@ -115,6 +115,12 @@ void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, c
   }
 }
 
+Tensor like(const Tensor& x, const Shape& shape, DType dtype) {
+  Tensor t = Tensor::empty(shape, dtype);
+  if (x.is_fixed_point()) t.set_fixed_point(x.fixed_point());
+  return t;
+}
+
 void check_channels(const char* what, const Tensor& vector, std::int64_t channels) {
   check(vector.numel() == channels, what, ": expected ", channels, " per-channel values, got ",
         vector.shape());

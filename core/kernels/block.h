@@ -23,6 +23,9 @@ void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float
 /// value.
 void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in);
 
+/// An uninitialised tensor with the step of x, if it has one.
+Tensor like(const Tensor& x, const Shape& shape, DType dtype);
+
 /// Throws unless the vector has a value per channel; `what` starts the message.
 void check_channels(const char* what, const Tensor& vector, std::int64_t channels);
 

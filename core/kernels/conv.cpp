@@ -39,9 +39,9 @@ FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n, int parts) 
 }
 
 // x + 128 as u8, with a border that stands for zero.
-Tensor shifted_and_padded(const Tensor& x, int padding) {
-  const std::int64_t height = x.dim(1) + 2 * padding;
-  const std::int64_t width = x.dim(2) + 2 * padding;
+Tensor shifted_and_padded(const Tensor& x, const Extent& padding) {
+  const std::int64_t height = x.dim(1) + 2 * padding.height;
+  const std::int64_t width = x.dim(2) + 2 * padding.width;
   const std::int64_t channels = x.dim(3);
   Tensor out = Tensor::empty({x.dim(0), height, width, channels}, DType::u8);
   std::uint8_t* to = out.mutable_data<std::uint8_t>();
@@ -52,7 +52,7 @@ Tensor shifted_and_padded(const Tensor& x, int padding) {
       std::memset(image, 128, static_cast<std::size_t>(height * width * channels));
       for (std::int64_t y = 0; y < x.dim(1); ++y) {
         const std::int8_t* row = from + (n * x.dim(1) + y) * x.dim(2) * channels;
-        std::uint8_t* target = image + ((y + padding) * width + padding) * channels;
+        std::uint8_t* target = image + ((y + padding.height) * width + padding.width) * channels;
         for (std::int64_t i = 0; i < x.dim(2) * channels; ++i)
           target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
       }
@@ -101,15 +101,26 @@ void round_to_s32(const Tensor& x, Tensor& out) {
 }
 
 }  // namespace
+}  // namespace faq::kernels
+
+namespace faq {
+
+std::ostream& operator<<(std::ostream& out, const Extent& extent) {
+  return out << extent.height << "×" << extent.width;
+}
+
+}  // namespace faq
+
+namespace faq::kernels {
 
 Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& options) {
   check(x.rank() == 4, "conv2d: expected an N,H,W,C tensor, got ", x);
   check(weights.rank() == 4, "conv2d: expected O,I,H,W weights, got ", weights);
   check(x[3] == weights[1], "conv2d: ", x[3], " input channels, weights ", weights, " want ", weights[1]);
-  check(options.stride > 0 && options.padding >= 0, "conv2d: stride ", options.stride, ", padding ",
-        options.padding);
-  const std::int64_t height = x[1] + 2 * options.padding - weights[2];
-  const std::int64_t width = x[2] + 2 * options.padding - weights[3];
+  check(options.stride > 0 && options.padding.height >= 0 && options.padding.width >= 0, "conv2d: stride ",
+        options.stride, ", padding ", options.padding);
+  const std::int64_t height = x[1] + 2 * options.padding.height - weights[2];
+  const std::int64_t width = x[2] + 2 * options.padding.width - weights[3];
   check(height >= 0 && width >= 0, "conv2d: kernel ", weights, " does not fit an image of ", x,
         " with padding ", options.padding);
   return {x[0], height / options.stride + 1, width / options.stride + 1, weights[0]};

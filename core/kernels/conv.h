@@ -1,15 +1,26 @@
 // 2-D convolution by oneDNN: floating point, and exact integers. Images N,H,W,C, weights O,I,H,W.
 #pragma once
 
+#include <ostream>
 #include <vector>
 
 #include "core/tensor.h"
 
 namespace faq {
 
+/// Of a kernel or a border; one number stands for both.
+struct Extent {
+  int height;
+  int width;
+  constexpr Extent(int both) : height(both), width(both) {}
+  constexpr Extent(int h, int w) : height(h), width(w) {}
+  bool operator==(const Extent&) const = default;
+};
+std::ostream& operator<<(std::ostream& out, const Extent& extent);
+
 struct ConvOptions {
   int stride = 1;
-  int padding = 0;
+  Extent padding = 0;
 };
 
 /// How integer convolutions are computed. Both give the same integers.

@@ -122,7 +122,7 @@ ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvOptions& 
           dims(weights),
           nchw(conv2d_shape(x, weights, options)),
           {options.stride, options.stride},
-          {options.padding, options.padding}};
+          {options.padding.height, options.padding.width}};
 }
 
 }  // namespace

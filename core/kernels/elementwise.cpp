@@ -3,6 +3,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -33,6 +34,9 @@ FAQ_SIMD void quantize_block(float* x, float inverse_step, float low, float high
 }
 FAQ_SIMD void mask_block(float* grad, const float* x, float low, float high, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) grad[i] = (x[i] >= low && x[i] <= high) ? grad[i] : 0.0f;
+}
+FAQ_SIMD void keep_block(float* x, const std::uint8_t* keep, float factor, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = keep[i] ? x[i] * factor : 0.0f;
 }
 FAQ_SIMD void relu_block(float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] = x[i] < 0.0f ? 0.0f : x[i];
@@ -139,6 +143,24 @@ void scale_in_place(Tensor& x, float factor) {
   float* values = x.mutable_data<float>();
   parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
     multiply_block(values + begin, factor, end - begin);
+  });
+}
+
+Tensor masked(const Tensor& x, const Tensor& keep, float factor) {
+  const Booked booked(Work::fused);
+  check(keep.shape() == x.shape(), "mask ", keep.shape(), " for ", x.shape());
+  Tensor out = Tensor::empty(x.shape(), x.dtype());
+  if (!is_floating(x.dtype())) {
+    int exponent = 0;
+    check(std::frexp(factor, &exponent) == 0.5f, "mask: integers cannot be multiplied by ", factor);
+    FixedPoint format = x.fixed_point();
+    format.step *= factor;
+    out.set_fixed_point(format);
+    factor = 1.0f;
+  }
+  const auto* bytes = keep.data<std::uint8_t>();
+  return map(x, out, [=](float* v, std::int64_t offset, std::int64_t n) {
+    keep_block(v, bytes + offset, factor, n);
   });
 }
 

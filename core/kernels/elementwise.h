@@ -19,6 +19,10 @@ void add_s32_in_place(Tensor& x, const Tensor& y);
 /// x *= factor, f32.
 void scale_in_place(Tensor& x, float factor);
 
+/// x·factor where `keep` (u8, of the shape of x) is not 0, else 0, in the dtype of x: f32 or bf16; u8 or s8
+/// with a step, which takes the factor, a power of two.
+Tensor masked(const Tensor& x, const Tensor& keep, float factor);
+
 /// clamp(round(x / step), min, max) as u8 or s8. x: f32, or an integer tensor with a step.
 Tensor quantize(const Tensor& x, const FixedPoint& format);
 /// grad where x lies in the range `format` represents, else 0: the straight-through estimator of quantize

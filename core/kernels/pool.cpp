@@ -52,12 +52,6 @@ void check_images(const char* op, const Tensor& x) {
   check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x.shape());
 }
 
-Tensor like(const Tensor& x, const Shape& shape, DType dtype) {
-  Tensor t = Tensor::empty(shape, dtype);
-  if (x.is_fixed_point()) t.set_fixed_point(x.fixed_point());
-  return t;
-}
-
 template <class In, class Out>
 void sum_pixels(const Tensor& x, Tensor& out) {
   const std::int64_t channels = x.dim(3);
@@ -74,6 +68,54 @@ void sum_pixels(const Tensor& x, Tensor& out) {
       }
     }
   });
+}
+
+// One dimension of an average pooling: the pixels of each window that lie inside the image, and how many it
+// counts.
+struct Window {
+  std::int64_t begin, end;
+  std::int64_t counted;
+};
+std::vector<Window> windows(std::int64_t size, std::int64_t out, const AvgPoolOptions& o) {
+  std::vector<Window> result;
+  for (std::int64_t i = 0; i < out; ++i) {
+    if (o.output > 0) {
+      const std::int64_t begin = i * size / out, end = ((i + 1) * size + out - 1) / out;
+      result.push_back({begin, end, end - begin});
+    } else {
+      const std::int64_t begin = i * o.stride - o.padding;
+      result.push_back(
+          {std::max<std::int64_t>(begin, 0), std::min<std::int64_t>(begin + o.kernel, size), o.kernel});
+    }
+  }
+  return result;
+}
+
+FAQ_SIMD void add_to(float* sum, const float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) sum[i] += x[i];
+}
+// Divided, not multiplied by an inverse: a tie must be one.
+FAQ_SIMD void divide(float* x, float divisor, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] /= divisor;
+}
+FAQ_SIMD void divide_and_round(float* x, float divisor, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] = round_half_even_in_range(x[i] / divisor);
+}
+
+// Calls body(output pixel, input pixel) for the pixels of every window, and done(output pixel, count) after
+// the last of each.
+template <class Body, class Done>
+void for_each_average(const Shape& x, const Shape& y, const AvgPoolOptions& o, Body body, Done done) {
+  const std::vector<Window> rows = windows(x[1], y[1], o), columns = windows(x[2], y[2], o);
+  for (std::int64_t oy = 0; oy < y[1]; ++oy) {
+    for (std::int64_t ox = 0; ox < y[2]; ++ox) {
+      const std::int64_t out = oy * y[2] + ox;
+      for (std::int64_t iy = rows[oy].begin; iy < rows[oy].end; ++iy) {
+        for (std::int64_t ix = columns[ox].begin; ix < columns[ox].end; ++ix) body(out, iy * x[2] + ix);
+      }
+      done(out, static_cast<float>(rows[oy].counted * columns[ox].counted));
+    }
+  }
 }
 
 // Calls body(output pixel, input offset, tap) for the window elements of every output pixel of an image that
@@ -233,6 +275,81 @@ Tensor max_pool_backward(const Tensor& dy, const Tensor& x, const MaxPoolOptions
     default:
       fail(ErrorKind::internal, "max pooling backward: f32, u8 or s8, got ", x.dtype());
   }
+}
+
+Shape avg_pool_shape(const Shape& x, const AvgPoolOptions& o) {
+  check(x.rank() == 4, "average pooling: expected an N,H,W,C tensor, got ", x);
+  if (o.output > 0) {
+    check(x[1] > 0 && x[2] > 0, "average pooling: an empty image ", x);
+    return {x[0], o.output, o.output, x[3]};
+  }
+  check(o.kernel > 0 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel,
+        "average pooling: kernel ", o.kernel, ", stride ", o.stride, ", padding ", o.padding);
+  const std::int64_t height = x[1] + 2 * o.padding - o.kernel;
+  const std::int64_t width = x[2] + 2 * o.padding - o.kernel;
+  check(height >= 0 && width >= 0, "average pooling: a window of ", o.kernel, " does not fit ", x);
+  return {x[0], height / o.stride + 1, width / o.stride + 1, x[3]};
+}
+
+Tensor avg_pool(const Tensor& x, const AvgPoolOptions& options) {
+  const Booked booked(Work::fused);
+  check(x.dtype() == DType::f32 || x.dtype() == DType::u8 || x.dtype() == DType::s8,
+        "average pooling: f32, u8 or s8, got ", x.dtype());
+  const Shape shape = avg_pool_shape(x.shape(), options);
+  Tensor y = like(x, shape, x.dtype());
+  const std::int64_t channels = shape[3];
+  const std::int64_t in_image = x.dim(1) * x.dim(2), out_image = shape[1] * shape[2];
+  void* to = y.mutable_raw();
+  parallel_for(shape[0], 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> sum(channels), pixel(channels);
+    for (std::int64_t n = begin; n < end; ++n) {
+      for_each_average(
+          x.shape(), shape, options,
+          [&](std::int64_t, std::int64_t in) {
+            load_block(x, (n * in_image + in) * channels, channels, pixel.data());
+            add_to(sum.data(), pixel.data(), channels);
+          },
+          [&](std::int64_t out, float count) {
+            if (x.dtype() == DType::f32) {
+              divide(sum.data(), count, channels);
+            } else {
+              divide_and_round(sum.data(), count, channels);
+            }
+            store_block(to, y.dtype(), (n * out_image + out) * channels, channels, sum.data());
+            std::ranges::fill(sum, 0.0f);
+          });
+    }
+  });
+  return y;
+}
+
+Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions& options) {
+  const Booked booked(Work::fused);
+  const Shape y = avg_pool_shape(x, options);
+  check(dy.shape() == y, "average pooling backward: gradient ", dy.shape(), " for an output of ", y);
+  Tensor dx = Tensor::empty(x, dy.dtype());
+  const std::int64_t channels = x[3];
+  const std::int64_t in_image = x[1] * x[2], out_image = y[1] * y[2];
+  void* to = dx.mutable_raw();
+  parallel_for(x[0], 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> gradient(out_image * channels), sum(in_image * channels);
+    for (std::int64_t n = begin; n < end; ++n) {
+      load_block(dy, n * out_image * channels, out_image * channels, gradient.data());
+      const auto nothing = [](std::int64_t, std::int64_t) {};
+      for_each_average(x, y, options, nothing, [&](std::int64_t out, float count) {
+        divide(&gradient[out * channels], count, channels);
+      });
+      std::ranges::fill(sum, 0.0f);
+      for_each_average(
+          x, y, options,
+          [&](std::int64_t out, std::int64_t in) {
+            add_to(&sum[in * channels], &gradient[out * channels], channels);
+          },
+          [](std::int64_t, float) {});
+      store_block(to, dx.dtype(), n * in_image * channels, in_image * channels, sum.data());
+    }
+  });
+  return dx;
 }
 
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {

@@ -22,6 +22,21 @@ Tensor max_pool(const Tensor& x, const MaxPoolOptions& options);
 /// The gradient goes to the first largest element of each window. dtype of dy (f32 or bf16).
 Tensor max_pool_backward(const Tensor& dy, const Tensor& x, const MaxPoolOptions& options);
 
+/// Windows of `kernel`² pixels, zeros outside the image counted like others (PyTorch's count_include_pad);
+/// or, with `output` > 0, the output×output windows that cover the image: [⌊i·H/output⌋, ⌈(i+1)·H/output⌉)
+/// (its AdaptiveAvgPool2d).
+struct AvgPoolOptions {
+  int kernel = 2;
+  int stride = 2;
+  int padding = 0;
+  int output = 0;
+};
+Shape avg_pool_shape(const Shape& x, const AvgPoolOptions& options);
+/// f32 → f32. u8 and s8 → the same dtype and step, means rounded half to even.
+Tensor avg_pool(const Tensor& x, const AvgPoolOptions& options);
+/// Each pixel of a window gets its share; rounding is passed straight through. dtype of dy (f32 or bf16).
+Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions& options);
+
 /// He et al.'s shortcut A: every `stride`-th pixel, zero channels added on both sides, (channels − C)/2
 /// before. Any dtype; the step is kept.
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels);

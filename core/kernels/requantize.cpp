@@ -29,8 +29,8 @@ struct RowParams {
 constexpr std::int64_t piece = 128;  ///< what is decided at once
 
 // Whether all of them are certain.
-template <class R, class Q>
-[[gnu::always_inline]] inline bool requantize_f32(const std::int32_t* acc, const R* r, const RowParams& p,
+template <class A, class R, class Q>
+[[gnu::always_inline]] inline bool requantize_f32(const A* acc, const R* r, const RowParams& p,
                                                   Q* __restrict out, std::int64_t n) {
   int uncertain = 0;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -44,8 +44,8 @@ template <class R, class Q>
   return uncertain == 0;
 }
 
-template <class R, class Q>
-[[gnu::always_inline]] inline void requantize_f64(const std::int32_t* acc, const R* r, const RowParams& p,
+template <class A, class R, class Q>
+[[gnu::always_inline]] inline void requantize_f64(const A* acc, const R* r, const RowParams& p,
                                                   Q* __restrict out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     double z = static_cast<double>(acc[i]) * p.multiplier[i] + p.bias[i];
@@ -57,8 +57,8 @@ template <class R, class Q>
   }
 }
 
-template <class R, class Q>
-[[gnu::always_inline]] inline void requantize_loop(const std::int32_t* acc, const R* r, RowParams p, Q* out,
+template <class A, class R, class Q>
+[[gnu::always_inline]] inline void requantize_loop(const A* acc, const R* r, RowParams p, Q* out,
                                                    std::int64_t n) {
   for (std::int64_t i = 0; i < n; i += piece) {
     const std::int64_t length = std::min(piece, n - i);
@@ -69,17 +69,34 @@ template <class R, class Q>
   }
 }
 
-#define FAQ_REQUANTIZE(R, Q)                                                                                 \
-  FAQ_SIMD void requantize_block(const std::int32_t* acc, const R* r, RowParams p, Q* out, std::int64_t n) { \
-    requantize_loop(acc, r, p, out, n);                                                                      \
+#define FAQ_REQUANTIZE(A, R, Q)                                                                   \
+  FAQ_SIMD void requantize_block(const A* acc, const R* r, RowParams p, Q* out, std::int64_t n) { \
+    requantize_loop(acc, r, p, out, n);                                                           \
   }
-FAQ_REQUANTIZE(Nothing, std::uint8_t)
-FAQ_REQUANTIZE(std::uint8_t, std::uint8_t)
-FAQ_REQUANTIZE(std::int8_t, std::uint8_t)
-FAQ_REQUANTIZE(Nothing, std::int8_t)
-FAQ_REQUANTIZE(std::uint8_t, std::int8_t)
-FAQ_REQUANTIZE(std::int8_t, std::int8_t)
+FAQ_REQUANTIZE(std::int32_t, Nothing, std::uint8_t)
+FAQ_REQUANTIZE(std::int32_t, std::uint8_t, std::uint8_t)
+FAQ_REQUANTIZE(std::int32_t, std::int8_t, std::uint8_t)
+FAQ_REQUANTIZE(std::int32_t, Nothing, std::int8_t)
+FAQ_REQUANTIZE(std::int32_t, std::uint8_t, std::int8_t)
+FAQ_REQUANTIZE(std::int32_t, std::int8_t, std::int8_t)
+FAQ_REQUANTIZE(std::uint8_t, Nothing, std::uint8_t)
+FAQ_REQUANTIZE(std::uint8_t, Nothing, std::int8_t)
+FAQ_REQUANTIZE(std::int8_t, Nothing, std::uint8_t)
+FAQ_REQUANTIZE(std::int8_t, Nothing, std::int8_t)
 #undef FAQ_REQUANTIZE
+
+constexpr const Nothing* no_residual = nullptr;
+
+// body(accumulators, residual): elements from `offset` on, in their own dtypes.
+template <class Body>
+void with_operands(const Tensor& accumulators, const Tensor& residual, std::int64_t offset, Body body) {
+  if (accumulators.dtype() == DType::u8) return body(accumulators.data<std::uint8_t>() + offset, no_residual);
+  if (accumulators.dtype() == DType::s8) return body(accumulators.data<std::int8_t>() + offset, no_residual);
+  const std::int32_t* acc = accumulators.data<std::int32_t>() + offset;
+  if (!residual) return body(acc, no_residual);
+  if (residual.dtype() == DType::u8) return body(acc, residual.data<std::uint8_t>() + offset);
+  body(acc, residual.data<std::int8_t>() + offset);
+}
 
 float largest_magnitude(const Tensor& x) {
   float largest = 0;
@@ -103,19 +120,13 @@ void requantize_to(const Tensor& accumulators, const Tensor& residual, const Req
                       .low = static_cast<float>(params.relu ? std::max(0, format.min()) : format.min()),
                       .high = static_cast<float>(format.max()),
                       .certain = 0.5f - 8 * 0x1p-24f * terms};
-  const std::int32_t* acc = accumulators.data<std::int32_t>();
   Q* to = out.mutable_data<Q>();
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = blocks.offset(b);
-      const std::int64_t n = blocks.size(b);
-      if (!residual) {
-        requantize_block(acc + offset, static_cast<const Nothing*>(nullptr), row, to + offset, n);
-      } else if (residual.dtype() == DType::u8) {
-        requantize_block(acc + offset, residual.data<std::uint8_t>() + offset, row, to + offset, n);
-      } else {
-        requantize_block(acc + offset, residual.data<std::int8_t>() + offset, row, to + offset, n);
-      }
+      with_operands(accumulators, residual, offset, [&](const auto* acc, const auto* r) {
+        requantize_block(acc, r, row, to + offset, blocks.size(b));
+      });
     }
   });
 }
@@ -136,6 +147,8 @@ void requantize(const Tensor& accumulators, const Tensor& residual, const Requan
   check_channels("requantize: bias", params.bias, channels);
   check(!residual || residual.shape() == accumulators.shape(), "requantize: residual ", residual.shape(),
         " for ", accumulators.shape());
+  check(!residual || accumulators.dtype() == DType::s32, "requantize: ", accumulators.dtype(),
+        " and a residual");
   check(out.shape() == accumulators.shape(), "requantize: ", accumulators.shape(), " into ", out.shape());
   if (params.format.is_signed) {
     requantize_to<std::int8_t>(accumulators, residual, params, out);

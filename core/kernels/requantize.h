@@ -7,8 +7,8 @@ namespace faq::kernels {
 
 /// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high),
 /// everything in double so that the result is the correctly rounded one whatever the instruction set. acc:
-/// s32; multiplier, bias: C, f32, already divided by the step of the output; residual: u8 or s8, or
-/// undefined.
+/// s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the step of the output;
+/// residual: u8 or s8, or undefined.
 struct Requantize {
   Tensor multiplier;
   Tensor bias;

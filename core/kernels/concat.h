@@ -1,0 +1,16 @@
+// Concatenation of images along their channels.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// N,H,W,ΣC from tensors that differ in C only. Integers must have one format (their steps are tied).
+Tensor concat_channels(std::span<const Tensor> parts);
+/// Channels [first, first + count) of x: what a part of a concatenation was, or its gradient.
+Tensor take_channels(const Tensor& x, std::int64_t first, std::int64_t count);
+
+}  // namespace faq::kernels

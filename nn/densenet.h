@@ -1,0 +1,22 @@
+// Huang et al., "Densely connected convolutional networks", table 1, as torchvision has them.
+#pragma once
+
+#include <array>
+
+#include "nn/models.h"
+
+namespace faq {
+
+struct DenseNetRow {
+  const char* name;
+  int growth;
+  int stem_channels;
+  std::array<int, 4> layers;  ///< per block
+};
+const std::vector<DenseNetRow>& densenets();
+
+/// A 7×7 convolution and pooling; blocks of layers, each of which adds `growth` channels to what it reads;
+/// transitions that halve channels, height and width; `classifier`.
+std::unique_ptr<Model> make_densenet(const DenseNetRow& row, const ModelOptions& options);
+
+}  // namespace faq

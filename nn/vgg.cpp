@@ -1,0 +1,136 @@
+#include "nn/vgg.h"
+
+namespace faq {
+namespace {
+
+constexpr int hidden = 4096;
+constexpr float dropout_probability = 0.5f;
+
+std::string numbered(const char* name, int index) { return std::string(name) + "." + std::to_string(index); }
+
+// A convolution in torchvision's sequence of layers, and the pooling behind it.
+struct Stage {
+  std::unique_ptr<ConvNormAct> normalised;  // one of the two
+  std::unique_ptr<ConvAct> biased;
+  std::unique_ptr<MaxPool> pool;
+  int index;  // of the convolution; its normalisation is the next layer
+  int pool_index;
+};
+
+class Vgg final : public Model {
+ public:
+  Vgg(const VggRow& row, const ModelOptions& options)
+      : input_(options.mean, options.std),
+        avgpool_({.output = row.features}),
+        dropouts_{Dropout(dropout_probability), Dropout(dropout_probability)},
+        first_index_(row.dropout_in_front ? 1 : 0),
+        fc1_(row.convs.back().channels, hidden, row.features, {.as_matrix = true}),
+        fc2_(hidden, hidden, 1, {.as_matrix = true}),
+        fc3_(hidden, options.num_classes),
+        dropout_in_front_(row.dropout_in_front) {
+    int in_channels = options.in_channels;
+    int index = 0;
+    for (const PlainConv& conv : row.convs) {
+      Stage stage{.normalised = {}, .biased = {}, .pool = {}, .index = index, .pool_index = 0};
+      if (row.batch_norm) {
+        stage.normalised = std::make_unique<ConvNormAct>(
+            in_channels, conv.channels, conv.kernel,
+            ConvNormActOptions{.stride = conv.stride, .padding = conv.padding, .bias = true});
+      } else {
+        stage.biased =
+            std::make_unique<ConvAct>(in_channels, conv.channels, conv.kernel,
+                                      ConvActOptions{.stride = conv.stride, .padding = conv.padding});
+      }
+      index += row.batch_norm ? 3 : 2;  // convolution, normalisation, ReLU
+      if (conv.pool) {
+        stage.pool = std::make_unique<MaxPool>(
+            kernels::MaxPoolOptions{.kernel = row.pool_kernel, .stride = 2, .padding = 0});
+        stage.pool_index = index++;
+      }
+      stages_.push_back(std::move(stage));
+      in_channels = conv.channels;
+    }
+  }
+
+  void visit(Visitor& v) override {
+    v.child("input", input_);
+    for (Stage& stage : stages_) {
+      if (stage.normalised) {
+        v.child(numbered("features", stage.index), numbered("features", stage.index + 1), *stage.normalised);
+      } else {
+        v.child(numbered("features", stage.index), *stage.biased);
+      }
+      if (stage.pool) v.child(numbered("features", stage.pool_index), *stage.pool);
+    }
+    v.child("avgpool", avgpool_);
+    // Linear, ReLU and dropout are three layers, in either order.
+    const int dropout = dropout_in_front_ ? -1 : 2;
+    v.child(numbered("classifier", first_index_), fc1_);
+    v.child(numbered("classifier", first_index_ + dropout), dropouts_[0]);
+    v.child(numbered("classifier", first_index_ + 3), fc2_);
+    v.child(numbered("classifier", first_index_ + 3 + dropout), dropouts_[1]);
+    v.child("classifier.6", fc3_);
+  }
+
+  Var forward(const Var& images) override {
+    Var x = input_(images);
+    for (Stage& stage : stages_) {
+      x = stage.normalised ? (*stage.normalised)(x) : (*stage.biased)(x);
+      if (stage.pool) x = (*stage.pool)(x);
+    }
+    x = avgpool_(x);
+    if (dropout_in_front_) return fc3_(fc2_(dropouts_[1](fc1_(dropouts_[0](x)))));
+    return fc3_(dropouts_[1](fc2_(dropouts_[0](fc1_(x)))));
+  }
+
+ private:
+  Input input_;
+  std::vector<Stage> stages_;
+  AvgPool avgpool_;
+  Dropout dropouts_[2];
+  int first_index_;
+  ConvAct fc1_;
+  ConvAct fc2_;
+  Linear fc3_;
+  bool dropout_in_front_;
+};
+
+// Five stages of 64, 128, 256, 512, 512 channels, so many convolutions each, a pooling behind each stage.
+VggRow vgg(const char* name, std::vector<int> convs_per_stage) {
+  VggRow row{name, "Simonyan and Zisserman 2015, table 1", {}, true, 2, 7, false};
+  int channels = 64;
+  for (std::size_t s = 0; s < convs_per_stage.size(); ++s) {
+    for (int i = 1; i <= convs_per_stage[s]; ++i)
+      row.convs.push_back({.channels = channels, .pool = i == convs_per_stage[s]});
+    channels = std::min(2 * channels, 512);
+  }
+  return row;
+}
+
+}  // namespace
+
+const std::vector<VggRow>& vggs() {
+  static const std::vector<VggRow> rows{
+      vgg("vgg11_bn", {1, 1, 2, 2, 2}),
+      vgg("vgg13_bn", {2, 2, 2, 2, 2}),
+      vgg("vgg16_bn", {2, 2, 3, 3, 3}),
+      vgg("vgg19_bn", {2, 2, 4, 4, 4}),
+      {"alexnet",
+       "Krizhevsky 2014, section 5",
+       {{.channels = 64, .kernel = 11, .stride = 4, .padding = 2, .pool = true},
+        {.channels = 192, .kernel = 5, .padding = 2, .pool = true},
+        {.channels = 384},
+        {.channels = 256},
+        {.channels = 256, .pool = true}},
+       false,
+       3,
+       6,
+       true}};
+  return rows;
+}
+
+std::unique_ptr<Model> make_vgg(const VggRow& row, const ModelOptions& options) {
+  return std::make_unique<Vgg>(row, options);
+}
+
+}  // namespace faq
