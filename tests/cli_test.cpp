@@ -1,5 +1,6 @@
 // The programs as users meet them: exit codes, what is said where.
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/error.h"
 #include "quant/integer_network.h"
@@ -448,6 +449,107 @@ TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cl
       same(weights, best);
     }
   }
+}
+
+TEST_CASE("evaluation by class", "[cli]") {
+  const fs::path run = finished_run("faq");
+  const json all = result_of(
+      {"--weights", (run / "integer.safetensors").string(), "--data-path", images().string(), "--per-class"});
+  REQUIRE(all["classes"].size() == 3);
+  double correct = 0, loss = 0;
+  std::int64_t count = 0;
+  for (const json& row : all["classes"]) {
+    const auto n = row["images"].get<std::int64_t>();
+    CHECK(n == 10);
+    count += n;
+    correct += row["top1"].get<double>() * static_cast<double>(n);
+    loss += row["loss"].get<double>() * static_cast<double>(n);
+  }
+  CHECK(count == all["images"]);
+  CHECK(correct / 30 == Approx(all["top1"].get<double>()));
+  CHECK(loss / 30 == Approx(all["loss"].get<double>()));
+  CHECK(all["classes"][1]["class"] == "down");
+}
+
+TEST_CASE("predictions for single images", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path run = finished_run("faq");
+  const std::string network = (run / "integer.safetensors").string();
+  // The classes with the largest probability are those the accuracy is counted from.
+  Words arguments{"--weights", network, "--predict"};
+  for (const char* name : {"across", "down", "slanted"}) {
+    for (const auto& file : fs::directory_iterator(images() / "val" / name))
+      arguments.push_back(file.path().string());
+  }
+  const json result = result_of(arguments);
+  REQUIRE(result["predictions"].size() == 30);
+  int correct = 0;
+  for (const json& row : result["predictions"]) {
+    REQUIRE(row["top5"].size() == 3);
+    double sum = 0;
+    for (const json& guess : row["top5"]) sum += guess["probability"].get<double>();
+    CHECK(sum == Approx(1));
+    const std::string expected = fs::path(row["file"].get<std::string>()).parent_path().filename().string();
+    correct += row["top5"][0]["class"] == expected;
+  }
+  const json all = result_of({"--weights", network, "--data-path", images().string()});
+  CHECK(100.0 * correct / 30 == Approx(all["top1"].get<double>()));
+
+  const std::string image = (images() / "val" / "down" / "1061.png").string();
+  write_file(folder / "names", "down\tgoing down\nacross\tgoing across\n");
+  const json named =
+      result_of({"--weights", network, "--class-names", (folder / "names").string(), "--predict", image});
+  std::set<std::string> names;
+  for (const json& guess : named["predictions"][0]["top5"]) names.insert(guess["class"]);
+  CHECK(names == std::set<std::string>{"going across", "going down", "slanted"});
+  write_file(folder / "list", "a\nb\nc\n");
+  const json listed =
+      result_of({"--weights", network, "--class-names", (folder / "list").string(), "--predict", image});
+  CHECK(listed["predictions"][0]["top5"][0]["class"].get<std::string>().size() == 1);
+
+  write_file(folder / "text.png", "no image");
+  check_refused({"no image",
+                 FAQ_EVAL,
+                 {"--weights", network, "--predict", (folder / "text.png").string()},
+                 65,
+                 "text.png"});
+  check_refused({"no file", FAQ_EVAL, {"--weights", network, "--predict", "gone.png"}, 66, "gone.png"});
+  check_refused({"no names",
+                 FAQ_EVAL,
+                 {"--weights", network, "--class-names", "gone", "--predict", image},
+                 66,
+                 "gone"});
+  check_refused({"stray argument", FAQ_EVAL, {"--weights", network, image}, 64, "unexpected argument"});
+}
+
+TEST_CASE("two networks compared", "[cli]") {
+  const fs::path quantized = finished_run("faq"), floating = finished_run("none");
+  const std::string data = images().string(), best = (quantized / "best.safetensors").string();
+  const json same = result_of(
+      {"--weights", (quantized / "integer.safetensors").string(), "--data-path", data, "--compare", best});
+  CHECK(same["agreement"] == 100);
+  CHECK(same["images"] == 30);
+  CHECK(same["first_diverging_layer"] == "");
+  CHECK(same["layers"].size() == 24);
+  for (const json& layer : same["layers"]) CHECK(layer["difference"] == 0);
+
+  const json other = result_of(
+      {"--weights", best, "--data-path", data, "--compare", (floating / "best.safetensors").string()});
+  CHECK(other["agreement"].get<double>() > 30);
+  CHECK(other["first_diverging_layer"] == "input");
+  CHECK(other["layers"].size() == 24);
+  CHECK(other["layers"][0]["difference"].get<double>() < 0.02);
+
+  check_refused({"nothing to compare with",
+                 FAQ_EVAL,
+                 {"--weights", best, "--data-path", data, "--compare", "gone.safetensors"},
+                 66,
+                 "gone"});
+  check_refused({"two things at once",
+                 FAQ_EVAL,
+                 {"--weights", best, "--data-path", data, "--compare", best, "--per-class"},
+                 64,
+                 "one at a time"});
 }
 
 TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][real]") {

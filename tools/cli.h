@@ -1,6 +1,7 @@
 // What the programs' command lines share.
 #pragma once
 
+#define CXXOPTS_VECTOR_DELIMITER '\0'  // names of files may hold commas
 #include <cxxopts.hpp>
 #include <functional>
 #include <string>

@@ -135,8 +135,9 @@ nlohmann::json bench_load(TrainOptions& options, int steps) {
   check(!options.data_path.empty(), ErrorKind::usage, "--mode load wants a --data-path");
   Data data;  // nothing is kept between epochs: every image is decoded every time
   data.train = open_dataset({options.data_path, parse_dataset_kind(options.dataset), 3}, Split::train);
-  data.crop = data.val_crop =
-      options.train_crop_size > 0 ? options.train_crop_size : model_info(options.model).input_size;
+  choose_preprocessing(options, model_info(options.model).input_size);
+  data.crop = options.train_crop_size;
+  data.val_crop = options.val_crop_size;
   Loader loader(*data.train, train_loader_options(options, data));
   std::vector<double> rates;
   for (int epoch = 0; epoch < std::max(3, steps / 10); ++epoch) {

@@ -1,18 +1,24 @@
-// faq-eval: the accuracy of a network, integer or float.
+// faq-eval: the accuracy of a network, integer or float, and what it makes of single images.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <map>
+
+#include "core/kernels/loss.h"
 #include "core/parallel.h"
-#include "core/safetensors.h"
-#include "nn/load_weights.h"
-#include "quant/integer_network.h"
+#include "data/decode.h"
 #include "tools/cli.h"
-#include "tools/quantization.h"
+#include "tools/comparison.h"
+#include "tools/network.h"
 #include "train/evaluate.h"
 #include "train/setup.h"
 
 namespace {
 
 using namespace faq;
+using nlohmann::json;
 
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
@@ -25,56 +31,135 @@ std::vector<OptionRow> eval_options() {
   return rows;
 }
 
-// A network ready to run, however it was stored.
-struct Network {
-  std::string kind;
-  std::function<Tensor(const Tensor&)> forward;
-  std::shared_ptr<void> owner;
+/// What a file of names calls each class: lines "NAME" in class order, or "FOLDER<tab>NAME".
+std::vector<std::string> named(const std::string& file, const std::vector<std::string>& folders) {
+  std::ifstream in(file);
+  check(in.good(), ErrorKind::missing_input, "class names ", file, ": cannot be opened");
+  std::vector<std::string> in_order;
+  std::map<std::string, std::string> by_folder;
+  for (std::string line; std::getline(in, line);) {
+    const auto tab = line.find('\t');
+    if (tab == std::string::npos) {
+      in_order.push_back(line);
+    } else {
+      by_folder[line.substr(0, tab)] = line.substr(tab + 1);
+      in_order.push_back(line.substr(tab + 1));
+    }
+  }
+  if (by_folder.empty() || folders.empty()) return in_order;
+  std::vector<std::string> names;
+  for (const std::string& folder : folders)
+    names.push_back(by_folder.contains(folder) ? by_folder[folder] : folder);
+  return names;
+}
+
+struct Names {
+  std::vector<std::string> names;
+  std::string of(std::size_t index) const {
+    return index < names.size() ? names[index] : std::to_string(index);
+  }
 };
 
-Network open_network(TrainOptions& options, bool model_given) {
-  check(!options.weights.empty(), ErrorKind::usage, "--weights is required");
-  const auto metadata = read_safetensors_metadata(options.weights);
-  const Engine engine = parse_engine(options.engine);
-  if (is_integer_network(metadata)) {
-    auto network = std::make_shared<IntegerNetwork>(IntegerNetwork::load(options.weights));
-    options.in_channels = static_cast<int>(network->channels());
-    options.num_classes = static_cast<int>(network->num_classes());
-    if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
-    const auto resize = network->about().find("resize");
-    if (options.val_resize_size == 0 && resize != network->about().end())
-      apply(options, {"val-resize-size", resize->second});
-    return {"integer network",
-            [network, engine](const Tensor& images) { return network->forward(images, engine); }, network};
+// --- what can be asked for, each as JSON and as text
+
+json evaluate(const Network& network, const Dataset& dataset, Loader& loader, const Names* per_class) {
+  Scores scores;
+  const double rate = for_each_batch(network.forward, loader, [&](const Batch& batch, const Tensor& logits) {
+    scores.add(logits, batch.labels);
+  });
+  const Evaluation e = scores.result();
+  json result{{"top1", e.top1},      {"top5", e.top5},       {"loss", e.loss},
+              {"images", e.images},  {"images_per_s", rate}, {"skipped", loader.skipped()},
+              {"kind", network.kind}};
+  if (!per_class) return result;
+  for (std::size_t k = 0; k < dataset.class_names().size(); ++k) {
+    const Evaluation of = scores.of_class(static_cast<std::int32_t>(k));
+    result["classes"].push_back({{"class", per_class->of(k)},
+                                 {"images", of.images},
+                                 {"top1", of.top1},
+                                 {"top5", of.top5},
+                                 {"loss", of.loss}});
   }
-  const NamedTensors file = read_safetensors(options.weights);
-  std::shared_ptr<Model> model;
-  std::string kind = "float weights";
-  if (is_checkpoint(metadata)) {
-    TrainOptions trained;
-    model = model_from_checkpoint(file, options.weights, make_method, trained);
-    options.in_channels = trained.in_channels;
-    options.num_classes = trained.num_classes;
-    if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
-    if (options.val_resize_size == 0) options.val_resize_size = trained.val_resize_size;
-    kind = quant_options(trained).scheme == Scheme::none ? "float checkpoint" : "quantized checkpoint";
-  } else {
-    check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
-    if (options.num_classes == 0) options.num_classes = classes_in(file, model_info(options.model));
-    if (options.in_channels == 0) options.in_channels = channels_in(file, model_info(options.model));
-    check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ",
-          options.weights, ": neither a first convolution nor a classifier of ", options.model);
-    model = build_model(options);
-    load_weights(*model, file, {.source = options.weights});
-  }
-  set_training(*model, false);
-  return {kind,
-          [model](const Tensor& images) {
-            const NoGrad no_grad;
-            return model->forward(Var(images)).value();
-          },
-          model};
+  return result;
 }
+
+std::string evaluation_text(const json& e) {
+  const auto skipped = e["skipped"].get<std::int64_t>();
+  std::string text =
+      fmt::format("{}: top-1 {:.2f}  top-5 {:.2f}  loss {:.4f}  {} images{}  {:.0f} images/s\n",
+                  e["kind"].get<std::string>(), e["top1"].get<double>(), e["top5"].get<double>(),
+                  e["loss"].get<double>(), e["images"].get<std::int64_t>(),
+                  skipped > 0 ? fmt::format(" ({} skipped)", skipped) : "", e["images_per_s"].get<double>());
+  if (!e.contains("classes")) return text;
+  text += fmt::format("{:<28} {:>7} {:>7} {:>7} {:>8}\n", "class", "images", "top-1", "top-5", "loss");
+  for (const json& row : e["classes"])
+    text += fmt::format("{:<28} {:>7} {:>7.2f} {:>7.2f} {:>8.4f}\n", row["class"].get<std::string>(),
+                        row["images"].get<std::int64_t>(), row["top1"].get<double>(),
+                        row["top5"].get<double>(), row["loss"].get<double>());
+  return text;
+}
+
+json predict(const Network& network, const TrainOptions& options, const std::vector<std::string>& files,
+             const Names& names) {
+  const int side = options.val_crop_size;
+  json rows = json::array();
+  for (const std::string& file : files) {
+    const Image image = transform_for_evaluation(load_image(file, options.in_channels),
+                                                 {Augmentation::none, side, options.val_resize_size});
+    const Tensor logits =
+        network.forward(Tensor::from<std::uint8_t>({1, side, side, options.in_channels}, image.pixels));
+    // The loss of a label is −log of its probability.
+    std::vector<std::pair<double, std::size_t>> ranked;
+    for (std::int32_t k = 0; k < logits.dim(1); ++k)
+      ranked.emplace_back(kernels::cross_entropy(logits, {&k, 1}, 0.0f).loss, static_cast<std::size_t>(k));
+    std::ranges::sort(ranked);
+    json best = json::array();
+    for (std::size_t i = 0; i < std::min<std::size_t>(5, ranked.size()); ++i)
+      best.push_back({{"class", names.of(ranked[i].second)},
+                      {"index", ranked[i].second},
+                      {"probability", std::exp(-ranked[i].first)}});
+    rows.push_back({{"file", file}, {"top5", best}});
+  }
+  return {{"kind", network.kind}, {"predictions", rows}};
+}
+
+std::string predictions_text(const json& result) {
+  std::string text;
+  for (const json& row : result["predictions"]) {
+    text += row["file"].get<std::string>() + ":";
+    for (const json& guess : row["top5"])
+      text += fmt::format("  {} {:.1f} %", guess["class"].get<std::string>(),
+                          100 * guess["probability"].get<double>());
+    text += "\n";
+  }
+  return text;
+}
+
+json comparison_json(const Network& a, const Network& b, const Comparison& c) {
+  json layers = json::array();
+  for (const auto& layer : c.layers)
+    layers.push_back({{"name", layer.name}, {"difference", layer.difference}});
+  return {{"kind", a.kind},
+          {"other", b.kind},
+          {"images", c.images},
+          {"agreement", 100.0 * static_cast<double>(c.agreeing) / static_cast<double>(c.images)},
+          {"first_diverging_layer", c.first_diverging},
+          {"layers", layers}};
+}
+
+std::string comparison_text(const json& c) {
+  std::string text = fmt::format("{} and {} agree on {:.2f} % of {} images\n", c["kind"].get<std::string>(),
+                                 c["other"].get<std::string>(), c["agreement"].get<double>(),
+                                 c["images"].get<std::int64_t>());
+  const auto first = c["first_diverging_layer"].get<std::string>();
+  text += first.empty() ? "no layer differs in a bit\n" : "the first layer that differs: " + first + "\n";
+  for (const json& row : c["layers"])
+    text +=
+        fmt::format("{:<40} {:>12.3e}\n", row["name"].get<std::string>(), row["difference"].get<double>());
+  return text;
+}
+
+// ---
 
 int body(int argc, char** argv) {
   cxxopts::Options parser("faq-eval",
@@ -82,42 +167,67 @@ int body(int argc, char** argv) {
   const std::vector<OptionRow> rows = eval_options();
   cli::add_options(parser, rows);
   parser.add_options("run")("split", "train or val", cxxopts::value<std::string>()->default_value("val"),
-                            "SPLIT")("json", "one JSON object on stdout")("version", "print the version")(
-      "h,help", "print this help");
-  const auto parsed = cli::parse(parser, argc, argv);
+                            "SPLIT")("per-class", "accuracy and loss of every class")(
+      "predict", "the five likeliest classes of these images", cxxopts::value<std::vector<std::string>>(),
+      "IMAGE…")("compare", "another network on the same images: agreement, and layer by layer",
+                cxxopts::value<std::string>(),
+                "FILE")("class-names", "lines of names in class order, or of FOLDER<tab>NAME",
+                        cxxopts::value<std::string>(), "FILE")("json", "one JSON object on stdout")(
+      "version", "print the version")("h,help", "print this help");
+  // Arguments without a name are images, when images are asked for.
+  const bool predicting = std::any_of(argv + 1, argv + argc, [](const char* argument) {
+    return std::string_view(argument).starts_with("--predict");
+  });
+  const auto parsed = cli::parse(parser, argc, argv, predicting ? "predict" : "");
   if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
   if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
 
-  TrainOptions options = assemble(nlohmann::json::object(), cli::given_settings(parsed, rows));
+  TrainOptions options = assemble(json::object(), cli::given_settings(parsed, rows));
   const std::string split = parsed["split"].as<std::string>();
   check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
+  check(parsed.count("compare") + parsed.count("per-class") + (parsed.count("predict") > 0) <= 1,
+        ErrorKind::usage, "--compare, --per-class and --predict: one at a time");
   resolve(options);
   set_num_threads(options.threads);
-  const Network network = open_network(options, parsed.count("model") > 0);
+  const bool as_json = parsed.count("json") > 0;
+  const auto print = [as_json](const json& result, auto text) {
+    cli::print_result(as_json ? result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"
+                              : text(result));
+    return 0;
+  };
+  const bool model_given = parsed.count("model") > 0;
+  const Network network = open_network(options, model_given);
+  const auto names_of = [&](const std::vector<std::string>& folders) {
+    return Names{parsed.count("class-names") ? named(parsed["class-names"].as<std::string>(), folders)
+                                             : folders};
+  };
+  if (parsed.count("predict")) {
+    choose_preprocessing(options, model_info(options.model).input_size);
+    return print(predict(network, options, parsed["predict"].as<std::vector<std::string>>(),
+                         names_of(network.class_names)),
+                 predictions_text);
+  }
+
   const int classes = options.num_classes;
   const Data data = open_data(options, split == "train");
   const Dataset& dataset = split == "train" ? *data.train : *data.val;
   check(static_cast<int>(dataset.class_names().size()) == classes, ErrorKind::usage, "data ",
         options.data_path, " has ", dataset.class_names().size(), " classes, the network ", classes);
   Loader loader(dataset, val_loader_options(options, data));
-  const Evaluation e = evaluate(network.forward, loader);
-  if (parsed.count("json")) {
-    cli::print_result(nlohmann::json{{"top1", e.top1},
-                                     {"top5", e.top5},
-                                     {"loss", e.loss},
-                                     {"images", e.images},
-                                     {"images_per_s", e.images_per_s},
-                                     {"skipped", loader.skipped()},
-                                     {"kind", network.kind}}
-                          .dump() +
-                      "\n");
-  } else {
-    cli::print_result(
-        fmt::format("{}: top-1 {:.2f}  top-5 {:.2f}  loss {:.4f}  {} images{}  {:.0f} images/s\n",
-                    network.kind, e.top1, e.top5, e.loss, e.images,
-                    loader.skipped() ? fmt::format(" ({} skipped)", loader.skipped()) : "", e.images_per_s));
+  if (parsed.count("compare")) {
+    TrainOptions other_options = options;
+    other_options.weights = parsed["compare"].as<std::string>();
+    const Network other = open_network(other_options, model_given);
+    check(
+        other_options.num_classes == options.num_classes && other_options.in_channels == options.in_channels,
+        ErrorKind::usage, "--compare ", other_options.weights, ": ", other_options.num_classes,
+        " classes and ", other_options.in_channels, " channels, the network has ", options.num_classes,
+        " and ", options.in_channels);
+    return print(comparison_json(network, other, compare(network, other, loader)), comparison_text);
   }
-  return 0;
+  const Names names = names_of(dataset.class_names());
+  return print(evaluate(network, dataset, loader, parsed.count("per-class") ? &names : nullptr),
+               evaluation_text);
 }
 
 }  // namespace

@@ -8,39 +8,71 @@ namespace faq {
 
 void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
   const std::int64_t classes = logits.dim(1);
-  loss_ += kernels::cross_entropy(logits, labels, 0.0f).loss * static_cast<double>(labels.size());
+  classes_.resize(static_cast<std::size_t>(classes));
   for (std::size_t i = 0; i < labels.size(); ++i) {
-    const float* row = logits.data<float>() + static_cast<std::int64_t>(i) * classes;
+    const auto n = static_cast<std::int64_t>(i);
+    const float* row = logits.data<float>() + n * classes;
     const std::int32_t label = labels[i];
+    const double loss = kernels::cross_entropy(logits.rows(n, n + 1), labels.subspan(i, 1), 0.0f).loss;
     std::int64_t rank = 0;
     for (std::int64_t k = 0; k < classes; ++k) {
       // A logit that is not a number is never the larger one.
       if (k != label && !(row[label] > row[k] || (row[label] == row[k] && label < k))) ++rank;
     }
-    top1_ += rank < 1;
-    top5_ += rank < 5;
+    Counts& counts = classes_.at(static_cast<std::size_t>(label));
+    ++counts.images;
+    counts.top1 += rank < 1;
+    counts.top5 += rank < 5;
+    counts.loss += loss;
   }
-  images_ += static_cast<std::int64_t>(labels.size());
 }
 
-Evaluation Scores::result() const {
-  if (images_ == 0) return {};
-  const auto n = static_cast<double>(images_);
-  return {.images = images_,
-          .top1 = 100.0 * static_cast<double>(top1_) / n,
-          .top5 = 100.0 * static_cast<double>(top5_) / n,
-          .loss = loss_ / n,
+Evaluation Scores::evaluation(const Counts& counts) {
+  if (counts.images == 0) return {};
+  const auto n = static_cast<double>(counts.images);
+  return {.images = counts.images,
+          .top1 = 100.0 * static_cast<double>(counts.top1) / n,
+          .top5 = 100.0 * static_cast<double>(counts.top5) / n,
+          .loss = counts.loss / n,
           .images_per_s = 0};
 }
 
-Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader) {
+Evaluation Scores::result() const {
+  Counts all;
+  for (const Counts& c : classes_) {
+    all.images += c.images;
+    all.top1 += c.top1;
+    all.top5 += c.top5;
+    all.loss += c.loss;
+  }
+  return evaluation(all);
+}
+
+Evaluation Scores::of_class(std::int32_t label) const {
+  return evaluation(static_cast<std::size_t>(label) < classes_.size()
+                        ? classes_[static_cast<std::size_t>(label)]
+                        : Counts{});
+}
+
+double for_each_batch(const std::function<Tensor(const Tensor&)>& forward, Loader& loader,
+                      const std::function<void(const Batch&, const Tensor&)>& body) {
   const auto start = std::chrono::steady_clock::now();
-  Scores scores;
+  std::int64_t images = 0;
   loader.start_epoch(0);
-  while (const auto batch = loader.next()) scores.add(forward(batch->images), batch->labels);
-  Evaluation result = scores.result();
+  while (const auto batch = loader.next()) {
+    body(*batch, forward(batch->images));
+    images += batch->size();
+  }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  result.images_per_s = static_cast<double>(result.images) / elapsed.count();
+  return static_cast<double>(images) / elapsed.count();
+}
+
+Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader) {
+  Scores scores;
+  const double rate = for_each_batch(
+      forward, loader, [&](const Batch& batch, const Tensor& logits) { scores.add(logits, batch.labels); });
+  Evaluation result = scores.result();
+  result.images_per_s = rate;
   return result;
 }
 

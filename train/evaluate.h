@@ -21,15 +21,25 @@ class Scores {
  public:
   void add(const Tensor& logits, std::span<const std::int32_t> labels);
   Evaluation result() const;
+  /// The same of the images of one class; nothing of a class that has not occurred.
+  Evaluation of_class(std::int32_t label) const;
 
  private:
-  std::int64_t images_ = 0;
-  std::int64_t top1_ = 0;
-  std::int64_t top5_ = 0;
-  double loss_ = 0;
+  struct Counts {
+    std::int64_t images = 0;
+    std::int64_t top1 = 0;
+    std::int64_t top5 = 0;
+    double loss = 0;  ///< summed
+  };
+  static Evaluation evaluation(const Counts& counts);
+
+  std::vector<Counts> classes_;
 };
 
 /// `forward`: u8 images N,H,W,C to logits N,K.
 Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader);
+/// Runs the loader's images through `forward` and hands the logits on; returns images per second.
+double for_each_batch(const std::function<Tensor(const Tensor&)>& forward, Loader& loader,
+                      const std::function<void(const Batch&, const Tensor& logits)>& body);
 
 }  // namespace faq

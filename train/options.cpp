@@ -182,14 +182,18 @@ const std::vector<OptionRow>& option_table() {
        &T::data_path},
       {{"dataset"}, "data", "KIND", "auto, imagefolder, idx or cifar", &T::dataset},
       {{"workers", "j"}, "data", "N", "threads that prepare batches", &T::workers},
-      {{"train-crop-size"}, "data", "N", "default: the size of the first image", &T::train_crop_size},
+      {{"train-crop-size"}, "data", "N", "default: the size the network is for", &T::train_crop_size},
       {{"val-resize-size"},
        "data",
        "N",
-       "shorter side before the centre crop; 0: no resizing",
+       "shorter side before the centre crop; 0: no resizing; default: the network's",
        &T::val_resize_size},
       {{"val-crop-size"}, "data", "N", "default: as --train-crop-size", &T::val_crop_size},
-      {{"augment"}, "data", "NAME", "cifar (pad, random crop, flip), imagenet or none", &T::augment},
+      {{"augment"},
+       "data",
+       "NAME",
+       "cifar (pad, random crop, flip), imagenet (random resized crop, flip) or none; default: the network's",
+       &T::augment},
       {{"mean"}, "data", "M,…", "per channel, pixels in [0, 1]", &T::mean},
       {{"std"}, "data", "S,…", "per channel, pixels in [0, 1]", &T::std},
       {{"skip-bad"}, "data", "N", "skip up to N undecodable images", &T::skip_bad},
@@ -306,7 +310,7 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("print-freq", o.print_freq, 1, 1e9);
   in_range("train-crop-size", o.train_crop_size, 0, 4096);
   in_range("val-crop-size", o.val_crop_size, 0, 4096);
-  in_range("val-resize-size", o.val_resize_size, 0, 4096);
+  in_range("val-resize-size", o.val_resize_size, -1, 4096);
   in_range("in-channels", o.in_channels, 0, 3);
   in_range("num-classes", o.num_classes, 0, 1e6);
   in_range("seed", o.seed, 0, 2147483647);
@@ -320,7 +324,7 @@ ResolvedOptions resolve(const TrainOptions& o) {
                 o.lr_warmup_epochs,
                 static_cast<double>(o.epochs)};
   r.dataset = parse_dataset_kind(o.dataset);
-  r.augmentation = choose("augment", o.augment, augmentations);
+  r.augmentation = o.augment.empty() ? Augmentation::none : choose("augment", o.augment, augmentations);
   return r;
 }
 

@@ -55,10 +55,11 @@ struct TrainOptions {
   std::string data_path;
   std::string dataset = "auto";
   int workers = 2;
-  int train_crop_size = 0;  ///< 0: the size of the data set's images for CIFAR networks
-  int val_resize_size = 0;  ///< 0: no resizing
-  int val_crop_size = 0;    ///< 0: as train_crop_size
-  std::string augment = "cifar";
+  // What is left open here is chosen with the network: see choose_preprocessing.
+  int train_crop_size = 0;
+  int val_resize_size = -1;  ///< 0: no resizing
+  int val_crop_size = 0;
+  std::string augment;
   std::vector<double> mean;
   std::vector<double> std;
   int skip_bad = 0;

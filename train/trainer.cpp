@@ -228,7 +228,14 @@ class Trainer {
     contents.metadata["config"] = to_json(options_).dump();
     contents.metadata["progress"] = to_json(progress_).dump();
     contents.metadata["version"] = FAQ_VERSION;
+    contents.metadata["classes"] = class_list();
     return contents;
+  }
+
+  // Names of folders may be no UTF-8.
+  std::string class_list() const {
+    return nlohmann::json(data_.val->class_names())
+        .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
 
   // Everything a resumed run needs. What no run could continue from must not replace what one can.
@@ -381,7 +388,8 @@ class Trainer {
                              .channels = options_.in_channels,
                              .about = {{"model", options_.model},
                                        {"epoch", std::to_string(progress_.epoch)},
-                                       {"resize", std::to_string(options_.val_resize_size)}}});
+                                       {"resize", std::to_string(options_.val_resize_size)},
+                                       {"classes", class_list()}}});
   }
 
   void report_epoch(std::int64_t epoch, const Evaluation& evaluation, nlohmann::json row) {

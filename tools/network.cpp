@@ -1,0 +1,119 @@
+#include "tools/network.h"
+
+#include "core/safetensors.h"
+#include "nn/load_weights.h"
+#include "tools/quantization.h"
+#include "train/setup.h"
+
+namespace faq {
+namespace {
+
+std::vector<std::string> class_names(const std::map<std::string, std::string>& metadata) {
+  std::vector<std::string> names;
+  const auto found = metadata.find("classes");
+  if (found == metadata.end()) return names;
+  const auto json = nlohmann::json::parse(found->second, nullptr, false);
+  if (!json.is_array()) return names;
+  for (const auto& name : json) names.push_back(name.is_string() ? name.get<std::string>() : name.dump());
+  return names;
+}
+
+std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const Tensor& images,
+                                           Engine engine) {
+  const std::vector<Tensor> values = network.forward_all(images, engine);
+  std::vector<Network::Layer> layers;
+  for (std::size_t i = 0; i < values.size(); ++i) layers.push_back({network.steps()[i].op->name, values[i]});
+  return layers;
+}
+
+// Computes as the unit does, and remembers.
+class Recorder final : public Adapter {
+ public:
+  Recorder(std::string name, Unit& unit, std::vector<Network::Layer>& layers)
+      : name_(std::move(name)), unit_(unit), layers_(layers) {}
+
+  Var forward(Inputs inputs) override {
+    Var y = unit_.compute(inputs);
+    layers_.push_back({name_, y.value()});
+    return y;
+  }
+
+ private:
+  std::string name_;
+  Unit& unit_;
+  std::vector<Network::Layer>& layers_;
+};
+
+std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
+  std::vector<Network::Layer> layers;
+  for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    unit.set_adapter(std::make_shared<Recorder>(name, unit, layers));
+  });
+  const NoGrad no_grad;
+  model.forward(Var(images));
+  for_each_unit(model, [](const std::string&, Unit& unit) { unit.set_adapter(nullptr); });
+  return layers;
+}
+
+Network of_integer_network(TrainOptions& options) {
+  const Engine engine = parse_engine(options.engine);
+  const auto network = std::make_shared<IntegerNetwork>(IntegerNetwork::load(options.weights));
+  options.in_channels = static_cast<int>(network->channels());
+  options.num_classes = static_cast<int>(network->num_classes());
+  if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
+  const auto resize = network->about().find("resize");
+  if (options.val_resize_size < 0 && resize != network->about().end())
+    apply(options, {"val-resize-size", resize->second});
+  return {"integer network", class_names(network->about()),
+          [network, engine](const Tensor& images) { return network->forward(images, engine); },
+          [network, engine](const Tensor& images) { return integer_layers(*network, images, engine); }};
+}
+
+Network of_model(const std::string& kind, std::vector<std::string> names, std::shared_ptr<Model> model,
+                 bool quantized, Engine engine) {
+  set_training(*model, false);
+  return {kind, std::move(names),
+          [model](const Tensor& images) {
+            const NoGrad no_grad;
+            return model->forward(Var(images)).value();
+          },
+          [model, quantized, engine](const Tensor& images) {
+            if (!quantized) return float_layers(*model, images);
+            const auto network = IntegerNetwork::compile(*model, images.dim(1), images.dim(2), images.dim(3));
+            return integer_layers(network, images, engine);
+          }};
+}
+
+}  // namespace
+
+Network open_network(TrainOptions& options, bool model_given) {
+  check(!options.weights.empty(), ErrorKind::usage, "--weights is required");
+  const auto metadata = read_safetensors_metadata(options.weights);
+  if (is_integer_network(metadata)) return of_integer_network(options);
+
+  const NamedTensors file = read_safetensors(options.weights);
+  if (is_checkpoint(metadata)) {
+    TrainOptions trained;
+    std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, make_method, trained);
+    options.model = trained.model;
+    options.in_channels = trained.in_channels;
+    options.num_classes = trained.num_classes;
+    if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
+    if (options.val_resize_size < 0) options.val_resize_size = trained.val_resize_size;
+    const QuantOptions quant = quant_options(trained);
+    const bool quantized = quant.scheme != Scheme::none;
+    return of_model(quantized ? "quantized checkpoint" : "float checkpoint", class_names(metadata),
+                    std::move(model), quantized, quant.engine);
+  }
+  check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
+  const ModelInfo& info = model_info(options.model);
+  if (options.num_classes == 0) options.num_classes = classes_in(file, info);
+  if (options.in_channels == 0) options.in_channels = channels_in(file, info);
+  check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ", options.weights,
+        ": neither a first convolution nor a classifier of ", options.model);
+  std::shared_ptr<Model> model = build_model(options);
+  load_weights(*model, file, {.source = options.weights});
+  return of_model("float weights", {}, std::move(model), false, Engine::integer);
+}
+
+}  // namespace faq

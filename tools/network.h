@@ -1,0 +1,32 @@
+// A network ready to be evaluated, however it was stored.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "quant/integer_network.h"
+#include "train/options.h"
+
+namespace faq {
+
+struct Network {
+  std::string kind;                      ///< "integer network", "quantized checkpoint", …
+  std::vector<std::string> class_names;  ///< empty: the file does not say
+  /// u8 images N,H,W,C to logits N,K.
+  std::function<Tensor(const Tensor& images)> forward;
+  /// What every layer hands on, by layer, in order: integers with their step, or f32.
+  struct Layer {
+    std::string name;
+    Tensor value;
+  };
+  std::function<std::vector<Layer>(const Tensor& images)> layers;
+};
+
+/// Opens options.weights: an integer network, a checkpoint of faq-train, or weights of options.model. Fills
+/// in what the file knows and the options leave open: channels, classes, sizes. Throws usage for weights
+/// alone without --model.
+Network open_network(TrainOptions& options, bool model_given);
+
+}  // namespace faq
