@@ -354,7 +354,19 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
   const json j = json::parse(plan.out);
   CHECK(j["steps_per_epoch"] == 3);
   CHECK(j["classes"] == 3);
-  CHECK(j["layers"].size() == 21);  // the input, 19 convolutions, the classifier
+  REQUIRE(j["layers"].size() == 24);  // with two shortcuts and the pooling
+  std::int64_t macs = 0;
+  for (const json& layer : j["layers"]) macs += layer["macs"].get<std::int64_t>();
+  CHECK(macs == (40'551'040 - 640) / 4 + 64 * 3);  // a quarter of the pixels, three classes
+  const json& conv = j["layers"][2];
+  CHECK(conv["name"] == "layer1.0.conv1");
+  CHECK(conv["output"] == json{16, 16, 16});
+  CHECK(conv["macs"] == 16 * 16 * 16 * 16 * 9);
+  CHECK(conv["weight_bits"] == 4);
+  CHECK(conv["weight_bytes"] == 16 * 16 * 9 / 2 + 2 * 16 * 4);
+  CHECK(conv["act_max"] == 15 * conv["act_step"].get<double>());
+  CHECK(conv["activation_bytes"] == 16 * 16 * 16);
+  CHECK(conv["calibrated_max"].get<double>() > 0);
   CHECK(j["config"]["lr"] == 0.0015);
   CHECK(j["config"]["batch-size"] == 20);
   CHECK(j["config"]["weight-bits"] == 4);

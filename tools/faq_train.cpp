@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "core/text.h"
 #include "nn/models.h"
 #include "tools/cli.h"
 #include "tools/quantization.h"
@@ -41,15 +42,28 @@ std::string plan_table(const nlohmann::json& plan) {
       plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
       plan["classes"].get<std::int64_t>(), plan["steps_per_epoch"].get<std::int64_t>());
   if (plan["layers"].empty()) return text;
-  text += fmt::format("{:<24} {:>8} {:>10} {:>14}\n", "layer", "weights", "activation", "step");
+  text += fmt::format("{:<36} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n", "layer",
+                      "kind", "output", "MACs", "weights", "step", "act", "step", "range", "seen", "bytes");
+  std::int64_t weight_bytes = 0;
   for (const auto& row : plan["layers"]) {
     const int weight_bits = row["weight_bits"];
+    std::vector<std::string> extents;
+    for (const auto& extent : row["output"]) extents.push_back(extent.dump());
+    const bool quantized = row.contains("act_bits");
+    weight_bytes += row["weight_bytes"].get<std::int64_t>();
     text += fmt::format(
-        "{:<24} {:>8} {:>10} {:>14.8g}\n", row["name"].get<std::string>(),
-        weight_bits > 0 ? std::to_string(weight_bits) : "-",
-        fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>()),
-        row["act_step"].get<double>());
+        "{:<36} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n",
+        row["name"].get<std::string>(), row["kind"].get<std::string>(), join(extents, "x"),
+        row["macs"].get<std::int64_t>(), weight_bits > 0 ? fmt::format("{}b", weight_bits) : "-",
+        weight_bits > 0 ? fmt::format("{:.4g}", row["weight_step"].get<double>()) : "-",
+        quantized ? fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>())
+                  : "-",
+        quantized ? fmt::format("{:.8g}", row["act_step"].get<double>()) : "-",
+        quantized ? fmt::format("{:.4g}", row["act_max"].get<double>()) : "-",
+        row.contains("calibrated_max") ? fmt::format("{:.4g}", row["calibrated_max"].get<double>()) : "-",
+        row["activation_bytes"].get<std::int64_t>());
   }
+  text += fmt::format("{} bytes of weights\n", weight_bytes);
   return text;
 }
 

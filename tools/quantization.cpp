@@ -10,6 +10,7 @@
 #include "core/safetensors.h"
 #include "quant/equalize.h"
 #include "quant/integer_network.h"
+#include "quant/layer_report.h"
 #include "quant/quantize.h"
 
 namespace faq {
@@ -50,6 +51,7 @@ class Quantization final : public Method {
     const auto start = std::chrono::steady_clock::now();
     const CalibrationResult calibration = calibrate(model, next_images);
     quantize(model, options_, &calibration);
+    for (const LayerPlan& row : layer_plan(model)) largest_[row.name] = calibration.histogram(row.name).max();
     if (options_.equalize == Equalize::channels) equalize_channels(model);
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     return fmt::format("calibrated on {} images in {:.1f} s", calibration.images, elapsed.count());
@@ -62,20 +64,35 @@ class Quantization final : public Method {
         .save(d.folder / "integer.safetensors", d.about);
   }
 
-  nlohmann::json layers(Model& model) const override {
+  nlohmann::json layers(Model& model, const Deployment& d) override {
+    set_training(model, false);
     nlohmann::json rows = nlohmann::json::array();
-    for (const LayerPlan& row : layer_plan(model)) {
-      rows.push_back({{"name", row.name},
-                      {"weight_bits", row.weight_bits},
-                      {"act_bits", row.activation.bits},
-                      {"act_step", row.activation.step},
-                      {"act_signed", row.activation.is_signed}});
+    for (const LayerReport& row :
+         layer_report(IntegerNetwork::compile(model, d.height, d.width, d.channels))) {
+      nlohmann::json j{{"name", row.name},
+                       {"kind", row.kind},
+                       {"output", row.output.extents()},
+                       {"macs", row.macs},
+                       {"weight_bits", row.weight_bits},
+                       {"weight_step", row.weight_step},
+                       {"weight_bytes", row.weight_bytes},
+                       {"activation_bytes", row.activation_bytes}};
+      if (row.activation) {
+        j["act_bits"] = row.activation->bits;
+        j["act_step"] = row.activation->step;
+        j["act_signed"] = row.activation->is_signed;
+        j["act_max"] = static_cast<float>(row.activation->max()) * row.activation->step;
+      }
+      const auto seen = largest_.find(row.name);
+      if (seen != largest_.end()) j["calibrated_max"] = seen->second;
+      rows.push_back(std::move(j));
     }
     return rows;
   }
 
  private:
   QuantOptions options_;
+  std::map<std::string, float> largest_;  ///< activations calibration has seen, by layer
 };
 
 }  // namespace

@@ -31,14 +31,16 @@ class Method {
 
   /// Writes the form that is deployed, of the model in eval mode, into the folder.
   struct Deployment {
-    std::filesystem::path folder;
-    int height = 0, width = 0, channels = 0;   ///< of the images it will see
-    std::map<std::string, std::string> about;  ///< what should be known of it
+    std::filesystem::path folder = {};
+    int height = 0, width = 0, channels = 0;        ///< of the images it will see
+    std::map<std::string, std::string> about = {};  ///< what should be known of it
   };
   virtual void deploy(Model& /*model*/, const Deployment& /*deployment*/) {}
 
-  /// One row per layer for --dry-run, after prepare().
-  virtual nlohmann::json layers(Model& /*model*/) const { return nlohmann::json::array(); }
+  /// One row per layer of what would be deployed, for --dry-run, after prepare().
+  virtual nlohmann::json layers(Model& /*model*/, const Deployment& /*deployment*/) {
+    return nlohmann::json::array();
+  }
 };
 
 }  // namespace faq

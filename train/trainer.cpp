@@ -151,7 +151,7 @@ class Trainer {
             {"steps_per_epoch", steps_per_epoch_},
             {"parameters", cost.parameters},
             {"macs", cost.macs},
-            {"layers", method_.layers(*model_)}};
+            {"layers", method_.layers(*model_, deployment())}};
   }
 
  private:
@@ -230,6 +230,10 @@ class Trainer {
     contents.metadata["version"] = FAQ_VERSION;
     contents.metadata["classes"] = class_list();
     return contents;
+  }
+
+  Method::Deployment deployment() const {
+    return {.height = data_.val_crop, .width = data_.val_crop, .channels = options_.in_channels};
   }
 
   // Names of folders may be no UTF-8.
@@ -382,14 +386,13 @@ class Trainer {
   void save_best() {
     folder_->save_best(network());
     set_training(*model_, false);
-    method_.deploy(*model_, {.folder = folder_->path(),
-                             .height = data_.val_crop,
-                             .width = data_.val_crop,
-                             .channels = options_.in_channels,
-                             .about = {{"model", options_.model},
-                                       {"epoch", std::to_string(progress_.epoch)},
-                                       {"resize", std::to_string(options_.val_resize_size)},
-                                       {"classes", class_list()}}});
+    Method::Deployment d = deployment();
+    d.folder = folder_->path();
+    d.about = {{"model", options_.model},
+               {"epoch", std::to_string(progress_.epoch)},
+               {"resize", std::to_string(options_.val_resize_size)},
+               {"classes", class_list()}};
+    method_.deploy(*model_, d);
   }
 
   void report_epoch(std::int64_t epoch, const Evaluation& evaluation, nlohmann::json row) {

@@ -1,0 +1,48 @@
+#include "quant/layer_report.h"
+
+namespace faq {
+namespace {
+
+Shape without_batch(const Shape& shape) {
+  const auto extents = shape.extents();
+  return Shape(extents.subspan(1));
+}
+
+// Every output element is a sum over the weights of its channel.
+void add_weights(LayerReport& row, const Tensor& weights, int bits) {
+  row.macs = row.output.numel() * (weights.numel() / weights.dim(0));
+  row.weight_bits = bits;
+  row.weight_step = weights.fixed_point().step;
+}
+
+}  // namespace
+
+std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
+  const std::vector<Tensor> values = network.forward_all(
+      Tensor::zeros({1, network.height(), network.width(), network.channels()}, DType::u8));
+  std::vector<LayerReport> rows;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const IntegerOp& op = *network.steps()[i].op;
+    LayerReport row;
+    row.name = op.name;
+    row.kind = op.kind();
+    row.output = without_batch(values[i].shape());
+    if (const auto* conv = dynamic_cast<const ConvOp*>(&op))
+      add_weights(row, conv->weights, conv->weight_bits);
+    if (values[i].dtype() == DType::u8 || values[i].dtype() == DType::s8)
+      row.activation = values[i].fixed_point();
+    if (const auto* linear = dynamic_cast<const LinearOp*>(&op)) {
+      add_weights(row, linear->weights, linear->weight_bits);
+      row.activation = linear->input;
+    }
+    NamedTensors stored;
+    describe(op, stored);
+    for (const auto& [name, tensor] : stored.tensors)
+      row.weight_bytes += static_cast<std::int64_t>(tensor.bytes());
+    row.activation_bytes = static_cast<std::int64_t>(values[i].bytes());
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+}  // namespace faq
