@@ -39,6 +39,9 @@ class CachedDataset final : public Dataset {
   std::string name(std::int64_t index) const override { return dataset_->name(index); }
   const std::vector<std::string>& class_names() const override { return dataset_->class_names(); }
   int channels() const override { return dataset_->channels(); }
+  std::vector<std::int64_t> shuffled(std::uint64_t seed, std::int64_t epoch) const override {
+    return dataset_->shuffled(seed, epoch);
+  }
   bool in_memory() const override { return dataset_->in_memory(); }
 
  private:

@@ -101,16 +101,6 @@ struct PendingBatch {
 
 }  // namespace
 
-std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch) {
-  check(size >= 0 && size <= UINT32_MAX && epoch >= 0, "shuffle: ", size, " samples, epoch ", epoch);
-  std::vector<std::int64_t> order(static_cast<std::size_t>(size));
-  std::iota(order.begin(), order.end(), std::int64_t{0});
-  Random random(seed, RandomStream::shuffle, static_cast<std::uint64_t>(epoch));
-  for (std::size_t i = order.size(); i > 1; --i)
-    std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
-  return order;
-}
-
 struct Loader::State {
   State(const Dataset& dataset_, const LoaderOptions& options_) : dataset(dataset_), options(options_) {}
 
@@ -259,7 +249,7 @@ void Loader::State::start(std::unique_lock<std::mutex>& lock, std::int64_t new_e
   check(new_epoch >= 0 && first_batch >= 0 && first_batch <= plan.batches(), "loader: no batch ", first_batch,
         " in epoch ", new_epoch, " of ", plan.batches(), " batches");
   std::vector<std::int64_t> new_order;
-  if (options.training) new_order = shuffled_order(dataset.size(), options.seed, new_epoch);
+  if (options.training) new_order = dataset.shuffled(options.seed, new_epoch);
   if (worker_failure) std::rethrow_exception(worker_failure);
   abandoned = true;
   worker_idle.wait(lock, [this] { return busy == 0; });

@@ -58,7 +58,4 @@ class Loader {
   std::unique_ptr<State> state_;
 };
 
-/// The order of the samples of one epoch: a Fisher-Yates shuffle drawn from (seed, epoch).
-std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch);
-
 }  // namespace faq

@@ -213,6 +213,12 @@ int body(int argc, char** argv) {
   const Dataset& dataset = split == "train" ? *data.train : *data.val;
   check(static_cast<int>(dataset.class_names().size()) == classes, ErrorKind::usage, "data ",
         options.data_path, " has ", dataset.class_names().size(), " classes, the network ", classes);
+  // A class the data lacks would shift the numbers of all behind it.
+  const auto [known, found] = std::ranges::mismatch(network.class_names, dataset.class_names());
+  check(network.class_names.empty() || known == network.class_names.end(), ErrorKind::usage, "data ",
+        options.data_path, ": class ", found - dataset.class_names().begin(), " is '",
+        found == dataset.class_names().end() ? "" : *found, "', the network's is '",
+        known == network.class_names.end() ? "" : *known, "'");
   Loader loader(dataset, val_loader_options(options, data));
   if (parsed.count("compare")) {
     TrainOptions other_options = options;

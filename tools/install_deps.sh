@@ -4,7 +4,7 @@
 set -euo pipefail
 
 build=(g++ cmake ninja-build libdnnl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
-       libfmt-dev zlib1g-dev libturbojpeg0-dev)
+       libarchive-dev libfmt-dev zlib1g-dev libturbojpeg0-dev)
 extra=(catch2 jq python3 clang-format-14 git ca-certificates dataset-fashion-mnist)
 
 packages=("${build[@]}")

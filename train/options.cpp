@@ -18,7 +18,8 @@ const Choices<Schedule> schedules{{"constant", Schedule::constant},
 const Choices<DatasetKind> dataset_kinds{{"auto", DatasetKind::automatic},
                                          {"imagefolder", DatasetKind::image_folder},
                                          {"idx", DatasetKind::idx},
-                                         {"cifar", DatasetKind::cifar}};
+                                         {"cifar", DatasetKind::cifar},
+                                         {"tar", DatasetKind::tar}};
 const Choices<Augmentation> augmentations{
     {"none", Augmentation::none}, {"cifar", Augmentation::cifar}, {"imagenet", Augmentation::imagenet}};
 
@@ -180,7 +181,12 @@ const std::vector<OptionRow>& option_table() {
        "DIR",
        "folder with train/ and val/ (or test/), IDX or CIFAR files",
        &T::data_path},
-      {{"dataset"}, "data", "KIND", "auto, imagefolder, idx or cifar", &T::dataset},
+      {{"dataset"}, "data", "KIND", "auto, imagefolder, idx, cifar or tar", &T::dataset},
+      {{"shuffle-buffer"},
+       "data",
+       "N",
+       "samples of tar shards that are shuffled at a time",
+       &T::shuffle_buffer},
       {{"workers", "j"}, "data", "N", "threads that prepare batches", &T::workers},
       {{"train-crop-size"}, "data", "N", "default: the size the network is for", &T::train_crop_size},
       {{"val-resize-size"},
@@ -302,6 +308,7 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("weight-decay", o.weight_decay, 0, 1e6);
   in_range("label-smoothing", o.label_smoothing, 0, 1);
   in_range("clip-grad-norm", o.clip_grad_norm, 0, 1e9);
+  in_range("shuffle-buffer", o.shuffle_buffer, 1, 1e9);
   in_range("workers", o.workers, 0, 1024);
   in_range("threads", o.threads, 0, 4096);
   in_range("skip-bad", o.skip_bad, 0, 1e9);

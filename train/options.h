@@ -54,6 +54,7 @@ struct TrainOptions {
   // data
   std::string data_path;
   std::string dataset = "auto";
+  int shuffle_buffer = 8192;
   int workers = 2;
   // What is left open here is chosen with the network: see choose_preprocessing.
   int train_crop_size = 0;

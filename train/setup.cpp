@@ -39,7 +39,8 @@ void choose_preprocessing(TrainOptions& options, int image_size) {
 Data open_data(TrainOptions& options, bool with_train) {
   check(!options.data_path.empty(), ErrorKind::usage, "--data-path is required");
   options.in_channels = resolved_channels(options);
-  const DatasetOptions dataset{options.data_path, parse_dataset_kind(options.dataset), options.in_channels};
+  const DatasetOptions dataset{options.data_path, parse_dataset_kind(options.dataset), options.in_channels,
+                               options.shuffle_buffer};
   Data data;
   data.val = cached(open_dataset(dataset, Split::val));
   if (with_train) {

@@ -1,0 +1,245 @@
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <set>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "tests/data_testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+struct Entry {
+  std::string name;
+  std::string bytes = {};
+  char type = '0';        // '0' file, '1' hard link, '2' symbolic link, '5' folder
+  std::string size = {};  // instead of the true one, as it stands in the header
+  std::string link = {};
+};
+
+std::string octal(std::size_t value, int digits) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%0*zo", digits, value);
+  return text;
+}
+
+// POSIX.1-1988 ustar, written from its description: 512 bytes of header, contents padded to 512.
+std::string header(const Entry& e) {
+  std::string h(512, '\0');
+  const auto put = [&](std::size_t at, const std::string& text) { h.replace(at, text.size(), text); };
+  put(0, e.name);
+  put(100, "0000644");
+  put(108, "0000000");
+  put(116, "0000000");
+  put(124, e.size.empty() ? octal(e.bytes.size(), 11) : e.size);
+  put(136, "00000000000");
+  put(148, "        ");
+  h[156] = e.type;
+  put(157, e.link);
+  put(257, std::string("ustar\00000", 8));
+  std::size_t sum = 0;
+  for (const unsigned char c : h) sum += c;
+  put(148, octal(sum, 6) + '\0' + ' ');
+  return h;
+}
+
+std::string tar(const std::vector<Entry>& entries) {
+  std::string bytes;
+  for (const Entry& e : entries) {
+    bytes += header(e) + e.bytes;
+    bytes.resize((bytes.size() + 511) / 512 * 512);
+  }
+  return bytes + std::string(1024, '\0');
+}
+
+// A pax header that gives the next member another name.
+Entry pax_name(const std::string& name) {
+  std::string record = " path=" + name + "\n";
+  std::size_t length = record.size() + 2;
+  while (std::to_string(length).size() + record.size() != length) ++length;
+  return {"pax", std::to_string(length) + record, 'x'};
+}
+
+std::string image() { return file_bytes(fixture("rgb.png")); }
+
+std::unique_ptr<Dataset> open(const fs::path& path, Split split, std::int64_t buffer = 8192) {
+  return open_dataset({path, DatasetKind::automatic, 3, buffer}, split);
+}
+
+}  // namespace
+
+TEST_CASE("tar shards are an image folder", "[tar]") {
+  const TemporaryFolder folder;
+  const std::string long_name = "cat/" + std::string(150, 'x') + ".png";
+  write_file(folder / "train" / "a.tar", tar({{"./", "", '5'},
+                                              {"./train/dog/", "", '5'},
+                                              {"./train/dog/1.png", image()},
+                                              {"train/cat/2.PNG", file_bytes(fixture("rgb444.jpg"))},
+                                              {"train/cat/notes.txt", "not an image"},
+                                              {"train/cat/deep/3.jpg", file_bytes(fixture("grey.jpg"))}}));
+  write_file(folder / "train" / "b.tar",
+             tar({pax_name(long_name), {"short.png", image()}, {"bird/4.jpeg", image()}}));
+  write_file(folder / "train" / "readme", "not a shard");
+  write_file(folder / "val-0.tar", tar({{"dog/5.png", image()}}));
+
+  const auto train = open(folder.path(), Split::train);
+  CHECK(train->class_names() == std::vector<std::string>{"bird", "cat", "dog"});
+  REQUIRE(train->size() == 5);
+  const std::vector<std::string> names{"a.tar:./train/dog/1.png", "a.tar:train/cat/2.PNG",
+                                       "a.tar:train/cat/deep/3.jpg", "b.tar:" + long_name,
+                                       "b.tar:bird/4.jpeg"};
+  const std::vector<std::int32_t> labels{2, 1, 1, 1, 0};
+  const std::vector<std::string> pixels{"rgb.png.ppm", "rgb444.jpg.ppm", "grey.jpg.ppm", "rgb.png.ppm",
+                                        "rgb.png.ppm"};
+  for (std::int64_t i = 0; i < 5; ++i) {
+    const auto n = static_cast<std::size_t>(i);
+    INFO(names[n]);
+    CHECK(train->name(i).ends_with(names[n]));
+    CHECK(train->label(i) == labels[n]);
+    // The JPEG decoders differ by a level here and there, the containers do not.
+    const Image image = train->image(i), expected = read_pnm(fixture(pixels[n]));
+    CHECK(image.height == expected.height);
+    CHECK(image.pixels.size() == expected.pixels.size());
+    if (i == 0 || i == 3) check_equal(image, expected);
+  }
+  CHECK_THROWS_AS(train->image(5), Error);
+  CHECK(open(folder.path(), Split::val)->size() == 1);
+}
+
+TEST_CASE("shards that cannot be used are refused", "[tar]") {
+  struct Row {
+    const char* what;
+    std::string bytes;
+    const char* message;
+  };
+  const std::string good = tar({{"a/1.png", image()}});
+  const Row rows[] = {
+      {"empty", "", "not a tar file"},
+      {"nothing but the end", std::string(1024, '\0'), "no images"},
+      {"text", std::string(2000, 'x'), "0.tar"},
+      {"no images", tar({{"a/notes.txt", "text"}}), "no images"},
+      {"cut in a header", good.substr(0, 300), "0.tar"},
+      {"cut in a member", good.substr(0, 600), "0.tar"},
+      {"cut in the second member",
+       (tar({{"a/1.png", image()}, {"a/2.png", image()}})).substr(0, good.size() - 1024 + 520), "0.tar"},
+      {"no class", tar({{"1.png", image()}}), "no class folder"},
+      {"only a split", tar({{"train/1.png", image()}, {"/1.png", image()}}), "points out"},
+      {"out of the archive", tar({{"../a/1.png", image()}}), "points out of the archive"},
+      {"out by a detour", tar({{"a/../../b/1.png", image()}}), "points out of the archive"},
+      {"absolute", tar({{"/a/1.png", image()}}), "points out of the archive"},
+      {"symbolic link", tar({{"a/1.png", "", '2', "", "/etc/passwd"}}), "link"},
+      {"hard link", tar({{"a/0.png", image()}, {"a/1.png", "", '1', "", "a/0.png"}}), "link"},
+      {"device", tar({{"a/1.png", "", '3'}}), "device"},
+      {"twice", tar({{"a/1.png", image()}, {"a/1.png", image()}}), "twice"},
+      {"no bytes", tar({{"a/1.png", ""}}), "0 bytes"},
+      {"absurd size", tar({{"a/1.png", image(), '0', "77777777777"}}), "bytes"},
+      {"negative base-256 size",
+       tar({{"a/1.png", image(), '0', "\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"}}), "0.tar"},
+      {"huge base-256 size", tar({{"a/1.png", image(), '0', "\x80\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"}}),
+       "0.tar"},
+      {"wrong checksum",
+       [&] {
+         std::string b = good;
+         b[0] = 'b';
+         return b;
+       }(),
+       "0.tar"},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    const TemporaryFolder folder;
+    write_file(folder / "train" / "0.tar", row.bytes);
+    check_error(ErrorKind::bad_data, row.message, [&] { open(folder.path(), Split::train); });
+  }
+
+  const TemporaryFolder folder;
+  write_file(folder / "train-0.tar", good);
+  const auto dataset = open(folder.path(), Split::train);
+  check_error(ErrorKind::missing_input, "val", [&] { open(folder.path(), Split::val); });
+  // Overwritten while it is open.
+  write_file(folder / "train-0.tar", tar({{"a/1.png", image() + "more"}}));
+  CHECK_THROWS_WITH(dataset->image(0), Catch::Contains("has changed"));
+}
+
+TEST_CASE("any byte of a shard may be wrong", "[tar]") {
+  const TemporaryFolder folder;
+  const std::string good = tar({{"a/1.png", "12345"}, {"b/2.png", "678"}});
+  for (std::size_t i = 0; i < good.size(); i += i < 600 ? 1 : 7) {
+    for (const int flip : {0x01, 0x80, 0xFF}) {
+      std::string bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ flip);
+      write_file(folder / "train" / "0.tar", bad);
+      try {
+        const auto dataset = open(folder.path(), Split::train);
+        for (std::int64_t k = 0; k < dataset->size(); ++k) CHECK_THROWS_AS(dataset->image(k), Error);
+      } catch (const Error& error) {
+        CHECK(error.kind() == ErrorKind::bad_data);
+      }
+    }
+  }
+}
+
+TEST_CASE("a shuffle buffer mixes within its reach", "[tar]") {
+  const std::vector<std::int64_t> ends{100, 150, 400};
+  for (const std::int64_t buffer : {1, 10, 1000}) {
+    INFO("buffer " << buffer);
+    const auto order = buffered_order(ends, buffer, 1, 2);
+    REQUIRE(order.size() == 400);
+    CHECK(std::set(order.begin(), order.end()).size() == 400);
+    CHECK(order == buffered_order(ends, buffer, 1, 2));
+    CHECK((buffer == 1 || order != buffered_order(ends, buffer, 1, 3)));
+    // A sample leaves no earlier than when it was read: `buffer` places after its turn at the most before.
+    const auto shards = shuffled_order(3, 1, 2);
+    std::vector<std::int64_t> turn(400);
+    std::int64_t next = 0;
+    for (const std::int64_t s : shards)
+      for (std::int64_t i = s ? ends[s - 1] : 0; i < ends[s]; ++i) turn[i] = next++;
+    std::int64_t earliest = 0;
+    for (std::size_t place = 0; place < order.size(); ++place)
+      earliest = std::max(earliest, turn[order[place]] - static_cast<std::int64_t>(place));
+    CHECK(earliest < buffer);
+    CHECK((buffer == 1000 || earliest == buffer - 1));
+  }
+  // Everything fits: every sample is equally likely everywhere.
+  int first_half = 0;
+  for (int epoch = 0; epoch < 400; ++epoch) first_half += buffered_order(ends, 400, 7, epoch)[0] < 200;
+  CHECK(first_half > 150);
+  CHECK(first_half < 250);
+  CHECK(buffered_order({}, 5, 1, 1).empty());
+  CHECK_THROWS_AS(buffered_order(ends, 0, 1, 1), Error);
+}
+
+TEST_CASE("a loader reads shards as it reads folders", "[tar][loader]") {
+  const TemporaryFolder packed, loose;
+  std::map<int, std::vector<Entry>> shards;
+  for (int i = 0; i < 20; ++i) {
+    const std::string name = (i % 2 ? "a/" : "b/") + std::to_string(100 + i) + ".png";
+    shards[i / 8].push_back({name, image()});
+    write_file(loose / "train" / name, image());
+  }
+  for (const auto& [number, entries] : shards)
+    write_file(packed / "train" / (std::to_string(number) + ".tar"), tar(entries));
+  const auto from_tar = open(packed.path(), Split::train, 4), from_folder = open(loose.path(), Split::train);
+  CHECK(from_tar->class_names() == from_folder->class_names());
+  for (const int workers : {0, 3}) {
+    LoaderOptions options;
+    options.batch_size = 6;
+    options.workers = workers;
+    options.training = true;
+    options.transform = {Augmentation::none, 8, 0};
+    Loader loader(*from_tar, options);
+    std::vector<std::int64_t> samples;
+    loader.start_epoch(3);
+    while (const auto batch = loader.next()) {
+      for (std::size_t i = 0; i < batch->samples.size(); ++i)
+        CHECK(batch->labels[i] == from_tar->label(batch->samples[i]));
+      samples.insert(samples.end(), batch->samples.begin(), batch->samples.end());
+    }
+    auto order = from_tar->shuffled(0, 3);
+    order.resize(18);  // the last partial batch is dropped
+    CHECK(samples == order);
+  }
+}
