@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "nn/load_weights.h"
 #include "tests/catch.h"
@@ -240,6 +241,82 @@ TEST_CASE("names in the wild", "[models]") {
 
   CHECK(classes_in({}, model->info()) == 0);
   CHECK(channels_in({}, model->info()) == 0);
+}
+
+TEST_CASE("other spellings of a family's names", "[models]") {
+  struct Row {
+    const char* what;
+    const char* model;
+    std::vector<std::pair<std::string, std::string>> spellings;  // ours, theirs
+    std::map<std::string, Shape> shapes;                         // theirs, where they differ
+    std::size_t renamed;
+    std::string left_out;
+  };
+  const Row rows[] = {
+      {"torchvision before 0.4",
+       "densenet121",
+       {{".norm1.", ".norm.1."}, {".norm2.", ".norm.2."}, {".conv1.", ".conv.1."}, {".conv2.", ".conv.2."}},
+       {},
+       58 * 10,
+       ""},
+      {"timm",
+       "vgg11_bn",
+       {{"classifier.0.", "pre_logits.fc1."},
+        {"classifier.3.", "pre_logits.fc2."},
+        {"classifier.6.", "head.fc."}},
+       {{"pre_logits.fc1.weight", {4096, 512, 7, 7}}, {"pre_logits.fc2.weight", {4096, 4096, 1, 1}}},
+       6,
+       ""},
+      {"without the auxiliary head", "inception_v3", {}, {}, 0, "AuxLogits."},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    const auto model = make_model(row.model, {}), target = make_model(row.model, {});
+    NamedTensors file;
+    export_weights(*model, file);
+    std::size_t renamed = 0, position = 0;
+    for (auto& [name, tensor] : file.tensors) {  // each its own value
+      tensor = Tensor::full(tensor.shape(), static_cast<float>(++position));
+      for (const auto& [ours, theirs] : row.spellings) {
+        const auto at = name.find(ours);
+        if (at == std::string::npos) continue;
+        name.replace(at, ours.size(), theirs);
+        ++renamed;
+      }
+      if (row.shapes.contains(name)) tensor = tensor.reshaped(row.shapes.at(name));
+    }
+    CHECK(renamed == row.renamed);
+    const std::size_t whole = file.tensors.size();
+    if (!row.left_out.empty())
+      std::erase_if(file.tensors, [&](const auto& entry) { return entry.first.starts_with(row.left_out); });
+    const auto notes = load_weights(*target, file);
+    CHECK(notes.size() == (row.left_out.empty() ? 0 : 1));
+    if (!notes.empty())
+      CHECK_THAT(notes[0], Catch::Contains(row.left_out) &&
+                               Catch::Contains(std::to_string(whole - file.tensors.size()) + " tensors"));
+    NamedTensors loaded;
+    export_weights(*target, loaded);
+    position = 0;
+    int wrong = 0;
+    for (const auto& [name, tensor] : loaded.tensors) {
+      ++position;
+      const bool left_out = !row.left_out.empty() && name.starts_with(row.left_out);
+      wrong += !left_out && tensor.data<float>()[tensor.numel() - 1] != static_cast<float>(position);
+    }
+    CHECK(wrong == 0);
+    CHECK(classes_in(file, model->info()) == 10);
+    CHECK(channels_in(file, model->info()) == 3);
+  }
+  // A classifier of another size: the auxiliary one, too.
+  const auto model = make_model("inception_v3", {.num_classes = 7, .in_channels = 3, .mean = {}, .std = {}}),
+             target = make_model("inception_v3", {});
+  const NamedTensors seven = weights_of(*model);
+  const auto notes = load_weights(*target, seven, {.reinitialize_classifier = true});
+  REQUIRE(notes.size() == 4);
+  for (const std::string& note : notes) CHECK_THAT(note, Catch::StartsWith("classifier re-initialised"));
+  const std::string error = error_of(*target, seven);
+  CHECK_THAT(error, Catch::Contains("4 mismatches") && Catch::Contains("AuxLogits.fc.weight") &&
+                        Catch::Contains("; misshapen fc.bias"));
 }
 
 TEST_CASE("bf16 weights are widened", "[models]") {
