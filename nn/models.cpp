@@ -135,6 +135,14 @@ std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& o
   return model;
 }
 
+Var training_loss(const TrainingLogits& outputs, std::span<const std::int32_t> labels,
+                  float label_smoothing) {
+  const Var loss = cross_entropy(outputs.logits, labels, label_smoothing);
+  if (!outputs.auxiliary) return loss;
+  return add(loss,
+             scale(cross_entropy(outputs.auxiliary, labels, label_smoothing), outputs.auxiliary_weight));
+}
+
 void initialize(Model& model, std::uint64_t seed) {
   std::vector<Unit*> units;
   for_each_unit(model, [&](const std::string&, Unit& unit) { units.push_back(&unit); });

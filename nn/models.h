@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,9 @@ struct TrainingLogits {
   Var auxiliary = {};
   float auxiliary_weight = 0;
 };
+
+Var training_loss(const TrainingLogits& outputs, std::span<const std::int32_t> labels,
+                  float label_smoothing = 0.0f);
 
 /// A network from images to logits.
 class Model : public Module {

@@ -1,8 +1,10 @@
 #include "quant/faq_scheme.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <limits>
+#include <span>
+#include <vector>
 
 #include "core/kernels/quantization_error.h"
 
@@ -12,20 +14,16 @@ namespace {
 // Steps worth trying below the one that covers everything: each halving clips more and rounds more finely.
 constexpr int candidates = 6;
 
-// Of the steps 2^l, 2^(l−1), … the one whose `error` is smallest.
-template <class Error>
-FixedPoint best_step(FixedPoint format, Error error) {
-  FixedPoint best = format;
-  double smallest = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < candidates; ++i) {
-    const double e = error(format);
-    if (e < smallest) {
-      smallest = e;
-      best = format;
-    }
-    format.step *= 0.5f;
+// Of the steps 2^l, 2^(l−1), … the one whose error is smallest; the larger one of equals.
+template <class Errors>
+FixedPoint best_step(FixedPoint covering, Errors errors_of) {
+  std::array<FixedPoint, candidates> formats;
+  for (FixedPoint& format : formats) {
+    format = covering;
+    covering.step *= 0.5f;
   }
-  return best;
+  const std::vector<double> errors = errors_of(formats);
+  return formats[static_cast<std::size_t>(std::ranges::min_element(errors) - errors.begin())];
 }
 
 }  // namespace
@@ -42,7 +40,9 @@ FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how)
   FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
   format.step = covering_step(kernels::max_magnitude(weights), format.max());
   if (how == WeightStep::max) return format;
-  return best_step(format, [&](const FixedPoint& f) { return kernels::quantization_error(weights, f); });
+  return best_step(format, [&](std::span<const FixedPoint> formats) {
+    return kernels::quantization_errors(weights, formats);
+  });
 }
 
 FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,
@@ -53,7 +53,11 @@ FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool i
       options.calibration == Calibration::percentile ? histogram.percentile(percent) : histogram.max();
   format.step = covering_step(range, format.max());
   if (options.calibration != Calibration::mse) return format;
-  return best_step(format, [&](const FixedPoint& f) { return histogram.squared_error(f); });
+  return best_step(format, [&](std::span<const FixedPoint> formats) {
+    std::vector<double> errors;
+    for (const FixedPoint& f : formats) errors.push_back(histogram.squared_error(f));
+    return errors;
+  });
 }
 
 }  // namespace faq

@@ -96,7 +96,7 @@ inline Calibrated calibrated_model(const Case& c) {
 }
 
 /// With the bits of the case.
-inline void quantize_as(const Case& c, Engine engine, const Calibrated& calibrated) {
+inline void quantize_as(const Case& c, Engine engine, Model& model, const CalibrationResult& seen) {
   QuantOptions options;
   options.scheme = Scheme::faq;
   options.weight_bits = c.weight_bits;
@@ -105,13 +105,13 @@ inline void quantize_as(const Case& c, Engine engine, const Calibrated& calibrat
   options.layer_bits = c.layer_bits;
   options.weight_step = c.weight_step;
   options.engine = engine;
-  quantize(*calibrated.model, options, &calibrated.seen);
-  set_training(*calibrated.model, false);
+  quantize(model, options, &seen);
+  set_training(model, false);
 }
 
 inline std::unique_ptr<Model> quantized_model(const Case& c, Engine engine = Engine::integer) {
   Calibrated calibrated = calibrated_model(c);
-  quantize_as(c, engine, calibrated);
+  quantize_as(c, engine, *calibrated.model, calibrated.seen);
   return std::move(calibrated.model);
 }
 

@@ -37,6 +37,11 @@ std::vector<Case> all_cases() {
                            {outputs[i % 5], channels, kernel, kernel},
                            {.stride = stride, .padding = padding}});
         }
+  // Of one row or one column.
+  cases.push_back({{2, 9, 9, 16}, {8, 16, 1, 7}, {.padding = {0, 3}}});
+  cases.push_back({{2, 9, 9, 16}, {8, 16, 7, 1}, {.padding = {3, 0}}});
+  cases.push_back({{1, 5, 6, 3}, {4, 3, 3, 1}, {.stride = 2, .padding = {1, 0}}});
+  cases.push_back({{1, 6, 5, 4}, {5, 4, 2, 3}, {.padding = {0, 2}}});
   return cases;
 }
 

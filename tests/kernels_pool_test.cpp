@@ -1,5 +1,6 @@
 #include "core/kernels/pool.h"
 
+#include "core/kernels/concat.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
 
@@ -197,4 +198,104 @@ TEST_CASE("shortcut A takes every stride-th pixel and pads channels on both side
   CHECK_THROWS_AS(kernels::subsample_and_pad(Tensor::zeros({1, 2, 2, 4}), 1, 3), Error);
   CHECK_THROWS_AS(kernels::subsample_and_pad(Tensor::zeros({1, 2, 2, 4}), 0, 4), Error);
   CHECK_THROWS_AS(kernels::subsample_and_pad(Tensor::zeros({2, 2}), 1, 4), Error);
+}
+
+TEST_CASE("average pooling", "[pool]") {
+  using kernels::AvgPoolOptions;
+  struct Row {
+    Shape x;
+    AvgPoolOptions options;
+    Shape y;
+  };
+  const Row rows[] = {{{2, 8, 8, 16}, {}, {2, 4, 4, 16}},
+                      {{1, 7, 9, 3}, {}, {1, 3, 4, 3}},
+                      {{2, 5, 6, 20}, {.kernel = 3, .stride = 1, .padding = 1}, {2, 5, 6, 20}},
+                      {{1, 17, 17, 5}, {.kernel = 5, .stride = 3}, {1, 5, 5, 5}},
+                      {{1, 4, 4, 1}, {.kernel = 4, .stride = 1, .padding = 2}, {1, 5, 5, 1}},
+                      {{3, 7, 7, 4}, {.output = 7}, {3, 7, 7, 4}},
+                      {{1, 1, 1, 6}, {.output = 7}, {1, 7, 7, 6}},
+                      {{1, 8, 13, 2}, {.output = 6}, {1, 6, 6, 2}},
+                      {{2, 5, 4, 3}, {.output = 1}, {2, 1, 1, 3}}};
+  for (const Row& row : rows) {
+    INFO(row.x << " to " << row.y);
+    const AvgPoolOptions& o = row.options;
+    CHECK(kernels::avg_pool_shape(row.x, o) == row.y);
+    for (const DType dtype : {DType::f32, DType::u8, DType::s8}) {
+      INFO(dtype);
+      const Tensor x = images(row.x, dtype), y = kernels::avg_pool(x, o);
+      CHECK(y.dtype() == dtype);
+      REQUIRE(y.shape() == row.y);
+      if (dtype != DType::f32) CHECK(y.fixed_point() == x.fixed_point());
+      const std::vector<double> in = reference::elements<double>(x), out = reference::elements<double>(y);
+      std::vector<double> spread(in.size());  // of a gradient of ones to ny
+      int wrong = 0;
+      std::size_t i = 0;
+      for (std::int64_t n = 0; n < row.y[0]; ++n)
+        for (std::int64_t oy = 0; oy < row.y[1]; ++oy)
+          for (std::int64_t ox = 0; ox < row.y[2]; ++ox)
+            for (std::int64_t c = 0; c < row.y[3]; ++c, ++i) {
+              const bool adaptive = o.output > 0;
+              const std::int64_t top = adaptive ? oy * row.x[1] / o.output : oy * o.stride - o.padding;
+              const std::int64_t bottom =
+                  adaptive ? ((oy + 1) * row.x[1] + o.output - 1) / o.output : top + o.kernel;
+              const std::int64_t left = adaptive ? ox * row.x[2] / o.output : ox * o.stride - o.padding;
+              const std::int64_t right =
+                  adaptive ? ((ox + 1) * row.x[2] + o.output - 1) / o.output : left + o.kernel;
+              const auto count = static_cast<double>((bottom - top) * (right - left));
+              double sum = 0;
+              for (std::int64_t iy = std::max<std::int64_t>(top, 0); iy < std::min(bottom, row.x[1]); ++iy)
+                for (std::int64_t ix = std::max<std::int64_t>(left, 0); ix < std::min(right, row.x[2]);
+                     ++ix) {
+                  const std::int64_t at = ((n * row.x[1] + iy) * row.x[2] + ix) * row.x[3] + c;
+                  sum += in[at];
+                  spread[at] += static_cast<double>(i % 7) / count;
+                }
+              wrong += dtype == DType::f32 ? std::abs(out[i] - sum / count) > 1e-6
+                                           : out[i] != std::nearbyint(sum / count);
+            }
+      CHECK(wrong == 0);
+      Tensor dy = Tensor::empty(row.y);
+      for (std::int64_t k = 0; k < dy.numel(); ++k) dy.mutable_data<float>()[k] = static_cast<float>(k % 7);
+      CHECK(reference::relative_error(kernels::avg_pool_backward(dy, row.x, o), spread) < 1e-6);
+      const Tensor half = kernels::avg_pool_backward(kernels::convert(dy, DType::bf16), row.x, o);
+      CHECK(half.dtype() == DType::bf16);
+      CHECK(reference::relative_error(half, spread) < 1.0 / 256);
+    }
+  }
+  CHECK_THROWS_AS(kernels::avg_pool(Tensor::zeros({1, 2, 2, 1}), {.kernel = 3}), Error);
+  CHECK_THROWS_AS(kernels::avg_pool(Tensor::zeros({1, 2, 2, 1}), {.kernel = 2, .stride = 0}), Error);
+  CHECK_THROWS_AS(kernels::avg_pool(Tensor::zeros({1, 2, 2, 1}), {.kernel = 2, .stride = 1, .padding = 2}),
+                  Error);
+  CHECK_THROWS_AS(kernels::avg_pool(Tensor::zeros({1, 2, 2, 1}, DType::s32), {}), Error);
+  CHECK_THROWS_AS(kernels::avg_pool_backward(Tensor::zeros({1, 2, 2, 1}), {1, 2, 2, 1}, {}), Error);
+}
+
+TEST_CASE("concatenation of channels", "[pool]") {
+  for (const DType dtype : {DType::f32, DType::u8, DType::s8}) {
+    INFO(dtype);
+    const std::vector<Tensor> parts{images({2, 3, 5, 4}, dtype), images({2, 3, 5, 1}, dtype),
+                                    images({2, 3, 5, 7}, dtype)};
+    const Tensor y = kernels::concat_channels(parts);
+    CHECK(y.dtype() == dtype);
+    CHECK(y.shape() == Shape{2, 3, 5, 12});
+    const std::vector<double> out = reference::numbers(y);
+    std::int64_t first = 0;
+    for (const Tensor& part : parts) {
+      const std::vector<double> in = reference::numbers(part);
+      int wrong = 0;
+      for (std::int64_t i = 0; i < part.numel(); ++i)
+        wrong += in[i] != out[i / part.dim(3) * 12 + first + i % part.dim(3)];
+      CHECK(wrong == 0);
+      CHECK(reference::same_bytes(kernels::take_channels(y, first, part.dim(3)), part));
+      first += part.dim(3);
+    }
+  }
+  const Tensor x = images({1, 2, 2, 3}, DType::u8);
+  Tensor finer = x.clone();
+  finer.set_fixed_point({.step = 0.125f});
+  CHECK_THROWS_WITH(kernels::concat_channels(std::vector{x, finer}), Catch::Contains("not tied"));
+  CHECK_THROWS_AS(kernels::concat_channels(std::vector{x, images({1, 2, 2, 3}, DType::s8)}), Error);
+  CHECK_THROWS_AS(kernels::concat_channels(std::vector{x, images({1, 2, 3, 3}, DType::u8)}), Error);
+  CHECK_THROWS_AS(kernels::concat_channels({}), Error);
+  CHECK_THROWS_AS(kernels::take_channels(x, 2, 2), Error);
 }

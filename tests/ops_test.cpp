@@ -46,7 +46,9 @@ TEST_CASE("conv2d gradient", "[ops][isa]") {
                       {{1, 6, 5, 2}, {3, 2, 1, 1}, {}},
                       {{2, 5, 5, 4}, {3, 4, 1, 1}, {.stride = 2}},
                       {{1, 7, 7, 2}, {2, 2, 5, 5}, {.stride = 2, .padding = 2}},
-                      {{1, 8, 8, 1}, {2, 1, 7, 7}, {.stride = 2, .padding = 3}}};
+                      {{1, 8, 8, 1}, {2, 1, 7, 7}, {.stride = 2, .padding = 3}},
+                      {{1, 5, 6, 2}, {3, 2, 1, 7}, {.padding = {0, 3}}},
+                      {{1, 6, 5, 2}, {2, 2, 3, 1}, {.padding = {1, 0}}}};
   for (const Row& row : rows) {
     INFO("x " << row.x << ", w " << row.w);
     gradcheck([&](Inputs in) { return conv2d(in[0], in[1], row.options); }, {row.x, row.w});
@@ -98,6 +100,99 @@ TEST_CASE("pooling gradients", "[ops]") {
                                                  {.kernel = 2, .stride = 3, .padding = 1}}) {
     INFO("kernel " << options.kernel << ", stride " << options.stride << ", padding " << options.padding);
     gradcheck([&](Inputs in) { return max_pool(in[0], options); }, {{2, 5, 6, 3}}, {.eps = 2e-3});
+  }
+}
+
+TEST_CASE("average pooling gradients", "[ops]") {
+  for (const kernels::AvgPoolOptions& options : {kernels::AvgPoolOptions{},
+                                                 {.kernel = 3, .stride = 1, .padding = 1},
+                                                 {.kernel = 5, .stride = 3},
+                                                 {.output = 1},
+                                                 {.output = 3},
+                                                 {.output = 7}}) {
+    INFO("kernel " << options.kernel << ", stride " << options.stride << ", padding " << options.padding
+                   << ", output " << options.output);
+    gradcheck([&](Inputs in) { return avg_pool(in[0], options); }, {{2, 5, 6, 3}});
+  }
+  // Of integers: the mean is rounded, the gradient is that of the mean.
+  const Tensor values = reference::random({2, 5, 6, 3}, 1), dy = reference::random({2, 2, 3, 3}, 2);
+  const Var real(values, true),
+      integer(reference::random_fixed_point({2, 5, 6, 3}, 1, {.step = 0.5f, .is_signed = true}), true);
+  backward(avg_pool(real, {}), dy);
+  backward(avg_pool(integer, {}), dy);
+  CHECK(reference::same_bytes(real.grad(), integer.grad()));
+}
+
+TEST_CASE("concatenation, reshape, scale and conversion: gradients", "[ops]") {
+  gradcheck([](Inputs in) { return concat_channels(in); }, {{2, 3, 4, 5}, {2, 3, 4, 1}, {2, 3, 4, 3}});
+  gradcheck([](Inputs in) { return concat_channels(std::vector{in[0], in[0]}); }, {{1, 2, 2, 3}});
+  gradcheck([](Inputs in) { return scale(reshape(in[0], {4, 6}), 0.4f); }, {{2, 3, 4}});
+  // What wants no gradient gets none.
+  const Var wanted(reference::random({1, 2, 2, 3}, 1), true), constant(reference::random({1, 2, 2, 2}, 2));
+  backward(concat_channels(std::vector{constant, wanted}), Tensor::full({1, 2, 2, 5}, 2));
+  CHECK(reference::numbers(wanted.grad()) == std::vector<double>(12, 2));
+  CHECK_FALSE(constant.grad().defined());
+
+  const Var integers(reference::random_fixed_point({2, 3}, 1, {.step = 0.25f}), true);
+  const Var real = to_float(integers);
+  CHECK(real.value().dtype() == DType::f32);
+  CHECK(reference::numbers(real.value()) == reference::numbers(integers.value()));
+  CHECK(to_float(real).same_node(real));
+  const Tensor dy = reference::random({2, 3}, 3);
+  backward(real, dy);
+  CHECK(reference::same_bytes(integers.grad(), dy));
+}
+
+TEST_CASE("dropout: what stays is larger, and so is its gradient", "[ops]") {
+  const Tensor keep = reference::random_integers<std::uint8_t>({3, 50}, 1, 0, 1);
+  const std::vector<double> kept = reference::elements<double>(keep);
+  gradcheck([&](Inputs in) { return dropout(in[0], keep, 0.3f); }, {{3, 50}});
+  for (DType dtype : gradient_dtypes()) {
+    const Var x(reference::random_fixed_point({3, 50}, 2, {.step = 0.25f}), true);
+    const Var y = dropout(x, keep, 0.5f);
+    CHECK(y.value().dtype() == DType::u8);
+    CHECK(y.value().fixed_point() == FixedPoint{.step = 0.5f});
+    const Tensor dy = gradient({3, 50}, 3, dtype);
+    backward(y, dy);
+    CHECK(x.grad().dtype() == dtype);
+    const auto in = reference::numbers(x.value()), out = reference::numbers(y.value()),
+               din = reference::numbers(x.grad()), dout = reference::numbers(dy);
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      CHECK(out[i] == 2 * kept[i] * in[i]);
+      CHECK(din[i] == 2 * kept[i] * dout[i]);
+    }
+  }
+  const Var integers(reference::random_fixed_point({3, 50}, 2, {.step = 0.25f}));
+  CHECK_THROWS_WITH(dropout(integers, keep, 0.3f), Catch::Contains("integers cannot be multiplied"));
+  CHECK_THROWS_AS(dropout(integers, Tensor::zeros({3, 49}, DType::u8), 0.5f), Error);
+  CHECK_THROWS_AS(dropout(integers, keep, 1.0f), Error);
+}
+
+TEST_CASE("the bias of a convolution in front of a normalisation", "[ops]") {
+  // As if it were added: the mean of the batch takes it away, the running mean keeps it.
+  const Tensor x = reference::random({3, 4, 4, 5}, 1), bias = reference::random({5}, 2, -3, 3);
+  Tensor shifted = x.clone();
+  for (std::int64_t i = 0; i < x.numel(); ++i) shifted.mutable_data<float>()[i] += bias.data<float>()[i % 5];
+  for (const bool training : {true, false}) {
+    INFO("training " << training);
+    const auto state = [] {
+      return norm_state(Var(reference::random({5}, 3, 0.5, 1), true), Var(reference::random({5}, 4), true));
+    };
+    const NormActOptions options{.relu = false, .format = {}, .training = training};
+    NormState with = state(), without = state();
+    with.conv_bias = Var(bias, true);
+    const Var input(x, true), moved(shifted, true);
+    const Var y = norm_act(input, with, {}, options), expected = norm_act(moved, without, {}, options);
+    CHECK(reference::relative_error(y.value(), reference::numbers(expected.value())) < 1e-6);
+    CHECK(reference::relative_error(with.running_mean, reference::numbers(without.running_mean)) < 1e-6);
+    CHECK(reference::relative_error(with.running_variance, reference::numbers(without.running_variance)) <
+          1e-5);
+    const Tensor dy = reference::random(y.shape(), 5);
+    backward(y, dy);
+    backward(expected, dy);
+    CHECK(reference::relative_error(input.grad(), reference::numbers(moved.grad())) < 1e-5);
+    CHECK(reference::relative_error(with.gamma.grad(), reference::numbers(without.gamma.grad())) < 1e-5);
+    CHECK(reference::numbers(with.conv_bias.grad()) == std::vector<double>(5));
   }
 }
 
@@ -361,6 +456,7 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
     ConvOptions options;
     int bits;
     bool is_signed, residual, relu;
+    bool batch_statistics = true, bias = false;
   };
   // More images than a slice holds; accumulators that fit into 16 bits, and ones that do not.
   const Row rows[] = {{"narrow", {5, 9, 7, 8}, 16, {.padding = 1}, 4, false, true, true},
@@ -368,7 +464,9 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
                       {"stride", {3, 9, 9, 16}, 8, {.stride = 2, .padding = 1}, 4, false, false, true},
                       {"wide", {5, 9, 7, 64}, 16, {.padding = 1}, 8, false, true, true},
                       {"no activation", {4, 6, 6, 8}, 8, {.padding = 1}, 4, false, true, false},
-                      {"signed input", {4, 8, 8, 3}, 16, {.padding = 1}, 8, true, false, true}};
+                      {"signed input", {4, 8, 8, 3}, 16, {.padding = 1}, 8, true, false, true},
+                      {"constant statistics", {4, 6, 6, 8}, 8, {.padding = 1}, 4, false, false, true, false},
+                      {"bias", {4, 6, 6, 8}, 8, {.padding = 1}, 4, false, true, true, true, true}};
   for (const Row& row : rows) {
     INFO(row.what);
     for (DType dtype : gradient_dtypes()) {
@@ -391,15 +489,18 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
           NormState norm{Var(reference::random({row.out}, 4, 0.5, 1.5), true),
                          Var(reference::random({row.out}, 5, -0.5, 0.5), true), Tensor::zeros({row.out}),
                          Tensor::full({row.out}, 1)};
+          if (row.bias) norm.conv_bias = Var(reference::random({row.out}, 7), true);
           const NormActOptions options{
               .relu = row.relu,
-              .format = FixedPoint{.step = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu}};
+              .format = FixedPoint{.step = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu},
+              .training = row.batch_statistics};
           const Var y = unit(x, w, q, norm, residual, options);
           Result result{reference::numbers(y.value()), {}, norm};
           backward(y, gradient(ys, 6, dtype));
           for (const Var& v : {x, w, norm.gamma, norm.beta})
             result.grads.push_back(reference::numbers(v.grad()));
           if (residual) result.grads.push_back(reference::numbers(residual.grad()));
+          if (row.bias) result.grads.push_back(reference::numbers(norm.conv_bias.grad()));
           return result;
         };
         const Result fused = run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options) {

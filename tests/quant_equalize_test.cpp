@@ -77,8 +77,8 @@ TEST_CASE("a row's step is the best of a fine scan", "[quant_equalize]") {
     for (const int row : {0, 2, 3, 4}) {
       const Tensor values = Tensor::from<float>({700}, rows.span<float>().subspan(row * 700, 700));
       const auto error = [&](double step) {
-        return kernels::quantization_error(
-            values, {.step = static_cast<float>(step), .bits = width, .is_signed = true});
+        const FixedPoint format{.step = static_cast<float>(step), .bits = width, .is_signed = true};
+        return kernels::quantization_errors(values, {&format, 1})[0];
       };
       double best = INFINITY;
       for (double step = 0.01; step < 4; step *= 1.01) best = std::min(best, error(step));
@@ -98,10 +98,11 @@ TEST_CASE("equalized channels compute the same and lose less", "[quant_equalize]
           auto* conv = dynamic_cast<ConvNormAct*>(&unit);
           if (!conv) return;
           const Tensor& w = conv->weight().value();
-          double smallest = INFINITY, sum = 0;
+          std::vector<FixedPoint> formats;
           for (float step = 0x1p-12f; step < 8; step *= 2)
-            smallest = std::min(
-                smallest, kernels::quantization_error(w, {.step = step, .bits = bits, .is_signed = true}));
+            formats.push_back({.step = step, .bits = bits, .is_signed = true});
+          const double smallest = std::ranges::min(kernels::quantization_errors(w, formats));
+          double sum = 0;
           for (const float x : w.span<float>()) sum += static_cast<double>(x) * x;
           errors[name] = smallest / sum;
         });

@@ -1,5 +1,8 @@
 // Every network of the zoo in integers.
+#include "data/decode.h"
+#include "data/transforms.h"
 #include "tests/integer_reference.h"
+#include "train/sgd.h"
 
 using namespace faq;
 using namespace faq::testing;
@@ -9,6 +12,37 @@ namespace {
 // Small images, so that it takes seconds: what matters is in the ops and how they are put together.
 int small_size(const ModelInfo& info) {
   return info.family == "inception" ? 107 : info.family == "alexnet" ? 67 : info.family == "vgg" ? 32 : 40;
+}
+
+Tensor photographs_of(const fs::path& folder, int count, int size) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  }
+  std::ranges::sort(files);
+  Tensor images = Tensor::empty({count, size, size, 3}, DType::u8);
+  for (int i = 0; i < count; ++i) {
+    const Image image = transform_for_evaluation(load_image(files[static_cast<std::size_t>(i)], 3),
+                                                 {Augmentation::none, size, size * 8 / 7});
+    std::ranges::copy(image.pixels, images.rows(i, i + 1).mutable_data<std::uint8_t>());
+  }
+  return images;
+}
+
+// Running statistics as pretrained networks have them: those of the data.
+void adopt_statistics(Model& model, const Tensor& images) {
+  const auto set_momentum = [&](float momentum) {
+    for_each_unit(model, [momentum](const std::string&, Unit& unit) {
+      if (auto* conv = dynamic_cast<ConvUnit*>(&unit)) conv->norm().momentum = momentum;
+      if (auto* norm = dynamic_cast<NormAct*>(&unit)) norm->norm().momentum = momentum;
+    });
+  };
+  const NoGrad no_grad;
+  set_momentum(1);
+  set_training(model, true);
+  set_samples(model, {.seed = 1, .epoch = 0, .samples = {0, 1, 2, 3}});
+  model.forward(Var(images));
+  set_momentum(0.1f);
 }
 
 }  // namespace
@@ -22,35 +56,46 @@ TEST_CASE("one network of each family is what the formulas say", "[zoo][integer_
   }
 }
 
-TEST_CASE("every network of the zoo is deployed bit for bit, and trains", "[zoo][integer_network]") {
+TEST_CASE("every network of the zoo is deployed bit for bit, and learns", "[zoo][integer_network]") {
+  const auto photographs = real_data("imagenet-sample");
   for (const ModelInfo& info : list_models()) {
     // The auxiliary head wants its own size.
     const int size = info.family == "inception" ? info.input_size : small_size(info);
-    Case c{.model = info.name.c_str(), .size = size, .images = 2};
-    const Calibrated calibrated = calibrated_model(c);
-    Model& model = *calibrated.model;
-    const Tensor images = images_for(c, c.images);
+    Case c{.model = info.name.c_str(), .size = size, .images = 4};
+    const Tensor images =
+        photographs ? photographs_of(*photographs, c.images, size) : images_for(c, c.images);
     for (const int bits : {8, 4}) {
       c.weight_bits = c.act_bits = bits;
       INFO(c);
-      quantize_as(c, Engine::integer, calibrated);
+      const auto model = make_model(c.model, {});
+      initialize(*model, 5);
+      adopt_statistics(*model, images);
+      const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {
+        return left-- > 0 ? std::optional(images) : std::nullopt;
+      });
+      quantize_as(c, Engine::integer, *model, seen);
       {
-        const IntegerNetwork network = compile(model, c);
-        check_same_results("model", network, network.forward_all(images), tape_values(model, images));
+        const IntegerNetwork network = compile(*model, c);
+        check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
       }
-      set_training(model, true);
-      set_samples(model, {.seed = 1, .epoch = 0, .samples = {0, 1}});
-      const std::vector<std::int32_t> labels{3, 7};
-      const TrainingLogits outputs = model.forward_training(Var(images));
-      const Var loss = cross_entropy(outputs.logits, labels);
-      CHECK(std::isfinite(loss.value().item()));
-      CHECK(outputs.auxiliary.defined() == (info.family == "inception"));
-      backward(loss);
-      for (const auto& [name, parameter] : parameters(model)) {
-        if (name.starts_with("AuxLogits.")) continue;
-        INFO(name);
-        CHECK(parameter.grad().defined());
+      set_training(*model, true);
+      set_samples(*model, {.seed = 1, .epoch = 0, .samples = {0, 1, 2, 3}});
+      Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 0});
+      std::vector<float> losses;
+      for (int step = 0; step < 4; ++step) {
+        const std::vector<std::int32_t> labels{3, 7, 1, 4};
+        const TrainingLogits outputs = model->forward_training(Var(images));
+        losses.push_back(cross_entropy(outputs.logits, labels).value().item());
+        CHECK(outputs.auxiliary.defined() == (info.family == "inception"));
+        backward(training_loss(outputs, labels));
+        sgd.step(0.002, 1.0);
       }
+      INFO("losses " << losses[0] << " " << losses[1] << " " << losses[2] << " " << losses[3]);
+      CHECK(losses.back() < losses.front());
+      // And what it has learned is deployed.
+      set_training(*model, false);
+      const IntegerNetwork network = compile(*model, c);
+      check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
     }
   }
 }

@@ -91,10 +91,7 @@ TEST_CASE("gradients of the zoo are torchvision's", "[zoo][pytorch]") {
     const auto model = drawn(info.name);
     set_training(*model, true);
     const std::vector<std::int32_t> labels{3, 7};
-    const TrainingLogits outputs = model->forward_training(images_for(info));
-    Var loss = cross_entropy(outputs.logits, labels);
-    if (outputs.auxiliary)
-      loss = add(loss, scale(cross_entropy(outputs.auxiliary, labels), outputs.auxiliary_weight));
+    const Var loss = training_loss(model->forward_training(images_for(info)), labels);
     CHECK(loss.value().item() == Approx(expected(info.name + "/loss")[0]).epsilon(1e-4));
     backward(loss);
 

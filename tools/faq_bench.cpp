@@ -44,6 +44,7 @@ struct Measurement {
   std::array<double, work_names.size()> split{};  ///< seconds, all timed steps
   std::vector<kernels::ConvTrace::Row> convolutions;
   std::size_t peak_bytes = 0;
+  std::int64_t weight_bytes = 0;  ///< of an integer network, as stored
 };
 
 // Half of the steps before the roofline is measured and half after it, so that a machine that changes its
@@ -109,9 +110,11 @@ Measurement bench_train(TrainOptions& options, int image_size, int steps) {
   Workload w = make_workload(options, image_size);
   set_training(*w.model, true);
   Sgd sgd(parameters(*w.model), {});
+  SampleKeys keys;
+  for (int i = 0; i < options.batch_size; ++i) keys.samples.push_back(i);
   return measure(options.batch_size, steps, [&] {
-    const Var loss = cross_entropy(w.model->forward(Var(w.images)), w.labels);
-    backward(loss);
+    set_samples(*w.model, keys);
+    backward(training_loss(w.model->forward_training(Var(w.images)), w.labels));
     sgd.step(1e-4, 1.0);
   });
 }
@@ -127,7 +130,9 @@ Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
     });
   }
   const auto network = IntegerNetwork::compile(*w.model, w.size, w.size, 3);
-  return measure(options.batch_size, steps, [&] { network.forward(w.images, engine); });
+  Measurement m = measure(options.batch_size, steps, [&] { network.forward(w.images, engine); });
+  m.weight_bytes = network.weight_bytes();
+  return m;
 }
 
 // Images per second of the loader alone, with training's augmentation, over whole epochs.
@@ -161,19 +166,21 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
   nlohmann::json split;
   const auto steps = static_cast<double>(m.step_seconds.size());
   for (std::size_t i = 0; i < m.split.size(); ++i) split[work_names[i]] = 1e3 * m.split[i] / steps;
-  return {{"model", options.model},
-          {"mode", mode},
-          {"bits", bits},
-          {"engine", options.engine},
-          {"batch", options.batch_size},
-          {"threads", num_threads()},
-          {"isa", isa_name()},
-          {"step_ms", 1e3 * step},
-          {"images_per_s", options.batch_size / step},
-          {"roofline_ms", 1e3 * roofline},
-          {"roofline_ratio", std::min(1.0, roofline / step)},
-          {"split", split},
-          {"peak_bytes", m.peak_bytes}};
+  nlohmann::json result{{"model", options.model},
+                        {"mode", mode},
+                        {"bits", bits},
+                        {"engine", options.engine},
+                        {"batch", options.batch_size},
+                        {"threads", num_threads()},
+                        {"isa", isa_name()},
+                        {"step_ms", 1e3 * step},
+                        {"images_per_s", options.batch_size / step},
+                        {"roofline_ms", 1e3 * roofline},
+                        {"roofline_ratio", std::min(1.0, roofline / step)},
+                        {"split", split},
+                        {"peak_bytes", m.peak_bytes}};
+  if (m.weight_bytes > 0) result["weight_bytes"] = m.weight_bytes;
+  return result;
 }
 
 std::string text(const nlohmann::json& r) {

@@ -276,11 +276,7 @@ class Trainer {
       if (!batch) break;
       set_samples(*model_, {static_cast<std::uint64_t>(options_.seed), progress_.epoch, batch->samples});
       TrainingLogits outputs = model_->forward_training(Var(batch->images));
-      const auto smoothing = static_cast<float>(options_.label_smoothing);
-      Var loss = cross_entropy(outputs.logits, batch->labels, smoothing);
-      if (outputs.auxiliary)
-        loss = add(loss, scale(cross_entropy(outputs.auxiliary, batch->labels, smoothing),
-                               outputs.auxiliary_weight));
+      const Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
       const double value = loss.value().item();
       diverged_unless(std::isfinite(value), "loss", value);
       Scores scores;

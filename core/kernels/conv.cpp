@@ -1,7 +1,6 @@
 #include "core/kernels/conv.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -18,24 +17,40 @@ namespace {
 using onednn::weight_cache;
 using onednn::WeightCache;
 
-// Of weights divided into `parts`, rounded up.
+// Of the weights of an output channel: the sums and the numbers of those of either sign.
 struct Magnitudes {
-  int largest;
-  std::int64_t positive, negative;  ///< sums of either sign
-};
-FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n, int parts) {
   int largest = 0;
-  std::int64_t positive = 0, negative = 0;
+  std::int32_t positive = 0, negative = 0;
+  std::int32_t positives = 0, negatives = 0;
+};
+FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n) {
+  std::int32_t largest = 0, sum = 0, total = 0, positives = 0, nonzero = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int32_t weight = w[i];
+    const std::int32_t magnitude = weight < 0 ? -weight : weight;
+    largest = magnitude > largest ? magnitude : largest;
+    sum += weight;
+    total += magnitude;
+    positives += weight > 0 ? 1 : 0;
+    nonzero += weight != 0 ? 1 : 0;
+  }
+  return {largest, (total + sum) / 2, (total - sum) / 2, positives, nonzero - positives};
+}
+
+// A bound of the sums over a channel after division into `parts`: rounding adds less than one to each weight.
+std::int64_t bound_of_part(const Magnitudes& m, std::int64_t parts) {
+  return std::max(m.positive + m.positives * (parts - 1), m.negative + m.negatives * (parts - 1)) / parts;
+}
+
+// out = (|w| + offset) / parts, rounded down, with the sign of w.
+FAQ_SIMD void divide_weights(const std::int8_t* w, int offset, int parts, std::int8_t* out, std::int64_t n) {
   const float divisor = static_cast<float>(parts);
   for (std::int64_t i = 0; i < n; ++i) {
     const int magnitude = w[i] < 0 ? -w[i] : w[i];
     // Exact: both are small integers, and a quotient that is none is not rounded to one.
-    const int part = static_cast<int>(static_cast<float>(magnitude + parts - 1) / divisor);
-    largest = part > largest ? part : largest;
-    positive += w[i] > 0 ? part : 0;
-    negative += w[i] < 0 ? part : 0;
+    const int part = static_cast<int>(static_cast<float>(magnitude + offset) / divisor);
+    out[i] = static_cast<std::int8_t>(w[i] < 0 ? -part : part);
   }
-  return {largest, positive, negative};
 }
 
 // x + 128 as u8, with a border that stands for zero.
@@ -135,6 +150,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options
 
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude) {
   constexpr std::int64_t exact_limit = std::int64_t{1} << 24;
+  constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
   const std::int8_t* w = weights.data<std::int8_t>();
   const std::int64_t channels = weights.dim(0);
   const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
@@ -142,15 +158,16 @@ std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_
   if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
       length * weights.fixed_point().max() * max_input < exact_limit)
     return {weights};
+  check(length <= max_filter, ErrorKind::internal, "integer convolution: filters of ", weights.shape());
+  std::vector<Magnitudes> of_channel(channels);
+  parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t o = begin; o < end; ++o) of_channel[o] = magnitudes(w + o * length, length);
+  });
   for (int parts = 1; parts <= 128; ++parts) {
     // The magnitudes of a weight's parts differ by at most one; the first is the largest.
-    std::atomic<bool> exact = true;
-    parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t o = begin; o < end && exact; ++o) {
-        const Magnitudes m = magnitudes(w + o * length, length, parts);
-        if (m.largest > max_magnitude || std::max(m.positive, m.negative) * max_input >= exact_limit)
-          exact = false;
-      }
+    const bool exact = std::ranges::all_of(of_channel, [&](const Magnitudes& m) {
+      return (m.largest + parts - 1) / parts <= max_magnitude &&
+             bound_of_part(m, parts) * max_input < exact_limit;
     });
     if (!exact) continue;
     if (parts == 1) return {weights};
@@ -158,10 +175,9 @@ std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_
     for (int part = 0; part < parts; ++part) {
       Tensor addend = Tensor::empty(weights.shape(), DType::s8);
       std::int8_t* out = addend.mutable_data<std::int8_t>();
-      for (std::int64_t i = 0; i < weights.numel(); ++i) {
-        const int magnitude = (std::abs(w[i]) + parts - 1 - part) / parts;
-        out[i] = static_cast<std::int8_t>(w[i] < 0 ? -magnitude : magnitude);
-      }
+      parallel_for(weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+        divide_weights(w + begin, parts - 1 - part, parts, out + begin, end - begin);
+      });
       addends.push_back(std::move(addend));
     }
     return addends;

@@ -53,20 +53,24 @@ float max_magnitude(const Tensor& x) {
   return largest.empty() ? 0.0f : *std::ranges::max_element(largest);
 }
 
-double quantization_error(const Tensor& x, const FixedPoint& format) {
+std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPoint> formats) {
   const std::int64_t n = x.numel();
   const std::int64_t blocks = (n + block_length - 1) / block_length;
-  std::vector<float> errors(blocks);
+  const auto count = static_cast<std::int64_t>(formats.size());
+  std::vector<float> errors(blocks * count);
   const float* values = x.data<float>();
   parallel_for(blocks, 16, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = b * block_length;
-      errors[b] = block_error(values + offset, format, std::min(block_length, n - offset));
+      for (std::int64_t f = 0; f < count; ++f)
+        errors[b * count + f] = block_error(values + offset, formats[f], std::min(block_length, n - offset));
     }
   });
-  double total = 0;
-  for (const float error : errors) total += error;
-  return total;
+  std::vector<double> totals(count);
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    for (std::int64_t f = 0; f < count; ++f) totals[f] += errors[b * count + f];
+  }
+  return totals;
 }
 
 std::vector<float> row_steps(const Tensor& x, const FixedPoint& format) {
