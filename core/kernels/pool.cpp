@@ -52,6 +52,16 @@ void check_images(const char* op, const Tensor& x) {
   check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x.shape());
 }
 
+// What windows with these distances leave of an image.
+Shape pooled(const char* op, const Shape& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
+  check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x);
+  check(kernel > 0 && stride > 0 && padding >= 0 && 2 * padding <= kernel, op, ": kernel ", kernel,
+        ", stride ", stride, ", padding ", padding);
+  const std::int64_t height = x[1] + 2 * padding - kernel, width = x[2] + 2 * padding - kernel;
+  check(height >= 0 && width >= 0, op, ": a window of ", kernel, " does not fit ", x);
+  return {x[0], height / stride + 1, width / stride + 1, x[3]};
+}
+
 template <class In, class Out>
 void sum_pixels(const Tensor& x, Tensor& out) {
   const std::int64_t channels = x.dim(3);
@@ -230,13 +240,8 @@ Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor) 
 }
 
 Shape max_pool_shape(const Shape& x, const MaxPoolOptions& o) {
-  check(x.rank() == 4, "max pooling: expected an N,H,W,C tensor, got ", x);
-  check(o.kernel > 0 && o.kernel <= 11 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel,
-        "max pooling: kernel ", o.kernel, ", stride ", o.stride, ", padding ", o.padding);
-  const std::int64_t height = x[1] + 2 * o.padding - o.kernel;
-  const std::int64_t width = x[2] + 2 * o.padding - o.kernel;
-  check(height >= 0 && width >= 0, "max pooling: a window of ", o.kernel, " does not fit ", x);
-  return {x[0], height / o.stride + 1, width / o.stride + 1, x[3]};
+  check(o.kernel <= 11, "max pooling: a window of ", o.kernel, ", at most 11");
+  return pooled("max pooling", x, o.kernel, o.stride, o.padding);
 }
 
 Tensor max_pool(const Tensor& x, const MaxPoolOptions& options) {
@@ -283,12 +288,7 @@ Shape avg_pool_shape(const Shape& x, const AvgPoolOptions& o) {
     check(x[1] > 0 && x[2] > 0, "average pooling: an empty image ", x);
     return {x[0], o.output, o.output, x[3]};
   }
-  check(o.kernel > 0 && o.stride > 0 && o.padding >= 0 && 2 * o.padding <= o.kernel,
-        "average pooling: kernel ", o.kernel, ", stride ", o.stride, ", padding ", o.padding);
-  const std::int64_t height = x[1] + 2 * o.padding - o.kernel;
-  const std::int64_t width = x[2] + 2 * o.padding - o.kernel;
-  check(height >= 0 && width >= 0, "average pooling: a window of ", o.kernel, " does not fit ", x);
-  return {x[0], height / o.stride + 1, width / o.stride + 1, x[3]};
+  return pooled("average pooling", x, o.kernel, o.stride, o.padding);
 }
 
 Tensor avg_pool(const Tensor& x, const AvgPoolOptions& options) {
