@@ -37,7 +37,7 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, N
                           DType grad_dtype, const NormActOptions& norm_options) {
   check_quantized(w, quantized);
   const kernels::Accumulators accumulators =
-      kernels::conv2d_integer_statistics(x.value(), quantized, conv_options, engine);
+      kernels::conv2d_accumulators(x.value(), quantized, conv_options, engine, norm_options.training);
   const Normalization n =
       prepare_norm_act(accumulators.values, norm, residual, norm_options, accumulators.statistics);
   Tensor y = kernels::norm_act(n.x, n.params);

@@ -18,6 +18,9 @@ bool looks_like_idx(const std::filesystem::path& folder);
 bool looks_like_cifar(const std::filesystem::path& folder);
 bool looks_like_tar_shards(const std::filesystem::path& folder);
 
+/// Whether a file's extension is one of images: .jpg, .jpeg or .png, in any case.
+bool named_like_an_image(const std::filesystem::path& path);
+
 /// Files beyond this are refused; the largest in use (EMNIST) is half a gigabyte.
 inline constexpr std::int64_t max_dataset_file_bytes = std::int64_t{8} << 30;
 

@@ -37,12 +37,6 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-bool named_like_an_image(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
-}
-
 std::vector<std::string> classes_of(const fs::path& folder) {
   std::vector<std::string> names;
   for (const fs::directory_entry& entry : entries(folder))
@@ -136,6 +130,12 @@ void check_same_classes(const fs::path& folder, const std::vector<std::string>& 
 }
 
 }  // namespace
+
+bool named_like_an_image(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+}
 
 bool looks_like_image_folder(const fs::path& folder) {
   if (!first_folder(folder, {"train", "val", "test"}).empty()) return true;

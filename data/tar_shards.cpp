@@ -8,12 +8,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstring>
 #include <map>
 #include <set>
 #include <utility>
 
 #include "core/error.h"
-#include "core/rng.h"
 #include "data/decode.h"
 #include "data/formats.h"
 
@@ -62,7 +63,8 @@ class Reader {
     archive_entry* entry = nullptr;
     const int status = archive_read_next_header(archive_.get(), &entry);
     if (status == ARCHIVE_EOF) return nullptr;
-    expect(status, "has a bad header");
+    // A warning: the name is not of the program's locale ("C"), and is given as its bytes.
+    expect(status == ARCHIVE_WARN ? ARCHIVE_OK : status, "has a bad header");
     return entry;
   }
   /// Where the header of the last member began.
@@ -85,7 +87,10 @@ class Reader {
     auto& reader = *static_cast<Reader*>(self);
     const auto n =
         ::pread(reader.shard_.descriptor(), reader.buffer_.data(), reader.buffer_.size(), reader.position_);
-    if (n < 0) archive_set_error(a, errno, "%s", "reading failed");
+    if (n < 0) {
+      reader.read_failed_ = true;
+      archive_set_error(a, errno, "%s", std::strerror(errno));
+    }
     if (n > 0) reader.position_ += n;
     *buffer = reader.buffer_.data();
     return n;
@@ -98,11 +103,13 @@ class Reader {
   void expect(int status, const char* what) const {
     if (status == ARCHIVE_OK) return;
     const char* reason = archive_error_string(archive_.get());
-    fail(ErrorKind::bad_data, shard_.path().string(), ": ", what, ": ", reason ? reason : "unknown error");
+    fail(read_failed_ ? ErrorKind::io : ErrorKind::bad_data, shard_.path().string(), ": ",
+         read_failed_ ? "cannot be read" : what, ": ", reason ? reason : "unknown error");
   }
 
   const Shard& shard_;
   std::int64_t position_;
+  bool read_failed_ = false;
   std::array<std::byte, 1 << 16> buffer_;
   std::unique_ptr<archive, decltype(&archive_read_free)> archive_;
 };
@@ -128,12 +135,6 @@ std::string class_of(const std::string& member, const std::string& shard) {
   const std::size_t at = has_split ? 1 : 0;
   check(parts.size() >= at + 2, ErrorKind::bad_data, shard, ": member '", member, "' is in no class folder");
   return parts[at];
-}
-
-bool named_like_an_image(const std::string& name) {
-  std::string extension = fs::path(name).extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
 }
 
 class TarShards final : public Dataset {
@@ -233,7 +234,8 @@ std::vector<fs::path> tar_files(const fs::path& folder, const std::string& prefi
   for (fs::directory_iterator it(folder, error); !error && it != fs::directory_iterator();
        it.increment(error)) {
     const std::string name = it->path().filename().string();
-    if (it->path().extension() == ".tar" && name.starts_with(prefix)) files.push_back(it->path());
+    if (it->path().extension() == ".tar" && name.starts_with(prefix) && it->is_regular_file(error))
+      files.push_back(it->path());
   }
   std::ranges::sort(files);
   return files;

@@ -1,5 +1,7 @@
 #include "nn/inception.h"
 
+#include <optional>
+
 namespace faq {
 namespace {
 

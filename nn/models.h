@@ -29,6 +29,13 @@ struct ModelInfo {
   std::vector<float> std = {0.229f, 0.224f, 0.225f};
 };
 
+struct ModelOptions {
+  int num_classes = 10;
+  int in_channels = 3;
+  std::vector<float> mean;  ///< per channel; empty: the model's own (see ModelInfo)
+  std::vector<float> std;
+};
+
 /// What a training step's loss is made from: cross-entropy of the logits, and of the auxiliary ones (if any)
 /// times their weight.
 struct TrainingLogits {
@@ -52,15 +59,8 @@ class Model : public Module {
   const ModelInfo& info() const;
 
  private:
-  friend std::unique_ptr<Model> make_model(const std::string& name, const struct ModelOptions& options);
+  friend std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options);
   const ModelInfo* info_ = nullptr;
-};
-
-struct ModelOptions {
-  int num_classes = 10;
-  int in_channels = 3;
-  std::vector<float> mean;  ///< per channel; empty: the model's own (see ModelInfo)
-  std::vector<float> std;
 };
 
 const std::vector<ModelInfo>& list_models();

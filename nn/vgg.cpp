@@ -1,5 +1,7 @@
 #include "nn/vgg.h"
 
+#include <algorithm>
+
 namespace faq {
 namespace {
 
@@ -10,12 +12,20 @@ std::string numbered(const char* name, int index) { return std::string(name) + "
 
 // A convolution in torchvision's sequence of layers, and the pooling behind it.
 struct Stage {
-  std::unique_ptr<ConvNormAct> normalised;  // one of the two
-  std::unique_ptr<ConvAct> biased;
-  std::unique_ptr<MaxPool> pool;
-  int index;  // of the convolution; its normalisation is the next layer
-  int pool_index;
+  std::unique_ptr<ConvUnit> conv;
+  int index;  // in the sequence; a normalisation is the next layer
+  std::unique_ptr<MaxPool> pool = {};
+  int pool_index = 0;
 };
+
+std::unique_ptr<ConvUnit> make_conv(bool batch_norm, int in_channels, const PlainConv& conv) {
+  if (batch_norm)
+    return std::make_unique<ConvNormAct>(
+        in_channels, conv.channels, conv.kernel,
+        ConvNormActOptions{.stride = conv.stride, .padding = conv.padding, .bias = true});
+  return std::make_unique<ConvAct>(in_channels, conv.channels, conv.kernel,
+                                   ConvActOptions{.stride = conv.stride, .padding = conv.padding});
+}
 
 class Vgg final : public Model {
  public:
@@ -31,16 +41,7 @@ class Vgg final : public Model {
     int in_channels = options.in_channels;
     int index = 0;
     for (const PlainConv& conv : row.convs) {
-      Stage stage{.normalised = {}, .biased = {}, .pool = {}, .index = index, .pool_index = 0};
-      if (row.batch_norm) {
-        stage.normalised = std::make_unique<ConvNormAct>(
-            in_channels, conv.channels, conv.kernel,
-            ConvNormActOptions{.stride = conv.stride, .padding = conv.padding, .bias = true});
-      } else {
-        stage.biased =
-            std::make_unique<ConvAct>(in_channels, conv.channels, conv.kernel,
-                                      ConvActOptions{.stride = conv.stride, .padding = conv.padding});
-      }
+      Stage stage{.conv = make_conv(row.batch_norm, in_channels, conv), .index = index};
       index += row.batch_norm ? 3 : 2;  // convolution, normalisation, ReLU
       if (conv.pool) {
         stage.pool = std::make_unique<MaxPool>(
@@ -55,10 +56,11 @@ class Vgg final : public Model {
   void visit(Visitor& v) override {
     v.child("input", input_);
     for (Stage& stage : stages_) {
-      if (stage.normalised) {
-        v.child(numbered("features", stage.index), numbered("features", stage.index + 1), *stage.normalised);
+      const std::string name = numbered("features", stage.index);
+      if (auto* normalised = dynamic_cast<ConvNormAct*>(stage.conv.get())) {
+        v.child(name, numbered("features", stage.index + 1), *normalised);
       } else {
-        v.child(numbered("features", stage.index), *stage.biased);
+        v.child(name, *stage.conv);
       }
       if (stage.pool) v.child(numbered("features", stage.pool_index), *stage.pool);
     }
@@ -75,7 +77,7 @@ class Vgg final : public Model {
   Var forward(const Var& images) override {
     Var x = input_(images);
     for (Stage& stage : stages_) {
-      x = stage.normalised ? (*stage.normalised)(x) : (*stage.biased)(x);
+      x = (*stage.conv)(x);
       if (stage.pool) x = (*stage.pool)(x);
     }
     x = avgpool_(x);

@@ -109,6 +109,30 @@ TEST_CASE("tar shards are an image folder", "[tar]") {
   CHECK(open(folder.path(), Split::val)->size() == 1);
 }
 
+TEST_CASE("names in shards are bytes, whatever the locale", "[tar]") {
+  const TemporaryFolder folder;
+  const std::string from_pax = "köter/ß 犬.png",
+                    bare = "k\xF6ter/1.png";  // UTF-8, and Latin-1 as it was packed
+  write_file(folder / "train" / "a.tar",
+             tar({pax_name(from_pax), {"short.png", image()}, {bare, image()}, {"köter/2.png", image()}}));
+  const auto train = open(folder.path(), Split::train);
+  REQUIRE(train->size() == 3);
+  CHECK(train->name(0).ends_with(":" + from_pax));
+  CHECK(train->name(1).ends_with(":" + bare));
+  CHECK(train->class_names() == std::vector<std::string>{"köter", "k\xF6ter"});
+  check_equal(train->image(0), read_pnm(fixture("rgb.png.ppm")));
+  check_equal(train->image(1), read_pnm(fixture("rgb.png.ppm")));
+}
+
+TEST_CASE("shards that cannot be read are errors of reading", "[tar]") {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "train");
+  // A regular file whose first page cannot be read.
+  std::filesystem::create_symlink("/proc/self/mem", folder / "train" / "0.tar");
+  check_error(ErrorKind::io, "0.tar: cannot be read: Input/output error",
+              [&] { open(folder.path(), Split::train); });
+}
+
 TEST_CASE("shards that cannot be used are refused", "[tar]") {
   struct Row {
     const char* what;

@@ -538,14 +538,17 @@ TEST_CASE("accumulators are kept in 16 bits when all of a batch fit", "[ops]") {
     std::ranges::fill(w.mutable_span<std::int8_t>(), std::int8_t{7});
     w.set_fixed_point({.step = 0.5f, .is_signed = true});
     const ConvOptions options{.padding = 1};
-    const auto kept = kernels::conv2d_integer_statistics(x, w, options, Engine::integer);
+    const auto kept = kernels::conv2d_accumulators(x, w, options, Engine::integer, true);
     CHECK(kept.values.dtype() == (last == 1 ? DType::s16 : DType::s32));
     Tensor sums = kernels::conv2d_integer(x, w, options, Engine::integer);
     CHECK(reference::elements<double>(kept.values) == reference::elements<double>(sums));
     sums.set_fixed_point(kept.values.fixed_point());
+    const auto bare = kernels::conv2d_accumulators(x, w, options, Engine::integer, false);
+    CHECK_FALSE(bare.statistics.has_value());
+    CHECK(reference::same_bytes(bare.values, kept.values));
     const auto statistics = kernels::channel_statistics(sums);
-    CHECK(reference::numbers(kept.statistics.mean) == reference::numbers(statistics.mean));
-    CHECK(reference::numbers(kept.statistics.variance) == reference::numbers(statistics.variance));
+    CHECK(reference::numbers(kept.statistics->mean) == reference::numbers(statistics.mean));
+    CHECK(reference::numbers(kept.statistics->variance) == reference::numbers(statistics.variance));
   }
 }
 

@@ -141,7 +141,7 @@ nlohmann::json bench_load(TrainOptions& options, int steps) {
   Data data;  // nothing is kept between epochs: every image is decoded every time
   data.train = open_dataset(
       {options.data_path, parse_dataset_kind(options.dataset), 3, options.shuffle_buffer}, Split::train);
-  choose_preprocessing(options, model_info(options.model).input_size);
+  choose_preprocessing(options, [&] { return model_info(options.model).input_size; });
   data.crop = options.train_crop_size;
   data.val_crop = options.val_crop_size;
   Loader loader(*data.train, train_loader_options(options, data));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 #include <map>
+#include <numeric>
 
 #include "core/kernels/loss.h"
 #include "core/parallel.h"
@@ -64,12 +65,13 @@ struct Names {
 
 json evaluate(const Network& network, const Dataset& dataset, Loader& loader, const Names* per_class) {
   Scores scores;
-  const double rate = for_each_batch(network.forward, loader, [&](const Batch& batch, const Tensor& logits) {
-    scores.add(logits, batch.labels);
-  });
-  const Evaluation e = scores.result();
-  json result{{"top1", e.top1},      {"top5", e.top5},       {"loss", e.loss},
-              {"images", e.images},  {"images_per_s", rate}, {"skipped", loader.skipped()},
+  const Evaluation e = faq::evaluate(network.forward, loader, scores);
+  json result{{"top1", e.top1},
+              {"top5", e.top5},
+              {"loss", e.loss},
+              {"images", e.images},
+              {"images_per_s", e.images_per_s},
+              {"skipped", loader.skipped()},
               {"kind", network.kind}};
   if (!per_class) return result;
   for (std::size_t k = 0; k < dataset.class_names().size(); ++k) {
@@ -108,16 +110,18 @@ json predict(const Network& network, const TrainOptions& options, const std::vec
                                                  {Augmentation::none, side, options.val_resize_size});
     const Tensor logits =
         network.forward(Tensor::from<std::uint8_t>({1, side, side, options.in_channels}, image.pixels));
-    // The loss of a label is −log of its probability.
-    std::vector<std::pair<double, std::size_t>> ranked;
-    for (std::int32_t k = 0; k < logits.dim(1); ++k)
-      ranked.emplace_back(kernels::cross_entropy(logits, {&k, 1}, 0.0f).loss, static_cast<std::size_t>(k));
-    std::ranges::sort(ranked);
+    const auto z = logits.span<float>();
+    std::vector<std::size_t> ranked(z.size());
+    std::iota(ranked.begin(), ranked.end(), std::size_t{0});
+    std::ranges::stable_sort(ranked, [&](std::size_t i, std::size_t k) { return z[i] > z[k]; });
+    // The loss of a class is −log of its probability; others differ from it as their logits do.
+    const auto likeliest = static_cast<std::int32_t>(ranked[0]);
+    const double loss = kernels::cross_entropy(logits, {&likeliest, 1}, 0.0f).loss;
     json best = json::array();
     for (std::size_t i = 0; i < std::min<std::size_t>(5, ranked.size()); ++i)
-      best.push_back({{"class", names.of(ranked[i].second)},
-                      {"index", ranked[i].second},
-                      {"probability", std::exp(-ranked[i].first)}});
+      best.push_back({{"class", names.of(ranked[i])},
+                      {"index", ranked[i]},
+                      {"probability", std::exp(static_cast<double>(z[ranked[i]]) - z[ranked[0]] - loss)}});
     rows.push_back({{"file", file}, {"top5", best}});
   }
   return {{"kind", network.kind}, {"predictions", rows}};
@@ -202,7 +206,7 @@ int body(int argc, char** argv) {
                                              : folders};
   };
   if (parsed.count("predict")) {
-    choose_preprocessing(options, model_info(options.model).input_size);
+    choose_preprocessing(options, [&] { return model_info(options.model).input_size; });
     return print(predict(network, options, parsed["predict"].as<std::vector<std::string>>(),
                          names_of(network.class_names)),
                  predictions_text);

@@ -7,13 +7,14 @@
 namespace faq {
 
 void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
+  const std::vector<double> losses =
+      kernels::cross_entropy(logits, labels, 0.0f).losses;  // and checks labels
   const std::int64_t classes = logits.dim(1);
   classes_.resize(static_cast<std::size_t>(classes));
   for (std::size_t i = 0; i < labels.size(); ++i) {
     const auto n = static_cast<std::int64_t>(i);
     const float* row = logits.data<float>() + n * classes;
     const std::int32_t label = labels[i];
-    const double loss = kernels::cross_entropy(logits.rows(n, n + 1), labels.subspan(i, 1), 0.0f).loss;
     std::int64_t rank = 0;
     for (std::int64_t k = 0; k < classes; ++k) {
       // A logit that is not a number is never the larger one.
@@ -23,7 +24,7 @@ void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
     ++counts.images;
     counts.top1 += rank < 1;
     counts.top5 += rank < 5;
-    counts.loss += loss;
+    counts.loss += losses[i];
   }
 }
 
@@ -67,13 +68,17 @@ double for_each_batch(const std::function<Tensor(const Tensor&)>& forward, Loade
   return static_cast<double>(images) / elapsed.count();
 }
 
-Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader) {
-  Scores scores;
+Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader, Scores& scores) {
   const double rate = for_each_batch(
       forward, loader, [&](const Batch& batch, const Tensor& logits) { scores.add(logits, batch.labels); });
   Evaluation result = scores.result();
   result.images_per_s = rate;
   return result;
+}
+
+Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader) {
+  Scores scores;
+  return evaluate(forward, loader, scores);
 }
 
 }  // namespace faq

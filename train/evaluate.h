@@ -38,6 +38,8 @@ class Scores {
 
 /// `forward`: u8 images N,H,W,C to logits N,K.
 Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader);
+/// The same, leaving what was counted in `scores`.
+Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader, Scores& scores);
 /// Runs the loader's images through `forward` and hands the logits on; returns images per second.
 double for_each_batch(const std::function<Tensor(const Tensor&)>& forward, Loader& loader,
                       const std::function<void(const Batch&, const Tensor& logits)>& body);

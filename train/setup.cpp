@@ -26,11 +26,11 @@ int resolved_channels(const TrainOptions& options) {
 
 }  // namespace
 
-void choose_preprocessing(TrainOptions& options, int image_size) {
+void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size) {
   const ModelInfo& info = model_info(options.model);
   const bool photographs = info.resize > 0;
   if (options.augment.empty()) options.augment = photographs ? "imagenet" : "cifar";
-  if (options.train_crop_size == 0) options.train_crop_size = photographs ? info.input_size : image_size;
+  if (options.train_crop_size == 0) options.train_crop_size = photographs ? info.input_size : image_size();
   if (options.val_crop_size == 0) options.val_crop_size = options.train_crop_size;
   if (options.val_resize_size < 0)
     options.val_resize_size = photographs ? options.val_crop_size * info.resize / info.input_size : 0;
@@ -53,8 +53,10 @@ Data open_data(TrainOptions& options, bool with_train) {
   if (options.num_classes == 0) options.num_classes = classes;
   check(classes == options.num_classes, ErrorKind::usage, "data ", options.data_path, " has ", classes,
         " classes, the network ", options.num_classes);
-  const Image first = data.val->image(0);
-  choose_preprocessing(options, std::min(first.height, first.width));
+  choose_preprocessing(options, [&] {
+    const Image first = data.val->image(0);
+    return std::min(first.height, first.width);
+  });
   data.crop = options.train_crop_size;
   data.val_crop = options.val_crop_size;
   return data;

@@ -25,9 +25,9 @@ Data open_data(TrainOptions& options, bool with_train);
 
 /// Fills in the sizes and the augmentation that were left open, as torchvision's scripts have them for the
 /// network: for photographs random resized crops of the size it is for, and a centre crop after resizing by
-/// 256/224 (342/299); for CIFAR's networks images as large as the data set's (`image_size`), padded and
-/// cropped.
-void choose_preprocessing(TrainOptions& options, int image_size);
+/// 256/224 (342/299); for CIFAR's networks images as large as the data set's, padded and cropped.
+/// `image_size`: what these are, asked for only then.
+void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size);
 
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data);
 LoaderOptions val_loader_options(const TrainOptions& options, const Data& data);

@@ -116,17 +116,6 @@ void round_to_s32(const Tensor& x, Tensor& out) {
 }
 
 }  // namespace
-}  // namespace faq::kernels
-
-namespace faq {
-
-std::ostream& operator<<(std::ostream& out, const Extent& extent) {
-  return out << extent.height << "×" << extent.width;
-}
-
-}  // namespace faq
-
-namespace faq::kernels {
 
 Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& options) {
   check(x.rank() == 4, "conv2d: expected an N,H,W,C tensor, got ", x);

@@ -16,7 +16,9 @@ struct Extent {
   constexpr Extent(int h, int w) : height(h), width(w) {}
   bool operator==(const Extent&) const = default;
 };
-std::ostream& operator<<(std::ostream& out, const Extent& extent);
+inline std::ostream& operator<<(std::ostream& out, const Extent& extent) {
+  return out << extent.height << "×" << extent.width;
+}
 
 struct ConvOptions {
   int stride = 1;
@@ -61,9 +63,10 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOpt
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                const ConvOptions& options);
 
-/// s8 weights as the fewest s8 addends whose magnitudes stay within `max_magnitude` and whose sums with
+/// s8 weights as few s8 addends whose magnitudes stay within `max_magnitude` and whose sums with
 /// inputs of 0 to `max_input`, in whatever order, stay within ±2^24: that is, the positive and the negative
-/// weights of an output channel, each for themselves. Exposed for its test.
+/// weights of an output channel, each for themselves, bounded from their sums and counts. Exposed for its
+/// test.
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude);
 
 }  // namespace faq::kernels

@@ -11,7 +11,7 @@ CrossEntropy cross_entropy(const Tensor& logits, std::span<const std::int32_t> l
   const std::int64_t classes = logits.dim(1);
   check(n > 0 && n == static_cast<std::int64_t>(labels.size()), "cross-entropy: ", n, " logits, ",
         labels.size(), " labels");
-  CrossEntropy result{0, Tensor::empty(logits.shape())};
+  CrossEntropy result{0, {}, Tensor::empty(logits.shape())};
   const float* z = logits.data<float>();
   float* gradient = result.dlogits.mutable_data<float>();
   for (std::int64_t i = 0; i < n; ++i) {
@@ -23,7 +23,8 @@ CrossEntropy cross_entropy(const Tensor& logits, std::span<const std::int32_t> l
     const double log_sum = max + std::log((row - max).exp().sum());
     const Eigen::ArrayXd log_softmax = row - log_sum;
     const double smooth = static_cast<double>(label_smoothing) / static_cast<double>(classes);
-    result.loss -= (1.0 - label_smoothing) * log_softmax[label] + smooth * log_softmax.sum();
+    result.losses.push_back(-(1.0 - label_smoothing) * log_softmax[label] - smooth * log_softmax.sum());
+    result.loss += result.losses.back();
     Eigen::ArrayXd d = log_softmax.exp() - smooth;
     d[label] -= 1.0 - label_smoothing;
     Eigen::Map<Eigen::ArrayXf>(gradient + i * classes, classes) = (d / static_cast<double>(n)).cast<float>();

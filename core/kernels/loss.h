@@ -3,14 +3,16 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "core/tensor.h"
 
 namespace faq::kernels {
 
 struct CrossEntropy {
-  double loss = 0;  ///< mean over the batch
-  Tensor dlogits;   ///< gradient of that mean, N,K f32
+  double loss = 0;             ///< mean over the batch
+  std::vector<double> losses;  ///< of each row
+  Tensor dlogits;              ///< gradient of the mean, N,K f32
 };
 
 /// logits: N,K f32. Label smoothing as in PyTorch: the target is (1 − s)·onehot + s/K.

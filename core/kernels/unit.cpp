@@ -60,13 +60,14 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
 
 // Accumulators of few bits nearly always fit into 16: half the memory to keep and to read four times. From
 // the first slice on that has one which does not, they are kept in 32.
-Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, const ConvOptions& options,
-                                       Engine engine) {
+Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvOptions& options,
+                                 Engine engine, bool want_statistics) {
   const Booked booked(Work::fused);
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
   const std::int64_t images = shape[0];
   const std::int64_t rows_per_image = shape[1] * shape[2];
-  StatisticsBuilder statistics(shape);
+  std::optional<StatisticsBuilder> statistics;
+  if (want_statistics) statistics.emplace(shape);
   const Tensor narrowed = Tensor::empty(shape, DType::s16);
   Tensor wide;
   std::atomic<bool> is_wide = false;
@@ -77,7 +78,7 @@ Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, c
         const Tensor part = x.rows(first, last);
         const auto keep_wide = [&] {
           std::fill(in_wide.begin() + first, in_wide.begin() + last, 1);
-          statistics.add(wide, first * rows_per_image, last * rows_per_image);
+          if (statistics) statistics->add(wide, first * rows_per_image, last * rows_per_image);
         };
         if (is_wide) {
           Tensor sums = wide.rows(first, last);
@@ -85,8 +86,10 @@ Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, c
           return keep_wide();
         }
         const Tensor sums = conv2d_integer(part, weights, options, engine);
-        if (narrow(sums, narrowed.rows(first, last)))
-          return statistics.add(narrowed, first * rows_per_image, last * rows_per_image);
+        if (narrow(sums, narrowed.rows(first, last))) {
+          if (statistics) statistics->add(narrowed, first * rows_per_image, last * rows_per_image);
+          return;
+        }
         {
           const std::lock_guard lock(widening);
           if (!is_wide) wide = Tensor::empty(shape, DType::s32);
@@ -101,7 +104,7 @@ Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, c
   Accumulators result{is_wide ? wide : narrowed, {}};
   const float step = x.fixed_point().step * weights.fixed_point().step;
   result.values.set_fixed_point({.step = step, .bits = is_wide ? 32 : 16, .is_signed = true});
-  result.statistics = statistics.finish(result.values, step);
+  if (statistics) result.statistics = statistics->finish(result.values, step);
   return result;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "core/kernels/conv.h"
 #include "core/kernels/norm.h"
@@ -13,12 +14,13 @@ namespace faq::kernels {
 /// What a unit's convolution leaves behind.
 struct Accumulators {
   Tensor values;  ///< s16 when every one of the batch fits, else s32; with step x.step·weights.step
-  ChannelStatistics statistics;
+  std::optional<ChannelStatistics> statistics;
 };
 
-/// Integer convolution and the statistics of its output. x: u8 or s8, weights: s8, both with a step.
-Accumulators conv2d_integer_statistics(const Tensor& x, const Tensor& weights, const ConvOptions& options,
-                                       Engine engine);
+/// Integer convolution and, where they are wanted, the statistics of its output. x: u8 or s8, weights: s8,
+/// both with a step.
+Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvOptions& options,
+                                 Engine engine, bool want_statistics);
 
 /// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice.
 Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
