@@ -293,6 +293,48 @@ TEST_CASE("corrupt images stop a run, or are skipped and counted", "[cli]") {
   }
 }
 
+TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
+  const TemporaryFolder folder;
+  write_data_set(folder.path(), 60, 30);
+  fs::path first;
+  for (const auto& entry : fs::directory_iterator(folder / "val" / "across"))
+    if (first.empty() || entry.path() < first) first = entry.path();
+  write_file(first, "no image");
+  const Words train{
+      "--data-path", folder.path().string(), "-b", "20",    "--epochs", "1", "--threads", "1", "-j",
+      "1",           "--skip-bad",           "1",  "--json"};
+  for (const Words& crop : {Words{}, Words{"--train-crop-size", "20"}}) {
+    INFO(crop.size());
+    const Outcome outcome = run_program(
+        FAQ_TRAIN, train + crop + Words{"--output-dir", (folder / std::to_string(crop.size())).string()});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    CHECK(json::parse(outcome.out)["last"]["images"] == 29);
+  }
+}
+
+TEST_CASE("data of other classes than the network's are refused", "[cli]") {
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  const TemporaryFolder renamed, more;
+  write_data_set(renamed.path(), 6, 6);
+  for (const char* split : {"train", "val"}) fs::rename(renamed / split / "down", renamed / split / "dawn");
+  check_refused({"another name",
+                 FAQ_EVAL,
+                 {"--weights", network, "--data-path", renamed.path().string()},
+                 64,
+                 "class 1 is 'dawn', the network's is 'down'"});
+  write_data_set(more.path(), 6, 6);
+  for (const char* split : {"train", "val"}) {
+    fs::create_directories(more / split / "up");
+    fs::copy(fixture("rgb.png"), more / split / "up");
+  }
+  check_refused({"one more",
+                 FAQ_EVAL,
+                 {"--weights", network, "--data-path", more.path().string()},
+                 64,
+                 "has 4 classes, the network 3"});
+}
+
 TEST_CASE("results that cannot be written are an error", "[cli]") {
   if (!fs::exists("/dev/full")) {
     WARN("no /dev/full: not tested");

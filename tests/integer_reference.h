@@ -185,6 +185,15 @@ inline std::vector<std::int64_t> convolve(const std::vector<std::int64_t>& x, co
   return y;
 }
 
+// body(i, n, y, x, c) for an N,H,W,C tensor in the order of memory.
+template <class Body>
+void for_each_element(const Tensor& t, Body body) {
+  for (std::int64_t i = 0; i < t.numel(); ++i) {
+    const std::int64_t pixel = i / t.dim(3), row = pixel / t.dim(2);
+    body(i, row / t.dim(1), row % t.dim(1), pixel % t.dim(2), i % t.dim(3));
+  }
+}
+
 struct Differences {
   std::int64_t values = 0;
   std::int64_t near_ties = 0;    ///< values within 1e-6 of a rounding tie
@@ -255,17 +264,15 @@ class Reference {
     REQUIRE(result.dim(3) == shortcut.out_channels());
     const std::int64_t before = (result.dim(3) - x.dim(3)) / 2;
     const auto from = integers(x), to = integers(result);
-    std::int64_t wrong = 0, i = 0;
-    for (std::int64_t n = 0; n < result.dim(0); ++n)
-      for (std::int64_t y = 0; y < result.dim(1); ++y)
-        for (std::int64_t c0 = 0; c0 < result.dim(2); ++c0)
-          for (std::int64_t c = 0; c < result.dim(3); ++c, ++i) {
-            const std::int64_t in = c - before;
-            const bool inside = in >= 0 && in < x.dim(3);
-            const std::int64_t pixel =
-                (n * x.dim(1) + y * shortcut.stride()) * x.dim(2) + c0 * shortcut.stride();
-            wrong += to[i] != (inside ? from[pixel * x.dim(3) + in] : 0);
-          }
+    std::int64_t wrong = 0;
+    for_each_element(
+        result, [&](std::int64_t i, std::int64_t n, std::int64_t y, std::int64_t column, std::int64_t c) {
+          const std::int64_t in = c - before;
+          const bool inside = in >= 0 && in < x.dim(3);
+          const std::int64_t pixel =
+              (n * x.dim(1) + y * shortcut.stride()) * x.dim(2) + column * shortcut.stride();
+          wrong += to[i] != (inside ? from[pixel * x.dim(3) + in] : 0);
+        });
     CHECK(wrong == 0);
   }
 
@@ -273,20 +280,18 @@ class Reference {
     const kernels::MaxPoolOptions& o = unit<MaxPool>(op).options();
     CHECK(result.fixed_point() == x.fixed_point());
     const auto from = integers(x), to = integers(result);
-    std::int64_t wrong = 0, i = 0;
-    for (std::int64_t n = 0; n < result.dim(0); ++n)
-      for (std::int64_t y = 0; y < result.dim(1); ++y)
-        for (std::int64_t c0 = 0; c0 < result.dim(2); ++c0)
-          for (std::int64_t c = 0; c < result.dim(3); ++c, ++i) {
-            std::int64_t largest = -1000;
-            for (std::int64_t k = 0; k < o.kernel * o.kernel; ++k) {
-              const std::int64_t iy = y * o.stride - o.padding + k / o.kernel;
-              const std::int64_t ix = c0 * o.stride - o.padding + k % o.kernel;
-              if (iy < 0 || iy >= x.dim(1) || ix < 0 || ix >= x.dim(2)) continue;
-              largest = std::max(largest, from[((n * x.dim(1) + iy) * x.dim(2) + ix) * x.dim(3) + c]);
-            }
-            wrong += to[i] != largest;
+    std::int64_t wrong = 0;
+    for_each_element(
+        result, [&](std::int64_t i, std::int64_t n, std::int64_t y, std::int64_t column, std::int64_t c) {
+          std::int64_t largest = -1000;
+          for (std::int64_t k = 0; k < o.kernel * o.kernel; ++k) {
+            const std::int64_t iy = y * o.stride - o.padding + k / o.kernel;
+            const std::int64_t ix = column * o.stride - o.padding + k % o.kernel;
+            if (iy < 0 || iy >= x.dim(1) || ix < 0 || ix >= x.dim(2)) continue;
+            largest = std::max(largest, from[((n * x.dim(1) + iy) * x.dim(2) + ix) * x.dim(3) + c]);
           }
+          wrong += to[i] != largest;
+        });
     CHECK(wrong == 0);
   }
 
@@ -299,20 +304,18 @@ class Reference {
       if (o.output > 0) return std::pair{out * size / outputs, ((out + 1) * size + outputs - 1) / outputs};
       return std::pair{out * o.stride - o.padding, out * o.stride - o.padding + o.kernel};
     };
-    std::int64_t wrong = 0, i = 0;
-    for (std::int64_t n = 0; n < result.dim(0); ++n)
-      for (std::int64_t y = 0; y < result.dim(1); ++y)
-        for (std::int64_t c0 = 0; c0 < result.dim(2); ++c0)
-          for (std::int64_t c = 0; c < result.dim(3); ++c, ++i) {
-            const auto [top, bottom] = window(y, x.dim(1), result.dim(1));
-            const auto [left, right] = window(c0, x.dim(2), result.dim(2));
-            std::int64_t sum = 0;
-            for (std::int64_t iy = std::max<std::int64_t>(top, 0); iy < std::min(bottom, x.dim(1)); ++iy)
-              for (std::int64_t ix = std::max<std::int64_t>(left, 0); ix < std::min(right, x.dim(2)); ++ix)
-                sum += from[((n * x.dim(1) + iy) * x.dim(2) + ix) * x.dim(3) + c];
-            wrong += to[i] != std::llrint(static_cast<double>(sum) /
-                                          static_cast<double>((bottom - top) * (right - left)));
-          }
+    std::int64_t wrong = 0;
+    for_each_element(result, [&](std::int64_t i, std::int64_t n, std::int64_t y, std::int64_t column,
+                                 std::int64_t c) {
+      const auto [top, bottom] = window(y, x.dim(1), result.dim(1));
+      const auto [left, right] = window(column, x.dim(2), result.dim(2));
+      std::int64_t sum = 0;
+      for (std::int64_t iy = std::max<std::int64_t>(top, 0); iy < std::min(bottom, x.dim(1)); ++iy)
+        for (std::int64_t ix = std::max<std::int64_t>(left, 0); ix < std::min(right, x.dim(2)); ++ix)
+          sum += from[((n * x.dim(1) + iy) * x.dim(2) + ix) * x.dim(3) + c];
+      wrong += to[i] !=
+               std::llrint(static_cast<double>(sum) / static_cast<double>((bottom - top) * (right - left)));
+    });
     CHECK(wrong == 0);
   }
 

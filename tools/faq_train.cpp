@@ -42,8 +42,13 @@ std::string plan_table(const nlohmann::json& plan) {
       plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
       plan["classes"].get<std::int64_t>(), plan["steps_per_epoch"].get<std::int64_t>());
   if (plan["layers"].empty()) return text;
-  text += fmt::format("{:<36} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n", "layer",
-                      "kind", "output", "MACs", "weights", "step", "act", "step", "range", "seen", "bytes");
+  std::size_t longest = 0;
+  for (const auto& row : plan["layers"])
+    longest = std::max(longest, row["name"].get_ref<const std::string&>().size());
+  constexpr const char* columns =
+      "{:<{}} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n";
+  text += fmt::format(columns, "layer", longest, "kind", "output", "MACs", "weights", "step", "act", "step",
+                      "range", "seen", "bytes");
   std::int64_t weight_bytes = 0;
   for (const auto& row : plan["layers"]) {
     const int weight_bits = row["weight_bits"];
@@ -52,8 +57,7 @@ std::string plan_table(const nlohmann::json& plan) {
     const bool quantized = row.contains("act_bits");
     weight_bytes += row["weight_bytes"].get<std::int64_t>();
     text += fmt::format(
-        "{:<36} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n",
-        row["name"].get<std::string>(), row["kind"].get<std::string>(), join(extents, "x"),
+        columns, row["name"].get<std::string>(), longest, row["kind"].get<std::string>(), join(extents, "x"),
         row["macs"].get<std::int64_t>(), weight_bits > 0 ? fmt::format("{}b", weight_bits) : "-",
         weight_bits > 0 ? fmt::format("{:.4g}", row["weight_step"].get<double>()) : "-",
         quantized ? fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>())

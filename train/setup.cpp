@@ -24,6 +24,18 @@ int resolved_channels(const TrainOptions& options) {
   return is_idx(options) ? 1 : 3;
 }
 
+/// The shorter side of the first image, past as many undecodable ones as may be skipped.
+int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
+  for (std::int64_t i = 0;; ++i) {
+    try {
+      const Image image = dataset.image(i);
+      return std::min(image.height, image.width);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_data || i >= skip_bad || i + 1 >= dataset.size()) throw;
+    }
+  }
+}
+
 }  // namespace
 
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size) {
@@ -53,10 +65,7 @@ Data open_data(TrainOptions& options, bool with_train) {
   if (options.num_classes == 0) options.num_classes = classes;
   check(classes == options.num_classes, ErrorKind::usage, "data ", options.data_path, " has ", classes,
         " classes, the network ", options.num_classes);
-  choose_preprocessing(options, [&] {
-    const Image first = data.val->image(0);
-    return std::min(first.height, first.width);
-  });
+  choose_preprocessing(options, [&] { return side_of_images(*data.val, options.skip_bad); });
   data.crop = options.train_crop_size;
   data.val_crop = options.val_crop_size;
   return data;
