@@ -82,15 +82,21 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
     Tensor to;
   };
   std::vector<Copy> copies;
+  const auto is_optional = [&](const std::string& name) {
+    return !info.optional_part.empty() && name.starts_with(info.optional_part);
+  };
+  // All of it or nothing: half of a head is a damaged file.
+  const bool has_optional =
+      std::ranges::any_of(available, [&](const auto& entry) { return is_optional(entry.first); });
   int missing_optional = 0;
   const auto match = [&](const std::string& name, Tensor target) {
     const auto found = available.find(name);
     if (found == available.end()) {
-      if (!info.optional_part.empty() && name.starts_with(info.optional_part)) {
+      if (is_optional(name) && !has_optional) {
         ++missing_optional;
-        return;
+      } else {
+        problems.push_back("missing " + name + concat(" ", target.shape()));
       }
-      problems.push_back("missing " + name + concat(" ", target.shape()));
       return;
     }
     const Tensor& tensor = *found->second;
@@ -122,7 +128,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   for (const auto& [name, tensor] : available)
     problems.push_back(concat("extra ", name, " ", tensor->shape()));
   check(problems.empty(), ErrorKind::bad_data, "loading weights from ", options.source, ": ", problems.size(),
-        " mismatches: ", join(problems, "; "));
+        problems.size() == 1 ? " mismatch: " : " mismatches: ", join(problems, "; "));
   for (Copy& c : copies) copy(*c.from, c.to);
   return notes;
 }

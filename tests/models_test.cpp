@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 
@@ -317,6 +318,68 @@ TEST_CASE("other spellings of a family's names", "[models]") {
   const std::string error = error_of(*target, seven);
   CHECK_THAT(error, Catch::Contains("4 mismatches") && Catch::Contains("AuxLogits.fc.weight") &&
                         Catch::Contains("; misshapen fc.bias"));
+}
+
+TEST_CASE("weights of the larger families that do not fit", "[models]") {
+  using Damage = std::function<void(NamedTensors&)>;
+  const auto without = [](const char* name) -> Damage { return [=](NamedTensors& f) { remove(f, name); }; };
+  const auto shaped = [](const char* name, Shape shape) -> Damage {
+    return [=](NamedTensors& f) { tensor_named(f, name) = Tensor::zeros(shape); };
+  };
+  const auto added = [](const char* name, Shape shape) -> Damage {
+    return [=](NamedTensors& f) { f.add(name, Tensor::zeros(shape)); };
+  };
+  const auto not_finite = [](const char* name) -> Damage {
+    return [=](NamedTensors& f) {
+      tensor_named(f, name) =
+          Tensor::full(tensor_named(f, name).shape(), std::numeric_limits<float>::infinity());
+    };
+  };
+  struct Row {
+    const char* model;
+    Damage damage;
+    const char* message;
+  };
+  const Row rows[] = {
+      {"densenet121", without("features.denseblock2.denselayer3.norm2.running_mean"),
+       "missing features.denseblock2.denselayer3.norm2.running_mean [128]"},
+      {"densenet121", shaped("features.denseblock1.denselayer2.conv1.weight", {128, 64, 1, 1}),
+       "misshapen features.denseblock1.denselayer2.conv1.weight expected [128, 96, 1, 1] found [128, 64, 1, "
+       "1]"},
+      // Both spellings at once: which one is meant?
+      {"densenet121", added("features.denseblock1.denselayer1.norm.1.weight", {64}), "duplicate "},
+      {"densenet121", added("features.denseblock1.denselayer7.conv1.weight", {128, 256, 1, 1}),
+       "extra features.denseblock1.denselayer7.conv1.weight"},
+      {"densenet121", not_finite("features.norm5.running_var"),
+       "non-finite values in features.norm5.running_var"},
+      {"inception_v3", without("AuxLogits.conv1.bn.weight"), "missing AuxLogits.conv1.bn.weight"},
+      // A square kernel where a row or a column belongs, of as many elements.
+      {"inception_v3", shaped("Mixed_6b.branch7x7_2.conv.weight", {128, 128, 7, 1}),
+       "misshapen Mixed_6b.branch7x7_2.conv.weight expected [128, 128, 1, 7] found [128, 128, 7, 1]"},
+      {"inception_v3", not_finite("AuxLogits.fc.bias"), "non-finite values in AuxLogits.fc.bias"},
+      {"inception_v3", shaped("fc.weight", {1000, 2048}), "misshapen fc.weight expected [10, 2048]"},
+      {"vgg11_bn", without("features.0.bias"), "missing features.0.bias [64]"},
+      {"vgg11_bn", shaped("classifier.0.weight", {4096, 25087}), "misshapen classifier.0.weight"},
+      {"vgg11_bn", added("pre_logits.fc1.weight", {4096, 512, 7, 7}), "duplicate "},
+      {"alexnet", shaped("features.0.weight", {64, 1, 11, 11}),
+       "misshapen features.0.weight expected [64, 3, 11, 11] found [64, 1, 11, 11]"},
+      {"alexnet", added("features.1.weight", {64}), "extra features.1.weight [64]"},
+      {"resnet50", without("layer2.0.downsample.0.weight"),
+       "missing layer2.0.downsample.0.weight [512, 256, 1, 1]"},
+      {"resnet50", shaped("layer1.0.conv2.weight", {64, 64, 1, 1}), "misshapen layer1.0.conv2.weight"},
+  };
+  std::map<std::string, std::unique_ptr<Model>> models;
+  for (const Row& row : rows) {
+    INFO(row.model << ", " << row.message);
+    auto& model = models[row.model];
+    if (!model) model = make_model(row.model, {});
+    NamedTensors file;
+    export_weights(*model, file);
+    row.damage(file);
+    const std::string message = error_of(*model, file, {.source = "some.safetensors"});
+    CHECK_THAT(message, Catch::StartsWith("loading weights from some.safetensors: 1 mismatch: ") &&
+                            Catch::Contains(row.message));
+  }
 }
 
 TEST_CASE("bf16 weights are widened", "[models]") {
