@@ -209,7 +209,7 @@ TEST_CASE("files that cannot be used are refused in one line", "[cli]") {
        "text"},
       {"plain weights want a model", FAQ_EVAL, eval("plain"), 64, "--model is required"},
       {"weights of another model", FAQ_EVAL, eval("plain", {"--model", "resnet32"}), 65, "missing"},
-      {"a tensor is missing", FAQ_EVAL, eval("missing", {"--model", "resnet20"}), 65, "1 mismatches"},
+      {"a tensor is missing", FAQ_EVAL, eval("missing", {"--model", "resnet20"}), 65, "1 mismatch:"},
       {"not a network at all", FAQ_EVAL, eval("strange", {"--model", "resnet20"}), 65, "strange"},
       {"an integer network to train from",
        FAQ_TRAIN,
