@@ -90,6 +90,8 @@ Var subsample_and_pad(const Var& x, int stride, std::int64_t channels);
 Var quantize(const Var& x, const FixedPoint& format);
 /// max(x, 0).
 Var relu(const Var& x);
+/// tanh(x).
+Var tanh(const Var& x);
 /// x + y of one shape, f32.
 Var add(const Var& x, const Var& y);
 /// x · factor, f32.

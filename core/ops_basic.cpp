@@ -109,6 +109,13 @@ Var relu(const Var& x) {
                      [y](const Tensor& dy) -> Grads { return {kernels::relu_backward(dy, y)}; });
 }
 
+// y = tanh(x);  dx = dy·(1 − y²).
+Var tanh(const Var& x) {
+  Tensor y = kernels::tanh(x.value());
+  return Var::record("tanh", y, {x},
+                     [y](const Tensor& dy) -> Grads { return {kernels::tanh_backward(dy, y)}; });
+}
+
 // y = a + b;  da = db = dy.
 Var add(const Var& a, const Var& b) {
   return Var::record("add", kernels::add(a.value(), b.value()), {a, b}, [](const Tensor& dy) -> Grads {

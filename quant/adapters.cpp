@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "core/kernels/elementwise.h"
-#include "quant/faq_scheme.h"
+#include "quant/scheme.h"
 
 namespace faq {
 namespace {
@@ -39,9 +39,9 @@ class Cached {
   std::vector<float> steps_;
 };
 
-// With the step that fits them now.
-Tensor quantize_weights(const Var& weights, int bits, const QuantOptions& options) {
-  return kernels::quantize(weights.value(), choose_weight_format(weights.value(), bits, options.weight_step));
+// As they are now.
+QuantizedWeights quantized(const Var& weights, int bits, const QuantOptions& options) {
+  return quantize_weights(rounded_argument(weights, bits, options).value(), bits, options);
 }
 
 bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() == DType::s8; }
@@ -103,8 +103,9 @@ class QuantizedConv final : public QuantizedUnit {
     const Var residual = inputs.size() > 1 ? inputs[1] : Var();
     const QuantizerState quantizer = state();
     if (unit_.training()) {
-      const Var filter = unit_.filter();
-      return conv_norm_act_integer(x, filter, quantize_weights(filter, quantizer.weight_bits, options_),
+      const Var filter = rounded_argument(unit_.filter(), quantizer.weight_bits, options_);
+      return conv_norm_act_integer(x, filter,
+                                   quantize_weights(filter.value(), quantizer.weight_bits, options_).values,
                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
                                    options_.grad_dtype, unit_.norm_options(quantizer.activation));
     }
@@ -127,10 +128,9 @@ class QuantizedConv final : public QuantizedUnit {
                                       float residual_step) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
-    op->weights = quantize_weights(unit_.filter(), quantizer.weight_bits, options_);
-    op->weight_bits = quantizer.weight_bits;
+    op->weights = quantized(unit_.filter(), quantizer.weight_bits, options_);
     op->options = unit_.conv_options();
-    const double accumulator_step = static_cast<double>(input_step) * op->weights.fixed_point().step;
+    const double accumulator_step = static_cast<double>(input_step) * op->weights.values.fixed_point().step;
     op->requantize =
         requantization(unit_.norm(), unit_.eps(), unit_.relu(), accumulator_step, quantizer.activation);
     op->requantize.residual_multiplier =
@@ -184,10 +184,11 @@ class QuantizedLinear final : public QuantizedUnit {
     if (unit_.training()) {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
-      const Var quantized = is_quantized(x.value()) ? x : quantize(x, quantizer.activation);
-      return linear_integer(unit_.dropout()(quantized), unit_.weight(),
-                            quantize_weights(unit_.weight(), quantizer.weight_bits, options_), unit_.bias(),
-                            options_.engine, options_.grad_dtype);
+      const Var taken_in = is_quantized(x.value()) ? x : quantize(x, quantizer.activation);
+      const Var weight = rounded_argument(unit_.weight(), quantizer.weight_bits, options_);
+      return linear_integer(unit_.dropout()(taken_in), weight,
+                            quantize_weights(weight.value(), quantizer.weight_bits, options_).values,
+                            unit_.bias(), options_.engine, options_.grad_dtype);
     }
     const Tensor& x = inputs[0].value();
     const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;
@@ -203,9 +204,9 @@ class QuantizedLinear final : public QuantizedUnit {
     auto op = std::make_shared<LinearOp>();
     op->name = name_;
     op->input = format;
-    op->weights = quantize_weights(unit_.weight(), weight_bits, options_);
-    op->weight_bits = weight_bits;
-    op->multiplier = Tensor::full({op->weights.dim(0)}, format.step * op->weights.fixed_point().step);
+    op->weights = quantized(unit_.weight(), weight_bits, options_);
+    const Tensor& values = op->weights.values;
+    op->multiplier = Tensor::full({values.dim(0)}, format.step * values.fixed_point().step);
     op->bias = unit_.bias().value().clone();
     return op;
   }

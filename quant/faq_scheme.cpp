@@ -45,12 +45,17 @@ FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how)
   });
 }
 
+double calibration_percentile(int bits, const QuantOptions& options) {
+  if (options.percentile > 0) return options.percentile;
+  return bits > 6 ? 99.99 : 99.9;
+}
+
 FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,
                                     const QuantOptions& options) {
   FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = is_signed};
-  const double percent = options.percentile > 0 ? options.percentile : bits > 6 ? 99.99 : 99.9;
-  const float range =
-      options.calibration == Calibration::percentile ? histogram.percentile(percent) : histogram.max();
+  const float range = options.calibration == Calibration::percentile
+                          ? histogram.percentile(calibration_percentile(bits, options))
+                          : histogram.max();
   format.step = covering_step(range, format.max());
   if (options.calibration != Calibration::mse) return format;
   return best_step(format, [&](std::span<const FixedPoint> formats) {

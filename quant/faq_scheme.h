@@ -14,6 +14,9 @@ float covering_step(float magnitude, int max);
 /// Format of a weight tensor (signed, `bits`), chosen from its current values.
 FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how);
 
+/// The percentile of the options, or the default for that many bits.
+double calibration_percentile(int bits, const QuantOptions& options);
+
 /// Format of an activation from its histogram: covering_step of the percentile or of the largest value, or
 /// the power of two with the smallest squared error.
 FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/choices.h"
 #include "core/kernels/elementwise.h"
 #include "quant/integer_op.h"
 
@@ -13,29 +14,34 @@ using nlohmann::json;
 // --- packing
 // ---------------------------------------------------------------------------------------------------
 
-// Weights of four bits or fewer are stored two to a byte, the first in the low half; an odd last one leaves
-// the high half 0.
-bool packs(int bits) { return bits <= 4; }
+// Codes of 2 bits are stored four to a byte and those of up to 4 two to a byte, the first in the lowest bits;
+// what is left of the last byte is 0. Wider ones have a byte each.
+int codes_per_byte(int bits) { return bits <= 2 ? 4 : bits <= 4 ? 2 : 1; }
 
-Tensor pack(const Tensor& weights) {
-  const auto from = weights.span<std::int8_t>();
-  Tensor packed = Tensor::zeros({(weights.numel() + 1) / 2}, DType::u8);
+Tensor pack(std::span<const std::int8_t> codes, int bits) {
+  const auto per_byte = static_cast<std::size_t>(codes_per_byte(bits)), width = 8 / per_byte;
+  const unsigned mask = (1u << width) - 1;
+  Tensor packed =
+      Tensor::zeros({static_cast<std::int64_t>((codes.size() + per_byte - 1) / per_byte)}, DType::u8);
   auto* to = packed.mutable_data<std::uint8_t>();
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    to[i / 2] |= static_cast<std::uint8_t>((static_cast<std::uint8_t>(from[i]) & 0x0F) << (i % 2 * 4));
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    const unsigned field = static_cast<unsigned>(codes[i]) & mask;
+    to[i / per_byte] |= static_cast<std::uint8_t>(field << (i % per_byte * width));
   }
   return packed;
 }
 
-Tensor unpack(const Tensor& packed, const Shape& shape) {
-  Tensor weights = Tensor::empty(shape, DType::s8);
+Tensor unpack(const Tensor& packed, int bits, const Shape& shape, bool is_signed) {
+  const int per_byte = codes_per_byte(bits), width = 8 / per_byte;
+  const int mask = (1 << width) - 1, sign = is_signed ? 1 << (width - 1) : 1 << width;
+  Tensor codes = Tensor::empty(shape, DType::s8);
   const auto* from = packed.data<std::uint8_t>();
-  auto* to = weights.mutable_data<std::int8_t>();
-  for (std::int64_t i = 0; i < weights.numel(); ++i) {
-    const int nibble = from[i / 2] >> (i % 2 * 4) & 0x0F;
-    to[i] = static_cast<std::int8_t>(nibble >= 8 ? nibble - 16 : nibble);
+  auto* to = codes.mutable_data<std::int8_t>();
+  for (std::int64_t i = 0; i < codes.numel(); ++i) {
+    const int field = from[i / per_byte] >> (i % per_byte * width) & mask;
+    to[i] = static_cast<std::int8_t>(field >= sign ? field - 2 * sign : field);
   }
-  return weights;
+  return codes;
 }
 
 // --- formats
@@ -58,10 +64,42 @@ FixedPoint parse_format(const json& j) {
   return format;
 }
 
-void describe_weights(json& j, const IntegerOp& op, const Tensor& weights, int bits, NamedTensors& tensors) {
-  j["weight_bits"] = bits;
-  j["weight_shape"] = weights.shape().extents();
-  tensors.add(op.name + ".weight", packs(bits) ? pack(weights) : weights);
+const Choices<WeightCode> weight_codes{
+    {"fixed_point", WeightCode::fixed_point}, {"odd", WeightCode::odd}, {"clusters", WeightCode::clusters}};
+
+// Every integer of DoReFa's as its n: q = 2·n − (2^bits − 1).
+Tensor to_odd_codes(const Tensor& values, int bits) {
+  Tensor codes = values.clone();
+  for (std::int8_t& v : codes.mutable_span<std::int8_t>())
+    v = static_cast<std::int8_t>((v + (1 << bits) - 1) / 2);
+  return codes;
+}
+Tensor from_odd_codes(Tensor codes, int bits) {
+  for (std::int8_t& v : codes.mutable_span<std::int8_t>())
+    v = static_cast<std::int8_t>(2 * v - ((1 << bits) - 1));
+  return codes;
+}
+
+// Signed integers with a byte each need no packing.
+DType stored_as(int bits, WeightCode code) {
+  return codes_per_byte(bits) == 1 && code != WeightCode::odd ? DType::s8 : DType::u8;
+}
+
+void describe_weights(json& j, const IntegerOp& op, const QuantizedWeights& weights, NamedTensors& tensors) {
+  j["weight_bits"] = weights.bits;
+  j["weight_code"] =
+      std::ranges::find(weight_codes, weights.code, [](const auto& row) { return row.second; })->first;
+  j["weight_shape"] = weights.values.shape().extents();
+  Tensor codes = weights.values;
+  if (weights.code == WeightCode::odd) codes = to_odd_codes(codes, weights.bits);
+  if (weights.code == WeightCode::clusters) {
+    codes = weights.clusters.codes;
+    j["cluster_size"] = weights.clusters.size;
+    tensors.add(op.name + ".scales", weights.clusters.scales);
+  }
+  tensors.add(op.name + ".weight", stored_as(weights.bits, weights.code) == DType::s8
+                                       ? codes
+                                       : pack(codes.span<std::int8_t>(), weights.bits));
 }
 
 void describe_requantize(json& j, const IntegerOp& op, const kernels::Requantize& requantize,
@@ -112,7 +150,7 @@ struct Reader {
             .format = parse_format(j.at("format"))};
   }
 
-  Tensor weights(int rank, int bits) const {
+  QuantizedWeights weights(int rank) const {
     const json& extents = j.at("weight_shape");
     check(extents.is_array() && static_cast<int>(extents.size()) == rank, ErrorKind::bad_data,
           "weight_shape ", extents.dump(), ": expected ", rank, " extents");
@@ -126,14 +164,48 @@ struct Reader {
       count *= sizes.back();
     }
     const Shape shape(sizes);
-    const Tensor& stored = tensor("weight", packs(bits) ? DType::u8 : DType::s8);
-    const std::int64_t expected = packs(bits) ? (count + 1) / 2 : count;
+    QuantizedWeights result;
+    result.bits = integer("weight_bits", 2, 8);
+    result.code = weight_code(result.bits);
+    const bool odd = result.code == WeightCode::odd;
+    const Tensor& stored = tensor("weight", stored_as(result.bits, result.code));
+    const int per_byte = codes_per_byte(result.bits);
+    const std::int64_t expected = (count + per_byte - 1) / per_byte;
     check(stored.numel() == expected, ErrorKind::bad_data, "tensor ", name, ".weight: expected ", expected,
           " bytes, found ", stored.shape());
-    Tensor result = packs(bits) ? unpack(stored, shape) : stored.reshaped(shape).clone();
-    const int limit = (1 << (bits - 1)) - 1;
-    check(std::ranges::all_of(result.span<std::int8_t>(), [limit](int w) { return std::abs(w) <= limit; }),
-          ErrorKind::bad_data, "tensor ", name, ".weight: a value is outside ", bits, " bits");
+    result.values = stored.dtype() == DType::s8 ? stored.reshaped(shape).clone()
+                                                : unpack(stored, result.bits, shape, !odd);
+    const int low = odd ? 0 : -((1 << (result.bits - 1)) - 1);
+    const int high = odd ? (1 << result.bits) - 1 : -low;
+    check(
+        std::ranges::all_of(result.values.span<std::int8_t>(), [&](int w) { return w >= low && w <= high; }),
+        ErrorKind::bad_data, "tensor ", name, ".weight: a value is outside ", result.bits, " bits");
+    if (odd) result.values = from_odd_codes(result.values, result.bits);
+    if (result.code == WeightCode::clusters) {
+      result.clusters = clusters(result.values, high);
+      result.values = cluster_values(result.clusters);
+    }
+    return result;
+  }
+
+  WeightCode weight_code(int bits) const {
+    const std::string text = j.at("weight_code").get<std::string>();
+    const auto found = std::ranges::find(weight_codes, text, [](const auto& row) { return row.first; });
+    check(found != weight_codes.end(), ErrorKind::bad_data, "weight_code '", text, "'");
+    check(found->second != WeightCode::odd || bits < 8, ErrorKind::bad_data, "odd weights of ", bits,
+          " bits");
+    return found->second;
+  }
+
+  Clusters clusters(const Tensor& codes, int max_code) const {
+    Clusters result{integer("cluster_size", 1, static_cast<int>(codes.dim(1))), codes,
+                    tensor("scales", DType::u8)};
+    const Shape expected{codes.dim(0), (codes.dim(1) + result.size - 1) / result.size};
+    check(result.scales.shape() == expected, ErrorKind::bad_data, "tensor ", name, ".scales: expected ",
+          expected, ", found ", result.scales.shape());
+    check(std::ranges::all_of(result.scales.span<std::uint8_t>(),
+                              [&](int scale) { return scale * max_code <= 127; }),
+          ErrorKind::bad_data, "tensor ", name, ".scales: a weight is outside 8 bits");
     return result;
   }
 };
@@ -161,7 +233,7 @@ std::shared_ptr<IntegerOp> read_input(const Reader& r) {
 }
 
 void write(const ConvOp& op, json& j, NamedTensors& tensors) {
-  describe_weights(j, op, op.weights, op.weight_bits, tensors);
+  describe_weights(j, op, op.weights, tensors);
   j["stride"] = op.options.stride;
   j["padding"] = {op.options.padding.height, op.options.padding.width};
   j["residual_multiplier"] = op.requantize.residual_multiplier;
@@ -169,10 +241,9 @@ void write(const ConvOp& op, json& j, NamedTensors& tensors) {
 }
 std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   auto op = std::make_shared<ConvOp>();
-  op->weight_bits = r.integer("weight_bits", 2, 8);
-  op->weights = r.weights(4, op->weight_bits);
+  op->weights = r.weights(4);
   op->options = {r.integer("stride", 1, 64), r.extent("padding", 0, 64)};
-  op->requantize = r.requantize(op->weights.dim(0));
+  op->requantize = r.requantize(op->weights.values.dim(0));
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
   check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,
         "residual_multiplier is not finite");
@@ -231,18 +302,17 @@ void write(const GlobalAvgPoolOp&, json&, NamedTensors&) {}
 std::shared_ptr<IntegerOp> read_global_avg_pool(const Reader&) { return std::make_shared<GlobalAvgPoolOp>(); }
 
 void write(const LinearOp& op, json& j, NamedTensors& tensors) {
-  describe_weights(j, op, op.weights, op.weight_bits, tensors);
+  describe_weights(j, op, op.weights, tensors);
   j["input"] = describe(op.input);
   tensors.add(op.name + ".multiplier", op.multiplier);
   tensors.add(op.name + ".bias", op.bias);
 }
 std::shared_ptr<IntegerOp> read_linear(const Reader& r) {
   auto op = std::make_shared<LinearOp>();
-  op->weight_bits = r.integer("weight_bits", 2, 8);
-  op->weights = r.weights(2, op->weight_bits);
+  op->weights = r.weights(2);
   op->input = parse_format(r.j.at("input"));
-  op->multiplier = r.finite("multiplier", op->weights.dim(0));
-  op->bias = r.finite("bias", op->weights.dim(0));
+  op->multiplier = r.finite("multiplier", op->weights.values.dim(0));
+  op->bias = r.finite("bias", op->weights.values.dim(0));
   return op;
 }
 

@@ -10,7 +10,7 @@ namespace faq {
 namespace {
 
 constexpr const char* format_name = "faq-integer-network";
-constexpr const char* format_version = "2";
+constexpr const char* format_version = "3";
 constexpr std::int64_t max_extent = 1 << 12;
 // Of one image's result of one op: what is larger is refused before memory is asked for.
 constexpr std::int64_t max_elements = 1 << 27;
@@ -18,7 +18,7 @@ constexpr std::int64_t max_elements = 1 << 27;
 std::int64_t elements_of(const IntegerOp& op, std::span<const Tensor> inputs) {
   const Tensor& x = inputs[0];
   if (const auto* conv = dynamic_cast<const ConvOp*>(&op))
-    return kernels::conv2d_shape(x.shape(), conv->weights.shape(), conv->options).numel();
+    return kernels::conv2d_shape(x.shape(), conv->weights.values.shape(), conv->options).numel();
   if (const auto* shortcut = dynamic_cast<const ShortcutOp*>(&op))
     return x.numel() / std::max<std::int64_t>(x.dim(x.rank() - 1), 1) * shortcut->out_channels;
   if (const auto* pool = dynamic_cast<const AvgPoolOp*>(&op))
@@ -120,7 +120,7 @@ std::vector<Tensor> IntegerNetwork::forward_all(const Tensor& images, Engine eng
 std::int64_t IntegerNetwork::num_classes() const {
   const auto* linear = dynamic_cast<const LinearOp*>(steps_.back().op.get());
   check(linear != nullptr, "integer network: does not end in a classifier");
-  return linear->weights.dim(0);
+  return linear->weights.values.dim(0);
 }
 
 std::int64_t IntegerNetwork::weight_bytes() const {

@@ -22,7 +22,7 @@ Tensor InputOp::run(std::span<const Tensor> inputs, Engine) const {
 
 Tensor ConvOp::run(std::span<const Tensor> inputs, Engine engine) const {
   expect_inputs(*this, inputs, 1, 2);
-  return kernels::conv2d_requantize(inputs[0], weights, options, engine,
+  return kernels::conv2d_requantize(inputs[0], weights.values, options, engine,
                                     inputs.size() > 1 ? inputs[1] : Tensor(), requantize);
 }
 
@@ -59,13 +59,13 @@ Tensor LinearOp::run(std::span<const Tensor> inputs, Engine engine) const {
   expect_inputs(*this, inputs, 1, 1);
   const bool is_image = inputs[0].rank() == 4 && inputs[0].dim(1) == 1 && inputs[0].dim(2) == 1;
   const Tensor x = is_image ? inputs[0].reshaped({inputs[0].dim(0), inputs[0].dim(3)}) : inputs[0];
-  check(x.rank() == 2 && x.dim(1) == weights.dim(1), "linear '", name, "': input ", x.shape(), ", weights ",
-        weights.shape());
+  const Tensor& w = weights.values;
+  check(x.rank() == 2 && x.dim(1) == w.dim(1), "linear '", name, "': input ", x.shape(), ", weights ",
+        w.shape());
   const Tensor q = kernels::quantize(x, input);
-  const Tensor accumulators =
-      kernels::conv2d_integer(q.reshaped({x.dim(0), 1, 1, x.dim(1)}),
-                              weights.reshaped({weights.dim(0), weights.dim(1), 1, 1}), {}, engine);
-  return kernels::dequantize(accumulators.reshaped({x.dim(0), weights.dim(0)}), multiplier, bias);
+  const Tensor accumulators = kernels::conv2d_integer(q.reshaped({x.dim(0), 1, 1, x.dim(1)}),
+                                                      w.reshaped({w.dim(0), w.dim(1), 1, 1}), {}, engine);
+  return kernels::dequantize(accumulators.reshaped({x.dim(0), w.dim(0)}), multiplier, bias);
 }
 
 }  // namespace faq

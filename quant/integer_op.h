@@ -10,6 +10,7 @@
 #include "core/kernels/requantize.h"
 #include "core/ops.h"
 #include "core/safetensors.h"
+#include "quant/weights.h"
 
 namespace faq {
 
@@ -32,8 +33,7 @@ struct InputOp final : IntegerOp {
 /// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and
 /// clipping.
 struct ConvOp final : IntegerOp {
-  Tensor weights;  ///< O,I,H,W s8
-  int weight_bits = 8;
+  QuantizedWeights weights;  ///< O,I,H,W
   ConvOptions options;
   kernels::Requantize requantize;
   const char* kind() const override { return "conv"; }
@@ -82,10 +82,9 @@ struct GlobalAvgPoolOp final : IntegerOp {
 /// Quantizes s32 values to the classifier's input, multiplies, adds the bias: f32 logits.
 struct LinearOp final : IntegerOp {
   FixedPoint input;
-  Tensor weights;  ///< O,I s8
-  int weight_bits = 8;
-  Tensor multiplier;  ///< O
-  Tensor bias;        ///< O
+  QuantizedWeights weights;  ///< O,I
+  Tensor multiplier;         ///< O
+  Tensor bias;               ///< O
   const char* kind() const override { return "linear"; }
   Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
 };

@@ -9,10 +9,15 @@ Shape without_batch(const Shape& shape) {
 }
 
 // Every output element is a sum over the weights of its channel.
-void add_weights(LayerReport& row, const Tensor& weights, int bits) {
-  row.macs = row.output.numel() * (weights.numel() / weights.dim(0));
-  row.weight_bits = bits;
-  row.weight_step = weights.fixed_point().step;
+void add_weights(LayerReport& row, const QuantizedWeights& weights) {
+  const Tensor& values = weights.values;
+  row.macs = row.output.numel() * (values.numel() / values.dim(0));
+  row.weight_bits = weights.bits;
+  row.weight_step = values.fixed_point().step;
+  // A sum of inputs, added or subtracted, is multiplied once by its group's scale.
+  row.multiplications = weights.code == WeightCode::clusters && weights.bits == 2
+                            ? row.output.numel() * weights.clusters.scales.dim(1)
+                            : row.macs;
 }
 
 }  // namespace
@@ -27,12 +32,11 @@ std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
     row.name = op.name;
     row.kind = op.kind();
     row.output = without_batch(values[i].shape());
-    if (const auto* conv = dynamic_cast<const ConvOp*>(&op))
-      add_weights(row, conv->weights, conv->weight_bits);
+    if (const auto* conv = dynamic_cast<const ConvOp*>(&op)) add_weights(row, conv->weights);
     if (values[i].dtype() == DType::u8 || values[i].dtype() == DType::s8)
       row.activation = values[i].fixed_point();
     if (const auto* linear = dynamic_cast<const LinearOp*>(&op)) {
-      add_weights(row, linear->weights, linear->weight_bits);
+      add_weights(row, linear->weights);
       row.activation = linear->input;
     }
     NamedTensors stored;

@@ -14,6 +14,8 @@ struct LayerReport {
   std::string kind;
   Shape output;  ///< without the batch: H,W,C or C
   std::int64_t macs = 0;
+  /// Ternary groups are summed and multiplied by their scale: as many as there are groups.
+  std::int64_t multiplications = 0;
   int weight_bits = 0;                   ///< 0: no weights
   float weight_step = 0;                 ///< of the integers as they are now
   std::int64_t weight_bytes = 0;         ///< as stored: packed, with multipliers and biases

@@ -4,13 +4,16 @@
 #include <string>
 #include <vector>
 
+#include "core/kernels/ternary.h"
 #include "core/ops.h"
 
 namespace faq {
 
 enum class Scheme {
-  none,  ///< floating point
-  faq    ///< power-of-two steps, McKinstry et al., arXiv 1809.04191
+  none,   ///< floating point
+  faq,    ///< power-of-two steps, McKinstry et al., arXiv 1809.04191
+  dfp,    ///< weights in clusters with a scale each, Mellempudi et al., arXiv 1701.08978
+  dorefa  ///< weights through tanh, Zhou et al., arXiv 1606.06160; Zhuang et al., arXiv 1908.04680
 };
 
 /// How the step of an activation is found from its histogram.
@@ -43,6 +46,10 @@ struct QuantOptions {
   double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
   WeightStep weight_step = WeightStep::mse;
   Equalize equalize = Equalize::channels;
+  std::int64_t cluster_size = 4;  ///< dfp: input channels per scale; 0: all
+  kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
+  int calibration_batches = 5;
+  int batch_norm_batches = 0;  ///< over which its statistics are taken anew; 0: they stay
   Engine engine = Engine::integer;
   DType grad_dtype = DType::bf16;
 };

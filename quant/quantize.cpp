@@ -1,7 +1,7 @@
 #include "quant/quantize.h"
 
 #include "quant/adapters.h"
-#include "quant/faq_scheme.h"
+#include "quant/scheme.h"
 
 namespace faq {
 namespace {
@@ -52,7 +52,7 @@ class Planner {
   QuantizerState state(const std::string& name, const Unit& unit) {
     const Histogram& seen = calibration_.histogram(name);
     if (dynamic_cast<const Input*>(&unit)) {
-      return {choose_activation_format(seen, input_bits, true, at_maximum()), 0};
+      return {activation_format(seen, input_bits, true, at_maximum()), 0};
     }
     const bool is_linear = dynamic_cast<const Linear*>(&unit) != nullptr;
     const bool has_weights = is_linear || dynamic_cast<const ConvUnit*>(&unit) != nullptr;
@@ -63,7 +63,7 @@ class Planner {
                                .feeds_classifier = flow.read_by_classifier && !flow.read_by_conv,
                                .feeds_norm = flow.read_by_norm && !flow.read_by_conv},
                               options_);
-    return {choose_activation_format(seen, bits.activations, seen.has_negative(), options_),
+    return {activation_format(seen, bits.activations, seen.has_negative(), options_),
             has_weights ? bits.weights : 0};
   }
 

@@ -17,6 +17,13 @@ TEST_CASE("an integer network is the evaluated model, bit for bit, and what the 
       {.size = 16, .weight_bits = 2, .act_bits = 2},
       {.size = 16, .weight_bits = 3, .act_bits = 5, .first_last_bits = 6},
       {.size = 16, .weight_bits = 8, .act_bits = 7, .weight_step = WeightStep::max},
+      {.size = 16, .weight_bits = 2, .scheme = Scheme::dfp},
+      {.size = 16, .weight_bits = 2, .act_bits = 4, .scheme = Scheme::dfp, .cluster_size = 64},
+      {.size = 16, .weight_bits = 4, .first_last_bits = 4, .scheme = Scheme::dfp, .cluster_size = 1},
+      {.size = 16, .weight_bits = 3, .first_last_bits = 2, .scheme = Scheme::dfp, .cluster_size = 0},
+      {.size = 16, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa},
+      {.size = 16, .weight_bits = 2, .act_bits = 2, .scheme = Scheme::dorefa},
+      {.size = 16, .weight_bits = 7, .act_bits = 8, .first_last_bits = 5, .scheme = Scheme::dorefa},
       {.size = 16,
        .weight_bits = 4,
        .act_bits = 4,
@@ -164,11 +171,11 @@ TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
       for (const IntegerNetwork::Step& step : network.steps()) {
         if (step.op->name != e.name) continue;
         if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get())) {
-          CHECK(conv->weight_bits == e.weights);
+          CHECK(conv->weights.bits == e.weights);
           CHECK(conv->requantize.format.bits == e.activations);
         }
         if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get())) {
-          CHECK(linear->weight_bits == e.weights);
+          CHECK(linear->weights.bits == e.weights);
           CHECK(linear->input.bits == e.activations);
         }
       }
@@ -176,7 +183,7 @@ TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
   }
 }
 
-TEST_CASE("weights of four bits and fewer take half the space", "[integer_network]") {
+TEST_CASE("weights of few bits are packed", "[integer_network]") {
   const OneThread one_thread;
   const TemporaryFolder folder;
   const auto stored = [&](int bits) {
@@ -200,10 +207,95 @@ TEST_CASE("weights of four bits and fewer take half the space", "[integer_networ
   CHECK(eight == count);
   CHECK(five == count);
   CHECK(four == count / 2);
-  CHECK(two == count / 2);
+  CHECK(two == count / 4);
   CHECK(eight_file - four_file > count / 2 - 1000);
   CHECK(two_file < eight_file);
   CHECK(five_file > four_file);
+}
+
+TEST_CASE("networks of every scheme survive saving, in the bits they claim", "[integer_network]") {
+  const OneThread one_thread;
+  const TemporaryFolder folder;
+  struct Row {
+    Case c;
+    std::int64_t codes_per_byte;
+  };
+  const Row rows[] = {
+      {{.size = 8, .weight_bits = 2}, 4},
+      {{.size = 8, .weight_bits = 2, .scheme = Scheme::dfp}, 4},
+      {{.size = 8, .weight_bits = 4, .scheme = Scheme::dfp, .cluster_size = 5}, 2},
+      {{.size = 8, .weight_bits = 2, .act_bits = 2, .scheme = Scheme::dorefa}, 4},
+      {{.size = 8, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa}, 2},
+      {{.size = 8, .weight_bits = 6, .scheme = Scheme::dorefa}, 1},
+  };
+  for (const Row& row : rows) {
+    INFO(row.c);
+    const auto model = quantized_model(row.c);
+    const IntegerNetwork network = compile(*model, row.c);
+    network.save(folder / "n.safetensors");
+    const NamedTensors file = read_safetensors(folder / "n.safetensors");
+    const std::int64_t stored = file.find("layer1.0.conv1.weight")->numel();
+    CHECK(stored == 16 * 16 * 9 / row.codes_per_byte);
+    const auto loaded = IntegerNetwork::load(folder / "n.safetensors");
+    const Tensor images = images_for(row.c, 3);
+    const auto expected = network.forward_all(images), actual = loaded.forward_all(images);
+    REQUIRE(actual.size() == expected.size());
+    for (std::size_t i = 0; i < actual.size(); ++i) CHECK(same_result(actual[i], expected[i]));
+  }
+}
+
+TEST_CASE("clusters that cannot be are refused", "[integer_network]") {
+  const OneThread one_thread;
+  const TemporaryFolder folder;
+  const Case c{.size = 8, .weight_bits = 4, .scheme = Scheme::dfp};
+  const auto model = quantized_model(c);
+  compile(*model, c).save(folder / "good.safetensors");
+  const NamedTensors good = read_safetensors(folder / "good.safetensors");
+  struct Row {
+    const char* message;
+    std::function<void(nlohmann::json&, NamedTensors&)> damage;
+  };
+  const auto set = [](const char* key, nlohmann::json value) {
+    return [=](nlohmann::json& op, NamedTensors&) { op[key] = value; };
+  };
+  const auto scales = [](auto change) {
+    return [=](nlohmann::json&, NamedTensors& file) {
+      for (auto& [name, tensor] : file.tensors)
+        if (name == "layer1.0.conv1.scales") change(tensor);
+    };
+  };
+  const Row rows[] = {
+      {"weight_code 'magic'", set("weight_code", "magic")},
+      {"odd weights of 8 bits",
+       [](nlohmann::json& op, NamedTensors&) {
+         op["weight_code"] = "odd";
+         op["weight_bits"] = 8;
+       }},
+      {"weight_code", [](nlohmann::json& op, NamedTensors&) { op.erase("weight_code"); }},
+      {"cluster_size 0", set("cluster_size", 0)},
+      {"cluster_size 17", set("cluster_size", 17)},
+      {"scales: expected [16, 2]", set("cluster_size", 8)},
+      {"missing tensor layer1.0.conv1.scales",
+       [](nlohmann::json&, NamedTensors& file) {
+         std::erase_if(file.tensors, [](const auto& t) { return t.first == "layer1.0.conv1.scales"; });
+       }},
+      {"scales: a weight is outside 8 bits",
+       scales([](Tensor& t) { t.mutable_data<std::uint8_t>()[3] = 19; })},  // 19·7 > 127
+      {"expected u8, found f32", scales([](Tensor& t) {
+         t = Tensor::zeros({16, 4});
+       })},
+  };
+  for (const Row& row : rows) {
+    INFO(row.message);
+    NamedTensors file = good;
+    for (auto& [name, tensor] : file.tensors) tensor = tensor.clone();
+    auto network = nlohmann::json::parse(good.metadata.at("network"));
+    for (auto& op : network["ops"])
+      if (op["name"] == "layer1.0.conv1") row.damage(op, file);
+    file.metadata["network"] = network.dump();
+    write_safetensors(folder / "bad.safetensors", file);
+    check_error(ErrorKind::bad_data, row.message, [&] { IntegerNetwork::load(folder / "bad.safetensors"); });
+  }
 }
 
 TEST_CASE("compiling wants a quantized model in evaluation mode", "[integer_network]") {
@@ -305,7 +397,7 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
       {"weights of another dtype", "expected s8", set_tensor("conv1.weight", Tensor::zeros({16, 3, 3, 3}))},
       {"8-bit weights declared as 4", "conv1.weight", set("conv1", "weight_bits", 4)},
       {"4-bit weights declared as 8", "layer1.0.conv1.weight", set("layer1.0.conv1", "weight_bits", 8)},
-      {"4-bit weights declared as 2", "outside 2 bits", set("layer1.0.conv1", "weight_bits", 2)},
+      {"4-bit weights declared as 2", "expected 576 bytes", set("layer1.0.conv1", "weight_bits", 2)},
       {"weight -128", "outside 8 bits",
        [](Broken& b) { b.tensor("conv1.weight").mutable_data<std::int8_t>()[5] = -128; }},
       {"nibble -8", "outside 4 bits",

@@ -34,6 +34,8 @@ struct Case {
   Norms norms = Norms::random;
   WeightStep weight_step = WeightStep::mse;
   int images = 1;
+  Scheme scheme = Scheme::faq;
+  std::int64_t cluster_size = 4;
 };
 
 inline std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -41,6 +43,8 @@ inline std::ostream& operator<<(std::ostream& out, const Case& c) {
       << " classes, w" << c.weight_bits << " a" << c.act_bits << " first and last " << c.first_last_bits;
   for (const LayerBits& o : c.layer_bits)
     out << ", " << o.pattern << "=" << o.weight_bits << "," << o.act_bits;
+  if (c.scheme == Scheme::dfp) out << ", dfp in clusters of " << c.cluster_size;
+  if (c.scheme == Scheme::dorefa) out << ", dorefa";
   return out << (c.norms == Norms::ties ? ", ties" : "") << (c.weight_step == WeightStep::max ? ", max" : "");
 }
 
@@ -98,7 +102,8 @@ inline Calibrated calibrated_model(const Case& c) {
 /// With the bits of the case.
 inline void quantize_as(const Case& c, Engine engine, Model& model, const CalibrationResult& seen) {
   QuantOptions options;
-  options.scheme = Scheme::faq;
+  options.scheme = c.scheme;
+  options.cluster_size = c.cluster_size;
   options.weight_bits = c.weight_bits;
   options.act_bits = c.act_bits;
   options.first_last_bits = c.first_last_bits;
@@ -207,7 +212,7 @@ inline double distance_to_tie(double z) { return std::abs(z - std::floor(z) - 0.
 
 class Reference {
  public:
-  explicit Reference(Model& model) {
+  Reference(Model& model, const Case& c) : case_(c) {
     for_each_unit(model, [this](const std::string& name, Unit& unit) {
       units_[name] = &unit;
       has_concat_ |= dynamic_cast<Concat*>(&unit) != nullptr;
@@ -217,7 +222,7 @@ class Reference {
 
   // Checks the result of one op against its inputs.
   void check_op(const IntegerOp& op, const std::vector<Tensor>& inputs, const Tensor& result,
-                WeightStep weight_step, Differences& differences) {
+                Differences& differences) {
     const std::string kind = op.kind();
     if (kind == "input") return check_input(op, inputs[0], result);
     if (kind == "shortcut") return check_shortcut(op, inputs[0], result);
@@ -225,9 +230,9 @@ class Reference {
     if (kind == "global_avg_pool") return check_pool(inputs[0], result);
     if (kind == "avg_pool") return check_avg_pool(op, inputs[0], result);
     if (kind == "concat") return check_concat(inputs, result);
-    if (kind == "conv") return check_conv(op, inputs, result, weight_step, differences);
+    if (kind == "conv") return check_conv(op, inputs, result, differences);
     if (kind == "norm_act") return check_norm_act(op, inputs[0], result, differences);
-    if (kind == "linear") return check_linear(op, inputs[0], result, weight_step);
+    if (kind == "linear") return check_linear(op, inputs[0], result);
     FAIL("no reference for " << kind);
   }
 
@@ -348,15 +353,15 @@ class Reference {
   }
 
   void check_conv(const IntegerOp& op, const std::vector<Tensor>& inputs, const Tensor& result,
-                  WeightStep weight_step, Differences& differences) {
+                  Differences& differences) {
     auto& conv = unit<ConvUnit>(op);
     const LayerPlan& row = plan_.at(op.name);
     const Tensor& x = inputs[0];
     const Tensor weights = conv.filter().value();
-    const FixedPoint weight_format = choose_weight_format(weights, row.weight_bits, weight_step);
-    const auto accumulators = convolve(integers(x), x.shape(), quantized(weights, weight_format),
-                                       weights.shape(), conv.conv_options());
-    const double step = static_cast<double>(x.fixed_point().step) * weight_format.step;
+    const Weights w = weights_of(weights, row.weight_bits, dynamic_cast<const ConvOp&>(op).weights);
+    const auto accumulators =
+        convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.conv_options());
+    const double step = static_cast<double>(x.fixed_point().step) * w.step;
     check_requantized(accumulators, step, {conv.norm(), conv.eps(), conv.relu(), row.activation},
                       inputs.size() > 1 ? inputs[1] : Tensor(), result, differences);
   }
@@ -428,11 +433,11 @@ class Reference {
     CHECK(levels.size() > static_cast<std::size_t>(format.max()) / (has_concat_ ? 16 : 4));
   }
 
-  void check_linear(const IntegerOp& op, const Tensor& x, const Tensor& logits, WeightStep weight_step) {
+  void check_linear(const IntegerOp& op, const Tensor& x, const Tensor& logits) {
     auto& linear = unit<Linear>(op);
     const LayerPlan& row = plan_.at(op.name);
     const Tensor& weights = linear.weight().value();
-    const FixedPoint weight_format = choose_weight_format(weights, row.weight_bits, weight_step);
+    const Weights w = weights_of(weights, row.weight_bits, dynamic_cast<const LinearOp&>(op).weights);
     // What is quantized already is taken as it is.
     const FixedPoint input = x.dtype() == DType::s32 ? row.activation : x.fixed_point();
     std::vector<std::int64_t> taken;
@@ -440,20 +445,34 @@ class Reference {
       const double z = static_cast<double>(sum) * x.fixed_point().step / input.step;
       taken.push_back(std::clamp<std::int64_t>(std::llrint(z), input.min(), input.max()));
     }
-    const auto acc = convolve(taken, {x.dim(0), 1, 1, weights.dim(1)}, quantized(weights, weight_format),
+    const auto acc = convolve(taken, {x.dim(0), 1, 1, weights.dim(1)}, w.integers,
                               {weights.dim(0), weights.dim(1), 1, 1}, {});
     const auto actual = logits.span<float>();
     REQUIRE(acc.size() == actual.size());
     std::int64_t wrong = 0;
     for (std::size_t i = 0; i < acc.size(); ++i) {
       const double bias = linear.bias().value().data<float>()[static_cast<std::int64_t>(i) % weights.dim(0)];
-      const double value =
-          static_cast<double>(acc[i]) * (static_cast<double>(input.step) * weight_format.step);
+      // The multiplier is kept in f32 (exact for steps that are powers of two).
+      const double value = static_cast<double>(acc[i]) * (input.step * w.step);
       wrong += actual[i] != static_cast<float>(value + bias);
     }
     CHECK(wrong == 0);
   }
 
+  // FAQ's from the formula. Those of the other schemes as they are deployed: quant_scheme_test.cpp holds them
+  // to their formulas.
+  struct Weights {
+    std::vector<std::int64_t> integers;
+    float step;
+  };
+  Weights weights_of(const Tensor& weights, int bits, const QuantizedWeights& deployed) {
+    if (deployed.code != WeightCode::fixed_point)
+      return {integers(deployed.values), deployed.values.fixed_point().step};
+    const FixedPoint format = choose_weight_format(weights, bits, case_.weight_step);
+    return {quantized(weights, format), format.step};
+  }
+
+  const Case case_;
   std::map<std::string, Unit*> units_;
   bool has_concat_ = false;
   std::map<std::string, LayerPlan> plan_;
@@ -472,13 +491,13 @@ inline Differences check_case(const Case& c) {
   CHECK(results.back().shape() == Shape{c.images, c.classes});
 
   Differences d;
-  Reference reference(*model);
+  Reference reference(*model, c);
   for (std::size_t i = 0; i < results.size(); ++i) {
     const IntegerNetwork::Step& step = network.steps()[i];
     INFO(step.op->kind() << " '" << step.op->name << "'");
     std::vector<Tensor> inputs;
     for (const int input : step.inputs) inputs.push_back(input == 0 ? images : results[input - 1]);
-    reference.check_op(*step.op, inputs, results[i], c.weight_step, d);
+    reference.check_op(*step.op, inputs, results[i], d);
   }
   CHECK(d.elsewhere == 0);
   CHECK(d.differing == 0);

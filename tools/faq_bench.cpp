@@ -99,9 +99,11 @@ Workload make_workload(TrainOptions& options, int image_size) {
     w.labels.push_back(
         static_cast<std::int32_t>(random.below(static_cast<std::uint32_t>(options.num_classes))));
   w.method = make_method(options);
-  w.method->prepare(*w.model, [&, left = 1]() mutable -> std::optional<Tensor> {
-    if (left-- == 0) return {};
-    return w.images;
+  w.method->prepare(*w.model, [&](int) -> Batches {
+    return [&, left = 1]() mutable -> std::optional<Tensor> {
+      if (left-- == 0) return {};
+      return w.images;
+    };
   });
   return w;
 }

@@ -49,13 +49,15 @@ std::string plan_table(const nlohmann::json& plan) {
       "{:<{}} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n";
   text += fmt::format(columns, "layer", longest, "kind", "output", "MACs", "weights", "step", "act", "step",
                       "range", "seen", "bytes");
-  std::int64_t weight_bytes = 0;
+  std::int64_t weight_bytes = 0, macs = 0, multiplications = 0;
   for (const auto& row : plan["layers"]) {
     const int weight_bits = row["weight_bits"];
     std::vector<std::string> extents;
     for (const auto& extent : row["output"]) extents.push_back(extent.dump());
     const bool quantized = row.contains("act_bits");
     weight_bytes += row["weight_bytes"].get<std::int64_t>();
+    macs += row["macs"].get<std::int64_t>();
+    multiplications += row["multiplications"].get<std::int64_t>();
     text += fmt::format(
         columns, row["name"].get<std::string>(), longest, row["kind"].get<std::string>(), join(extents, "x"),
         row["macs"].get<std::int64_t>(), weight_bits > 0 ? fmt::format("{}b", weight_bits) : "-",
@@ -68,6 +70,9 @@ std::string plan_table(const nlohmann::json& plan) {
         row["activation_bytes"].get<std::int64_t>());
   }
   text += fmt::format("{} bytes of weights\n", weight_bytes);
+  if (multiplications < macs)
+    text += fmt::format("{:.2f} % of the multiplications are replaced by additions\n",
+                        100.0 * static_cast<double>(macs - multiplications) / static_cast<double>(macs));
   return text;
 }
 

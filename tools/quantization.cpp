@@ -8,6 +8,9 @@
 #include "core/choices.h"
 #include "core/cpu.h"
 #include "core/safetensors.h"
+#include "nn/batch_norm.h"
+#include "quant/dfp_scheme.h"
+#include "quant/dorefa_scheme.h"
 #include "quant/equalize.h"
 #include "quant/integer_network.h"
 #include "quant/layer_report.h"
@@ -16,7 +19,10 @@
 namespace faq {
 namespace {
 
-const Choices<Scheme> schemes{{"none", Scheme::none}, {"faq", Scheme::faq}};
+const Choices<Scheme> schemes{
+    {"none", Scheme::none}, {"faq", Scheme::faq}, {"dfp", Scheme::dfp}, {"dorefa", Scheme::dorefa}};
+const Choices<kernels::TernaryScale> ternary_scales{{"rms", kernels::TernaryScale::rms},
+                                                    {"least-squares", kernels::TernaryScale::least_squares}};
 const Choices<Calibration> calibrations{
     {"percentile", Calibration::percentile}, {"max", Calibration::max}, {"mse", Calibration::mse}};
 const Choices<WeightStep> weight_steps{{"mse", WeightStep::mse}, {"max", WeightStep::max}};
@@ -42,19 +48,36 @@ LayerBits parse_layer_bits(const std::string& text) {
   return bits;
 }
 
+// A number of input channels, or "all" (0).
+std::int64_t parse_cluster_size(const std::string& text) {
+  if (text == "all") return 0;
+  std::int64_t size = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, size);
+  check(parsed.ec == std::errc() && parsed.ptr == end && size >= 1 && size <= (1 << 20), ErrorKind::usage,
+        "--cluster-size '", text, "': expected a number of input channels, or all");
+  return size;
+}
+
 // Scheme none is Method itself.
 class Quantization final : public Method {
  public:
   explicit Quantization(const QuantOptions& options) : options_(options) {}
 
-  std::string prepare(Model& model, const std::function<std::optional<Tensor>()>& next_images) override {
+  std::string prepare(Model& model, const BatchSource& training_batches) override {
     const auto start = std::chrono::steady_clock::now();
-    const CalibrationResult calibration = calibrate(model, next_images);
+    const CalibrationResult calibration = calibrate(model, training_batches(options_.calibration_batches));
     quantize(model, options_, &calibration);
     for (const LayerPlan& row : layer_plan(model)) largest_[row.name] = calibration.histogram(row.name).max();
     if (options_.equalize == Equalize::channels) equalize_channels(model);
+    int batches = 0;
+    if (options_.batch_norm_batches > 0)
+      batches = reestimate_batch_norm(model, training_batches(options_.batch_norm_batches));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    return fmt::format("calibrated on {} images in {:.1f} s", calibration.images, elapsed.count());
+    return fmt::format(
+        "calibrated on {} images{} in {:.1f} s", calibration.images,
+        batches > 0 ? fmt::format(", batch-norm's statistics taken from {} batches", batches) : "",
+        elapsed.count());
   }
 
   void install(Model& model) override { quantize(model, options_, nullptr); }
@@ -73,6 +96,7 @@ class Quantization final : public Method {
                        {"kind", row.kind},
                        {"output", row.output.extents()},
                        {"macs", row.macs},
+                       {"multiplications", row.multiplications},
                        {"weight_bits", row.weight_bits},
                        {"weight_step", row.weight_step},
                        {"weight_bytes", row.weight_bytes},
@@ -111,7 +135,24 @@ QuantOptions quant_options(const TrainOptions& o) {
   check(r.percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
         "--calibration-percentile ", r.percentile, " has no effect with --calibration ", o.calibration);
   r.weight_step = choose("weight-step", o.weight_step, weight_steps);
-  r.equalize = choose("equalize", o.equalize, equalizations);
+  const bool is_faq = r.scheme == Scheme::faq;
+  r.equalize = o.equalize.empty() ? (is_faq ? Equalize::channels : Equalize::none)
+                                  : choose("equalize", o.equalize, equalizations);
+  check(r.equalize == Equalize::none || is_faq, ErrorKind::usage, "--equalize ", o.equalize,
+        ": it fits weights to the step --scheme faq gives a layer; ", o.scheme, " has none");
+  r.cluster_size = parse_cluster_size(o.cluster_size);
+  r.ternary_scale = choose("ternary-scale", o.ternary_scale, ternary_scales);
+  check(r.scheme != Scheme::dfp || r.weight_bits <= max_cluster_bits, ErrorKind::usage, "--weight-bits ",
+        r.weight_bits, " with --scheme dfp: clusters are for ", max_cluster_bits,
+        " bits or fewer; use --scheme faq");
+  check(r.scheme != Scheme::dorefa || r.weight_bits <= max_dorefa_bits, ErrorKind::usage, "--weight-bits ",
+        r.weight_bits, " with --scheme dorefa: its ", r.weight_bits,
+        "-bit weights are odd integers up to 255, which are no 8-bit integers; use ", max_dorefa_bits,
+        " bits or fewer, or --scheme faq");
+  r.calibration_batches = o.calibration_batches;
+  r.batch_norm_batches = o.batch_norm_batches >= 0 ? o.batch_norm_batches
+                         : r.scheme == Scheme::dfp ? o.calibration_batches
+                                                   : 0;
   r.engine = parse_engine(o.engine);
   const bool native = r.scheme != Scheme::none && has_native_bf16();
   r.grad_dtype = o.grad_dtype.empty() ? (native ? DType::bf16 : DType::f32)

@@ -13,17 +13,18 @@
 
 namespace faq {
 
+/// Batches of images, u8 N,H,W,C, until it returns nothing.
+using Batches = std::function<std::optional<Tensor>()>;
+/// The first `count` training batches; each call begins anew.
+using BatchSource = std::function<Batches(int count)>;
+
 /// The default is floating-point training: nothing to prepare, nothing to deploy.
 class Method {
  public:
   virtual ~Method() = default;
 
-  /// After the weights are loaded, before the first step. `next_images`: training batches, u8 N,H,W,C, until
-  /// it returns nothing. Returns a line for the log; empty: nothing to say.
-  virtual std::string prepare(Model& /*model*/,
-                              const std::function<std::optional<Tensor>()>& /*next_images*/) {
-    return {};
-  }
+  /// After the weights are loaded, before the first step. Returns a line for the log; empty: nothing to say.
+  virtual std::string prepare(Model& /*model*/, const BatchSource& /*training_batches*/) { return {}; }
 
   /// Before a checkpoint is loaded: gives the model the form it had when it was saved; its state is in the
   /// file.

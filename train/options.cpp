@@ -51,6 +51,16 @@ const std::vector<std::pair<std::string, std::vector<Setting>>>& presets() {
         {"lr-scheduler", "exponential"},
         {"lr-gamma", "0.936"},
         {"weight-decay", "5e-5"}}},
+      {"dfp-ternary",
+       {{"scheme", "dfp"},
+        {"weight-bits", "2"},
+        {"act-bits", "8"},
+        {"cluster-size", "4"},
+        {"epochs", "4"},
+        {"batch-size", "256"},
+        {"lr", "0.01"},
+        {"lr-scheduler", "cosine"},
+        {"weight-decay", "1e-4"}}},
   };
   return rows;
 }
@@ -126,9 +136,9 @@ const std::vector<OptionRow>& option_table() {
       {{"preset"},
        "quantization",
        "NAME",
-       "fp32, faq-8bit or faq-4bit: a recipe, each part of which other options override",
+       "fp32, faq-8bit, faq-4bit or dfp-ternary: a recipe, each part of which other options override",
        &T::preset},
-      {{"scheme"}, "quantization", "NAME", "none or faq", &T::scheme},
+      {{"scheme"}, "quantization", "NAME", "none, faq, dfp or dorefa", &T::scheme},
       {{"weight-bits"}, "quantization", "B", "2 to 8 (--bits B sets both)", &T::weight_bits},
       {{"act-bits"}, "quantization", "B", "2 to 8", &T::act_bits},
       {{"first-last-bits"}, "quantization", "B", "bits of the first and the last layer", &T::first_last_bits},
@@ -153,8 +163,20 @@ const std::vector<OptionRow>& option_table() {
        "quantization",
        "WHAT",
        "channels: before quantizing, scale each output channel to the layer's step (batch-norm takes it "
-       "back); or none",
+       "back), the default of faq; or none",
        &T::equalize},
+      {{"cluster-size"}, "quantization", "N|all", "dfp: input channels that share a scale", &T::cluster_size},
+      {{"ternary-scale"},
+       "quantization",
+       "FORM",
+       "dfp: rms or least-squares, of the weights that are not 0",
+       &T::ternary_scale},
+      {{"batch-norm-batches"},
+       "quantization",
+       "N",
+       "training batches over which batch-norm's statistics are taken anew after quantizing; default: dfp as "
+       "many as calibration, others 0",
+       &T::batch_norm_batches},
       {{"engine"}, "quantization", "NAME", "integer or simulated", &T::engine},
       {{"grad-dtype"},
        "quantization",
@@ -297,6 +319,7 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("first-last-bits", o.first_last_bits, 2, 8);
   in_range("calibration-percentile", o.calibration_percentile, 0, 100);
   in_range("calibration-batches", o.calibration_batches, 1, 1e6);
+  in_range("batch-norm-batches", o.batch_norm_batches, -1, 1e6);
   in_range("epochs", o.epochs, 0, 1e6);
   in_range("batch-size", o.batch_size, 1, 1e6);
   in_range("grad-accum-steps", o.grad_accum_steps, 1, 1e6);

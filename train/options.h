@@ -34,7 +34,10 @@ struct TrainOptions {
   double calibration_percentile = 0;
   int calibration_batches = 5;
   std::string weight_step = "mse";
-  std::string equalize = "channels";
+  std::string equalize;            ///< empty: channels for faq, none for the others
+  std::string cluster_size = "4";  ///< a number, or all
+  std::string ternary_scale = "rms";
+  int batch_norm_batches = -1;  ///< -1: as many as calibration takes for dfp, none for the others
   std::string engine = "integer";
   std::string grad_dtype;  ///< empty: bf16 for quantized training on a CPU with bf16, else f32
   // training

@@ -77,7 +77,7 @@ class Trainer {
       const auto notes = load_pretrained();
       for (const std::string& note : notes) display_.line(note);
     }
-    const std::string said = method_.prepare(*model_, calibration_batches());
+    const std::string said = method_.prepare(*model_, [this](int count) { return training_batches(count); });
     if (!said.empty()) display_.line(said);
   }
 
@@ -169,9 +169,9 @@ class Trainer {
     return load_weights(*model_, file, {.source = options_.weights, .reinitialize_classifier = true});
   }
 
-  std::function<std::optional<Tensor>()> calibration_batches() {
+  Batches training_batches(int count) {
     train_loader_.start_epoch(0);
-    return [this, left = options_.calibration_batches]() mutable -> std::optional<Tensor> {
+    return [this, left = count]() mutable -> std::optional<Tensor> {
       if (left-- == 0) return {};
       auto batch = train_loader_.next();
       if (!batch) return {};

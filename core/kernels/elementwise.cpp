@@ -203,6 +203,20 @@ Tensor relu_backward(const Tensor& dy, const Tensor& y) {
   });
 }
 
+Tensor tanh(const Tensor& x) {
+  return map(x, Tensor::empty(x.shape()), [](float* v, std::int64_t, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) v[i] = std::tanh(v[i]);
+  });
+}
+
+Tensor tanh_backward(const Tensor& dy, const Tensor& y) {
+  return map(dy, Tensor::empty(dy.shape(), dy.dtype()), [&](float* v, std::int64_t offset, std::int64_t n) {
+    Block output;
+    load_block(y, offset, n, output.data());
+    for (std::int64_t i = 0; i < n; ++i) v[i] *= 1.0f - output[i] * output[i];
+  });
+}
+
 bool all_finite(const Tensor& x) {
   return Eigen::Map<const Eigen::ArrayXf>(x.data<float>(), x.numel()).isFinite().all();
 }

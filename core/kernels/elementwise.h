@@ -33,6 +33,10 @@ Tensor quantize_backward(const Tensor& grad, const Tensor& x, const FixedPoint& 
 Tensor relu(const Tensor& x);
 Tensor relu_backward(const Tensor& dy, const Tensor& y);
 
+/// tanh(x), and its gradient: dy·(1 − y²). f32; dy f32 or bf16, the result in its dtype.
+Tensor tanh(const Tensor& x);
+Tensor tanh_backward(const Tensor& dy, const Tensor& y);
+
 /// Whether every element is finite. f32.
 bool all_finite(const Tensor& x);
 /// The sum of squares, in double. f32.

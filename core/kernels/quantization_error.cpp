@@ -7,6 +7,7 @@
 
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
+#include "core/kernels/groups.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -73,29 +74,28 @@ std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPo
   return totals;
 }
 
-std::vector<float> row_steps(const Tensor& x, const FixedPoint& format) {
+std::vector<float> group_steps(const Tensor& x, std::int64_t length, const FixedPoint& format) {
   constexpr int per_octave = 8,
                 octaves = 3;  // at 2 bits the best step of a Gaussian is 0.4 of the covering one
-  const std::int64_t rows = x.dim(0), n = rows == 0 ? 0 : x.numel() / rows;
-  std::vector<float> steps(rows, 0.0f);
-  parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t row = begin; row < end; ++row) {
-      const float* values = x.data<float>() + row * n;
-      FixedPoint candidate = format;
-      const float covering = Eigen::Map<const Eigen::ArrayXf>(values, n).abs().maxCoeff() / format.max();
-      if (!(covering > 0)) continue;
-      float smallest = std::numeric_limits<float>::infinity();
-      for (int i = 0; i <= per_octave * octaves; ++i) {
-        candidate.step = covering * std::exp2(-static_cast<float>(i) / per_octave);
-        const float error = block_error(values, candidate, n);
-        if (error < smallest) {
-          smallest = error;
-          steps[row] = candidate.step;
-        }
+  return for_each_group<float>(x, length, [&](const float* values, std::int64_t n) {
+    FixedPoint candidate = format;
+    const float covering = Eigen::Map<const Eigen::ArrayXf>(values, n).abs().maxCoeff() / format.max();
+    float best = 0, smallest = std::numeric_limits<float>::infinity();
+    if (!(covering > 0)) return best;
+    for (int i = 0; i <= per_octave * octaves; ++i) {
+      candidate.step = covering * std::exp2(-static_cast<float>(i) / per_octave);
+      const float error = block_error(values, candidate, n);
+      if (error < smallest) {
+        smallest = error;
+        best = candidate.step;
       }
     }
+    return best;
   });
-  return steps;
+}
+
+std::vector<float> row_steps(const Tensor& x, const FixedPoint& format) {
+  return group_steps(x, std::max<std::int64_t>(x.numel() / std::max<std::int64_t>(x.dim(0), 1), 1), format);
 }
 
 }  // namespace faq::kernels

@@ -1,0 +1,33 @@
+// Groups of consecutive elements within the rows of a tensor.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// How many groups of `length` a row of `row_length` has, the last one perhaps shorter.
+inline std::int64_t groups_in(std::int64_t row_length, std::int64_t length) {
+  return (row_length + length - 1) / length;
+}
+
+/// body(values, n) of every group of a f32 tensor, in parallel; its results row after row.
+template <class Result, class Body>
+std::vector<Result> for_each_group(const Tensor& x, std::int64_t length, Body body) {
+  const std::int64_t rows = x.dim(0), row_length = rows == 0 ? 0 : x.numel() / rows;
+  const std::int64_t groups = groups_in(row_length, length);
+  std::vector<Result> results(static_cast<std::size_t>(rows * groups));
+  parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      for (std::int64_t g = 0; g < groups; ++g)
+        results[row * groups + g] =
+            body(x.data<float>() + row * row_length + g * length, std::min(length, row_length - g * length));
+    }
+  });
+  return results;
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,95 @@
+#include "quant/dfp_scheme.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/kernels/groups.h"
+#include "core/kernels/quantization_error.h"
+#include "core/kernels/ternary.h"
+#include "quant/faq_scheme.h"
+
+namespace faq {
+namespace {
+
+constexpr int max_value = 127;
+
+// A group before its scale is rounded.
+struct Group {
+  float scale = 0;
+  float threshold = -1;  // ternary: codes of weights up to here are 0
+};
+
+std::vector<Group> groups_of(const Tensor& weights, std::int64_t length, int bits,
+                             const QuantOptions& options) {
+  std::vector<Group> groups;
+  if (bits == 2) {
+    for (const kernels::TernaryGroup& g : kernels::ternary_groups(weights, length, options.ternary_scale))
+      groups.push_back({g.scale, g.threshold});
+  } else {
+    for (const float step : kernels::group_steps(weights, length, {.bits = bits, .is_signed = true}))
+      groups.push_back({step, -1});
+  }
+  return groups;
+}
+
+// What stands for `weight` in a group whose scale is now `scale`.
+int code_of(float weight, const Group& group, float scale, int max_code) {
+  if (scale == 0) return 0;
+  if (group.threshold >= 0) return std::abs(weight) > group.threshold ? (weight > 0 ? 1 : -1) : 0;
+  const auto limit = static_cast<float>(max_code);
+  return static_cast<int>(round_half_even(std::clamp(weight / scale, -limit, limit)));
+}
+
+}  // namespace
+
+QuantizedWeights cluster_weights(const Tensor& weights, int bits, const QuantOptions& options) {
+  check(bits >= 2 && bits <= max_cluster_bits, "clusters: ", bits, " bits");
+  const std::int64_t rows = weights.dim(0), channels = weights.dim(1), row_length = weights.numel() / rows;
+  Clusters clusters;
+  clusters.size = options.cluster_size == 0 ? channels : std::min(options.cluster_size, channels);
+  const std::int64_t length = clusters.size * (row_length / channels);
+  const std::int64_t groups_per_row = kernels::groups_in(row_length, length);
+  const std::vector<Group> groups = groups_of(weights, length, bits, options);
+
+  const int max_code = (1 << (bits - 1)) - 1, max_scale = max_value / max_code;
+  const float largest = std::ranges::max_element(groups, {}, &Group::scale)->scale;
+  const float step = covering_step(largest, max_scale);
+  clusters.codes = Tensor::empty(weights.shape(), DType::s8);
+  clusters.scales = Tensor::empty({rows, groups_per_row}, DType::u8);
+  const auto w = weights.span<float>();
+  const auto codes = clusters.codes.mutable_span<std::int8_t>();
+  const auto scales = clusters.scales.mutable_span<std::uint8_t>();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    scales[g] = static_cast<std::uint8_t>(round_half_even(groups[g].scale / step));
+    const float scale = static_cast<float>(scales[g]) * step;
+    const auto row = static_cast<std::int64_t>(g) / groups_per_row,
+               first = static_cast<std::int64_t>(g) % groups_per_row * length;
+    for (std::int64_t i = first; i < std::min(first + length, row_length); ++i) {
+      const std::int64_t at = row * row_length + i;
+      codes[at] = static_cast<std::int8_t>(code_of(w[at], groups[g], scale, max_code));
+    }
+  }
+  QuantizedWeights result{cluster_values(clusters), bits, WeightCode::clusters, clusters};
+  result.values.set_fixed_point({.step = step, .bits = 8, .is_signed = true});
+  return result;
+}
+
+Tensor cluster_values(const Clusters& clusters) {
+  const Tensor& codes = clusters.codes;
+  const std::int64_t rows = codes.dim(0), row_length = codes.numel() / rows;
+  const std::int64_t length = clusters.size * (row_length / codes.dim(1));
+  Tensor values = Tensor::empty(codes.shape(), DType::s8);
+  const auto from = codes.span<std::int8_t>();
+  const auto scales = clusters.scales.span<std::uint8_t>();
+  const auto to = values.mutable_span<std::int8_t>();
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t i = 0; i < row_length; ++i) {
+      const std::int64_t at = row * row_length + i;
+      to[at] = static_cast<std::int8_t>(from[at] * scales[row * clusters.scales.dim(1) + i / length]);
+    }
+  }
+  return values;
+}
+
+}  // namespace faq

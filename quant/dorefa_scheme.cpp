@@ -1,0 +1,51 @@
+#include "quant/dorefa_scheme.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/kernels/quantization_error.h"
+#include "quant/faq_scheme.h"
+
+namespace faq {
+
+QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
+  check(bits >= 2 && bits <= max_dorefa_bits, "dorefa: ", bits, " bits");
+  const float largest = kernels::max_magnitude(tanh_weights);
+  const auto levels = static_cast<float>((1 << bits) - 1);
+  QuantizedWeights result{Tensor::empty(tanh_weights.shape(), DType::s8), bits, WeightCode::odd};
+  // All weights 0: they stay within half a step of it.
+  const float normalise = largest > 0 ? 0.5f / largest : 0.0f;
+  const auto t = tanh_weights.span<float>();
+  const auto q = result.values.mutable_span<std::int8_t>();
+  for (std::size_t i = 0; i < t.size(); ++i)
+    q[i] = static_cast<std::int8_t>(2 * round_half_even((t[i] * normalise + 0.5f) * levels) - levels);
+  result.values.set_fixed_point(
+      {.step = largest > 0 ? largest / levels : 1.0f, .bits = 8, .is_signed = true});
+  return result;
+}
+
+FixedPoint dorefa_activation_format(const Histogram& histogram, int bits, bool is_signed,
+                                    const QuantOptions& options) {
+  FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = is_signed};
+  const auto with_range = [&](float range) {
+    format.step = range > 0 ? range / static_cast<float>(format.max()) : 1.0f;
+    return format;
+  };
+  if (options.calibration == Calibration::percentile)
+    return with_range(histogram.percentile(calibration_percentile(bits, options)));
+  FixedPoint best = with_range(histogram.max());
+  if (options.calibration == Calibration::max) return best;
+  double smallest = histogram.squared_error(best);
+  constexpr int per_octave = 8, octaves = 6;
+  for (int i = 1; i <= per_octave * octaves; ++i) {
+    const FixedPoint candidate = with_range(histogram.max() * std::exp2(-static_cast<float>(i) / per_octave));
+    const double error = histogram.squared_error(candidate);
+    if (error < smallest) {
+      smallest = error;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+}  // namespace faq

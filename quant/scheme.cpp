@@ -1,0 +1,58 @@
+#include "quant/scheme.h"
+
+#include "core/error.h"
+#include "core/kernels/elementwise.h"
+#include "core/ops.h"
+#include "quant/dfp_scheme.h"
+#include "quant/dorefa_scheme.h"
+#include "quant/faq_scheme.h"
+
+namespace faq {
+namespace {
+
+struct Row {
+  Scheme scheme;
+  int max_weight_bits;  // of its own weights; with more a layer has FAQ's
+  QuantizedWeights (*weights)(const Tensor&, int bits, const QuantOptions&);
+  FixedPoint (*activation)(const Histogram&, int bits, bool is_signed, const QuantOptions&);
+};
+
+QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const QuantOptions& options) {
+  return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_step)), bits};
+}
+
+QuantizedWeights odd_weights(const Tensor& weights, int bits, const QuantOptions&) {
+  return dorefa_weights(weights, bits);
+}
+
+constexpr Row rows[] = {
+    {Scheme::faq, 8, fixed_point_weights, choose_activation_format},
+    {Scheme::dfp, max_cluster_bits, cluster_weights, choose_activation_format},
+    {Scheme::dorefa, max_dorefa_bits, odd_weights, dorefa_activation_format},
+};
+
+const Row& row_of(const QuantOptions& options) {
+  for (const Row& row : rows) {
+    if (row.scheme == options.scheme) return row;
+  }
+  fail(ErrorKind::internal, "no quantization scheme");
+}
+
+}  // namespace
+
+Var rounded_argument(const Var& weights, int bits, const QuantOptions& options) {
+  return options.scheme == Scheme::dorefa && bits <= max_dorefa_bits ? tanh(weights) : weights;
+}
+
+QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options) {
+  const Row& row = row_of(options);
+  return bits <= row.max_weight_bits ? row.weights(argument, bits, options)
+                                     : fixed_point_weights(argument, bits, options);
+}
+
+FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,
+                             const QuantOptions& options) {
+  return row_of(options).activation(histogram, bits, is_signed, options);
+}
+
+}  // namespace faq

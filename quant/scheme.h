@@ -1,0 +1,22 @@
+// What a scheme is: how weights and activations become integers. A new scheme is a row here and a file.
+#pragma once
+
+#include "core/var.h"
+#include "quant/histogram.h"
+#include "quant/options.h"
+#include "quant/weights.h"
+
+namespace faq {
+
+/// The numbers the scheme rounds, as a differentiable function of a layer's weights: DoReFa's tanh(w), w
+/// itself for the others. The rounding's own gradient passes straight through.
+Var rounded_argument(const Var& weights, int bits, const QuantOptions& options);
+
+/// Of what rounded_argument gives.
+QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options);
+
+/// Format of an activation from its histogram.
+FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,
+                             const QuantOptions& options);
+
+}  // namespace faq

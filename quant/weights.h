@@ -1,0 +1,32 @@
+// Weights as the integers they are multiplied as, and what is stored of them.
+#pragma once
+
+#include "core/tensor.h"
+
+namespace faq {
+
+/// Groups of weights that share a scale (Mellempudi et al., arXiv 1701.08978, section 3): value = scale·code.
+struct Clusters {
+  std::int64_t size = 0;  ///< input channels per group; the last group of a row may have fewer
+  Tensor codes;           ///< s8, the shape of the weights
+  Tensor scales;          ///< u8 O,G, in units of the layer's step
+};
+
+/// How the integers of a layer are stored in `bits` bits.
+enum class WeightCode {
+  fixed_point,  ///< as they are: |q| ≤ 2^(bits − 1) − 1
+  odd,          ///< DoReFa's: q = 2·n − (2^bits − 1) with n = 0 … 2^bits − 1
+  clusters      ///< codes like fixed_point's and a scale per group
+};
+
+struct QuantizedWeights {
+  Tensor values;  ///< s8 with a step: what is multiplied
+  int bits = 8;
+  WeightCode code = WeightCode::fixed_point;
+  Clusters clusters = {};  ///< with WeightCode::clusters
+};
+
+/// scale·code, s8.
+Tensor cluster_values(const Clusters& clusters);
+
+}  // namespace faq
