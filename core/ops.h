@@ -82,6 +82,8 @@ Var concat_channels(std::span<const Var> parts);
 Var dropout(const Var& x, const Tensor& keep, float p);
 /// The same elements in another shape.
 Var reshape(const Var& x, const Shape& shape);
+/// `value` instead of x, of the same shape; the gradient passes straight through to x.
+Var straight_through(const Var& x, Tensor value);
 /// f32: the numbers integers stand for; f32 stays what it is.
 Var to_float(const Var& x);
 /// He et al.'s shortcut A (see kernels::subsample_and_pad); x itself when nothing changes.
@@ -98,5 +100,7 @@ Var add(const Var& x, const Var& y);
 Var scale(const Var& x, float factor);
 /// Mean softmax cross-entropy of N,K logits: a scalar.
 Var cross_entropy(const Var& logits, std::span<const std::int32_t> labels, float label_smoothing = 0.0f);
+/// Mean over the rows of KL(softmax(target) ‖ softmax(logits)), N,K both: a scalar. `target` is a constant.
+Var kl_divergence(const Var& logits, const Tensor& target);
 
 }  // namespace faq

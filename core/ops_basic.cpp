@@ -77,6 +77,13 @@ Var reshape(const Var& x, const Shape& shape) {
                      [from = x.shape()](const Tensor& dy) -> Grads { return {dy.reshaped(from)}; });
 }
 
+// y = value;  dx = dy.
+Var straight_through(const Var& x, Tensor value) {
+  check(value.shape() == x.shape(), "straight_through: ", value.shape(), " for ", x.shape());
+  return Var::record("straight_through", std::move(value), {x},
+                     [](const Tensor& dy) -> Grads { return {dy}; });
+}
+
 // y = x·step;  dx = dy, a gradient with respect to the number x stands for already.
 Var to_float(const Var& x) {
   if (x.value().dtype() == DType::f32) return x;
@@ -138,6 +145,17 @@ Var scale(const Var& x, float factor) {
 Var cross_entropy(const Var& logits, std::span<const std::int32_t> labels, float label_smoothing) {
   auto result = kernels::cross_entropy(logits.value(), labels, label_smoothing);
   return Var::record("cross_entropy", Tensor::full({1}, static_cast<float>(result.loss)), {logits},
+                     [dlogits = result.dlogits](const Tensor& dy) -> Grads {
+                       Tensor dz = dlogits.clone();
+                       kernels::scale_in_place(dz, dy.item());
+                       return {dz};
+                     });
+}
+
+// L = Σ softmax(t)·(log softmax(t) − log softmax(z)) / N;  dz = (softmax(z) − softmax(t)) / N.
+Var kl_divergence(const Var& logits, const Tensor& target) {
+  auto result = kernels::kl_divergence(logits.value(), target);
+  return Var::record("kl_divergence", Tensor::full({1}, static_cast<float>(result.divergence)), {logits},
                      [dlogits = result.dlogits](const Tensor& dy) -> Grads {
                        Tensor dz = dlogits.clone();
                        kernels::scale_in_place(dz, dy.item());

@@ -17,7 +17,8 @@ enum class RandomStream : std::uint32_t {
   augmentation = 3,
   test = 4,
   synthetic = 5,
-  dropout = 6
+  dropout = 6,
+  precision = 7
 };
 
 /// A sequence of draws addressed by (seed, stream, major, minor), e.g. (seed, augmentation, epoch, sample).

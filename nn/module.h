@@ -87,6 +87,7 @@ class Unit : public Module {
   bool training() const { return training_; }
   void set_training(bool training) { training_ = training; }
   Adapter* adapter() const { return adapter_.get(); }
+  const std::shared_ptr<Adapter>& shared_adapter() const { return adapter_; }
   void set_adapter(std::shared_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
 
  protected:

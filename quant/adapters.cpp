@@ -1,6 +1,8 @@
 #include "quant/adapters.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <optional>
 
 #include "core/kernels/elementwise.h"
@@ -46,6 +48,27 @@ QuantizedWeights quantized(const Var& weights, int bits, const QuantOptions& opt
 
 bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() == DType::s8; }
 
+bool is_quantized(const Var& x) { return is_quantized(x.value()); }
+
+// What a unit quantizes at this step.
+struct Precision {
+  bool weights = true;
+  bool activations = true;
+};
+
+Precision precision_of(const QuantOptions& options, bool full_precision) {
+  if (full_precision) return {false, false};
+  return {true, options.quantize_activations};
+}
+
+// The numbers quantized weights stand for, or the weights themselves.
+Var float_weights(const Var& weights, int bits, const QuantOptions& options, bool quantize) {
+  if (!quantize) return weights;
+  const Var argument = rounded_argument(weights, bits, options);
+  return straight_through(
+      argument, kernels::convert(quantize_weights(argument.value(), bits, options).values, DType::f32));
+}
+
 // Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
 kernels::Requantize requantization(const NormState& norm, float eps, bool relu, double accumulator_step,
@@ -75,6 +98,7 @@ class QuantizedInput final : public QuantizedUnit {
       : name_(std::move(name)), unit_(unit), options_(options) {}
 
   Var forward(Inputs inputs) override {
+    if (!options_.quantize_activations) return unit_.compute(inputs);
     const FixedPoint format = state().activation;
     if (!op_ || op_->table.fixed_point() != format) {
       auto op = std::make_shared<InputOp>();
@@ -102,6 +126,8 @@ class QuantizedConv final : public QuantizedUnit {
     const Var& x = inputs[0];
     const Var residual = inputs.size() > 1 ? inputs[1] : Var();
     const QuantizerState quantizer = state();
+    const Precision precision = precision_of(options_, unit_.training() && full_precision());
+    if (!is_quantized(x) || !precision.weights) return in_float(x, residual, quantizer, precision);
     if (unit_.training()) {
       const Var filter = rounded_argument(unit_.filter(), quantizer.weight_bits, options_);
       return conv_norm_act_integer(x, filter,
@@ -124,6 +150,14 @@ class QuantizedConv final : public QuantizedUnit {
   }
 
  private:
+  // Where the input is not quantized, or the weights are not.
+  Var in_float(const Var& x, const Var& residual, const QuantizerState& quantizer, Precision precision) {
+    const Var filter = float_weights(unit_.filter(), quantizer.weight_bits, options_, precision.weights);
+    const Var y = conv2d(to_float(x), filter, unit_.conv_options(), options_.grad_dtype);
+    const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
+    return norm_act(y, unit_.norm(), residual, unit_.norm_options(format));
+  }
+
   std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step,
                                       float residual_step) {
     auto op = std::make_shared<ConvOp>();
@@ -146,15 +180,20 @@ class QuantizedConv final : public QuantizedUnit {
 
 class QuantizedNormAct final : public QuantizedUnit {
  public:
-  QuantizedNormAct(std::string name, NormAct& unit) : name_(std::move(name)), unit_(unit) {}
+  QuantizedNormAct(std::string name, NormAct& unit, const QuantOptions& options)
+      : name_(std::move(name)), unit_(unit), options_(options) {}
 
   Var forward(Inputs inputs) override {
     check(inputs.size() == 1, "norm '", name_, "': ", inputs.size(), " inputs");
     const Var& x = inputs[0];
     const FixedPoint format = state().activation;
     NormState& norm = unit_.norm();
-    if (unit_.training())
-      return norm_act(x, norm, {}, {.format = format, .training = true, .eps = unit_.eps()});
+    const bool training = unit_.training();
+    const Precision precision = precision_of(options_, training && full_precision());
+    if (training || !is_quantized(x)) {
+      const auto wanted = precision.activations ? std::optional(format) : std::nullopt;
+      return norm_act(x, norm, {}, {.format = wanted, .training = training, .eps = unit_.eps()});
+    }
     const float input_step = x.value().fixed_point().step;
     const auto op =
         op_.get({&norm.gamma.value(), &norm.beta.value(), &norm.running_mean, &norm.running_variance},
@@ -170,6 +209,7 @@ class QuantizedNormAct final : public QuantizedUnit {
  private:
   const std::string name_;
   NormAct& unit_;
+  const QuantOptions options_;
   Cached<NormActOp> op_;
 };
 
@@ -181,10 +221,16 @@ class QuantizedLinear final : public QuantizedUnit {
   Var forward(Inputs inputs) override {
     check(inputs.size() == 1, "linear '", name_, "': ", inputs.size(), " inputs");
     const QuantizerState quantizer = state();
+    const Precision precision = precision_of(options_, unit_.training() && full_precision());
+    if (!precision.weights || !precision.activations) {
+      const Var x = to_float(unit_.dropout()(as_rows(inputs[0])));
+      return linear(x, float_weights(unit_.weight(), quantizer.weight_bits, options_, precision.weights),
+                    unit_.bias(), options_.grad_dtype);
+    }
     if (unit_.training()) {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
-      const Var taken_in = is_quantized(x.value()) ? x : quantize(x, quantizer.activation);
+      const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
       const Var weight = rounded_argument(unit_.weight(), quantizer.weight_bits, options_);
       return linear_integer(unit_.dropout()(taken_in), weight,
                             quantize_weights(weight.value(), quantizer.weight_bits, options_).values,
@@ -223,8 +269,12 @@ class MovingUnit final : public Adapter {
   MovingUnit(Unit& unit, std::shared_ptr<const IntegerOp> op) : unit_(unit), op_(std::move(op)) {}
 
   Var forward(Inputs inputs) override {
-    if (unit_.training()) return unit_.compute(inputs);
-    return record(op_, inputs, Engine::integer);
+    const auto floats = std::ranges::count_if(inputs, [](const Var& x) { return !is_quantized(x); });
+    if (floats == 0 && !unit_.training()) return record(op_, inputs, Engine::integer);
+    if (floats == 0 || floats == std::ssize(inputs)) return unit_.compute(inputs);
+    std::vector<Var> all_float;
+    for (const Var& x : inputs) all_float.push_back(to_float(x));
+    return unit_.compute(all_float);
   }
 
  private:
@@ -265,7 +315,8 @@ std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& u
     return std::make_shared<QuantizedInput>(name, *input, options);
   if (auto* conv = dynamic_cast<ConvUnit*>(&unit))
     return std::make_shared<QuantizedConv>(name, *conv, options);
-  if (auto* norm = dynamic_cast<NormAct*>(&unit)) return std::make_shared<QuantizedNormAct>(name, *norm);
+  if (auto* norm = dynamic_cast<NormAct*>(&unit))
+    return std::make_shared<QuantizedNormAct>(name, *norm, options);
   if (auto* linear = dynamic_cast<Linear*>(&unit))
     return std::make_shared<QuantizedLinear>(name, *linear, options);
   if (auto* shortcut = dynamic_cast<Shortcut*>(&unit)) {

@@ -23,7 +23,15 @@ class QuantizedUnit : public Adapter {
   QuantizerState state() const;
   void set_state(const QuantizerState& state);
 
+  /// In training, compute in full precision until further notice (stochastic precision): neither the weights
+  /// nor what is handed on are quantized.
+  void set_full_precision(bool full_precision) { full_precision_ = full_precision; }
+
+ protected:
+  bool full_precision() const { return full_precision_; }
+
  private:
+  bool full_precision_ = false;
   Tensor state_ = Tensor::zeros({4});
 };
 

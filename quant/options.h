@@ -46,6 +46,10 @@ struct QuantOptions {
   double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
   WeightStep weight_step = WeightStep::mse;
   Equalize equalize = Equalize::channels;
+  /// Of what units hand on; without it they compute in floating point with the numbers quantized weights
+  /// stand for, in training and in evaluation (the first of two stages, Zhuang et al., arXiv 1908.04680,
+  /// section 3.2).
+  bool quantize_activations = true;
   std::int64_t cluster_size = 4;  ///< dfp: input channels per scale; 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   int calibration_batches = 5;

@@ -1,5 +1,6 @@
 #include "quant/quantize.h"
 
+#include "core/rng.h"
 #include "quant/adapters.h"
 #include "quant/scheme.h"
 
@@ -93,6 +94,22 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
       quantized->set_state(planner->state(name, unit));
     }
     unit.set_adapter(std::move(adapter));
+  });
+}
+
+double quantized_probability(double start, double tail, double done) {
+  const double rising = 1 - tail;
+  return done >= rising ? 1.0 : start + (1 - start) * done / rising;
+}
+
+void draw_precision(Model& model, double quantized, std::uint64_t seed, std::int64_t step) {
+  std::uint64_t position = 0;
+  for_each_unit(model, [&](const std::string&, Unit& unit) {
+    ++position;
+    auto* adapter = dynamic_cast<QuantizedUnit*>(unit.adapter());
+    if (!adapter || dynamic_cast<Input*>(&unit)) return;
+    Random random(seed, RandomStream::precision, static_cast<std::uint64_t>(step), position);
+    adapter->set_full_precision(random.uniform() >= quantized);
   });
 }
 

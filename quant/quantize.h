@@ -22,6 +22,15 @@ struct LayerPlan {
 /// model's buffers.
 void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration);
 
+/// The probability of draw_precision when `done` of the steps (0 to 1) are over: from `start` it rises evenly
+/// to 1, where it stays for the last `tail` of them.
+double quantized_probability(double start, double tail, double done);
+
+/// Draws, for the optimizer step numbered `step`, which units train in full precision: each one,
+/// independently, is quantized with probability `quantized` (Zhuang et al., arXiv 1908.04680, section 3.4).
+/// The draws depend on (seed, step, position of the unit) alone. The network's input stays quantized.
+void draw_precision(Model& model, double quantized, std::uint64_t seed, std::int64_t step);
+
 /// Rows for a report. The model must be quantized.
 std::vector<LayerPlan> layer_plan(Model& model);
 

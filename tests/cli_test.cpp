@@ -313,6 +313,73 @@ TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
   }
 }
 
+TEST_CASE("methods that do not go together are refused", "[cli]") {
+  const TemporaryFolder folder;
+  const Words base{"--data-path", images().string(), "--output-dir", (folder / "run").string()};
+  const Row rows[] = {
+      {"8-bit DoReFa", FAQ_TRAIN, {"--scheme", "dorefa"}, 64, "odd integers up to 255"},
+      {"8-bit clusters", FAQ_TRAIN, {"--scheme", "dfp", "--weight-bits", "8"}, 64, "4 bits or fewer"},
+      {"no clusters",
+       FAQ_TRAIN,
+       {"--scheme", "dfp", "--weight-bits", "2", "--cluster-size", "0"},
+       64,
+       "--cluster-size '0'"},
+      {"clusters of some",
+       FAQ_TRAIN,
+       {"--scheme", "dfp", "--weight-bits", "2", "--cluster-size", "most"},
+       64,
+       "or all"},
+      {"an unknown form",
+       FAQ_TRAIN,
+       {"--scheme", "dfp", "--weight-bits", "2", "--ternary-scale", "best"},
+       64,
+       "least-squares"},
+      {"equalized DoReFa",
+       FAQ_TRAIN,
+       {"--scheme", "dorefa", "--bits", "4", "--equalize", "channels"},
+       64,
+       "--scheme faq"},
+      {"rising bits",
+       FAQ_TRAIN,
+       {"--scheme", "faq", "--bits-schedule", "4,8", "--epochs", "2"},
+       64,
+       "fewer bits"},
+      {"the same bits",
+       FAQ_TRAIN,
+       {"--scheme", "faq", "--bits-schedule", "4,4", "--epochs", "2"},
+       64,
+       "fewer bits"},
+      {"rising activations",
+       FAQ_TRAIN,
+       {"--scheme", "faq", "--bits-schedule", "4/4,2/8", "--epochs", "2"},
+       64,
+       "fewer bits"},
+      {"no bits", FAQ_TRAIN, {"--scheme", "faq", "--bits-schedule", "8,x"}, 64, "expected bits from 2 to 8"},
+      {"one bit", FAQ_TRAIN, {"--scheme", "faq", "--bits-schedule", "8,1"}, 64, "expected bits from 2 to 8"},
+      {"a schedule beyond the scheme",
+       FAQ_TRAIN,
+       {"--scheme", "dfp", "--bits-schedule", "8,4"},
+       64,
+       "4 bits or fewer"},
+      {"too few epochs",
+       FAQ_TRAIN,
+       {"--scheme", "faq", "--bits-schedule", "8,6,4", "--epochs", "2"},
+       64,
+       "fewer than the run's 3 phases"},
+      {"the other order", FAQ_TRAIN, {"--scheme", "faq", "--stages", "both,weights"}, 64, "weights,both"},
+      {"stages of nothing", FAQ_TRAIN, {"--stages", "weights,both"}, 64, "want a --scheme"},
+      {"a schedule of nothing", FAQ_TRAIN, {"--bits-schedule", "8,4"}, 64, "want a --scheme"},
+      {"chances of nothing", FAQ_TRAIN, {"--stochastic-precision=0.5"}, 64, "want a --scheme"},
+      {"a chance of two", FAQ_TRAIN, {"--scheme", "faq", "--stochastic-precision=2"}, 64, "expected 0 to 1"},
+      {"an unknown teacher", FAQ_TRAIN, {"--distill", "thawed"}, 64, "frozen"},
+  };
+  for (Row row : rows) {
+    row.arguments = base + row.arguments;
+    check_refused(row);
+  }
+  CHECK_FALSE(fs::exists(folder / "run" / "last.safetensors"));
+}
+
 TEST_CASE("data of other classes than the network's are refused", "[cli]") {
   const std::string network = (finished_run("faq") / "integer.safetensors").string();
   const TemporaryFolder renamed, more;

@@ -143,6 +143,33 @@ TEST_CASE("concatenation, reshape, scale and conversion: gradients", "[ops]") {
   CHECK(reference::same_bytes(integers.grad(), dy));
 }
 
+TEST_CASE("tanh, straight-through and KL divergence", "[ops]") {
+  gradcheck([](Inputs in) { return tanh(in[0]); }, {{3, 50}});
+  gradcheck(
+      [](Inputs in) {
+        return kl_divergence(in[0], Tensor::from({2, 3}, {1, -2, 0.5f, 0, 0, 3}));
+      },
+      {{2, 3}});
+  const Var x(reference::random({4, 5}, 1, -1, 1), true);
+  const Tensor value = reference::random({4, 5}, 2, -1, 1);
+  const Var y = straight_through(x, value);
+  CHECK(reference::same_bytes(y.value(), value));
+  const Tensor dy = reference::random({4, 5}, 3, -1, 1);
+  backward(y, dy);
+  CHECK(reference::same_bytes(x.grad(), dy));
+  CHECK_THROWS_AS(straight_through(x, Tensor::zeros({5, 4})), Error);
+
+  // Σ p·log(p/q), from the definition; nothing of itself.
+  const Tensor target = Tensor::from({1, 2}, {std::log(3.0f), 0}), logits = Tensor::from({1, 2}, {0, 0});
+  CHECK(kl_divergence(Var(logits), target).value().item() ==
+        Approx(0.75 * std::log(1.5) + 0.25 * std::log(0.5)));
+  CHECK(kl_divergence(Var(target), target).value().item() == Approx(0).margin(1e-12));
+  CHECK_THROWS_AS(kl_divergence(Var(logits), Tensor::zeros({1, 3})), Error);
+  // Far apart, nothing overflows.
+  const Tensor far = Tensor::from({1, 2}, {500, -500});
+  CHECK(kl_divergence(Var(far), Tensor::from({1, 2}, {-500, 500})).value().item() == Approx(1000));
+}
+
 TEST_CASE("dropout: what stays is larger, and so is its gradient", "[ops]") {
   const Tensor keep = reference::random_integers<std::uint8_t>({3, 50}, 1, 0, 1);
   const std::vector<double> kept = reference::elements<double>(keep);

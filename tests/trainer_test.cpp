@@ -190,6 +190,28 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[trainer]") {
        10,
        {{2, SIGTERM}, {7, SIGTERM}}},
       {"float, accumulated with a rest", {"--grad-accum-steps", "3"}, 8, {{3, SIGTERM}, {5, SIGTERM}}},
+      // At the end of an epoch a phase ends, too.
+      {"first the weights, then both",
+       faq_options + Words{"--stages", "weights,both", "--lr-scheduler", "cosine"},
+       20,
+       {{4, SIGTERM}, {10, SIGTERM}, {15, SIGTERM}}},
+      {"fewer and fewer bits",
+       {"--scheme", "faq", "--bits-schedule", "8,4"},
+       20,
+       {{9, SIGTERM}, {12, SIGTERM}}},
+      {"stochastic precision",
+       faq_options + Words{"--stochastic-precision"},
+       20,
+       {{6, SIGTERM}, {13, SIGTERM}}},
+      {"joint distillation, accumulated",
+       faq_options + Words{"--distill", "joint", "--grad-accum-steps", "2"},
+       10,
+       {{3, SIGTERM}, {6, SIGTERM}}},
+      {"clusters",
+       {"--scheme", "dfp", "--weight-bits", "2", "--calibration-batches", "2"},
+       20,
+       {{11, SIGTERM}}},
+      {"dorefa", {"--scheme", "dorefa", "--bits", "4", "--calibration-batches", "2"}, 20, {{11, SIGTERM}}},
   };
   for (const Row& row : rows) {
     INFO(row.what);
@@ -210,6 +232,145 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[trainer]") {
     require_done(train_by_program(parts.path(), row.options + Words{"--resume", "auto"}));
     check_same_run(parts.path(), whole.path(), row.steps);
   }
+}
+
+TEST_CASE("phases have their own schedule, momentum and best network", "[trainer]") {
+  const TemporaryFolder output;
+  require_done(
+      train_by_program(output.path(), {"--scheme", "faq", "--bits-schedule", "8,6,4", "--stages",
+                                       "weights,both", "--epochs", "9", "--lr-scheduler", "cosine"}));
+  // Four phases share nine epochs: 0–2, 2–4, 4–6, 6–9.
+  std::vector<double> rates;
+  for (const json& line : metrics(output.path()))
+    if (!line.contains("top1")) rates.push_back(line.at("lr"));
+  REQUIRE(rates.size() == 90);
+  for (std::size_t step = 0; step < 90; ++step) {
+    INFO("step " << step);
+    const bool restarts = step == 0 || step == 20 || step == 40 || step == 60;
+    CHECK((rates[step] == Approx(0.05)) == restarts);
+    if (!restarts) CHECK(rates[step] < rates[step - 1]);
+  }
+  const auto progress = json::parse(read_safetensors_metadata(output / "last.safetensors").at("progress"));
+  CHECK(progress["phase"] == 3);
+  CHECK(progress["best_epoch"].get<int>() > 6);
+  double best = 0;
+  for (const json& row : progress["history"])
+    if (row["epoch"] > 6) best = std::max(best, row["top1"].get<double>());
+  CHECK(progress["best_top1"] == best);
+  // And that is what evaluates and is deployed.
+  for (const char* file : {"best.safetensors", "integer.safetensors"}) {
+    const Outcome outcome = run_program(FAQ_EVAL, {"--weights", (output / file).string(), "--data-path",
+                                                   images().string(), "--json", "--threads", "1"});
+    require_done(outcome);
+    CHECK(json::parse(outcome.out)["top1"] == best);
+  }
+}
+
+TEST_CASE("the first stage alone is no integer network, but can be evaluated", "[trainer]") {
+  const TemporaryFolder output;
+  // Stopped within the first stage.
+  Process process(FAQ_TRAIN,
+                  training(output.path(), faq_options + Words{"--stages", "weights,both", "--epochs", "6"}));
+  const bool in_time = process.wait_until([&] { return reached(output.path(), 12); });
+  process.send(SIGTERM);
+  const Outcome stopped = process.wait();
+  REQUIRE(in_time);
+  INFO(stopped.err);
+  REQUIRE(stopped.code == 75);
+  CHECK_FALSE(fs::exists(output / "integer.safetensors"));
+  const std::string best = (output / "best.safetensors").string();
+  const Words eval{"--weights", best, "--data-path", images().string(), "--json", "--threads", "1"};
+  const Outcome outcome = run_program(FAQ_EVAL, eval);
+  require_done(outcome);
+  CHECK(json::parse(outcome.out)["kind"] == "checkpoint with quantized weights");
+  const json progress = json::parse(read_safetensors_metadata(best).at("progress"));
+  CHECK(json::parse(outcome.out)["top1"] == progress["best_top1"]);
+  const Outcome compared = run_program(FAQ_EVAL, eval + Words{"--compare", best});
+  require_done(compared);
+  CHECK(json::parse(compared.out)["first_diverging_layer"] == "");
+}
+
+TEST_CASE("a teacher guides, and learns when it is to", "[trainer]") {
+  const TemporaryFolder folder;
+  require_done(train_by_program(folder / "fp32"));
+  const std::string start = (folder / "fp32" / "best.safetensors").string();
+  const auto teacher_of = [&](const fs::path& run) {
+    std::vector<float> values;
+    const NamedTensors file = read_safetensors(run / "last.safetensors");
+    for (const auto& [name, tensor] : file.tensors) {
+      if (!name.starts_with("teacher/") || name.starts_with("teacher/momentum/")) continue;
+      const auto span = tensor.span<float>();
+      values.insert(values.end(), span.begin(), span.end());
+    }
+    return values;
+  };
+  const auto run = [&](const char* name, const Words& more) {
+    require_done(
+        train_by_program(folder / name, faq_options + Words{"--weights", start, "--lr", "0.01"} + more));
+    return folder / name;
+  };
+  const auto frozen = teacher_of(run("frozen", {"--distill", "frozen"}));
+  const auto joint = teacher_of(run("joint", {"--distill", "joint"}));
+  std::vector<float> original;
+  for (const auto& [name, tensor] : read_safetensors(start).tensors) {
+    const auto span = tensor.span<float>();
+    original.insert(original.end(), span.begin(), span.end());
+  }
+  CHECK(frozen == original);
+  CHECK(joint.size() == original.size());
+  CHECK(joint != original);
+  // The guidance does something; without weight it does nothing.
+  run("plain", {});
+  run("weightless", {"--distill", "frozen", "--distill-weight", "0"});
+  const auto network = [&](const char* name) {
+    return tensor_difference(folder / name / "best.safetensors", folder / "plain" / "best.safetensors");
+  };
+  CHECK_FALSE(network("frozen").empty());
+  CHECK(network("weightless").empty());
+  // A network of another kind may teach.
+  require_done(train_by_program(folder / "deep", {"--model", "resnet32", "--epochs", "1"}));
+  run("deeper", {"--distill", "frozen", "--teacher", (folder / "deep" / "best.safetensors").string()});
+
+  struct Refused {
+    const char* what;
+    Words options;
+    int code;
+    const char* message;
+  };
+  const std::string quantized = (folder / "plain" / "best.safetensors").string();
+  const Refused rows[] = {
+      {"quantized", {"--distill", "frozen", "--teacher", quantized}, 65, "quantized (--scheme faq)"},
+      {"not there", {"--distill", "frozen", "--teacher", "gone.safetensors"}, 66, "gone.safetensors"},
+      {"another network",
+       {"--distill", "joint", "--teacher", start, "--teacher-model", "resnet32"},
+       65,
+       "missing"},
+      {"not used", {"--teacher", start}, 64, "--distill none"},
+  };
+  for (const Refused& row : rows) {
+    INFO(row.what);
+    const Outcome outcome =
+        train_by_program(folder / "refused", faq_options + Words{"--weights", start} + row.options);
+    INFO(outcome.err);
+    CHECK(outcome.code == row.code);
+    CHECK(outcome.err.find(row.message) != std::string::npos);
+  }
+  const Outcome nobody = train_by_program(folder / "refused", Words{"--distill", "frozen"});
+  CHECK(nobody.code == 64);
+  CHECK(nobody.err.find("names the teacher") != std::string::npos);
+  // Of other classes.
+  const TemporaryFolder data;
+  write_data_set(data.path(), 60, 30);
+  for (const char* split : {"train", "val"}) {
+    fs::create_directories(data / split / "up");
+    fs::copy(fixture("rgb.png"), data / split / "up");
+  }
+  const Outcome classes = train_by_program(
+      folder / "refused", faq_options + Words{"--data-path", data.path().string(), "--distill", "frozen",
+                                              "--teacher", start, "--val-resize-size", "20"});
+  INFO(classes.err);
+  CHECK(classes.code == 64);
+  CHECK(classes.err.find("has 3 classes, the network 4") != std::string::npos);
 }
 
 TEST_CASE("a signal before the first step still ends with a checkpoint", "[trainer]") {

@@ -36,7 +36,9 @@ void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
     for (const std::string& name : row.names) {
       const std::string help = &name == &row.names.front() ? row.help : "same as --" + row.names.front();
       // A list's commas belong to its values, so every option is read as text and split by the table.
-      parser.add_options(row.section)(spelled(name), help, cxxopts::value<std::string>(), row.value);
+      const auto value = cxxopts::value<std::string>();
+      if (!row.alone.empty()) value->implicit_value(row.alone);
+      parser.add_options(row.section)(spelled(name), help, value, row.value);
     }
   }
 }

@@ -99,7 +99,7 @@ Workload make_workload(TrainOptions& options, int image_size) {
     w.labels.push_back(
         static_cast<std::int32_t>(random.below(static_cast<std::uint32_t>(options.num_classes))));
   w.method = make_method(options);
-  w.method->prepare(*w.model, [&](int) -> Batches {
+  w.method->begin_phase(*w.model, 0, [&](int) -> Batches {
     return [&, left = 1]() mutable -> std::optional<Tensor> {
       if (left-- == 0) return {};
       return w.images;

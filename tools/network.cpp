@@ -3,6 +3,7 @@
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
 #include "tools/quantization.h"
+#include "train/checkpoint.h"
 #include "train/setup.h"
 
 namespace faq {
@@ -26,14 +27,17 @@ std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const 
   return layers;
 }
 
-// Computes as the unit does, and remembers.
+// Computes as the unit does, through its adapter if it has one, and remembers.
 class Recorder final : public Adapter {
  public:
-  Recorder(std::string name, Unit& unit, std::vector<Network::Layer>& layers)
-      : name_(std::move(name)), unit_(unit), layers_(layers) {}
+  Recorder(std::string name, Unit& unit, std::shared_ptr<Adapter> adapter,
+           std::vector<Network::Layer>& layers)
+      : name_(std::move(name)), unit_(unit), adapter_(std::move(adapter)), layers_(layers) {}
+
+  const std::shared_ptr<Adapter>& adapter() const { return adapter_; }
 
   Var forward(Inputs inputs) override {
-    Var y = unit_.compute(inputs);
+    Var y = adapter_ ? adapter_->forward(inputs) : unit_.compute(inputs);
     layers_.push_back({name_, y.value()});
     return y;
   }
@@ -41,17 +45,20 @@ class Recorder final : public Adapter {
  private:
   std::string name_;
   Unit& unit_;
+  std::shared_ptr<Adapter> adapter_;
   std::vector<Network::Layer>& layers_;
 };
 
 std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
   std::vector<Network::Layer> layers;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    unit.set_adapter(std::make_shared<Recorder>(name, unit, layers));
+    unit.set_adapter(std::make_shared<Recorder>(name, unit, unit.shared_adapter(), layers));
   });
   const NoGrad no_grad;
   model.forward(Var(images));
-  for_each_unit(model, [](const std::string&, Unit& unit) { unit.set_adapter(nullptr); });
+  for_each_unit(model, [](const std::string&, Unit& unit) {
+    unit.set_adapter(dynamic_cast<Recorder&>(*unit.adapter()).adapter());
+  });
   return layers;
 }
 
@@ -100,10 +107,15 @@ Network open_network(TrainOptions& options, bool model_given) {
     options.num_classes = trained.num_classes;
     if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
     if (options.val_resize_size < 0) options.val_resize_size = trained.val_resize_size;
-    const QuantOptions quant = quant_options(trained);
+    const auto phases = quant_phases(trained);
+    const QuantOptions& quant = phases.at(
+        static_cast<std::size_t>(progress_from_json(nlohmann::json::parse(metadata.at("progress"))).phase));
     const bool quantized = quant.scheme != Scheme::none;
-    return of_model(quantized ? "quantized checkpoint" : "float checkpoint", class_names(metadata),
-                    std::move(model), quantized, quant.engine);
+    const bool integers = quantized && quant.quantize_activations;
+    return of_model(integers    ? "quantized checkpoint"
+                    : quantized ? "checkpoint with quantized weights"
+                                : "float checkpoint",
+                    class_names(metadata), std::move(model), integers, quant.engine);
   }
   check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
   const ModelInfo& info = model_info(options.model);

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <sstream>
 
 #include <fmt/format.h>
 
@@ -59,12 +60,26 @@ std::int64_t parse_cluster_size(const std::string& text) {
   return size;
 }
 
+struct Width {
+  int weights, activations;
+  bool operator==(const Width&) const = default;
+};
+
 // Scheme none is Method itself.
 class Quantization final : public Method {
  public:
-  explicit Quantization(const QuantOptions& options) : options_(options) {}
+  struct StochasticPrecision {
+    double start = 1;
+    double tail = 0;
+    std::uint64_t seed = 0;
+  };
+  Quantization(std::vector<QuantOptions> phases, const StochasticPrecision& stochastic)
+      : phases_(std::move(phases)), stochastic_(stochastic) {}
 
-  std::string prepare(Model& model, const BatchSource& training_batches) override {
+  int phases() const override { return static_cast<int>(phases_.size()); }
+
+  std::string begin_phase(Model& model, int phase, const BatchSource& training_batches) override {
+    options_ = options_of(phase);
     const auto start = std::chrono::steady_clock::now();
     const CalibrationResult calibration = calibrate(model, training_batches(options_.calibration_batches));
     quantize(model, options_, &calibration);
@@ -80,14 +95,25 @@ class Quantization final : public Method {
         elapsed.count());
   }
 
-  void install(Model& model) override { quantize(model, options_, nullptr); }
+  void install(Model& model, int phase) override {
+    options_ = options_of(phase);
+    quantize(model, options_, nullptr);
+  }
+
+  void before_step(Model& model, double done, std::int64_t step) override {
+    if (stochastic_.start >= 1) return;
+    draw_precision(model, quantized_probability(stochastic_.start, stochastic_.tail, done), stochastic_.seed,
+                   step);
+  }
 
   void deploy(Model& model, const Deployment& d) override {
+    if (!options_.quantize_activations) return;
     IntegerNetwork::compile(model, d.height, d.width, d.channels)
         .save(d.folder / "integer.safetensors", d.about);
   }
 
   nlohmann::json layers(Model& model, const Deployment& d) override {
+    if (!options_.quantize_activations) return nlohmann::json::array();
     set_training(model, false);
     nlohmann::json rows = nlohmann::json::array();
     for (const LayerReport& row :
@@ -115,7 +141,20 @@ class Quantization final : public Method {
   }
 
  private:
-  QuantOptions options_;
+  const QuantOptions& options_of(int phase) const {
+    check(phase >= 0 && phase < phases(), ErrorKind::bad_data, "phase ", phase, " of ", phases());
+    return phases_[static_cast<std::size_t>(phase)];
+  }
+
+  std::string bits_text() const {
+    return fmt::format(
+        "weights {} bits, activations {}", options_.weight_bits,
+        options_.quantize_activations ? fmt::format("{} bits", options_.act_bits) : "in floating point");
+  }
+
+  std::vector<QuantOptions> phases_;
+  StochasticPrecision stochastic_;
+  QuantOptions options_;                  // of the phase
   std::map<std::string, float> largest_;  ///< activations calibration has seen, by layer
 };
 
@@ -123,7 +162,9 @@ class Quantization final : public Method {
 
 Engine parse_engine(const std::string& text) { return choose("engine", text, engines); }
 
-QuantOptions quant_options(const TrainOptions& o) {
+namespace {
+
+QuantOptions options_at_one_width(const TrainOptions& o) {
   QuantOptions r;
   r.scheme = choose("scheme", o.scheme, schemes);
   r.weight_bits = o.weight_bits;
@@ -164,10 +205,71 @@ QuantOptions quant_options(const TrainOptions& o) {
   return r;
 }
 
+// "4" or "4/8".
+Width parse_width(const std::string& text) {
+  const auto slash = text.find('/');
+  const auto number = [&](const std::string& part) {
+    int bits = 0;
+    const char* end = part.data() + part.size();
+    const auto parsed = std::from_chars(part.data(), end, bits);
+    check(parsed.ec == std::errc() && parsed.ptr == end && bits >= 2 && bits <= 8, ErrorKind::usage,
+          "--bits-schedule '", text, "': expected bits from 2 to 8, or WEIGHTS/ACTIVATIONS");
+    return bits;
+  };
+  const int weights = number(text.substr(0, slash));
+  return {weights, slash == std::string::npos ? weights : number(text.substr(slash + 1))};
+}
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+}  // namespace
+
+std::vector<QuantOptions> quant_phases(const TrainOptions& o) {
+  std::vector<Width> widths;
+  for (const std::string& part : split(o.bits_schedule)) widths.push_back(parse_width(part));
+  for (std::size_t i = 1; i < widths.size(); ++i) {
+    const Width &before = widths[i - 1], &now = widths[i];
+    check(now.weights <= before.weights && now.activations <= before.activations && now != before,
+          ErrorKind::usage, "--bits-schedule ", o.bits_schedule,
+          ": expected fewer bits from one to the next");
+  }
+  const bool given = !widths.empty();
+  if (!given) widths.push_back({o.weight_bits, o.act_bits});
+  std::vector<QuantOptions> phases;
+  for (const Width& width : widths) {
+    TrainOptions at_width = o;
+    at_width.weight_bits = width.weights;
+    at_width.act_bits = width.activations;
+    phases.push_back(options_at_one_width(at_width));
+  }
+  const Scheme scheme = phases.front().scheme;
+  check(o.stages == "both" || o.stages == "weights,both", ErrorKind::usage, "--stages ", o.stages,
+        ": expected both, or weights,both");
+  const bool methods = given || o.stages != "both" || o.stochastic_precision < 1;
+  check(!methods || scheme != Scheme::none, ErrorKind::usage,
+        "--stages, --bits-schedule and --stochastic-precision are ways to quantize: they want a --scheme");
+  if (o.stages != "both") {
+    QuantOptions weights_alone = phases.front();
+    weights_alone.quantize_activations = false;
+    phases.insert(phases.begin(), weights_alone);
+  }
+  return phases;
+}
+
+QuantOptions quant_options(const TrainOptions& options) { return quant_phases(options).back(); }
+
 std::unique_ptr<Method> make_method(const TrainOptions& options) {
-  const QuantOptions quant = quant_options(options);
-  if (quant.scheme == Scheme::none) return std::make_unique<Method>();
-  return std::make_unique<Quantization>(quant);
+  std::vector<QuantOptions> phases = quant_phases(options);
+  if (phases.front().scheme == Scheme::none) return std::make_unique<Method>();
+  return std::make_unique<Quantization>(
+      std::move(phases),
+      Quantization::StochasticPrecision{options.stochastic_precision, options.stochastic_tail,
+                                        static_cast<std::uint64_t>(options.seed)});
 }
 
 void refuse_integer_weights(const TrainOptions& options) {

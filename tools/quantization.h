@@ -9,8 +9,11 @@
 
 namespace faq {
 
-/// Throws usage for values out of range and for combinations that make no sense.
+/// Of the last phase, whose network is deployed. Throws usage for values out of range and for combinations
+/// that make no sense.
 QuantOptions quant_options(const TrainOptions& options);
+/// Of every phase of the run: --stages and --bits-schedule.
+std::vector<QuantOptions> quant_phases(const TrainOptions& options);
 Engine parse_engine(const std::string& text);
 
 /// Calibration, adapters and the integer network, or nothing at all with --scheme none.

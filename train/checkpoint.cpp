@@ -41,15 +41,11 @@ std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(
 }  // namespace
 
 nlohmann::json to_json(const Progress& p) {
-  return {{"epoch", p.epoch},
-          {"step_in_epoch", p.step_in_epoch},
-          {"step", p.step},
-          {"best_top1", p.best_top1},
-          {"best_epoch", p.best_epoch},
-          {"loss_sum", p.loss_sum},
-          {"correct", p.correct},
-          {"images", p.images},
-          {"history", p.history}};
+  return {{"epoch", p.epoch},         {"step_in_epoch", p.step_in_epoch},
+          {"step", p.step},           {"phase", p.phase},
+          {"best_top1", p.best_top1}, {"best_epoch", p.best_epoch},
+          {"loss_sum", p.loss_sum},   {"correct", p.correct},
+          {"images", p.images},       {"history", p.history}};
 }
 
 Progress progress_from_json(const nlohmann::json& json) {
@@ -58,6 +54,7 @@ Progress progress_from_json(const nlohmann::json& json) {
     json.at("epoch").get_to(p.epoch);
     json.at("step_in_epoch").get_to(p.step_in_epoch);
     json.at("step").get_to(p.step);
+    json.at("phase").get_to(p.phase);
     json.at("best_top1").get_to(p.best_top1);
     json.at("best_epoch").get_to(p.best_epoch);
     json.at("loss_sum").get_to(p.loss_sum);
@@ -68,6 +65,15 @@ Progress progress_from_json(const nlohmann::json& json) {
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, "checkpoint: progress record: ", error.what());
   }
+}
+
+NamedTensors network_in(const NamedTensors& checkpoint) {
+  NamedTensors network;
+  network.metadata = checkpoint.metadata;
+  for (const auto& [name, tensor] : checkpoint.tensors) {
+    if (!name.starts_with("momentum/") && !name.starts_with("teacher/")) network.add(name, tensor);
+  }
+  return network;
 }
 
 CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep)

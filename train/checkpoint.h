@@ -17,6 +17,7 @@ struct Progress {
   std::int64_t epoch = 0;          ///< epochs finished
   std::int64_t step_in_epoch = 0;  ///< optimizer steps done in the next one
   std::int64_t step = 0;           ///< optimizer steps done in all
+  int phase = -1;                  ///< the phase the network is in (see Method::phases); -1: none yet
   double best_top1 = -1;
   std::int64_t best_epoch = -1;
   // Of the unfinished epoch, for its summary.
@@ -28,6 +29,9 @@ struct Progress {
 };
 nlohmann::json to_json(const Progress& progress);
 Progress progress_from_json(const nlohmann::json& json);
+
+/// The network of a checkpoint: without the state of its training (momentum, teacher).
+NamedTensors network_in(const NamedTensors& checkpoint);
 
 /// The checkpoints of one output folder: `checkpoint-N.safetensors` (N optimizer steps), of which the newest
 /// `keep` are kept besides `last.safetensors`; `best.safetensors` holds the network of the best epoch without

@@ -23,14 +23,26 @@ class Method {
  public:
   virtual ~Method() = default;
 
-  /// After the weights are loaded, before the first step. Returns a line for the log; empty: nothing to say.
-  virtual std::string prepare(Model& /*model*/, const BatchSource& /*training_batches*/) { return {}; }
+  /// The phases of a run, one after the other. Each has an equal share of the epochs, its own learning-rate
+  /// schedule and fresh momentum, and starts from the weights the one before ended with; a run without epochs
+  /// is its last phase alone. The best network of a run is that of its last phase.
+  virtual int phases() const { return 1; }
 
-  /// Before a checkpoint is loaded: gives the model the form it had when it was saved; its state is in the
-  /// file.
-  virtual void install(Model& /*model*/) {}
+  /// Before the first step of a phase, with the weights loaded. Returns a line for the log; empty: nothing to
+  /// say.
+  virtual std::string begin_phase(Model& /*model*/, int /*phase*/, const BatchSource& /*training_batches*/) {
+    return {};
+  }
 
-  /// Writes the form that is deployed, of the model in eval mode, into the folder.
+  /// Before a checkpoint of a phase is loaded: gives the model the form it had when it was saved; its state
+  /// is in the file.
+  virtual void install(Model& /*model*/, int /*phase*/) {}
+
+  /// Before the optimizer step numbered `step`, when `done` of the phase (0 to 1) is over.
+  virtual void before_step(Model& /*model*/, double /*done*/, std::int64_t /*step*/) {}
+
+  /// Writes the form that is deployed, of the model in eval mode, into the folder; nothing in a phase that
+  /// has none.
   struct Deployment {
     std::filesystem::path folder = {};
     int height = 0, width = 0, channels = 0;        ///< of the images it will see
@@ -38,7 +50,7 @@ class Method {
   };
   virtual void deploy(Model& /*model*/, const Deployment& /*deployment*/) {}
 
-  /// One row per layer of what would be deployed, for --dry-run, after prepare().
+  /// One row per layer of what would be deployed, for --dry-run.
   virtual nlohmann::json layers(Model& /*model*/, const Deployment& /*deployment*/) {
     return nlohmann::json::array();
   }

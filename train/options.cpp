@@ -20,6 +20,8 @@ const Choices<DatasetKind> dataset_kinds{{"auto", DatasetKind::automatic},
                                          {"idx", DatasetKind::idx},
                                          {"cifar", DatasetKind::cifar},
                                          {"tar", DatasetKind::tar}};
+const Choices<Distill> distillations{
+    {"none", Distill::none}, {"joint", Distill::joint}, {"frozen", Distill::frozen}};
 const Choices<Augmentation> augmentations{
     {"none", Augmentation::none}, {"cifar", Augmentation::cifar}, {"imagenet", Augmentation::imagenet}};
 
@@ -177,6 +179,39 @@ const std::vector<OptionRow>& option_table() {
        "training batches over which batch-norm's statistics are taken anew after quantizing; default: dfp as "
        "many as calibration, others 0",
        &T::batch_norm_batches},
+      {{"stages"},
+       "methods",
+       "STAGES",
+       "both, or weights,both: first the weights alone are quantized, then the activations, too",
+       &T::stages},
+      {{"bits-schedule"},
+       "methods",
+       "B,…",
+       "widths of weights and activations (W/A: each its own) to train at one after the other",
+       &T::bits_schedule},
+      {{"stochastic-precision"},
+       "methods",
+       "R",
+       "units train quantized with a probability that rises from R (alone: 0.5) to 1",
+       &T::stochastic_precision,
+       "0.5"},
+      {{"stochastic-tail"},
+       "methods",
+       "X",
+       "share of the steps, at the end, in which all are quantized",
+       &T::stochastic_tail},
+      {{"distill"},
+       "methods",
+       "HOW",
+       "none, joint or frozen: learn from a full-precision teacher",
+       &T::distill},
+      {{"teacher"}, "methods", "FILE", "weights or checkpoint; default: --weights", &T::teacher},
+      {{"teacher-model"},
+       "methods",
+       "NAME",
+       "network of --teacher; default: its checkpoint's, else --model",
+       &T::teacher_model},
+      {{"distill-weight"}, "methods", "X", "of the divergence from the teacher", &T::distill_weight},
       {{"engine"}, "quantization", "NAME", "integer or simulated", &T::engine},
       {{"grad-dtype"},
        "quantization",
@@ -320,6 +355,9 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("calibration-percentile", o.calibration_percentile, 0, 100);
   in_range("calibration-batches", o.calibration_batches, 1, 1e6);
   in_range("batch-norm-batches", o.batch_norm_batches, -1, 1e6);
+  in_range("stochastic-precision", o.stochastic_precision, 0, 1);
+  in_range("stochastic-tail", o.stochastic_tail, 0, 1);
+  in_range("distill-weight", o.distill_weight, 0, 1e6);
   in_range("epochs", o.epochs, 0, 1e6);
   in_range("batch-size", o.batch_size, 1, 1e6);
   in_range("grad-accum-steps", o.grad_accum_steps, 1, 1e6);
@@ -354,6 +392,9 @@ ResolvedOptions resolve(const TrainOptions& o) {
                 o.lr_warmup_epochs,
                 static_cast<double>(o.epochs)};
   r.dataset = parse_dataset_kind(o.dataset);
+  r.distill = choose("distill", o.distill, distillations);
+  check(r.distill != Distill::none || (o.teacher.empty() && o.teacher_model.empty()), ErrorKind::usage,
+        "--teacher has no effect with --distill none");
   r.augmentation = o.augment.empty() ? Augmentation::none : choose("augment", o.augment, augmentations);
   return r;
 }

@@ -37,6 +37,14 @@ struct TrainOptions {
   std::string equalize;            ///< empty: channels for faq, none for the others
   std::string cluster_size = "4";  ///< a number, or all
   std::string ternary_scale = "rms";
+  std::string stages = "both";
+  std::string bits_schedule;        ///< empty: one width
+  double stochastic_precision = 1;  ///< the probability it begins with; 1: always quantized
+  double stochastic_tail = 0.2;     ///< share of a phase at its end in which everything is quantized
+  std::string distill = "none";
+  std::string teacher;        ///< empty: --weights
+  std::string teacher_model;  ///< empty: that of the teacher's checkpoint, else --model
+  double distill_weight = 1;
   int batch_norm_batches = -1;  ///< -1: as many as calibration takes for dfp, none for the others
   std::string engine = "integer";
   std::string grad_dtype;  ///< empty: bf16 for quantized training on a CPU with bf16, else f32
@@ -85,6 +93,7 @@ struct OptionRow {
   std::string value;  ///< placeholder in the help
   std::string help;
   Member member;
+  std::string alone = {};  ///< the value of the option given without one; empty: it wants one
 };
 const std::vector<OptionRow>& option_table();
 /// The row of that name; throws usage, naming the nearest, when there is none.
@@ -105,11 +114,13 @@ const std::vector<Setting>& preset(const std::string& name);
 
 /// The options of training as the library's types (those of quantization: tools/quantization.h); throws usage
 /// for values outside their range.
+enum class Distill { none, joint, frozen };
 struct ResolvedOptions {
   SgdOptions sgd;
   ScheduleOptions schedule;
   DatasetKind dataset;
   Augmentation augmentation;
+  Distill distill;
 };
 ResolvedOptions resolve(const TrainOptions& options);
 /// "auto", "imagefolder", "idx" or "cifar".

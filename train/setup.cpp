@@ -3,6 +3,7 @@
 #include "core/safetensors.h"
 #include "data/formats.h"
 #include "nn/load_weights.h"
+#include "train/checkpoint.h"
 
 namespace faq {
 namespace {
@@ -98,22 +99,24 @@ bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
   return metadata.contains("config") && metadata.contains("progress");
 }
 
-std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
-                                             const MethodFactory& make_method, TrainOptions& options) {
+TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source) {
   check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
   try {
-    options = assemble(nlohmann::json::parse(checkpoint.metadata.at("config")), {});
+    return assemble(nlohmann::json::parse(checkpoint.metadata.at("config")), {});
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, "checkpoint ", source, ": its configuration: ", error.what());
   }
+}
+
+std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
+                                             const MethodFactory& make_method, TrainOptions& options) {
+  options = options_of_checkpoint(checkpoint, source);
+  const Progress progress =
+      progress_from_json(nlohmann::json::parse(checkpoint.metadata.at("progress"), nullptr, false));
   auto model = build_model(options);
-  make_method(options)->install(*model);
-  NamedTensors weights;
-  for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (!name.starts_with("momentum/")) weights.add(name, tensor);
-  }
-  load_weights(*model, weights, {.source = source});
+  make_method(options)->install(*model, progress.phase);
+  load_weights(*model, network_in(checkpoint), {.source = source});
   return model;
 }
 

@@ -38,6 +38,9 @@ std::unique_ptr<Model> build_model(const TrainOptions& options);
 /// How the options of a run become its method.
 using MethodFactory = std::function<std::unique_ptr<Method>(const TrainOptions&)>;
 
+/// The options of the run a checkpoint is from. Throws bad_data.
+TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source);
+
 /// A checkpoint of faq-train as a network ready for evaluation, in the form its method gave it. `options`:
 /// those of the run.
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,

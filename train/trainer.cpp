@@ -18,6 +18,7 @@
 #include "train/setup.h"
 #include "train/sgd.h"
 #include "train/signals.h"
+#include "train/teacher.h"
 
 namespace faq {
 namespace {
@@ -31,8 +32,9 @@ double seconds_since(Clock::time_point start) {
 // What must agree between a checkpoint and the run that continues it: everything that changes a bit of the
 // result. Where things are and how often they are reported may differ.
 constexpr const char* free_to_change[] = {
-    "output-dir", "resume",  "data-path", "workers", "checkpoint-interval", "checkpoint-hist", "threads",
-    "print-freq", "weights", "skip-bad",  "preset"};
+    "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
+    "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
+    "preset",          "teacher"};
 
 void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint,
                     const std::filesystem::path& file) {
@@ -64,12 +66,15 @@ class Trainer {
         val_loader_(*data_.val, val_loader_options(options_, data_)) {
     check(options_.resume.empty() || !options_.output_dir.empty(), ErrorKind::usage,
           "--resume wants an --output-dir");
+    check(options_.epochs == 0 || options_.epochs >= method_.phases(), ErrorKind::usage, "--epochs ",
+          options_.epochs, ": fewer than the run's ", method_.phases(), " phases");
+    if (resolved_.distill != Distill::none) teacher_.emplace(options_);
     batches_ = train_loader_.batches_per_epoch();
     steps_per_epoch_ = (batches_ + options_.grad_accum_steps - 1) / options_.grad_accum_steps;
   }
 
-  // Weights (pretrained or random), calibration, adapters.
-  void prepare() {
+  // Pretrained or random.
+  void load_start() {
     if (options_.weights.empty()) {
       initialize(*model_, static_cast<std::uint64_t>(options_.seed));
       display_.line("weights: random");
@@ -77,8 +82,21 @@ class Trainer {
       const auto notes = load_pretrained();
       for (const std::string& note : notes) display_.line(note);
     }
-    const std::string said = method_.prepare(*model_, [this](int count) { return training_batches(count); });
-    if (!said.empty()) display_.line(said);
+  }
+
+  // Calibration, adapters, fresh momentum.
+  void begin_phase(int phase) {
+    const std::string said =
+        method_.begin_phase(*model_, phase, [this](int count) { return training_batches(count); });
+    const std::string which =
+        method_.phases() > 1 ? fmt::format("phase {} of {}", phase + 1, method_.phases()) : "";
+    if (!said.empty() || !which.empty())
+      display_.line(which + (which.empty() || said.empty() ? "" : ": ") + said);
+    sgd_.emplace(parameters(*model_), resolved_.sgd);
+    if (teacher_) teacher_->restart();
+    progress_.phase = phase;
+    progress_.best_top1 = -1;
+    progress_.best_epoch = -1;
   }
 
   TrainResult run() {
@@ -90,8 +108,8 @@ class Trainer {
     if (checkpoint) {
       restore(*checkpoint);
     } else {
-      prepare();
-      sgd_.emplace(parameters(*model_), resolved_.sgd);
+      load_start();
+      begin_phase(phase_at(0).index);
       write_config();
     }
     metrics_.emplace(folder_->path(), progress_.step);
@@ -111,9 +129,11 @@ class Trainer {
     double training_seconds = 0;
     std::int64_t trained_images = 0;
     while (progress_.epoch < options_.epochs) {
+      const Phase phase = phase_at(progress_.epoch);
+      if (phase.index != progress_.phase) begin_phase(phase.index);
       const auto epoch_start = Clock::now();
       const std::int64_t images_before = progress_.images;
-      const bool finished = train_epoch();
+      const bool finished = train_epoch(phase);
       training_seconds += seconds_since(epoch_start);
       trained_images += progress_.images - images_before;
       if (!finished) {
@@ -140,7 +160,8 @@ class Trainer {
   }
 
   nlohmann::json plan() {
-    prepare();
+    load_start();
+    begin_phase(method_.phases() - 1);
     const ModelCost cost = model_cost(
         options_.model,
         {.num_classes = options_.num_classes, .in_channels = options_.in_channels, .mean = {}, .std = {}});
@@ -155,15 +176,33 @@ class Trainer {
   }
 
  private:
+  struct Phase {
+    int index;
+    std::int64_t begin, end;  // epochs
+  };
+
+  // That of the epoch with this many before it.
+  Phase phase_at(std::int64_t epoch) const {
+    const int phases = method_.phases();
+    if (options_.epochs == 0) return {phases - 1, 0, 0};
+    for (int i = 0;; ++i) {
+      const std::int64_t end = std::int64_t{options_.epochs} * (i + 1) / phases;
+      if (epoch < end || i + 1 == phases) return {i, std::int64_t{options_.epochs} * i / phases, end};
+    }
+  }
+
+  double learning_rate_at(const Phase& phase, double epoch) const {
+    ScheduleOptions schedule = resolved_.schedule;
+    schedule.epochs = static_cast<double>(phase.end - phase.begin);
+    return learning_rate(schedule, epoch - static_cast<double>(phase.begin));
+  }
+
   std::vector<std::string> load_pretrained() {
     const auto metadata = read_safetensors_metadata(options_.weights);
     NamedTensors file = read_safetensors(options_.weights);
     if (is_checkpoint(metadata)) {  // the network of an earlier run, without its momentum and quantizers
-      NamedTensors weights;
-      for (auto& [name, tensor] : file.tensors) {
-        if (!name.starts_with("momentum/") && !name.ends_with(".quantizer")) weights.add(name, tensor);
-      }
-      file = std::move(weights);
+      file = network_in(file);
+      std::erase_if(file.tensors, [](const auto& entry) { return entry.first.ends_with(".quantizer"); });
     }
     initialize(*model_, static_cast<std::uint64_t>(options_.seed));  // for a classifier of another size
     return load_weights(*model_, file, {.source = options_.weights, .reinitialize_classifier = true});
@@ -194,16 +233,13 @@ class Trainer {
     check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file,
           ": not written by faq-train");
     check_same_run(options_, found.contents, found.file);
-    method_.install(*model_);
-    NamedTensors weights;
-    for (const auto& [name, tensor] : found.contents.tensors) {
-      if (!name.starts_with("momentum/")) weights.add(name, tensor);
-    }
-    load_weights(*model_, weights, {.source = found.file.string()});
-    sgd_.emplace(parameters(*model_), resolved_.sgd);
-    sgd_->import_state(found.contents);
     progress_ =
         progress_from_json(nlohmann::json::parse(found.contents.metadata.at("progress"), nullptr, false));
+    method_.install(*model_, progress_.phase);
+    load_weights(*model_, network_in(found.contents), {.source = found.file.string()});
+    sgd_.emplace(parameters(*model_), resolved_.sgd);
+    sgd_->import_state(found.contents);
+    if (teacher_) teacher_->import_state(found.contents);
     display_.line(fmt::format("resumed from {}: epoch {}, step {}", found.file.string(), progress_.epoch,
                               progress_.step));
   }
@@ -246,6 +282,7 @@ class Trainer {
   NamedTensors snapshot() {
     NamedTensors contents = network();
     sgd_->export_state(contents);
+    if (teacher_) teacher_->export_state(contents);
     for (const auto& [name, tensor] : contents.tensors) {
       diverged_unless(kernels::all_finite(tensor), name.c_str(), std::numeric_limits<double>::quiet_NaN());
     }
@@ -274,9 +311,11 @@ class Trainer {
     for (; micro_batches < options_.grad_accum_steps; ++micro_batches) {
       const auto batch = train_loader_.next();
       if (!batch) break;
-      set_samples(*model_, {static_cast<std::uint64_t>(options_.seed), progress_.epoch, batch->samples});
+      const SampleKeys samples{static_cast<std::uint64_t>(options_.seed), progress_.epoch, batch->samples};
+      set_samples(*model_, samples);
       TrainingLogits outputs = model_->forward_training(Var(batch->images));
-      const Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
+      Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
+      if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, samples));
       const double value = loss.value().item();
       diverged_unless(std::isfinite(value), "loss", value);
       Scores scores;
@@ -290,6 +329,10 @@ class Trainer {
     if (micro_batches == 0) return false;
     const double norm = sgd_->step(lr, 1.0 / micro_batches);
     diverged_unless(std::isfinite(norm), "gradient norm", norm);
+    if (teacher_) {
+      const double of_teacher = teacher_->step(lr, 1.0 / micro_batches);
+      diverged_unless(std::isfinite(of_teacher), "the teacher's gradient norm", of_teacher);
+    }
     return true;
   }
 
@@ -303,7 +346,7 @@ class Trainer {
   }
 
   // False when a signal stopped it.
-  bool train_epoch() {
+  bool train_epoch(const Phase& phase) {
     set_training(*model_, true);
     train_loader_.start_epoch(progress_.epoch, progress_.step_in_epoch * options_.grad_accum_steps);
     const auto start = Clock::now();
@@ -312,7 +355,10 @@ class Trainer {
       const double epoch =
           static_cast<double>(progress_.epoch) +
           static_cast<double>(progress_.step_in_epoch) / static_cast<double>(steps_per_epoch_);
-      const double lr = learning_rate(resolved_.schedule, epoch);
+      const double lr = learning_rate_at(phase, epoch);
+      const double done =
+          (epoch - static_cast<double>(phase.begin)) / static_cast<double>(phase.end - phase.begin);
+      method_.before_step(*model_, done, progress_.step);
       if (!step(lr)) break;
       ++progress_.step_in_epoch;
       ++progress_.step;
@@ -354,7 +400,7 @@ class Trainer {
   }
 
   Evaluation finish_epoch(double images_per_s) {
-    const double lr = learning_rate(resolved_.schedule, static_cast<double>(progress_.epoch));
+    const double lr = learning_rate_at(phase_at(progress_.epoch), static_cast<double>(progress_.epoch));
     const Evaluation evaluation = validate();
     diverged_unless(std::isfinite(evaluation.loss), "validation loss", evaluation.loss);
     ++progress_.epoch;
@@ -421,6 +467,7 @@ class Trainer {
   std::optional<CheckpointFolder> folder_;
   std::optional<Metrics> metrics_;
   std::optional<Sgd> sgd_;
+  std::optional<Teacher> teacher_;
   Progress progress_;
 };
 

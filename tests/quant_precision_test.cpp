@@ -1,0 +1,145 @@
+// Networks of which only a part is quantized: the first of two stages, stochastic precision.
+#include "core/kernels/elementwise.h"
+#include "quant/adapters.h"
+#include "quant/scheme.h"
+#include "tests/integer_reference.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+// Every weight of the model replaced by the number its integer stands for.
+void round_weights(Model& model, const Case& c, const std::map<std::string, LayerPlan>& plan) {
+  QuantOptions options;
+  options.scheme = c.scheme;
+  for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    Var* weight = nullptr;
+    if (auto* conv = dynamic_cast<ConvUnit*>(&unit)) weight = &conv->weight();
+    if (auto* linear = dynamic_cast<Linear*>(&unit)) weight = &linear->weight();
+    if (!weight) return;
+    const int bits = plan.at(name).weight_bits;
+    const Tensor values =
+        quantize_weights(rounded_argument(*weight, bits, options).value(), bits, options).values;
+    std::ranges::copy(kernels::convert(values, DType::f32).span<float>(),
+                      weight->mutable_value().mutable_data<float>());
+  });
+}
+
+std::map<std::string, LayerPlan> plan_of(Model& model) {
+  std::map<std::string, LayerPlan> plan;
+  for (const LayerPlan& row : layer_plan(model)) plan[row.name] = row;
+  return plan;
+}
+
+std::vector<Case> one_of_each_kind() {
+  return {{.size = 16, .weight_bits = 4, .act_bits = 4},
+          {.size = 16, .weight_bits = 2, .scheme = Scheme::dfp},
+          {.size = 16, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa},
+          {.model = "densenet121", .size = 32, .weight_bits = 4, .act_bits = 4},
+          {.model = "inception_v3", .size = 299, .weight_bits = 4, .act_bits = 4}};
+}
+
+}  // namespace
+
+TEST_CASE("with quantized weights alone a network is that of rounded weights", "[precision]") {
+  const OneThread one_thread;
+  for (const Case& c : one_of_each_kind()) {
+    if (c.size > 100) continue;
+    INFO(c);
+    const Calibrated calibrated = calibrated_model(c);
+    QuantOptions options;
+    options.scheme = c.scheme;
+    options.weight_bits = c.weight_bits;
+    options.act_bits = c.act_bits;
+    options.quantize_activations = false;
+    quantize(*calibrated.model, options, &calibrated.seen);
+    set_training(*calibrated.model, false);
+    const auto plan = plan_of(*calibrated.model);
+    const Tensor images = images_for(c, 2);
+    const Tensor logits = calibrated.model->forward(Var(images)).value();
+    const auto rounded = make_model(c.model, {});
+    initialize(*rounded, 5);
+    randomize_norms(*rounded, c.norms);
+    set_training(*rounded, false);
+    round_weights(*rounded, c, plan);
+    CHECK(reference::same_bytes(rounded->forward(Var(images)).value(), logits));
+  }
+}
+
+TEST_CASE("units draw their precision by themselves, in training only", "[precision]") {
+  const OneThread one_thread;
+  const Case c{.size = 16, .weight_bits = 4, .act_bits = 4};
+  const auto model = quantized_model(c);
+  const Tensor images = images_for(c, 2);
+  const Tensor deployed = model->forward(Var(images)).value();
+  // Which units hand on floats in training, step by step.
+  const auto drawn = [&](double probability, std::uint64_t seed, std::int64_t step) {
+    draw_precision(*model, probability, seed, step);
+    set_training(*model, true);
+    std::vector<bool> quantized;
+    const Var logits = model->forward(Var(images));
+    for (const Var& var : topological_order(logits)) {
+      const std::string op = var.op();
+      if (op == "norm_act" || op == "conv_norm_act_integer")
+        quantized.push_back(var.value().is_fixed_point());
+    }
+    set_training(*model, false);
+    return quantized;
+  };
+  CHECK(std::ranges::count(drawn(1, 1, 0), true) == 19);
+  CHECK(std::ranges::count(drawn(0, 1, 0), false) == 19);
+  const auto some = drawn(0.5, 1, 7);
+  CHECK(some.size() == 19);
+  CHECK(some == drawn(0.5, 1, 7));
+  CHECK(some != drawn(0.5, 1, 8));
+  CHECK(some != drawn(0.5, 2, 7));
+  std::int64_t count = 0;
+  for (int step = 0; step < 100; ++step) count += std::ranges::count(drawn(0.7, 3, step), true);
+  CHECK(static_cast<double>(count) / 1900 == Approx(0.7).margin(0.042));  // 4 standard deviations
+
+  // What is evaluated is quantized, whatever was drawn (training has moved the statistics).
+  const auto evaluated = [&](double probability) {
+    draw_precision(*model, probability, 1, 3);
+    return model->forward(Var(images)).value();
+  };
+  CHECK(reference::same_bytes(evaluated(0), evaluated(1)));
+  CHECK(deployed.shape() == evaluated(0).shape());
+}
+
+TEST_CASE("the probability of being quantized rises to 1", "[precision]") {
+  CHECK(quantized_probability(0.5, 0.2, 0) == 0.5);
+  CHECK(quantized_probability(0.5, 0.2, 0.4) == Approx(0.75));
+  CHECK(quantized_probability(0.5, 0.2, 0.8) == 1);
+  CHECK(quantized_probability(0.5, 0.2, 0.95) == 1);
+  CHECK(quantized_probability(0.3, 0, 0.5) == Approx(0.65));
+  CHECK(quantized_probability(0.3, 0, 1) == 1);
+  CHECK(quantized_probability(0.3, 1, 0) == 1);
+  CHECK(quantized_probability(1, 0.2, 0) == 1);
+}
+
+TEST_CASE("networks of every kind train in mixed precision", "[precision]") {
+  const OneThread one_thread;
+  for (const Case& c : one_of_each_kind()) {
+    INFO(c);
+    const auto model = quantized_model(c);
+    const Tensor images = images_for(c, 2);
+    set_training(*model, true);
+    for (const double probability : {0.0, 0.5, 1.0}) {
+      INFO("probability " << probability);
+      draw_precision(*model, probability, 1, 1);
+      set_samples(*model, {.seed = 1, .epoch = 0, .samples = {0, 1}});
+      for (auto& parameter : parameters(*model)) parameter.value.clear_grad();
+      const std::vector<std::int32_t> labels{3, 7};
+      const Var loss = training_loss(model->forward_training(Var(images)), labels);
+      CHECK(std::isfinite(loss.value().item()));
+      backward(loss);
+      int without = 0;
+      for (auto& parameter : parameters(*model)) {
+        without += !parameter.value.grad().defined();
+        if (parameter.value.grad().defined()) CHECK(kernels::all_finite(parameter.value.grad()));
+      }
+      CHECK(without == 0);
+    }
+  }
+}

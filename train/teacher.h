@@ -1,0 +1,40 @@
+// Distillation: a full-precision network that guides the one being trained (Zhuang et al., arXiv 1908.04680,
+// section 3.5).
+#pragma once
+
+#include "data/loader.h"
+#include "nn/models.h"
+#include "train/options.h"
+#include "train/sgd.h"
+
+namespace faq {
+
+class Teacher {
+ public:
+  /// The network --teacher names (default: that of --weights), or with --distill joint and neither of them a
+  /// random one. Throws usage when it has other classes than the run, bad_data when it is quantized.
+  explicit Teacher(const TrainOptions& options);
+
+  /// What the loss of the network being trained gains: weight · KL(teacher's softmax ‖ its softmax). Joint:
+  /// the teacher takes the gradient of its own loss, cross-entropy and weight · KL the other way around.
+  Var guidance(const Var& logits, const Batch& batch, const SampleKeys& samples);
+
+  /// A step with the accumulated gradients (joint; frozen: nothing). Returns their norm, see Sgd::step.
+  double step(double lr, double grad_scale);
+  /// Forgets the momentum.
+  void restart();
+
+  /// Under "teacher/". Importing throws bad_data when something is missing or does not fit.
+  void export_state(NamedTensors& to);
+  void import_state(const NamedTensors& from);
+
+ private:
+  bool joint_;
+  double weight_;
+  double label_smoothing_;
+  SgdOptions sgd_options_;
+  std::unique_ptr<Model> model_;
+  std::optional<Sgd> sgd_;
+};
+
+}  // namespace faq
