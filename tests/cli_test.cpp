@@ -313,6 +313,77 @@ TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
   }
 }
 
+TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path run = finished_run("faq"), floating = finished_run("none");
+  const std::string data = images().string(), baseline = (floating / "best.safetensors").string();
+  const auto left = [&](const char* name) {
+    CHECK(file_bytes(folder / (std::string(name) + ".svg")).starts_with("<svg "));
+    return json::parse(file_bytes(folder / (std::string(name) + ".json")));
+  };
+  for (const char* file : {"best.safetensors", "integer.safetensors"}) {
+    const Words cosine{"--analyze",  "cosine", "--weights",    (run / file).string(),
+                       "--baseline", baseline, "--output-dir", folder.path().string()};
+    const json result = result_of(cosine);
+    CHECK(result["layers"].size() == 20);
+    CHECK(result["all"]["cosine"].get<double>() > 0.5);
+    CHECK(result == left("cosine"));
+    const Outcome text = run_program(FAQ_EVAL, cosine);
+    CHECK(lines_of(text.out).size() == 22);
+    CHECK(lines_of(text.out).back().starts_with("all "));
+  }
+  const TemporaryFolder more;
+  write_data_set(more.path(), 70, 30);
+  const json noise =
+      result_of({"--analyze", "gradient-noise", "--weights", baseline, "--data-path", more.path().string(),
+                 "--batches", "2", "--output-dir", folder.path().string()});
+  REQUIRE(noise["rows"].size() == 7);  // 70 images: batches of 32 alone
+  for (const json& row : noise["rows"]) {
+    CHECK(row["cosine"].get<double>() > 0);
+    CHECK(row["cosine"].get<double>() <= 1);
+    CHECK(row["noise"].get<double>() > 0);
+  }
+  CHECK(noise == left("gradient-noise"));
+  const Words sensitivity{"--analyze",    "sensitivity",         "-c", (run / "config.json").string(),
+                          "--output-dir", folder.path().string()};
+  const json table = result_of(sensitivity);
+  REQUIRE(table["rows"].size() == 8);
+  CHECK(table["rows"][0]["without"] == "the recipe");
+  CHECK(table == left("sensitivity"));
+  // The recipe is the run it was taken from; what is finished is not done again.
+  CHECK(tensor_difference(folder / "recipe" / "best.safetensors", run / "best.safetensors").empty());
+  CHECK(result_of(sensitivity) == table);
+
+  const Row rows[] = {
+      {"of what", FAQ_EVAL, {"--analyze", "cosine"}, 64, "--baseline"},
+      {"no such analysis", FAQ_EVAL, {"--analyze", "entrails"}, 64, "gradient-noise"},
+      {"not quantized",
+       FAQ_EVAL,
+       {"--analyze", "cosine", "--weights", baseline, "--baseline", baseline},
+       65,
+       "not quantized"},
+      {"no weights", FAQ_EVAL, {"--analyze", "gradient-noise", "--data-path", data}, 64, "--weights"},
+      {"too few images",
+       FAQ_EVAL,
+       {"--analyze", "gradient-noise", "--weights", baseline, "--data-path", data},
+       65,
+       "fewer than two batches of 32"},
+      {"no run", FAQ_EVAL, {"--analyze", "sensitivity"}, 64, "--config"},
+      {"no folder",
+       FAQ_EVAL,
+       {"--analyze", "sensitivity", "-c", (run / "config.json").string()},
+       64,
+       "--output-dir"},
+      {"not a quantized run",
+       FAQ_EVAL,
+       {"--analyze", "sensitivity", "-c", (floating / "config.json").string(), "--output-dir",
+        (folder / "x").string()},
+       64,
+       "not quantized"},
+  };
+  for (const Row& row : rows) check_refused(row);
+}
+
 TEST_CASE("methods that do not go together are refused", "[cli]") {
   const TemporaryFolder folder;
   const Words base{"--data-path", images().string(), "--output-dir", (folder / "run").string()};

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <fstream>
 #include <new>
 
 #include "core/error.h"
@@ -80,6 +81,16 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
     fail(ErrorKind::usage, "unknown option");
   } catch (const cxxopts::exceptions::exception& error) {
     fail(ErrorKind::usage, error.what());
+  }
+}
+
+nlohmann::json read_config(const std::string& file) {
+  std::ifstream in(file);
+  check(in.good(), ErrorKind::missing_input, "config ", file, ": cannot be opened");
+  try {
+    return nlohmann::json::parse(in);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, "config ", file, ": ", error.what());
   }
 }
 

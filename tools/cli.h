@@ -22,6 +22,9 @@ std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const st
 cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv,
                            const std::string& positional = "");
 
+/// A JSON file of options, as config.json of a run. Throws missing_input or bad_data.
+nlohmann::json read_config(const std::string& file);
+
 /// The command line as one would type it.
 std::string command_line(int argc, char** argv);
 

@@ -10,9 +10,11 @@
 #include "core/kernels/loss.h"
 #include "core/parallel.h"
 #include "data/decode.h"
+#include "tools/analysis.h"
 #include "tools/cli.h"
 #include "tools/comparison.h"
 #include "tools/network.h"
+#include "tools/quantization.h"
 #include "train/evaluate.h"
 #include "train/setup.h"
 
@@ -26,7 +28,7 @@ std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
   for (const char* name :
        {"model", "weights", "num-classes", "in-channels", "data-path", "dataset", "batch-size", "workers",
-        "val-resize-size", "val-crop-size", "mean", "std", "skip-bad", "engine", "threads"}) {
+        "val-resize-size", "val-crop-size", "mean", "std", "skip-bad", "engine", "threads", "output-dir"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -165,6 +167,33 @@ std::string comparison_text(const json& c) {
 
 // ---
 
+int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std::string& command) {
+  const auto kind = parsed["analyze"].as<std::string>();
+  Analysis analysis;
+  if (kind == "cosine") {
+    check(
+        !options.weights.empty() && parsed.count("baseline"), ErrorKind::usage,
+        "--analyze cosine wants --weights, the quantized network, and --baseline, the weights it came from");
+    analysis = analyze_cosine(options, parsed["baseline"].as<std::string>());
+  } else if (kind == "gradient-noise") {
+    analysis = analyze_gradient_noise(options, parsed["batches"].as<int>());
+  } else {
+    check(kind == "sensitivity", ErrorKind::usage, "--analyze ", kind,
+          ": expected one of cosine, gradient-noise, sensitivity");
+    check(parsed.count("config"), ErrorKind::usage,
+          "--analyze sensitivity wants --config, the config.json of a run");
+    const std::string folder = options.output_dir;
+    options = assemble(cli::read_config(parsed["config"].as<std::string>()),
+                       cli::given_settings(parsed, eval_options()));
+    options.output_dir = folder;
+    options.grad_dtype = name_of(quant_options(options).grad_dtype);
+    analysis = analyze_sensitivity(options, command);
+  }
+  if (!options.output_dir.empty()) save(analysis, options.output_dir, kind);
+  cli::print_result(parsed.count("json") ? analysis.result.dump() + "\n" : analysis.table);
+  return 0;
+}
+
 int body(int argc, char** argv) {
   cxxopts::Options parser("faq-eval",
                           "Evaluates an integer network, a checkpoint or float weights on a data set.");
@@ -177,6 +206,11 @@ int body(int argc, char** argv) {
                 cxxopts::value<std::string>(),
                 "FILE")("class-names", "lines of names in class order, or of FOLDER<tab>NAME",
                         cxxopts::value<std::string>(), "FILE")("json", "one JSON object on stdout")(
+      "analyze", "cosine, gradient-noise or sensitivity: a table, and in --output-dir JSON and a figure",
+      cxxopts::value<std::string>(),
+      "WHAT")("baseline", "--analyze cosine: the weights before", cxxopts::value<std::string>(), "FILE")(
+      "batches", "--analyze gradient-noise: of every size", cxxopts::value<int>()->default_value("50"), "N")(
+      "c,config", "--analyze sensitivity: the config.json of a run", cxxopts::value<std::string>(), "FILE")(
       "version", "print the version")("h,help", "print this help");
   // Arguments without a name are images, when images are asked for.
   const bool predicting = std::any_of(argv + 1, argv + argc, [](const char* argument) {
@@ -193,6 +227,7 @@ int body(int argc, char** argv) {
         ErrorKind::usage, "--compare, --per-class and --predict: one at a time");
   resolve(options);
   set_num_threads(options.threads);
+  if (parsed.count("analyze")) return analyze(parsed, options, cli::command_line(argc, argv));
   const bool as_json = parsed.count("json") > 0;
   const auto print = [as_json](const json& result, auto text) {
     cli::print_result(as_json ? result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"

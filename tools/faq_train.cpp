@@ -1,8 +1,6 @@
 // faq-train: fine-tune a network in the integers it will be deployed in.
 #include <fmt/format.h>
 
-#include <fstream>
-
 #include "core/text.h"
 #include "nn/models.h"
 #include "tools/cli.h"
@@ -12,16 +10,6 @@
 namespace {
 
 using namespace faq;
-
-nlohmann::json read_config(const std::string& file) {
-  std::ifstream in(file);
-  check(in.good(), ErrorKind::missing_input, "config ", file, ": cannot be opened");
-  try {
-    return nlohmann::json::parse(in);
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, "config ", file, ": ", error.what());
-  }
-}
 
 std::string model_list() {
   std::string text =
@@ -104,8 +92,8 @@ int body(int argc, char** argv) {
   std::vector<Setting> settings;
   if (parsed.count("bits")) settings.emplace_back("bits", parsed["bits"].as<std::string>());
   for (Setting& setting : cli::given_settings(parsed, option_table())) settings.push_back(std::move(setting));
-  const auto config =
-      parsed.count("config") ? read_config(parsed["config"].as<std::string>()) : nlohmann::json::object();
+  const auto config = parsed.count("config") ? cli::read_config(parsed["config"].as<std::string>())
+                                             : nlohmann::json::object();
   TrainOptions options = assemble(config, settings);
   // What the machine decides is written down, so that a run is continued with the same bits or not at all.
   options.grad_dtype = name_of(quant_options(options).grad_dtype);

@@ -54,7 +54,7 @@ Progress progress_from_json(const nlohmann::json& json) {
     json.at("epoch").get_to(p.epoch);
     json.at("step_in_epoch").get_to(p.step_in_epoch);
     json.at("step").get_to(p.step);
-    json.at("phase").get_to(p.phase);
+    p.phase = json.value("phase", 0);  // runs of one phase did not say so
     json.at("best_top1").get_to(p.best_top1);
     json.at("best_epoch").get_to(p.best_epoch);
     json.at("loss_sum").get_to(p.loss_sum);

@@ -150,8 +150,11 @@ class Trainer {
     }
     result.epochs = progress_.epoch;
     result.best_epoch = progress_.best_epoch;
-    if (result.best_epoch != progress_.epoch) result.best = recorded(result.best_epoch);
+    // What this process did not do itself is in the history.
+    if (result.best_epoch != progress_.epoch || result.best.images == 0)
+      result.best = recorded(result.best_epoch);
     if (result.last.images == 0) result.last = recorded(progress_.epoch);
+    if (result.initial.images == 0) result.initial = recorded(0);
     result.seconds = seconds_since(start);
     result.train_images_per_s =
         training_seconds > 0 ? static_cast<double>(trained_images) / training_seconds : 0;

@@ -1,0 +1,185 @@
+#include "tools/analysis.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "core/atomic_file.h"
+#include "nn/load_weights.h"
+#include "quant/weight_similarity.h"
+#include "tools/quantization.h"
+#include "train/checkpoint.h"
+#include "train/gradient_noise.h"
+#include "train/setup.h"
+#include "train/trainer.h"
+
+namespace faq {
+namespace {
+
+using nlohmann::json;
+
+IntegerNetwork integer_network(const std::string& file) {
+  if (is_integer_network(read_safetensors_metadata(file))) return IntegerNetwork::load(file);
+  TrainOptions trained;
+  const NamedTensors contents = read_safetensors(file);
+  const auto model = model_from_checkpoint(contents, file, make_method, trained);
+  check(quant_options(trained).scheme != Scheme::none, ErrorKind::bad_data, "weights ", file,
+        ": not quantized, expected an integer network or a quantized checkpoint");
+  set_training(*model, false);
+  return IntegerNetwork::compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels);
+}
+
+// What a run of the recipe lacks, and what stands in for it.
+struct Variant {
+  const char* name;
+  const char* folder;
+  void (*change)(TrainOptions&);
+};
+
+constexpr Variant variants[] = {
+    {"the recipe", "recipe", [](TrainOptions&) {}},
+    {"no pretraining", "no-pretraining", [](TrainOptions& o) { o.weights.clear(); }},
+    {"no calibration: ranges cover the largest value", "no-calibration",
+     [](TrainOptions& o) {
+       o.calibration = "max";
+       o.calibration_percentile = 0;
+     }},
+    {"channels not equalized", "not-equalized", [](TrainOptions& o) { o.equalize = "none"; }},
+    {"a quarter of the epochs", "shorter", [](TrainOptions& o) { o.epochs = (o.epochs + 3) / 4; }},
+    {"a quarter of the batch", "smaller-batch",
+     [](TrainOptions& o) { o.batch_size = (o.batch_size + 3) / 4; }},
+    {"first and last layer like the others", "first-last-bits",
+     [](TrainOptions& o) { o.first_last_bits = o.weight_bits; }},
+    {"no weight decay", "no-weight-decay", [](TrainOptions& o) { o.weight_decay = 0; }},
+};
+
+}  // namespace
+
+Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline) {
+  const NamedTensors before = network_in(read_safetensors(baseline));
+  Analysis a;
+  a.chart = {"Quantized weights against " + std::filesystem::path(baseline).filename().string(),
+             "layer",
+             "cosine similarity",
+             {},
+             {{"as they are", {}}, {"by channel", {}}}};
+  a.result = {{"weights", options.weights}, {"baseline", baseline}, {"layers", json::array()}};
+  a.table = fmt::format("{:<36} {:>10} {:>9} {:>11}\n", "layer", "weights", "cosine", "by channel");
+  for (const WeightSimilarity& row : weight_similarity(integer_network(options.weights), before)) {
+    a.table +=
+        fmt::format("{:<36} {:>10} {:>9.5f} {:>11.5f}\n", row.layer, row.weights, row.cosine, row.by_channel);
+    const json j{{"layer", row.layer},
+                 {"weights", row.weights},
+                 {"cosine", row.cosine},
+                 {"by_channel", row.by_channel}};
+    if (row.layer == "all") {
+      a.result["all"] = j;
+      continue;
+    }
+    a.result["layers"].push_back(j);
+    a.chart.x.push_back(row.layer);
+    a.chart.series[0].y.push_back(row.cosine);
+    a.chart.series[1].y.push_back(row.by_channel);
+  }
+  return a;
+}
+
+Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
+  constexpr int widths[] = {32, 8, 6, 5, 4, 3, 2};
+  constexpr int batch_sizes[] = {32, 128, 512};
+  check(!given.weights.empty(), ErrorKind::usage, "--weights is required");
+  TrainOptions options = given;
+  NamedTensors weights = network_in(read_safetensors(options.weights));
+  if (is_checkpoint(weights.metadata)) options.model = options_of_checkpoint(weights, options.weights).model;
+  const Data data = open_data(options, true);
+  std::erase_if(weights.tensors, [](const auto& entry) { return entry.first.ends_with(".quantizer"); });
+  Analysis a;
+  a.chart = {"Agreement of mini-batch gradients", "bits", "mean cosine to the mean gradient", {}, {}};
+  a.result = {{"weights", options.weights}, {"batches", batches}, {"rows", json::array()}};
+  a.table = fmt::format("{:>4} {:>11} {:>8} {:>9} {:>10} {:>14}\n", "bits", "batch size", "batches", "cosine",
+                        "noise", "mean gradient");
+  for (const int bits : widths) a.chart.x.push_back(std::to_string(bits));
+  for (const int size : batch_sizes) {
+    if (2 * size > data.train->size()) continue;  // one batch has nothing to disagree with
+    options.batch_size = size;
+    a.chart.series.push_back({fmt::format("batch {}", size), {}});
+    for (const int bits : widths) {
+      options.scheme = bits == 32 ? "none" : "faq";
+      options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
+      options.calibration = "mse";
+      Loader loader(*data.train, train_loader_options(options, data));
+      const auto next_batches = [&loader](int count) {
+        loader.start_epoch(0);
+        return [&loader, left = count]() mutable -> std::optional<Batch> {
+          return left-- > 0 ? loader.next() : std::nullopt;
+        };
+      };
+      const auto model = build_model(options);
+      load_weights(*model, weights, {.source = options.weights});
+      make_method(options)->begin_phase(*model, 0, [&](int count) -> Batches {
+        return [next = next_batches(count)]() mutable -> std::optional<Tensor> {
+          const auto batch = next();
+          return batch ? std::optional(batch->images) : std::nullopt;
+        };
+      });
+      const GradientNoise noise = gradient_noise(*model, [&] { return next_batches(batches); });
+      a.table += fmt::format("{:>4} {:>11} {:>8} {:>9.4f} {:>10.4f} {:>14.4f}\n", bits, size, noise.batches,
+                             noise.cosine, noise.noise, noise.mean_norm);
+      a.result["rows"].push_back({{"bits", bits},
+                                  {"batch_size", size},
+                                  {"batches", noise.batches},
+                                  {"cosine", noise.cosine},
+                                  {"noise", noise.noise},
+                                  {"mean_gradient", noise.mean_norm}});
+      a.chart.series.back().y.push_back(noise.cosine);
+    }
+  }
+  check(!a.chart.series.empty(), ErrorKind::bad_data, "data ", options.data_path, ": ", data.train->size(),
+        " training images are fewer than two batches of ", batch_sizes[0]);
+  return a;
+}
+
+Analysis analyze_sensitivity(const TrainOptions& options, const std::string& command) {
+  check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
+  check(options.scheme != "none", ErrorKind::usage, "--analyze sensitivity: the run is not quantized");
+  Analysis a;
+  a.chart = {"One ingredient taken away", "", "top-1 (%)", {}, {{"best", {}}, {"last", {}}}};
+  a.result = {{"rows", json::array()}};
+  a.table = fmt::format("{:<48} {:>9} {:>8} {:>8} {:>8}\n", "", "untrained", "best", "last", "costs");
+  double recipe = 0;
+  for (const Variant& variant : variants) {
+    TrainOptions changed = options;
+    variant.change(changed);
+    changed.output_dir = (std::filesystem::path(options.output_dir) / variant.folder).string();
+    changed.resume = "auto";
+    const auto method = make_method(changed);
+    const TrainResult run = train(changed, *method, {command, false});
+    check(!run.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
+          changed.output_dir, "; run the same command again to continue");
+    if (a.result["rows"].empty()) recipe = run.best.top1;
+    a.table += fmt::format("{:<48} {:>9.2f} {:>8.2f} {:>8.2f} {:>8.2f}\n", variant.name, run.initial.top1,
+                           run.best.top1, run.last.top1, recipe - run.best.top1);
+    a.result["rows"].push_back({{"without", variant.name},
+                                {"initial", run.initial.top1},
+                                {"best", run.best.top1},
+                                {"last", run.last.top1},
+                                {"epochs", run.epochs}});
+    a.chart.x.push_back(variant.folder);
+    a.chart.series[0].y.push_back(run.best.top1);
+    a.chart.series[1].y.push_back(run.last.top1);
+  }
+  return a;
+}
+
+void save(const Analysis& analysis, const std::string& folder, const std::string& name) {
+  std::filesystem::create_directories(folder);
+  const auto write = [&](const std::string& suffix, const std::string& text) {
+    AtomicFile file(std::filesystem::path(folder) / (name + suffix));
+    file.write(text);
+    file.commit();
+  };
+  write(".json", analysis.result.dump(2) + "\n");
+  write(".svg", to_svg(analysis.chart));
+}
+
+}  // namespace faq

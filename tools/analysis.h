@@ -1,0 +1,34 @@
+// FAQ's analyses (arXiv 1809.04191, section 5) as faq-eval --analyze prints them: a table, the same as JSON,
+// a figure.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tools/chart.h"
+#include "train/options.h"
+
+namespace faq {
+
+struct Analysis {
+  nlohmann::json result;
+  std::string table;
+  Chart chart;
+};
+
+/// Cosine similarity between the quantized weights of options.weights (an integer network or a quantized
+/// checkpoint) and those of `baseline`.
+Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline);
+
+/// Disagreement of mini-batch gradients at options.weights, by bit width (32: not quantized) and batch size,
+/// over `batches` training batches of each size.
+Analysis analyze_gradient_noise(const TrainOptions& options, int batches);
+
+/// The run of `options`, and the same with one ingredient of the recipe taken away at a time, each in a
+/// folder of options.output_dir, where an interrupted analysis goes on.
+Analysis analyze_sensitivity(const TrainOptions& options, const std::string& command);
+
+/// Writes NAME.json and NAME.svg into the folder.
+void save(const Analysis& analysis, const std::string& folder, const std::string& name);
+
+}  // namespace faq
