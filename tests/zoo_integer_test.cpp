@@ -29,6 +29,12 @@ Tensor photographs_of(const fs::path& folder, int count, int size) {
   return images;
 }
 
+// Photographs where the shared data are there, else noise.
+Tensor training_images(const Case& c) {
+  const auto photographs = real_data("imagenet-sample");
+  return photographs ? photographs_of(*photographs, c.images, c.size) : images_for(c, c.images);
+}
+
 // Running statistics as pretrained networks have them: those of the data.
 void adopt_statistics(Model& model, const Tensor& images) {
   const auto set_momentum = [&](float momentum) {
@@ -45,9 +51,43 @@ void adopt_statistics(Model& model, const Tensor& images) {
   set_momentum(0.1f);
 }
 
+// It is deployed bit for bit, before and after it has learned a little.
+void check_learning(const Case& c, const Tensor& images) {
+  INFO(c);
+  const auto model = make_model(c.model, {});
+  initialize(*model, 5);
+  adopt_statistics(*model, images);
+  const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {
+    return left-- > 0 ? std::optional(images) : std::nullopt;
+  });
+  quantize_as(c, Engine::integer, *model, seen);
+  {
+    const IntegerNetwork network = compile(*model, c);
+    check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
+  }
+  set_training(*model, true);
+  set_samples(*model, {.seed = 1, .epoch = 0, .samples = {0, 1, 2, 3}});
+  Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 0});
+  std::vector<float> losses;
+  for (int step = 0; step < 4; ++step) {
+    const std::vector<std::int32_t> labels{3, 7, 1, 4};
+    const TrainingLogits outputs = model->forward_training(Var(images));
+    losses.push_back(cross_entropy(outputs.logits, labels).value().item());
+    CHECK(outputs.auxiliary.defined() == (model->info().family == "inception"));
+    backward(training_loss(outputs, labels));
+    sgd.step(0.002, 1.0);
+  }
+  INFO("losses " << losses[0] << " " << losses[1] << " " << losses[2] << " " << losses[3]);
+  // Four images are a noisy batch: a later step may undo some of it.
+  CHECK(*std::min_element(losses.begin() + 1, losses.end()) < losses.front());
+  // And what it has learned is deployed.
+  set_training(*model, false);
+  const IntegerNetwork network = compile(*model, c);
+  check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
+}
+
 // Every network of a family is deployed bit for bit, before and after it has learned a little.
 int check_family(const std::string& family) {
-  const auto photographs = real_data("imagenet-sample");
   int networks = 0;
   for (const ModelInfo& info : list_models()) {
     if (info.family != family) continue;
@@ -55,41 +95,10 @@ int check_family(const std::string& family) {
     // The auxiliary head wants its own size.
     const int size = info.family == "inception" ? info.input_size : small_size(info);
     Case c{.model = info.name.c_str(), .size = size, .images = 4};
-    const Tensor images =
-        photographs ? photographs_of(*photographs, c.images, size) : images_for(c, c.images);
+    const Tensor images = training_images(c);
     for (const int bits : {8, 4}) {
       c.weight_bits = c.act_bits = bits;
-      INFO(c);
-      const auto model = make_model(c.model, {});
-      initialize(*model, 5);
-      adopt_statistics(*model, images);
-      const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {
-        return left-- > 0 ? std::optional(images) : std::nullopt;
-      });
-      quantize_as(c, Engine::integer, *model, seen);
-      {
-        const IntegerNetwork network = compile(*model, c);
-        check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
-      }
-      set_training(*model, true);
-      set_samples(*model, {.seed = 1, .epoch = 0, .samples = {0, 1, 2, 3}});
-      Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 0});
-      std::vector<float> losses;
-      for (int step = 0; step < 4; ++step) {
-        const std::vector<std::int32_t> labels{3, 7, 1, 4};
-        const TrainingLogits outputs = model->forward_training(Var(images));
-        losses.push_back(cross_entropy(outputs.logits, labels).value().item());
-        CHECK(outputs.auxiliary.defined() == (info.family == "inception"));
-        backward(training_loss(outputs, labels));
-        sgd.step(0.002, 1.0);
-      }
-      INFO("losses " << losses[0] << " " << losses[1] << " " << losses[2] << " " << losses[3]);
-      // Four images are a noisy batch: a later step may undo some of it.
-      CHECK(*std::min_element(losses.begin() + 1, losses.end()) < losses.front());
-      // And what it has learned is deployed.
-      set_training(*model, false);
-      const IntegerNetwork network = compile(*model, c);
-      check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
+      check_learning(c, images);
     }
   }
   return networks;
@@ -117,6 +126,26 @@ TEST_CASE("the DenseNets learn in integers", "[zoo][integer_network]") {
   CHECK(check_family("densenet") == 4);
 }
 TEST_CASE("Inception learns in integers", "[zoo][integer_network]") { CHECK(check_family("inception") == 1); }
+TEST_CASE("the other schemes learn on a network of each kind", "[zoo][integer_network]") {
+  const OneThread one_thread;
+  Case cases[] = {
+      {.model = "resnet20", .weight_bits = 2, .scheme = Scheme::dfp},
+      {.model = "resnet18", .weight_bits = 2, .scheme = Scheme::dfp, .cluster_size = 64},
+      {.model = "densenet121", .weight_bits = 4, .scheme = Scheme::dfp, .cluster_size = 0},
+      {.model = "alexnet", .weight_bits = 4, .scheme = Scheme::dfp},
+      {.model = "inception_v3", .weight_bits = 2, .scheme = Scheme::dfp},
+      {.model = "resnet18", .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa},
+      {.model = "densenet121", .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa},
+      {.model = "alexnet", .weight_bits = 6, .act_bits = 6, .scheme = Scheme::dorefa},
+  };
+  for (Case& c : cases) {
+    const ModelInfo& info = model_info(c.model);
+    c.size = info.family == "inception" ? info.input_size : small_size(info);
+    c.images = 4;
+    check_learning(c, training_images(c));
+  }
+}
+
 TEST_CASE("no network of the zoo is left out", "[zoo][integer_network]") {
   CHECK(list_models().size() == 5 + 5 + 4 + 1 + 4 + 1);
 }
