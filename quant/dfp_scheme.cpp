@@ -7,6 +7,7 @@
 #include "core/kernels/groups.h"
 #include "core/kernels/quantization_error.h"
 #include "core/kernels/ternary.h"
+#include "core/parallel.h"
 #include "quant/faq_scheme.h"
 
 namespace faq {
@@ -60,16 +61,17 @@ QuantizedWeights cluster_weights(const Tensor& weights, int bits, const QuantOpt
   const auto w = weights.span<float>();
   const auto codes = clusters.codes.mutable_span<std::int8_t>();
   const auto scales = clusters.scales.mutable_span<std::uint8_t>();
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    scales[g] = static_cast<std::uint8_t>(round_half_even(groups[g].scale / step));
-    const float scale = static_cast<float>(scales[g]) * step;
-    const auto row = static_cast<std::int64_t>(g) / groups_per_row,
-               first = static_cast<std::int64_t>(g) % groups_per_row * length;
-    for (std::int64_t i = first; i < std::min(first + length, row_length); ++i) {
-      const std::int64_t at = row * row_length + i;
-      codes[at] = static_cast<std::int8_t>(code_of(w[at], groups[g], scale, max_code));
+  parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t g = begin * groups_per_row; g < end * groups_per_row; ++g) {
+      scales[g] = static_cast<std::uint8_t>(round_half_even(groups[g].scale / step));
+      const float scale = static_cast<float>(scales[g]) * step;
+      const std::int64_t row = g / groups_per_row, first = g % groups_per_row * length;
+      for (std::int64_t i = first; i < std::min(first + length, row_length); ++i) {
+        const std::int64_t at = row * row_length + i;
+        codes[at] = static_cast<std::int8_t>(code_of(w[at], groups[g], scale, max_code));
+      }
     }
-  }
+  });
   QuantizedWeights result{cluster_values(clusters), bits, WeightCode::clusters, clusters};
   result.values.set_fixed_point({.step = step, .bits = 8, .is_signed = true});
   return result;
@@ -83,12 +85,14 @@ Tensor cluster_values(const Clusters& clusters) {
   const auto from = codes.span<std::int8_t>();
   const auto scales = clusters.scales.span<std::uint8_t>();
   const auto to = values.mutable_span<std::int8_t>();
-  for (std::int64_t row = 0; row < rows; ++row) {
-    for (std::int64_t i = 0; i < row_length; ++i) {
-      const std::int64_t at = row * row_length + i;
-      to[at] = static_cast<std::int8_t>(from[at] * scales[row * clusters.scales.dim(1) + i / length]);
+  parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      for (std::int64_t i = 0; i < row_length; ++i) {
+        const std::int64_t at = row * row_length + i;
+        to[at] = static_cast<std::int8_t>(from[at] * scales[row * clusters.scales.dim(1) + i / length]);
+      }
     }
-  }
+  });
   return values;
 }
 

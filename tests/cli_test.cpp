@@ -1,94 +1,14 @@
 // The programs as users meet them: exit codes, what is said where.
-#include <nlohmann/json.hpp>
-#include <set>
-
-#include "core/error.h"
 #include "quant/integer_network.h"
-#include "tests/testing.h"
+#include "tests/programs.h"
 
 using namespace faq;
 using namespace faq::testing;
 using nlohmann::json;
 
-namespace {
-
-using Words = std::vector<std::string>;
-
-const fs::path& images() {
-  static const TemporaryFolder folder;
-  static const bool written = (write_data_set(folder.path(), 60, 30), true);
-  (void)written;
-  return folder.path();
-}
-
-// A finished run of one epoch, for everybody to read.
-const fs::path& finished_run(const std::string& scheme) {
-  static const TemporaryFolder folder;
-  static std::map<std::string, fs::path> runs;
-  fs::path& run = runs[scheme];
-  if (!run.empty()) return run;
-  run = folder / scheme;
-  const Outcome outcome = run_program(FAQ_TRAIN, {"--data-path",
-                                                  images().string(),
-                                                  "--output-dir",
-                                                  run.string(),
-                                                  "--scheme",
-                                                  scheme,
-                                                  "--bits",
-                                                  "4",
-                                                  "-b",
-                                                  "20",
-                                                  "--epochs",
-                                                  "1",
-                                                  "--lr",
-                                                  "0.05",
-                                                  "--threads",
-                                                  "1",
-                                                  "-j",
-                                                  "1",
-                                                  "--val-resize-size",
-                                                  "20",
-                                                  "--quiet"});
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  return run;
-}
-
-struct Row {
-  const char* what;
-  const char* program;
-  Words arguments;
-  int code;
-  const char* message;  ///< in the one line on stderr
-};
-
-void check_refused(const Row& row) {
-  INFO(row.what);
-  const Outcome outcome = run_program(row.program, row.arguments);
-  INFO(outcome.err);
-  CHECK(outcome.signal == 0);
-  CHECK(outcome.code == row.code);
-  CHECK(outcome.out.empty());
-  const std::vector<std::string> lines = lines_of(outcome.err);
-  REQUIRE(lines.size() == 1);
-  const std::string name = fs::path(row.program).filename().string();
-  CHECK(lines[0].starts_with(name + ": "));
-  CHECK(lines[0].find(row.message) != std::string::npos);
-}
-
-json result_of(const Words& arguments) {
-  const Outcome outcome = run_program(FAQ_EVAL, arguments + Words{"--json", "--threads", "1"});
-  INFO(outcome.err);
-  REQUIRE(outcome.code == 0);
-  REQUIRE(lines_of(outcome.out).size() == 1);
-  return json::parse(outcome.out);
-}
-
-}  // namespace
-
 TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
   const TemporaryFolder folder;
-  const std::string data = images().string(), out = (folder / "out").string(),
+  const std::string data = tiny_images().string(), out = (folder / "out").string(),
                     network = (finished_run("faq") / "integer.safetensors").string();
   const auto train = [&](const Words& more) {
     return Words{"--data-path", data, "--output-dir", out, "--epochs", "0"} + more;
@@ -98,7 +18,7 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
   write_file(folder / "list.json", "[1]");
   write_file(folder / "kinds.json", R"({"epochs": {"a": 1}})");
   const auto config = [&](const char* name) { return train({"-c", (folder / name).string()}); };
-  const Row rows[] = {
+  const Refusal rows[] = {
       {"unknown option", FAQ_TRAIN, train({"--epoch", "3"}), 64, "did you mean '--epochs'"},
       {"unknown option with =", FAQ_TRAIN, train({"--batchsize=3"}), 64, "did you mean '--batch-size'"},
       {"unknown option of faq-eval", FAQ_EVAL, {"--weight", "x"}, 64, "did you mean '--weights'"},
@@ -156,14 +76,14 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
        74,
        "config.json"},
   };
-  for (const Row& row : rows) check_refused(row);
+  for (const Refusal& row : rows) check_refused(row);
   CHECK(!fs::exists(out));
 }
 
 TEST_CASE("files that cannot be used are refused in one line", "[cli]") {
   const TemporaryFolder folder;
   const fs::path run = finished_run("faq");
-  const std::string data = images().string();
+  const std::string data = tiny_images().string();
   const auto file = [&](const char* name) { return (folder / name).string(); };
   const std::string integer = file_bytes(run / "integer.safetensors");
   const std::string checkpoint = file_bytes(run / "last.safetensors");
@@ -196,7 +116,7 @@ TEST_CASE("files that cannot be used are refused in one line", "[cli]") {
     return Words{"--weights", file(name), "--data-path", data} + more;
   };
   const std::string network = (run / "integer.safetensors").string();
-  const Row rows[] = {
+  const Refusal rows[] = {
       {"truncated", FAQ_EVAL, eval("cut"), 65, "cut"},
       {"flipped bit", FAQ_EVAL, eval("flipped"), 65, "flipped"},
       {"truncated checkpoint", FAQ_EVAL, eval("cut-checkpoint"), 65, "cut-checkpoint"},
@@ -237,7 +157,7 @@ TEST_CASE("files that cannot be used are refused in one line", "[cli]") {
        65,
        ""},
   };
-  for (const Row& row : rows) check_refused(row);
+  for (const Refusal& row : rows) check_refused(row);
 }
 
 TEST_CASE("corrupt images stop a run, or are skipped and counted", "[cli]") {
@@ -313,81 +233,10 @@ TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
   }
 }
 
-TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
-  const TemporaryFolder folder;
-  const fs::path run = finished_run("faq"), floating = finished_run("none");
-  const std::string data = images().string(), baseline = (floating / "best.safetensors").string();
-  const auto left = [&](const char* name) {
-    CHECK(file_bytes(folder / (std::string(name) + ".svg")).starts_with("<svg "));
-    return json::parse(file_bytes(folder / (std::string(name) + ".json")));
-  };
-  for (const char* file : {"best.safetensors", "integer.safetensors"}) {
-    const Words cosine{"--analyze",  "cosine", "--weights",    (run / file).string(),
-                       "--baseline", baseline, "--output-dir", folder.path().string()};
-    const json result = result_of(cosine);
-    CHECK(result["layers"].size() == 20);
-    CHECK(result["all"]["cosine"].get<double>() > 0.5);
-    CHECK(result == left("cosine"));
-    const Outcome text = run_program(FAQ_EVAL, cosine);
-    CHECK(lines_of(text.out).size() == 22);
-    CHECK(lines_of(text.out).back().starts_with("all "));
-  }
-  const TemporaryFolder more;
-  write_data_set(more.path(), 70, 30);
-  const json noise =
-      result_of({"--analyze", "gradient-noise", "--weights", baseline, "--data-path", more.path().string(),
-                 "--batches", "2", "--output-dir", folder.path().string()});
-  REQUIRE(noise["rows"].size() == 7);  // 70 images: batches of 32 alone
-  for (const json& row : noise["rows"]) {
-    CHECK(row["cosine"].get<double>() > 0);
-    CHECK(row["cosine"].get<double>() <= 1);
-    CHECK(row["noise"].get<double>() > 0);
-  }
-  CHECK(noise == left("gradient-noise"));
-  const Words sensitivity{"--analyze",    "sensitivity",         "-c", (run / "config.json").string(),
-                          "--output-dir", folder.path().string()};
-  const json table = result_of(sensitivity);
-  REQUIRE(table["rows"].size() == 8);
-  CHECK(table["rows"][0]["without"] == "the recipe");
-  CHECK(table == left("sensitivity"));
-  // The recipe is the run it was taken from; what is finished is not done again.
-  CHECK(tensor_difference(folder / "recipe" / "best.safetensors", run / "best.safetensors").empty());
-  CHECK(result_of(sensitivity) == table);
-
-  const Row rows[] = {
-      {"of what", FAQ_EVAL, {"--analyze", "cosine"}, 64, "--baseline"},
-      {"no such analysis", FAQ_EVAL, {"--analyze", "entrails"}, 64, "gradient-noise"},
-      {"not quantized",
-       FAQ_EVAL,
-       {"--analyze", "cosine", "--weights", baseline, "--baseline", baseline},
-       65,
-       "not quantized"},
-      {"no weights", FAQ_EVAL, {"--analyze", "gradient-noise", "--data-path", data}, 64, "--weights"},
-      {"too few images",
-       FAQ_EVAL,
-       {"--analyze", "gradient-noise", "--weights", baseline, "--data-path", data},
-       65,
-       "fewer than two batches of 32"},
-      {"no run", FAQ_EVAL, {"--analyze", "sensitivity"}, 64, "--config"},
-      {"no folder",
-       FAQ_EVAL,
-       {"--analyze", "sensitivity", "-c", (run / "config.json").string()},
-       64,
-       "--output-dir"},
-      {"not a quantized run",
-       FAQ_EVAL,
-       {"--analyze", "sensitivity", "-c", (floating / "config.json").string(), "--output-dir",
-        (folder / "x").string()},
-       64,
-       "not quantized"},
-  };
-  for (const Row& row : rows) check_refused(row);
-}
-
 TEST_CASE("methods that do not go together are refused", "[cli]") {
   const TemporaryFolder folder;
-  const Words base{"--data-path", images().string(), "--output-dir", (folder / "run").string()};
-  const Row rows[] = {
+  const Words base{"--data-path", tiny_images().string(), "--output-dir", (folder / "run").string()};
+  const Refusal rows[] = {
       {"8-bit DoReFa", FAQ_TRAIN, {"--scheme", "dorefa"}, 64, "odd integers up to 255"},
       {"8-bit clusters", FAQ_TRAIN, {"--scheme", "dfp", "--weight-bits", "8"}, 64, "4 bits or fewer"},
       {"no clusters",
@@ -444,33 +293,11 @@ TEST_CASE("methods that do not go together are refused", "[cli]") {
       {"a chance of two", FAQ_TRAIN, {"--scheme", "faq", "--stochastic-precision=2"}, 64, "expected 0 to 1"},
       {"an unknown teacher", FAQ_TRAIN, {"--distill", "thawed"}, 64, "frozen"},
   };
-  for (Row row : rows) {
+  for (Refusal row : rows) {
     row.arguments = base + row.arguments;
     check_refused(row);
   }
   CHECK_FALSE(fs::exists(folder / "run" / "last.safetensors"));
-}
-
-TEST_CASE("data of other classes than the network's are refused", "[cli]") {
-  const std::string network = (finished_run("faq") / "integer.safetensors").string();
-  const TemporaryFolder renamed, more;
-  write_data_set(renamed.path(), 6, 6);
-  for (const char* split : {"train", "val"}) fs::rename(renamed / split / "down", renamed / split / "dawn");
-  check_refused({"another name",
-                 FAQ_EVAL,
-                 {"--weights", network, "--data-path", renamed.path().string()},
-                 64,
-                 "class 1 is 'dawn', the network's is 'down'"});
-  write_data_set(more.path(), 6, 6);
-  for (const char* split : {"train", "val"}) {
-    fs::create_directories(more / split / "up");
-    fs::copy(fixture("rgb.png"), more / split / "up");
-  }
-  check_refused({"one more",
-                 FAQ_EVAL,
-                 {"--weights", network, "--data-path", more.path().string()},
-                 64,
-                 "has 4 classes, the network 3"});
 }
 
 TEST_CASE("results that cannot be written are an error", "[cli]") {
@@ -479,7 +306,7 @@ TEST_CASE("results that cannot be written are an error", "[cli]") {
     return;
   }
   const Words eval{"--weights",   (finished_run("faq") / "integer.safetensors").string(),
-                   "--data-path", images().string(),
+                   "--data-path", tiny_images().string(),
                    "--threads",   "1"};
   struct {
     const char* program;
@@ -492,7 +319,7 @@ TEST_CASE("results that cannot be written are an error", "[cli]") {
       {FAQ_EVAL, {"--version"}},
       {FAQ_EVAL, eval},
       {FAQ_EVAL, eval + Words{"--json"}},
-      {FAQ_TRAIN, {"--dry-run", "--data-path", images().string()}},
+      {FAQ_TRAIN, {"--dry-run", "--data-path", tiny_images().string()}},
   };
   for (const auto& row : rows) {
     INFO(row.program << " " << row.arguments[0]);
@@ -515,7 +342,8 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
       {FAQ_EVAL, {"--version"}, {"faq " FAQ_VERSION}},
       {FAQ_TRAIN, {"--list-models"}, {"resnet20", "resnet110", "269722"}},
       {FAQ_TRAIN,
-       {"--dry-run", "--data-path", images().string(), "--scheme", "faq", "--bits", "4", "--threads", "1"},
+       {"--dry-run", "--data-path", tiny_images().string(), "--scheme", "faq", "--bits", "4", "--threads",
+        "1"},
        {"60 training and 30 validation images", "layer1.0.conv1", "u4", "s8"}},
   };
   for (const auto& row : rows) {
@@ -528,7 +356,7 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
       CHECK(outcome.out.find(part) != std::string::npos);
     }
   }
-  const Outcome plan = run_program(FAQ_TRAIN, {"--dry-run", "--json", "--data-path", images().string(),
+  const Outcome plan = run_program(FAQ_TRAIN, {"--dry-run", "--json", "--data-path", tiny_images().string(),
                                                "--preset", "faq-4bit", "-b", "20"});
   REQUIRE(plan.code == 0);
   const json j = json::parse(plan.out);
@@ -553,10 +381,11 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
 
   const TemporaryFolder folder;
   for (const bool quiet : {false, true}) {
-    const Outcome outcome = run_program(FAQ_TRAIN, Words{"--data-path", images().string(), "--output-dir",
-                                                         (folder / (quiet ? "q" : "n")).string(), "--epochs",
-                                                         "1", "-b", "20", "--json", "--threads", "1"} +
-                                                       (quiet ? Words{"--quiet"} : Words{}));
+    const Outcome outcome =
+        run_program(FAQ_TRAIN, Words{"--data-path", tiny_images().string(), "--output-dir",
+                                     (folder / (quiet ? "q" : "n")).string(), "--epochs", "1", "-b", "20",
+                                     "--json", "--threads", "1"} +
+                                   (quiet ? Words{"--quiet"} : Words{}));
     REQUIRE(outcome.code == 0);
     CHECK(lines_of(outcome.out).size() == 1);
     CHECK(json::parse(outcome.out).is_object());
@@ -595,184 +424,9 @@ TEST_CASE("faq-bench accounts for the time it measures", "[cli]") {
       CHECK(alone == Approx(result["roofline_ms"].get<double>()));
     }
   }
-  const Outcome load = run_program(FAQ_BENCH, {"--mode", "load", "--data-path", images().string(), "-b", "10",
-                                               "-j", "1", "--steps", "2", "--json"});
+  const Outcome load = run_program(FAQ_BENCH, {"--mode", "load", "--data-path", tiny_images().string(), "-b",
+                                               "10", "-j", "1", "--steps", "2", "--json"});
   INFO(load.err);
   REQUIRE(load.code == 0);
   CHECK(json::parse(load.out)["images_per_s"].get<double>() > 0);
-}
-
-TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cli]") {
-  const TemporaryFolder folder;
-  const std::string data = images().string();
-  const auto same = [](const json& a, const json& b) {
-    for (const char* key : {"top1", "top5", "loss", "images"}) {
-      INFO(key << " " << a[key] << " " << b[key]);
-      CHECK(a[key] == b[key]);
-    }
-  };
-  for (const char* scheme : {"none", "faq"}) {
-    INFO(scheme);
-    const fs::path run = finished_run(scheme);
-    const bool quantized = scheme == std::string("faq");
-    const json best = result_of({"--weights", (run / "best.safetensors").string(), "--data-path", data});
-    CHECK(best["images"] == 30);
-    CHECK(best["kind"] == (quantized ? "quantized checkpoint" : "float checkpoint"));
-    // What the run itself reported last, and whatever the batch size.
-    const json last = result_of({"--weights", (run / "last.safetensors").string(), "--data-path", data});
-    const json reported = json::parse(lines_of(file_bytes(run / "metrics.jsonl")).back());
-    CHECK(last["top1"] == reported["top1"]);
-    CHECK(last["loss"].get<double>() == Approx(reported["val_loss"].get<double>()).epsilon(1e-6));
-    if (quantized) {
-      const std::string network = (run / "integer.safetensors").string();
-      const json integer = result_of({"--weights", network, "--data-path", data});
-      CHECK(integer["kind"] == "integer network");
-      same(integer, best);
-      same(result_of({"--weights", network, "--data-path", data, "--engine", "simulated"}), integer);
-      CHECK(result_of({"--weights", network, "--data-path", data, "-b", "7"})["top1"] == integer["top1"]);
-      CHECK(result_of({"--weights", network, "--data-path", data, "--split", "train"})["images"] == 60);
-    } else {
-      NamedTensors plain = read_safetensors(run / "best.safetensors");
-      plain.metadata.clear();
-      write_safetensors(folder / "plain.safetensors", plain);
-      const json weights = result_of({"--weights", (folder / "plain.safetensors").string(), "--model",
-                                      "resnet20", "--data-path", data, "--val-resize-size", "20"});
-      CHECK(weights["kind"] == "float weights");
-      same(weights, best);
-    }
-  }
-}
-
-TEST_CASE("evaluation by class", "[cli]") {
-  const fs::path run = finished_run("faq");
-  const json all = result_of(
-      {"--weights", (run / "integer.safetensors").string(), "--data-path", images().string(), "--per-class"});
-  REQUIRE(all["classes"].size() == 3);
-  double correct = 0, loss = 0;
-  std::int64_t count = 0;
-  for (const json& row : all["classes"]) {
-    const auto n = row["images"].get<std::int64_t>();
-    CHECK(n == 10);
-    count += n;
-    correct += row["top1"].get<double>() * static_cast<double>(n);
-    loss += row["loss"].get<double>() * static_cast<double>(n);
-  }
-  CHECK(count == all["images"]);
-  CHECK(correct / 30 == Approx(all["top1"].get<double>()));
-  CHECK(loss / 30 == Approx(all["loss"].get<double>()));
-  CHECK(all["classes"][1]["class"] == "down");
-}
-
-TEST_CASE("predictions for single images", "[cli]") {
-  const TemporaryFolder folder;
-  const fs::path run = finished_run("faq");
-  const std::string network = (run / "integer.safetensors").string();
-  // The classes with the largest probability are those the accuracy is counted from.
-  Words arguments{"--weights", network, "--predict"};
-  for (const char* name : {"across", "down", "slanted"}) {
-    for (const auto& file : fs::directory_iterator(images() / "val" / name))
-      arguments.push_back(file.path().string());
-  }
-  const json result = result_of(arguments);
-  REQUIRE(result["predictions"].size() == 30);
-  int correct = 0;
-  for (const json& row : result["predictions"]) {
-    REQUIRE(row["top5"].size() == 3);
-    double sum = 0;
-    for (const json& guess : row["top5"]) sum += guess["probability"].get<double>();
-    CHECK(sum == Approx(1));
-    const std::string expected = fs::path(row["file"].get<std::string>()).parent_path().filename().string();
-    correct += row["top5"][0]["class"] == expected;
-  }
-  const json all = result_of({"--weights", network, "--data-path", images().string()});
-  CHECK(100.0 * correct / 30 == Approx(all["top1"].get<double>()));
-
-  const std::string image = (images() / "val" / "down" / "1061.png").string();
-  write_file(folder / "names", "down\tgoing down\nacross\tgoing across\n");
-  const json named =
-      result_of({"--weights", network, "--class-names", (folder / "names").string(), "--predict", image});
-  std::set<std::string> names;
-  for (const json& guess : named["predictions"][0]["top5"]) names.insert(guess["class"]);
-  CHECK(names == std::set<std::string>{"going across", "going down", "slanted"});
-  write_file(folder / "list", "a\nb\nc\n");
-  const json listed =
-      result_of({"--weights", network, "--class-names", (folder / "list").string(), "--predict", image});
-  CHECK(listed["predictions"][0]["top5"][0]["class"].get<std::string>().size() == 1);
-
-  write_file(folder / "text.png", "no image");
-  check_refused({"no image",
-                 FAQ_EVAL,
-                 {"--weights", network, "--predict", (folder / "text.png").string()},
-                 65,
-                 "text.png"});
-  check_refused({"no file", FAQ_EVAL, {"--weights", network, "--predict", "gone.png"}, 66, "gone.png"});
-  check_refused({"no names",
-                 FAQ_EVAL,
-                 {"--weights", network, "--class-names", "gone", "--predict", image},
-                 66,
-                 "gone"});
-  check_refused({"stray argument", FAQ_EVAL, {"--weights", network, image}, 64, "unexpected argument"});
-}
-
-TEST_CASE("two networks compared", "[cli]") {
-  const fs::path quantized = finished_run("faq"), floating = finished_run("none");
-  const std::string data = images().string(), best = (quantized / "best.safetensors").string();
-  const json same = result_of(
-      {"--weights", (quantized / "integer.safetensors").string(), "--data-path", data, "--compare", best});
-  CHECK(same["agreement"] == 100);
-  CHECK(same["images"] == 30);
-  CHECK(same["first_diverging_layer"] == "");
-  CHECK(same["layers"].size() == 24);
-  for (const json& layer : same["layers"]) CHECK(layer["difference"] == 0);
-
-  const json other = result_of(
-      {"--weights", best, "--data-path", data, "--compare", (floating / "best.safetensors").string()});
-  CHECK(other["agreement"].get<double>() > 30);
-  CHECK(other["first_diverging_layer"] == "input");
-  CHECK(other["layers"].size() == 24);
-  CHECK(other["layers"][0]["difference"].get<double>() < 0.02);
-
-  check_refused({"nothing to compare with",
-                 FAQ_EVAL,
-                 {"--weights", best, "--data-path", data, "--compare", "gone.safetensors"},
-                 66,
-                 "gone"});
-  check_refused({"two things at once",
-                 FAQ_EVAL,
-                 {"--weights", best, "--data-path", data, "--compare", best, "--per-class"},
-                 64,
-                 "one at a time"});
-}
-
-TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][real]") {
-  const auto weights = real_data("weights"), data = real_data("cifar10");
-  if (!weights || !data) return;
-  struct {
-    const char* model;
-    const char* file;
-    double top1;
-  } const rows[] = {{"resnet20", "resnet20-12fca82f.th", 81.03}, {"resnet32", "resnet32-d509ac18.th", 82.56}};
-  const TemporaryFolder folder;
-  const std::string converter =
-      (fs::path(FAQ_TEST_FIXTURES).parent_path().parent_path() / "tools" / "convert_torch.py").string();
-  for (const auto& row : rows) {
-    INFO(row.file);
-    if (!fs::exists(*weights / row.file)) {
-      WARN((*weights / row.file).string() << " is not there: not tested");
-      continue;
-    }
-    const std::string converted = (folder / row.model).string() + ".safetensors";
-    const Outcome conversion =
-        run_program("/usr/bin/env", {"python3", converter, (*weights / row.file).string(), converted});
-    INFO(conversion.err);
-    REQUIRE(conversion.code == 0);
-    const Outcome outcome =
-        run_program(FAQ_EVAL, {"--weights", converted, "--model", row.model, "--data-path", data->string(),
-                               "--json", "--threads", "1"});
-    INFO(outcome.err);
-    REQUIRE(outcome.code == 0);
-    const json result = json::parse(outcome.out);
-    CHECK(result["images"] == 10000);
-    CHECK(std::abs(result["top1"].get<double>() - row.top1) <= 0.15);
-  }
 }

@@ -1,0 +1,276 @@
+// What faq-eval reports.
+#include <set>
+
+#include "tests/programs.h"
+
+using namespace faq;
+using namespace faq::testing;
+using nlohmann::json;
+
+TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path run = finished_run("faq"), floating = finished_run("none");
+  const std::string data = tiny_images().string(), baseline = (floating / "best.safetensors").string();
+  const auto left = [&](const char* name) {
+    CHECK(file_bytes(folder / (std::string(name) + ".svg")).starts_with("<svg "));
+    return json::parse(file_bytes(folder / (std::string(name) + ".json")));
+  };
+  for (const char* file : {"best.safetensors", "integer.safetensors"}) {
+    const Words cosine{"--analyze",  "cosine", "--weights",    (run / file).string(),
+                       "--baseline", baseline, "--output-dir", folder.path().string()};
+    const json result = result_of(cosine);
+    CHECK(result["layers"].size() == 20);
+    CHECK(result["all"]["cosine"].get<double>() > 0.5);
+    CHECK(result == left("cosine"));
+    const Outcome text = run_program(FAQ_EVAL, cosine);
+    CHECK(lines_of(text.out).size() == 22);
+    CHECK(lines_of(text.out).back().starts_with("all "));
+  }
+  const TemporaryFolder more;
+  write_data_set(more.path(), 70, 30);
+  const json noise =
+      result_of({"--analyze", "gradient-noise", "--weights", baseline, "--data-path", more.path().string(),
+                 "--batches", "2", "--output-dir", folder.path().string()});
+  REQUIRE(noise["rows"].size() == 7);  // 70 images: batches of 32 alone
+  for (const json& row : noise["rows"]) {
+    CHECK(row["cosine"].get<double>() > 0);
+    CHECK(row["cosine"].get<double>() <= 1);
+    CHECK(row["noise"].get<double>() > 0);
+  }
+  CHECK(noise == left("gradient-noise"));
+  const Words sensitivity{"--analyze",    "sensitivity",         "-c", (run / "config.json").string(),
+                          "--output-dir", folder.path().string()};
+  const json table = result_of(sensitivity);
+  REQUIRE(table["rows"].size() == 8);
+  CHECK(table["rows"][0]["without"] == "the recipe");
+  CHECK(table == left("sensitivity"));
+  // The recipe is the run it was taken from; what is finished is not done again.
+  CHECK(tensor_difference(folder / "recipe" / "best.safetensors", run / "best.safetensors").empty());
+  CHECK(result_of(sensitivity) == table);
+
+  const Refusal rows[] = {
+      {"of what", FAQ_EVAL, {"--analyze", "cosine"}, 64, "--baseline"},
+      {"no such analysis", FAQ_EVAL, {"--analyze", "entrails"}, 64, "gradient-noise"},
+      {"not quantized",
+       FAQ_EVAL,
+       {"--analyze", "cosine", "--weights", baseline, "--baseline", baseline},
+       65,
+       "not quantized"},
+      {"no weights", FAQ_EVAL, {"--analyze", "gradient-noise", "--data-path", data}, 64, "--weights"},
+      {"too few images",
+       FAQ_EVAL,
+       {"--analyze", "gradient-noise", "--weights", baseline, "--data-path", data},
+       65,
+       "fewer than two batches of 32"},
+      {"no run", FAQ_EVAL, {"--analyze", "sensitivity"}, 64, "--config"},
+      {"no folder",
+       FAQ_EVAL,
+       {"--analyze", "sensitivity", "-c", (run / "config.json").string()},
+       64,
+       "--output-dir"},
+      {"not a quantized run",
+       FAQ_EVAL,
+       {"--analyze", "sensitivity", "-c", (floating / "config.json").string(), "--output-dir",
+        (folder / "x").string()},
+       64,
+       "not quantized"},
+  };
+  for (const Refusal& row : rows) check_refused(row);
+}
+
+TEST_CASE("data of other classes than the network's are refused", "[cli]") {
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  const TemporaryFolder renamed, more;
+  write_data_set(renamed.path(), 6, 6);
+  for (const char* split : {"train", "val"}) fs::rename(renamed / split / "down", renamed / split / "dawn");
+  check_refused({"another name",
+                 FAQ_EVAL,
+                 {"--weights", network, "--data-path", renamed.path().string()},
+                 64,
+                 "class 1 is 'dawn', the network's is 'down'"});
+  write_data_set(more.path(), 6, 6);
+  for (const char* split : {"train", "val"}) {
+    fs::create_directories(more / split / "up");
+    fs::copy(fixture("rgb.png"), more / split / "up");
+  }
+  check_refused({"one more",
+                 FAQ_EVAL,
+                 {"--weights", network, "--data-path", more.path().string()},
+                 64,
+                 "has 4 classes, the network 3"});
+}
+
+TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string data = tiny_images().string();
+  const auto same = [](const json& a, const json& b) {
+    for (const char* key : {"top1", "top5", "loss", "images"}) {
+      INFO(key << " " << a[key] << " " << b[key]);
+      CHECK(a[key] == b[key]);
+    }
+  };
+  for (const char* scheme : {"none", "faq"}) {
+    INFO(scheme);
+    const fs::path run = finished_run(scheme);
+    const bool quantized = scheme == std::string("faq");
+    const json best = result_of({"--weights", (run / "best.safetensors").string(), "--data-path", data});
+    CHECK(best["images"] == 30);
+    CHECK(best["kind"] == (quantized ? "quantized checkpoint" : "float checkpoint"));
+    // What the run itself reported last, and whatever the batch size.
+    const json last = result_of({"--weights", (run / "last.safetensors").string(), "--data-path", data});
+    const json reported = json::parse(lines_of(file_bytes(run / "metrics.jsonl")).back());
+    CHECK(last["top1"] == reported["top1"]);
+    CHECK(last["loss"].get<double>() == Approx(reported["val_loss"].get<double>()).epsilon(1e-6));
+    if (quantized) {
+      const std::string network = (run / "integer.safetensors").string();
+      const json integer = result_of({"--weights", network, "--data-path", data});
+      CHECK(integer["kind"] == "integer network");
+      same(integer, best);
+      same(result_of({"--weights", network, "--data-path", data, "--engine", "simulated"}), integer);
+      CHECK(result_of({"--weights", network, "--data-path", data, "-b", "7"})["top1"] == integer["top1"]);
+      CHECK(result_of({"--weights", network, "--data-path", data, "--split", "train"})["images"] == 60);
+    } else {
+      NamedTensors plain = read_safetensors(run / "best.safetensors");
+      plain.metadata.clear();
+      write_safetensors(folder / "plain.safetensors", plain);
+      const json weights = result_of({"--weights", (folder / "plain.safetensors").string(), "--model",
+                                      "resnet20", "--data-path", data, "--val-resize-size", "20"});
+      CHECK(weights["kind"] == "float weights");
+      same(weights, best);
+    }
+  }
+}
+
+TEST_CASE("evaluation by class", "[cli]") {
+  const fs::path run = finished_run("faq");
+  const json all = result_of({"--weights", (run / "integer.safetensors").string(), "--data-path",
+                              tiny_images().string(), "--per-class"});
+  REQUIRE(all["classes"].size() == 3);
+  double correct = 0, loss = 0;
+  std::int64_t count = 0;
+  for (const json& row : all["classes"]) {
+    const auto n = row["images"].get<std::int64_t>();
+    CHECK(n == 10);
+    count += n;
+    correct += row["top1"].get<double>() * static_cast<double>(n);
+    loss += row["loss"].get<double>() * static_cast<double>(n);
+  }
+  CHECK(count == all["images"]);
+  CHECK(correct / 30 == Approx(all["top1"].get<double>()));
+  CHECK(loss / 30 == Approx(all["loss"].get<double>()));
+  CHECK(all["classes"][1]["class"] == "down");
+}
+
+TEST_CASE("predictions for single images", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path run = finished_run("faq");
+  const std::string network = (run / "integer.safetensors").string();
+  // The classes with the largest probability are those the accuracy is counted from.
+  Words arguments{"--weights", network, "--predict"};
+  for (const char* name : {"across", "down", "slanted"}) {
+    for (const auto& file : fs::directory_iterator(tiny_images() / "val" / name))
+      arguments.push_back(file.path().string());
+  }
+  const json result = result_of(arguments);
+  REQUIRE(result["predictions"].size() == 30);
+  int correct = 0;
+  for (const json& row : result["predictions"]) {
+    REQUIRE(row["top5"].size() == 3);
+    double sum = 0;
+    for (const json& guess : row["top5"]) sum += guess["probability"].get<double>();
+    CHECK(sum == Approx(1));
+    const std::string expected = fs::path(row["file"].get<std::string>()).parent_path().filename().string();
+    correct += row["top5"][0]["class"] == expected;
+  }
+  const json all = result_of({"--weights", network, "--data-path", tiny_images().string()});
+  CHECK(100.0 * correct / 30 == Approx(all["top1"].get<double>()));
+
+  const std::string image = (tiny_images() / "val" / "down" / "1061.png").string();
+  write_file(folder / "names", "down\tgoing down\nacross\tgoing across\n");
+  const json named =
+      result_of({"--weights", network, "--class-names", (folder / "names").string(), "--predict", image});
+  std::set<std::string> names;
+  for (const json& guess : named["predictions"][0]["top5"]) names.insert(guess["class"]);
+  CHECK(names == std::set<std::string>{"going across", "going down", "slanted"});
+  write_file(folder / "list", "a\nb\nc\n");
+  const json listed =
+      result_of({"--weights", network, "--class-names", (folder / "list").string(), "--predict", image});
+  CHECK(listed["predictions"][0]["top5"][0]["class"].get<std::string>().size() == 1);
+
+  write_file(folder / "text.png", "no image");
+  check_refused({"no image",
+                 FAQ_EVAL,
+                 {"--weights", network, "--predict", (folder / "text.png").string()},
+                 65,
+                 "text.png"});
+  check_refused({"no file", FAQ_EVAL, {"--weights", network, "--predict", "gone.png"}, 66, "gone.png"});
+  check_refused({"no names",
+                 FAQ_EVAL,
+                 {"--weights", network, "--class-names", "gone", "--predict", image},
+                 66,
+                 "gone"});
+  check_refused({"stray argument", FAQ_EVAL, {"--weights", network, image}, 64, "unexpected argument"});
+}
+
+TEST_CASE("two networks compared", "[cli]") {
+  const fs::path quantized = finished_run("faq"), floating = finished_run("none");
+  const std::string data = tiny_images().string(), best = (quantized / "best.safetensors").string();
+  const json same = result_of(
+      {"--weights", (quantized / "integer.safetensors").string(), "--data-path", data, "--compare", best});
+  CHECK(same["agreement"] == 100);
+  CHECK(same["images"] == 30);
+  CHECK(same["first_diverging_layer"] == "");
+  CHECK(same["layers"].size() == 24);
+  for (const json& layer : same["layers"]) CHECK(layer["difference"] == 0);
+
+  const json other = result_of(
+      {"--weights", best, "--data-path", data, "--compare", (floating / "best.safetensors").string()});
+  CHECK(other["agreement"].get<double>() > 30);
+  CHECK(other["first_diverging_layer"] == "input");
+  CHECK(other["layers"].size() == 24);
+  CHECK(other["layers"][0]["difference"].get<double>() < 0.02);
+
+  check_refused({"nothing to compare with",
+                 FAQ_EVAL,
+                 {"--weights", best, "--data-path", data, "--compare", "gone.safetensors"},
+                 66,
+                 "gone"});
+  check_refused({"two things at once",
+                 FAQ_EVAL,
+                 {"--weights", best, "--data-path", data, "--compare", best, "--per-class"},
+                 64,
+                 "one at a time"});
+}
+
+TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][real]") {
+  const auto weights = real_data("weights"), data = real_data("cifar10");
+  if (!weights || !data) return;
+  struct {
+    const char* model;
+    const char* file;
+    double top1;
+  } const rows[] = {{"resnet20", "resnet20-12fca82f.th", 81.03}, {"resnet32", "resnet32-d509ac18.th", 82.56}};
+  const TemporaryFolder folder;
+  const std::string converter =
+      (fs::path(FAQ_TEST_FIXTURES).parent_path().parent_path() / "tools" / "convert_torch.py").string();
+  for (const auto& row : rows) {
+    INFO(row.file);
+    if (!fs::exists(*weights / row.file)) {
+      WARN((*weights / row.file).string() << " is not there: not tested");
+      continue;
+    }
+    const std::string converted = (folder / row.model).string() + ".safetensors";
+    const Outcome conversion =
+        run_program("/usr/bin/env", {"python3", converter, (*weights / row.file).string(), converted});
+    INFO(conversion.err);
+    REQUIRE(conversion.code == 0);
+    const Outcome outcome =
+        run_program(FAQ_EVAL, {"--weights", converted, "--model", row.model, "--data-path", data->string(),
+                               "--json", "--threads", "1"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const json result = json::parse(outcome.out);
+    CHECK(result["images"] == 10000);
+    CHECK(std::abs(result["top1"].get<double>() - row.top1) <= 0.15);
+  }
+}
