@@ -63,7 +63,8 @@ class Reader {
     archive_entry* entry = nullptr;
     const int status = archive_read_next_header(archive_.get(), &entry);
     if (status == ARCHIVE_EOF) return nullptr;
-    // A warning: the name is not of the program's locale ("C"), and is given as its bytes.
+    // A warning leaves the entry usable: mostly its name is not of the program's locale ("C"), and is given
+    // as its bytes.
     expect(status == ARCHIVE_WARN ? ARCHIVE_OK : status, "has a bad header");
     return entry;
   }

@@ -133,6 +133,17 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   return notes;
 }
 
+NamedTensors with_canonical_names(const NamedTensors& file, const ModelInfo& info) {
+  NamedTensors result;
+  result.metadata = file.metadata;
+  for (const auto& [name, tensor] : file.tensors) {
+    const std::string ours = canonical(name, info);
+    check(!result.find(ours), ErrorKind::bad_data, "duplicate ", name);
+    result.add(ours, tensor);
+  }
+  return result;
+}
+
 void export_weights(Model& model, NamedTensors& to) {
   for (auto& [name, parameter] : parameters(model)) to.add(name, parameter.value());
   for (auto& [name, buffer] : buffers(model)) to.add(name, buffer);

@@ -25,6 +25,9 @@ struct LoadWeightsOptions {
 std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
                                       const LoadWeightsOptions& options = {});
 
+/// The same tensors under the names of that network, as load_weights reads them.
+NamedTensors with_canonical_names(const NamedTensors& file, const ModelInfo& info);
+
 /// Parameters and buffers under their names, sharing the model's storage.
 void export_weights(Model& model, NamedTensors& to);
 

@@ -63,7 +63,10 @@ QuantizedWeights cluster_weights(const Tensor& weights, int bits, const QuantOpt
   const auto scales = clusters.scales.mutable_span<std::uint8_t>();
   parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = begin * groups_per_row; g < end * groups_per_row; ++g) {
-      scales[g] = static_cast<std::uint8_t>(round_half_even(groups[g].scale / step));
+      // Ternary weights of less than half a step are nearer to 0 than to it; evenly spaced codes see to that
+      // themselves.
+      const float least = bits > 2 && groups[g].scale > 0 ? 1.0f : 0.0f;
+      scales[g] = static_cast<std::uint8_t>(std::max(round_half_even(groups[g].scale / step), least));
       const float scale = static_cast<float>(scales[g]) * step;
       const std::int64_t row = g / groups_per_row, first = g % groups_per_row * length;
       for (std::int64_t i = first; i < std::min(first + length, row_length); ++i) {

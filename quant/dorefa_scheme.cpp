@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/kernels/quantization_error.h"
+#include "core/parallel.h"
 #include "quant/faq_scheme.h"
 
 namespace faq {
@@ -17,8 +18,10 @@ QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
   const float normalise = largest > 0 ? 0.5f / largest : 0.0f;
   const auto t = tanh_weights.span<float>();
   const auto q = result.values.mutable_span<std::int8_t>();
-  for (std::size_t i = 0; i < t.size(); ++i)
-    q[i] = static_cast<std::int8_t>(2 * round_half_even((t[i] * normalise + 0.5f) * levels) - levels);
+  parallel_for(tanh_weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      q[i] = static_cast<std::int8_t>(2 * round_half_even((t[i] * normalise + 0.5f) * levels) - levels);
+  });
   result.values.set_fixed_point(
       {.step = largest > 0 ? largest / levels : 1.0f, .bits = 8, .is_signed = true});
   return result;

@@ -89,6 +89,7 @@ void describe_weights(json& j, const IntegerOp& op, const QuantizedWeights& weig
   j["weight_bits"] = weights.bits;
   j["weight_code"] =
       std::ranges::find(weight_codes, weights.code, [](const auto& row) { return row.second; })->first;
+  j["weight_step"] = weights.values.fixed_point().step;
   j["weight_shape"] = weights.values.shape().extents();
   Tensor codes = weights.values;
   if (weights.code == WeightCode::odd) codes = to_odd_codes(codes, weights.bits);
@@ -185,6 +186,10 @@ struct Reader {
       result.clusters = clusters(result.values, high);
       result.values = cluster_values(result.clusters);
     }
+    const auto step = j.at("weight_step").get<float>();
+    check(std::isfinite(step) && step > 0, ErrorKind::bad_data, "weight_step ", step);
+    const bool as_coded = result.code == WeightCode::fixed_point;
+    result.values.set_fixed_point({.step = step, .bits = as_coded ? result.bits : 8, .is_signed = true});
     return result;
   }
 

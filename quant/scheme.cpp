@@ -13,9 +13,12 @@ namespace {
 struct Row {
   Scheme scheme;
   int max_weight_bits;  // of its own weights; with more a layer has FAQ's
+  Var (*argument)(const Var&);
   QuantizedWeights (*weights)(const Tensor&, int bits, const QuantOptions&);
   FixedPoint (*activation)(const Histogram&, int bits, bool is_signed, const QuantOptions&);
 };
+
+Var itself(const Var& weights) { return weights; }
 
 QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const QuantOptions& options) {
   return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_step)), bits};
@@ -26,9 +29,9 @@ QuantizedWeights odd_weights(const Tensor& weights, int bits, const QuantOptions
 }
 
 constexpr Row rows[] = {
-    {Scheme::faq, 8, fixed_point_weights, choose_activation_format},
-    {Scheme::dfp, max_cluster_bits, cluster_weights, choose_activation_format},
-    {Scheme::dorefa, max_dorefa_bits, odd_weights, dorefa_activation_format},
+    {Scheme::faq, 8, itself, fixed_point_weights, choose_activation_format},
+    {Scheme::dfp, max_cluster_bits, itself, cluster_weights, choose_activation_format},
+    {Scheme::dorefa, max_dorefa_bits, tanh, odd_weights, dorefa_activation_format},
 };
 
 const Row& row_of(const QuantOptions& options) {
@@ -41,7 +44,8 @@ const Row& row_of(const QuantOptions& options) {
 }  // namespace
 
 Var rounded_argument(const Var& weights, int bits, const QuantOptions& options) {
-  return options.scheme == Scheme::dorefa && bits <= max_dorefa_bits ? tanh(weights) : weights;
+  const Row& row = row_of(options);
+  return bits <= row.max_weight_bits ? row.argument(weights) : weights;
 }
 
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options) {

@@ -1,4 +1,5 @@
-// What a scheme is: how weights and activations become integers. A new scheme is a row here and a file.
+// What a scheme is: how weights and activations become integers. A scheme is a row of the table in scheme.cpp
+// and a file.
 #pragma once
 
 #include "core/var.h"

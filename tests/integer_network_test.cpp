@@ -272,6 +272,8 @@ TEST_CASE("clusters that cannot be are refused", "[integer_network]") {
          op["weight_bits"] = 8;
        }},
       {"weight_code", [](nlohmann::json& op, NamedTensors&) { op.erase("weight_code"); }},
+      {"weight_step 0", set("weight_step", 0)},
+      {"weight_step", [](nlohmann::json& op, NamedTensors&) { op.erase("weight_step"); }},
       {"cluster_size 0", set("cluster_size", 0)},
       {"cluster_size 17", set("cluster_size", 17)},
       {"scales: expected [16, 2]", set("cluster_size", 8)},

@@ -452,6 +452,23 @@ TEST_CASE("what cannot be continued is refused", "[trainer]") {
   refused("a file that is not a checkpoint", 65, "not written by faq-train",
           trained + Words{"--resume", (run / "integer.safetensors").string()});
   refused("no such file", 66, "absent", trained + Words{"--resume", (run / "absent.safetensors").string()});
+  // A phase the run does not have; and one that says nothing of options that came later.
+  const NamedTensors good = read_safetensors(run / "last.safetensors");
+  const auto damaged = [&](const char* key, const std::function<void(json&)>& change) {
+    NamedTensors file = good;
+    json text = json::parse(file.metadata.at(key));
+    change(text);
+    file.metadata[key] = text.dump();
+    write_safetensors(run / "odd.safetensors", file);
+    return trained + Words{"--resume", (run / "odd.safetensors").string()};
+  };
+  refused("no such phase", 65, "phase 3 of 1", damaged("progress", [](json& p) { p["phase"] = 3; }));
+  refused("no phase", 65, "phase -1 of 1", damaged("progress", [](json& p) { p["phase"] = -1; }));
+  const Outcome evaluated = run_program(FAQ_EVAL, {"--weights", (run / "odd.safetensors").string(),
+                                                   "--data-path", images().string(), "--threads", "1"});
+  CHECK(evaluated.code == 65);
+  CHECK(evaluated.err.find("phase -1 of 1") != std::string::npos);
+  require_done(train_by_program(run.path(), damaged("config", [](json& c) { c.erase("stages"); })));
   {
     const CheckpointFolder held(run.path(), 2);
     refused("held by another run", 64, "another run is writing", trained + resume);

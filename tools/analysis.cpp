@@ -18,15 +18,27 @@ namespace {
 
 using nlohmann::json;
 
-IntegerNetwork integer_network(const std::string& file) {
-  if (is_integer_network(read_safetensors_metadata(file))) return IntegerNetwork::load(file);
+// A quantized network, and what it is called.
+struct Quantized {
+  IntegerNetwork network;
+  std::string model;
+};
+
+Quantized quantized_network(const std::string& file) {
+  if (is_integer_network(read_safetensors_metadata(file))) {
+    IntegerNetwork network = IntegerNetwork::load(file);
+    const auto model = network.about().find("model");
+    return {std::move(network), model == network.about().end() ? "" : model->second};
+  }
   TrainOptions trained;
   const NamedTensors contents = read_safetensors(file);
   const auto model = model_from_checkpoint(contents, file, make_method, trained);
-  check(quant_options(trained).scheme != Scheme::none, ErrorKind::bad_data, "weights ", file,
+  const QuantOptions quant = quant_options_at(trained, contents.metadata);
+  check(quant.scheme != Scheme::none && quant.quantize_activations, ErrorKind::bad_data, "weights ", file,
         ": not quantized, expected an integer network or a quantized checkpoint");
   set_training(*model, false);
-  return IntegerNetwork::compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels);
+  return {IntegerNetwork::compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels),
+          trained.model};
 }
 
 // What a run of the recipe lacks, and what stands in for it.
@@ -49,14 +61,16 @@ constexpr Variant variants[] = {
     {"a quarter of the batch", "smaller-batch",
      [](TrainOptions& o) { o.batch_size = (o.batch_size + 3) / 4; }},
     {"first and last layer like the others", "first-last-bits",
-     [](TrainOptions& o) { o.first_last_bits = o.weight_bits; }},
+     [](TrainOptions& o) { o.first_last_bits = quant_options(o).weight_bits; }},
     {"no weight decay", "no-weight-decay", [](TrainOptions& o) { o.weight_decay = 0; }},
 };
 
 }  // namespace
 
 Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline) {
-  const NamedTensors before = network_in(read_safetensors(baseline));
+  const Quantized quantized = quantized_network(options.weights);
+  NamedTensors before = network_in(read_safetensors(baseline));
+  if (!quantized.model.empty()) before = with_canonical_names(before, model_info(quantized.model));
   Analysis a;
   a.chart = {"Quantized weights against " + std::filesystem::path(baseline).filename().string(),
              "layer",
@@ -65,7 +79,7 @@ Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline
              {{"as they are", {}}, {"by channel", {}}}};
   a.result = {{"weights", options.weights}, {"baseline", baseline}, {"layers", json::array()}};
   a.table = fmt::format("{:<36} {:>10} {:>9} {:>11}\n", "layer", "weights", "cosine", "by channel");
-  for (const WeightSimilarity& row : weight_similarity(integer_network(options.weights), before)) {
+  for (const WeightSimilarity& row : weight_similarity(quantized.network, before)) {
     a.table +=
         fmt::format("{:<36} {:>10} {:>9.5f} {:>11.5f}\n", row.layer, row.weights, row.cosine, row.by_channel);
     const json j{{"layer", row.layer},
@@ -90,7 +104,14 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
   check(!given.weights.empty(), ErrorKind::usage, "--weights is required");
   TrainOptions options = given;
   NamedTensors weights = network_in(read_safetensors(options.weights));
-  if (is_checkpoint(weights.metadata)) options.model = options_of_checkpoint(weights, options.weights).model;
+  if (is_checkpoint(weights.metadata)) {
+    const TrainOptions trained = options_of_checkpoint(weights, options.weights);
+    options.model = trained.model;
+    options.in_channels = trained.in_channels;
+    options.mean = trained.mean;
+    options.std = trained.std;
+    options.train_crop_size = trained.train_crop_size;
+  }
   const Data data = open_data(options, true);
   std::erase_if(weights.tensors, [](const auto& entry) { return entry.first.ends_with(".quantizer"); });
   Analysis a;
@@ -99,43 +120,51 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
   a.table = fmt::format("{:>4} {:>11} {:>8} {:>9} {:>10} {:>14}\n", "bits", "batch size", "batches", "cosine",
                         "noise", "mean gradient");
   for (const int bits : widths) a.chart.x.push_back(std::to_string(bits));
+  std::vector<int> sizes;
   for (const int size : batch_sizes) {
     if (2 * size > data.train->size()) continue;  // one batch has nothing to disagree with
-    options.batch_size = size;
+    sizes.push_back(size);
     a.chart.series.push_back({fmt::format("batch {}", size), {}});
-    for (const int bits : widths) {
-      options.scheme = bits == 32 ? "none" : "faq";
-      options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
-      options.calibration = "mse";
-      Loader loader(*data.train, train_loader_options(options, data));
-      const auto next_batches = [&loader](int count) {
-        loader.start_epoch(0);
-        return [&loader, left = count]() mutable -> std::optional<Batch> {
-          return left-- > 0 ? loader.next() : std::nullopt;
+  }
+  check(!a.chart.series.empty(), ErrorKind::bad_data, "data ", options.data_path, ": ", data.train->size(),
+        " training images are fewer than two batches of ", batch_sizes[0]);
+  for (const int bits : widths) {
+    options.scheme = bits == 32 ? "none" : "faq";
+    options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
+    options.calibration = "mse";
+    const auto batches_of = [&](int size) {
+      options.batch_size = size;
+      auto loader = std::make_shared<Loader>(*data.train, train_loader_options(options, data));
+      return [loader](int count) {
+        loader->start_epoch(0);
+        return [loader, left = count]() mutable -> std::optional<Batch> {
+          return left-- > 0 ? loader->next() : std::nullopt;
         };
       };
-      const auto model = build_model(options);
-      load_weights(*model, weights, {.source = options.weights});
-      make_method(options)->begin_phase(*model, 0, [&](int count) -> Batches {
-        return [next = next_batches(count)]() mutable -> std::optional<Tensor> {
-          const auto batch = next();
-          return batch ? std::optional(batch->images) : std::nullopt;
-        };
-      });
+    };
+    // Every batch size meets the same quantized network.
+    const auto model = build_model(options);
+    load_weights(*model, weights, {.source = options.weights});
+    make_method(options)->begin_phase(*model, 0, [&](int count) -> Batches {
+      return [next = batches_of(sizes.back())(count)]() mutable -> std::optional<Tensor> {
+        const auto batch = next();
+        return batch ? std::optional(batch->images) : std::nullopt;
+      };
+    });
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      const auto next_batches = batches_of(sizes[i]);
       const GradientNoise noise = gradient_noise(*model, [&] { return next_batches(batches); });
-      a.table += fmt::format("{:>4} {:>11} {:>8} {:>9.4f} {:>10.4f} {:>14.4f}\n", bits, size, noise.batches,
-                             noise.cosine, noise.noise, noise.mean_norm);
+      a.table += fmt::format("{:>4} {:>11} {:>8} {:>9.4f} {:>10.4f} {:>14.4f}\n", bits, sizes[i],
+                             noise.batches, noise.cosine, noise.noise, noise.mean_norm);
       a.result["rows"].push_back({{"bits", bits},
-                                  {"batch_size", size},
+                                  {"batch_size", sizes[i]},
                                   {"batches", noise.batches},
                                   {"cosine", noise.cosine},
                                   {"noise", noise.noise},
                                   {"mean_gradient", noise.mean_norm}});
-      a.chart.series.back().y.push_back(noise.cosine);
+      a.chart.series[i].y.push_back(noise.cosine);
     }
   }
-  check(!a.chart.series.empty(), ErrorKind::bad_data, "data ", options.data_path, ": ", data.train->size(),
-        " training images are fewer than two batches of ", batch_sizes[0]);
   return a;
 }
 
@@ -146,13 +175,26 @@ Analysis analyze_sensitivity(const TrainOptions& options, const std::string& com
   a.chart = {"One ingredient taken away", "", "top-1 (%)", {}, {{"best", {}}, {"last", {}}}};
   a.result = {{"rows", json::array()}};
   a.table = fmt::format("{:<48} {:>9} {:>8} {:>8} {:>8}\n", "", "untrained", "best", "last", "costs");
-  double recipe = 0;
+  struct Run {
+    const Variant& variant;
+    TrainOptions options;
+    std::unique_ptr<Method> method;
+  };
+  // All of them before the first one runs: a combination that makes no sense costs nothing.
+  std::vector<Run> runs;
   for (const Variant& variant : variants) {
     TrainOptions changed = options;
     variant.change(changed);
+    if (!runs.empty() && to_json(changed) == to_json(options)) continue;  // the recipe has no such ingredient
+    resolve(changed);
+    auto method = make_method(changed);
+    if (changed.epochs > 0 && changed.epochs < method->phases()) continue;
     changed.output_dir = (std::filesystem::path(options.output_dir) / variant.folder).string();
     changed.resume = "auto";
-    const auto method = make_method(changed);
+    runs.push_back({variant, std::move(changed), std::move(method)});
+  }
+  double recipe = 0;
+  for (const auto& [variant, changed, method] : runs) {
     const TrainResult run = train(changed, *method, {command, false});
     check(!run.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
           changed.output_dir, "; run the same command again to continue");
@@ -172,13 +214,12 @@ Analysis analyze_sensitivity(const TrainOptions& options, const std::string& com
 }
 
 void save(const Analysis& analysis, const std::string& folder, const std::string& name) {
-  std::filesystem::create_directories(folder);
   const auto write = [&](const std::string& suffix, const std::string& text) {
     AtomicFile file(std::filesystem::path(folder) / (name + suffix));
     file.write(text);
     file.commit();
   };
-  write(".json", analysis.result.dump(2) + "\n");
+  write(".json", analysis.result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
   write(".svg", to_svg(analysis.chart));
 }
 

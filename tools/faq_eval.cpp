@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <numeric>
@@ -169,6 +170,10 @@ std::string comparison_text(const json& c) {
 
 int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std::string& command) {
   const auto kind = parsed["analyze"].as<std::string>();
+  // Before the work, which may take hours.
+  std::error_code error;
+  if (!options.output_dir.empty()) std::filesystem::create_directories(options.output_dir, error);
+  check(!error, ErrorKind::io, "creating the output folder ", options.output_dir, ": ", error.message());
   Analysis analysis;
   if (kind == "cosine") {
     check(
@@ -176,7 +181,9 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
         "--analyze cosine wants --weights, the quantized network, and --baseline, the weights it came from");
     analysis = analyze_cosine(options, parsed["baseline"].as<std::string>());
   } else if (kind == "gradient-noise") {
-    analysis = analyze_gradient_noise(options, parsed["batches"].as<int>());
+    const int batches = parsed["batches"].as<int>();
+    check(batches >= 2, ErrorKind::usage, "--batches ", batches, ": expected 2 or more");
+    analysis = analyze_gradient_noise(options, batches);
   } else {
     check(kind == "sensitivity", ErrorKind::usage, "--analyze ", kind,
           ": expected one of cosine, gradient-noise, sensitivity");
@@ -189,8 +196,10 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
     options.grad_dtype = name_of(quant_options(options).grad_dtype);
     analysis = analyze_sensitivity(options, command);
   }
+  cli::print_result(parsed.count("json")
+                        ? analysis.result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"
+                        : analysis.table);
   if (!options.output_dir.empty()) save(analysis, options.output_dir, kind);
-  cli::print_result(parsed.count("json") ? analysis.result.dump() + "\n" : analysis.table);
   return 0;
 }
 

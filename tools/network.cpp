@@ -3,7 +3,6 @@
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
 #include "tools/quantization.h"
-#include "train/checkpoint.h"
 #include "train/setup.h"
 
 namespace faq {
@@ -107,9 +106,7 @@ Network open_network(TrainOptions& options, bool model_given) {
     options.num_classes = trained.num_classes;
     if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
     if (options.val_resize_size < 0) options.val_resize_size = trained.val_resize_size;
-    const auto phases = quant_phases(trained);
-    const QuantOptions& quant = phases.at(
-        static_cast<std::size_t>(progress_from_json(nlohmann::json::parse(metadata.at("progress"))).phase));
+    const QuantOptions quant = quant_options_at(trained, metadata);
     const bool quantized = quant.scheme != Scheme::none;
     const bool integers = quantized && quant.quantize_activations;
     return of_model(integers    ? "quantized checkpoint"

@@ -16,6 +16,7 @@
 #include "quant/integer_network.h"
 #include "quant/layer_report.h"
 #include "quant/quantize.h"
+#include "train/checkpoint.h"
 
 namespace faq {
 namespace {
@@ -90,7 +91,7 @@ class Quantization final : public Method {
       batches = reestimate_batch_norm(model, training_batches(options_.batch_norm_batches));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     return fmt::format(
-        "calibrated on {} images{} in {:.1f} s", calibration.images,
+        "{}; calibrated on {} images{} in {:.1f} s", bits_text(), calibration.images,
         batches > 0 ? fmt::format(", batch-norm's statistics taken from {} batches", batches) : "",
         elapsed.count());
   }
@@ -262,6 +263,13 @@ std::vector<QuantOptions> quant_phases(const TrainOptions& o) {
 }
 
 QuantOptions quant_options(const TrainOptions& options) { return quant_phases(options).back(); }
+
+QuantOptions quant_options_at(const TrainOptions& options,
+                              const std::map<std::string, std::string>& metadata) {
+  const Progress progress =
+      progress_from_json(nlohmann::json::parse(metadata.at("progress"), nullptr, false));
+  return quant_phases(options).at(static_cast<std::size_t>(progress.phase));
+}
 
 std::unique_ptr<Method> make_method(const TrainOptions& options) {
   std::vector<QuantOptions> phases = quant_phases(options);

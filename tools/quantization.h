@@ -1,7 +1,9 @@
 // The quantization a run's options ask for: where train's Method meets quant.
 #pragma once
 
+#include <map>
 #include <memory>
+#include <string>
 
 #include "quant/options.h"
 #include "train/method.h"
@@ -14,6 +16,9 @@ namespace faq {
 QuantOptions quant_options(const TrainOptions& options);
 /// Of every phase of the run: --stages and --bits-schedule.
 std::vector<QuantOptions> quant_phases(const TrainOptions& options);
+/// Of the phase a checkpoint of that run is in, see model_from_checkpoint.
+QuantOptions quant_options_at(const TrainOptions& options,
+                              const std::map<std::string, std::string>& metadata);
 Engine parse_engine(const std::string& text);
 
 /// Calibration, adapters and the integer network, or nothing at all with --scheme none.

@@ -53,7 +53,8 @@ GradientNoise gradient_noise(Model& model,
   const double norm = dot(mean, mean);
   for (auto next = batches(); const auto batch = next();) {
     const std::vector<double> g = gradient_of(model, *batch);
-    result.cosine += dot(g, mean) / std::sqrt(dot(g, g) * norm) / result.batches;
+    const double product = std::sqrt(dot(g, g) * norm);
+    if (product > 0) result.cosine += dot(g, mean) / product / result.batches;
   }
   result.mean_norm = std::sqrt(norm);
   result.noise = std::sqrt(std::max(squares / result.batches - norm, 0.0));

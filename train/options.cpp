@@ -198,7 +198,7 @@ const std::vector<OptionRow>& option_table() {
       {{"stochastic-tail"},
        "methods",
        "X",
-       "share of the steps, at the end, in which all are quantized",
+       "share of a phase, at its end, in which all are quantized",
        &T::stochastic_tail},
       {{"distill"},
        "methods",

@@ -109,13 +109,20 @@ TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::st
   }
 }
 
+void check_phase(const Progress& progress, const Method& method, const std::string& source) {
+  check(progress.phase >= 0 && progress.phase < method.phases(), ErrorKind::bad_data, "checkpoint ", source,
+        ": phase ", progress.phase, " of ", method.phases());
+}
+
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
                                              const MethodFactory& make_method, TrainOptions& options) {
   options = options_of_checkpoint(checkpoint, source);
   const Progress progress =
       progress_from_json(nlohmann::json::parse(checkpoint.metadata.at("progress"), nullptr, false));
   auto model = build_model(options);
-  make_method(options)->install(*model, progress.phase);
+  const auto method = make_method(options);
+  check_phase(progress, *method, source);
+  method->install(*model, progress.phase);
   load_weights(*model, network_in(checkpoint), {.source = source});
   return model;
 }

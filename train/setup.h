@@ -6,6 +6,7 @@
 
 #include "data/loader.h"
 #include "nn/models.h"
+#include "train/checkpoint.h"
 #include "train/method.h"
 #include "train/options.h"
 
@@ -40,6 +41,9 @@ using MethodFactory = std::function<std::unique_ptr<Method>(const TrainOptions&)
 
 /// The options of the run a checkpoint is from. Throws bad_data.
 TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source);
+
+/// Throws bad_data when a checkpoint claims a phase its run does not have.
+void check_phase(const Progress& progress, const Method& method, const std::string& source);
 
 /// A checkpoint of faq-train as a network ready for evaluation, in the form its method gave it. `options`:
 /// those of the run.

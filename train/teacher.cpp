@@ -30,6 +30,8 @@ Teacher::Teacher(const TrainOptions& options)
       check(trained.scheme == "none", ErrorKind::bad_data, "teacher ", file, ": quantized (--scheme ",
             trained.scheme, "), expected a network in full precision");
       if (options.teacher_model.empty()) own.model = trained.model;
+      own.mean = trained.mean;
+      own.std = trained.std;
     }
     const int classes = classes_in(contents, model_info(own.model));
     check(classes == 0 || classes == options.num_classes, ErrorKind::usage, "teacher ", file, ": has ",

@@ -40,13 +40,14 @@ void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint,
                     const std::filesystem::path& file) {
   nlohmann::json before = nlohmann::json::parse(checkpoint.metadata.at("config"), nullptr, false);
   nlohmann::json after = to_json(now);
+  const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
   check(before.is_object(), ErrorKind::bad_data, "checkpoint ", file, ": its configuration is not JSON");
   for (const char* name : free_to_change) {
     before.erase(name);
     after.erase(name);
   }
   for (const auto& [name, value] : after.items()) {
-    const nlohmann::json old = before.contains(name) ? before[name] : nlohmann::json();
+    const nlohmann::json old = before.contains(name) ? before[name] : defaults[name];
     check(old == value, ErrorKind::bad_data, "checkpoint ", file, " is of another run: ", name, " was ",
           old.dump(), ", is now ", value.dump());
   }
@@ -238,6 +239,7 @@ class Trainer {
     check_same_run(options_, found.contents, found.file);
     progress_ =
         progress_from_json(nlohmann::json::parse(found.contents.metadata.at("progress"), nullptr, false));
+    check_phase(progress_, method_, found.file.string());
     method_.install(*model_, progress_.phase);
     load_weights(*model_, network_in(found.contents), {.source = found.file.string()});
     sgd_.emplace(parameters(*model_), resolved_.sgd);
