@@ -132,6 +132,7 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
     options.scheme = bits == 32 ? "none" : "faq";
     options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
     options.calibration = "mse";
+    options.equalize = "none";  // scaled weights would have scaled gradients
     const auto batches_of = [&](int size) {
       options.batch_size = size;
       auto loader = std::make_shared<Loader>(*data.train, train_loader_options(options, data));
