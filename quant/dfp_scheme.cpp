@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/kernels/groups.h"
 #include "core/kernels/quantization_error.h"

@@ -327,6 +327,17 @@ TEST_CASE("a teacher guides, and learns when it is to", "[trainer]") {
   };
   CHECK_FALSE(network("frozen").empty());
   CHECK(network("weightless").empty());
+  // A teacher sees pixels as it was trained on them: the same weights without that record teach something
+  // else.
+  require_done(train_by_program(folder / "tinted", {"--mean", "0.2,0.7,0.4", "--std", "0.1,0.4,0.2"}));
+  NamedTensors bare = read_safetensors(folder / "tinted" / "best.safetensors");
+  bare.metadata.clear();
+  write_safetensors(folder / "bare.safetensors", bare);
+  run("of-tinted", {"--distill", "frozen", "--teacher", (folder / "tinted" / "best.safetensors").string()});
+  run("of-bare", {"--distill", "frozen", "--teacher", (folder / "bare.safetensors").string()});
+  CHECK_FALSE(
+      tensor_difference(folder / "of-tinted" / "best.safetensors", folder / "of-bare" / "best.safetensors")
+          .empty());
   // A network of another kind may teach.
   require_done(train_by_program(folder / "deep", {"--model", "resnet32", "--epochs", "1"}));
   run("deeper", {"--distill", "frozen", "--teacher", (folder / "deep" / "best.safetensors").string()});

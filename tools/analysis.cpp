@@ -103,7 +103,7 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
   constexpr int batch_sizes[] = {32, 128, 512};
   check(!given.weights.empty(), ErrorKind::usage, "--weights is required");
   TrainOptions options = given;
-  NamedTensors weights = network_in(read_safetensors(options.weights));
+  const NamedTensors weights = weights_in(read_safetensors(options.weights));
   if (is_checkpoint(weights.metadata)) {
     const TrainOptions trained = options_of_checkpoint(weights, options.weights);
     options.model = trained.model;
@@ -113,7 +113,6 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
     options.train_crop_size = trained.train_crop_size;
   }
   const Data data = open_data(options, true);
-  std::erase_if(weights.tensors, [](const auto& entry) { return entry.first.ends_with(".quantizer"); });
   Analysis a;
   a.chart = {"Agreement of mini-batch gradients", "bits", "mean cosine to the mean gradient", {}, {}};
   a.result = {{"weights", options.weights}, {"batches", batches}, {"rows", json::array()}};

@@ -266,9 +266,7 @@ QuantOptions quant_options(const TrainOptions& options) { return quant_phases(op
 
 QuantOptions quant_options_at(const TrainOptions& options,
                               const std::map<std::string, std::string>& metadata) {
-  const Progress progress =
-      progress_from_json(nlohmann::json::parse(metadata.at("progress"), nullptr, false));
-  return quant_phases(options).at(static_cast<std::size_t>(progress.phase));
+  return quant_phases(options).at(static_cast<std::size_t>(progress_in(metadata).phase));
 }
 
 std::unique_ptr<Method> make_method(const TrainOptions& options) {

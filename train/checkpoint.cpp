@@ -67,6 +67,12 @@ Progress progress_from_json(const nlohmann::json& json) {
   }
 }
 
+Progress progress_in(const std::map<std::string, std::string>& metadata) {
+  const auto found = metadata.find("progress");
+  check(found != metadata.end(), ErrorKind::bad_data, "checkpoint: no progress record");
+  return progress_from_json(nlohmann::json::parse(found->second, nullptr, false));
+}
+
 NamedTensors network_in(const NamedTensors& checkpoint) {
   NamedTensors network;
   network.metadata = checkpoint.metadata;
@@ -74,6 +80,12 @@ NamedTensors network_in(const NamedTensors& checkpoint) {
     if (!name.starts_with("momentum/") && !name.starts_with("teacher/")) network.add(name, tensor);
   }
   return network;
+}
+
+NamedTensors weights_in(const NamedTensors& checkpoint) {
+  NamedTensors weights = network_in(checkpoint);
+  std::erase_if(weights.tensors, [](const auto& entry) { return entry.first.ends_with(".quantizer"); });
+  return weights;
 }
 
 CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep)

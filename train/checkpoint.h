@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -29,9 +30,13 @@ struct Progress {
 };
 nlohmann::json to_json(const Progress& progress);
 Progress progress_from_json(const nlohmann::json& json);
+/// That of a checkpoint's metadata. Throws bad_data.
+Progress progress_in(const std::map<std::string, std::string>& metadata);
 
 /// The network of a checkpoint: without the state of its training (momentum, teacher).
 NamedTensors network_in(const NamedTensors& checkpoint);
+/// The same without quantizers: what another run can start from.
+NamedTensors weights_in(const NamedTensors& checkpoint);
 
 /// The checkpoints of one output folder: `checkpoint-N.safetensors` (N optimizer steps), of which the newest
 /// `keep` are kept besides `last.safetensors`; `best.safetensors` holds the network of the best epoch without

@@ -117,8 +117,7 @@ void check_phase(const Progress& progress, const Method& method, const std::stri
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
                                              const MethodFactory& make_method, TrainOptions& options) {
   options = options_of_checkpoint(checkpoint, source);
-  const Progress progress =
-      progress_from_json(nlohmann::json::parse(checkpoint.metadata.at("progress"), nullptr, false));
+  const Progress progress = progress_in(checkpoint.metadata);
   auto model = build_model(options);
   const auto method = make_method(options);
   check_phase(progress, *method, source);

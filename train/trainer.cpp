@@ -205,8 +205,7 @@ class Trainer {
     const auto metadata = read_safetensors_metadata(options_.weights);
     NamedTensors file = read_safetensors(options_.weights);
     if (is_checkpoint(metadata)) {  // the network of an earlier run, without its momentum and quantizers
-      file = network_in(file);
-      std::erase_if(file.tensors, [](const auto& entry) { return entry.first.ends_with(".quantizer"); });
+      file = weights_in(file);
     }
     initialize(*model_, static_cast<std::uint64_t>(options_.seed));  // for a classifier of another size
     return load_weights(*model_, file, {.source = options_.weights, .reinitialize_classifier = true});
@@ -237,8 +236,7 @@ class Trainer {
     check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file,
           ": not written by faq-train");
     check_same_run(options_, found.contents, found.file);
-    progress_ =
-        progress_from_json(nlohmann::json::parse(found.contents.metadata.at("progress"), nullptr, false));
+    progress_ = progress_in(found.contents.metadata);
     check_phase(progress_, method_, found.file.string());
     method_.install(*model_, progress_.phase);
     load_weights(*model_, network_in(found.contents), {.source = found.file.string()});
