@@ -10,5 +10,8 @@ bool has_vnni();
 bool has_native_bf16();
 /// The name of the instruction set in use, e.g. "AVX512_CORE_BF16".
 const char* isa_name();
+/// Bytes of the widest vectors the project's own loops may use here, 64 (AVX-512), 32 (AVX2) or 16; not
+/// limited by ONEDNN_MAX_CPU_ISA.
+int simd_bytes();
 
 }  // namespace faq

@@ -7,7 +7,9 @@
 #include <mutex>
 #include <stdexcept>
 
+#include "core/cpu.h"
 #include "core/kernels/pixels.h"
+#include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
@@ -28,6 +30,17 @@ Tensor bf16_of(std::initializer_list<float> values) {
 float from_bits(std::uint32_t bits) { return std::bit_cast<float>(bits); }
 
 }  // namespace
+
+// It was not, on any CPU but one model's, as long as the versions were named by models.
+TEST_CASE("loops use the widest vectors of this CPU", "[elementwise]") {
+#ifdef FAQ_SIMD_ONE_VERSION
+  CHECK(simd_bytes() == 16);
+#else
+  const bool avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq");
+  CHECK(simd_bytes() == (avx512 ? 64 : __builtin_cpu_supports("avx2") ? 32 : 16));
+#endif
+}
 
 TEST_CASE("f32 to bf16 rounds half to even", "[elementwise]") {
   struct Row {

@@ -175,6 +175,7 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
                         {"batch", options.batch_size},
                         {"threads", num_threads()},
                         {"isa", isa_name()},
+                        {"simd_bytes", simd_bytes()},
                         {"step_ms", 1e3 * step},
                         {"images_per_s", options.batch_size / step},
                         {"roofline_ms", 1e3 * roofline},
@@ -187,12 +188,13 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
 
 std::string text(const nlohmann::json& r) {
   std::string out = fmt::format(
-      "{} {} at {} bits, batch {}, {} threads, {}: {:.1f} ms per step, {:.1f} images/s\n"
+      "{} {} at {} bits, batch {}, {} threads, {}, own loops of {} bytes: {:.1f} ms per step, {:.1f} "
+      "images/s\n"
       "convolutions alone {:.1f} ms: ratio {:.2f}; peak {:.0f} MB\nms per step:",
       r["model"].get<std::string>(), r["mode"].get<std::string>(), r["bits"].get<int>(),
-      r["batch"].get<int>(), r["threads"].get<int>(), r["isa"].get<std::string>(), r["step_ms"].get<double>(),
-      r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(), r["roofline_ratio"].get<double>(),
-      static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
+      r["batch"].get<int>(), r["threads"].get<int>(), r["isa"].get<std::string>(), r["simd_bytes"].get<int>(),
+      r["step_ms"].get<double>(), r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(),
+      r["roofline_ratio"].get<double>(), static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
   for (const auto& [name, ms] : r["split"].items()) out += fmt::format("  {} {:.1f}", name, ms.get<double>());
   return out + "\n";
 }
