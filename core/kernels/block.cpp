@@ -138,9 +138,14 @@ std::int64_t ChannelBlocks::size(std::int64_t block) const {
   return std::min(length(), rows_ * channels_ - offset(block));
 }
 
+void ChannelBlocks::repeat(const float* per_channel, float* repeated) const {
+  for (std::int64_t row = 0; row < length(); row += channels_)
+    std::copy_n(per_channel, channels_, repeated + row);
+}
+
 std::vector<float> ChannelBlocks::repeat(const float* per_channel) const {
   std::vector<float> repeated(static_cast<std::size_t>(length()));
-  for (std::int64_t i = 0; i < length(); ++i) repeated[i] = per_channel[i % channels_];
+  repeat(per_channel, repeated.data());
   return repeated;
 }
 

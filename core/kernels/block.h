@@ -43,6 +43,7 @@ class ChannelBlocks {
   /// Elements of a block: length(), less for the last one.
   std::int64_t size(std::int64_t block) const;
   std::vector<float> repeat(const float* per_channel) const;
+  void repeat(const float* per_channel, float* repeated) const;
   /// per_channel[c] += the sum of values[i] with i mod channels == c.
   void fold(const float* values, std::int64_t n, double* per_channel) const;
 

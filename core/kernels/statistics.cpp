@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -10,12 +11,23 @@
 namespace faq::kernels {
 namespace {
 
-FAQ_SIMD void accumulate(float* sum, const float* x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) sum[i] += x[i];
+template <class X>
+[[gnu::always_inline]] inline void accumulate_loop(const X* x, const float* shift, float* __restrict sum,
+                                                   float* __restrict squares, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float deviation = element(x, i) - shift[i];
+    sum[i] += deviation;
+    squares[i] += deviation * deviation;
+  }
 }
-FAQ_SIMD void accumulate_squared_deviation(float* sum, const float* x, const float* mean, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) sum[i] += (x[i] - mean[i]) * (x[i] - mean[i]);
-}
+#define FAQ_ACCUMULATE(X)                                                                                \
+  FAQ_SIMD void accumulate(const X* x, const float* shift, float* sum, float* squares, std::int64_t n) { \
+    accumulate_loop(x, shift, sum, squares, n);                                                          \
+  }
+FAQ_ACCUMULATE(float)
+FAQ_ACCUMULATE(std::int16_t)
+FAQ_ACCUMULATE(std::int32_t)
+#undef FAQ_ACCUMULATE
 
 }  // namespace
 
@@ -27,32 +39,48 @@ StatisticsBuilder::StatisticsBuilder(const Shape& shape)
   check(blocks_.rows() > 0, "batch statistics: no values in ", shape);
 }
 
-void StatisticsBuilder::take(const Tensor& x, std::int64_t chunk, std::vector<float>& scratch) {
+// One pass: deviations are taken from the chunk's first row, which is near enough to the mean for f32 to hold
+// a few hundred squares, and the mean is put right in double. (A first row far out is itself the better part
+// of the chunk's variance.)
+template <class X>
+void StatisticsBuilder::take(const X* x, std::int64_t chunk, std::vector<float>& scratch) {
   const std::int64_t channels = blocks_.channels();
   const std::int64_t length = blocks_.length();
   const std::int64_t n = chunks_.size(chunk);
-  scratch.resize(static_cast<std::size_t>(chunks_.length() + 2 * length));
-  float* values = scratch.data();
-  float* sum = values + chunks_.length();
-  float* mean = sum + length;
   const auto rows = static_cast<double>(n / channels);
-  load_block(x, chunks_.offset(chunk), n, values);
-  double* chunk_mean = &means_[chunk * channels];
-  double* chunk_deviation = &deviations_[chunk * channels];
-  std::fill_n(sum, length, 0.0f);
-  for (std::int64_t i = 0; i < n; i += length) accumulate(sum, values + i, std::min(length, n - i));
-  blocks_.fold(sum, length, chunk_mean);
-  for (std::int64_t c = 0; c < channels; ++c) chunk_mean[c] /= rows;
-  for (std::int64_t i = 0; i < length; ++i) mean[i] = static_cast<float>(chunk_mean[i % channels]);
-  std::fill_n(sum, length, 0.0f);
+  x += chunks_.offset(chunk);
+  scratch.assign(static_cast<std::size_t>(3 * length + channels), 0.0f);
+  float* sum = scratch.data();
+  float* squares = sum + length;
+  float* shift = squares + length;
+  float* first_row = shift + length;
+  for (std::int64_t c = 0; c < channels; ++c) first_row[c] = element(x, c);
+  blocks_.repeat(first_row, shift);
   for (std::int64_t i = 0; i < n; i += length)
-    accumulate_squared_deviation(sum, values + i, mean, std::min(length, n - i));
-  blocks_.fold(sum, length, chunk_deviation);
-  for (std::int64_t c = 0; c < channels; ++c) {  // deviations were taken from the f32 mean
-    const double error = chunk_mean[c] - static_cast<double>(static_cast<float>(chunk_mean[c]));
-    chunk_deviation[c] -= rows * error * error;
+    accumulate(x + i, shift, sum, squares, std::min(length, n - i));
+  double* mean = &means_[chunk * channels];
+  double* deviation = &deviations_[chunk * channels];
+  blocks_.fold(sum, length, mean);
+  blocks_.fold(squares, length, deviation);
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const double from_shift = mean[c] / rows;
+    mean[c] = from_shift + shift[c];
+    deviation[c] -= rows * from_shift * from_shift;
   }
   taken_[chunk] = 1;
+}
+
+void StatisticsBuilder::take(const Tensor& x, std::int64_t chunk, std::vector<float>& scratch) {
+  switch (x.dtype()) {
+    case DType::f32:
+      return take(x.data<float>(), chunk, scratch);
+    case DType::s16:
+      return take(x.data<std::int16_t>(), chunk, scratch);
+    case DType::s32:
+      return take(x.data<std::int32_t>(), chunk, scratch);
+    default:
+      fail(ErrorKind::internal, "batch statistics: of ", x.dtype());
+  }
 }
 
 void StatisticsBuilder::add(const Tensor& x, std::int64_t first, std::int64_t last) {

@@ -31,9 +31,12 @@ class StatisticsBuilder {
   ChannelStatistics finish(const Tensor& x, float step);
 
  private:
+  template <class X>
+  void take(const X* x, std::int64_t chunk, std::vector<float>& scratch);
+  void take(const Tensor& x, std::int64_t chunk, std::vector<float>& scratch);
+
   ChannelBlocks blocks_;
   Chunks chunks_{blocks_};
-  void take(const Tensor& x, std::int64_t chunk, std::vector<float>& scratch);
 
   // Per chunk: mean and sum of squared deviations.
   std::vector<double> means_, deviations_;
