@@ -41,13 +41,17 @@ Tensor ConvBackward::dx(const Tensor& dy) const {
 }
 
 Tensor ConvBackward::dw(const Tensor& dy) const {
-  // Integers up to 255 are exact in bf16; the step is a factor of the result.
-  const bool is_integer = x.is_fixed_point();
-  const Tensor input =
-      is_integer ? kernels::convert_unscaled(x, grad_dtype) : kernels::convert(x, grad_dtype);
-  Tensor gradient =
-      kernels::conv2d_backward_weights(input, kernels::convert(dy, grad_dtype), weights.shape(), options);
-  if (is_integer) kernels::scale_in_place(gradient, x.fixed_point().step);
+  return scaled(kernels::conv2d_backward_weights(operand(x), kernels::convert(dy, grad_dtype),
+                                                 weights.shape(), options));
+}
+
+Tensor ConvBackward::operand(const Tensor& images) const {
+  return images.is_fixed_point() ? kernels::convert_unscaled(images, grad_dtype)
+                                 : kernels::convert(images, grad_dtype);
+}
+
+Tensor ConvBackward::scaled(Tensor gradient) const {
+  if (x.is_fixed_point()) kernels::scale_in_place(gradient, x.fixed_point().step);
   return gradient;
 }
 

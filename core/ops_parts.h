@@ -19,6 +19,12 @@ struct ConvBackward {
   Tensor dx(const Tensor& dy) const;
   Tensor dw(const Tensor& dy) const;
   Grads operator()(const Tensor& dy) const;
+
+  /// Some images of x as an operand in grad_dtype: of integers, which up to 255 are exact in bf16, the bare
+  /// ones.
+  Tensor operand(const Tensor& images) const;
+  /// The gradient of the weights from that with respect to operand().
+  Tensor scaled(Tensor gradient) const;
 };
 
 void check_quantized(const Var& w, const Tensor& quantized);

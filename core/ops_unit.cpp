@@ -1,32 +1,35 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/unit.h"
 #include "core/ops_parts.h"
+#include "core/parallel.h"
 
 namespace faq {
 namespace {
 
-// The second pass of the normalisation and the gradient of the input, slice by slice: the gradient of the
-// accumulators is read from the cache it was just written to.
+// The second pass of the normalisation and both gradients of the convolution, slice by slice: the gradient of
+// the accumulators and the input in bf16 are nowhere but in the cache.
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                     bool want_dresidual) {
   const kernels::NormActBackward pass = norm.backward(dy);
-  Tensor accumulators = Tensor::empty(dy.shape(), conv.grad_dtype);
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_dtype) : Tensor();
   Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_dtype) : Tensor();
   const Tensor weights = kernels::convert(conv.weights, conv.grad_dtype);
   const std::int64_t images = dy.dim(0);
-  const std::int64_t bytes_per_image = static_cast<std::int64_t>(accumulators.bytes()) / images;
+  kernels::WeightGradient dw(weights.shape(), conv.options, num_shares(images));
+  const std::int64_t bytes_per_image =
+      (dy.numel() + conv.x.numel()) / images * static_cast<std::int64_t>(size_of(conv.grad_dtype));
   kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.bytes()),
-                          [&](std::int64_t first, std::int64_t last) {
-                            Tensor part = accumulators.rows(first, last);
-                            Tensor dresidual_part = dresidual ? dresidual.rows(first, last) : Tensor();
-                            pass.apply(first, last, part, dresidual_part);
+                          [&](const kernels::Slice& slice) {
+                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_dtype);
+                            Tensor dresidual_part = slice.of(dresidual);
+                            pass.apply(slice.first, slice.last, gradient, dresidual_part);
+                            dw.add(conv.operand(slice.of(conv.x)), gradient, slice.share);
                             if (!dx) return;
-                            Tensor dx_part = dx.rows(first, last);
-                            kernels::conv2d_backward_data(part, weights, conv.options, dx_part);
+                            Tensor dx_part = slice.of(dx);
+                            kernels::conv2d_backward_data(gradient, weights, conv.options, dx_part);
                           });
   Grads grads = norm.grads(pass, dresidual);
-  grads.insert(grads.begin(), {dx, conv.dw(accumulators)});
+  grads.insert(grads.begin(), {dx, conv.scaled(dw.sum())});
   return grads;
 }
 

@@ -8,7 +8,7 @@ namespace faq {
 
 /// Threads used by kernels (OpenMP's). 0 restores the default: all cores this process may run on.
 void set_num_threads(int threads);
-/// 1 inside a parallel_for: what is parallel already runs its kernels alone.
+/// 1 inside a parallel_for, for oneDNN too: what is parallel already runs its kernels alone.
 int num_threads();
 
 /// Calls body(begin, end) on disjoint ranges that cover [0, n), each (but the last) at least `grain` long.
@@ -16,9 +16,11 @@ int num_threads();
 void parallel_for(std::int64_t n, std::int64_t grain,
                   const std::function<void(std::int64_t, std::int64_t)>& body);
 
-/// For images that each pass through several kernels: calls body(begin, end) once per thread, with shares of
-/// [0, n) that differ by at most one, and what it calls runs alone; or once with everything, and what it
-/// calls uses all threads, where n is so small that one image more would keep the others waiting.
-void parallel_shares(std::int64_t n, const std::function<void(std::int64_t, std::int64_t)>& body);
+/// For images that each pass through several kernels: calls body(begin, end, share) once per thread, with
+/// shares of [0, n) that differ by at most one, and what it calls runs alone; or once with everything, and
+/// what it calls uses all threads, where n is so small that one image more would keep the others waiting.
+void parallel_shares(std::int64_t n, const std::function<void(std::int64_t, std::int64_t, int)>& body);
+/// How many shares that makes of n > 0.
+int num_shares(std::int64_t n);
 
 }  // namespace faq

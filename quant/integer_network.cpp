@@ -100,7 +100,7 @@ Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tens
 Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
   check_images(images);
   Tensor logits = Tensor::empty({images.dim(0), num_classes()});
-  parallel_shares(images.dim(0), [&](std::int64_t begin, std::int64_t end) {
+  parallel_shares(images.dim(0), [&](std::int64_t begin, std::int64_t end, int) {
     const Tensor part = run(images.rows(begin, end), engine, nullptr);
     Tensor rows = logits.rows(begin, end);
     check(part.shape() == rows.shape(), "integer network: logits ", part.shape(), " of ", end - begin,

@@ -225,6 +225,31 @@ TEST_CASE("bf16 convolution gradients against double", "[conv][isa]") {
   }
 }
 
+TEST_CASE("the gradient of the weights is the sum over the parts of a batch", "[conv][isa]") {
+  const Shape xs{9, 7, 6, 5}, ws{4, 5, 3, 3};
+  const ConvOptions options{.stride = 2, .padding = 1};
+  const Tensor x = reference::random(xs, 10),
+               dy = reference::random(kernels::conv2d_shape(xs, ws, options), 12);
+  const auto whole = reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), xs, ws, options);
+  const auto summed = [&](int shares, std::initializer_list<std::int64_t> ends) {
+    kernels::WeightGradient gradient(ws, options, shares);
+    std::int64_t begin = 0;
+    int part = 0;
+    for (const std::int64_t end : ends) {
+      gradient.add(x.rows(begin, end), dy.rows(begin, end), part++ % shares);
+      begin = end;
+    }
+    return gradient.sum();
+  };
+  for (int shares : {1, 2, 3}) {
+    CHECK(reference::relative_error(summed(shares, {4, 8, 9}), whole) < 3e-6);
+    CHECK(reference::relative_error(summed(shares, {1, 2, 3, 4, 5, 6, 7, 8, 9}), whole) < 3e-6);
+  }
+  // In a share that got nothing there is nothing to add; where nobody got anything there is no sum.
+  CHECK(reference::relative_error(summed(3, {9}), whole) < 3e-6);
+  CHECK_THROWS_AS(summed(2, {}), Error);
+}
+
 TEST_CASE("convolution shapes", "[conv]") {
   struct Row {
     Shape x, w;

@@ -301,13 +301,15 @@ TEST_CASE("parallel_shares gives each thread one share, or all threads everythin
     std::mutex mutex;
     std::vector<std::pair<std::int64_t, std::int64_t>> shares;
     int threads_inside = 0;
-    parallel_shares(row.n, [&](std::int64_t begin, std::int64_t end) {
+    parallel_shares(row.n, [&](std::int64_t begin, std::int64_t end, int share) {
       const std::lock_guard lock(mutex);
+      CHECK(begin == row.n * share / static_cast<std::int64_t>(row.shares));
       shares.emplace_back(begin, end);
       threads_inside = num_threads();
     });
     std::ranges::sort(shares);
     REQUIRE(shares.size() == row.shares);
+    if (row.n > 0) CHECK(num_shares(row.n) == static_cast<int>(row.shares));
     CHECK(threads_inside == row.threads_inside);
     std::int64_t covered = 0;
     for (const auto& [begin, end] : shares) {
@@ -324,11 +326,11 @@ TEST_CASE("an exception leaves a parallel loop, the first range's first", "[para
   for (int threads : {1, 3}) {
     set_num_threads(threads);
     std::atomic<std::int64_t> done = 0;
-    const auto body = [&](std::int64_t begin, std::int64_t end) {
+    const auto body = [&](std::int64_t begin, std::int64_t end, int = 0) {
       done += end - begin;
       if (end == 9 || begin == 0) throw std::runtime_error("from " + std::to_string(begin));
     };
-    CHECK_THROWS_WITH(parallel_for(9, 1, body), "from 0");
+    CHECK_THROWS_WITH(parallel_for(9, 1, [&](auto begin, auto end) { body(begin, end); }), "from 0");
     CHECK(done == 9);
     CHECK_THROWS_WITH(parallel_shares(9, body), "from 0");
   }

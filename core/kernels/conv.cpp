@@ -238,11 +238,46 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOpt
 
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                const ConvOptions& options) {
+  WeightGradient gradient(weights, options, 1);
+  gradient.add(x, dy, 0);
+  return gradient.sum();
+}
+
+// Parts of different length may get different layouts.
+struct WeightGradient::Share {
+  std::vector<onednn::Packed> sums;
+
+  void add(onednn::Packed part) {
+    const auto same = std::ranges::find_if(sums, [&](const auto& sum) { return sum.desc == part.desc; });
+    if (same == sums.end()) {
+      sums.push_back(std::move(part));
+    } else {
+      add_in_place(same->storage, part.storage);
+    }
+  }
+};
+
+WeightGradient::WeightGradient(const Shape& weights, const ConvOptions& options, int shares)
+    : weights_(weights), options_(options), shares_(shares) {}
+
+WeightGradient::~WeightGradient() = default;
+
+void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
   check(x.dtype() == dy.dtype(), "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
-  check(dy.shape() == conv2d_shape(x.shape(), weights, options), "conv2d backward: gradient ", dy.shape(),
+  check(dy.shape() == conv2d_shape(x.shape(), weights_, options_), "conv2d backward: gradient ", dy.shape(),
         " for an input of ", x.shape());
-  Tensor dw = Tensor::empty(weights);
-  onednn::convolve_backward_weights(x, dy, options, dw);
+  shares_.at(share).add(onednn::convolve_backward_weights(x, dy, weights_, options_));
+}
+
+Tensor WeightGradient::sum() {
+  Share total;
+  for (Share& share : shares_) {
+    for (onednn::Packed& part : share.sums) total.add(std::move(part));
+  }
+  check(!total.sums.empty(), ErrorKind::internal, "conv2d backward: gradient of no images");
+  Tensor dw = onednn::unpacked(total.sums.front(), weights_);
+  for (std::size_t i = 1; i < total.sums.size(); ++i)
+    add_in_place(dw, onednn::unpacked(total.sums[i], weights_));
   return dw;
 }
 

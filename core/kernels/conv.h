@@ -63,6 +63,28 @@ void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOpt
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                const ConvOptions& options);
 
+/// The gradient of the weights added up from parts of a batch. The parts of one share are added in turn,
+/// different shares by any threads at the same time, and summed in their order: the result depends on how the
+/// batch was divided, not on who came first.
+class WeightGradient {
+ public:
+  WeightGradient(const Shape& weights, const ConvOptions& options, int shares);
+  ~WeightGradient();
+  WeightGradient(const WeightGradient&) = delete;
+  WeightGradient& operator=(const WeightGradient&) = delete;
+
+  /// Some images and the gradients of their outputs, of one dtype, f32 or bf16.
+  void add(const Tensor& x, const Tensor& dy, int share);
+  /// O,I,H,W, f32; nothing may be added any more. Precondition: something was.
+  Tensor sum();
+
+ private:
+  struct Share;
+  Shape weights_;
+  ConvOptions options_;
+  std::vector<Share> shares_;
+};
+
 /// s8 weights as few s8 addends whose magnitudes stay within `max_magnitude` and whose sums with
 /// inputs of 0 to `max_input`, in whatever order, stay within ±2^24: that is, the positive and the negative
 /// weights of an output channel, each for themselves, bounded from their sums and counts. Exposed for its

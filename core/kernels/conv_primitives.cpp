@@ -8,6 +8,7 @@
 
 #include "core/kernels/block.h"
 #include "core/kernels/conv_trace.h"
+#include "core/parallel.h"
 
 namespace faq::kernels {
 
@@ -54,8 +55,8 @@ ConvTrace::Impl* trace = nullptr;
 namespace onednn {
 namespace {
 
-// Primitives are made once per problem and kept.
-using Key = std::array<std::int64_t, 20>;
+// Primitives are made once per problem and number of threads, and kept.
+using Key = std::array<std::int64_t, 21>;
 
 Key key_of(const ConvProblem& p) {
   Key key{static_cast<std::int64_t>(p.source), static_cast<std::int64_t>(p.weights),
@@ -64,6 +65,7 @@ Key key_of(const ConvProblem& p) {
   for (const auto* dims : {&p.source_dims, &p.weight_dims, &p.destination_dims, &p.strides, &p.padding}) {
     out = std::copy(dims->begin(), dims->end(), out);
   }
+  *out = num_threads();  // those for several divide the work among them whether they are there or not
   return key;
 }
 
@@ -170,24 +172,29 @@ void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvO
            {DNNL_ARG_DIFF_SRC, view(conv.desc.diff_src_desc(), dx)}});
 }
 
-void convolve_backward_weights(const Tensor& x, const Tensor& dy, const ConvOptions& options, Tensor& dw) {
+Packed convolve_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
+                                 const ConvOptions& options) {
   if (trace) {
-    trace->add({ConvTrace::Impl::Pass::backward_weights, x.shape(), dw.shape(), dy.shape(), options,
-                x.dtype(), dw.dtype(), dy.dtype()});
+    trace->add({ConvTrace::Impl::Pass::backward_weights, x.shape(), weights, dy.shape(), options, x.dtype(),
+                DType::f32, dy.dtype()});
   }
-  const ConvProblem problem = problem_of(x.shape(), dw.shape(), options, x.dtype(), x.dtype(), dy.dtype());
+  const ConvProblem problem = problem_of(x.shape(), weights, options, x.dtype(), x.dtype(), dy.dtype());
   const auto& conv =
       compiled<dnnl::convolution_backward_weights>("conv2d backward weights", problem, backward_weights_desc);
   const dnnl::memory::desc desc = conv.desc.diff_weights_desc();
-  const Tensor storage = buffer(desc);
-  const dnnl::memory gradient = view(desc, storage);
+  Packed gradient{desc, Tensor::empty({static_cast<std::int64_t>(desc.get_size() / sizeof(float))})};
   execute("conv2d backward weights", conv.primitive, conv.desc.scratchpad_desc(),
           {{DNNL_ARG_SRC, view(conv.desc.src_desc(), x)},
            {DNNL_ARG_DIFF_DST, view(conv.desc.diff_dst_desc(), dy)},
-           {DNNL_ARG_DIFF_WEIGHTS, gradient}});
-  const dnnl::memory::desc plain(dims(dw.shape()), dnnl::memory::data_type::f32,
-                                 dnnl::memory::format_tag::oihw);
-  reorder(gradient, view(plain, dw));
+           {DNNL_ARG_DIFF_WEIGHTS, view(desc, gradient.storage)}});
+  return gradient;
+}
+
+Tensor unpacked(const Packed& gradient, const Shape& weights) {
+  const dnnl::memory::desc plain(dims(weights), dnnl::memory::data_type::f32, dnnl::memory::format_tag::oihw);
+  Tensor dw = Tensor::empty(weights);
+  reorder(view(gradient.desc, gradient.storage), view(plain, dw));
+  return dw;
 }
 
 }  // namespace onednn
@@ -224,7 +231,7 @@ ConvTrace::Row measure_call(const ConvTrace::Impl::Call& call, int repeats) {
         onednn::convolve_backward_data(y, weights, call.options, x);
         break;
       case Pass::backward_weights:
-        onednn::convolve_backward_weights(x, y, call.options, weights);
+        onednn::convolve_backward_weights(x, y, call.weights, call.options);
         break;
     }
     if (i >= 0)

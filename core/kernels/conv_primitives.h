@@ -9,14 +9,16 @@
 
 namespace faq::kernels::onednn {
 
+/// Weights or their gradient in the layout oneDNN wants.
+struct Packed {
+  dnnl::memory::desc desc;
+  Tensor storage;
+};
+
 /// What is kept with a weight tensor for as long as its contents stand: its layouts for oneDNN and, for
 /// integer weights, its exact addends. Images may run through one network in several threads: whoever looks
 /// into a cache holds weight_cache_mutex().
 struct WeightCache {
-  struct Packed {
-    dnnl::memory::desc desc;
-    Tensor storage;
-  };
   struct Addends {
     int max_input;
     int max_magnitude;
@@ -34,7 +36,10 @@ void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const 
               Tensor& y);
 /// dx, in its dtype. dy and weights of one dtype, f32 or bf16.
 void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx);
-/// dw, f32, O,I,H,W. x and dy of one dtype, f32 or bf16.
-void convolve_backward_weights(const Tensor& x, const Tensor& dy, const ConvOptions& options, Tensor& dw);
+/// The gradient of O,I,H,W weights, f32. x and dy of one dtype, f32 or bf16.
+Packed convolve_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
+                                 const ConvOptions& options);
+/// O,I,H,W, f32.
+Tensor unpacked(const Packed& gradient, const Shape& weights);
 
 }  // namespace faq::kernels::onednn

@@ -23,6 +23,7 @@ void parallel_for(std::int64_t n, std::int64_t grain,
   std::vector<std::exception_ptr> errors(parts);
 #pragma omp parallel for num_threads(static_cast <int>(parts)) schedule(static)
   for (std::int64_t part = 0; part < parts; ++part) {
+    omp_set_num_threads(1);  // of this thread, until the loop ends: oneDNN plans its primitives by it
     try {
       body(n * part / parts, n * (part + 1) / parts);
     } catch (...) {
@@ -34,10 +35,19 @@ void parallel_for(std::int64_t n, std::int64_t grain,
   }
 }
 
-void parallel_shares(std::int64_t n, const std::function<void(std::int64_t, std::int64_t)>& body) {
-  const std::int64_t threads = num_threads();
+int num_shares(std::int64_t n) {
+  const int threads = num_threads();
   const bool even = n >= 4 * threads || n % threads == 0;
-  parallel_for(n, even ? n / threads : n, body);
+  return even ? threads : 1;
+}
+
+void parallel_shares(std::int64_t n, const std::function<void(std::int64_t, std::int64_t, int)>& body) {
+  if (n <= 0) return;
+  const std::int64_t shares = num_shares(n);
+  parallel_for(shares, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t share = begin; share < end; ++share)
+      body(n * share / shares, n * (share + 1) / shares, static_cast<int>(share));
+  });
 }
 
 }  // namespace faq

@@ -25,8 +25,11 @@ template <class X>
     accumulate_loop(x, shift, sum, squares, n);                                                          \
   }
 FAQ_ACCUMULATE(float)
-FAQ_ACCUMULATE(std::int16_t)
+FAQ_ACCUMULATE(bfloat16)
 FAQ_ACCUMULATE(std::int32_t)
+FAQ_ACCUMULATE(std::int16_t)
+FAQ_ACCUMULATE(std::int8_t)
+FAQ_ACCUMULATE(std::uint8_t)
 #undef FAQ_ACCUMULATE
 
 }  // namespace
@@ -74,12 +77,16 @@ void StatisticsBuilder::take(const Tensor& x, std::int64_t chunk, std::vector<fl
   switch (x.dtype()) {
     case DType::f32:
       return take(x.data<float>(), chunk, scratch);
-    case DType::s16:
-      return take(x.data<std::int16_t>(), chunk, scratch);
+    case DType::bf16:
+      return take(x.data<bfloat16>(), chunk, scratch);
     case DType::s32:
       return take(x.data<std::int32_t>(), chunk, scratch);
-    default:
-      fail(ErrorKind::internal, "batch statistics: of ", x.dtype());
+    case DType::s16:
+      return take(x.data<std::int16_t>(), chunk, scratch);
+    case DType::s8:
+      return take(x.data<std::int8_t>(), chunk, scratch);
+    case DType::u8:
+      return take(x.data<std::uint8_t>(), chunk, scratch);
   }
 }
 

@@ -23,8 +23,8 @@ class StatisticsBuilder {
   /// Of a tensor of this shape, over all dimensions but the last.
   explicit StatisticsBuilder(const Shape& shape);
 
-  /// Rows [first, last) (of C values) of x are filled now: takes the chunks that lie within them. x: f32, s16
-  /// or s32. May be called for different rows by several threads.
+  /// Rows [first, last) (of C values) of x are filled now: takes the chunks that lie within them. May be
+  /// called for different rows by several threads.
   void add(const Tensor& x, std::int64_t first, std::int64_t last);
   /// All of x is filled: takes the chunks that are left. Returns mean and variance of values, not integers:
   /// of x·step.

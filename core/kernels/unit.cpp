@@ -48,13 +48,16 @@ void widen(const Tensor& from, Tensor to) {
 }  // namespace
 
 void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
-                    const std::function<void(std::int64_t, std::int64_t)>& body) {
+                    const std::function<void(const Slice&)>& body) {
   constexpr std::int64_t cache_bytes = 1 << 19;  // half of a typical second-level cache of 1 MB per core
   const std::int64_t per_thread = std::max<std::int64_t>(
       1, std::max(cache_bytes, 2 * weight_bytes) / std::max<std::int64_t>(bytes_per_image, 1));
-  parallel_shares(images, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t length = per_thread * num_threads();  // one thread here, or all of them
-    for (std::int64_t first = begin; first < end; first += length) body(first, std::min(end, first + length));
+  parallel_shares(images, [&](std::int64_t begin, std::int64_t end, int share) {
+    const std::int64_t longest = per_thread * num_threads();  // one thread here, or all of them
+    const std::int64_t n = end - begin;
+    const std::int64_t slices = (n + longest - 1) / longest;
+    for (std::int64_t i = 0; i < slices; ++i)
+      body({begin + n * i / slices, begin + n * (i + 1) / slices, share});
   });
 }
 
@@ -73,31 +76,31 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
   std::atomic<bool> is_wide = false;
   std::mutex widening;
   std::vector<char> in_wide(images);
-  for_each_slice(
-      images, rows_per_image * shape[3] * 4, weights.numel(), [&](std::int64_t first, std::int64_t last) {
-        const Tensor part = x.rows(first, last);
-        const auto keep_wide = [&] {
-          std::fill(in_wide.begin() + first, in_wide.begin() + last, 1);
-          if (statistics) statistics->add(wide, first * rows_per_image, last * rows_per_image);
-        };
-        if (is_wide) {
-          Tensor sums = wide.rows(first, last);
-          conv2d_integer(part, weights, options, engine, sums);
-          return keep_wide();
-        }
-        const Tensor sums = conv2d_integer(part, weights, options, engine);
-        if (narrow(sums, narrowed.rows(first, last))) {
-          if (statistics) statistics->add(narrowed, first * rows_per_image, last * rows_per_image);
-          return;
-        }
-        {
-          const std::lock_guard lock(widening);
-          if (!is_wide) wide = Tensor::empty(shape, DType::s32);
-          is_wide = true;
-        }
-        std::ranges::copy(sums.span<std::int32_t>(), wide.rows(first, last).mutable_data<std::int32_t>());
-        keep_wide();
-      });
+  for_each_slice(images, rows_per_image * shape[3] * 4, weights.numel(), [&](const Slice& slice) {
+    const auto [first, last, share] = slice;
+    const Tensor part = slice.of(x);
+    const auto keep_wide = [&] {
+      std::fill(in_wide.begin() + first, in_wide.begin() + last, 1);
+      if (statistics) statistics->add(wide, first * rows_per_image, last * rows_per_image);
+    };
+    if (is_wide) {
+      Tensor sums = slice.of(wide);
+      conv2d_integer(part, weights, options, engine, sums);
+      return keep_wide();
+    }
+    const Tensor sums = conv2d_integer(part, weights, options, engine);
+    if (narrow(sums, slice.of(narrowed))) {
+      if (statistics) statistics->add(narrowed, first * rows_per_image, last * rows_per_image);
+      return;
+    }
+    {
+      const std::lock_guard lock(widening);
+      if (!is_wide) wide = Tensor::empty(shape, DType::s32);
+      is_wide = true;
+    }
+    std::ranges::copy(sums.span<std::int32_t>(), slice.of(wide).mutable_data<std::int32_t>());
+    keep_wide();
+  });
   for (std::int64_t i = 0; is_wide && i < images; ++i) {
     if (!in_wide[i]) widen(narrowed.rows(i, i + 1), wide.rows(i, i + 1));
   }
@@ -113,12 +116,11 @@ Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptio
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
   Tensor out = Tensor::empty(shape, params.format.is_signed ? DType::s8 : DType::u8, params.format);
-  for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.numel(),
-                 [&](std::int64_t first, std::int64_t last) {
-                   const Tensor sums = conv2d_integer(x.rows(first, last), weights, options, engine);
-                   Tensor part = out.rows(first, last);
-                   requantize(sums, residual ? residual.rows(first, last) : Tensor(), params, part);
-                 });
+  for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.numel(), [&](const Slice& slice) {
+    const Tensor sums = conv2d_integer(slice.of(x), weights, options, engine);
+    Tensor part = slice.of(out);
+    requantize(sums, slice.of(residual), params, part);
+  });
   return out;
 }
 

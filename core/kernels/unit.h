@@ -26,11 +26,20 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
 Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                          const Tensor& residual, const Requantize& params);
 
-/// Calls body(first, last) for slices of a batch, each so small that what it moves, `bytes_per_image` an
-/// image, stays in the second-level cache, but worth reading `weight_bytes` for. With enough images every
-/// thread goes through slices of its own and the kernels in the body run alone; else one slice follows the
-/// other and each kernel uses all threads. Rethrows what the body throws.
+/// Images [first, last) of a batch. The slices of one share (of num_shares()) follow each other.
+struct Slice {
+  std::int64_t first;
+  std::int64_t last;
+  int share;
+
+  Tensor of(const Tensor& batch) const { return batch ? batch.rows(first, last) : Tensor(); }
+};
+
+/// Calls body(slice) for slices of a batch, each so small that what it moves, `bytes_per_image` an image,
+/// stays in the second-level cache, but worth reading `weight_bytes` for. With enough images every thread
+/// goes through slices of its own and the kernels in the body run alone; else one slice follows the other and
+/// each kernel uses all threads. Rethrows what the body throws.
 void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
-                    const std::function<void(std::int64_t first, std::int64_t last)>& body);
+                    const std::function<void(const Slice&)>& body);
 
 }  // namespace faq::kernels
