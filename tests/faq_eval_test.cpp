@@ -51,6 +51,30 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
   // The recipe is the run it was taken from; what is finished is not done again.
   CHECK(tensor_difference(folder / "recipe" / "best.safetensors", run / "best.safetensors").empty());
   CHECK(result_of(sensitivity) == table);
+  const Words bits{"--analyze",    "bits",
+                   "-c",           (run / "config.json").string(),
+                   "--output-dir", (folder / "widths").string()};
+  const json by_bits = result_of(bits);
+  REQUIRE(by_bits["rows"].size() == 6);
+  for (const json& row : by_bits["rows"]) {
+    const int width = row["bits"];
+    const fs::path of_width = folder / "widths" / concat(width, "-bits");
+    const json config = json::parse(file_bytes(of_width / "config.json"));
+    CHECK(config["weight-bits"] == width);
+    CHECK(config["act-bits"] == width);
+    // epoch, training loss and top-1, validation loss and top-1, …: epoch 0 is calibration alone.
+    const auto summary = lines_of(file_bytes(of_width / "summary.csv"));
+    REQUIRE(summary.size() == 3);
+    const auto top1 = [](std::string line) {
+      for (int i = 0; i < 4; ++i) line.erase(0, line.find(',') + 1);
+      return std::stod(line);
+    };
+    CHECK(row["initial"].get<double>() == Approx(top1(summary[1])));
+    CHECK(row["last"].get<double>() == Approx(top1(summary[2])));
+    // The width the run had is that run again.
+    if (width == 4) CHECK(tensor_difference(of_width / "best.safetensors", run / "best.safetensors").empty());
+  }
+  CHECK(by_bits == json::parse(file_bytes(folder / "widths" / "bits.json")));
 
   const Refusal rows[] = {
       {"of what", FAQ_EVAL, {"--analyze", "cosine"}, 64, "--baseline"},
@@ -67,6 +91,7 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
        65,
        "fewer than two batches of 32"},
       {"no run", FAQ_EVAL, {"--analyze", "sensitivity"}, 64, "--config"},
+      {"no run to change the bits of", FAQ_EVAL, {"--analyze", "bits"}, 64, "--config"},
       {"no folder",
        FAQ_EVAL,
        {"--analyze", "sensitivity", "-c", (run / "config.json").string()},

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <functional>
+#include <span>
 
 #include "core/atomic_file.h"
 #include "nn/load_weights.h"
@@ -41,14 +44,50 @@ Quantized quantized_network(const std::string& file) {
           trained.model};
 }
 
-// What a run of the recipe lacks, and what stands in for it.
+// The same run but for one thing.
 struct Variant {
-  const char* name;
-  const char* folder;
-  void (*change)(TrainOptions&);
+  std::string name;
+  std::string folder;
+  std::function<void(TrainOptions&)> change;
 };
 
-constexpr Variant variants[] = {
+struct VariantRun {
+  std::string name;
+  std::string folder;
+  TrainOptions options;
+  std::unique_ptr<Method> method;
+};
+
+// All of them before the first one runs: a combination that makes no sense costs nothing.
+std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Variant> variants) {
+  check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
+  std::vector<VariantRun> runs;
+  std::vector<json> known;
+  for (const Variant& variant : variants) {
+    TrainOptions changed = options;
+    variant.change(changed);
+    json settings = to_json(changed);
+    if (std::ranges::find(known, settings) != known.end()) continue;  // there was nothing to change
+    known.push_back(std::move(settings));
+    resolve(changed);
+    auto method = make_method(changed);
+    if (changed.epochs > 0 && changed.epochs < method->phases()) continue;
+    changed.output_dir = (std::filesystem::path(options.output_dir) / variant.folder).string();
+    changed.resume = "auto";
+    runs.push_back({variant.name, variant.folder, std::move(changed), std::move(method)});
+  }
+  return runs;
+}
+
+TrainResult outcome(const VariantRun& run, const std::string& command) {
+  const TrainResult result = train(run.options, *run.method, {command, false});
+  check(!result.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
+        run.options.output_dir, "; run the same command again to continue");
+  return result;
+}
+
+// The recipe, and what it lacks in each of the others.
+const Variant ingredients[] = {
     {"the recipe", "recipe", [](TrainOptions&) {}},
     {"no pretraining", "no-pretraining", [](TrainOptions& o) { o.weights.clear(); }},
     {"no calibration: ranges cover the largest value", "no-calibration",
@@ -169,46 +208,58 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
 }
 
 Analysis analyze_sensitivity(const TrainOptions& options, const std::string& command) {
-  check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
   check(options.scheme != "none", ErrorKind::usage, "--analyze sensitivity: the run is not quantized");
   Analysis a;
   a.chart = {"One ingredient taken away", "", "top-1 (%)", {}, {{"best", {}}, {"last", {}}}};
   a.result = {{"rows", json::array()}};
   a.table = fmt::format("{:<48} {:>9} {:>8} {:>8} {:>8}\n", "", "untrained", "best", "last", "costs");
-  struct Run {
-    const Variant& variant;
-    TrainOptions options;
-    std::unique_ptr<Method> method;
-  };
-  // All of them before the first one runs: a combination that makes no sense costs nothing.
-  std::vector<Run> runs;
-  for (const Variant& variant : variants) {
-    TrainOptions changed = options;
-    variant.change(changed);
-    if (!runs.empty() && to_json(changed) == to_json(options)) continue;  // the recipe has no such ingredient
-    resolve(changed);
-    auto method = make_method(changed);
-    if (changed.epochs > 0 && changed.epochs < method->phases()) continue;
-    changed.output_dir = (std::filesystem::path(options.output_dir) / variant.folder).string();
-    changed.resume = "auto";
-    runs.push_back({variant, std::move(changed), std::move(method)});
-  }
   double recipe = 0;
-  for (const auto& [variant, changed, method] : runs) {
-    const TrainResult run = train(changed, *method, {command, false});
-    check(!run.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
-          changed.output_dir, "; run the same command again to continue");
-    if (a.result["rows"].empty()) recipe = run.best.top1;
-    a.table += fmt::format("{:<48} {:>9.2f} {:>8.2f} {:>8.2f} {:>8.2f}\n", variant.name, run.initial.top1,
-                           run.best.top1, run.last.top1, recipe - run.best.top1);
-    a.result["rows"].push_back({{"without", variant.name},
-                                {"initial", run.initial.top1},
-                                {"best", run.best.top1},
-                                {"last", run.last.top1},
-                                {"epochs", run.epochs}});
-    a.chart.x.push_back(variant.folder);
-    a.chart.series[0].y.push_back(run.best.top1);
-    a.chart.series[1].y.push_back(run.last.top1);
+  for (const VariantRun& run : runs_of(options, ingredients)) {
+    const TrainResult result = outcome(run, command);
+    if (a.result["rows"].empty()) recipe = result.best.top1;
+    a.table += fmt::format("{:<48} {:>9.2f} {:>8.2f} {:>8.2f} {:>8.2f}\n", run.name, result.initial.top1,
+                           result.best.top1, result.last.top1, recipe - result.best.top1);
+    a.result["rows"].push_back({{"without", run.name},
+                                {"initial", result.initial.top1},
+                                {"best", result.best.top1},
+                                {"last", result.last.top1},
+                                {"epochs", result.epochs}});
+    a.chart.x.push_back(run.folder);
+    a.chart.series[0].y.push_back(result.best.top1);
+    a.chart.series[1].y.push_back(result.last.top1);
+  }
+  return a;
+}
+
+Analysis analyze_bits(const TrainOptions& options, const std::string& command) {
+  check(options.scheme != "none", ErrorKind::usage, "--analyze bits: the run is not quantized");
+  check(options.bits_schedule.empty(), ErrorKind::usage,
+        "--analyze bits: the run has a schedule of bits of its own, ", options.bits_schedule);
+  Analysis a;
+  a.chart = {"Quantized to fewer and fewer bits",
+             "bits of weights and activations",
+             "top-1 (%)",
+             {},
+             {{"after training", {}}, {"calibrated only", {}}}};
+  a.result = {{"rows", json::array()}};
+  a.table = fmt::format("{:>4} {:>16} {:>8} {:>8}\n", "bits", "calibrated only", "best", "last");
+  std::vector<Variant> variants;
+  for (const int bits : {8, 6, 5, 4, 3, 2}) {
+    variants.push_back({std::to_string(bits), fmt::format("{}-bits", bits),
+                        [bits](TrainOptions& o) { o.weight_bits = o.act_bits = bits; }});
+  }
+  for (const VariantRun& run : runs_of(options, variants)) {
+    const TrainResult result = outcome(run, command);
+    a.table += fmt::format("{:>4} {:>16.2f} {:>8.2f} {:>8.2f}\n", run.name, result.initial.top1,
+                           result.best.top1, result.last.top1);
+    a.result["rows"].push_back({{"bits", run.options.weight_bits},
+                                {"initial", result.initial.top1},
+                                {"best", result.best.top1},
+                                {"last", result.last.top1},
+                                {"epochs", result.epochs}});
+    a.chart.x.push_back(run.name);
+    a.chart.series[0].y.push_back(result.best.top1);
+    a.chart.series[1].y.push_back(result.initial.top1);
   }
   return a;
 }

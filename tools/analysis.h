@@ -28,6 +28,10 @@ Analysis analyze_gradient_noise(const TrainOptions& options, int batches);
 /// folder of options.output_dir, where an interrupted analysis goes on.
 Analysis analyze_sensitivity(const TrainOptions& options, const std::string& command);
 
+/// The run of `options` with weights and activations of 8, 6, 5, 4, 3 and 2 bits: what calibration alone and
+/// what training reaches. Folders as for the sensitivity.
+Analysis analyze_bits(const TrainOptions& options, const std::string& command);
+
 /// Writes NAME.json and NAME.svg into the folder.
 void save(const Analysis& analysis, const std::string& folder, const std::string& name);
 

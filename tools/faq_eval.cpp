@@ -185,16 +185,16 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
     check(batches >= 2, ErrorKind::usage, "--batches ", batches, ": expected 2 or more");
     analysis = analyze_gradient_noise(options, batches);
   } else {
-    check(kind == "sensitivity", ErrorKind::usage, "--analyze ", kind,
-          ": expected one of cosine, gradient-noise, sensitivity");
-    check(parsed.count("config"), ErrorKind::usage,
-          "--analyze sensitivity wants --config, the config.json of a run");
+    check(kind == "sensitivity" || kind == "bits", ErrorKind::usage, "--analyze ", kind,
+          ": expected one of cosine, gradient-noise, sensitivity, bits");
+    check(parsed.count("config"), ErrorKind::usage, "--analyze ", kind,
+          " wants --config, the config.json of a run");
     const std::string folder = options.output_dir;
     options = assemble(cli::read_config(parsed["config"].as<std::string>()),
                        cli::given_settings(parsed, eval_options()));
     options.output_dir = folder;
     options.grad_dtype = name_of(quant_options(options).grad_dtype);
-    analysis = analyze_sensitivity(options, command);
+    analysis = kind == "bits" ? analyze_bits(options, command) : analyze_sensitivity(options, command);
   }
   cli::print_result(parsed.count("json")
                         ? analysis.result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"
@@ -215,12 +215,13 @@ int body(int argc, char** argv) {
                 cxxopts::value<std::string>(),
                 "FILE")("class-names", "lines of names in class order, or of FOLDER<tab>NAME",
                         cxxopts::value<std::string>(), "FILE")("json", "one JSON object on stdout")(
-      "analyze", "cosine, gradient-noise or sensitivity: a table, and in --output-dir JSON and a figure",
+      "analyze",
+      "cosine, gradient-noise, sensitivity or bits: a table, and in --output-dir JSON and a figure",
       cxxopts::value<std::string>(),
       "WHAT")("baseline", "--analyze cosine: the weights before", cxxopts::value<std::string>(), "FILE")(
       "batches", "--analyze gradient-noise: of every size", cxxopts::value<int>()->default_value("50"), "N")(
-      "c,config", "--analyze sensitivity: the config.json of a run", cxxopts::value<std::string>(), "FILE")(
-      "version", "print the version")("h,help", "print this help");
+      "c,config", "--analyze sensitivity and bits: the config.json of a run", cxxopts::value<std::string>(),
+      "FILE")("version", "print the version")("h,help", "print this help");
   // Arguments without a name are images, when images are asked for.
   const bool predicting = std::any_of(argv + 1, argv + argc, [](const char* argument) {
     return std::string_view(argument).starts_with("--predict");
