@@ -118,6 +118,31 @@ TEST_CASE("integer convolution is exact at extreme values", "[conv][isa]") {
   }
 }
 
+// 518·255·127 = 16775430; what is missing to sums around 2^24 comes from three more channels.
+TEST_CASE("sums around 2^24 are exact", "[conv][isa]") {
+  for (const int missing : {1785, 1786, 1787, 1788, 1789}) {  // 2^24 - 1, 2^24, 2^24 + 1, …
+    for (const int sign : {1, -1}) {
+      INFO(518 * 255 * 127 + missing << " times " << sign);
+      const Tensor x = filled<std::uint8_t>({1, 1, 1, 521}, [&](std::int64_t i) {
+        return i < 518 ? 255 : i == 518 ? 14 : i == 519 ? missing - 14 * 127 + 100 : 100;
+      });
+      const Tensor w = filled<std::int8_t>({16, 521, 1, 1}, [&](std::int64_t i) {
+        const std::int64_t channel = i % 521;
+        return sign * (channel < 519 ? 127 : channel == 519 ? 1 : -1);
+      });
+      check_both_engines(x, w, {});
+    }
+  }
+  // On the way to a small sum far beyond it, wherever one half ends: odd, so that f32 would not hold it.
+  for (const std::int64_t half : {529, 1031, 2049}) {
+    INFO("half of " << 2 * half << " channels");
+    const Tensor w = filled<std::int8_t>({32, 2 * half, 1, 1}, [&](std::int64_t i) {
+      return i % (2 * half) < half ? 127 - static_cast<int>(i % 3) : -127;
+    });
+    check_both_engines(filled<std::uint8_t>({1, 3, 3, 2 * half}, [](std::int64_t) { return 255; }), w, {});
+  }
+}
+
 TEST_CASE("integer convolution follows its weights when they change", "[conv][isa]") {
   const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 16}, 6, 0, 255);
   Tensor w = reference::random_integers<std::int8_t>({16, 16, 3, 3}, 7, -127, 127);

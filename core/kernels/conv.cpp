@@ -1,6 +1,7 @@
 #include "core/kernels/conv.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -13,6 +14,8 @@
 
 namespace faq::kernels {
 namespace {
+
+constexpr std::int64_t max_filter_of_bytes = (std::int64_t{1} << 31) / (255 * 128);  ///< sums fit into s32
 
 using onednn::weight_cache;
 using onednn::WeightCache;
@@ -92,19 +95,84 @@ Tensor channel_correction(const Tensor& weights) {
   return correction;
 }
 
-std::vector<Tensor> cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
-  const std::lock_guard lock(onednn::weight_cache_mutex());
-  WeightCache& cache = weight_cache(weights);
-  auto entry = std::ranges::find_if(cache.addends, [&](const WeightCache::Addends& a) {
+// Into how many addends the weights must be split for every sum to be exact. The magnitudes of a weight's
+// parts differ by at most one; the first is the largest.
+int parts_of(const Tensor& weights, int max_input, int max_magnitude) {
+  constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
+  const std::int8_t* w = weights.data<std::int8_t>();
+  const std::int64_t channels = weights.dim(0);
+  const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
+  // What the format allows may be enough.
+  if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
+      length * weights.fixed_point().max() * max_input < onednn::f32_integers)
+    return 1;
+  check(length <= max_filter, ErrorKind::internal, "integer convolution: filters of ", weights.shape());
+  std::vector<Magnitudes> of_channel(channels);
+  parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t o = begin; o < end; ++o) of_channel[o] = magnitudes(w + o * length, length);
+  });
+  for (int parts = 1; parts <= 128; ++parts) {
+    if (std::ranges::all_of(of_channel, [&](const Magnitudes& m) {
+          return (m.largest + parts - 1) / parts <= max_magnitude &&
+                 bound_of_part(m, parts) * max_input < onednn::f32_integers;
+        }))
+      return parts;
+  }
+  fail(ErrorKind::internal, "integer convolution: weights ", weights.shape(),
+       " are too many for exact 32-bit sums");
+}
+
+std::vector<Tensor> divided(const Tensor& weights, int parts) {
+  const std::int8_t* w = weights.data<std::int8_t>();
+  std::vector<Tensor> addends;
+  for (int part = 0; part < parts; ++part) {
+    Tensor addend = Tensor::empty(weights.shape(), DType::s8);
+    std::int8_t* out = addend.mutable_data<std::int8_t>();
+    parallel_for(weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+      divide_weights(w + begin, parts - 1 - part, parts, out + begin, end - begin);
+    });
+    addends.push_back(std::move(addend));
+  }
+  return addends;
+}
+
+// Precondition: the lock of the caches is held.
+WeightCache::Addends& cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
+  auto& known = weight_cache(weights).addends;
+  const auto entry = std::ranges::find_if(known, [&](const WeightCache::Addends& a) {
     return a.max_input == max_input && a.max_magnitude == max_magnitude;
   });
-  if (entry == cache.addends.end()) {
-    std::vector<Tensor> tensors = exact_addends(weights, max_input, max_magnitude);
-    if (tensors.size() == 1)
-      tensors.clear();  // the weights themselves: they own this cache, it must not own them
-    entry = cache.addends.insert(entry, {max_input, max_magnitude, std::move(tensors)});
-  }
-  return entry->tensors.empty() ? std::vector{weights} : entry->tensors;
+  if (entry != known.end()) return *entry;
+  return known.emplace_back(max_input, max_magnitude, parts_of(weights, max_input, max_magnitude));
+}
+
+int cached_parts(const Tensor& weights, int max_input, int max_magnitude) {
+  const std::lock_guard lock(onednn::weight_cache_mutex());
+  return cached_addends(weights, max_input, max_magnitude).parts;
+}
+
+std::vector<Tensor> cached_parts_of(const Tensor& weights, int max_input, int max_magnitude) {
+  const std::lock_guard lock(onednn::weight_cache_mutex());
+  WeightCache::Addends& addends = cached_addends(weights, max_input, max_magnitude);
+  if (addends.tensors.empty()) addends.tensors = divided(weights, addends.parts);
+  return addends.tensors;
+}
+
+// Whether each is below the limit beyond which an f32 need not be the integer it was.
+FAQ_SIMD bool are_below(std::int32_t limit, const std::int32_t* sums, std::int64_t n) {
+  std::int32_t beyond = 0;
+  for (std::int64_t i = 0; i < n; ++i) beyond |= (sums[i] >= limit) | (sums[i] <= -limit);
+  return beyond == 0;
+}
+
+bool are_f32_integers(const Tensor& sums) {
+  const std::int32_t* values = sums.data<std::int32_t>();
+  std::atomic<bool> all = true;
+  parallel_for(sums.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    if (!are_below(static_cast<std::int32_t>(onednn::f32_integers), values + begin, end - begin))
+      all.store(false, std::memory_order_relaxed);
+  });
+  return all;
 }
 
 void round_to_s32(const Tensor& x, Tensor& out) {
@@ -138,41 +206,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options
 }
 
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude) {
-  constexpr std::int64_t exact_limit = std::int64_t{1} << 24;
-  constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
-  const std::int8_t* w = weights.data<std::int8_t>();
-  const std::int64_t channels = weights.dim(0);
-  const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
-  // What the format allows may be enough.
-  if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
-      length * weights.fixed_point().max() * max_input < exact_limit)
-    return {weights};
-  check(length <= max_filter, ErrorKind::internal, "integer convolution: filters of ", weights.shape());
-  std::vector<Magnitudes> of_channel(channels);
-  parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t o = begin; o < end; ++o) of_channel[o] = magnitudes(w + o * length, length);
-  });
-  for (int parts = 1; parts <= 128; ++parts) {
-    // The magnitudes of a weight's parts differ by at most one; the first is the largest.
-    const bool exact = std::ranges::all_of(of_channel, [&](const Magnitudes& m) {
-      return (m.largest + parts - 1) / parts <= max_magnitude &&
-             bound_of_part(m, parts) * max_input < exact_limit;
-    });
-    if (!exact) continue;
-    if (parts == 1) return {weights};
-    std::vector<Tensor> addends;
-    for (int part = 0; part < parts; ++part) {
-      Tensor addend = Tensor::empty(weights.shape(), DType::s8);
-      std::int8_t* out = addend.mutable_data<std::int8_t>();
-      parallel_for(weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-        divide_weights(w + begin, parts - 1 - part, parts, out + begin, end - begin);
-      });
-      addends.push_back(std::move(addend));
-    }
-    return addends;
-  }
-  fail(ErrorKind::internal, "integer convolution: weights ", weights.shape(),
-       " are too many for exact 32-bit sums");
+  const int parts = parts_of(weights, max_input, max_magnitude);
+  return parts == 1 ? std::vector{weights} : divided(weights, parts);
 }
 
 Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine) {
@@ -204,7 +239,6 @@ void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& o
   ConvOptions source_options = options;
   if (integer && is_signed) source_options.padding = 0;
 
-  const std::vector<Tensor> addends = cached_addends(weights, max_input, max_magnitude);
   const auto convolve = [&](const Tensor& addend, Tensor& sums) {
     if (integer) {
       onednn::convolve(source, addend, is_signed ? channel_correction(addend) : Tensor(), source_options,
@@ -213,6 +247,15 @@ void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& o
       round_to_s32(conv2d(source, convert_unscaled(addend, DType::f32), options), sums);
     }
   };
+  const int parts = cached_parts(weights, max_input, max_magnitude);
+  // Weights that could lead beyond the limit seldom do. (The correction of a signed input is added in f32,
+  // which the result does not show.)
+  const bool try_whole = parts > 1 && integer && !is_signed && has_vnni() &&
+                         weights.numel() / weights.dim(0) <= max_filter_of_bytes &&
+                         onednn::rounds_results_alone(x, weights, options);
+  if (parts == 1 || try_whole) convolve(weights, y);
+  if (parts == 1 || (try_whole && are_f32_integers(y))) return;
+  const std::vector<Tensor> addends = cached_parts_of(weights, max_input, max_magnitude);
   convolve(addends.front(), y);
   for (std::size_t i = 1; i < addends.size(); ++i) {
     Tensor more = Tensor::empty(y.shape(), DType::s32);

@@ -45,8 +45,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options
 ///
 /// Exactness (design.md, numerical contract 2). oneDNN may pass accumulators through f32, exact below 2^24,
 /// and without VNNI adds pairs of products in saturating 16 bits, exact while |w| ≤ 64. Weights that could
-/// leave these bounds are split into addends that cannot, whose convolutions are summed in s32. Signed inputs
-/// are shifted into u8 and corrected.
+/// leave these bounds are split into addends that cannot, whose convolutions are summed in s32; with VNNI
+/// only when a result lies beyond them. Signed inputs are shifted into u8 and corrected.
 Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine);
 
 /// The same into y, which is s32 and has the right shape.

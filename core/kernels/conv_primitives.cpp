@@ -9,6 +9,7 @@
 #include "core/kernels/block.h"
 #include "core/kernels/conv_trace.h"
 #include "core/parallel.h"
+#include "core/rng.h"
 
 namespace faq::kernels {
 
@@ -155,6 +156,53 @@ void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const 
                       {DNNL_ARG_DST, view(conv.desc.dst_desc(), y)}};
   if (bias) arguments.insert_or_assign(DNNL_ARG_BIAS, view(conv.desc.bias_desc(), bias));
   execute("conv2d", conv.primitive, conv.desc.scratchpad_desc(), std::move(arguments));
+}
+
+// Weights whose sums over the first half of the channels are beyond f32 and which the second half takes away
+// again: where a partial sum was rounded, the result shows it. Constant images, so that a result is known
+// from the number of taps inside the image.
+bool rounds_results_alone(const Tensor& x, const Tensor& weights, const ConvOptions& options) {
+  static std::map<Key, bool> known;
+  static std::mutex mutex;
+  const Shape ys = conv2d_shape(x.shape(), weights.shape(), options);
+  const Key key = key_of(problem_of(x.shape(), weights.shape(), options, DType::u8, DType::s8, DType::s32));
+  const std::lock_guard lock(mutex);
+  const auto found = known.find(key);
+  if (found != known.end()) return found->second;
+  constexpr int input = 255;
+  Tensor images = Tensor::empty(x.shape(), DType::u8);
+  std::ranges::fill(images.mutable_span<std::uint8_t>(), static_cast<std::uint8_t>(input));
+  Tensor probe = Tensor::empty(weights.shape(), DType::s8);
+  const auto w = probe.mutable_span<std::int8_t>();
+  const std::int64_t channels = weights.dim(1), taps = weights.dim(2) * weights.dim(3);
+  std::vector<std::int32_t> per_tap(weights.dim(0));  // of an output channel: the sum over channels, any tap
+  Random random(0, RandomStream::synthetic);
+  for (std::int64_t o = 0; o < weights.dim(0); ++o) {
+    for (std::int64_t i = 0; i < channels; ++i) {
+      const int magnitude = 64 + static_cast<int>(random.below(64));
+      const int value = i < channels / 2 ? magnitude : -magnitude;
+      std::fill_n(w.begin() + (o * channels + i) * taps, taps, static_cast<std::int8_t>(value));
+      per_tap[o] += value;
+    }
+  }
+  Tensor sums = Tensor::empty(ys, DType::s32);
+  convolve(images, probe, {}, options, sums);
+  const auto inside = [&](std::int64_t at, std::int64_t size, std::int64_t kernel, int padding) {
+    const std::int64_t first = at * options.stride - padding;
+    return std::min(first + kernel, size) - std::max<std::int64_t>(first, 0);
+  };
+  bool exact = true;
+  const std::int32_t* y = sums.data<std::int32_t>();
+  for (std::int64_t at = 0; at < ys.numel() / ys[3]; ++at) {
+    const std::int64_t taps_inside =
+        inside(at / ys[2] % ys[1], x.dim(1), weights.dim(2), options.padding.height) *
+        inside(at % ys[2], x.dim(2), weights.dim(3), options.padding.width);
+    for (std::int64_t o = 0; o < ys[3]; ++o) {
+      const std::int64_t sum = input * taps_inside * per_tap[o];
+      exact &= std::abs(sum) >= f32_integers || y[at * ys[3] + o] == sum;
+    }
+  }
+  return known.emplace(key, exact).first->second;
 }
 
 void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx) {

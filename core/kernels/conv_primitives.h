@@ -9,6 +9,9 @@
 
 namespace faq::kernels::onednn {
 
+/// Up to here every integer is an f32.
+inline constexpr std::int64_t f32_integers = std::int64_t{1} << 24;
+
 /// Weights or their gradient in the layout oneDNN wants.
 struct Packed {
   dnnl::memory::desc desc;
@@ -22,7 +25,8 @@ struct WeightCache {
   struct Addends {
     int max_input;
     int max_magnitude;
-    std::vector<Tensor> tensors;  ///< empty: the weights need no splitting
+    int parts;                    ///< 1: the weights need no splitting
+    std::vector<Tensor> tensors;  ///< the parts, once they were needed
   };
   std::vector<Packed> packed;
   std::vector<Addends> addends;
@@ -34,6 +38,10 @@ std::mutex& weight_cache_mutex();
 /// y = x ⋆ weights + bias, in the dtypes of the tensors. `bias`: undefined, or O values of s32.
 void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvOptions& options,
               Tensor& y);
+/// Whether the kernel for these u8 images, s8 weights and s32 sums rounds nothing but its results (to f32 and
+/// back): then a result below 2^24 is exact, however large what it was summed from. Found out by trying,
+/// once.
+bool rounds_results_alone(const Tensor& x, const Tensor& weights, const ConvOptions& options);
 /// dx, in its dtype. dy and weights of one dtype, f32 or bf16.
 void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx);
 /// The gradient of O,I,H,W weights, f32. x and dy of one dtype, f32 or bf16.
