@@ -143,7 +143,8 @@ WeightCache::Addends& cached_addends(const Tensor& weights, int max_input, int m
     return a.max_input == max_input && a.max_magnitude == max_magnitude;
   });
   if (entry != known.end()) return *entry;
-  return known.emplace_back(max_input, max_magnitude, parts_of(weights, max_input, max_magnitude));
+  known.push_back({max_input, max_magnitude, parts_of(weights, max_input, max_magnitude), {}});
+  return known.back();
 }
 
 int cached_parts(const Tensor& weights, int max_input, int max_magnitude) {

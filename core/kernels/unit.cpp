@@ -77,11 +77,13 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
   std::mutex widening;
   std::vector<char> in_wide(images);
   for_each_slice(images, rows_per_image * shape[3] * 4, weights.numel(), [&](const Slice& slice) {
-    const auto [first, last, share] = slice;
     const Tensor part = slice.of(x);
+    const auto add_to_statistics = [&](const Tensor& values) {
+      if (statistics) statistics->add(values, slice.first * rows_per_image, slice.last * rows_per_image);
+    };
     const auto keep_wide = [&] {
-      std::fill(in_wide.begin() + first, in_wide.begin() + last, 1);
-      if (statistics) statistics->add(wide, first * rows_per_image, last * rows_per_image);
+      std::fill(in_wide.begin() + slice.first, in_wide.begin() + slice.last, 1);
+      add_to_statistics(wide);
     };
     if (is_wide) {
       Tensor sums = slice.of(wide);
@@ -89,10 +91,7 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
       return keep_wide();
     }
     const Tensor sums = conv2d_integer(part, weights, options, engine);
-    if (narrow(sums, slice.of(narrowed))) {
-      if (statistics) statistics->add(narrowed, first * rows_per_image, last * rows_per_image);
-      return;
-    }
+    if (narrow(sums, slice.of(narrowed))) return add_to_statistics(narrowed);
     {
       const std::lock_guard lock(widening);
       if (!is_wide) wide = Tensor::empty(shape, DType::s32);
