@@ -538,8 +538,9 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
         });
         CHECK(fused.y == apart.y);
         REQUIRE(fused.grads.size() == apart.grads.size());
+        // Two orders of adding up thousands of f32: the same to a few times what one is off.
         for (std::size_t i = 0; i < fused.grads.size(); ++i)
-          CHECK(reference::relative_error(fused.grads[i], apart.grads[i]) < tolerance(dtype));
+          CHECK(reference::relative_error(fused.grads[i], apart.grads[i]) < 4 * tolerance(dtype));
         CHECK(fused.grads[2] == apart.grads[2]);
         CHECK(fused.grads[3] == apart.grads[3]);
         CHECK(reference::numbers(fused.norm.running_mean) == reference::numbers(apart.norm.running_mean));

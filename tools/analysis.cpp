@@ -86,6 +86,13 @@ TrainResult outcome(const VariantRun& run, const std::string& command) {
   return result;
 }
 
+json accuracies(const TrainResult& result) {
+  return {{"initial", result.initial.top1},
+          {"best", result.best.top1},
+          {"last", result.last.top1},
+          {"epochs", result.epochs}};
+}
+
 // The recipe, and what it lacks in each of the others.
 const Variant ingredients[] = {
     {"the recipe", "recipe", [](TrainOptions&) {}},
@@ -219,11 +226,9 @@ Analysis analyze_sensitivity(const TrainOptions& options, const std::string& com
     if (a.result["rows"].empty()) recipe = result.best.top1;
     a.table += fmt::format("{:<48} {:>9.2f} {:>8.2f} {:>8.2f} {:>8.2f}\n", run.name, result.initial.top1,
                            result.best.top1, result.last.top1, recipe - result.best.top1);
-    a.result["rows"].push_back({{"without", run.name},
-                                {"initial", result.initial.top1},
-                                {"best", result.best.top1},
-                                {"last", result.last.top1},
-                                {"epochs", result.epochs}});
+    json row = accuracies(result);
+    row["without"] = run.name;
+    a.result["rows"].push_back(std::move(row));
     a.chart.x.push_back(run.folder);
     a.chart.series[0].y.push_back(result.best.top1);
     a.chart.series[1].y.push_back(result.last.top1);
@@ -252,11 +257,9 @@ Analysis analyze_bits(const TrainOptions& options, const std::string& command) {
     const TrainResult result = outcome(run, command);
     a.table += fmt::format("{:>4} {:>16.2f} {:>8.2f} {:>8.2f}\n", run.name, result.initial.top1,
                            result.best.top1, result.last.top1);
-    a.result["rows"].push_back({{"bits", run.options.weight_bits},
-                                {"initial", result.initial.top1},
-                                {"best", result.best.top1},
-                                {"last", result.last.top1},
-                                {"epochs", result.epochs}});
+    json row = accuracies(result);
+    row["bits"] = run.options.weight_bits;
+    a.result["rows"].push_back(std::move(row));
     a.chart.x.push_back(run.name);
     a.chart.series[0].y.push_back(result.best.top1);
     a.chart.series[1].y.push_back(result.initial.top1);

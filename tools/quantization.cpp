@@ -107,6 +107,14 @@ class Quantization final : public Method {
                    step);
   }
 
+  // The running averages follow weights that jump from one integer to another.
+  void end_epoch(Model& model, const BatchSource& training_batches) override {
+    if (options_.batch_norm_batches == 0) return;
+    if (stochastic_.start < 1)
+      draw_precision(model, 1, stochastic_.seed, 0);  // evaluated is the quantized network
+    reestimate_batch_norm(model, training_batches(options_.batch_norm_batches));
+  }
+
   void deploy(Model& model, const Deployment& d) override {
     if (!options_.quantize_activations) return;
     IntegerNetwork::compile(model, d.height, d.width, d.channels)

@@ -41,6 +41,9 @@ class Method {
   /// Before the optimizer step numbered `step`, when `done` of the phase (0 to 1) is over.
   virtual void before_step(Model& /*model*/, double /*done*/, std::int64_t /*step*/) {}
 
+  /// After an epoch, before the model is evaluated and saved.
+  virtual void end_epoch(Model& /*model*/, const BatchSource& /*training_batches*/) {}
+
   /// Writes the form that is deployed, of the model in eval mode, into the folder; nothing in a phase that
   /// has none.
   struct Deployment {

@@ -404,6 +404,7 @@ class Trainer {
 
   Evaluation finish_epoch(double images_per_s) {
     const double lr = learning_rate_at(phase_at(progress_.epoch), static_cast<double>(progress_.epoch));
+    method_.end_epoch(*model_, [this](int count) { return training_batches(count); });
     const Evaluation evaluation = validate();
     diverged_unless(std::isfinite(evaluation.loss), "validation loss", evaluation.loss);
     ++progress_.epoch;
