@@ -176,9 +176,8 @@ const std::vector<OptionRow>& option_table() {
       {{"batch-norm-batches"},
        "quantization",
        "N",
-       "training batches over which batch-norm's statistics are taken anew, after quantizing and before "
-       "every "
-       "evaluation; default: dfp as many as calibration, others 0",
+       "training batches over which batch-norm's statistics are taken anew after quantizing and before "
+       "evaluating; default: dfp as many as calibration, others 0",
        &T::batch_norm_batches},
       {{"stages"},
        "methods",
