@@ -280,6 +280,7 @@ TEST_CASE("parallel_for covers every index once", "[parallel]") {
           for (std::int64_t i = begin; i < end; ++i) ++hits[static_cast<std::size_t>(i)];
         });
         CHECK(std::ranges::all_of(hits, [](int h) { return h == 1; }));
+        CHECK(num_threads() == threads);  // whatever the threads were told inside
       }
     }
   }
@@ -318,6 +319,7 @@ TEST_CASE("parallel_shares gives each thread one share, or all threads everythin
       covered = end;
     }
     CHECK(covered == row.n);
+    CHECK(num_threads() == row.threads);
   }
   set_num_threads(0);
 }

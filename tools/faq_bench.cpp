@@ -82,7 +82,8 @@ struct Workload {
   int size = 0;
 };
 
-// Random weights and random images: the time does not depend on them.
+// Random weights and random images. (Where 8-bit sums have 16 bits, large weights take more convolutions than
+// small ones; see conv2d_integer.)
 Workload make_workload(TrainOptions& options, int image_size) {
   const ModelInfo& info = model_info(options.model);
   if (options.num_classes == 0) options.num_classes = info.num_classes;

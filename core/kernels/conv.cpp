@@ -97,7 +97,7 @@ Tensor channel_correction(const Tensor& weights) {
 
 // Into how many addends the weights must be split for every sum to be exact. The magnitudes of a weight's
 // parts differ by at most one; the first is the largest.
-int parts_of(const Tensor& weights, int max_input, int max_magnitude) {
+int parts_needed(const Tensor& weights, int max_input, int max_magnitude) {
   constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
   const std::int8_t* w = weights.data<std::int8_t>();
   const std::int64_t channels = weights.dim(0);
@@ -137,24 +137,24 @@ std::vector<Tensor> divided(const Tensor& weights, int parts) {
 }
 
 // Precondition: the lock of the caches is held.
-WeightCache::Addends& cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
+WeightCache::Addends& addends_entry(const Tensor& weights, int max_input, int max_magnitude) {
   auto& known = weight_cache(weights).addends;
   const auto entry = std::ranges::find_if(known, [&](const WeightCache::Addends& a) {
     return a.max_input == max_input && a.max_magnitude == max_magnitude;
   });
   if (entry != known.end()) return *entry;
-  known.push_back({max_input, max_magnitude, parts_of(weights, max_input, max_magnitude), {}});
+  known.push_back({max_input, max_magnitude, parts_needed(weights, max_input, max_magnitude), {}});
   return known.back();
 }
 
-int cached_parts(const Tensor& weights, int max_input, int max_magnitude) {
+int cached_parts_needed(const Tensor& weights, int max_input, int max_magnitude) {
   const std::lock_guard lock(onednn::weight_cache_mutex());
-  return cached_addends(weights, max_input, max_magnitude).parts;
+  return addends_entry(weights, max_input, max_magnitude).parts;
 }
 
-std::vector<Tensor> cached_parts_of(const Tensor& weights, int max_input, int max_magnitude) {
+std::vector<Tensor> cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
   const std::lock_guard lock(onednn::weight_cache_mutex());
-  WeightCache::Addends& addends = cached_addends(weights, max_input, max_magnitude);
+  WeightCache::Addends& addends = addends_entry(weights, max_input, max_magnitude);
   if (addends.tensors.empty()) addends.tensors = divided(weights, addends.parts);
   return addends.tensors;
 }
@@ -207,7 +207,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options
 }
 
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude) {
-  const int parts = parts_of(weights, max_input, max_magnitude);
+  const int parts = parts_needed(weights, max_input, max_magnitude);
   return parts == 1 ? std::vector{weights} : divided(weights, parts);
 }
 
@@ -248,7 +248,7 @@ void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& o
       round_to_s32(conv2d(source, convert_unscaled(addend, DType::f32), options), sums);
     }
   };
-  const int parts = cached_parts(weights, max_input, max_magnitude);
+  const int parts = cached_parts_needed(weights, max_input, max_magnitude);
   // Weights that could lead beyond the limit seldom do. (The correction of a signed input is added in f32,
   // which the result does not show.)
   const bool try_whole = parts > 1 && integer && !is_signed && has_vnni() &&
@@ -256,7 +256,7 @@ void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& o
                          onednn::rounds_results_alone(x, weights, options);
   if (parts == 1 || try_whole) convolve(weights, y);
   if (parts == 1 || (try_whole && are_f32_integers(y))) return;
-  const std::vector<Tensor> addends = cached_parts_of(weights, max_input, max_magnitude);
+  const std::vector<Tensor> addends = cached_addends(weights, max_input, max_magnitude);
   convolve(addends.front(), y);
   for (std::size_t i = 1; i < addends.size(); ++i) {
     Tensor more = Tensor::empty(y.shape(), DType::s32);
