@@ -12,7 +12,7 @@ namespace {
 
 struct Row {
   Scheme scheme;
-  int max_weight_bits;  // of its own weights; with more a layer has FAQ's
+  int max_weight_bits;
   Var (*argument)(const Var&);
   QuantizedWeights (*weights)(const Tensor&, int bits, const QuantOptions&);
   FixedPoint (*activation)(const Histogram&, int bits, bool is_signed, const QuantOptions&);
@@ -34,29 +34,31 @@ constexpr Row rows[] = {
     {Scheme::dorefa, max_dorefa_bits, tanh, odd_weights, dorefa_activation_format},
 };
 
-const Row& row_of(const QuantOptions& options) {
+const Row& row_of(Scheme scheme) {
   for (const Row& row : rows) {
-    if (row.scheme == options.scheme) return row;
+    if (row.scheme == scheme) return row;
   }
   fail(ErrorKind::internal, "no quantization scheme");
 }
 
 }  // namespace
 
+int max_weight_bits(Scheme scheme) { return row_of(scheme).max_weight_bits; }
+
 Var rounded_argument(const Var& weights, int bits, const QuantOptions& options) {
-  const Row& row = row_of(options);
+  const Row& row = row_of(options.scheme);
   return bits <= row.max_weight_bits ? row.argument(weights) : weights;
 }
 
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options) {
-  const Row& row = row_of(options);
+  const Row& row = row_of(options.scheme);
   return bits <= row.max_weight_bits ? row.weights(argument, bits, options)
                                      : fixed_point_weights(argument, bits, options);
 }
 
 FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,
                              const QuantOptions& options) {
-  return row_of(options).activation(histogram, bits, is_signed, options);
+  return row_of(options.scheme).activation(histogram, bits, is_signed, options);
 }
 
 }  // namespace faq

@@ -9,6 +9,10 @@
 
 namespace faq {
 
+/// The widest weights a scheme has; a layer told to have wider ones (--first-last-bits, --layer-bits) has
+/// FAQ's.
+int max_weight_bits(Scheme scheme);
+
 /// The numbers the scheme rounds, as a differentiable function of a layer's weights: DoReFa's tanh(w), w
 /// itself for the others. The rounding's own gradient passes straight through.
 Var rounded_argument(const Var& weights, int bits, const QuantOptions& options);

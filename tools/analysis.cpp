@@ -9,6 +9,7 @@
 
 #include "core/atomic_file.h"
 #include "nn/load_weights.h"
+#include "quant/scheme.h"
 #include "quant/weight_similarity.h"
 #include "tools/quantization.h"
 #include "train/checkpoint.h"
@@ -248,8 +249,10 @@ Analysis analyze_bits(const TrainOptions& options, const std::string& command) {
              {{"after training", {}}, {"calibrated only", {}}}};
   a.result = {{"rows", json::array()}};
   a.table = fmt::format("{:>4} {:>16} {:>8} {:>8}\n", "bits", "calibrated only", "best", "last");
+  const int widest = max_weight_bits(parse_scheme(options.scheme));
   std::vector<Variant> variants;
   for (const int bits : {8, 6, 5, 4, 3, 2}) {
+    if (bits > widest) continue;
     variants.push_back({std::to_string(bits), fmt::format("{}-bits", bits),
                         [bits](TrainOptions& o) { o.weight_bits = o.act_bits = bits; }});
   }

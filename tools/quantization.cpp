@@ -169,13 +169,14 @@ class Quantization final : public Method {
 
 }  // namespace
 
+Scheme parse_scheme(const std::string& text) { return choose("scheme", text, schemes); }
 Engine parse_engine(const std::string& text) { return choose("engine", text, engines); }
 
 namespace {
 
 QuantOptions options_at_one_width(const TrainOptions& o) {
   QuantOptions r;
-  r.scheme = choose("scheme", o.scheme, schemes);
+  r.scheme = parse_scheme(o.scheme);
   r.weight_bits = o.weight_bits;
   r.act_bits = o.act_bits;
   r.first_last_bits = o.first_last_bits;

@@ -19,6 +19,7 @@ std::vector<QuantOptions> quant_phases(const TrainOptions& options);
 /// Of the phase a checkpoint of that run is in, see model_from_checkpoint.
 QuantOptions quant_options_at(const TrainOptions& options,
                               const std::map<std::string, std::string>& metadata);
+Scheme parse_scheme(const std::string& text);
 Engine parse_engine(const std::string& text);
 
 /// Calibration, adapters and the integer network, or nothing at all with --scheme none.
