@@ -75,6 +75,15 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
     if (width == 4) CHECK(tensor_difference(of_width / "best.safetensors", run / "best.safetensors").empty());
   }
   CHECK(by_bits == json::parse(file_bytes(folder / "widths" / "bits.json")));
+  // Clusters are of 4 bits at most.
+  json clusters = json::parse(file_bytes(run / "config.json"));
+  clusters.update({{"scheme", "dfp"}, {"weight-bits", 2}, {"equalize", ""}, {"epochs", 0}});
+  write_file(folder / "clusters.json", clusters.dump());
+  const json of_clusters = result_of({"--analyze", "bits", "-c", (folder / "clusters.json").string(),
+                                      "--output-dir", (folder / "clusters").string()});
+  std::vector<int> widths;
+  for (const json& row : of_clusters["rows"]) widths.push_back(row["bits"]);
+  CHECK(widths == std::vector{4, 3, 2});
 
   const Refusal rows[] = {
       {"of what", FAQ_EVAL, {"--analyze", "cosine"}, 64, "--baseline"},
