@@ -69,6 +69,16 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t end) const {
   return t;
 }
 
+Tensor Tensor::placed(std::size_t offset, const Shape& shape, DType dtype) const {
+  Tensor t = *this;
+  t.shape_ = shape;
+  t.dtype_ = dtype;
+  t.format_.reset();
+  t.offset_ += offset;
+  check(offset + t.bytes() <= bytes(), "tensor: ", t.bytes(), " bytes at ", offset, " of ", bytes());
+  return t;
+}
+
 Tensor Tensor::clone() const {
   if (!defined()) return {};
   Tensor t = empty(shape_, dtype_);

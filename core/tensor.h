@@ -76,6 +76,9 @@ class Tensor {
   Tensor reshaped(const Shape& shape) const;
   /// The same storage seen from element `begin` to `end` of the first dimension: some images of a batch.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
+  /// Part of the same storage, from that many bytes on, as another tensor: a place in a block that was
+  /// planned.
+  Tensor placed(std::size_t offset, const Shape& shape, DType dtype) const;
   /// A copy with storage of its own.
   Tensor clone() const;
   /// The value of a tensor of one element, as f32 (fixed-point: not scaled).

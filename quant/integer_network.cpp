@@ -15,19 +15,6 @@ constexpr std::int64_t max_extent = 1 << 12;
 // Of one image's result of one op: what is larger is refused before memory is asked for.
 constexpr std::int64_t max_elements = 1 << 27;
 
-std::int64_t elements_of(const IntegerOp& op, std::span<const Tensor> inputs) {
-  const Tensor& x = inputs[0];
-  if (const auto* conv = dynamic_cast<const ConvOp*>(&op))
-    return kernels::conv2d_shape(x.shape(), conv->weights.values.shape(), conv->options).numel();
-  if (const auto* shortcut = dynamic_cast<const ShortcutOp*>(&op))
-    return x.numel() / std::max<std::int64_t>(x.dim(x.rank() - 1), 1) * shortcut->out_channels;
-  if (const auto* pool = dynamic_cast<const AvgPoolOp*>(&op))
-    return kernels::avg_pool_shape(x.shape(), pool->options).numel();
-  std::int64_t sum = 0;
-  for (const Tensor& input : inputs) sum += input.numel();
-  return sum;
-}
-
 std::int64_t integer(const nlohmann::json& value, std::int64_t low, std::int64_t high, const char* what) {
   check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, what, " ",
         value.dump(), ": expected ", low, " to ", high);
@@ -57,15 +44,30 @@ IntegerNetwork IntegerNetwork::compile(Model& model, std::int64_t height, std::i
     network.steps_.push_back(std::move(step));
     value_of.emplace(var.id(), static_cast<int>(network.steps_.size()));
   }
-  network.plan();
+  network.plan_ = network.plan_for(height, width);
   return network;
 }
 
-void IntegerNetwork::plan() {
-  last_use_.assign(steps_.size() + 1, 0);
+IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t width) const {
+  Plan plan;
+  std::vector<TensorInfo> values{{{1, height, width, channels_}, DType::u8, {}}};
+  std::vector<Lifetime> lifetimes;
   for (std::size_t i = 0; i < steps_.size(); ++i) {
-    for (const int input : steps_[i].inputs) last_use_[input] = static_cast<int>(i);
+    std::vector<TensorInfo> inputs;
+    for (const int input : steps_[i].inputs) {
+      inputs.push_back(values[input]);
+      if (input > 0) lifetimes[input - 1].last = static_cast<int>(i);
+    }
+    const TensorInfo result = steps_[i].op->result(inputs);
+    check(result.shape.numel() <= max_elements, "integer network: '", steps_[i].op->name,
+          "' makes more than ", max_elements, " elements of an image");
+    values.push_back(result);
+    plan.results.push_back(result);
+    lifetimes.push_back({result.bytes(), static_cast<int>(i), static_cast<int>(i)});
   }
+  lifetimes.pop_back();  // the logits go where they are wanted
+  plan.memory = plan_memory(lifetimes);
+  return plan;
 }
 
 void IntegerNetwork::check_images(const Tensor& images) const {
@@ -74,47 +76,48 @@ void IntegerNetwork::check_images(const Tensor& images) const {
         images.shape());
 }
 
-Tensor IntegerNetwork::run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const {
-  std::vector<Tensor> values(steps_.size() + 1);
-  values[0] = images;
+void IntegerNetwork::run(const Tensor& images, Engine engine, const Plan& plan, Tensor& logits) const {
+  const std::int64_t n = images.dim(0);
+  const Tensor block = Tensor::empty({n * plan.memory.bytes}, DType::u8);
+  std::vector<Tensor> values{images};
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     std::vector<Tensor> inputs;
     for (const int input : steps_[i].inputs) inputs.push_back(values[input]);
-    check(elements_of(*steps_[i].op, inputs) / std::max<std::int64_t>(images.dim(0), 1) <= max_elements,
-          "integer network: '", steps_[i].op->name, "' makes more than ", max_elements,
-          " elements of an image");
-    values[i + 1] = steps_[i].op->run(inputs, engine);
-    if (all) {
-      all->push_back(values[i + 1]);
-      continue;
-    }
-    for (const int input : steps_[i].inputs) {
-      if (last_use_[input] == static_cast<int>(i)) values[input] = {};
-    }
+    const TensorInfo& result = plan.results[i];
+    const bool is_last = i + 1 == steps_.size();
+    Tensor out = is_last ? logits
+                         : block.placed(static_cast<std::size_t>(n * plan.memory.offsets[i]),
+                                        result.shape.with(0, n), result.dtype);
+    if (result.format) out.set_fixed_point(*result.format);
+    steps_[i].op->run(inputs, engine, out);
+    values.push_back(std::move(out));
   }
-  return values.back();
 }
 
 // Many images: each thread takes its share through the whole network and waits for nobody. Few: all threads
 // work on the same op. The integers are the same.
 Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
   check_images(images);
+  const bool is_planned = images.dim(1) == height_ && images.dim(2) == width_;
+  const Plan plan = is_planned ? Plan() : plan_for(images.dim(1), images.dim(2));
   Tensor logits = Tensor::empty({images.dim(0), num_classes()});
   parallel_shares(images.dim(0), [&](std::int64_t begin, std::int64_t end, int) {
-    const Tensor part = run(images.rows(begin, end), engine, nullptr);
     Tensor rows = logits.rows(begin, end);
-    check(part.shape() == rows.shape(), "integer network: logits ", part.shape(), " of ", end - begin,
-          " images");
-    std::ranges::copy(part.span<float>(), rows.mutable_data<float>());
+    run(images.rows(begin, end), engine, is_planned ? plan_ : plan, rows);
   });
   return logits;
 }
 
 std::vector<Tensor> IntegerNetwork::forward_all(const Tensor& images, Engine engine) const {
   check_images(images);
-  std::vector<Tensor> all;
-  run(images, engine, &all);
-  return all;
+  std::vector<Tensor> values{images};
+  for (const Step& step : steps_) {
+    std::vector<Tensor> inputs;
+    for (const int input : step.inputs) inputs.push_back(values[input]);
+    values.push_back(step.op->run(inputs, engine));
+  }
+  values.erase(values.begin());
+  return values;
 }
 
 std::int64_t IntegerNetwork::num_classes() const {
@@ -183,7 +186,7 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
       network.steps_.push_back(std::move(step));
     }
     network.num_classes();
-    network.plan();
+    network.plan_ = network.plan_for(network.height_, network.width_);
     // Shapes and dtypes must fit together: found out once, on an empty image, instead of in the middle of an
     // evaluation.
     network.forward(Tensor::zeros({1, network.height_, network.width_, network.channels_}, DType::u8));

@@ -9,6 +9,7 @@
 
 #include "nn/models.h"
 #include "quant/integer_op.h"
+#include "quant/memory_plan.h"
 
 namespace faq {
 
@@ -24,7 +25,8 @@ class IntegerNetwork {
   /// `about`: entries added to the metadata ("model", "mean", …).
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
 
-  /// u8 images N,H,W,C to logits N,K f32. Intermediate results are released after their last use.
+  /// u8 images N,H,W,C to logits N,K f32. What lies between them shares one block per thread, planned for
+  /// images of height() and width() when the network is made, and anew for others.
   Tensor forward(const Tensor& images, Engine engine = Engine::integer) const;
   /// As forward, keeping the result of every op: what --compare and tests look at.
   std::vector<Tensor> forward_all(const Tensor& images, Engine engine = Engine::integer) const;
@@ -33,6 +35,10 @@ class IntegerNetwork {
   std::int64_t width() const { return width_; }
   std::int64_t channels() const { return channels_; }
   std::int64_t num_classes() const;
+  /// Bytes of the planned block, for each image a thread takes through the network.
+  std::int64_t activation_bytes() const { return plan_.memory.bytes; }
+  /// What each op makes of one image.
+  const std::vector<TensorInfo>& results() const { return plan_.results; }
   /// Bytes of weights as stored (packed), and of multipliers and biases.
   std::int64_t weight_bytes() const;
   const std::map<std::string, std::string>& about() const { return about_; }
@@ -45,12 +51,17 @@ class IntegerNetwork {
   const std::vector<Step>& steps() const { return steps_; }
 
  private:
-  void plan();
+  // For one image; of n it is n times as much.
+  struct Plan {
+    std::vector<TensorInfo> results;  // of the steps
+    MemoryPlan memory;                // where they lie, but for the last one
+  };
+  Plan plan_for(std::int64_t height, std::int64_t width) const;
   void check_images(const Tensor& images) const;
-  Tensor run(const Tensor& images, Engine engine, std::vector<Tensor>* all) const;
+  void run(const Tensor& images, Engine engine, const Plan& plan, Tensor& logits) const;
 
   std::vector<Step> steps_;
-  std::vector<int> last_use_;
+  Plan plan_;
   std::int64_t height_ = 0;
   std::int64_t width_ = 0;
   std::int64_t channels_ = 0;

@@ -8,64 +8,148 @@
 namespace faq {
 namespace {
 
-void expect_inputs(const IntegerOp& op, std::span<const Tensor> inputs, std::size_t least, std::size_t most) {
+using Infos = std::span<const TensorInfo>;
+
+void expect_inputs(const IntegerOp& op, Infos inputs, std::size_t least, std::size_t most) {
   check(inputs.size() >= least && inputs.size() <= most, op.kind(), " '", op.name, "': ", inputs.size(),
         " inputs");
 }
 
+// 8-bit integers with a step.
+const TensorInfo& integers(const IntegerOp& op, const TensorInfo& x) {
+  check((x.dtype == DType::u8 || x.dtype == DType::s8) && x.format, op.kind(), " '", op.name,
+        "': expected 8-bit integers with a step, got ", x.dtype, " ", x.shape);
+  return x;
+}
+
+TensorInfo quantized(const Shape& shape, const FixedPoint& format) {
+  return {shape, format.is_signed ? DType::s8 : DType::u8, format};
+}
+
+// The pixels of a pooled image, or what has been pooled already, as rows.
+Shape rows_of(const Shape& x) {
+  const bool is_image = x.rank() == 4 && x[1] == 1 && x[2] == 1;
+  return is_image ? Shape{x[0], x[3]} : x;
+}
+
 }  // namespace
 
-Tensor InputOp::run(std::span<const Tensor> inputs, Engine) const {
-  expect_inputs(*this, inputs, 1, 1);
-  return kernels::map_pixels(inputs[0], table);
+TensorInfo info_of(const Tensor& t) {
+  return {t.shape(), t.dtype(), t.is_fixed_point() ? std::optional(t.fixed_point()) : std::nullopt};
 }
 
-Tensor ConvOp::run(std::span<const Tensor> inputs, Engine engine) const {
+Tensor IntegerOp::run(std::span<const Tensor> inputs, Engine engine) const {
+  std::vector<TensorInfo> infos;
+  for (const Tensor& input : inputs) infos.push_back(info_of(input));
+  const TensorInfo info = result(infos);
+  Tensor out = Tensor::empty(info.shape, info.dtype);
+  if (info.format) out.set_fixed_point(*info.format);
+  run(inputs, engine, out);
+  return out;
+}
+
+TensorInfo InputOp::result(Infos inputs) const {
+  expect_inputs(*this, inputs, 1, 1);
+  return {inputs[0].shape, table.dtype(), info_of(table).format};
+}
+
+void InputOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+  kernels::map_pixels(inputs[0], table, out);
+}
+
+TensorInfo ConvOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 2);
-  return kernels::conv2d_requantize(inputs[0], weights.values, options, engine,
-                                    inputs.size() > 1 ? inputs[1] : Tensor(), requantize);
+  for (const TensorInfo& x : inputs) integers(*this, x);
+  return quantized(kernels::conv2d_shape(inputs[0].shape, weights.values.shape(), options),
+                   requantize.format);
 }
 
-Tensor NormActOp::run(std::span<const Tensor> inputs, Engine) const {
+void ConvOp::run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
+  kernels::conv2d_requantize(inputs[0], weights.values, options, engine,
+                             inputs.size() > 1 ? inputs[1] : Tensor(), requantize, out);
+}
+
+TensorInfo NormActOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  return kernels::requantize(inputs[0], {}, requantize);
+  return quantized(integers(*this, inputs[0]).shape, requantize.format);
 }
 
-Tensor ShortcutOp::run(std::span<const Tensor> inputs, Engine) const {
+void NormActOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+  kernels::requantize(inputs[0], {}, requantize, out);
+}
+
+TensorInfo ShortcutOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  return kernels::subsample_and_pad(inputs[0], stride, out_channels);
+  TensorInfo y = integers(*this, inputs[0]);
+  y.shape = kernels::subsample_and_pad_shape(y.shape, stride, out_channels);
+  return y;
 }
 
-Tensor MaxPoolOp::run(std::span<const Tensor> inputs, Engine) const {
+void ShortcutOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+  kernels::subsample_and_pad(inputs[0], stride, out_channels, out);
+}
+
+TensorInfo MaxPoolOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  return kernels::max_pool(inputs[0], options);
+  TensorInfo y = integers(*this, inputs[0]);
+  y.shape = kernels::max_pool_shape(y.shape, options);
+  return y;
 }
 
-Tensor AvgPoolOp::run(std::span<const Tensor> inputs, Engine) const {
+void MaxPoolOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+  kernels::max_pool(inputs[0], options, out);
+}
+
+TensorInfo AvgPoolOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  return kernels::avg_pool(inputs[0], options);
+  TensorInfo y = integers(*this, inputs[0]);
+  y.shape = kernels::avg_pool_shape(y.shape, options);
+  return y;
 }
 
-Tensor ConcatOp::run(std::span<const Tensor> inputs, Engine) const {
-  return kernels::concat_channels(inputs);
+void AvgPoolOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+  kernels::avg_pool(inputs[0], options, out);
 }
 
-Tensor GlobalAvgPoolOp::run(std::span<const Tensor> inputs, Engine) const {
+TensorInfo ConcatOp::result(Infos inputs) const {
+  std::vector<Shape> shapes;
+  for (const TensorInfo& x : inputs) shapes.push_back(integers(*this, x).shape);
+  return {kernels::concat_channels_shape(shapes), inputs[0].dtype, inputs[0].format};
+}
+
+void ConcatOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+  kernels::concat_channels(inputs, out);
+}
+
+TensorInfo GlobalAvgPoolOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  return global_avg_pool(Var(inputs[0])).value();
+  const TensorInfo& x = integers(*this, inputs[0]);
+  check(x.shape.rank() == 4 && x.shape[1] * x.shape[2] > 0, "global_avg_pool: images of ", x.shape);
+  // As global_avg_pool() has it: the step is part of the integers' meaning.
+  const float step = x.format->step * (1.0f / static_cast<float>(x.shape[1] * x.shape[2]));
+  return {{x.shape[0], x.shape[3]}, DType::s32, FixedPoint{.step = step, .bits = 32, .is_signed = true}};
 }
 
-Tensor LinearOp::run(std::span<const Tensor> inputs, Engine engine) const {
+void GlobalAvgPoolOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+  Tensor sums = out.reshaped({out.dim(0), 1, 1, out.dim(1)});
+  kernels::global_sum_pool(inputs[0], sums);
+}
+
+TensorInfo LinearOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  const bool is_image = inputs[0].rank() == 4 && inputs[0].dim(1) == 1 && inputs[0].dim(2) == 1;
-  const Tensor x = is_image ? inputs[0].reshaped({inputs[0].dim(0), inputs[0].dim(3)}) : inputs[0];
+  const Shape x = rows_of(inputs[0].shape);
   const Tensor& w = weights.values;
-  check(x.rank() == 2 && x.dim(1) == w.dim(1), "linear '", name, "': input ", x.shape(), ", weights ",
-        w.shape());
+  check(x.rank() == 2 && x[1] == w.dim(1), "linear '", name, "': input ", x, ", weights ", w.shape());
+  return {{x[0], w.dim(0)}, DType::f32, {}};
+}
+
+void LinearOp::run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
+  const Tensor x = inputs[0].reshaped(rows_of(inputs[0].shape()));
+  const Tensor& w = weights.values;
   const Tensor q = kernels::quantize(x, input);
   const Tensor accumulators = kernels::conv2d_integer(q.reshaped({x.dim(0), 1, 1, x.dim(1)}),
                                                       w.reshaped({w.dim(0), w.dim(1), 1, 1}), {}, engine);
-  return kernels::dequantize(accumulators.reshaped({x.dim(0), w.dim(0)}), multiplier, bias);
+  kernels::dequantize(accumulators.reshaped({x.dim(0), w.dim(0)}), multiplier, bias, out);
 }
 
 }  // namespace faq

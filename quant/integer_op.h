@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -14,20 +15,37 @@
 
 namespace faq {
 
+/// What a tensor is like.
+struct TensorInfo {
+  Shape shape = {};
+  DType dtype = DType::f32;
+  std::optional<FixedPoint> format = {};
+
+  std::int64_t bytes() const { return shape.numel() * static_cast<std::int64_t>(size_of(dtype)); }
+};
+TensorInfo info_of(const Tensor& tensor);
+
 /// Integers in, integers (or f32 logits) out. Immutable; `run` may be called with any batch size.
 struct IntegerOp : OpInfo {
   std::string name;  ///< of the unit it was made from
 
   virtual const char* kind() const = 0;
-  /// `inputs`: as many as the op was given when it was recorded.
-  virtual Tensor run(std::span<const Tensor> inputs, Engine engine) const = 0;
+  /// What `run` will make of such inputs, as many as the op was given when it was recorded. Throws when it
+  /// cannot.
+  virtual TensorInfo result(std::span<const TensorInfo> inputs) const = 0;
+  /// Into `out`, which is as result() says.
+  virtual void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const = 0;
+  /// Into a tensor of its own.
+  Tensor run(std::span<const Tensor> inputs, Engine engine) const;
 };
 
 /// Pixels to the quantized, normalised input: a table of 256 values per channel.
 struct InputOp final : IntegerOp {
   Tensor table;  ///< C,256 s8 with a step
   const char* kind() const override { return "input"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and
@@ -37,46 +55,60 @@ struct ConvOp final : IntegerOp {
   ConvOptions options;
   kernels::Requantize requantize;
   const char* kind() const override { return "conv"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// kernels::requantize of integers that are there already: a normalisation in front of a convolution.
 struct NormActOp final : IntegerOp {
   kernels::Requantize requantize;
   const char* kind() const override { return "norm_act"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 struct ShortcutOp final : IntegerOp {
   int stride = 1;
   std::int64_t out_channels = 0;
   const char* kind() const override { return "shortcut"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 struct MaxPoolOp final : IntegerOp {
   kernels::MaxPoolOptions options;
   const char* kind() const override { return "max_pool"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Means, rounded to the step of the input.
 struct AvgPoolOp final : IntegerOp {
   kernels::AvgPoolOptions options;
   const char* kind() const override { return "avg_pool"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Along the channels; all inputs have one format.
 struct ConcatOp final : IntegerOp {
   const char* kind() const override { return "concat"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Sums over height and width, s32 with step x.step/(H·W).
 struct GlobalAvgPoolOp final : IntegerOp {
   const char* kind() const override { return "global_avg_pool"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Quantizes s32 values to the classifier's input, multiplies, adds the bias: f32 logits.
@@ -86,7 +118,9 @@ struct LinearOp final : IntegerOp {
   Tensor multiplier;         ///< O
   Tensor bias;               ///< O
   const char* kind() const override { return "linear"; }
-  Tensor run(std::span<const Tensor> inputs, Engine engine) const override;
+  TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  using IntegerOp::run;
+  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing or

@@ -23,18 +23,16 @@ void add_weights(LayerReport& row, const QuantizedWeights& weights) {
 }  // namespace
 
 std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
-  const std::vector<Tensor> values = network.forward_all(
-      Tensor::zeros({1, network.height(), network.width(), network.channels()}, DType::u8));
   std::vector<LayerReport> rows;
-  for (std::size_t i = 0; i < values.size(); ++i) {
+  for (std::size_t i = 0; i < network.steps().size(); ++i) {
     const IntegerOp& op = *network.steps()[i].op;
+    const TensorInfo& result = network.results()[i];
     LayerReport row;
     row.name = op.name;
     row.kind = op.kind();
-    row.output = without_batch(values[i].shape());
+    row.output = without_batch(result.shape);
     if (const auto* conv = dynamic_cast<const ConvOp*>(&op)) add_weights(row, conv->weights);
-    if (values[i].dtype() == DType::u8 || values[i].dtype() == DType::s8)
-      row.activation = values[i].fixed_point();
+    if (result.dtype == DType::u8 || result.dtype == DType::s8) row.activation = result.format;
     if (const auto* linear = dynamic_cast<const LinearOp*>(&op)) {
       add_weights(row, linear->weights);
       row.activation = linear->input;
@@ -43,7 +41,7 @@ std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
     describe(op, stored);
     for (const auto& [name, tensor] : stored.tensors)
       row.weight_bytes += static_cast<std::int64_t>(tensor.bytes());
-    row.activation_bytes = static_cast<std::int64_t>(values[i].bytes());
+    row.activation_bytes = result.bytes();
     rows.push_back(std::move(row));
   }
   return rows;

@@ -102,6 +102,13 @@ TEST_CASE("an integer network survives saving, other engines and other batch siz
     loaded.save(folder / "again.safetensors", loaded.about());
     CHECK(file_bytes(folder / "again.safetensors") == file_bytes(folder / "n.safetensors"));
 
+    // In one planned block, of this size of images and of another.
+    for (const std::int64_t more : {0, 4}) {
+      Case other = c;
+      other.size += more;
+      const Tensor batch = images_for(other, 5);
+      CHECK(reference::same_bytes(loaded.forward(batch), network.forward_all(batch).back()));
+    }
     check_same_results("simulated engine", network, network.forward_all(images, Engine::simulated), results);
     const auto simulated = quantized_model(c, Engine::simulated);
     check_same_results("model on the simulated engine", network, tape_values(*simulated, images), results);

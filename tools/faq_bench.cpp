@@ -44,7 +44,8 @@ struct Measurement {
   std::array<double, work_names.size()> split{};  ///< seconds, all timed steps
   std::vector<kernels::ConvTrace::Row> convolutions;
   std::size_t peak_bytes = 0;
-  std::int64_t weight_bytes = 0;  ///< of an integer network, as stored
+  std::int64_t weight_bytes = 0;      ///< of an integer network, as stored
+  std::int64_t activation_bytes = 0;  ///< of one image, as planned
 };
 
 // Half of the steps before the roofline is measured and half after it, so that a machine that changes its
@@ -135,6 +136,7 @@ Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
   const auto network = IntegerNetwork::compile(*w.model, w.size, w.size, 3);
   Measurement m = measure(options.batch_size, steps, [&] { network.forward(w.images, engine); });
   m.weight_bytes = network.weight_bytes();
+  m.activation_bytes = network.activation_bytes();
   return m;
 }
 
@@ -183,7 +185,10 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
                         {"roofline_ratio", std::min(1.0, roofline / step)},
                         {"split", split},
                         {"peak_bytes", m.peak_bytes}};
-  if (m.weight_bytes > 0) result["weight_bytes"] = m.weight_bytes;
+  if (m.weight_bytes > 0) {
+    result["weight_bytes"] = m.weight_bytes;
+    result["activation_bytes"] = m.activation_bytes;
+  }
   return result;
 }
 
@@ -196,6 +201,11 @@ std::string text(const nlohmann::json& r) {
       r["batch"].get<int>(), r["threads"].get<int>(), r["isa"].get<std::string>(), r["simd_bytes"].get<int>(),
       r["step_ms"].get<double>(), r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(),
       r["roofline_ratio"].get<double>(), static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
+  if (r.contains("activation_bytes"))
+    out.insert(out.find("\nms per step"),
+               fmt::format("; weights {:.1f} MB, activations of an image {:.2f} MB",
+                           static_cast<double>(r["weight_bytes"].get<std::int64_t>()) / 1e6,
+                           static_cast<double>(r["activation_bytes"].get<std::int64_t>()) / 1e6));
   for (const auto& [name, ms] : r["split"].items()) out += fmt::format("  {} {:.1f}", name, ms.get<double>());
   return out + "\n";
 }

@@ -121,6 +121,11 @@ Tensor like(const Tensor& x, const Shape& shape, DType dtype) {
   return t;
 }
 
+void expect_place(const char* what, const Tensor& out, const Shape& shape, DType dtype) {
+  check(out.shape() == shape && out.dtype() == dtype, what, ": ", dtype, " ", shape, " into ", out.dtype(),
+        " ", out.shape());
+}
+
 void check_channels(const char* what, const Tensor& vector, std::int64_t channels) {
   check(vector.numel() == channels, what, ": expected ", channels, " per-channel values, got ",
         vector.shape());

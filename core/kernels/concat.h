@@ -9,6 +9,9 @@ namespace faq::kernels {
 
 /// N,H,W,ΣC from tensors that differ in C only. Integers must have one format (their steps are tied).
 Tensor concat_channels(std::span<const Tensor> parts);
+/// The same into `out`.
+void concat_channels(std::span<const Tensor> parts, Tensor& out);
+Shape concat_channels_shape(std::span<const Shape> parts);
 /// Channels [first, first + count) of x: what a part of a concatenation was, or its gradient.
 Tensor take_channels(const Tensor& x, std::int64_t first, std::int64_t count);
 

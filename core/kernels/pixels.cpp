@@ -1,5 +1,6 @@
 #include "core/kernels/pixels.h"
 
+#include "core/kernels/block.h"
 #include "core/parallel.h"
 
 namespace faq::kernels {
@@ -22,22 +23,28 @@ void map_as(const Tensor& images, const Tensor& table, Tensor& out) {
 }  // namespace
 
 Tensor map_pixels(const Tensor& images, const Tensor& table) {
+  Tensor out = Tensor::empty(images.shape(), table.dtype());
+  if (table.is_fixed_point()) out.set_fixed_point(table.fixed_point());
+  map_pixels(images, table, out);
+  return out;
+}
+
+void map_pixels(const Tensor& images, const Tensor& table, Tensor& out) {
   check(images.rank() == 4 && images.dtype() == DType::u8, "input: expected u8 N,H,W,C images, got ",
         images.dtype(), " ", images.shape());
   check(table.rank() == 2 && table.dim(0) == images.dim(3) && table.dim(1) == 256, "input: images of ",
         images.dim(3), " channels, a table of ", table.shape());
-  Tensor out = Tensor::empty(images.shape(), table.dtype());
-  if (table.is_fixed_point()) out.set_fixed_point(table.fixed_point());
+  expect_place("input", out, images.shape(), table.dtype());
   switch (table.dtype()) {
     case DType::f32:
       map_as<float>(images, table, out);
-      return out;
+      return;
     case DType::s8:
       map_as<std::int8_t>(images, table, out);
-      return out;
+      return;
     case DType::u8:
       map_as<std::uint8_t>(images, table, out);
-      return out;
+      return;
     default:
       fail(ErrorKind::internal, "input: table of ", table.dtype());
   }

@@ -112,27 +112,40 @@ FAQ_SIMD void divide_and_round(float* x, float divisor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] = round_half_even_in_range(x[i] / divisor);
 }
 
-// Calls body(output pixel, input pixel) for the pixels of every window, and done(output pixel, count) after
-// the last of each.
-template <class Body, class Done>
-void for_each_average(const Shape& x, const Shape& y, const AvgPoolOptions& o, Body body, Done done) {
-  const std::vector<Window> rows = windows(x[1], y[1], o), columns = windows(x[2], y[2], o);
-  for (std::int64_t oy = 0; oy < y[1]; ++oy) {
-    for (std::int64_t ox = 0; ox < y[2]; ++ox) {
-      const std::int64_t out = oy * y[2] + ox;
+// The windows of an average pooling.
+struct Averages {
+  std::vector<Window> rows, columns;
+  std::int64_t width;  // of the images
+
+  Averages(const Shape& x, const Shape& y, const AvgPoolOptions& o)
+      : rows(windows(x[1], y[1], o)), columns(windows(x[2], y[2], o)), width(x[2]) {}
+
+  // Calls body(output pixel, input pixel) for the pixels of every window of a row, and done(output pixel,
+  // count) after the last of each.
+  template <class Body, class Done>
+  void for_each_of_row(std::int64_t oy, Body body, Done done) const {
+    for (std::size_t ox = 0; ox < columns.size(); ++ox) {
+      const auto out = oy * static_cast<std::int64_t>(columns.size()) + static_cast<std::int64_t>(ox);
       for (std::int64_t iy = rows[oy].begin; iy < rows[oy].end; ++iy) {
-        for (std::int64_t ix = columns[ox].begin; ix < columns[ox].end; ++ix) body(out, iy * x[2] + ix);
+        for (std::int64_t ix = columns[ox].begin; ix < columns[ox].end; ++ix) body(out, iy * width + ix);
       }
       done(out, static_cast<float>(rows[oy].counted * columns[ox].counted));
     }
   }
-}
+  template <class Body, class Done>
+  void for_each(Body body, Done done) const {
+    for (std::size_t oy = 0; oy < rows.size(); ++oy)
+      for_each_of_row(static_cast<std::int64_t>(oy), body, done);
+  }
+};
 
-// Calls body(output pixel, input offset, tap) for the window elements of every output pixel of an image that
-// lie inside it, the elements of a window in order, the first with tap 0; `body` handles all channels.
+// Calls body(output pixel, input offset, tap) for the window elements of every output pixel of some rows of
+// an image that lie inside it, the elements of a window in order, the first with tap 0; `body` handles all
+// channels.
 template <class Body>
-void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, Body body) {
-  for (std::int64_t oy = 0; oy < y[1]; ++oy) {
+void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, std::int64_t first_row,
+                     std::int64_t last_row, Body body) {
+  for (std::int64_t oy = first_row; oy < last_row; ++oy) {
     for (std::int64_t ox = 0; ox < y[2]; ++ox) {
       int tap = 0;
       for (std::int64_t iy = std::max<std::int64_t>(0, oy * o.stride - o.padding);
@@ -151,17 +164,20 @@ void max_pool_of(const Tensor& x, Tensor& y, const MaxPoolOptions& options) {
   const T* from = x.data<T>();
   T* to = y.mutable_data<T>();
   const std::int64_t channels = x.dim(3);
-  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
+  const std::int64_t rows = y.dim(1);
+  parallel_for(y.dim(0) * rows, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t n = row / rows, oy = row % rows;
       const T* image = from + n * (x.numel() / x.dim(0));
       T* largest = to + n * (y.numel() / y.dim(0));
-      for_each_window(x.shape(), y.shape(), options, [&](std::int64_t pixel, std::int64_t in, int tap) {
-        if (tap == 0) {
-          std::copy_n(image + in, channels, largest + pixel * channels);
-        } else {
-          max_of(largest + pixel * channels, image + in, channels);
-        }
-      });
+      for_each_window(x.shape(), y.shape(), options, oy, oy + 1,
+                      [&](std::int64_t pixel, std::int64_t in, int tap) {
+                        if (tap == 0) {
+                          std::copy_n(image + in, channels, largest + pixel * channels);
+                        } else {
+                          max_of(largest + pixel * channels, image + in, channels);
+                        }
+                      });
     }
   });
 }
@@ -179,7 +195,7 @@ void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOption
     std::vector<float> gradient(pixels * channels), sum(image);
     for (std::int64_t n = begin; n < end; ++n) {
       const T* in = from + n * image;
-      for_each_window(x.shape(), y, options, [&](std::int64_t pixel, std::int64_t i, int tap) {
+      for_each_window(x.shape(), y, options, 0, y[1], [&](std::int64_t pixel, std::int64_t i, int tap) {
         T* best = &largest[pixel * channels];
         T* who = &winner[pixel * channels];
         if (tap == 0) {
@@ -191,7 +207,7 @@ void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOption
       });
       load_block(dy, n * pixels * channels, pixels * channels, gradient.data());
       std::ranges::fill(sum, 0.0f);
-      for_each_window(x.shape(), y, options, [&](std::int64_t pixel, std::int64_t i, int tap) {
+      for_each_window(x.shape(), y, options, 0, y[1], [&](std::int64_t pixel, std::int64_t i, int tap) {
         give_to(&sum[i], &gradient[pixel * channels], &winner[pixel * channels], static_cast<T>(tap),
                 channels);
       });
@@ -204,18 +220,22 @@ void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOption
 
 Tensor global_sum_pool(const Tensor& x) {
   check_images("global pooling", x);
-  const Shape shape{x.dim(0), 1, 1, x.dim(3)};
-  Tensor out = like(x, shape, x.dtype() == DType::f32 ? DType::f32 : DType::s32);
+  Tensor out = like(x, {x.dim(0), 1, 1, x.dim(3)}, x.dtype() == DType::f32 ? DType::f32 : DType::s32);
+  global_sum_pool(x, out);
+  return out;
+}
+
+void global_sum_pool(const Tensor& x, Tensor& out) {
+  check_images("global pooling", x);
+  expect_place("global pooling", out, {x.dim(0), 1, 1, x.dim(3)},
+               x.dtype() == DType::f32 ? DType::f32 : DType::s32);
   switch (x.dtype()) {
     case DType::f32:
-      sum_pixels<float, float>(x, out);
-      return out;
+      return sum_pixels<float, float>(x, out);
     case DType::u8:
-      sum_pixels<std::uint8_t, std::int32_t>(x, out);
-      return out;
+      return sum_pixels<std::uint8_t, std::int32_t>(x, out);
     case DType::s8:
-      sum_pixels<std::int8_t, std::int32_t>(x, out);
-      return out;
+      return sum_pixels<std::int8_t, std::int32_t>(x, out);
     default:
       fail(ErrorKind::internal, "global pooling: f32, u8 or s8, got ", x.dtype());
   }
@@ -245,18 +265,21 @@ Shape max_pool_shape(const Shape& x, const MaxPoolOptions& o) {
 }
 
 Tensor max_pool(const Tensor& x, const MaxPoolOptions& options) {
-  const Booked booked(Work::fused);
   Tensor y = like(x, max_pool_shape(x.shape(), options), x.dtype());
+  max_pool(x, options, y);
+  return y;
+}
+
+void max_pool(const Tensor& x, const MaxPoolOptions& options, Tensor& out) {
+  const Booked booked(Work::fused);
+  expect_place("max pooling", out, max_pool_shape(x.shape(), options), x.dtype());
   switch (x.dtype()) {
     case DType::f32:
-      max_pool_of<float>(x, y, options);
-      return y;
+      return max_pool_of<float>(x, out, options);
     case DType::u8:
-      max_pool_of<std::uint8_t>(x, y, options);
-      return y;
+      return max_pool_of<std::uint8_t>(x, out, options);
     case DType::s8:
-      max_pool_of<std::int8_t>(x, y, options);
-      return y;
+      return max_pool_of<std::int8_t>(x, out, options);
     default:
       fail(ErrorKind::internal, "max pooling: f32, u8 or s8, got ", x.dtype());
   }
@@ -292,19 +315,27 @@ Shape avg_pool_shape(const Shape& x, const AvgPoolOptions& o) {
 }
 
 Tensor avg_pool(const Tensor& x, const AvgPoolOptions& options) {
+  Tensor y = like(x, avg_pool_shape(x.shape(), options), x.dtype());
+  avg_pool(x, options, y);
+  return y;
+}
+
+void avg_pool(const Tensor& x, const AvgPoolOptions& options, Tensor& y) {
   const Booked booked(Work::fused);
   check(x.dtype() == DType::f32 || x.dtype() == DType::u8 || x.dtype() == DType::s8,
         "average pooling: f32, u8 or s8, got ", x.dtype());
   const Shape shape = avg_pool_shape(x.shape(), options);
-  Tensor y = like(x, shape, x.dtype());
+  expect_place("average pooling", y, shape, x.dtype());
   const std::int64_t channels = shape[3];
   const std::int64_t in_image = x.dim(1) * x.dim(2), out_image = shape[1] * shape[2];
   void* to = y.mutable_raw();
-  parallel_for(shape[0], 1, [&](std::int64_t begin, std::int64_t end) {
+  const Averages averages(x.shape(), shape, options);
+  parallel_for(shape[0] * shape[1], 4, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> sum(channels), pixel(channels);
-    for (std::int64_t n = begin; n < end; ++n) {
-      for_each_average(
-          x.shape(), shape, options,
+    for (std::int64_t row = begin; row < end; ++row) {
+      const std::int64_t n = row / shape[1];
+      averages.for_each_of_row(
+          row % shape[1],
           [&](std::int64_t, std::int64_t in) {
             load_block(x, (n * in_image + in) * channels, channels, pixel.data());
             add_to(sum.data(), pixel.data(), channels);
@@ -320,7 +351,6 @@ Tensor avg_pool(const Tensor& x, const AvgPoolOptions& options) {
           });
     }
   });
-  return y;
 }
 
 Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions& options) {
@@ -331,17 +361,17 @@ Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions&
   const std::int64_t channels = x[3];
   const std::int64_t in_image = x[1] * x[2], out_image = y[1] * y[2];
   void* to = dx.mutable_raw();
+  const Averages averages(x, y, options);
   parallel_for(x[0], 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> gradient(out_image * channels), sum(in_image * channels);
     for (std::int64_t n = begin; n < end; ++n) {
       load_block(dy, n * out_image * channels, out_image * channels, gradient.data());
       const auto nothing = [](std::int64_t, std::int64_t) {};
-      for_each_average(x, y, options, nothing, [&](std::int64_t out, float count) {
+      averages.for_each(nothing, [&](std::int64_t out, float count) {
         divide(&gradient[out * channels], count, channels);
       });
       std::ranges::fill(sum, 0.0f);
-      for_each_average(
-          x, y, options,
+      averages.for_each(
           [&](std::int64_t out, std::int64_t in) {
             add_to(&sum[in * channels], &gradient[out * channels], channels);
           },
@@ -352,12 +382,21 @@ Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions&
   return dx;
 }
 
+Shape subsample_and_pad_shape(const Shape& x, int stride, std::int64_t channels) {
+  check(x.rank() == 4, "shortcut: expected an N,H,W,C tensor, got ", x);
+  check(stride > 0 && channels >= x[3], "shortcut: ", x[3], " channels to ", channels, ", stride ", stride);
+  return {x[0], (x[1] + stride - 1) / stride, (x[2] + stride - 1) / stride, channels};
+}
+
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {
-  check_images("shortcut", x);
-  check(stride > 0 && channels >= x.dim(3), "shortcut: ", x.dim(3), " channels to ", channels, ", stride ",
-        stride);
-  const Shape shape{x.dim(0), (x.dim(1) + stride - 1) / stride, (x.dim(2) + stride - 1) / stride, channels};
-  Tensor y = like(x, shape, x.dtype());
+  Tensor y = like(x, subsample_and_pad_shape(x.shape(), stride, channels), x.dtype());
+  subsample_and_pad(x, stride, channels, y);
+  return y;
+}
+
+void subsample_and_pad(const Tensor& x, int stride, std::int64_t channels, Tensor& y) {
+  const Shape shape = subsample_and_pad_shape(x.shape(), stride, channels);
+  expect_place("shortcut", y, shape, x.dtype());
   const std::size_t element = size_of(x.dtype());
   const std::size_t before = static_cast<std::size_t>((channels - x.dim(3)) / 2) * element;
   const std::size_t pixel = static_cast<std::size_t>(x.dim(3)) * element;
@@ -377,7 +416,6 @@ Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {
       }
     }
   });
-  return y;
 }
 
 Tensor subsample_and_pad_backward(const Tensor& dy, const Shape& x, int stride) {

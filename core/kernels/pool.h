@@ -1,4 +1,5 @@
-// Pooling and the parameter-free shortcut. Images N,H,W,C.
+// Pooling and the parameter-free shortcut. Images N,H,W,C. Each writes into a tensor of its own, or into
+// `out`.
 #pragma once
 
 #include "core/tensor.h"
@@ -7,6 +8,7 @@ namespace faq::kernels {
 
 /// Sum over H and W: [N,1,1,C]. f32 → f32; u8 or s8 with a step → s32 with the same step (exact).
 Tensor global_sum_pool(const Tensor& x);
+void global_sum_pool(const Tensor& x, Tensor& out);
 /// Gradient of the sum, times `factor`: dy spread over `x`'s height and width. dtype of dy.
 Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor);
 
@@ -19,6 +21,7 @@ struct MaxPoolOptions {
 Shape max_pool_shape(const Shape& x, const MaxPoolOptions& options);
 /// Windows are clipped to the image. Any of f32, u8, s8; the step is kept.
 Tensor max_pool(const Tensor& x, const MaxPoolOptions& options);
+void max_pool(const Tensor& x, const MaxPoolOptions& options, Tensor& out);
 /// The gradient goes to the first largest element of each window. dtype of dy (f32 or bf16).
 Tensor max_pool_backward(const Tensor& dy, const Tensor& x, const MaxPoolOptions& options);
 
@@ -34,12 +37,15 @@ struct AvgPoolOptions {
 Shape avg_pool_shape(const Shape& x, const AvgPoolOptions& options);
 /// f32 → f32. u8 and s8 → the same dtype and step, means rounded half to even.
 Tensor avg_pool(const Tensor& x, const AvgPoolOptions& options);
+void avg_pool(const Tensor& x, const AvgPoolOptions& options, Tensor& out);
 /// Each pixel of a window gets its share; rounding is passed straight through. dtype of dy (f32 or bf16).
 Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions& options);
 
 /// He et al.'s shortcut A: every `stride`-th pixel, zero channels added on both sides, (channels − C)/2
 /// before. Any dtype; the step is kept.
+Shape subsample_and_pad_shape(const Shape& x, int stride, std::int64_t channels);
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels);
+void subsample_and_pad(const Tensor& x, int stride, std::int64_t channels, Tensor& out);
 Tensor subsample_and_pad_backward(const Tensor& dy, const Shape& x, int stride);
 
 }  // namespace faq::kernels

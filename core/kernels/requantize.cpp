@@ -149,7 +149,7 @@ void requantize(const Tensor& accumulators, const Tensor& residual, const Requan
         " for ", accumulators.shape());
   check(!residual || accumulators.dtype() == DType::s32, "requantize: ", accumulators.dtype(),
         " and a residual");
-  check(out.shape() == accumulators.shape(), "requantize: ", accumulators.shape(), " into ", out.shape());
+  expect_place("requantize", out, accumulators.shape(), params.format.is_signed ? DType::s8 : DType::u8);
   if (params.format.is_signed) {
     requantize_to<std::int8_t>(accumulators, residual, params, out);
   } else {
@@ -158,10 +158,16 @@ void requantize(const Tensor& accumulators, const Tensor& residual, const Requan
 }
 
 Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias) {
+  Tensor out = Tensor::empty(accumulators.shape());
+  dequantize(accumulators, multiplier, bias, out);
+  return out;
+}
+
+void dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias, Tensor& out) {
   const ChannelBlocks blocks(accumulators.shape());
   check_channels("dequantize: multiplier", multiplier, blocks.channels());
   check_channels("dequantize: bias", bias, blocks.channels());
-  Tensor out = Tensor::empty(accumulators.shape());
+  expect_place("dequantize", out, accumulators.shape(), DType::f32);
   const std::int32_t* acc = accumulators.data<std::int32_t>();
   const float* m = multiplier.data<float>();
   const float* b = bias.data<float>();
@@ -170,7 +176,6 @@ Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Te
     const std::int64_t c = i % blocks.channels();
     values[i] = static_cast<float>(static_cast<double>(acc[i]) * m[c] + b[c]);
   }
-  return out;
 }
 
 }  // namespace faq::kernels

@@ -22,5 +22,6 @@ void requantize(const Tensor& accumulators, const Tensor& residual, const Requan
 
 /// value = acc·multiplier + bias as f32, computed in double: the logits of an integer network.
 Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias);
+void dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias, Tensor& out);
 
 }  // namespace faq::kernels

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/kernels/block.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -112,15 +113,22 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
 
 Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                          const Tensor& residual, const Requantize& params) {
+  Tensor out = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), options),
+                             params.format.is_signed ? DType::s8 : DType::u8, params.format);
+  conv2d_requantize(x, weights, options, engine, residual, params, out);
+  return out;
+}
+
+void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
+                       const Tensor& residual, const Requantize& params, Tensor& out) {
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
-  Tensor out = Tensor::empty(shape, params.format.is_signed ? DType::s8 : DType::u8, params.format);
+  expect_place("convolution", out, shape, params.format.is_signed ? DType::s8 : DType::u8);
   for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.numel(), [&](const Slice& slice) {
     const Tensor sums = conv2d_integer(slice.of(x), weights, options, engine);
     Tensor part = slice.of(out);
     requantize(sums, slice.of(residual), params, part);
   });
-  return out;
 }
 
 }  // namespace faq::kernels

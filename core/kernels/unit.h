@@ -25,6 +25,9 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
 /// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice.
 Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                          const Tensor& residual, const Requantize& params);
+/// The same into `out`.
+void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
+                       const Tensor& residual, const Requantize& params, Tensor& out);
 
 /// Images [first, last) of a batch. The slices of one share (of num_shares()) follow each other.
 struct Slice {
