@@ -64,6 +64,18 @@ void for_each_unit(Module& module, const std::function<void(const std::string&, 
   module.visit(caller);
 }
 
+TemporaryAdapters::TemporaryAdapters(Module& module, const Make& make) {
+  for_each_unit(module, [&](const std::string& name, Unit& unit) {
+    auto adapter = make(name, unit);
+    before_.emplace_back(&unit, unit.shared_adapter());
+    unit.set_adapter(std::move(adapter));
+  });
+}
+
+TemporaryAdapters::~TemporaryAdapters() {
+  for (auto& [unit, adapter] : before_) unit->set_adapter(std::move(adapter));
+}
+
 void set_training(Module& module, bool training) {
   for_each_unit(module, [training](const std::string&, Unit& unit) { unit.set_training(training); });
 }

@@ -115,4 +115,18 @@ std::vector<Named<Tensor>> buffers(Module& module);
 void for_each_unit(Module& module, const std::function<void(const std::string&, Unit&)>& body);
 void set_training(Module& module, bool training);
 
+/// Other adapters on all units, for a while: `make` may build on the one a unit has. The destructor puts
+/// those back.
+class TemporaryAdapters {
+ public:
+  using Make = std::function<std::shared_ptr<Adapter>(const std::string& name, Unit& unit)>;
+  TemporaryAdapters(Module& module, const Make& make);
+  ~TemporaryAdapters();
+  TemporaryAdapters(const TemporaryAdapters&) = delete;
+  TemporaryAdapters& operator=(const TemporaryAdapters&) = delete;
+
+ private:
+  std::vector<std::pair<Unit*, std::shared_ptr<Adapter>>> before_;
+};
+
 }  // namespace faq

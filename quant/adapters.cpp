@@ -50,17 +50,6 @@ bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() 
 
 bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
-// What a unit quantizes at this step.
-struct Precision {
-  bool weights = true;
-  bool activations = true;
-};
-
-Precision precision_of(const QuantOptions& options, bool full_precision) {
-  if (full_precision) return {false, false};
-  return {true, options.quantize_activations};
-}
-
 // The numbers quantized weights stand for, or the weights themselves.
 Var float_weights(const Var& weights, int bits, const QuantOptions& options, bool quantize) {
   if (!quantize) return weights;
@@ -98,7 +87,7 @@ class QuantizedInput final : public QuantizedUnit {
       : name_(std::move(name)), unit_(unit), options_(options) {}
 
   Var forward(Inputs inputs) override {
-    if (!options_.quantize_activations) return unit_.compute(inputs);
+    if (!present_precision(options_, unit_.training()).activations) return unit_.compute(inputs);
     const FixedPoint format = state().activation;
     if (!op_ || op_->table.fixed_point() != format) {
       auto op = std::make_shared<InputOp>();
@@ -126,7 +115,7 @@ class QuantizedConv final : public QuantizedUnit {
     const Var& x = inputs[0];
     const Var residual = inputs.size() > 1 ? inputs[1] : Var();
     const QuantizerState quantizer = state();
-    const Precision precision = precision_of(options_, unit_.training() && full_precision());
+    const Precision precision = present_precision(options_, unit_.training());
     if (!is_quantized(x) || !precision.weights) return in_float(x, residual, quantizer, precision);
     if (unit_.training()) {
       const Var filter = rounded_argument(unit_.filter(), quantizer.weight_bits, options_);
@@ -189,7 +178,7 @@ class QuantizedNormAct final : public QuantizedUnit {
     const FixedPoint format = state().activation;
     NormState& norm = unit_.norm();
     const bool training = unit_.training();
-    const Precision precision = precision_of(options_, training && full_precision());
+    const Precision precision = present_precision(options_, training);
     if (training || !is_quantized(x)) {
       const auto wanted = precision.activations ? std::optional(format) : std::nullopt;
       return norm_act(x, norm, {}, {.format = wanted, .training = training, .eps = unit_.eps()});
@@ -221,7 +210,7 @@ class QuantizedLinear final : public QuantizedUnit {
   Var forward(Inputs inputs) override {
     check(inputs.size() == 1, "linear '", name_, "': ", inputs.size(), " inputs");
     const QuantizerState quantizer = state();
-    const Precision precision = precision_of(options_, unit_.training() && full_precision());
+    const Precision precision = present_precision(options_, unit_.training());
     if (!precision.weights || !precision.activations) {
       const Var x = to_float(unit_.dropout()(as_rows(inputs[0])));
       return linear(x, float_weights(unit_.weight(), quantizer.weight_bits, options_, precision.weights),

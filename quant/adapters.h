@@ -26,12 +26,23 @@ class QuantizedUnit : public Adapter {
   /// In training, compute in full precision until further notice (stochastic precision): neither the weights
   /// nor what is handed on are quantized.
   void set_full_precision(bool full_precision) { full_precision_ = full_precision; }
+  /// Hand on what is not quantized, until further notice (calibration).
+  void set_float_activations(bool float_activations) { float_activations_ = float_activations; }
 
  protected:
-  bool full_precision() const { return full_precision_; }
+  struct Precision {
+    bool weights = true;
+    bool activations = true;
+  };
+  /// What is to be quantized now.
+  Precision present_precision(const QuantOptions& options, bool training) const {
+    if (training && full_precision_) return {false, false};
+    return {true, options.quantize_activations && !float_activations_};
+  }
 
  private:
   bool full_precision_ = false;
+  bool float_activations_ = false;
   Tensor state_ = Tensor::zeros({4});
 };
 

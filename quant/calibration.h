@@ -1,4 +1,4 @@
-// The distribution of activations in the unquantized network.
+// The distribution of activations before they are quantized.
 #pragma once
 
 #include <functional>
@@ -24,8 +24,10 @@ struct CalibrationResult {
   const Histogram& histogram(const std::string& unit) const;
 };
 
-/// Runs images through the model in eval mode, in floating point, until `next_images` returns nothing. The
-/// model's adapters are removed. Throws bad_data when there are no images or an activation is not finite.
+/// Runs images through the model in eval mode until `next_images` returns nothing: with the weights it was
+/// trained with, quantized if it is, as only those are the network that has learnt something, and activations
+/// in floating point. The model stays as it is. Throws bad_data when there are no images or an activation is
+/// not finite.
 CalibrationResult calibrate(Model& model, const std::function<std::optional<Tensor>()>& next_images);
 
 }  // namespace faq

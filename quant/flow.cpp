@@ -78,13 +78,12 @@ class Tracer final : public Adapter {
 
 std::map<std::string, UnitFlow> trace_flow(Model& model, const Tensor& image) {
   Trace trace;
-  for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    unit.set_adapter(std::make_shared<Tracer>(name, unit, trace));
+  const TemporaryAdapters tracers(model, [&](const std::string& name, Unit& unit) {
+    return std::make_shared<Tracer>(name, unit, trace);
   });
   const NoGrad no_grad;
   set_training(model, false);
   model.forward(Var(image));
-  for_each_unit(model, [](const std::string&, Unit& unit) { unit.set_adapter(nullptr); });
   return trace.result();
 }
 

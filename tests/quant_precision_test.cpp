@@ -67,6 +67,39 @@ TEST_CASE("with quantized weights alone a network is that of rounded weights", "
   }
 }
 
+TEST_CASE("calibration of a quantized network sees the weights it was trained with", "[precision]") {
+  const OneThread one_thread;
+  for (const Case& c : {Case{.size = 16, .weight_bits = 2, .act_bits = 2},
+                        Case{.size = 16, .weight_bits = 2, .scheme = Scheme::dfp}}) {
+    INFO(c);
+    const auto see = [&](Model& model) {
+      return calibrate(model, [&, left = 1]() mutable -> std::optional<Tensor> {
+        if (left-- == 0) return {};
+        return images_for(c, 2);
+      });
+    };
+    Calibrated calibrated = calibrated_model(c);
+    Model& model = *calibrated.model;
+    const CalibrationResult before = see(model);
+    quantize_as(c, Engine::integer, model, calibrated.seen);
+    const Tensor logits = model.forward(Var(images_for(c, 2))).value();
+    const CalibrationResult seen = see(model);
+    // It is as it was: quantized.
+    CHECK(reference::same_bytes(model.forward(Var(images_for(c, 2))).value(), logits));
+
+    round_weights(model, c, plan_of(model));
+    for_each_unit(model, [](const std::string&, Unit& unit) { unit.set_adapter(nullptr); });
+    const CalibrationResult rounded = see(model);
+    REQUIRE(seen.activations.size() == rounded.activations.size());
+    for (const auto& [name, histogram] : rounded.activations) {
+      INFO(name);
+      CHECK(seen.activations.at(name).max() == histogram.max());
+      CHECK(seen.activations.at(name).percentile(50) == histogram.percentile(50));
+      if (name != "input") CHECK(before.activations.at(name).max() != histogram.max());
+    }
+  }
+}
+
 TEST_CASE("units draw their precision by themselves, in training only", "[precision]") {
   const OneThread one_thread;
   const Case c{.size = 16, .weight_bits = 4, .act_bits = 4};

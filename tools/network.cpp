@@ -29,11 +29,8 @@ std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const 
 // Computes as the unit does, through its adapter if it has one, and remembers.
 class Recorder final : public Adapter {
  public:
-  Recorder(std::string name, Unit& unit, std::shared_ptr<Adapter> adapter,
-           std::vector<Network::Layer>& layers)
-      : name_(std::move(name)), unit_(unit), adapter_(std::move(adapter)), layers_(layers) {}
-
-  const std::shared_ptr<Adapter>& adapter() const { return adapter_; }
+  Recorder(std::string name, Unit& unit, std::vector<Network::Layer>& layers)
+      : name_(std::move(name)), unit_(unit), adapter_(unit.shared_adapter()), layers_(layers) {}
 
   Var forward(Inputs inputs) override {
     Var y = adapter_ ? adapter_->forward(inputs) : unit_.compute(inputs);
@@ -50,14 +47,11 @@ class Recorder final : public Adapter {
 
 std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
   std::vector<Network::Layer> layers;
-  for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    unit.set_adapter(std::make_shared<Recorder>(name, unit, unit.shared_adapter(), layers));
+  const TemporaryAdapters recorders(model, [&](const std::string& name, Unit& unit) {
+    return std::make_shared<Recorder>(name, unit, layers);
   });
   const NoGrad no_grad;
   model.forward(Var(images));
-  for_each_unit(model, [](const std::string&, Unit& unit) {
-    unit.set_adapter(dynamic_cast<Recorder&>(*unit.adapter()).adapter());
-  });
   return layers;
 }
 
