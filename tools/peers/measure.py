@@ -156,6 +156,73 @@ def infer_openvino(o):
     return {"images_per_s": o["steps"] * len(queue) * o["batch"] / (time.perf_counter() - start)}
 
 
+# The convolutions of the network as it was exported, by name: (input H, input channels, output channels, kernel, stride).
+def convolutions(o):
+    import openvino
+
+    found = {}
+    for op in openvino.Core().read_model(o["onnx"] + ".prepared").get_ordered_ops():
+        if op.get_type_name() == "Convolution":
+            (_, channels, height, _), (out, _, kernel, _) = (list(op.input(i).get_partial_shape().to_shape()) for i in (0, 1))
+            name = op.get_friendly_name().removesuffix("/WithoutBiases")
+            found[name] = [height, channels, out, kernel, op.get_attributes()["strides"][0]]
+    return found
+
+
+# [{"convolution": what, "ms": median}] in the order they run; what is none has null. `runs`: one {name: ms} per step.
+def layer_times(o, runs):
+    known = convolutions(o)
+    rows = {}
+    for name in runs[0]:
+        convolution = next((c for c in known if name.startswith((c + "/", c + "_")) or name == c), None)
+        rows[name] = {"name": name, "convolution": known.get(convolution),
+                      "ms": statistics.median(run[name] for run in runs)}
+    return {"layers": list(rows.values())}
+
+
+def layers_onnxruntime(o):
+    import numpy
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = o["threads"], 1
+    options.enable_profiling, options.profile_file_prefix = True, o["onnx"] + ".profile"
+    session = onnxruntime.InferenceSession(o["onnx"], options, providers=["CPUExecutionProvider"])
+    shape = (o["batch"], 3, o["image_size"], o["image_size"])
+    x = numpy.random.default_rng(1).standard_normal(shape, numpy.float32)
+    step_times(lambda: session.run(None, {"images": x}), o["steps"])
+    runs, ends = [{}], "_kernel_time"
+    for event in json.loads(Path(session.end_profiling()).read_text()):
+        if event.get("cat") == "Node" and event["name"].endswith(ends):
+            name = event["name"].removesuffix(ends)
+            if name in runs[-1]:
+                runs.append({})
+            runs[-1][name] = event["dur"] / 1e3
+    return layer_times(o, runs[WARMUP:])
+
+
+# One request at a time on all threads: with several in flight a layer's time would be that of its neighbours, too.
+def layers_openvino(o):
+    import numpy
+    import openvino
+
+    core = openvino.Core()
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": o["threads"], "PERF_COUNT": True}
+    request = core.compile_model(core.read_model(o["onnx"]), "CPU", config).create_infer_request()
+    shape = (o["batch"], 3, o["image_size"], o["image_size"])
+    x = numpy.random.default_rng(1).standard_normal(shape, numpy.float32)
+    runs = []
+
+    def step():
+        request.infer({0: x}, share_inputs=True)
+        runs.append({p.node_name: p.real_time.total_seconds() * 1e3 for p in request.get_profiling_info()
+                     if str(p.status).endswith("EXECUTED") and p.real_time.total_seconds() > 0})
+
+    step_times(step, o["steps"])
+    common = set.intersection(*(set(run) for run in runs))
+    return layer_times(o, [{name: ms for name, ms in run.items() if name in common} for run in runs[WARMUP:]])
+
+
 def repeat_images(o):
     """Makes o["repeated"], the data set with long enough epochs."""
     import images
@@ -180,7 +247,7 @@ def load_pillow(o):
 
 
 KINDS = {f.__name__: f for f in (train_fp32, train_qat, infer_pytorch, write_qdq, infer_onnxruntime, infer_openvino,
-                                 repeat_images, load_pillow)}
+                                 layers_onnxruntime, layers_openvino, repeat_images, load_pillow)}
 
 
 def main():
