@@ -6,17 +6,24 @@
 namespace faq::kernels {
 namespace {
 
+// `fixed`: the number of channels where it is known to the compiler, else 0.
+template <int fixed, class T>
+void map_rows(const std::uint8_t* from, const T* table, std::int64_t channels, T* to, std::int64_t pixels) {
+  if (fixed > 0) channels = fixed;
+  for (std::int64_t p = 0; p < pixels; ++p, from += channels, to += channels) {
+    for (std::int64_t c = 0; c < channels; ++c) to[c] = table[c * 256 + from[c]];
+  }
+}
+
 template <class T>
 void map_as(const Tensor& images, const Tensor& table, Tensor& out) {
   const std::int64_t channels = images.dim(3);
+  const auto rows = channels == 3 ? map_rows<3, T> : channels == 1 ? map_rows<1, T> : map_rows<0, T>;
   const std::uint8_t* from = images.data<std::uint8_t>();
   const T* values = table.data<T>();
   T* to = out.mutable_data<T>();
   parallel_for(images.numel() / channels, 1 << 12, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      for (std::int64_t c = 0; c < channels; ++c)
-        to[p * channels + c] = values[c * 256 + from[p * channels + c]];
-    }
+    rows(from + begin * channels, values, channels, to + begin * channels, end - begin);
   });
 }
 

@@ -139,13 +139,11 @@ struct Averages {
   }
 };
 
-// Calls body(output pixel, input offset, tap) for the window elements of every output pixel of some rows of
-// an image that lie inside it, the elements of a window in order, the first with tap 0; `body` handles all
-// channels.
+// Calls body(output pixel, input offset, tap) for the window elements of every output pixel of an image that
+// lie inside it, the elements of a window in order, the first with tap 0; `body` handles all channels.
 template <class Body>
-void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, std::int64_t first_row,
-                     std::int64_t last_row, Body body) {
-  for (std::int64_t oy = first_row; oy < last_row; ++oy) {
+void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, Body body) {
+  for (std::int64_t oy = 0; oy < y[1]; ++oy) {
     for (std::int64_t ox = 0; ox < y[2]; ++ox) {
       int tap = 0;
       for (std::int64_t iy = std::max<std::int64_t>(0, oy * o.stride - o.padding);
@@ -159,25 +157,31 @@ void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, st
   }
 }
 
+// The rows of a window first, all columns and channels at once, then its columns.
 template <class T>
-void max_pool_of(const Tensor& x, Tensor& y, const MaxPoolOptions& options) {
+void max_pool_of(const Tensor& x, Tensor& y, const MaxPoolOptions& o) {
   const T* from = x.data<T>();
   T* to = y.mutable_data<T>();
-  const std::int64_t channels = x.dim(3);
-  const std::int64_t rows = y.dim(1);
+  const std::int64_t height = x.dim(1), width = x.dim(2), channels = x.dim(3);
+  const std::int64_t row_length = width * channels, rows = y.dim(1);
   parallel_for(y.dim(0) * rows, 4, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<T> tallest(row_length);
     for (std::int64_t row = begin; row < end; ++row) {
-      const std::int64_t n = row / rows, oy = row % rows;
-      const T* image = from + n * (x.numel() / x.dim(0));
-      T* largest = to + n * (y.numel() / y.dim(0));
-      for_each_window(x.shape(), y.shape(), options, oy, oy + 1,
-                      [&](std::int64_t pixel, std::int64_t in, int tap) {
-                        if (tap == 0) {
-                          std::copy_n(image + in, channels, largest + pixel * channels);
-                        } else {
-                          max_of(largest + pixel * channels, image + in, channels);
-                        }
-                      });
+      const std::int64_t top = row % rows * o.stride - o.padding;
+      const T* image = from + row / rows * height * row_length;
+      const std::int64_t first = std::max<std::int64_t>(0, top), last = std::min(height, top + o.kernel);
+      std::copy_n(image + first * row_length, row_length, tallest.data());
+      for (std::int64_t iy = first + 1; iy < last; ++iy)
+        max_of(tallest.data(), image + iy * row_length, row_length);
+      for (std::int64_t ox = 0; ox < y.dim(2); ++ox) {
+        const std::int64_t left = ox * o.stride - o.padding;
+        T* largest = to + (row * y.dim(2) + ox) * channels;
+        const std::int64_t begin_x = std::max<std::int64_t>(0, left),
+                           end_x = std::min(width, left + o.kernel);
+        std::copy_n(&tallest[begin_x * channels], channels, largest);
+        for (std::int64_t ix = begin_x + 1; ix < end_x; ++ix)
+          max_of(largest, &tallest[ix * channels], channels);
+      }
     }
   });
 }
@@ -195,7 +199,7 @@ void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOption
     std::vector<float> gradient(pixels * channels), sum(image);
     for (std::int64_t n = begin; n < end; ++n) {
       const T* in = from + n * image;
-      for_each_window(x.shape(), y, options, 0, y[1], [&](std::int64_t pixel, std::int64_t i, int tap) {
+      for_each_window(x.shape(), y, options, [&](std::int64_t pixel, std::int64_t i, int tap) {
         T* best = &largest[pixel * channels];
         T* who = &winner[pixel * channels];
         if (tap == 0) {
@@ -207,7 +211,7 @@ void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOption
       });
       load_block(dy, n * pixels * channels, pixels * channels, gradient.data());
       std::ranges::fill(sum, 0.0f);
-      for_each_window(x.shape(), y, options, 0, y[1], [&](std::int64_t pixel, std::int64_t i, int tap) {
+      for_each_window(x.shape(), y, options, [&](std::int64_t pixel, std::int64_t i, int tap) {
         give_to(&sum[i], &gradient[pixel * channels], &winner[pixel * channels], static_cast<T>(tap),
                 channels);
       });
