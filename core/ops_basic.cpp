@@ -13,7 +13,7 @@ Var global_avg_pool(const Var& x) {
   if (sum.dtype() == DType::f32) {
     kernels::scale_in_place(sum, factor);
   } else {
-    sum.set_fixed_point({.step = x.value().fixed_point().step * factor, .bits = 32, .is_signed = true});
+    sum.set_fixed_point(kernels::mean_format(x.value().fixed_point(), shape[1] * shape[2]));
   }
   return Var::record(
       "global_avg_pool", sum.reshaped({shape[0], shape[3]}), {x}, [shape, factor](const Tensor& dy) -> Grads {

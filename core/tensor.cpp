@@ -75,7 +75,8 @@ Tensor Tensor::placed(std::size_t offset, const Shape& shape, DType dtype) const
   t.dtype_ = dtype;
   t.format_.reset();
   t.offset_ += offset;
-  check(offset + t.bytes() <= bytes(), "tensor: ", t.bytes(), " bytes at ", offset, " of ", bytes());
+  check(offset % size_of(dtype) == 0 && offset + t.bytes() <= bytes(), "tensor: ", dtype, " ", shape,
+        " at byte ", offset, " of ", bytes());
   return t;
 }
 

@@ -65,15 +65,19 @@ void for_each_unit(Module& module, const std::function<void(const std::string&, 
 }
 
 TemporaryAdapters::TemporaryAdapters(Module& module, const Make& make) {
-  for_each_unit(module, [&](const std::string& name, Unit& unit) {
-    auto adapter = make(name, unit);
-    before_.emplace_back(&unit, unit.shared_adapter());
-    unit.set_adapter(std::move(adapter));
-  });
+  for_each_unit(module,
+                [&](const std::string& name, Unit& unit) { others_.emplace_back(&unit, make(name, unit)); });
+  exchange();
 }
 
-TemporaryAdapters::~TemporaryAdapters() {
-  for (auto& [unit, adapter] : before_) unit->set_adapter(std::move(adapter));
+TemporaryAdapters::~TemporaryAdapters() { exchange(); }
+
+void TemporaryAdapters::exchange() {
+  for (auto& [unit, other] : others_) {
+    auto present = unit->shared_adapter();
+    unit->set_adapter(std::move(other));
+    other = std::move(present);
+  }
 }
 
 void set_training(Module& module, bool training) {

@@ -126,7 +126,9 @@ class TemporaryAdapters {
   TemporaryAdapters& operator=(const TemporaryAdapters&) = delete;
 
  private:
-  std::vector<std::pair<Unit*, std::shared_ptr<Adapter>>> before_;
+  void exchange();
+  std::vector<std::pair<Unit*, std::shared_ptr<Adapter>>>
+      others_;  ///< those of the units, while ours are in use
 };
 
 }  // namespace faq

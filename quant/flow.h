@@ -19,8 +19,8 @@ struct UnitFlow {
   bool read_by_classifier = false;
 };
 
-/// By unit name, found by running one image (u8 1,H,W,C) through the model in eval mode. The model's adapters
-/// are removed.
+/// By unit name, found by running one image (u8 1,H,W,C) through the model in eval mode. It is left in that
+/// mode and else as it was.
 std::map<std::string, UnitFlow> trace_flow(Model& model, const Tensor& image);
 
 }  // namespace faq

@@ -14,6 +14,17 @@ constexpr const char* format_version = "3";
 constexpr std::int64_t max_extent = 1 << 12;
 // Of one image's result of one op: what is larger is refused before memory is asked for.
 constexpr std::int64_t max_elements = 1 << 27;
+// Of what an image needs at the same time, in bytes.
+constexpr std::int64_t max_block = std::int64_t{1} << 31;
+constexpr std::size_t max_ops = 1 << 13;
+
+TensorInfo result_of(const IntegerOp& op, std::size_t index, std::span<const TensorInfo> inputs) {
+  try {
+    return op.result(inputs);
+  } catch (const Error& error) {
+    fail(error.kind(), "op ", index, " (", op.kind(), " '", op.name, "'): ", error.what());
+  }
+}
 
 std::int64_t integer(const nlohmann::json& value, std::int64_t low, std::int64_t high, const char* what) {
   check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, what, " ",
@@ -58,7 +69,7 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
       inputs.push_back(values[input]);
       if (input > 0) lifetimes[input - 1].last = static_cast<int>(i);
     }
-    const TensorInfo result = steps_[i].op->result(inputs);
+    const TensorInfo result = result_of(*steps_[i].op, i, inputs);
     check(result.shape.numel() <= max_elements, "integer network: '", steps_[i].op->name,
           "' makes more than ", max_elements, " elements of an image");
     values.push_back(result);
@@ -67,6 +78,8 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
   }
   lifetimes.pop_back();  // the logits go where they are wanted
   plan.memory = plan_memory(lifetimes);
+  check(plan.memory.bytes <= max_block, "integer network: needs ", plan.memory.bytes,
+        " bytes for an image, at most ", max_block);
   return plan;
 }
 
@@ -89,7 +102,7 @@ void IntegerNetwork::run(const Tensor& images, Engine engine, const Plan& plan, 
                          : block.placed(static_cast<std::size_t>(n * plan.memory.offsets[i]),
                                         result.shape.with(0, n), result.dtype);
     if (result.format) out.set_fixed_point(*result.format);
-    steps_[i].op->run(inputs, engine, out);
+    steps_[i].op->run_into(inputs, engine, out);
     values.push_back(std::move(out));
   }
 }
@@ -167,7 +180,7 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
   check(version == format_version, ErrorKind::bad_data, "integer network ", file, ": format version '",
         version, "', this program reads ", format_version);
   IntegerNetwork network;
-  std::size_t index = 0;
+  std::string where;
   try {
     const auto json = nlohmann::json::parse(contents.metadata["network"]);
     network.height_ = integer(json.at("height"), 1, max_extent, "height");
@@ -175,7 +188,9 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
     network.channels_ = integer(json.at("channels"), 1, 3, "channels");
     const auto& ops = json.at("ops");
     check(ops.is_array() && !ops.empty(), ErrorKind::bad_data, "no ops");
-    for (; index < ops.size(); ++index) {
+    check(ops.size() <= max_ops, ErrorKind::bad_data, ops.size(), " ops, at most ", max_ops);
+    for (std::size_t index = 0; index < ops.size(); ++index) {
+      where = concat("op ", index, ": ");
       Step step{parse_op(ops[index], contents), {}};
       const auto& inputs = ops[index].at("inputs");
       check(inputs.is_array() && !inputs.empty(), ErrorKind::bad_data, "inputs ", inputs.dump());
@@ -185,15 +200,16 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
       }
       network.steps_.push_back(std::move(step));
     }
+    where.clear();
     network.num_classes();
     network.plan_ = network.plan_for(network.height_, network.width_);
     // Shapes and dtypes must fit together: found out once, on an empty image, instead of in the middle of an
     // evaluation.
     network.forward(Tensor::zeros({1, network.height_, network.width_, network.channels_}, DType::u8));
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, "integer network ", file, ": op ", index, ": ", error.what());
+    fail(ErrorKind::bad_data, "integer network ", file, ": ", where, error.what());
   } catch (const Error& error) {
-    fail(ErrorKind::bad_data, "integer network ", file, ": op ", index, ": ", error.what());
+    fail(ErrorKind::bad_data, "integer network ", file, ": ", where, error.what());
   }
   for (const char* own : {"network", "format", "format_version"}) contents.metadata.erase(own);
   network.about_ = std::move(contents.metadata);

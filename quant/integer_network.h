@@ -25,8 +25,9 @@ class IntegerNetwork {
   /// `about`: entries added to the metadata ("model", "mean", …).
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
 
-  /// u8 images N,H,W,C to logits N,K f32. What lies between them shares one block per thread, planned for
-  /// images of height() and width() when the network is made, and anew for others.
+  /// u8 images N,H,W,C to logits N,K f32. What lies between them shares one block (where every thread takes
+  /// its share of the images, one per thread), planned for images of height() and width() when the network is
+  /// made, and anew for others.
   Tensor forward(const Tensor& images, Engine engine = Engine::integer) const;
   /// As forward, keeping the result of every op: what --compare and tests look at.
   std::vector<Tensor> forward_all(const Tensor& images, Engine engine = Engine::integer) const;

@@ -44,37 +44,45 @@ Tensor IntegerOp::run(std::span<const Tensor> inputs, Engine engine) const {
   const TensorInfo info = result(infos);
   Tensor out = Tensor::empty(info.shape, info.dtype);
   if (info.format) out.set_fixed_point(*info.format);
-  run(inputs, engine, out);
+  run_into(inputs, engine, out);
   return out;
 }
 
 TensorInfo InputOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  return {inputs[0].shape, table.dtype(), info_of(table).format};
+  const TensorInfo& x = inputs[0];
+  check(x.dtype == DType::u8 && x.shape.rank() == 4 && x.shape[3] == table.dim(0), "input '", name,
+        "': a table for ", table.dim(0), " channels, images ", x.dtype, " ", x.shape);
+  return {x.shape, table.dtype(), info_of(table).format};
 }
 
-void InputOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+void InputOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
   kernels::map_pixels(inputs[0], table, out);
 }
 
 TensorInfo ConvOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 2);
   for (const TensorInfo& x : inputs) integers(*this, x);
-  return quantized(kernels::conv2d_shape(inputs[0].shape, weights.values.shape(), options),
-                   requantize.format);
+  const Shape y = kernels::conv2d_shape(inputs[0].shape, weights.values.shape(), options);
+  check(inputs.size() == 1 || inputs[1].shape == y, "conv '", name, "': a residual ", inputs.back().shape,
+        " for ", y);
+  return quantized(y, requantize.format);
 }
 
-void ConvOp::run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
+void ConvOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
   kernels::conv2d_requantize(inputs[0], weights.values, options, engine,
                              inputs.size() > 1 ? inputs[1] : Tensor(), requantize, out);
 }
 
 TensorInfo NormActOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
-  return quantized(integers(*this, inputs[0]).shape, requantize.format);
+  const Shape& x = integers(*this, inputs[0]).shape;
+  check(x.rank() > 0 && x[x.rank() - 1] == requantize.multiplier.numel(), "norm_act '", name,
+        "': ", requantize.multiplier.numel(), " multipliers for ", x);
+  return quantized(x, requantize.format);
 }
 
-void NormActOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+void NormActOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
   kernels::requantize(inputs[0], {}, requantize, out);
 }
 
@@ -85,7 +93,7 @@ TensorInfo ShortcutOp::result(Infos inputs) const {
   return y;
 }
 
-void ShortcutOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+void ShortcutOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
   kernels::subsample_and_pad(inputs[0], stride, out_channels, out);
 }
 
@@ -96,7 +104,7 @@ TensorInfo MaxPoolOp::result(Infos inputs) const {
   return y;
 }
 
-void MaxPoolOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+void MaxPoolOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
   kernels::max_pool(inputs[0], options, out);
 }
 
@@ -107,17 +115,21 @@ TensorInfo AvgPoolOp::result(Infos inputs) const {
   return y;
 }
 
-void AvgPoolOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+void AvgPoolOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
   kernels::avg_pool(inputs[0], options, out);
 }
 
 TensorInfo ConcatOp::result(Infos inputs) const {
   std::vector<Shape> shapes;
-  for (const TensorInfo& x : inputs) shapes.push_back(integers(*this, x).shape);
+  for (const TensorInfo& x : inputs) {
+    shapes.push_back(integers(*this, x).shape);
+    check(x.dtype == inputs[0].dtype && x.format == inputs[0].format, "concat '", name,
+          "': steps are not tied");
+  }
   return {kernels::concat_channels_shape(shapes), inputs[0].dtype, inputs[0].format};
 }
 
-void ConcatOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+void ConcatOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
   kernels::concat_channels(inputs, out);
 }
 
@@ -125,12 +137,10 @@ TensorInfo GlobalAvgPoolOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
   const TensorInfo& x = integers(*this, inputs[0]);
   check(x.shape.rank() == 4 && x.shape[1] * x.shape[2] > 0, "global_avg_pool: images of ", x.shape);
-  // As global_avg_pool() has it: the step is part of the integers' meaning.
-  const float step = x.format->step * (1.0f / static_cast<float>(x.shape[1] * x.shape[2]));
-  return {{x.shape[0], x.shape[3]}, DType::s32, FixedPoint{.step = step, .bits = 32, .is_signed = true}};
+  return {{x.shape[0], x.shape[3]}, DType::s32, kernels::mean_format(*x.format, x.shape[1] * x.shape[2])};
 }
 
-void GlobalAvgPoolOp::run(std::span<const Tensor> inputs, Engine, Tensor& out) const {
+void GlobalAvgPoolOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
   Tensor sums = out.reshaped({out.dim(0), 1, 1, out.dim(1)});
   kernels::global_sum_pool(inputs[0], sums);
 }
@@ -143,7 +153,7 @@ TensorInfo LinearOp::result(Infos inputs) const {
   return {{x[0], w.dim(0)}, DType::f32, {}};
 }
 
-void LinearOp::run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
+void LinearOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
   const Tensor x = inputs[0].reshaped(rows_of(inputs[0].shape()));
   const Tensor& w = weights.values;
   const Tensor q = kernels::quantize(x, input);

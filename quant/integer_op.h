@@ -30,11 +30,11 @@ struct IntegerOp : OpInfo {
   std::string name;  ///< of the unit it was made from
 
   virtual const char* kind() const = 0;
-  /// What `run` will make of such inputs, as many as the op was given when it was recorded. Throws when it
-  /// cannot.
+  /// What comes of such inputs, as many as the op was given when it was recorded. Throws when the op cannot
+  /// take them.
   virtual TensorInfo result(std::span<const TensorInfo> inputs) const = 0;
-  /// Into `out`, which is as result() says.
-  virtual void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const = 0;
+  /// Into `out`, which is as result() says, step and all.
+  virtual void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const = 0;
   /// Into a tensor of its own.
   Tensor run(std::span<const Tensor> inputs, Engine engine) const;
 };
@@ -44,8 +44,7 @@ struct InputOp final : IntegerOp {
   Tensor table;  ///< C,256 s8 with a step
   const char* kind() const override { return "input"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and
@@ -56,8 +55,7 @@ struct ConvOp final : IntegerOp {
   kernels::Requantize requantize;
   const char* kind() const override { return "conv"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// kernels::requantize of integers that are there already: a normalisation in front of a convolution.
@@ -65,8 +63,7 @@ struct NormActOp final : IntegerOp {
   kernels::Requantize requantize;
   const char* kind() const override { return "norm_act"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 struct ShortcutOp final : IntegerOp {
@@ -74,16 +71,14 @@ struct ShortcutOp final : IntegerOp {
   std::int64_t out_channels = 0;
   const char* kind() const override { return "shortcut"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 struct MaxPoolOp final : IntegerOp {
   kernels::MaxPoolOptions options;
   const char* kind() const override { return "max_pool"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Means, rounded to the step of the input.
@@ -91,24 +86,21 @@ struct AvgPoolOp final : IntegerOp {
   kernels::AvgPoolOptions options;
   const char* kind() const override { return "avg_pool"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Along the channels; all inputs have one format.
 struct ConcatOp final : IntegerOp {
   const char* kind() const override { return "concat"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Sums over height and width, s32 with step x.step/(H·W).
 struct GlobalAvgPoolOp final : IntegerOp {
   const char* kind() const override { return "global_avg_pool"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Quantizes s32 values to the classifier's input, multiplies, adds the bias: f32 logits.
@@ -119,8 +111,7 @@ struct LinearOp final : IntegerOp {
   Tensor bias;               ///< O
   const char* kind() const override { return "linear"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
-  using IntegerOp::run;
-  void run(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
+  void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing or

@@ -102,6 +102,10 @@ TEST_CASE("an integer network survives saving, other engines and other batch siz
     loaded.save(folder / "again.safetensors", loaded.about());
     CHECK(file_bytes(folder / "again.safetensors") == file_bytes(folder / "n.safetensors"));
 
+    REQUIRE(loaded.results().size() == results.size());
+    for (std::size_t k = 0; k < results.size(); ++k)
+      CHECK(loaded.results()[k].bytes() * 5 == static_cast<std::int64_t>(results[k].bytes()));
+    CHECK(loaded.activation_bytes() > 0);
     // In one planned block, of this size of images and of another.
     for (const std::int64_t more : {0, 4}) {
       Case other = c;
@@ -386,9 +390,26 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
       {"reads three", "3 inputs", set("conv1", "inputs", json{1, 1, 1})},
       {"reads text", "", set("conv1", "inputs", "1")},
       {"no inputs", "inputs", [](Broken& b) { b.op("conv1").erase("inputs"); }},
-      {"residual of another shape", "", set("conv1", "inputs", json{1, 1})},
+      {"residual of another shape", "op 1 (conv 'conv1'): conv 'conv1': a residual", set("conv1", "inputs", json{1, 1})},
       {"input layer on the quantized", "",
        [](Broken& b) { b.network["ops"].push_back(b.network["ops"][0]); }},
+      {"more memory than anybody has", "bytes for an image, at most",
+       [](Broken& b) {  // forty copies of the images, all there when the first is read
+         json& ops = b.network["ops"];
+         json classifier = ops.back();
+         ops.erase(ops.size() - 1);
+         const int first = static_cast<int>(ops.size()) + 1;
+         for (int i = 0; i < 40; ++i)
+           ops.push_back({{"kind", "shortcut"}, {"name", concat("copy", i)}, {"stride", 1}, {"out_channels", 16}, {"inputs", json{1}}});
+         for (int i = 0; i < 40; ++i)
+           ops.push_back({{"kind", "global_avg_pool"}, {"name", concat("mean", i)}, {"inputs", json{first + i}}});
+         ops.push_back(classifier);
+         b.network["height"] = b.network["width"] = 2048;
+       }},
+      {"more ops than any network has", "ops, at most",
+       [](Broken& b) {
+         for (int i = 0; i < 9000; ++i) b.network["ops"].push_back(b.network["ops"].back());
+       }},
       {"missing tensor", "missing tensor conv1.weight",
        [](Broken& b) {
          std::erase_if(b.file.tensors, [](const auto& t) { return t.first == "conv1.weight"; });
@@ -429,8 +450,8 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
       {"stride 65", "stride 65", set("conv1", "stride", 65)},
       {"padding -1", "padding -1", set("conv1", "padding", json{0, -1})},
       {"one padding", "padding 1: expected [height, width]", set("conv1", "padding", 1)},
-      {"stride that does not fit the residual", "", set("layer1.0.conv1", "stride", 2)},
-      {"fewer channels than before", "", set("layer2.0.shortcut", "out_channels", 8)},
+      {"stride that does not fit the residual", "a residual", set("layer1.0.conv1", "stride", 2)},
+      {"fewer channels than before", "(shortcut 'layer2.0.shortcut')", set("layer2.0.shortcut", "out_channels", 8)},
       {"bits 9", "bits 9", set_format("bits", 9)},
       {"bits 1", "bits 1", set_format("bits", 1)},
       {"bits 4.5", "", set_format("bits", 4.5)},

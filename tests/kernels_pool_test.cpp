@@ -145,6 +145,10 @@ TEST_CASE("max pooling refuses what does not fit", "[pool]") {
     CHECK_THROWS_AS(kernels::max_pool_shape({1, 8, 8, 1}, bad), Error);
   }
   CHECK_THROWS_AS(kernels::max_pool(Tensor::zeros({1, 4, 4, 1}, DType::s32), {}), Error);
+  CHECK_THROWS_WITH(kernels::max_pool(Tensor::zeros({1, 0, 4, 1}), {.kernel = 2, .stride = 1, .padding = 1}),
+                    Catch::Contains("an empty image"));
+  Tensor small = Tensor::zeros({1, 1, 2, 1});
+  CHECK_THROWS_WITH(kernels::max_pool(Tensor::zeros({1, 4, 4, 1}), {}, small), Catch::Contains("into f32"));
   CHECK_THROWS_AS(kernels::max_pool_backward(Tensor::zeros({1, 3, 3, 1}), Tensor::zeros({1, 4, 4, 1}), {}),
                   Error);
 }

@@ -50,6 +50,10 @@ TEST_CASE("a memory plan keeps apart what is there at the same time", "[memory]"
       {"a chain needs two at a time", {{4, 0, 1}, {6, 1, 2}, {3, 2, 3}, {8, 3, 4}}, 11},
       {"a residual stays", {{8, 0, 3}, {8, 1, 2}, {8, 2, 3}, {8, 3, 4}}, 32 - 8},
       {"into the gap the first left", {{4, 0, 1}, {10, 0, 9}, {4, 2, 3}, {3, 4, 5}}, 14},
+      // With the first gap that fits instead it would be 53.
+      {"into the tightest gap",
+       {{4, 0, 5}, {10, 0, 3}, {10, 3, 5}, {12, 0, 1}, {12, 0, 4}, {11, 1, 2}, {4, 2, 3}},
+       49},
       {"a value of no bytes", {{0, 0, 2}, {7, 1, 2}}, 7},
   };
   for (const Row& row : rows) {

@@ -111,6 +111,18 @@ TEST_CASE("rows of a tensor are a window on it", "[tensor]") {
   CHECK_THROWS_AS(last.cache(), Error);  // the cache belongs to the whole
 }
 
+TEST_CASE("a place in a block is another tensor on its storage", "[tensor]") {
+  Tensor block = Tensor::zeros({16}, DType::u8);
+  block.set_fixed_point({.step = 0.5f, .bits = 8, .is_signed = false});
+  Tensor place = block.placed(8, {2}, DType::s32);
+  CHECK_FALSE(place.is_fixed_point());
+  place.mutable_data<std::int32_t>()[1] = 0x01020304;
+  CHECK(block.data<std::uint8_t>()[12] == 4);
+  CHECK(block.rows(4, 12).placed(4, {1}, DType::s32).data<std::int32_t>() == place.data<std::int32_t>());
+  CHECK_THROWS_AS(block.placed(12, {2}, DType::s32), Error);
+  CHECK_THROWS_AS(block.placed(2, {1}, DType::s32), Error);
+}
+
 TEST_CASE("handles share, clones do not", "[tensor]") {
   Tensor a = Tensor::from({2, 3}, {1, 2, 3, 4, 5, 6});
   a.set_fixed_point({.step = 0.5f});

@@ -183,6 +183,22 @@ TEST_CASE("batch-norm's statistics are taken anew before every evaluation", "[tr
   CHECK(json::parse(evaluated.out)["loss"].get<double>() == Approx(result.last.loss).epsilon(1e-12));
 }
 
+TEST_CASE("taking batch-norm's statistics anew changes them and nothing else", "[trainer]") {
+  const TemporaryFolder averaged, anew, fewer;
+  require_done(train_by_program(averaged.path(), faq_options));
+  require_done(train_by_program(anew.path(), faq_options + Words{"--batch-norm-batches", "3"}));
+  require_done(train_by_program(fewer.path(), faq_options + Words{"--batch-norm-batches", "2"}));
+  const auto last = [](const TemporaryFolder& run) { return read_safetensors(run / "last.safetensors"); };
+  const NamedTensors before = last(averaged), after = last(anew), other = last(fewer);
+  for (const auto& [name, tensor] : before.tensors) {
+    INFO(name);
+    const bool statistic = name.find("running_") != std::string::npos;
+    REQUIRE(after.find(name));
+    CHECK(reference::same_bytes(tensor, *after.find(name)) != statistic);
+    CHECK(reference::same_bytes(*other.find(name), *after.find(name)) != statistic);
+  }
+}
+
 TEST_CASE("a run learns, and writes down what it did", "[trainer]") {
   for (const bool quantized : {false, true}) {
     INFO("quantized: " << quantized);

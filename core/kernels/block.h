@@ -26,7 +26,7 @@ void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, c
 /// An uninitialised tensor with the step of x, if it has one.
 Tensor like(const Tensor& x, const Shape& shape, DType dtype);
 
-/// Throws unless `out` is such a tensor; `what` starts the message.
+/// Throws unless `out` has this shape and dtype; `what` starts the message.
 void expect_place(const char* what, const Tensor& out, const Shape& shape, DType dtype);
 
 /// Throws unless the vector has a value per channel; `what` starts the message.

@@ -57,6 +57,7 @@ Shape pooled(const char* op, const Shape& x, std::int64_t kernel, std::int64_t s
   check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x);
   check(kernel > 0 && stride > 0 && padding >= 0 && 2 * padding <= kernel, op, ": kernel ", kernel,
         ", stride ", stride, ", padding ", padding);
+  check(x[1] > 0 && x[2] > 0, op, ": an empty image ", x);
   const std::int64_t height = x[1] + 2 * padding - kernel, width = x[2] + 2 * padding - kernel;
   check(height >= 0 && width >= 0, op, ": a window of ", kernel, " does not fit ", x);
   return {x[0], height / stride + 1, width / stride + 1, x[3]};
@@ -245,6 +246,10 @@ void global_sum_pool(const Tensor& x, Tensor& out) {
   }
 }
 
+FixedPoint mean_format(const FixedPoint& x, std::int64_t pixels) {
+  return {.step = x.step * (1.0f / static_cast<float>(pixels)), .bits = 32, .is_signed = true};
+}
+
 Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor) {
   Tensor dx = Tensor::empty(x, dy.dtype());
   void* out = dx.mutable_raw();
@@ -324,15 +329,15 @@ Tensor avg_pool(const Tensor& x, const AvgPoolOptions& options) {
   return y;
 }
 
-void avg_pool(const Tensor& x, const AvgPoolOptions& options, Tensor& y) {
+void avg_pool(const Tensor& x, const AvgPoolOptions& options, Tensor& out) {
   const Booked booked(Work::fused);
   check(x.dtype() == DType::f32 || x.dtype() == DType::u8 || x.dtype() == DType::s8,
         "average pooling: f32, u8 or s8, got ", x.dtype());
   const Shape shape = avg_pool_shape(x.shape(), options);
-  expect_place("average pooling", y, shape, x.dtype());
+  expect_place("average pooling", out, shape, x.dtype());
   const std::int64_t channels = shape[3];
   const std::int64_t in_image = x.dim(1) * x.dim(2), out_image = shape[1] * shape[2];
-  void* to = y.mutable_raw();
+  void* to = out.mutable_raw();
   const Averages averages(x.shape(), shape, options);
   parallel_for(shape[0] * shape[1], 4, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> sum(channels), pixel(channels);
@@ -344,13 +349,13 @@ void avg_pool(const Tensor& x, const AvgPoolOptions& options, Tensor& y) {
             load_block(x, (n * in_image + in) * channels, channels, pixel.data());
             add_to(sum.data(), pixel.data(), channels);
           },
-          [&](std::int64_t out, float count) {
+          [&](std::int64_t to_pixel, float count) {
             if (x.dtype() == DType::f32) {
               divide(sum.data(), count, channels);
             } else {
               divide_and_round(sum.data(), count, channels);
             }
-            store_block(to, y.dtype(), (n * out_image + out) * channels, channels, sum.data());
+            store_block(to, out.dtype(), (n * out_image + to_pixel) * channels, channels, sum.data());
             std::ranges::fill(sum, 0.0f);
           });
     }
@@ -398,15 +403,15 @@ Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {
   return y;
 }
 
-void subsample_and_pad(const Tensor& x, int stride, std::int64_t channels, Tensor& y) {
+void subsample_and_pad(const Tensor& x, int stride, std::int64_t channels, Tensor& out) {
   const Shape shape = subsample_and_pad_shape(x.shape(), stride, channels);
-  expect_place("shortcut", y, shape, x.dtype());
+  expect_place("shortcut", out, shape, x.dtype());
   const std::size_t element = size_of(x.dtype());
   const std::size_t before = static_cast<std::size_t>((channels - x.dim(3)) / 2) * element;
   const std::size_t pixel = static_cast<std::size_t>(x.dim(3)) * element;
   const std::size_t wide = static_cast<std::size_t>(channels) * element;
   const auto* from = static_cast<const std::byte*>(x.raw());
-  auto* to = static_cast<std::byte*>(y.mutable_raw());
+  auto* to = static_cast<std::byte*>(out.mutable_raw());
   parallel_for(shape[0] * shape[1], 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t n = row / shape[1];

@@ -11,11 +11,12 @@ ONNX Runtime and OpenVINO.
 
 import argparse
 import re
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from compare import IMAGE_SIZES, measure, run
+from compare import IMAGE_SIZES, ONNX, Failed, measure, missing_modules, run
 
 PEERS = {"onnxruntime": "layers_onnxruntime", "openvino": "layers_openvino"}
 # forward u8·s8 [32, 56, 56, 64] ⋆ [64, 64, 3, 3] stride 1
@@ -57,6 +58,8 @@ def main():
     parser.add_argument("--steps", type=int, default=10)
     o = parser.parse_args()
     o.image_size = IMAGE_SIZES[o.model]
+    if missing := missing_modules((*ONNX, "openvino")):
+        sys.exit("layers.py: not installed: " + ", ".join(missing))
     with tempfile.TemporaryDirectory() as folder:
         work = {"model": o.model, "batch": o.batch, "threads": o.threads, "steps": o.steps, "image_size": o.image_size,
                 "onnx": str(Path(folder) / "network.onnx")}
@@ -66,12 +69,16 @@ def main():
             rows = measure(kind, work)["layers"]
             table[name] = by_convolution((tuple(r["convolution"]) if r["convolution"] else None, 1, r["ms"]) for r in rows)
     print(f"{'convolution':<34}{'calls':>6}" + "".join(f"{name:>14}" for name in table))
-    for key, (calls, _) in table["faq"].items():
+    for key in dict.fromkeys(key for rows in table.values() for key in rows):
+        calls = table["faq"][key][0] if key in table["faq"] else 0
         what = "everything else" if key is None else "{0}x{0}x{1} -> {2}, {3}x{3} stride {4}".format(*key)
-        cells = "".join(f"{t[key][1]:>14.2f}" for t in table.values())
-        print(f"{what:<34}{calls if key else '':>6}{cells}")
+        cells = "".join(f"{rows[key][1]:>14.2f}" if key in rows else f"{'-':>14}" for rows in table.values())
+        print(f"{what:<34}{calls if key and calls else '':>6}{cells}")
     print(f"{'sum':<40}" + "".join(f"{sum(ms for _, ms in t.values()):>14.2f}" for t in table.values()))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Failed as error:
+        sys.exit(f"layers.py: {error}")

@@ -173,10 +173,10 @@ def convolutions(o):
 def layer_times(o, runs):
     known = convolutions(o)
     rows = {}
-    for name in runs[0]:
+    for name in dict.fromkeys(name for run in runs for name in run):
         convolution = next((c for c in known if name.startswith((c + "/", c + "_")) or name == c), None)
         rows[name] = {"name": name, "convolution": known.get(convolution),
-                      "ms": statistics.median(run[name] for run in runs)}
+                      "ms": statistics.median(run.get(name, 0.0) for run in runs)}
     return {"layers": list(rows.values())}
 
 
@@ -219,8 +219,7 @@ def layers_openvino(o):
                      if str(p.status).endswith("EXECUTED") and p.real_time.total_seconds() > 0})
 
     step_times(step, o["steps"])
-    common = set.intersection(*(set(run) for run in runs))
-    return layer_times(o, [{name: ms for name, ms in run.items() if name in common} for run in runs[WARMUP:]])
+    return layer_times(o, runs[WARMUP:])
 
 
 def repeat_images(o):
