@@ -203,8 +203,8 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
     where.clear();
     network.num_classes();
     network.plan_ = network.plan_for(network.height_, network.width_);
-    // Shapes and dtypes must fit together: found out once, on an empty image, instead of in the middle of an
-    // evaluation.
+    // That shapes and dtypes fit together is known from the plan. What else a kernel may refuse is found out
+    // once, on an empty image, instead of in the middle of an evaluation.
     network.forward(Tensor::zeros({1, network.height_, network.width_, network.channels_}, DType::u8));
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, "integer network ", file, ": ", where, error.what());

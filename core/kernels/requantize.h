@@ -6,7 +6,7 @@
 namespace faq::kernels {
 
 /// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high),
-/// everything in double so that the result is the correctly rounded one whatever the instruction set. acc:
+/// the correctly rounded result whatever the instruction set: in double where f32 comes near a tie. acc:
 /// s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the step of the output;
 /// residual: u8 or s8, or undefined.
 struct Requantize {
