@@ -8,6 +8,8 @@ namespace faq {
 bool has_vnni();
 /// bf16 dot products.
 bool has_native_bf16();
+/// Products of bf16 matrices (AMX).
+bool has_bf16_matrices();
 /// The name of the instruction set in use, e.g. "AVX512_CORE_BF16".
 const char* isa_name();
 /// Bytes of the widest vectors the project's own loops may use here, 64 (AVX-512), 32 (AVX2) or 16; not

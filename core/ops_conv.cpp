@@ -46,8 +46,7 @@ Tensor ConvBackward::dw(const Tensor& dy) const {
 }
 
 Tensor ConvBackward::operand(const Tensor& images) const {
-  return images.is_fixed_point() ? kernels::convert_unscaled(images, grad_dtype)
-                                 : kernels::convert(images, grad_dtype);
+  return images.is_fixed_point() ? images : kernels::convert(images, grad_dtype);
 }
 
 Tensor ConvBackward::scaled(Tensor gradient) const {

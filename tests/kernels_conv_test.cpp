@@ -6,8 +6,11 @@
 
 #include "core/allocator.h"
 #include "core/cpu.h"
+#include "core/kernels/elementwise.h"
+#include "core/kernels/paired_gradient.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
+#include "tests/testing.h"
 
 using namespace faq;
 
@@ -248,6 +251,48 @@ TEST_CASE("bf16 convolution gradients against double", "[conv][isa]") {
     CHECK(reference::relative_error(kernels::conv2d_backward_weights(x, dy, c.w, c.options),
                                     reference::conv2d_dw(dyd, xd, c.x, c.w, c.options)) < 3e-6);
   }
+}
+
+TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") {
+  const Case c = GENERATE(values<Case>({
+      {{3, 8, 8, 16}, {16, 16, 3, 3}, {.padding = 1}},               // two copies of the image
+      {{2, 7, 9, 32}, {48, 32, 3, 3}, {.padding = 1}},               // the last column has no partner
+      {{2, 9, 8, 16}, {32, 16, 3, 3}, {.stride = 2, .padding = 1}},  // three copies
+      {{2, 10, 11, 16}, {16, 16, 3, 3}, {.stride = 3}},              // pixels no output looks at
+      {{1, 5, 6, 16}, {16, 16, 1, 7}, {.padding = {0, 3}}},          // taps in several passes
+      {{1, 6, 5, 32}, {16, 32, 5, 2}, {.padding = {2, 1}}},          // more columns out than in
+      {{2, 2, 2, 16}, {16, 16, 3, 3}, {.stride = 2, .padding = 2}},  // rows of the kernel outside the image
+      {{1, 3, 1, 16}, {16, 16, 3, 3}, {.padding = 1}},               // an output of one column
+      {{40, 16, 16, 32}, {64, 32, 3, 3}, {.padding = 1}},            // several groups of images
+      {{2, 5, 5, 16}, {80, 16, 3, 3}, {.padding = 1}},               // oneDNN's kernel: many channels
+      {{2, 5, 5, 3}, {16, 3, 3, 3}, {.padding = 1}},                 // and few
+  }));
+  const DType gradient_dtype = has_native_bf16() ? DType::bf16 : DType::f32;
+  const DType x_dtype = GENERATE_COPY(values({DType::u8, DType::s8, gradient_dtype}));
+  INFO(x_dtype << " " << c);
+  const Tensor x = x_dtype == DType::u8   ? reference::random_integers<std::uint8_t>(c.x, 10, 0, 255)
+                   : x_dtype == DType::s8 ? reference::random_integers<std::int8_t>(c.x, 10, -128, 127)
+                                          : kernels::convert(reference::random(c.x, 10), x_dtype);
+  const Tensor dy =
+      kernels::convert(reference::random(kernels::conv2d_shape(c.x, c.w, c.options), 12), gradient_dtype);
+  const Tensor dw = kernels::conv2d_backward_weights(x, dy, c.w, c.options);
+  CHECK(reference::relative_error(
+            dw, reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.options)) <
+        1e-5);  // of up to 10,240 products of either sign, in f32
+  if (!kernels::PairedGradient::suits(c.w, x_dtype, gradient_dtype)) return;
+  const testing::OneThread alone;
+  CHECK(reference::same_bytes(kernels::conv2d_backward_weights(x, dy, c.w, c.options), dw));
+}
+
+TEST_CASE("pairs of pixels wherever the CPU has the instruction", "[conv][isa]") {
+  const auto suits = kernels::PairedGradient::suits;
+  const bool here = has_native_bf16() && !has_bf16_matrices();
+  for (DType x : {DType::u8, DType::s8, DType::bf16}) CHECK(suits({64, 16, 3, 3}, x, DType::bf16) == here);
+  CHECK_FALSE(suits({64, 16, 3, 3}, DType::f32, DType::f32));
+  CHECK_FALSE(suits({64, 24, 3, 3}, DType::u8, DType::bf16));
+  CHECK_FALSE(suits({24, 16, 3, 3}, DType::u8, DType::bf16));
+  CHECK_FALSE(suits({128, 16, 3, 3}, DType::u8, DType::bf16));
+  CHECK_FALSE(suits({64, 16, 3, 1}, DType::u8, DType::bf16));
 }
 
 TEST_CASE("the gradient of the weights is the sum over the parts of a batch", "[conv][isa]") {

@@ -4,11 +4,14 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "core/cpu.h"
 #include "core/kernels/conv_primitives.h"
+#include "core/kernels/conv_trace.h"
 #include "core/kernels/elementwise.h"
+#include "core/kernels/paired_gradient.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -287,8 +290,9 @@ Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& w
   return gradient.sum();
 }
 
-// Parts of different length may get different layouts.
+// Parts of different length may get different layouts from oneDNN.
 struct WeightGradient::Share {
+  std::optional<PairedGradient> paired;
   std::vector<onednn::Packed> sums;
 
   void add(onednn::Packed part) {
@@ -307,21 +311,44 @@ WeightGradient::WeightGradient(const Shape& weights, const ConvOptions& options,
 WeightGradient::~WeightGradient() = default;
 
 void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
-  check(x.dtype() == dy.dtype(), "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
+  const bool is_integer = x.dtype() == DType::u8 || x.dtype() == DType::s8;
+  check(is_integer || x.dtype() == dy.dtype(), "conv2d backward: input ", x.dtype(), ", gradient ",
+        dy.dtype());
   check(dy.shape() == conv2d_shape(x.shape(), weights_, options_), "conv2d backward: gradient ", dy.shape(),
         " for an input of ", x.shape());
-  shares_.at(share).add(onednn::convolve_backward_weights(x, dy, weights_, options_));
+  const bool is_paired = PairedGradient::suits(weights_, x.dtype(), dy.dtype());
+  const Tensor operand = is_integer && !is_paired ? convert_unscaled(x, dy.dtype()) : x;
+  record({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), options_, operand.dtype(), DType::f32,
+          dy.dtype()});
+  Share& sums = shares_.at(share);
+  if (is_paired) {
+    if (!sums.paired) sums.paired.emplace(weights_, options_);
+    sums.paired->add(operand, dy);
+  } else {
+    sums.add(onednn::convolve_backward_weights(operand, dy, weights_, options_));
+  }
 }
 
 Tensor WeightGradient::sum() {
   Share total;
   for (Share& share : shares_) {
+    if (share.paired && total.paired) {
+      total.paired->add(*share.paired);
+    } else if (share.paired) {
+      total.paired = std::move(share.paired);
+    }
     for (onednn::Packed& part : share.sums) total.add(std::move(part));
   }
-  check(!total.sums.empty(), ErrorKind::internal, "conv2d backward: gradient of no images");
-  Tensor dw = onednn::unpacked(total.sums.front(), weights_);
-  for (std::size_t i = 1; i < total.sums.size(); ++i)
-    add_in_place(dw, onednn::unpacked(total.sums[i], weights_));
+  Tensor dw = total.paired ? total.paired->sum() : Tensor();
+  for (const onednn::Packed& part : total.sums) {
+    const Tensor more = onednn::unpacked(part, weights_);
+    if (dw) {
+      add_in_place(dw, more);
+    } else {
+      dw = more;
+    }
+  }
+  check(static_cast<bool>(dw), ErrorKind::internal, "conv2d backward: gradient of no images");
   return dw;
 }
 

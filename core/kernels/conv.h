@@ -59,7 +59,8 @@ Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape
 /// The same into dx, in its dtype.
 void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx);
 
-/// Gradient of the weights, f32, O,I,H,W. x and dy of one dtype, f32 or bf16.
+/// Gradient of the weights, f32, O,I,H,W. dy: f32 or bf16; x: the same, or u8 or s8, whose bare integers
+/// count.
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                const ConvOptions& options);
 
@@ -73,7 +74,7 @@ class WeightGradient {
   WeightGradient(const WeightGradient&) = delete;
   WeightGradient& operator=(const WeightGradient&) = delete;
 
-  /// Some images and the gradients of their outputs, of one dtype, f32 or bf16.
+  /// Some images and the gradients of their outputs: dtypes as for conv2d_backward_weights().
   void add(const Tensor& x, const Tensor& dy, int share);
   /// O,I,H,W, f32; nothing may be added any more. Precondition: something was.
   Tensor sum();

@@ -2,58 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <map>
 #include <mutex>
 
-#include "core/kernels/block.h"
 #include "core/kernels/conv_trace.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 
-namespace faq::kernels {
-
-struct ConvTrace::Impl {
-  enum class Pass { forward, backward_data, backward_weights };
-  struct Call {
-    Pass pass;
-    Shape x, weights, y;
-    ConvOptions options;
-    DType x_dtype, weight_dtype, y_dtype;  ///< of what stands in these places: values or their gradients
-    std::int64_t count = 1;
-
-    bool same_layer(const Call& other) const {
-      return pass == other.pass && x.with(0, 0) == other.x.with(0, 0) && weights == other.weights &&
-             options.stride == other.options.stride && options.padding == other.options.padding &&
-             x_dtype == other.x_dtype && weight_dtype == other.weight_dtype && y_dtype == other.y_dtype;
-    }
-  };
-
-  // Slices of one layer may come from several threads and out of turn.
-  void add(const Call& call) {
-    const std::lock_guard lock(mutex);
-    const auto part_of = std::ranges::find_if(
-        calls, [&](const Call& c) { return c.same_layer(call) && c.x[0] + call.x[0] <= batch; });
-    if (part_of == calls.end()) {
-      calls.push_back(call);
-    } else {
-      part_of->x = part_of->x.with(0, part_of->x[0] + call.x[0]);
-      part_of->y = part_of->y.with(0, part_of->x[0]);
-    }
-  }
-
-  std::mutex mutex;
-  std::int64_t batch = 0;
-  std::vector<Call> calls;
-};
-
-namespace {
-
-ConvTrace::Impl* trace = nullptr;
-
-}  // namespace
-
-namespace onednn {
+namespace faq::kernels::onednn {
 namespace {
 
 // Primitives are made once per problem and number of threads, and kept.
@@ -143,10 +99,8 @@ WeightCache& weight_cache(const Tensor& weights) {
 
 void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvOptions& options,
               Tensor& y) {
-  if (trace) {
-    trace->add({ConvTrace::Impl::Pass::forward, x.shape(), weights.shape(), y.shape(), options, x.dtype(),
-                weights.dtype(), y.dtype()});
-  }
+  record({ConvPass::forward, x.shape(), weights.shape(), y.shape(), options, x.dtype(), weights.dtype(),
+          y.dtype()});
   ConvProblem problem =
       problem_of(x.shape(), weights.shape(), options, x.dtype(), weights.dtype(), y.dtype());
   if (bias) problem.bias = data_type(bias.dtype());
@@ -206,10 +160,8 @@ bool rounds_results_alone(const Tensor& x, const Tensor& weights, const ConvOpti
 }
 
 void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx) {
-  if (trace) {
-    trace->add({ConvTrace::Impl::Pass::backward_data, dx.shape(), weights.shape(), dy.shape(), options,
-                dx.dtype(), weights.dtype(), dy.dtype()});
-  }
+  record({ConvPass::backward_data, dx.shape(), weights.shape(), dy.shape(), options, dx.dtype(),
+          weights.dtype(), dy.dtype()});
   const ConvProblem problem =
       problem_of(dx.shape(), weights.shape(), options, dx.dtype(), weights.dtype(), dy.dtype());
   const auto& conv =
@@ -222,10 +174,6 @@ void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvO
 
 Packed convolve_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                  const ConvOptions& options) {
-  if (trace) {
-    trace->add({ConvTrace::Impl::Pass::backward_weights, x.shape(), weights, dy.shape(), options, x.dtype(),
-                DType::f32, dy.dtype()});
-  }
   const ConvProblem problem = problem_of(x.shape(), weights, options, x.dtype(), x.dtype(), dy.dtype());
   const auto& conv =
       compiled<dnnl::convolution_backward_weights>("conv2d backward weights", problem, backward_weights_desc);
@@ -245,81 +193,4 @@ Tensor unpacked(const Packed& gradient, const Shape& weights) {
   return dw;
 }
 
-}  // namespace onednn
-
-namespace {
-
-// Small numbers of every kind the dtype has.
-Tensor some(const Shape& shape, DType dtype) {
-  Tensor t = Tensor::empty(shape, dtype);
-  const bool is_unsigned = dtype == DType::u8;
-  std::vector<float> values(block_length);
-  for (std::int64_t i = 0; i < t.numel(); i += block_length) {
-    const std::int64_t n = std::min(block_length, t.numel() - i);
-    for (std::int64_t k = 0; k < n; ++k)
-      values[k] = static_cast<float>((i + k) * 2654435761u >> 7 & 15) - (is_unsigned ? 0.0f : 8.0f);
-    store_block(t.mutable_raw(), dtype, i, n, values.data());
-  }
-  return t;
-}
-
-ConvTrace::Row measure_call(const ConvTrace::Impl::Call& call, int repeats) {
-  using Pass = ConvTrace::Impl::Pass;
-  Tensor x = some(call.x, call.x_dtype);
-  Tensor weights = some(call.weights, call.weight_dtype);
-  Tensor y = some(call.y, call.y_dtype);
-  std::vector<double> seconds;
-  for (int i = -2; i < repeats; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    switch (call.pass) {
-      case Pass::forward:
-        onednn::convolve(x, weights, {}, call.options, y);
-        break;
-      case Pass::backward_data:
-        onednn::convolve_backward_data(y, weights, call.options, x);
-        break;
-      case Pass::backward_weights:
-        onednn::convolve_backward_weights(x, y, call.weights, call.options);
-        break;
-    }
-    if (i >= 0)
-      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  std::ranges::sort(seconds);
-  constexpr const char* names[] = {"forward", "backward data", "backward weights"};
-  return {concat(names[static_cast<int>(call.pass)], " ", call.x_dtype, "·", call.weight_dtype, " ", call.x,
-                 " ⋆ ", call.weights, " stride ", call.options.stride),
-          call.count, seconds[seconds.size() / 2]};
-}
-
-}  // namespace
-
-ConvTrace::ConvTrace(std::int64_t batch) : impl_(std::make_unique<Impl>()) {
-  check(trace == nullptr, "convolution trace: one at a time");
-  impl_->batch = batch;
-  trace = impl_.get();
-}
-
-ConvTrace::~ConvTrace() { stop(); }
-
-void ConvTrace::stop() {
-  if (trace == impl_.get()) trace = nullptr;
-}
-
-std::vector<ConvTrace::Row> ConvTrace::measure(int repeats) const {
-  std::vector<Impl::Call> layers;
-  for (const Impl::Call& call : impl_->calls) {
-    const auto same = std::ranges::find_if(
-        layers, [&](const Impl::Call& l) { return l.same_layer(call) && l.x == call.x; });
-    if (same == layers.end()) {
-      layers.push_back(call);
-    } else {
-      ++same->count;
-    }
-  }
-  std::vector<Row> rows;
-  for (const Impl::Call& call : layers) rows.push_back(measure_call(call, repeats));
-  return rows;
-}
-
-}  // namespace faq::kernels
+}  // namespace faq::kernels::onednn

@@ -1,0 +1,128 @@
+#include "core/kernels/conv_trace.h"
+
+#include <algorithm>
+#include <chrono>
+#include <mutex>
+
+#include "core/kernels/block.h"
+#include "core/kernels/conv_primitives.h"
+#include "core/parallel.h"
+
+namespace faq::kernels {
+namespace {
+
+bool same_layer(const ConvCall& a, const ConvCall& b) {
+  return a.pass == b.pass && a.x.with(0, 0) == b.x.with(0, 0) && a.weights == b.weights &&
+         a.options.stride == b.options.stride && a.options.padding == b.options.padding &&
+         a.x_dtype == b.x_dtype && a.weight_dtype == b.weight_dtype && a.y_dtype == b.y_dtype;
+}
+
+}  // namespace
+
+struct ConvTrace::Impl {
+  // Slices of one layer may come from several threads and out of turn.
+  void add(const ConvCall& call) {
+    const std::lock_guard lock(mutex);
+    const auto part_of = std::ranges::find_if(
+        calls, [&](const ConvCall& c) { return same_layer(c, call) && c.x[0] + call.x[0] <= batch; });
+    if (part_of == calls.end()) {
+      calls.push_back(call);
+    } else {
+      part_of->x = part_of->x.with(0, part_of->x[0] + call.x[0]);
+      part_of->y = part_of->y.with(0, part_of->x[0]);
+    }
+  }
+
+  std::mutex mutex;
+  std::int64_t batch = 0;
+  std::vector<ConvCall> calls;
+};
+
+namespace {
+
+ConvTrace::Impl* trace = nullptr;
+
+// Small numbers of every kind the dtype has.
+Tensor some(const Shape& shape, DType dtype) {
+  Tensor t = Tensor::empty(shape, dtype);
+  const bool is_unsigned = dtype == DType::u8;
+  std::vector<float> values(block_length);
+  for (std::int64_t i = 0; i < t.numel(); i += block_length) {
+    const std::int64_t n = std::min(block_length, t.numel() - i);
+    for (std::int64_t k = 0; k < n; ++k)
+      values[k] = static_cast<float>((i + k) * 2654435761u >> 7 & 15) - (is_unsigned ? 0.0f : 8.0f);
+    store_block(t.mutable_raw(), dtype, i, n, values.data());
+  }
+  return t;
+}
+
+double median_seconds(const ConvCall& call, int repeats) {
+  Tensor x = some(call.x, call.x_dtype);
+  Tensor weights = some(call.weights, call.weight_dtype);
+  Tensor y = some(call.y, call.y_dtype);
+  std::vector<double> seconds;
+  for (int i = -2; i < repeats; ++i) {
+    WeightGradient gradient(call.weights, call.options, num_shares(call.x[0]));
+    const auto start = std::chrono::steady_clock::now();
+    switch (call.pass) {
+      case ConvPass::forward:
+        onednn::convolve(x, weights, {}, call.options, y);
+        break;
+      case ConvPass::backward_data:
+        onednn::convolve_backward_data(y, weights, call.options, x);
+        break;
+      case ConvPass::backward_weights:
+        parallel_shares(call.x[0], [&](std::int64_t begin, std::int64_t end, int share) {
+          gradient.add(x.rows(begin, end), y.rows(begin, end), share);
+        });
+        break;
+    }
+    if (i >= 0)
+      seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  std::ranges::sort(seconds);
+  return seconds[seconds.size() / 2];
+}
+
+std::string description(const ConvCall& call) {
+  constexpr const char* names[] = {"forward", "backward data", "backward weights"};
+  return concat(names[static_cast<int>(call.pass)], " ", call.x_dtype, "·", call.weight_dtype, " ", call.x,
+                " ⋆ ", call.weights, " stride ", call.options.stride);
+}
+
+}  // namespace
+
+void record(const ConvCall& call) {
+  if (trace) trace->add(call);
+}
+
+ConvTrace::ConvTrace(std::int64_t batch) : impl_(std::make_unique<Impl>()) {
+  check(trace == nullptr, "convolution trace: one at a time");
+  impl_->batch = batch;
+  trace = impl_.get();
+}
+
+ConvTrace::~ConvTrace() { stop(); }
+
+void ConvTrace::stop() {
+  if (trace == impl_.get()) trace = nullptr;
+}
+
+std::vector<ConvTrace::Row> ConvTrace::measure(int repeats) const {
+  std::vector<std::pair<ConvCall, std::int64_t>> layers;
+  for (const ConvCall& call : impl_->calls) {
+    const auto same = std::ranges::find_if(
+        layers, [&](const auto& layer) { return same_layer(layer.first, call) && layer.first.x == call.x; });
+    if (same == layers.end()) {
+      layers.emplace_back(call, 1);
+    } else {
+      ++same->second;
+    }
+  }
+  std::vector<Row> rows;
+  for (const auto& [call, count] : layers)
+    rows.push_back({description(call), count, median_seconds(call, repeats)});
+  return rows;
+}
+
+}  // namespace faq::kernels
