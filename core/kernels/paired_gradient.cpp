@@ -269,9 +269,9 @@ PairedGradient::PairedGradient(const Shape& weights, const ConvOptions& options)
 
 void PairedGradient::add(const Tensor& x, const Tensor& dy) {
   const Booked booked(Work::convolution);
-  // As many images as fit into half of a typical second-level cache of 1 MB; but the sums, too, are read and
-  // written for every group.
-  constexpr std::int64_t cache_bytes = 1 << 19;
+  // As many images as leave most of a second-level cache of 1 MB to what made dy and what comes next; but the
+  // sums, too, are read and written for every group.
+  constexpr std::int64_t cache_bytes = 1 << 17;
   const Layout layout = layout_of(x.shape(), dy.shape(), weights_[3], options_);
   const std::int64_t in_channels = weights_[1], out_channels = weights_[0], images = x.dim(0);
   const std::int64_t longest =
