@@ -7,7 +7,7 @@
     python3 tools/peers/compare.py --self-test
 
 train  a step on one batch in memory, against PyTorch in fp32 and in FX quantization-aware training (x86 qconfig), both
-       channels-last
+       channels-last; with --data-path DIR also an epoch of faq-train there, its loader, augmentation and metrics included
 infer  a batch in memory, against int8 PyTorch (FX post-training, x86), ONNX Runtime (static QDQ, u8 activations, s8
        weights per channel) and OpenVINO (the same QDQ file, THROUGHPUT hint)
 load   DIR/train decoded, RandomResizedCrop and flipped, against Pillow in the workers of a DataLoader; images/s are
@@ -83,6 +83,20 @@ def faq_command(o, work, bits):
     return [str(word) for word in command]
 
 
+def faq_train_command(o, folder, bits):
+    recipe = ["--preset", "faq-4bit", "--bits", bits] if bits < 32 else ["--preset", "fp32"]
+    command = [Path(o.faq_bench).with_name("faq-train"), "--json", "--quiet", "--model", o.model, *recipe, "--epochs", 1,
+               "-b", o.batch, "--threads", o.threads, "--workers", o.workers, "--data-path", o.data_path,
+               "--output-dir", f"{folder}/run"]
+    return [str(word) for word in command]
+
+
+# In a folder of its own, which a second run would refuse.
+def train_once(o, bits):
+    with tempfile.TemporaryDirectory(prefix="faq-compare-") as folder:
+        return run(faq_train_command(o, folder, bits), o.threads)
+
+
 def missing_modules(modules):
     return [m for m in modules if util.find_spec(m) is None]
 
@@ -106,6 +120,8 @@ def variants(o, work, peers):
     for bits in o.bits if o.mode != "load" else [None]:
         command = faq_command(o, work, bits)
         table["faq" if bits is None else f"faq-{bits}bit"] = lambda command=command: run(command, o.threads)
+    for bits in o.bits if o.mode == "train" and o.data_path else []:
+        table[f"faq-train-{bits}bit"] = lambda bits=bits: train_once(o, bits)
     return table
 
 
@@ -179,12 +195,12 @@ def text(report):
     ours = [row["name"] for row in report["variants"] if is_ours(row["name"])]
     unit = "images/s/core" if report["mode"] == "load" else "images/s"
     peak = f"{'peak MB':>10}" if report["mode"] == "train" else ""
-    yield f"{'':18}{unit:>14}{'min':>10}{'max':>10}{peak}" + "".join(f"{name + ' / it':>16}" for name in ours)
+    yield f"{'':18}{unit:>14}{'min':>10}{'max':>10}{peak}" + "".join(f"{name + ' / it':>21}" for name in ours)
     for row in report["variants"]:
         rates = row["rounds"]
         peak = f"{row['peak_bytes'] / 1e6:10.0f}" if "peak_bytes" in row else ""
         line = f"{row['name']:18}{row['images_per_s']:14.1f}{min(rates):10.1f}{max(rates):10.1f}{peak}"
-        yield line + "".join(f"{ratio:16.2f}" for ratio in row.get("ratio", {}).values())
+        yield line + "".join(f"{ratio:21.2f}" for ratio in row.get("ratio", {}).values())
     for name, reason in report["skipped"].items():
         yield f"{name:18}skipped: {reason}"
 
@@ -210,7 +226,8 @@ def compare(o, folder):
     machine = cpu()
     cores = min(max(o.workers, 1), machine["cores"]) if o.mode == "load" else 1
     return {"mode": o.mode, "work": describe(o, copies), "model": o.model if o.mode != "load" else None,
-            "batch": o.batch, "threads": o.threads, "workers": o.workers if o.mode == "load" else None,
+            "batch": o.batch, "threads": o.threads,
+            "workers": o.workers if o.data_path else None,
             "image_size": o.image_size if o.mode != "load" else o.crop_size, "steps": o.steps, "rounds": o.rounds,
             "versions": versions(o), "cpu": machine, "variants": summary(results, cores, o.mode == "train"),
             "skipped": skipped}
@@ -259,13 +276,16 @@ def parse():
                         "at least 3 epochs); default: 10")
     parser.add_argument("--image-size", type=int, help="default: what the network was designed for")
     parser.add_argument("--peers", type=lambda v: v.split(","), metavar="NAME,NAME", help="default: all of the mode")
-    parser.add_argument("--data-path", metavar="DIR", help="load: folder with train/ and val/, classes as folders")
+    parser.add_argument("--data-path", metavar="DIR", help="load, and train with faq-train: folder with "
+                        "train/ and val/, classes as folders")
     parser.add_argument("--crop-size", type=int, default=224, help="load: side of the images; default: 224")
-    parser.add_argument("--workers", type=int, default=cores, help="load: default: all cores")
+    parser.add_argument("--workers", type=int, help="of a loader; default: all cores, with faq-train 1")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--self-test", action="store_true", help="checks this program and its networks")
     o = parser.parse_args()
     o.image_size = o.image_size or IMAGE_SIZES[o.model]
+    if o.workers is None:
+        o.workers = cores if o.mode == "load" else 1
     names = [name for name, _, _ in PEERS[o.mode]]
     if unknown := set(o.peers or []) - set(names):
         parser.error(f"--peers: expected some of {', '.join(names)}, got {', '.join(sorted(unknown))}")
