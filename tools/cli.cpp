@@ -12,9 +12,6 @@
 namespace faq::cli {
 namespace {
 
-// "name" or "n,name": cxxopts wants single letters first.
-std::string spelled(const std::string& name) { return name; }
-
 bool is_list(const OptionRow& row) {
   return std::holds_alternative<std::vector<std::string> TrainOptions::*>(row.member);
 }
@@ -39,7 +36,7 @@ void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
       // A list's commas belong to its values, so every option is read as text and split by the table.
       const auto value = cxxopts::value<std::string>();
       if (!row.alone.empty()) value->implicit_value(row.alone);
-      parser.add_options(row.section)(spelled(name), help, value, row.value);
+      parser.add_options(row.section)(name, help, value, row.value);
     }
   }
 }

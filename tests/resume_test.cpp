@@ -1,0 +1,185 @@
+// Runs that end early, in whatever way, and go on.
+#include "tests/run_testing.h"
+#include "train/checkpoint.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
+  struct Row {
+    const char* what;
+    Words options;
+    int steps;
+    std::vector<std::pair<int, int>> interruptions;  // step, signal
+  };
+  const Row rows[] = {
+      {"float", {}, 20, {{1, SIGTERM}, {7, SIGUSR1}, {14, SIGTERM}}},
+      {"faq", faq_options, 20, {{3, SIGTERM}, {9, SIGINT}, {17, SIGTERM}}},
+      {"faq, accumulated, smoothed, annealed, clipped",
+       faq_options + Words{"--grad-accum-steps", "2", "--label-smoothing", "0.1", "--lr-scheduler", "cosine",
+                           "--clip-grad-norm", "1", "--lr-warmup-epochs", "0.5"},
+       10,
+       {{2, SIGTERM}, {7, SIGTERM}}},
+      {"float, accumulated with a rest", {"--grad-accum-steps", "3"}, 8, {{3, SIGTERM}, {5, SIGTERM}}},
+      // At the end of an epoch a phase ends, too.
+      {"first the weights, then both",
+       faq_options + Words{"--stages", "weights,both", "--lr-scheduler", "cosine"},
+       20,
+       {{4, SIGTERM}, {10, SIGTERM}, {15, SIGTERM}}},
+      {"fewer and fewer bits",
+       {"--scheme", "faq", "--bits-schedule", "8,4"},
+       20,
+       {{9, SIGTERM}, {12, SIGTERM}}},
+      {"stochastic precision",
+       faq_options + Words{"--stochastic-precision"},
+       20,
+       {{6, SIGTERM}, {13, SIGTERM}}},
+      {"joint distillation, accumulated",
+       faq_options + Words{"--distill", "joint", "--grad-accum-steps", "2"},
+       10,
+       {{3, SIGTERM}, {6, SIGTERM}}},
+      {"clusters",
+       {"--scheme", "dfp", "--weight-bits", "2", "--calibration-batches", "2"},
+       20,
+       {{11, SIGTERM}}},
+      {"dorefa", {"--scheme", "dorefa", "--bits", "4", "--calibration-batches", "2"}, 20, {{11, SIGTERM}}},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    const TemporaryFolder whole, parts;
+    require_done(train_by_program(whole.path(), row.options));
+    for (const auto& [step, signal] : row.interruptions) {
+      INFO("signal " << signal << " after step " << step);
+      Process process(FAQ_TRAIN, training(parts.path(), row.options + Words{"--checkpoint-interval", "1",
+                                                                            "--resume", "auto"}));
+      const bool in_time = process.wait_until([&, step = step] { return reached(parts.path(), step); });
+      process.send(signal);
+      const Outcome stopped = process.wait();
+      INFO(stopped.err);
+      REQUIRE(in_time);
+      REQUIRE(stopped.code == 75);
+      CHECK(stopped.err.find("--resume auto") != std::string::npos);
+    }
+    require_done(train_by_program(parts.path(), row.options + Words{"--resume", "auto"}));
+    check_same_run(parts.path(), whole.path(), row.steps);
+  }
+}
+
+TEST_CASE("a signal before the first step still ends with a checkpoint", "[resume]") {
+  const TemporaryFolder output;
+  Process process(FAQ_TRAIN, training(output.path(), faq_options));
+  // The lock is taken first; then come weights, calibration and the first validation.
+  const bool in_time = process.wait_until([&] { return fs::exists(output / "config.json"); });
+  process.send(SIGTERM);
+  process.send(SIGTERM);
+  const Outcome stopped = process.wait();
+  INFO(stopped.err);
+  REQUIRE(in_time);
+  CHECK(stopped.signal == 0);
+  REQUIRE(stopped.code == 75);
+  CHECK(fs::exists(output / "checkpoint-1.safetensors"));
+}
+
+TEST_CASE("a run killed at any moment ends with the same bits", "[resume]") {
+  const TemporaryFolder whole, parts;
+  require_done(train_by_program(whole.path(), faq_options));
+  Random random(11, RandomStream::test);
+  for (int kills = 0; kills < 6; ++kills) {
+    Process process(FAQ_TRAIN, training(parts.path(), faq_options + Words{"--checkpoint-interval", "1",
+                                                                          "--resume", "auto"}));
+    // Somewhere in the two or so steps after the first one that is new.
+    const int step = 1 + 3 * kills;
+    process.wait_until([&, step = step] { return reached(parts.path(), step); });
+    std::this_thread::sleep_for(std::chrono::microseconds(random.below(60000)));
+    process.send(SIGKILL);
+    process.wait();
+    for (const auto& entry : fs::directory_iterator(parts.path())) {
+      const std::string name = entry.path().filename().string();
+      if (!name.ends_with(".safetensors")) continue;  // a temporary file of a save that was cut short
+      INFO(name);
+      CHECK_NOTHROW(read_safetensors(entry.path()));
+    }
+  }
+  require_done(train_by_program(parts.path(), faq_options + Words{"--resume", "auto"}));
+  check_same_run(parts.path(), whole.path(), 20);
+}
+
+TEST_CASE("config.json repeats a run", "[resume]") {
+  const TemporaryFolder first, second;
+  require_done(train_by_program(
+      first.path(), faq_options + Words{"--epochs", "1", "--layer-bits", "layer2.*=5,6", "--layer-bits",
+                                        "fc=7,7", "--mean", "0.4,0.5,0.45", "--std", "0.2,0.25,0.3"}));
+  require_done(run_program(FAQ_TRAIN,
+                           {"-c", (first / "config.json").string(), "--output-dir", second.path().string()}));
+  CHECK(tensor_difference(first / "last.safetensors", second / "last.safetensors").empty());
+  json a = json::parse(file_bytes(first / "config.json")),
+       b = json::parse(file_bytes(second / "config.json"));
+  CHECK(a.at("output-dir") != b.at("output-dir"));
+  b["output-dir"] = a["output-dir"];
+  CHECK(a == b);
+}
+
+TEST_CASE("what cannot be continued is refused", "[resume]") {
+  const TemporaryFolder run;
+  const Words trained = faq_options + Words{"--epochs", "1"};
+  require_done(train_by_program(run.path(), trained));
+  const std::string before = file_bytes(run / "last.safetensors");
+  const auto refused = [&](const char* what, int code, const std::string& message, const Words& options) {
+    INFO(what);
+    const Outcome outcome = train_by_program(run.path(), options);
+    INFO(outcome.err);
+    CHECK(outcome.code == code);
+    CHECK(outcome.out.empty());
+    REQUIRE(!outcome.err.empty());
+    CHECK(lines_of(outcome.err).back().find(message) != std::string::npos);
+    CHECK(file_bytes(run / "last.safetensors") == before);
+  };
+  const Words resume{"--resume", "auto"};
+  refused("no --resume", 64, "--resume auto", trained);
+  refused("another model", 65, "model was \"resnet20\", is now \"resnet32\"",
+          trained + resume + Words{"--model", "resnet32"});
+  refused("other bits", 65, "weight-bits", trained + resume + Words{"--weight-bits", "8"});
+  refused("not quantized", 65, "another run", Words{"--epochs", "1"} + resume);
+  refused("another seed", 65, "seed was 3, is now 4", trained + resume + Words{"--seed", "4"});
+  refused("a file that is not a checkpoint", 65, "not written by faq-train",
+          trained + Words{"--resume", (run / "integer.safetensors").string()});
+  refused("no such file", 66, "absent", trained + Words{"--resume", (run / "absent.safetensors").string()});
+  // A phase the run does not have; and one that says nothing of options that came later.
+  const NamedTensors good = read_safetensors(run / "last.safetensors");
+  const auto damaged = [&](const char* key, const std::function<void(json&)>& change) {
+    NamedTensors file = good;
+    json text = json::parse(file.metadata.at(key));
+    change(text);
+    file.metadata[key] = text.dump();
+    write_safetensors(run / "odd.safetensors", file);
+    return trained + Words{"--resume", (run / "odd.safetensors").string()};
+  };
+  refused("no such phase", 65, "phase 3 of 1", damaged("progress", [](json& p) { p["phase"] = 3; }));
+  refused("no phase", 65, "phase -1 of 1", damaged("progress", [](json& p) { p["phase"] = -1; }));
+  const Outcome evaluated = run_program(FAQ_EVAL, {"--weights", (run / "odd.safetensors").string(),
+                                                   "--data-path", images().string(), "--threads", "1"});
+  CHECK(evaluated.code == 65);
+  CHECK(evaluated.err.find("phase -1 of 1") != std::string::npos);
+  require_done(train_by_program(run.path(), damaged("config", [](json& c) { c.erase("stages"); })));
+  {
+    const CheckpointFolder held(run.path(), 2);
+    refused("held by another run", 64, "another run is writing", trained + resume);
+  }
+  // A run that is complete stays what it is.
+  const Outcome again = train_by_program(run.path(), trained + resume + Words{"--json"});
+  require_done(again);
+  CHECK(file_bytes(run / "last.safetensors") == before);
+  CHECK(json::parse(again.out)["last"]["top1"] == metrics(run.path()).back()["top1"]);
+}
+
+TEST_CASE("no epochs: calibrated, quantized, and continued as often as one likes", "[resume]") {
+  const TemporaryFolder output;
+  const Words options = faq_options + Words{"--epochs", "0", "--resume", "auto"};
+  for (int i = 0; i < 2; ++i) {
+    INFO("run " << i);
+    require_done(train_by_program(output.path(), options));
+    CHECK(fs::exists(output / "integer.safetensors"));
+    CHECK(epochs_of(output.path()) == std::vector{0});
+    CHECK(lines_of(file_bytes(output / "summary.csv")).size() == 2);
+  }
+}
