@@ -3,7 +3,6 @@
 #include <limits>
 
 #include "core/kernels/elementwise.h"
-#include "nn/models.h"
 #include "tests/run_testing.h"
 #include "tools/quantization.h"
 
