@@ -9,6 +9,7 @@
 #include <ctime>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "core/error.h"
 
@@ -50,6 +51,16 @@ ssize_t write_once(int descriptor, std::span<const std::byte> bytes) {
 // The descriptor is gone whatever close() returns; after EINTR nothing was lost.
 bool close_succeeds(int descriptor) { return file_calls().close(descriptor) == 0 || errno == EINTR; }
 
+constexpr std::string_view marker = ".tmp.";
+
+// ".<name>.tmp.<process id>"
+bool is_temporary(std::string_view name) {
+  const std::size_t at = name.rfind(marker);
+  if (!name.starts_with('.') || at == std::string_view::npos || at == 0) return false;
+  const std::string_view process = name.substr(at + marker.size());
+  return !process.empty() && process.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 std::filesystem::path folder_of(const std::filesystem::path& file) {
   return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
 }
@@ -69,6 +80,16 @@ FileCalls& file_calls() {
   return calls;
 }
 
+void remove_temporary_files(const std::filesystem::path& folder) noexcept {
+  std::error_code ignored;
+  std::vector<std::filesystem::path> found;
+  for (auto entry = std::filesystem::directory_iterator(folder, ignored);
+       entry != std::filesystem::directory_iterator(); entry.increment(ignored)) {
+    if (is_temporary(entry->path().filename().string())) found.push_back(entry->path());
+  }
+  for (const auto& file : found) file_calls().unlink(file.c_str());
+}
+
 AtomicFile::AtomicFile(std::filesystem::path file) : file_(std::move(file)) {
   std::error_code ignored;
   const auto status = std::filesystem::status(file_, ignored);
@@ -77,7 +98,7 @@ AtomicFile::AtomicFile(std::filesystem::path file) : file_(std::move(file)) {
   check(file_.has_filename(), ErrorKind::io, "writing '", file_.string(), "': expected the name of a file");
 
   const auto temporary =
-      folder_of(file_) / concat(".", file_.filename().string(), ".tmp.", static_cast<long>(getpid()));
+      folder_of(file_) / concat(".", file_.filename().string(), marker, static_cast<long>(getpid()));
   constexpr int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
   descriptor_ = file_calls().open(temporary.c_str(), flags, 0666);
   if (descriptor_ < 0 && errno == EEXIST) {  // left by a killed process that had our process id

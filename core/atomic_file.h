@@ -35,6 +35,10 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
+/// Removes the temporary files that killed processes left in `folder`; one that cannot be removed stays.
+/// Precondition: nobody writes an AtomicFile there.
+void remove_temporary_files(const std::filesystem::path& folder) noexcept;
+
 /// The system calls that files are read and written with. Tests replace entries to inject faults.
 struct FileCalls {
   int (*open)(const char* file, int flags, mode_t mode);

@@ -157,6 +157,16 @@ TEST_CASE("atomic file: the temporary of a killed process is no obstacle") {
   CHECK(names(folder) == std::vector<std::string>{"file"});
 }
 
+TEST_CASE("atomic file: what killed processes left is removed, and nothing else") {
+  const TemporaryFolder folder;
+  const std::vector<std::string> kept{".file.tmp.", ".file.tmp.7x", ".tmp.7", "a.tmp.7", "file"};
+  for (const std::string& name : kept) std::ofstream(folder / name) << "kept";
+  for (const char* name : {".file.tmp.7", ".a.tmp.b.tmp.123456"}) std::ofstream(folder / name) << "half";
+  remove_temporary_files(folder.path());
+  CHECK(names(folder) == kept);
+  remove_temporary_files(folder / "missing");
+}
+
 TEST_CASE("atomic file: places where no file can be written") {
   const TemporaryFolder folder;
   fs::create_directory(folder / "folder");

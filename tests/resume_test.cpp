@@ -100,8 +100,14 @@ TEST_CASE("a run killed at any moment ends with the same bits", "[resume]") {
       CHECK_NOTHROW(read_safetensors(entry.path()));
     }
   }
+  std::ofstream(parts / ".last.safetensors.tmp.1") << "of a process that was killed";
   require_done(train_by_program(parts.path(), faq_options + Words{"--resume", "auto"}));
   check_same_run(parts.path(), whole.path(), 20);
+  for (const auto& entry : fs::directory_iterator(parts.path())) {
+    const std::string name = entry.path().filename().string();
+    INFO(name);
+    CHECK((name == ".lock" || !name.starts_with('.')));
+  }
 }
 
 TEST_CASE("config.json repeats a run", "[resume]") {

@@ -9,6 +9,8 @@
 #include <charconv>
 #include <cstring>
 
+#include "core/atomic_file.h"
+
 namespace faq {
 namespace {
 
@@ -103,6 +105,7 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep)
           ": another run is writing to it");
     fail(ErrorKind::io, "locking ", file, ": ", std::strerror(cause));
   }
+  remove_temporary_files(folder_);
 }
 
 CheckpointFolder::~CheckpointFolder() { ::close(lock_); }

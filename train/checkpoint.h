@@ -43,7 +43,8 @@ NamedTensors weights_in(const NamedTensors& checkpoint);
 /// the optimizer. All writing is atomic. One process at a time may own a folder.
 class CheckpointFolder {
  public:
-  /// Creates and locks the folder; throws usage when another run holds it, io when it cannot be written.
+  /// Creates and locks the folder and removes what killed runs left half written; throws usage when another
+  /// run holds it, io when it cannot be written.
   CheckpointFolder(std::filesystem::path folder, int keep);
   ~CheckpointFolder();
   CheckpointFolder(const CheckpointFolder&) = delete;
