@@ -192,6 +192,9 @@ TEST_CASE("the first stage alone is no integer network, but can be evaluated", "
   const Outcome compared = run_program(FAQ_EVAL, eval + Words{"--compare", best});
   require_done(compared);
   CHECK(json::parse(compared.out)["first_diverging_layer"] == "");
+  const Outcome again = train_by_program(output / "again", {"--weights", best, "--epochs", "0"});
+  require_done(again);
+  CHECK(again.err.find("warning: " + best + " is quantized (--scheme faq)") != std::string::npos);
 }
 
 TEST_CASE("a teacher guides, and learns when it is to", "[trainer]") {
@@ -300,6 +303,7 @@ TEST_CASE("a run that diverges stops, and keeps what was good", "[trainer]") {
   INFO(outcome.err);
   CHECK(outcome.code == 76);
   REQUIRE(!outcome.err.empty());
+  CHECK(outcome.err.find("warning") == std::string::npos);
   const std::string line = lines_of(outcome.err).back();
   CHECK(line.find("diverged") != std::string::npos);
   const auto named = line.find("last good checkpoint: ");

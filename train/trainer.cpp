@@ -205,6 +205,12 @@ class Trainer {
     const auto metadata = read_safetensors_metadata(options_.weights);
     NamedTensors file = read_safetensors(options_.weights);
     if (is_checkpoint(metadata)) {  // the network of an earlier run, without its momentum and quantizers
+      const TrainOptions trained = options_of_checkpoint(file, options_.weights);
+      if (trained.scheme != "none")
+        display_.line(
+            fmt::format("warning: {} is quantized (--scheme {}): this run starts from the float weights "
+                        "behind its integers, at few bits another network",
+                        options_.weights, trained.scheme));
       file = weights_in(file);
     }
     initialize(*model_, static_cast<std::uint64_t>(options_.seed));  // for a classifier of another size
