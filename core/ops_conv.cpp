@@ -46,7 +46,8 @@ Tensor ConvBackward::dw(const Tensor& dy) const {
 }
 
 Tensor ConvBackward::operand(const Tensor& images) const {
-  return images.is_fixed_point() ? images : kernels::convert(images, grad_dtype);
+  const bool is_integer = images.dtype() == DType::u8 || images.dtype() == DType::s8;
+  return is_integer ? images : kernels::convert(images, grad_dtype);
 }
 
 Tensor ConvBackward::scaled(Tensor gradient) const {

@@ -20,8 +20,7 @@ struct ConvBackward {
   Tensor dw(const Tensor& dy) const;
   Grads operator()(const Tensor& dy) const;
 
-  /// Some images of x as an operand: integers, which up to 255 are exact in bf16, as they are, else in
-  /// grad_dtype.
+  /// Some images of x as an operand: u8 and s8, which are exact in bf16, as they are, else in grad_dtype.
   Tensor operand(const Tensor& images) const;
   /// The gradient of the weights from that with respect to operand().
   Tensor scaled(Tensor gradient) const;

@@ -7,7 +7,7 @@ namespace faq {
 namespace {
 
 // The second pass of the normalisation and both gradients of the convolution, slice by slice: the gradient of
-// the accumulators and the input in bf16 are nowhere but in the cache.
+// the accumulators and what the input is turned into for it are nowhere but in the cache.
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                     bool want_dresidual) {
   const kernels::NormActBackward pass = norm.backward(dy);

@@ -8,9 +8,9 @@
 #include "core/cpu.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
+#include "core/parallel.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
-#include "tests/testing.h"
 
 using namespace faq;
 
@@ -261,7 +261,10 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
       {{2, 10, 11, 16}, {16, 16, 3, 3}, {.stride = 3}},              // pixels no output looks at
       {{1, 5, 6, 16}, {16, 16, 1, 7}, {.padding = {0, 3}}},          // taps in several passes
       {{1, 6, 5, 32}, {16, 32, 5, 2}, {.padding = {2, 1}}},          // more columns out than in
-      {{2, 2, 2, 16}, {16, 16, 3, 3}, {.stride = 2, .padding = 2}},  // rows of the kernel outside the image
+      {{2, 2, 2, 16},
+       {16, 16, 3, 3},
+       {.stride = 2, .padding = 2}},  // kernel rows outside the image for some outputs
+      {{1, 1, 4, 16}, {16, 16, 3, 3}, {.stride = 2, .padding = 1}},  // and for all
       {{1, 3, 1, 16}, {16, 16, 3, 3}, {.padding = 1}},               // an output of one column
       {{40, 16, 16, 32}, {64, 32, 3, 3}, {.padding = 1}},            // several groups of images
       {{2, 5, 5, 16}, {80, 16, 3, 3}, {.padding = 1}},               // oneDNN's kernel: many channels
@@ -275,24 +278,44 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
                                           : kernels::convert(reference::random(c.x, 10), x_dtype);
   const Tensor dy =
       kernels::convert(reference::random(kernels::conv2d_shape(c.x, c.w, c.options), 12), gradient_dtype);
+  set_num_threads(2);
   const Tensor dw = kernels::conv2d_backward_weights(x, dy, c.w, c.options);
+  set_num_threads(1);
+  const Tensor alone = kernels::conv2d_backward_weights(x, dy, c.w, c.options);
+  set_num_threads(0);
   CHECK(reference::relative_error(
             dw, reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.options)) <
         1e-5);  // of up to 10,240 products of either sign, in f32
-  if (!kernels::PairedGradient::suits(c.w, x_dtype, gradient_dtype)) return;
-  const testing::OneThread alone;
-  CHECK(reference::same_bytes(kernels::conv2d_backward_weights(x, dy, c.w, c.options), dw));
+  if (kernels::PairedGradient::suits(c.w, x_dtype, gradient_dtype)) CHECK(reference::same_bytes(alone, dw));
 }
 
-TEST_CASE("pairs of pixels wherever the CPU has the instruction", "[conv][isa]") {
+TEST_CASE("gradients from pairs of pixels wherever that is the way", "[conv][isa]") {
   const auto suits = kernels::PairedGradient::suits;
+  const Shape layer{64, 16, 3, 3};
   const bool here = has_native_bf16() && !has_bf16_matrices();
-  for (DType x : {DType::u8, DType::s8, DType::bf16}) CHECK(suits({64, 16, 3, 3}, x, DType::bf16) == here);
-  CHECK_FALSE(suits({64, 16, 3, 3}, DType::f32, DType::f32));
-  CHECK_FALSE(suits({64, 24, 3, 3}, DType::u8, DType::bf16));
-  CHECK_FALSE(suits({24, 16, 3, 3}, DType::u8, DType::bf16));
-  CHECK_FALSE(suits({128, 16, 3, 3}, DType::u8, DType::bf16));
-  CHECK_FALSE(suits({64, 16, 3, 1}, DType::u8, DType::bf16));
+  for (DType x : {DType::u8, DType::s8, DType::bf16}) CHECK(suits(layer, x, DType::bf16) == here);
+  for (DType dy : {DType::f32, DType::u8, DType::s32}) CHECK_FALSE(suits(layer, DType::u8, dy));
+  for (DType x : {DType::f32, DType::s16, DType::s32}) CHECK_FALSE(suits(layer, x, DType::bf16));
+  for (const Shape& weights : {Shape{64, 24, 3, 3}, Shape{24, 16, 3, 3}, Shape{128, 16, 3, 3},
+                               Shape{64, 16, 3, 1}, Shape{0, 16, 3, 3}, Shape{16, 0, 3, 3}})
+    CHECK_FALSE(suits(weights, DType::u8, DType::bf16));
+}
+
+TEST_CASE("the gradient of the weights of integers is the sum over the parts of a batch", "[conv][isa]") {
+  const Shape xs{9, 7, 6, 16}, ws{32, 16, 3, 3};
+  const ConvOptions options{.padding = 1};
+  const Tensor x = reference::random_integers<std::uint8_t>(xs, 10, 0, 255);
+  const DType dtype = has_native_bf16() ? DType::bf16 : DType::f32;
+  const Tensor dy = kernels::convert(reference::random(kernels::conv2d_shape(xs, ws, options), 12), dtype);
+  const auto whole = reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), xs, ws, options);
+  kernels::WeightGradient gradient(ws, options, 3);
+  for (int part = 0; part < 4; ++part) {
+    const std::int64_t begin = 9 * part / 4, end = 9 * (part + 1) / 4;
+    // One part in the other dtype: both ways meet in one sum.
+    gradient.add(x.rows(begin, end), kernels::convert(dy.rows(begin, end), part == 2 ? DType::f32 : dtype),
+                 part % 3);
+  }
+  CHECK(reference::relative_error(gradient.sum(), whole) < 1e-5);
 }
 
 TEST_CASE("the gradient of the weights is the sum over the parts of a batch", "[conv][isa]") {
@@ -352,4 +375,7 @@ TEST_CASE("convolution refuses what does not fit", "[conv]") {
   CHECK_THROWS_AS(kernels::conv2d_backward_data(Tensor::zeros({1, 2, 1, 1}), w, x.shape(), {}, DType::f32),
                   Error);
   CHECK_THROWS_AS(kernels::conv2d_backward_weights(x, Tensor::zeros({1, 2, 1, 1}), w.shape(), {}), Error);
+  CHECK_THROWS_WITH(
+      kernels::conv2d_backward_weights(xq, Tensor::zeros({1, 1, 1, 1}, DType::s32), w.shape(), {}),
+      Catch::Contains("conv2d backward: input u8, gradient s32"));
 }

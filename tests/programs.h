@@ -9,8 +9,6 @@
 
 namespace faq::testing {
 
-using Words = std::vector<std::string>;
-
 inline const fs::path& tiny_images() {
   static const TemporaryFolder folder;
   static const bool written = (write_data_set(folder.path(), 60, 30), true);

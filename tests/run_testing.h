@@ -10,8 +10,6 @@ namespace faq::testing {
 
 using nlohmann::json;
 
-using Words = std::vector<std::string>;
-
 // 200 training images in batches of 20: ten steps an epoch.
 inline const fs::path& images() {
   static const TemporaryFolder folder;

@@ -105,7 +105,9 @@ class Process {
   int status_ = 0;
 };
 
-inline Outcome run_program(const std::string& program, const std::vector<std::string>& arguments,
+using Words = std::vector<std::string>;
+
+inline Outcome run_program(const std::string& program, const Words& arguments,
                            const std::string& standard_output = "") {
   return Process(program, arguments, standard_output).wait();
 }

@@ -312,8 +312,8 @@ WeightGradient::~WeightGradient() = default;
 
 void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
   const bool is_integer = x.dtype() == DType::u8 || x.dtype() == DType::s8;
-  check(is_integer || x.dtype() == dy.dtype(), "conv2d backward: input ", x.dtype(), ", gradient ",
-        dy.dtype());
+  check((dy.dtype() == DType::f32 || dy.dtype() == DType::bf16) && (is_integer || x.dtype() == dy.dtype()),
+        "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
   check(dy.shape() == conv2d_shape(x.shape(), weights_, options_), "conv2d backward: gradient ", dy.shape(),
         " for an input of ", x.shape());
   const bool is_paired = PairedGradient::suits(weights_, x.dtype(), dy.dtype());

@@ -1,4 +1,5 @@
-// 2-D convolution by oneDNN: floating point, and exact integers. Images N,H,W,C, weights O,I,H,W.
+// 2-D convolution, floating point and exact integers, by oneDNN but for one gradient (paired_gradient.h).
+// Images N,H,W,C, weights O,I,H,W.
 #pragma once
 
 #include <ostream>

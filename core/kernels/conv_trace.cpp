@@ -56,13 +56,20 @@ Tensor some(const Shape& shape, DType dtype) {
   return t;
 }
 
+void sum_gradient(const ConvCall& call, const Tensor& x, const Tensor& dy) {
+  WeightGradient gradient(call.weights, call.options, num_shares(call.x[0]));
+  parallel_shares(call.x[0], [&](std::int64_t begin, std::int64_t end, int share) {
+    gradient.add(x.rows(begin, end), dy.rows(begin, end), share);
+  });
+  gradient.sum();
+}
+
 double median_seconds(const ConvCall& call, int repeats) {
   Tensor x = some(call.x, call.x_dtype);
   Tensor weights = some(call.weights, call.weight_dtype);
   Tensor y = some(call.y, call.y_dtype);
   std::vector<double> seconds;
   for (int i = -2; i < repeats; ++i) {
-    WeightGradient gradient(call.weights, call.options, num_shares(call.x[0]));
     const auto start = std::chrono::steady_clock::now();
     switch (call.pass) {
       case ConvPass::forward:
@@ -72,9 +79,7 @@ double median_seconds(const ConvCall& call, int repeats) {
         onednn::convolve_backward_data(y, weights, call.options, x);
         break;
       case ConvPass::backward_weights:
-        parallel_shares(call.x[0], [&](std::int64_t begin, std::int64_t end, int share) {
-          gradient.add(x.rows(begin, end), y.rows(begin, end), share);
-        });
+        sum_gradient(call, x, y);
         break;
     }
     if (i >= 0)

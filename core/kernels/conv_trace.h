@@ -21,7 +21,7 @@ struct ConvCall {
   DType x_dtype, weight_dtype, y_dtype;
 };
 
-/// Said by whoever executes one. Costs a branch when there is no trace.
+/// Said by whoever executes one.
 void record(const ConvCall& call);
 
 /// Until stopped, remembers the convolutions that are executed, in whatever thread. One trace at a time.
@@ -40,7 +40,8 @@ class ConvTrace {
   };
   void stop();
   /// Executes each again, `repeats` times by itself with its weights packed and its operands in place: the
-  /// median. Precondition: stopped.
+  /// median. Gradients of weights are summed up as in a training step, by threads that share the images, the
+  /// rest is one call for all. Precondition: stopped.
   std::vector<Row> measure(int repeats) const;
 
   struct Impl;

@@ -6,9 +6,8 @@
 namespace faq::kernels {
 
 /// Σ over images of x ⋆ dy, for CPUs that multiply pairs of bf16 and add them in f32 (AVX512_BF16). Pixels
-/// must be brought next to each other for that, which costs oneDNN's kernel a third of its time where there
-/// are few channels. Here both operands are paired once for a group of images, straight from integers, and
-/// read from the cache.
+/// must be brought next to each other for that, which takes long where there are few channels. Here both
+/// operands are paired once for a group of images, straight from integers, and read from the cache.
 ///
 /// A sum has one order, whatever the number of threads.
 class PairedGradient {
@@ -20,6 +19,8 @@ class PairedGradient {
 
   /// Precondition: suits().
   PairedGradient(const Shape& weights, const ConvOptions& options);
+  PairedGradient(PairedGradient&&) = default;
+  PairedGradient& operator=(PairedGradient&&) = default;
 
   /// x: u8, s8 (integers, exact in bf16) or bf16; dy: bf16, of x's convolution.
   void add(const Tensor& x, const Tensor& dy);

@@ -14,12 +14,12 @@ load   DIR/train decoded, RandomResizedCrop and flipped, against Pillow in the w
        per core. Small data sets are repeated by links until an epoch is long enough for its start not to count.
 
 In every round each variant runs once, in a process of its own and alone; the medians over the rounds count. A ratio is
-ours / peer: above 1, ours is faster. Weights and images are random.
+ours / peer: above 1, ours is faster. Weights and images are random; faq-train's images are those of --data-path.
 
-Peak memory, in training only: ours is the most its tensors hold in a step, weights and images among them. PyTorch's
-is how much the resident memory of its fresh process grows over the steps (ru_maxrss less the resident memory before
-the first step): what the process held before, weights and images among it, is not counted; library code that the steps
-touch first, some 20 MB, is.
+Peak memory, in training only: ours is the most its tensors hold in a step (faq-train: in the whole run), weights and
+images among them. PyTorch's is how much the resident memory of its fresh process grows over the steps (ru_maxrss less
+the resident memory before the first step): what the process held before, weights and images among it, is not counted;
+library code that the steps touch first, some 20 MB, is.
 
 Needs Python >= 3.11 and torch; onnx, onnxruntime, openvino and Pillow for the peers that use them. A peer that is not
 installed or fails is reported as skipped.
@@ -83,11 +83,15 @@ def faq_command(o, work, bits):
     return [str(word) for word in command]
 
 
+def faq_train(o):
+    return Path(o.faq_bench).with_name("faq-train")
+
+
 def faq_train_command(o, folder, bits):
     recipe = ["--preset", "faq-4bit", "--bits", bits] if bits < 32 else ["--preset", "fp32"]
-    command = [Path(o.faq_bench).with_name("faq-train"), "--json", "--quiet", "--model", o.model, *recipe, "--epochs", 1,
+    command = [faq_train(o), "--json", "--quiet", "--model", o.model, *recipe, "--epochs", 1,
                "-b", o.batch, "--threads", o.threads, "--workers", o.workers, "--data-path", o.data_path,
-               "--output-dir", f"{folder}/run"]
+               "--train-crop-size", o.image_size, "--val-crop-size", o.image_size, "--output-dir", f"{folder}/run"]
     return [str(word) for word in command]
 
 
@@ -209,8 +213,9 @@ def describe(o, copies):
     if o.mode == "load":
         repeated = f", each image {copies} times" if copies > 1 else ""
         return f"load, batch {o.batch}, {o.workers} workers, crop {o.crop_size}{repeated}, median of {o.rounds} rounds"
+    trained = f"an epoch of {o.data_path} with {o.workers} workers, " if o.data_path else ""
     return (f"{o.mode} {o.model}, batch {o.batch}, images {o.image_size} x {o.image_size}, {o.threads} threads, "
-            f"{o.steps} steps, median of {o.rounds} rounds")
+            f"{o.steps} steps, {trained}median of {o.rounds} rounds")
 
 
 def compare(o, folder):
@@ -294,8 +299,12 @@ def parse():
             parser.error(f"--{option}: expected at least {least}, got {getattr(o, option)}")
     if o.mode == "load" and not o.data_path:
         parser.error("--mode load wants a --data-path")
+    if o.mode == "infer" and o.data_path:
+        parser.error("--mode infer has no use for a --data-path")
     if not o.self_test and not os.access(o.faq_bench, os.X_OK):
         parser.error(f"--faq-bench {o.faq_bench}: not a program")
+    if o.mode == "train" and o.data_path and not os.access(faq_train(o), os.X_OK):
+        parser.error(f"--data-path: no program {faq_train(o)}")
     return o
 
 

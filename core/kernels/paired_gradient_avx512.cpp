@@ -1,5 +1,7 @@
 #include "core/kernels/paired_gradient.h"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -9,9 +11,6 @@
 #include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 #include "core/profile.h"
-
-#ifdef __x86_64__
-#include <immintrin.h>
 
 namespace faq::kernels {
 namespace {
@@ -131,7 +130,7 @@ FAQ_BF16_DOT void pair_input_row(const Element* row, std::int64_t width, std::in
   }
 }
 
-// The rows of a tap, in both operands.
+// The rows of up to three taps, in both operands.
 struct Rows {
   std::int64_t images, first, count;             ///< of the output, in each image
   std::int64_t dy_row, dy_image;                 ///< distances
@@ -260,8 +259,9 @@ class Group {
 
 bool PairedGradient::suits(const Shape& weights, DType x, DType dy) {
   return has_native_bf16() && !has_bf16_matrices() && dy == DType::bf16 &&
-         (x == DType::u8 || x == DType::s8 || x == DType::bf16) && weights[0] <= max_outputs &&
-         weights[0] % outputs == 0 && weights[1] % (2 * inputs) == 0 && weights[3] > 1;
+         (x == DType::u8 || x == DType::s8 || x == DType::bf16) && weights[0] > 0 &&
+         weights[0] <= max_outputs && weights[0] % outputs == 0 && weights[1] > 0 &&
+         weights[1] % (2 * inputs) == 0 && weights[3] > 1;
 }
 
 PairedGradient::PairedGradient(const Shape& weights, const ConvOptions& options)
@@ -325,17 +325,3 @@ Tensor PairedGradient::sum() const {
 }
 
 }  // namespace faq::kernels
-
-#else
-
-namespace faq::kernels {
-
-bool PairedGradient::suits(const Shape&, DType, DType) { return false; }
-PairedGradient::PairedGradient(const Shape&, const ConvOptions&) {}
-void PairedGradient::add(const Tensor&, const Tensor&) {}
-void PairedGradient::add(const PairedGradient&) {}
-Tensor PairedGradient::sum() const { return {}; }
-
-}  // namespace faq::kernels
-
-#endif
