@@ -20,8 +20,8 @@ namespace {
 constexpr std::int64_t outputs = 16;
 constexpr std::int64_t inputs = 8;
 constexpr int max_taps = 3;
-constexpr std::int64_t max_outputs =
-    64;  ///< beyond, oneDNN's kernel has the same time or less (docs/performance.md)
+// Beyond, oneDNN's kernel takes as long or less (docs/performance.md, "What was tried").
+constexpr std::int64_t max_outputs = 64;
 
 // Taps of a row whose first columns differ by whole pairs read one copy of the image, each from its own
 // place.
