@@ -3,7 +3,7 @@
 # Works as root or with sudo. With --minimal: what building the library and the programs needs, nothing else.
 set -euo pipefail
 
-build=(g++ cmake ninja-build libdnnl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
+build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
        libarchive-dev libfmt-dev zlib1g-dev libturbojpeg0-dev)
 extra=(catch2 jq python3 clang-format-14 git ca-certificates dataset-fashion-mnist)
 

@@ -170,14 +170,15 @@ FAQ_BF16_DOT void add_products(const std::uint32_t* dy, const Rows& rows, float*
 using Pass = void (*)(const std::uint32_t*, const Rows&, float*);
 constexpr std::array<Pass, max_taps> passes{add_products<1>, add_products<2>, add_products<3>};
 
-// A group of images, paired.
+// A group of images, paired; one group after the other in the same place.
 class Group {
  public:
-  Group(const Layout& layout, std::int64_t images, std::int64_t in_channels, std::int64_t out_channels)
-      : layout_(layout), images_(images), dy_row_(layout.out_pairs * outputs) {
-    dy_ = Tensor::empty({out_channels * images * layout.out_height * layout.out_pairs}, DType::s32);
+  /// `longest`: images of the largest group.
+  Group(const Layout& layout, std::int64_t longest, std::int64_t in_channels, std::int64_t out_channels)
+      : layout_(layout), dy_row_(layout.out_pairs * outputs) {
+    dy_ = Tensor::empty({out_channels * longest * layout.out_height * layout.out_pairs}, DType::s32);
     for (const Copy& copy : layout.copies)
-      copies_.push_back(Tensor::empty({in_channels * images * layout.height * copy.pairs}, DType::s32));
+      copies_.push_back(Tensor::empty({in_channels * longest * layout.height * copy.pairs}, DType::s32));
   }
 
   static std::int64_t bytes_per_image(const Layout& layout, std::int64_t in_channels,
@@ -186,6 +187,9 @@ class Group {
     for (const Copy& copy : layout.copies) pairs += in_channels * layout.height * copy.pairs;
     return pairs * 4;
   }
+
+  /// Of the group that is to be filled.
+  void set_images(std::int64_t images) { images_ = images; }
 
   void fill_gradient(const std::uint16_t* dy, std::int64_t channels) {
     std::uint32_t* out = words(dy_);
@@ -250,7 +254,8 @@ class Group {
   }
 
   const Layout& layout_;
-  std::int64_t images_, dy_row_;
+  std::int64_t dy_row_;
+  std::int64_t images_ = 0;
   Tensor dy_;                   ///< O/16, N, H, pairs, 16
   std::vector<Tensor> copies_;  ///< I/8, N, H, pairs, 8
 };
@@ -278,10 +283,12 @@ void PairedGradient::add(const Tensor& x, const Tensor& dy) {
       std::max<std::int64_t>(1, std::max(cache_bytes, static_cast<std::int64_t>(sums_.bytes())) /
                                     Group::bytes_per_image(layout, in_channels, out_channels));
   const std::int64_t groups = (images + longest - 1) / longest;
+  if (groups == 0) return;
+  Group group(layout, (images + groups - 1) / groups, in_channels, out_channels);
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::int64_t begin = images * g / groups, end = images * (g + 1) / groups;
     const Tensor some_x = x.rows(begin, end), some_dy = dy.rows(begin, end);
-    Group group(layout, end - begin, in_channels, out_channels);
+    group.set_images(end - begin);
     group.fill_gradient(static_cast<const std::uint16_t*>(some_dy.raw()), out_channels);
     if (x.dtype() == DType::u8) {
       group.fill_input(some_x.data<std::uint8_t>(), in_channels, options_.stride);
