@@ -1,4 +1,6 @@
 // The programs as users meet them: exit codes, what is said where.
+#include <cmath>
+
 #include "quant/integer_network.h"
 #include "tests/programs.h"
 
@@ -344,7 +346,19 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
       {FAQ_TRAIN,
        {"--dry-run", "--data-path", tiny_images().string(), "--scheme", "faq", "--bits", "4", "--threads",
         "1"},
-       {"60 training and 30 validation images", "layer1.0.conv1", "u4", "s8"}},
+       {"60 training and 30 validation images", "128 images a step, 1 steps per epoch",
+        "epochs 1 to 1: weights 4 bits, activations 4 bits", "layer1.0.conv1", "u4", "s8"}},
+      {FAQ_TRAIN,
+       {"--dry-run", "--data-path", tiny_images().string(), "--scheme", "faq", "--stages", "weights,both",
+        "--bits-schedule", "8/8,4/8", "--epochs", "7", "--lr", "0.5", "-b", "10", "--grad-accum-steps", "3",
+        "--stochastic-precision"},
+       {"30 images a step (3 batches of 10), 2 steps per epoch", "rises from 0.5",
+        "epochs 1 to 2: weights 8 bits, activations in floating point; learning rate 0.5 to 0.5",
+        "epochs 3 to 4: weights 8 bits, activations 8 bits",
+        "epochs 5 to 7: weights 4 bits, activations 8 bits"}},
+      {FAQ_TRAIN,
+       {"--dry-run", "--data-path", tiny_images().string(), "--preset", "fp32", "--epochs", "0"},
+       {"no epochs: floating point"}},
   };
   for (const auto& row : rows) {
     INFO(row.arguments[0]);
@@ -375,6 +389,10 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
   CHECK(conv["act_max"] == 15 * conv["act_step"].get<double>());
   CHECK(conv["activation_bytes"] == 16 * 16 * 16);
   CHECK(conv["calibrated_max"].get<double>() > 0);
+  REQUIRE(j["phases"].size() == 1);
+  CHECK(j["phases"][0]["end"] == 110);
+  CHECK(j["phases"][0]["lr_first"] == 0.0015);
+  CHECK(j["phases"][0]["lr_last"].get<double>() == Approx(0.0015 * std::pow(0.936, 109)));
   CHECK(j["config"]["lr"] == 0.0015);
   CHECK(j["config"]["batch-size"] == 20);
   CHECK(j["config"]["weight-bits"] == 4);

@@ -43,6 +43,39 @@ TEST_CASE("schedules have their exact values", "[schedule]") {
   CHECK(cosine_lr(1, 4, 1) == Approx(0.5 + 0.5 * std::sqrt(0.5)));
 }
 
+TEST_CASE("phases share the epochs and repeat the schedule", "[schedule]") {
+  struct Row {
+    std::int64_t epochs;
+    int count;
+    std::vector<std::int64_t> ends;
+  };
+  for (const Row& row : {Row{8, 1, {8}}, Row{8, 4, {2, 4, 6, 8}}, Row{5, 2, {2, 5}}, Row{3, 3, {1, 2, 3}}}) {
+    INFO(row.epochs << " epochs in " << row.count);
+    const std::vector<Phase> phases = split_into_phases(row.epochs, row.count);
+    std::vector<std::int64_t> ends;
+    for (std::size_t i = 0; i < phases.size(); ++i) {
+      ends.push_back(phases[i].end);
+      CHECK(phases[i].index == static_cast<int>(i));
+      CHECK(phases[i].begin == (i == 0 ? 0 : phases[i - 1].end));
+      for (std::int64_t epoch = phases[i].begin; epoch < phases[i].end; ++epoch)
+        CHECK(&phase_at(phases, epoch) == &phases[i]);
+    }
+    CHECK(ends == row.ends);
+    CHECK(&phase_at(phases, row.epochs) == &phases.back());
+  }
+  const std::vector<Phase> none = split_into_phases(0, 3);
+  REQUIRE(none.size() == 1);
+  CHECK(none[0].index == 2);
+  CHECK(none[0].epochs() == 0);
+
+  const ScheduleOptions cosine{.schedule = Schedule::cosine, .lr = 2, .epochs = 99};
+  const Phase phase{.index = 1, .begin = 2, .end = 6};
+  CHECK(learning_rate(cosine, phase, 2) == Approx(2));
+  CHECK(learning_rate(cosine, phase, 4) == Approx(1));
+  CHECK(learning_rate(cosine, phase, 6) == Approx(0).margin(1e-12));
+  CHECK(phase.done(5) == 0.75);
+}
+
 TEST_CASE("every option has names of its own", "[options]") {
   std::set<std::string> names;
   for (const OptionRow& row : option_table()) {
@@ -74,6 +107,12 @@ TEST_CASE("defaults, preset, config, command line: the later one wins", "[option
   const TrainOptions both = assemble({}, {{"bits", "4"}, {"weight-bits", "3"}});
   CHECK(both.weight_bits == 3);
   CHECK(both.act_bits == 4);
+  const TrainOptions from_file = assemble({{"act-bits", 5}, {"bits", 4}, {"weight-bits", 3}}, {});
+  CHECK(from_file.act_bits == 5);  // in whatever order
+  CHECK(from_file.weight_bits == 3);
+  CHECK(assemble({{"bits", 4}}, {}).act_bits == 4);
+  CHECK(assemble({{"weight-bits", 3}}, {{"bits", "5"}}).weight_bits == 5);
+  CHECK(assemble({{"preset", "faq-8bit"}, {"bits", 6}}, {}).weight_bits == 6);
   CHECK(assemble({}, {{"wd", "0.5"}}).weight_decay == 0.5);
   CHECK(assemble({}, {{"data-dir", "d"}}).data_path == "d");
   CHECK(assemble({}, {{"mean", "0.25,0.5,1"}}).mean == std::vector{0.25, 0.5, 1.0});

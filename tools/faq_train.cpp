@@ -1,9 +1,9 @@
 // faq-train: fine-tune a network in the integers it will be deployed in.
 #include <fmt/format.h>
 
-#include "core/text.h"
 #include "nn/models.h"
 #include "tools/cli.h"
+#include "tools/plan_text.h"
 #include "tools/quantization.h"
 #include "train/trainer.h"
 
@@ -20,47 +20,6 @@ std::string model_list() {
     text += fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", info.name, info.family, info.input_size,
                         cost.parameters, cost.macs);
   }
-  return text;
-}
-
-std::string plan_table(const nlohmann::json& plan) {
-  std::string text = fmt::format(
-      "{} parameters, {} MACs; {} training and {} validation images, {} classes; {} steps per epoch\n",
-      plan["parameters"].get<std::int64_t>(), plan["macs"].get<std::int64_t>(),
-      plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
-      plan["classes"].get<std::int64_t>(), plan["steps_per_epoch"].get<std::int64_t>());
-  if (plan["layers"].empty()) return text;
-  std::size_t longest = 0;
-  for (const auto& row : plan["layers"])
-    longest = std::max(longest, row["name"].get_ref<const std::string&>().size());
-  constexpr const char* columns =
-      "{:<{}} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n";
-  text += fmt::format(columns, "layer", longest, "kind", "output", "MACs", "weights", "step", "act", "step",
-                      "range", "seen", "bytes");
-  std::int64_t weight_bytes = 0, macs = 0, multiplications = 0;
-  for (const auto& row : plan["layers"]) {
-    const int weight_bits = row["weight_bits"];
-    std::vector<std::string> extents;
-    for (const auto& extent : row["output"]) extents.push_back(extent.dump());
-    const bool quantized = row.contains("act_bits");
-    weight_bytes += row["weight_bytes"].get<std::int64_t>();
-    macs += row["macs"].get<std::int64_t>();
-    multiplications += row["multiplications"].get<std::int64_t>();
-    text += fmt::format(
-        columns, row["name"].get<std::string>(), longest, row["kind"].get<std::string>(), join(extents, "x"),
-        row["macs"].get<std::int64_t>(), weight_bits > 0 ? fmt::format("{}b", weight_bits) : "-",
-        weight_bits > 0 ? fmt::format("{:.4g}", row["weight_step"].get<double>()) : "-",
-        quantized ? fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>())
-                  : "-",
-        quantized ? fmt::format("{:.8g}", row["act_step"].get<double>()) : "-",
-        quantized ? fmt::format("{:.4g}", row["act_max"].get<double>()) : "-",
-        row.contains("calibrated_max") ? fmt::format("{:.4g}", row["calibrated_max"].get<double>()) : "-",
-        row["activation_bytes"].get<std::int64_t>());
-  }
-  text += fmt::format("{} bytes of weights\n", weight_bytes);
-  if (multiplications < macs)
-    text += fmt::format("{:.2f} % of the multiplications are replaced by additions\n",
-                        100.0 * static_cast<double>(macs - multiplications) / static_cast<double>(macs));
   return text;
 }
 
@@ -103,7 +62,7 @@ int body(int argc, char** argv) {
 
   if (parsed.count("dry-run")) {
     const nlohmann::json plan = dry_run(options, *method);
-    cli::print_result(json ? plan.dump() + "\n" : plan_table(plan));
+    cli::print_result(json ? plan.dump() + "\n" : plan_text(plan));
     return 0;
   }
   const TrainResult result =

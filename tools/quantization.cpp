@@ -79,6 +79,12 @@ class Quantization final : public Method {
 
   int phases() const override { return static_cast<int>(phases_.size()); }
 
+  std::string describe(int phase) const override {
+    const QuantOptions& o = options_of(phase);
+    return fmt::format("weights {} bits, activations {}", o.weight_bits,
+                       o.quantize_activations ? fmt::format("{} bits", o.act_bits) : "in floating point");
+  }
+
   std::string begin_phase(Model& model, int phase, const BatchSource& training_batches) override {
     options_ = options_of(phase);
     const auto start = std::chrono::steady_clock::now();
@@ -91,7 +97,7 @@ class Quantization final : public Method {
       batches = reestimate_batch_norm(model, training_batches(options_.batch_norm_batches));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     return fmt::format(
-        "{}; calibrated on {} images{} in {:.1f} s", bits_text(), calibration.images,
+        "{}; calibrated on {} images{} in {:.1f} s", describe(phase), calibration.images,
         batches > 0 ? fmt::format(", batch-norm's statistics taken from {} batches", batches) : "",
         elapsed.count());
   }
@@ -153,12 +159,6 @@ class Quantization final : public Method {
   const QuantOptions& options_of(int phase) const {
     check(phase >= 0 && phase < phases(), ErrorKind::bad_data, "phase ", phase, " of ", phases());
     return phases_[static_cast<std::size_t>(phase)];
-  }
-
-  std::string bits_text() const {
-    return fmt::format(
-        "weights {} bits, activations {}", options_.weight_bits,
-        options_.quantize_activations ? fmt::format("{} bits", options_.act_bits) : "in floating point");
   }
 
   std::vector<QuantOptions> phases_;

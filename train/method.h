@@ -28,6 +28,9 @@ class Method {
   /// is its last phase alone. The best network of a run is that of its last phase.
   virtual int phases() const { return 1; }
 
+  /// What a phase trains, for the log and the plan.
+  virtual std::string describe(int /*phase*/) const { return "floating point"; }
+
   /// Before the first step of a phase, with the weights loaded. Returns a line for the log; empty: nothing to
   /// say.
   virtual std::string begin_phase(Model& /*model*/, int /*phase*/, const BatchSource& /*training_batches*/) {

@@ -91,6 +91,17 @@ std::vector<double> parse_list(const Setting& setting) {
   return values;
 }
 
+// One name that sets several options, in config files as on the command line; what is more specific wins.
+const std::vector<std::pair<std::string, std::vector<std::string>>> shorthands{
+    {"bits", {"weight-bits", "act-bits"}}};
+
+const std::vector<std::string>* options_of_shorthand(const std::string& name) {
+  for (const auto& [shorthand, options] : shorthands) {
+    if (shorthand == name) return &options;
+  }
+  return nullptr;
+}
+
 void in_range(const char* name, double value, double low, double high) {
   check(value >= low && value <= high, ErrorKind::usage, "--", name, " ", value, ": expected ", low, " to ",
         high);
@@ -105,7 +116,8 @@ std::string text_of(const nlohmann::json& value) {
 std::vector<Setting> settings_of(const nlohmann::json& config) {
   std::vector<Setting> settings;
   for (const auto& [name, value] : config.items()) {
-    const OptionRow& row = find_option(name);
+    const auto* several = options_of_shorthand(name);
+    const OptionRow& row = find_option(several ? several->front() : name);
     const bool text_list = std::holds_alternative<std::vector<std::string> T::*>(row.member);
     check(!value.is_object() && !value.is_null() && (!value.is_array() || row.member.index() >= 3),
           ErrorKind::usage, "config: '", name, "' has a value of the wrong kind: ", value.dump());
@@ -116,7 +128,7 @@ std::vector<Setting> settings_of(const nlohmann::json& config) {
       for (const auto& element : value) parts.push_back(text_of(element));
       if (!parts.empty()) settings.emplace_back(name, join(parts, ","));
     } else {
-      settings.emplace_back(name, text_of(value));
+      settings.emplace(several ? settings.begin() : settings.end(), name, text_of(value));
     }
   }
   return settings;
@@ -287,9 +299,8 @@ const OptionRow& find_option(const std::string& name) {
 }
 
 void apply(TrainOptions& options, const Setting& setting) {
-  if (setting.first == "bits") {
-    apply(options, {"weight-bits", setting.second});
-    apply(options, {"act-bits", setting.second});
+  if (const auto* several = options_of_shorthand(setting.first)) {
+    for (const std::string& name : *several) apply(options, {name, setting.second});
     return;
   }
   const OptionRow& row = find_option(setting.first);

@@ -32,4 +32,27 @@ double learning_rate(const ScheduleOptions& o, double epoch) {
   return o.lr;
 }
 
+double Phase::done(double epoch) const {
+  return (epoch - static_cast<double>(begin)) / static_cast<double>(epochs());
+}
+
+std::vector<Phase> split_into_phases(std::int64_t epochs, int count) {
+  if (epochs == 0) return {{count - 1, 0, 0}};
+  std::vector<Phase> phases;
+  for (int i = 0; i < count; ++i) phases.push_back({i, epochs * i / count, epochs * (i + 1) / count});
+  return phases;
+}
+
+const Phase& phase_at(const std::vector<Phase>& phases, std::int64_t epoch) {
+  const auto found =
+      std::find_if(phases.begin(), phases.end(), [&](const Phase& phase) { return epoch < phase.end; });
+  return found == phases.end() ? phases.back() : *found;
+}
+
+double learning_rate(const ScheduleOptions& options, const Phase& phase, double epoch) {
+  ScheduleOptions own = options;
+  own.epochs = static_cast<double>(phase.epochs());
+  return learning_rate(own, epoch - static_cast<double>(phase.begin));
+}
+
 }  // namespace faq

@@ -1,7 +1,7 @@
 // Learning-rate schedules: pure functions of the epoch, so that resuming needs no state.
 #pragma once
 
-#include <string>
+#include <cstdint>
 #include <vector>
 
 namespace faq {
@@ -25,5 +25,23 @@ double cosine_lr(double base, double epochs, double epoch);
 /// The rate at `epoch`, which may be fractional: exponential and step schedules change at whole epochs
 /// (torchvision steps its scheduler once per epoch), cosine and warm-up at every optimizer step.
 double learning_rate(const ScheduleOptions& options, double epoch);
+
+/// A part of a run with a schedule of its own.
+struct Phase {
+  int index = 0;
+  std::int64_t begin = 0, end = 0;  ///< epochs, counted from 0; end is the next phase's first
+
+  std::int64_t epochs() const { return end - begin; }
+  /// How much of it is over at `epoch` of the run, 0 to 1.
+  double done(double epoch) const;
+};
+
+/// Phases with equal shares of the epochs, the shorter ones first; the last alone in a run without epochs.
+/// Wants at least one epoch for each otherwise.
+std::vector<Phase> split_into_phases(std::int64_t epochs, int count);
+/// That of the epoch with this many before it; the last when the run is over.
+const Phase& phase_at(const std::vector<Phase>& phases, std::int64_t epoch);
+/// The rate at `epoch` of the run, when the schedule is that of each phase.
+double learning_rate(const ScheduleOptions& options, const Phase& phase, double epoch);
 
 }  // namespace faq

@@ -69,6 +69,7 @@ class Trainer {
           "--resume wants an --output-dir");
     check(options_.epochs == 0 || options_.epochs >= method_.phases(), ErrorKind::usage, "--epochs ",
           options_.epochs, ": fewer than the run's ", method_.phases(), " phases");
+    phases_ = split_into_phases(options_.epochs, method_.phases());
     if (resolved_.distill != Distill::none) teacher_.emplace(options_);
     batches_ = train_loader_.batches_per_epoch();
     steps_per_epoch_ = (batches_ + options_.grad_accum_steps - 1) / options_.grad_accum_steps;
@@ -110,7 +111,7 @@ class Trainer {
       restore(*checkpoint);
     } else {
       load_start();
-      begin_phase(phase_at(0).index);
+      begin_phase(phases_.front().index);
       write_config();
     }
     metrics_.emplace(folder_->path(), progress_.step);
@@ -130,7 +131,7 @@ class Trainer {
     double training_seconds = 0;
     std::int64_t trained_images = 0;
     while (progress_.epoch < options_.epochs) {
-      const Phase phase = phase_at(progress_.epoch);
+      const Phase& phase = phase_at(phases_, progress_.epoch);
       if (phase.index != progress_.phase) begin_phase(phase.index);
       const auto epoch_start = Clock::now();
       const std::int64_t images_before = progress_.images;
@@ -169,7 +170,18 @@ class Trainer {
     const ModelCost cost = model_cost(
         options_.model,
         {.num_classes = options_.num_classes, .in_channels = options_.in_channels, .mean = {}, .std = {}});
+    nlohmann::json phases = nlohmann::json::array();
+    for (const Phase& phase : phases_) {
+      const double last_step = static_cast<double>(phase.end) - 1.0 / static_cast<double>(steps_per_epoch_);
+      phases.push_back(
+          {{"begin", phase.begin},
+           {"end", phase.end},
+           {"network", method_.describe(phase.index)},
+           {"lr_first", learning_rate(resolved_.schedule, phase, static_cast<double>(phase.begin))},
+           {"lr_last", learning_rate(resolved_.schedule, phase, last_step)}});
+    }
     return {{"config", to_json(options_)},
+            {"phases", phases},
             {"train_images", data_.train->size()},
             {"val_images", data_.val->size()},
             {"classes", data_.val->class_names().size()},
@@ -180,27 +192,6 @@ class Trainer {
   }
 
  private:
-  struct Phase {
-    int index;
-    std::int64_t begin, end;  // epochs
-  };
-
-  // That of the epoch with this many before it.
-  Phase phase_at(std::int64_t epoch) const {
-    const int phases = method_.phases();
-    if (options_.epochs == 0) return {phases - 1, 0, 0};
-    for (int i = 0;; ++i) {
-      const std::int64_t end = std::int64_t{options_.epochs} * (i + 1) / phases;
-      if (epoch < end || i + 1 == phases) return {i, std::int64_t{options_.epochs} * i / phases, end};
-    }
-  }
-
-  double learning_rate_at(const Phase& phase, double epoch) const {
-    ScheduleOptions schedule = resolved_.schedule;
-    schedule.epochs = static_cast<double>(phase.end - phase.begin);
-    return learning_rate(schedule, epoch - static_cast<double>(phase.begin));
-  }
-
   std::vector<std::string> load_pretrained() {
     const auto metadata = read_safetensors_metadata(options_.weights);
     NamedTensors file = read_safetensors(options_.weights);
@@ -364,10 +355,8 @@ class Trainer {
       const double epoch =
           static_cast<double>(progress_.epoch) +
           static_cast<double>(progress_.step_in_epoch) / static_cast<double>(steps_per_epoch_);
-      const double lr = learning_rate_at(phase, epoch);
-      const double done =
-          (epoch - static_cast<double>(phase.begin)) / static_cast<double>(phase.end - phase.begin);
-      method_.before_step(*model_, done, progress_.step);
+      const double lr = learning_rate(resolved_.schedule, phase, epoch);
+      method_.before_step(*model_, phase.done(epoch), progress_.step);
       if (!step(lr)) break;
       ++progress_.step_in_epoch;
       ++progress_.step;
@@ -409,7 +398,8 @@ class Trainer {
   }
 
   Evaluation finish_epoch(double images_per_s) {
-    const double lr = learning_rate_at(phase_at(progress_.epoch), static_cast<double>(progress_.epoch));
+    const double lr = learning_rate(resolved_.schedule, phase_at(phases_, progress_.epoch),
+                                    static_cast<double>(progress_.epoch));
     method_.end_epoch(*model_, [this](int count) { return training_batches(count); });
     const Evaluation evaluation = validate();
     diverged_unless(std::isfinite(evaluation.loss), "validation loss", evaluation.loss);
@@ -472,6 +462,7 @@ class Trainer {
   std::unique_ptr<Model> model_;
   Loader train_loader_;
   Loader val_loader_;
+  std::vector<Phase> phases_;
   std::int64_t batches_ = 0;
   std::int64_t steps_per_epoch_ = 0;
   std::optional<CheckpointFolder> folder_;
