@@ -149,6 +149,22 @@ TEST_CASE("scaling in place", "[elementwise]") {
   }
 }
 
+TEST_CASE("an average moves towards a value by its share", "[elementwise]") {
+  for (std::int64_t n : sizes) {
+    Tensor average = reference::random({n}, 1), same = average.clone();
+    const Tensor value = reference::random({n}, 2);
+    const std::vector<double> before = reference::numbers(average), x = reference::numbers(value);
+    kernels::move_towards(average, value, 0.25f);
+    const std::vector<double> after = reference::numbers(average);
+    for (std::size_t i = 0; i < x.size(); ++i)
+      CHECK(after[i] == Approx(before[i] + 0.25 * (x[i] - before[i])).margin(1e-6));
+    kernels::move_towards(same, same.clone(), 0.3f);
+    CHECK(reference::numbers(same) == before);
+  }
+  Tensor x = Tensor::zeros({2});
+  CHECK_THROWS_AS(kernels::move_towards(x, Tensor::zeros({3}), 0.5f), Error);
+}
+
 TEST_CASE("quantize rounds half to even and clips", "[elementwise]") {
   const Tensor x = Tensor::from({14}, {-infinity, -100, -1.25f, -0.75f, -0.25f, 0, 0.25f, 0.75f, 1.25f, 3.4f,
                                        7.5f, 7.75f, 100, infinity});

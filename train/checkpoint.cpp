@@ -78,10 +78,20 @@ Progress progress_in(const std::map<std::string, std::string>& metadata) {
 NamedTensors network_in(const NamedTensors& checkpoint) {
   NamedTensors network;
   network.metadata = checkpoint.metadata;
+  constexpr const char* state[] = {"momentum/", "teacher/", "ema/"};
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (!name.starts_with("momentum/") && !name.starts_with("teacher/")) network.add(name, tensor);
+    if (std::ranges::none_of(state, [&](const char* prefix) { return name.starts_with(prefix); }))
+      network.add(name, tensor);
   }
   return network;
+}
+
+void copy_state(const NamedTensors& checkpoint, const std::string& name, Tensor& to) {
+  const Tensor* saved = checkpoint.find(name);
+  check(saved != nullptr, ErrorKind::bad_data, "checkpoint: missing ", name);
+  check(saved->shape() == to.shape() && saved->dtype() == DType::f32, ErrorKind::bad_data,
+        "checkpoint: ", name, " expected f32 ", to.shape(), ", found ", saved->dtype(), " ", saved->shape());
+  std::ranges::copy(saved->span<float>(), to.mutable_data<float>());
 }
 
 NamedTensors weights_in(const NamedTensors& checkpoint) {

@@ -243,6 +243,12 @@ const std::vector<OptionRow>& option_table() {
       {{"weight-decay", "wd"}, "training", "X", "", &T::weight_decay},
       {{"label-smoothing"}, "training", "X", "", &T::label_smoothing},
       {{"clip-grad-norm"}, "training", "X", "0: no clipping", &T::clip_grad_norm},
+      {{"model-ema"},
+       "training",
+       "DECAY",
+       "validate, keep and deploy a moving average of the weights (alone: 0.9998)",
+       &T::model_ema,
+       "0.9998"},
       {{"seed"}, "training", "N", "", &T::seed},
 
       {{"data-path", "data-dir"},
@@ -380,6 +386,7 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("weight-decay", o.weight_decay, 0, 1e6);
   in_range("label-smoothing", o.label_smoothing, 0, 1);
   in_range("clip-grad-norm", o.clip_grad_norm, 0, 1e9);
+  in_range("model-ema", o.model_ema, 0, 1);
   in_range("shuffle-buffer", o.shuffle_buffer, 1, 1e9);
   in_range("workers", o.workers, 0, 1024);
   in_range("threads", o.threads, 0, 4096);

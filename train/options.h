@@ -61,6 +61,7 @@ struct TrainOptions {
   double weight_decay = 1e-4;
   double label_smoothing = 0;
   double clip_grad_norm = 0;
+  double model_ema = 0;  ///< decay; 0: no average
   int seed = 0;
   // data
   std::string data_path;

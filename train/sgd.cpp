@@ -6,6 +6,7 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/sgd.h"
 #include "core/profile.h"
+#include "train/checkpoint.h"
 
 namespace faq {
 
@@ -41,15 +42,8 @@ void Sgd::export_state(NamedTensors& to) const {
 }
 
 void Sgd::import_state(const NamedTensors& from) {
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const std::string name = "momentum/" + parameters_[i].name;
-    const Tensor* saved = from.find(name);
-    check(saved != nullptr, ErrorKind::bad_data, "checkpoint: missing ", name);
-    check(saved->shape() == velocity_[i].shape() && saved->dtype() == DType::f32, ErrorKind::bad_data,
-          "checkpoint: ", name, " expected f32 ", velocity_[i].shape(), ", found ", saved->dtype(), " ",
-          saved->shape());
-    std::ranges::copy(saved->span<float>(), velocity_[i].mutable_data<float>());
-  }
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    copy_state(from, "momentum/" + parameters_[i].name, velocity_[i]);
 }
 
 }  // namespace faq

@@ -15,6 +15,7 @@
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
+#include "train/model_ema.h"
 #include "train/setup.h"
 #include "train/sgd.h"
 #include "train/signals.h"
@@ -86,7 +87,11 @@ class Trainer {
     }
   }
 
-  // Calibration, adapters, fresh momentum.
+  void begin_average() {
+    if (options_.model_ema > 0) ema_.emplace(*model_, options_.model_ema);
+  }
+
+  // Calibration, adapters, fresh momentum, a new average.
   void begin_phase(int phase) {
     const std::string said =
         method_.begin_phase(*model_, phase, [this](int count) { return training_batches(count); });
@@ -96,6 +101,7 @@ class Trainer {
       display_.line(which + (which.empty() || said.empty() ? "" : ": ") + said);
     sgd_.emplace(parameters(*model_), resolved_.sgd);
     if (teacher_) teacher_->restart();
+    begin_average();
     progress_.phase = phase;
     progress_.best_top1 = -1;
     progress_.best_epoch = -1;
@@ -240,6 +246,8 @@ class Trainer {
     sgd_.emplace(parameters(*model_), resolved_.sgd);
     sgd_->import_state(found.contents);
     if (teacher_) teacher_->import_state(found.contents);
+    begin_average();
+    if (ema_) ema_->import_state(found.contents);
     display_.line(fmt::format("resumed from {}: epoch {}, step {}", found.file.string(), progress_.epoch,
                               progress_.step));
   }
@@ -283,6 +291,7 @@ class Trainer {
     NamedTensors contents = network();
     sgd_->export_state(contents);
     if (teacher_) teacher_->export_state(contents);
+    if (ema_) ema_->export_state(contents);
     for (const auto& [name, tensor] : contents.tensors) {
       diverged_unless(kernels::all_finite(tensor), name.c_str(), std::numeric_limits<double>::quiet_NaN());
     }
@@ -358,6 +367,7 @@ class Trainer {
       const double lr = learning_rate(resolved_.schedule, phase, epoch);
       method_.before_step(*model_, phase.done(epoch), progress_.step);
       if (!step(lr)) break;
+      if (ema_) ema_->update(progress_.step - phase.begin * steps_per_epoch_);
       ++progress_.step_in_epoch;
       ++progress_.step;
       if (progress_.step % options_.print_freq == 0) {
@@ -397,19 +407,29 @@ class Trainer {
                     val_loader_);
   }
 
-  Evaluation finish_epoch(double images_per_s) {
-    const double lr = learning_rate(resolved_.schedule, phase_at(phases_, progress_.epoch),
-                                    static_cast<double>(progress_.epoch));
+  Evaluation validate_epoch() {
     method_.end_epoch(*model_, [this](int count) { return training_batches(count); });
-    const Evaluation evaluation = validate();
+    return validate();
+  }
+
+  Evaluation finish_epoch(double images_per_s) {
+    const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
+    nlohmann::json row{{"train_loss", progress_.loss_sum / n},
+                       {"train_top1", 100.0 * static_cast<double>(progress_.correct) / n},
+                       {"lr", learning_rate(resolved_.schedule, phase_at(phases_, progress_.epoch),
+                                            static_cast<double>(progress_.epoch))},
+                       {"images_per_s", images_per_s}};
+    std::optional<ModelEma::InPlace> averaged;
+    if (ema_) {
+      const Evaluation raw = validate_epoch();
+      row["raw_top1"] = raw.top1;
+      row["raw_val_loss"] = raw.loss;
+      averaged.emplace(*ema_);
+    }
+    const Evaluation evaluation = validate_epoch();
     diverged_unless(std::isfinite(evaluation.loss), "validation loss", evaluation.loss);
     ++progress_.epoch;
-    const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
-    report_epoch(progress_.epoch, evaluation,
-                 {{"train_loss", progress_.loss_sum / n},
-                  {"train_top1", 100.0 * static_cast<double>(progress_.correct) / n},
-                  {"lr", lr},
-                  {"images_per_s", images_per_s}});
+    report_epoch(progress_.epoch, evaluation, std::move(row));
     progress_.step_in_epoch = 0;
     progress_.loss_sum = 0;
     progress_.correct = 0;
@@ -419,8 +439,9 @@ class Trainer {
       progress_.best_epoch = progress_.epoch;
     }
     progress_.images = 0;
-    const NamedTensors contents = snapshot();
+    const NamedTensors contents = snapshot();  // handles: saved is what they hold then
     if (best) save_best();
+    averaged.reset();
     folder_->save_last(contents);
     return evaluation;
   }
@@ -448,9 +469,10 @@ class Trainer {
     row["peak_bytes"] = memory_stats().peak;
     metrics_->append(row);
     metrics_->write_summary(progress_.history);
-    display_.line(fmt::format("epoch {}: top-1 {:.2f}  top-5 {:.2f}  val loss {:.4f}  ({} images, {:.0f}/s)",
-                              epoch, evaluation.top1, evaluation.top5, evaluation.loss, evaluation.images,
-                              evaluation.images_per_s));
+    display_.line(fmt::format(
+        "epoch {}: top-1 {:.2f}  top-5 {:.2f}  val loss {:.4f}  ({} images, {:.0f}/s){}", epoch,
+        evaluation.top1, evaluation.top5, evaluation.loss, evaluation.images, evaluation.images_per_s,
+        ema_ && epoch > 0 ? fmt::format("; not averaged: top-1 {:.2f}", row["raw_top1"].get<double>()) : ""));
   }
 
   TrainOptions options_;
@@ -469,6 +491,7 @@ class Trainer {
   std::optional<Metrics> metrics_;
   std::optional<Sgd> sgd_;
   std::optional<Teacher> teacher_;
+  std::optional<ModelEma> ema_;
   Progress progress_;
 };
 

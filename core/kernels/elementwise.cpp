@@ -24,6 +24,9 @@ FAQ_SIMD void multiply_block(float* x, float factor, std::int64_t n) {
 FAQ_SIMD void add_block(float* x, const float* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] += y[i];
 }
+FAQ_SIMD void move_block(float* x, const float* y, float share, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] += share * (y[i] - x[i]);
+}
 FAQ_SIMD void add_s32_block(std::int32_t* x, const std::int32_t* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] += y[i];
 }
@@ -143,6 +146,15 @@ void scale_in_place(Tensor& x, float factor) {
   float* values = x.mutable_data<float>();
   parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
     multiply_block(values + begin, factor, end - begin);
+  });
+}
+
+void move_towards(Tensor& x, const Tensor& y, float share) {
+  check(x.shape() == y.shape(), "average: shapes ", x.shape(), " and ", y.shape());
+  float* out = x.mutable_data<float>();
+  const float* in = y.data<float>();
+  parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    move_block(out + begin, in + begin, share, end - begin);
   });
 }
 

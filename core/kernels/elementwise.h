@@ -18,6 +18,8 @@ void add_in_place(Tensor& x, const Tensor& y);
 void add_s32_in_place(Tensor& x, const Tensor& y);
 /// x *= factor, f32.
 void scale_in_place(Tensor& x, float factor);
+/// x += share·(y − x), f32: what is equal stays as it is.
+void move_towards(Tensor& x, const Tensor& y, float share);
 
 /// x·factor where `keep` (u8, of the shape of x) is not 0, else 0, in the dtype of x: f32 or bf16; u8 or s8
 /// with a step, which takes the factor, a power of two.
