@@ -63,7 +63,9 @@ Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& resi
                   .has_conv_bias = norm.conv_bias.defined()};
   if (options.training) {
     const std::int64_t values = x.numel() / channels;
-    check(values > 1, "norm_act: batch statistics need more than one value per channel, got ", x.shape());
+    check(values > 1, ErrorKind::usage,
+          "norm_act: batch statistics need more than one value per channel, got ", x.shape(),
+          ": larger batches or larger images");
     n.statistics = batch ? *batch : kernels::channel_statistics(x);
     update_running(norm, n.statistics, values);
   } else {  // the backward pass must see what the forward pass saw

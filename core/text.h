@@ -13,4 +13,7 @@ std::string nearest(std::string_view name, const std::vector<std::string>& candi
 /// "a, b, c".
 std::string join(const std::vector<std::string>& parts, std::string_view separator = ", ");
 
+/// The parts between separators: one more than there are of them.
+std::vector<std::string> split(std::string_view text, char separator = ',');
+
 }  // namespace faq

@@ -4,6 +4,7 @@
 #include <span>
 #include <unordered_map>
 
+#include "core/json.h"
 #include "core/parallel.h"
 
 namespace faq {
@@ -182,7 +183,7 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
   IntegerNetwork network;
   std::string where;
   try {
-    const auto json = nlohmann::json::parse(contents.metadata["network"]);
+    const auto json = parse_json(contents.metadata["network"], "its description");
     network.height_ = integer(json.at("height"), 1, max_extent, "height");
     network.width_ = integer(json.at("width"), 1, max_extent, "width");
     network.channels_ = integer(json.at("channels"), 1, 3, "channels");

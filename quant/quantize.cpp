@@ -1,17 +1,36 @@
 #include "quant/quantize.h"
 
+#include <algorithm>
+
 #include "core/rng.h"
+#include "core/text.h"
 #include "quant/adapters.h"
 #include "quant/scheme.h"
 
 namespace faq {
 namespace {
 
-// '*' matches any run of characters, '?' any one.
+// '*' matches any run of characters, '?' any one. Only the last star met may have to take in more: what an
+// earlier one could take in as well, this one can.
 bool matches(const char* pattern, const char* text) {
-  if (*pattern == '\0') return *text == '\0';
-  if (*pattern == '*') return matches(pattern + 1, text) || (*text != '\0' && matches(pattern, text + 1));
-  return *text != '\0' && (*pattern == '?' || *pattern == *text) && matches(pattern + 1, text + 1);
+  const char* star = nullptr;  // behind it
+  const char* resume = nullptr;
+  while (*text != '\0') {
+    if (*pattern == '*') {
+      star = ++pattern;
+      resume = text;
+    } else if (*pattern == '?' || *pattern == *text) {
+      ++pattern;
+      ++text;
+    } else if (star) {
+      pattern = star;
+      text = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (*pattern == '*') ++pattern;
+  return *pattern == '\0';
 }
 
 // The network's input is always 8 bits, signed (FAQ, section 2.2).
@@ -55,6 +74,7 @@ class Planner {
     if (dynamic_cast<const Input*>(&unit)) {
       return {activation_format(seen, input_bits, true, at_maximum()), 0};
     }
+    names_.push_back(name);
     const bool is_linear = dynamic_cast<const Linear*>(&unit) != nullptr;
     const bool has_weights = is_linear || dynamic_cast<const ConvUnit*>(&unit) != nullptr;
     const UnitFlow flow = is_linear ? UnitFlow{} : calibration_.flow.at(name);
@@ -68,6 +88,17 @@ class Planner {
             has_weights ? bits.weights : 0};
   }
 
+  /// After all units: an override that was meant for none of them is a mistake.
+  void check_overrides() const {
+    for (const LayerBits& wanted : options_.layer_bits) {
+      const bool used = std::ranges::any_of(
+          names_, [&](const std::string& name) { return matches(wanted.pattern.c_str(), name.c_str()); });
+      check(used, ErrorKind::usage, "--layer-bits ", wanted.pattern, "=", wanted.weight_bits, ",",
+            wanted.act_bits, ": no layer has that name; did you mean '", nearest(wanted.pattern, names_),
+            "'?");
+    }
+  }
+
  private:
   // Pixels have a bounded range: nothing is gained by clipping it.
   QuantOptions at_maximum() const {
@@ -78,6 +109,7 @@ class Planner {
 
   const QuantOptions& options_;
   const CalibrationResult& calibration_;
+  std::vector<std::string> names_;  ///< of the units whose bits are chosen
   bool first_seen_ = false;
 };
 
@@ -95,6 +127,7 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
     }
     unit.set_adapter(std::move(adapter));
   });
+  if (planner) planner->check_overrides();
 }
 
 double quantized_probability(double start, double tail, double done) {

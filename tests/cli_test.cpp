@@ -19,6 +19,10 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
   write_file(folder / "broken.json", R"({"epochs": )");
   write_file(folder / "list.json", "[1]");
   write_file(folder / "kinds.json", R"({"epochs": {"a": 1}})");
+  write_file(folder / "null.json", "null");
+  write_file(folder / "deep.json",
+             R"({"layer-bits": )" + std::string(200'000, '[') + std::string(200'000, ']') + "}");
+  write_file(folder / "shorthand.json", R"({"bts": 4})");
   const auto config = [&](const char* name) { return train({"-c", (folder / name).string()}); };
   const Refusal rows[] = {
       {"unknown option", FAQ_TRAIN, train({"--epoch", "3"}), 64, "did you mean '--epochs'"},
@@ -39,8 +43,9 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
       {"bits 9", FAQ_TRAIN, train({"--scheme", "faq", "--bits", "9"}), 64, "2 to 8"},
       {"bits 1", FAQ_TRAIN, train({"--scheme", "faq", "--bits", "1"}), 64, "2 to 8"},
       {"bits 4.5", FAQ_TRAIN, train({"--bits", "4.5"}), 64, "expected an integer"},
-      {"layer-bits without bits", FAQ_TRAIN, train({"--layer-bits", "fc"}), 64, "PATTERN=WEIGHT_BITS"},
-      {"layer-bits of 9", FAQ_TRAIN, train({"--layer-bits", "fc=9,4"}), 64, "2 to 8"},
+      {"layer-bits without bits", FAQ_TRAIN, train({"--scheme", "faq", "--layer-bits", "fc"}), 64,
+       "PATTERN=WEIGHT_BITS"},
+      {"layer-bits of 9", FAQ_TRAIN, train({"--scheme", "faq", "--layer-bits", "fc=9,4"}), 64, "2 to 8"},
       {"batch of zero", FAQ_TRAIN, train({"-b", "0"}), 64, "batch-size 0"},
       {"negative batch", FAQ_TRAIN, train({"-b", "-5"}), 64, "batch-size -5"},
       {"lr of text", FAQ_TRAIN, train({"--lr", "fast"}), 64, "expected a number"},
@@ -54,6 +59,20 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
       {"unknown option in the config", FAQ_TRAIN, config("config.json"), 64, "did you mean 'epochs'"},
       {"config of another kind", FAQ_TRAIN, config("list.json"), 64, "JSON object"},
       {"config value of another kind", FAQ_TRAIN, config("kinds.json"), 64, "wrong kind"},
+      {"config of nothing", FAQ_TRAIN, config("null.json"), 64, "JSON object"},
+      {"config nested deeply", FAQ_TRAIN, config("deep.json"), 65, "nested deeper"},
+      {"config that is a folder", FAQ_TRAIN, train({"-c", folder.path().string()}), 65, "is a folder"},
+      {"nearly a shorthand", FAQ_TRAIN, config("shorthand.json"), 64, "did you mean 'bits'"},
+      {"class names that are a folder",
+       FAQ_EVAL,
+       {"--weights", network, "--data-path", data, "--per-class", "--class-names", folder.path().string()},
+       65,
+       "is a folder"},
+      {"a baseline of nothing",
+       FAQ_EVAL,
+       {"--weights", network, "--data-path", data, "--baseline", network},
+       64,
+       "--baseline has no effect without --analyze"},
       {"config cut short", FAQ_TRAIN, config("broken.json"), 65, "broken.json"},
       {"unknown mode of faq-bench", FAQ_BENCH, {"--mode", "training"}, 64, "expected train, infer or load"},
       {"16 bits to time", FAQ_BENCH, {"--bits", "16"}, 64, "2 to 8, or 32"},
@@ -238,7 +257,35 @@ TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
 TEST_CASE("methods that do not go together are refused", "[cli]") {
   const TemporaryFolder folder;
   const Words base{"--data-path", tiny_images().string(), "--output-dir", (folder / "run").string()};
+  const Words faq{"--scheme", "faq"};
   const Refusal rows[] = {
+      {"bits in floating point", FAQ_TRAIN, {"--bits", "4"}, 64, "--bits 4 has no effect in floating point"},
+      {"a layer's bits in floating point", FAQ_TRAIN, {"--layer-bits", "fc=4,4"}, 64, "wants a --scheme"},
+      {"bits beside a schedule", FAQ_TRAIN,
+       faq + Words{"--bits", "2", "--bits-schedule", "8,4", "--epochs", "2"}, 64,
+       "--bits 2 has no effect with --bits-schedule"},
+      {"clusters of a layer's own step", FAQ_TRAIN, faq + Words{"--cluster-size", "4"}, 64, "--scheme dfp"},
+      {"the end of no ramp", FAQ_TRAIN, faq + Words{"--stochastic-tail", "0.5"}, 64,
+       "--stochastic-precision"},
+      {"the weight of no teacher", FAQ_TRAIN, faq + Words{"--distill-weight", "2"}, 64, "--distill none"},
+      {"a factor that is not used", FAQ_TRAIN, {"--lr-gamma", "0.5"}, 64, "exponential or step"},
+      {"steps that are not taken",
+       FAQ_TRAIN,
+       {"--preset", "faq-4bit", "--lr-step-size", "5"},
+       64,
+       "scheduler step"},
+      {"a schedule with a hole", FAQ_TRAIN, faq + Words{"--bits-schedule", "8,4,"}, 64, "expected bits"},
+      {"bits for no layer", FAQ_TRAIN, faq + Words{"--layer-bits", "layer9*=4,4", "--dry-run"}, 64,
+       "no layer has that name"},
+      {"an integer network as teacher", FAQ_TRAIN,
+       faq +
+           Words{"--distill", "frozen", "--teacher", (finished_run("faq") / "integer.safetensors").string()},
+       65, "nor teach"},
+      {"photographs too small",
+       FAQ_TRAIN,
+       {"--model", "alexnet", "--train-crop-size", "20", "-b", "4", "--dry-run", "--scheme", "faq"},
+       64,
+       "larger images are needed"},
       {"8-bit DoReFa", FAQ_TRAIN, {"--scheme", "dorefa"}, 64, "odd integers up to 255"},
       {"8-bit clusters", FAQ_TRAIN, {"--scheme", "dfp", "--weight-bits", "8"}, 64, "4 bits or fewer"},
       {"no clusters",

@@ -42,6 +42,12 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
     CHECK(row["noise"].get<double>() > 0);
   }
   CHECK(noise == left("gradient-noise"));
+  const json other_sizes =
+      result_of({"--analyze", "gradient-noise", "--weights", baseline, "--data-path", more.path().string(),
+                 "--batches", "2", "--batch-sizes", "20,10", "--output-dir", (folder / "sizes").string()});
+  REQUIRE(other_sizes["rows"].size() == 14);
+  CHECK(other_sizes["rows"][0]["batch_size"] == 10);
+  CHECK(other_sizes["rows"][1]["batch_size"] == 20);
   const Words sensitivity{"--analyze",    "sensitivity",         "-c", (run / "config.json").string(),
                           "--output-dir", folder.path().string()};
   const json table = result_of(sensitivity);
@@ -85,6 +91,14 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
   for (const json& row : of_clusters["rows"]) widths.push_back(row["bits"]);
   CHECK(widths == std::vector{4, 3, 2});
 
+  // Without pretraining the teacher still knows what it was taught.
+  json distilled = json::parse(file_bytes(run / "config.json"));
+  distilled.update({{"weights", baseline}, {"distill", "frozen"}, {"epochs", 0}});
+  write_file(folder / "distilled.json", distilled.dump());
+  const json of_distilled = result_of({"--analyze", "sensitivity", "-c", (folder / "distilled.json").string(),
+                                       "--output-dir", (folder / "distilled").string()});
+  CHECK(of_distilled["rows"][1]["without"] == "no pretraining");
+
   const Refusal rows[] = {
       {"of what", FAQ_EVAL, {"--analyze", "cosine"}, 64, "--baseline"},
       {"no such analysis", FAQ_EVAL, {"--analyze", "entrails"}, 64, "gradient-noise"},
@@ -94,6 +108,16 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
        65,
        "not quantized"},
       {"no weights", FAQ_EVAL, {"--analyze", "gradient-noise", "--data-path", data}, 64, "--weights"},
+      {"batches of text",
+       FAQ_EVAL,
+       {"--analyze", "gradient-noise", "--weights", baseline, "--data-path", data, "--batches", "abc"},
+       64,
+       "--batches 'abc'"},
+      {"two analyses",
+       FAQ_EVAL,
+       {"--analyze", "gradient-noise", "--weights", baseline, "--data-path", data, "--per-class"},
+       64,
+       "one at a time"},
       {"too few images",
        FAQ_EVAL,
        {"--analyze", "gradient-noise", "--weights", baseline, "--data-path", data},

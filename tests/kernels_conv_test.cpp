@@ -1,4 +1,4 @@
-// Tagged [isa]: ctest runs these again with ONEDNN_MAX_CPU_ISA=AVX2 and AVX512_CORE.
+// Tagged [isa]: ctest runs these again with ONEDNN_MAX_CPU_ISA=AVX2, AVX512_CORE and AVX512_CORE_BF16.
 #include "core/kernels/conv.h"
 
 #include <cstdlib>
@@ -68,6 +68,18 @@ Tensor filled(const Shape& shape, const std::function<int(std::int64_t)>& value)
 }
 
 }  // namespace
+
+TEST_CASE("oneDNN keeps to the instruction set it is limited to", "[conv][isa]") {
+  const char* limit = std::getenv("ONEDNN_MAX_CPU_ISA");
+  if (!limit) return;
+  const std::vector<std::string> rising{
+      "SSE41", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_BF16", "AVX512_CORE_AMX"};
+  const auto rank = [&](const std::string& name) { return std::ranges::find(rising, name); };
+  INFO(isa_name() << ", limit " << limit);
+  REQUIRE(rank(isa_name()) != rising.end());
+  REQUIRE(rank(limit) != rising.end());
+  CHECK(rank(isa_name()) <= rank(limit));
+}
 
 TEST_CASE("integer convolution equals 64-bit sums", "[conv][isa]") {
   INFO("instruction set " << isa_name());

@@ -365,6 +365,39 @@ TEST_CASE("conv2d_integer: value and gradients", "[ops][isa]") {
   }
 }
 
+TEST_CASE("conv2d and linear compute their gradients in the dtype they are given", "[ops][isa]") {
+  for (DType dtype : gradient_dtypes()) {
+    INFO("gradient " << dtype);
+    const Shape xs{2, 6, 7, 16}, ws{24, 16, 3, 3};
+    const ConvOptions options{.stride = 2, .padding = 1};
+    const Var x(reference::random(xs, 1), true), w(reference::random(ws, 2), true);
+    const Var y = conv2d(x, w, options, dtype);
+    const Tensor dy = gradient(y.shape(), 3, dtype);
+    backward(y, dy);
+    const std::vector<double> dyd = reference::numbers(dy), xd = reference::numbers(x.value()),
+                              wd = reference::numbers(w.value());
+    CHECK(reference::relative_error(x.grad(), reference::conv2d_dx(dyd, xs, wd, ws, options)) <
+          tolerance(dtype));
+    CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dyd, xd, xs, ws, options)) <
+          tolerance(dtype));
+    CHECK(w.grad().dtype() == DType::f32);
+
+    const Shape as_image{6, 1, 1, 33}, as_filter{10, 33, 1, 1};
+    const Var a(reference::random({6, 33}, 4), true), m(reference::random({10, 33}, 5), true),
+        b(reference::random({10}, 6), true);
+    const Var z = linear(a, m, b, dtype);
+    const Tensor dz = gradient(z.shape(), 7, dtype);
+    backward(z, dz);
+    const std::vector<double> dzd = reference::numbers(dz), ad = reference::numbers(a.value()),
+                              md = reference::numbers(m.value());
+    CHECK(reference::relative_error(a.grad(), reference::conv2d_dx(dzd, as_image, md, as_filter, {})) <
+          tolerance(dtype));
+    CHECK(reference::relative_error(m.grad(), reference::conv2d_dw(dzd, ad, as_image, as_filter, {})) <
+          tolerance(dtype));
+    CHECK(m.grad().dtype() == DType::f32);
+  }
+}
+
 TEST_CASE("linear_integer: value and gradients", "[ops][isa]") {
   const FixedPoint weights{.step = 1.0f / 64, .bits = 8, .is_signed = true};
   for (const FixedPoint& format :

@@ -23,27 +23,12 @@ inline const fs::path& finished_run(const std::string& scheme) {
   fs::path& run = runs[scheme];
   if (!run.empty()) return run;
   run = folder / scheme;
-  const Outcome outcome = run_program(FAQ_TRAIN, {"--data-path",
-                                                  tiny_images().string(),
-                                                  "--output-dir",
-                                                  run.string(),
-                                                  "--scheme",
-                                                  scheme,
-                                                  "--bits",
-                                                  "4",
-                                                  "-b",
-                                                  "20",
-                                                  "--epochs",
-                                                  "1",
-                                                  "--lr",
-                                                  "0.05",
-                                                  "--threads",
-                                                  "1",
-                                                  "-j",
-                                                  "1",
-                                                  "--val-resize-size",
-                                                  "20",
-                                                  "--quiet"});
+  const Words bits = scheme == "none" ? Words{} : Words{"--bits", "4"};
+  const Outcome outcome =
+      run_program(FAQ_TRAIN, Words{"--data-path", tiny_images().string(), "--output-dir", run.string(),
+                                   "--scheme", scheme, "-b", "20", "--epochs", "1", "--lr", "0.05",
+                                   "--threads", "1", "-j", "1", "--val-resize-size", "20", "--quiet"} +
+                                 bits);
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   return run;

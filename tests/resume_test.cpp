@@ -12,6 +12,9 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
     int steps;
     std::vector<std::pair<int, int>> interruptions;  // step, signal
   };
+  const TemporaryFolder before;
+  require_done(train_by_program(before.path(), {"--epochs", "1"}));
+  const std::string pretrained = (before / "best.safetensors").string();
   const Row rows[] = {
       {"float", {}, 20, {{1, SIGTERM}, {7, SIGUSR1}, {14, SIGTERM}}},
       {"faq", faq_options, 20, {{3, SIGTERM}, {9, SIGINT}, {17, SIGTERM}}},
@@ -38,6 +41,16 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
        faq_options + Words{"--distill", "joint", "--grad-accum-steps", "2"},
        10,
        {{3, SIGTERM}, {6, SIGTERM}}},
+      {"frozen distillation in phases",
+       {"--scheme", "faq", "--bits-schedule", "8,4", "--calibration-batches", "2", "--distill", "frozen",
+        "--weights", pretrained},
+       20,
+       {{5, SIGTERM}, {14, SIGTERM}}},
+      {"everything at once",
+       {"--scheme", "dorefa", "--bits", "4", "--stages", "weights,both", "--stochastic-precision",
+        "--distill", "joint", "--model-ema", "--calibration-batches", "2"},
+       20,
+       {{4, SIGTERM}, {10, SIGTERM}, {15, SIGTERM}}},
       {"averaged, in two phases",
        {"--scheme", "faq", "--bits-schedule", "8,4", "--calibration-batches", "2", "--model-ema"},
        20,
@@ -66,7 +79,40 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
     }
     require_done(train_by_program(parts.path(), row.options + Words{"--resume", "auto"}));
     check_same_run(parts.path(), whole.path(), row.steps);
+    const bool quantized = fs::exists(whole / "integer.safetensors");
+    CHECK(quantized == (std::ranges::find(row.options, "--scheme") != row.options.end()));
+    if (!quantized) continue;
+    // What was trained by whatever method is what is deployed.
+    const Outcome outcome =
+        run_program(FAQ_EVAL, {"--weights", (whole / "integer.safetensors").string(), "--compare",
+                               (whole / "best.safetensors").string(), "--data-path", images().string(),
+                               "--threads", "1", "--json"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const json compared = json::parse(outcome.out);
+    CHECK(compared["first_diverging_layer"] == "");
+    for (const json& layer : compared["layers"]) CHECK(layer["difference"] == 0);
   }
+}
+
+TEST_CASE("a distilled run goes on without its teacher's file", "[resume]") {
+  const TemporaryFolder folder;
+  require_done(train_by_program(folder / "tinted",
+                                {"--epochs", "1", "--mean", "0.2,0.7,0.4", "--std", "0.1,0.4,0.2"}));
+  const std::string file = (folder / "teacher.safetensors").string();
+  const Words options = faq_options + Words{"--distill", "frozen", "--teacher", file};
+  fs::copy(folder / "tinted" / "best.safetensors", file);
+  require_done(train_by_program(folder / "whole", options));
+  Process process(FAQ_TRAIN, training(folder / "parts", options + Words{"--checkpoint-interval", "1"}));
+  const bool in_time = process.wait_until([&] { return reached(folder / "parts", 7); });
+  process.send(SIGTERM);
+  const Outcome stopped = process.wait();
+  INFO(stopped.err);
+  REQUIRE(in_time);
+  REQUIRE(stopped.code == 75);
+  fs::remove(file);
+  require_done(train_by_program(folder / "parts", options + Words{"--resume", "auto"}));
+  check_same_run(folder / "parts", folder / "whole", 20);
 }
 
 TEST_CASE("a signal before the first step still ends with a checkpoint", "[resume]") {

@@ -106,7 +106,7 @@ TEST_CASE("a phase begins without the teacher's momentum of the one before", "[t
   options.num_classes = 3;
   options.in_channels = 3;
   options.distill = "joint";
-  Teacher teacher(options);
+  Teacher teacher = Teacher::begin(options);
   const auto momentum = [&] {
     NamedTensors state;
     teacher.export_state(state);

@@ -97,7 +97,11 @@ json accuracies(const TrainResult& result) {
 // The recipe, and what it lacks in each of the others.
 const Variant ingredients[] = {
     {"the recipe", "recipe", [](TrainOptions&) {}},
-    {"no pretraining", "no-pretraining", [](TrainOptions& o) { o.weights.clear(); }},
+    {"no pretraining", "no-pretraining",
+     [](TrainOptions& o) {
+       if (o.distill != "none" && o.teacher.empty()) o.teacher = o.weights;  // it keeps what it knows
+       o.weights.clear();
+     }},
     {"no calibration: ranges cover the largest value", "no-calibration",
      [](TrainOptions& o) {
        o.calibration = "max";
@@ -145,9 +149,9 @@ Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline
   return a;
 }
 
-Analysis analyze_gradient_noise(const TrainOptions& given, int batches) {
+Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vector<int> batch_sizes) {
   constexpr int widths[] = {32, 8, 6, 5, 4, 3, 2};
-  constexpr int batch_sizes[] = {32, 128, 512};
+  std::ranges::sort(batch_sizes);  // calibrated on the largest
   check(!given.weights.empty(), ErrorKind::usage, "--weights is required");
   TrainOptions options = given;
   const NamedTensors weights = weights_in(read_safetensors(options.weights));

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "tools/chart.h"
 #include "train/options.h"
@@ -21,8 +22,8 @@ struct Analysis {
 Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline);
 
 /// Disagreement of mini-batch gradients at options.weights, by bit width (32: not quantized) and batch size,
-/// over `batches` training batches of each size.
-Analysis analyze_gradient_noise(const TrainOptions& options, int batches);
+/// over `batches` training batches of each size; sizes of which the data do not hold two are left out.
+Analysis analyze_gradient_noise(const TrainOptions& options, int batches, std::vector<int> batch_sizes);
 
 /// The run of `options`, and the same with one ingredient of the recipe taken away at a time, each in a
 /// folder of options.output_dir, where an interrupted analysis goes on.

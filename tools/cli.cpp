@@ -2,11 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <new>
+#include <sstream>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/text.h"
 
 namespace faq::cli {
@@ -81,14 +85,32 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
   }
 }
 
-nlohmann::json read_config(const std::string& file) {
+std::string read_text(const std::string& what, const std::string& file) {
+  check(!std::filesystem::is_directory(file), ErrorKind::bad_data, what, " ", file, ": is a folder");
   std::ifstream in(file);
-  check(in.good(), ErrorKind::missing_input, "config ", file, ": cannot be opened");
-  try {
-    return nlohmann::json::parse(in);
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, "config ", file, ": ", error.what());
+  check(in.good(), ErrorKind::missing_input, what, " ", file, ": cannot be opened");
+  std::ostringstream text;
+  text << in.rdbuf();
+  check(!in.bad(), ErrorKind::io, what, " ", file, ": reading failed");
+  return text.str();
+}
+
+nlohmann::json read_config(const std::string& file) {
+  nlohmann::json config = parse_json(read_text("config", file), "config " + file);
+  check(config.is_object(), ErrorKind::usage, "config ", file, ": expected a JSON object");
+  return config;
+}
+
+std::vector<int> parse_counts(const std::string& option, const std::string& text, int least) {
+  std::vector<int> counts;
+  for (const std::string& part : split(text)) {
+    int& count = counts.emplace_back(0);
+    const char* end = part.data() + part.size();
+    const auto [stop, error] = std::from_chars(part.data(), end, count);
+    check(error == std::errc() && stop == end && count >= least, ErrorKind::usage, "--", option, " '", text,
+          "': expected numbers from ", least, " up");
   }
+  return counts;
 }
 
 std::string command_line(int argc, char** argv) {

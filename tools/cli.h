@@ -22,8 +22,14 @@ std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const st
 cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv,
                            const std::string& positional = "");
 
-/// A JSON file of options, as config.json of a run. Throws missing_input or bad_data.
+/// A text file, or pipe. `what` it is, for messages. Throws missing_input, bad_data or io.
+std::string read_text(const std::string& what, const std::string& file);
+/// A JSON file of options, as config.json of a run. Throws missing_input, bad_data, or usage when it is no
+/// object.
 nlohmann::json read_config(const std::string& file);
+
+/// "32,128": numbers from `least` up. Throws usage, naming the option.
+std::vector<int> parse_counts(const std::string& option, const std::string& text, int least);
 
 /// The command line as one would type it.
 std::string command_line(int argc, char** argv);

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <numeric>
+#include <sstream>
 
 #include "core/kernels/loss.h"
 #include "core/parallel.h"
@@ -37,8 +37,7 @@ std::vector<OptionRow> eval_options() {
 
 /// What a file of names calls each class: lines "NAME" in class order, or "FOLDER<tab>NAME".
 std::vector<std::string> named(const std::string& file, const std::vector<std::string>& folders) {
-  std::ifstream in(file);
-  check(in.good(), ErrorKind::missing_input, "class names ", file, ": cannot be opened");
+  std::istringstream in(cli::read_text("class names", file));
   std::vector<std::string> in_order;
   std::map<std::string, std::string> by_folder;
   for (std::string line; std::getline(in, line);) {
@@ -181,9 +180,11 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
         "--analyze cosine wants --weights, the quantized network, and --baseline, the weights it came from");
     analysis = analyze_cosine(options, parsed["baseline"].as<std::string>());
   } else if (kind == "gradient-noise") {
-    const int batches = parsed["batches"].as<int>();
-    check(batches >= 2, ErrorKind::usage, "--batches ", batches, ": expected 2 or more");
-    analysis = analyze_gradient_noise(options, batches);
+    const std::vector<int> batches = cli::parse_counts("batches", parsed["batches"].as<std::string>(), 2);
+    check(batches.size() == 1, ErrorKind::usage, "--batches: expected one number");
+    analysis =
+        analyze_gradient_noise(options, batches.front(),
+                               cli::parse_counts("batch-sizes", parsed["batch-sizes"].as<std::string>(), 1));
   } else {
     check(kind == "sensitivity" || kind == "bits", ErrorKind::usage, "--analyze ", kind,
           ": expected one of cosine, gradient-noise, sensitivity, bits");
@@ -219,7 +220,10 @@ int body(int argc, char** argv) {
       "cosine, gradient-noise, sensitivity or bits: a table, and in --output-dir JSON and a figure",
       cxxopts::value<std::string>(),
       "WHAT")("baseline", "--analyze cosine: the weights before", cxxopts::value<std::string>(), "FILE")(
-      "batches", "--analyze gradient-noise: of every size", cxxopts::value<int>()->default_value("50"), "N")(
+      "batches", "--analyze gradient-noise: of every size",
+      cxxopts::value<std::string>()->default_value("50"),
+      "N")("batch-sizes", "--analyze gradient-noise: images per batch",
+           cxxopts::value<std::string>()->default_value("32,128,512"), "N,…")(
       "c,config", "--analyze sensitivity and bits: the config.json of a run", cxxopts::value<std::string>(),
       "FILE")("version", "print the version")("h,help", "print this help");
   // Arguments without a name are images, when images are asked for.
@@ -233,8 +237,13 @@ int body(int argc, char** argv) {
   TrainOptions options = assemble(json::object(), cli::given_settings(parsed, rows));
   const std::string split = parsed["split"].as<std::string>();
   check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
-  check(parsed.count("compare") + parsed.count("per-class") + (parsed.count("predict") > 0) <= 1,
-        ErrorKind::usage, "--compare, --per-class and --predict: one at a time");
+  check(parsed.count("compare") + parsed.count("per-class") + (parsed.count("predict") > 0) +
+                parsed.count("analyze") <=
+            1,
+        ErrorKind::usage, "--analyze, --compare, --per-class and --predict: one at a time");
+  for (const char* option : {"baseline", "batches", "batch-sizes", "config"})
+    check(!parsed.count(option) || parsed.count("analyze"), ErrorKind::usage, "--", option,
+          " has no effect without --analyze");
   resolve(options);
   set_num_threads(options.threads);
   if (parsed.count("analyze")) return analyze(parsed, options, cli::command_line(argc, argv));

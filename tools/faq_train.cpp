@@ -3,6 +3,7 @@
 
 #include "nn/models.h"
 #include "tools/cli.h"
+#include "tools/option_effects.h"
 #include "tools/plan_text.h"
 #include "tools/quantization.h"
 #include "train/trainer.h"
@@ -54,6 +55,7 @@ int body(int argc, char** argv) {
   const auto config = parsed.count("config") ? cli::read_config(parsed["config"].as<std::string>())
                                              : nlohmann::json::object();
   TrainOptions options = assemble(config, settings);
+  refuse_without_effect(settings, options);
   // What the machine decides is written down, so that a run is continued with the same bits or not at all.
   options.grad_dtype = name_of(quant_options(options).grad_dtype);
   const bool json = parsed.count("json") > 0;

@@ -1,5 +1,6 @@
 #include "tools/network.h"
 
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
 #include "tools/quantization.h"
@@ -12,7 +13,7 @@ std::vector<std::string> class_names(const std::map<std::string, std::string>& m
   std::vector<std::string> names;
   const auto found = metadata.find("classes");
   if (found == metadata.end()) return names;
-  const auto json = nlohmann::json::parse(found->second, nullptr, false);
+  const auto json = parse_json(found->second, "class names");
   if (!json.is_array()) return names;
   for (const auto& name : json) names.push_back(name.is_string() ? name.get<std::string>() : name.dump());
   return names;

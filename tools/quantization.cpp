@@ -2,13 +2,13 @@
 
 #include <charconv>
 #include <chrono>
-#include <sstream>
 
 #include <fmt/format.h>
 
 #include "core/choices.h"
 #include "core/cpu.h"
 #include "core/safetensors.h"
+#include "core/text.h"
 #include "nn/batch_norm.h"
 #include "quant/dfp_scheme.h"
 #include "quant/dorefa_scheme.h"
@@ -230,18 +230,12 @@ Width parse_width(const std::string& text) {
   return {weights, slash == std::string::npos ? weights : number(text.substr(slash + 1))};
 }
 
-std::vector<std::string> split(const std::string& text) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
-  return parts;
-}
-
 }  // namespace
 
 std::vector<QuantOptions> quant_phases(const TrainOptions& o) {
   std::vector<Width> widths;
-  for (const std::string& part : split(o.bits_schedule)) widths.push_back(parse_width(part));
+  if (!o.bits_schedule.empty())
+    for (const std::string& part : split(o.bits_schedule)) widths.push_back(parse_width(part));
   for (std::size_t i = 1; i < widths.size(); ++i) {
     const Width &before = widths[i - 1], &now = widths[i];
     check(now.weights <= before.weights && now.activations <= before.activations && now != before,
@@ -288,10 +282,13 @@ std::unique_ptr<Method> make_method(const TrainOptions& options) {
 }
 
 void refuse_integer_weights(const TrainOptions& options) {
-  if (options.weights.empty()) return;
-  check(!is_integer_network(read_safetensors_metadata(options.weights)), ErrorKind::bad_data, "weights ",
-        options.weights,
-        ": an integer network cannot be trained further; give the checkpoint it was made from");
+  // A run that goes on has its teacher in the checkpoint.
+  const std::string& teacher = options.resume.empty() ? options.teacher : std::string();
+  for (const auto& [what, file] : {std::pair("weights ", options.weights), std::pair("teacher ", teacher)}) {
+    check(file.empty() || !is_integer_network(read_safetensors_metadata(file)), ErrorKind::bad_data, what,
+          file,
+          ": an integer network cannot be trained further, nor teach; give the checkpoint it was made from");
+  }
 }
 
 }  // namespace faq

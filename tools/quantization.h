@@ -25,7 +25,7 @@ Engine parse_engine(const std::string& text);
 /// Calibration, adapters and the integer network, or nothing at all with --scheme none.
 std::unique_ptr<Method> make_method(const TrainOptions& options);
 
-/// Throws bad_data when the weights a run is to start from are an integer network.
+/// Throws bad_data when the weights a run is to start from, or its teacher, are an integer network.
 void refuse_integer_weights(const TrainOptions& options);
 
 }  // namespace faq

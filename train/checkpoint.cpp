@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/atomic_file.h"
+#include "core/json.h"
 
 namespace faq {
 namespace {
@@ -63,6 +64,9 @@ Progress progress_from_json(const nlohmann::json& json) {
     json.at("correct").get_to(p.correct);
     json.at("images").get_to(p.images);
     json.at("history").get_to(p.history);
+    for (const std::int64_t count : {p.epoch, p.step_in_epoch, p.step, p.correct, p.images})
+      check(count >= 0, ErrorKind::bad_data, "checkpoint: progress record: ", count,
+            " where a number of epochs, steps or images is expected");
     return p;
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, "checkpoint: progress record: ", error.what());
@@ -72,7 +76,7 @@ Progress progress_from_json(const nlohmann::json& json) {
 Progress progress_in(const std::map<std::string, std::string>& metadata) {
   const auto found = metadata.find("progress");
   check(found != metadata.end(), ErrorKind::bad_data, "checkpoint: no progress record");
-  return progress_from_json(nlohmann::json::parse(found->second, nullptr, false));
+  return progress_from_json(parse_json(found->second, "checkpoint: progress record"));
 }
 
 NamedTensors network_in(const NamedTensors& checkpoint) {
@@ -151,17 +155,12 @@ std::optional<CheckpointFolder::Found> CheckpointFolder::newest(
   for (const auto& file : files) {
     try {
       NamedTensors contents = read_safetensors(file);
-      const auto progress = contents.metadata.find("progress");
-      check(progress != contents.metadata.end(), ErrorKind::bad_data, "checkpoint ", file,
-            ": no progress record");
-      const std::int64_t step = progress_from_json(nlohmann::json::parse(progress->second)).step;
+      const std::int64_t step = progress_in(contents.metadata).step;
       if (step > best_step) {
         best_step = step;
         best = Found{file, std::move(contents)};
       }
     } catch (const Error& error) {
-      warn(concat("ignoring an unreadable checkpoint: ", error.what()));
-    } catch (const nlohmann::json::exception& error) {
       warn(concat("ignoring an unreadable checkpoint: ", file, ": ", error.what()));
     }
   }

@@ -82,12 +82,8 @@ Number parse_number(const Setting& setting) {
 
 std::vector<double> parse_list(const Setting& setting) {
   std::vector<double> values;
-  std::size_t begin = 0;
-  while (begin <= setting.second.size()) {
-    const std::size_t end = std::min(setting.second.find(',', begin), setting.second.size());
-    values.push_back(parse_number<double>({setting.first, setting.second.substr(begin, end - begin)}));
-    begin = end + 1;
-  }
+  for (const std::string& part : split(setting.second))
+    values.push_back(parse_number<double>({setting.first, part}));
   return values;
 }
 
@@ -295,6 +291,7 @@ const std::vector<OptionRow>& option_table() {
 
 const OptionRow& find_option(const std::string& name) {
   std::vector<std::string> names;
+  for (const auto& [shorthand, options] : shorthands) names.push_back(shorthand);
   for (const OptionRow& row : option_table()) {
     for (const std::string& candidate : row.names) {
       if (candidate == name) return row;

@@ -1,5 +1,6 @@
 #include "train/setup.h"
 
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "data/formats.h"
 #include "nn/load_weights.h"
@@ -102,11 +103,8 @@ bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
 TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source) {
   check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
-  try {
-    return assemble(nlohmann::json::parse(checkpoint.metadata.at("config")), {});
-  } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, "checkpoint ", source, ": its configuration: ", error.what());
-  }
+  return assemble(
+      parse_json(checkpoint.metadata.at("config"), "checkpoint " + source + ": its configuration"), {});
 }
 
 void check_phase(const Progress& progress, const Method& method, const std::string& source) {

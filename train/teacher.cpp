@@ -1,5 +1,6 @@
 #include "train/teacher.h"
 
+#include "core/json.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
 #include "train/setup.h"
@@ -7,40 +8,69 @@
 namespace faq {
 namespace {
 
-constexpr const char* prefix = "teacher/";
+constexpr const char* prefix = "teacher/";  // see network_in
+constexpr const char* record_name = "teacher";
 
 }  // namespace
 
-Teacher::Teacher(const TrainOptions& options)
+Teacher::Teacher(const TrainOptions& options, const TrainOptions& own)
     : joint_(resolve(options).distill == Distill::joint),
       weight_(options.distill_weight),
       label_smoothing_(options.label_smoothing),
-      sgd_options_(resolve(options).sgd) {
+      sgd_options_(resolve(options).sgd),
+      record_{{"model", own.model}, {"mean", own.mean}, {"std", own.std}},
+      model_(build_model(own)) {
+  set_training(*model_, joint_);
+  restart();
+}
+
+Teacher Teacher::begin(const TrainOptions& options) {
   const std::string& file = options.teacher.empty() ? options.weights : options.teacher;
   TrainOptions own = options;
   if (!options.teacher_model.empty()) own.model = options.teacher_model;
   if (file.empty()) {
-    check(joint_, ErrorKind::usage, "--distill frozen: neither --teacher nor --weights names the teacher");
-    model_ = build_model(own);
-    initialize(*model_, static_cast<std::uint64_t>(options.seed));
-  } else {
-    const NamedTensors contents = read_safetensors(file);
-    if (is_checkpoint(contents.metadata)) {
-      const TrainOptions trained = options_of_checkpoint(contents, file);
-      check(trained.scheme == "none", ErrorKind::bad_data, "teacher ", file, ": quantized (--scheme ",
-            trained.scheme, "), expected a network in full precision");
-      if (options.teacher_model.empty()) own.model = trained.model;
-      own.mean = trained.mean;
-      own.std = trained.std;
-    }
-    const int classes = classes_in(contents, model_info(own.model));
-    check(classes == 0 || classes == options.num_classes, ErrorKind::usage, "teacher ", file, ": has ",
-          classes, " classes, the network ", options.num_classes);
-    model_ = build_model(own);
-    load_weights(*model_, network_in(contents), {.source = "teacher " + file});
+    check(options.distill == "joint", ErrorKind::usage,
+          "--distill frozen: neither --teacher nor --weights names the teacher");
+    Teacher teacher(options, own);
+    initialize(*teacher.model_, static_cast<std::uint64_t>(options.seed));
+    return teacher;
   }
-  set_training(*model_, joint_);
-  restart();
+  const NamedTensors contents = read_safetensors(file);
+  if (is_checkpoint(contents.metadata)) {
+    const TrainOptions trained = options_of_checkpoint(contents, file);
+    check(trained.scheme == "none", ErrorKind::bad_data, "teacher ", file, ": quantized (--scheme ",
+          trained.scheme, "), expected a network in full precision");
+    if (options.teacher_model.empty()) own.model = trained.model;
+    own.mean = trained.mean;
+    own.std = trained.std;
+  }
+  const int classes = classes_in(contents, model_info(own.model));
+  check(classes == 0 || classes == options.num_classes, ErrorKind::usage, "teacher ", file, ": has ", classes,
+        " classes, the network ", options.num_classes);
+  Teacher teacher(options, own);
+  load_weights(*teacher.model_, network_in(contents), {.source = "teacher " + file});
+  return teacher;
+}
+
+Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpoint) {
+  const auto record = checkpoint.metadata.find(record_name);
+  check(record != checkpoint.metadata.end(), ErrorKind::bad_data, "checkpoint: no record of the teacher");
+  TrainOptions own = options;
+  try {
+    const nlohmann::json json = parse_json(record->second, "checkpoint: record of the teacher");
+    json.at("model").get_to(own.model);
+    json.at("mean").get_to(own.mean);
+    json.at("std").get_to(own.std);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, "checkpoint: record of the teacher: ", error.what());
+  }
+  Teacher teacher(options, own);
+  NamedTensors state;
+  for (const auto& [name, tensor] : checkpoint.tensors)
+    if (name.starts_with(prefix)) state.add(name.substr(std::string(prefix).size()), tensor);
+  load_weights(*teacher.model_, network_in(state), {.source = "the teacher in the checkpoint"});
+  if (teacher.joint_) teacher.sgd_->import_state(state);
+  return teacher;
 }
 
 Var Teacher::guidance(const Var& logits, const Batch& batch, const SampleKeys& samples) {
@@ -69,14 +99,7 @@ void Teacher::export_state(NamedTensors& to) {
   export_weights(*model_, own);
   if (joint_) sgd_->export_state(own);
   for (const auto& [name, tensor] : own.tensors) to.add(prefix + name, tensor);
-}
-
-void Teacher::import_state(const NamedTensors& from) {
-  NamedTensors own;
-  for (const auto& [name, tensor] : from.tensors)
-    if (name.starts_with(prefix)) own.add(name.substr(std::string(prefix).size()), tensor);
-  load_weights(*model_, network_in(own), {.source = "the teacher in the checkpoint"});
-  if (joint_) sgd_->import_state(own);
+  to.metadata[record_name] = record_.dump();
 }
 
 }  // namespace faq

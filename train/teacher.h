@@ -11,9 +11,13 @@ namespace faq {
 
 class Teacher {
  public:
-  /// The network --teacher names (default: that of --weights), or with --distill joint and neither of them a
-  /// random one. Throws usage when it has other classes than the run, bad_data when it is quantized.
-  explicit Teacher(const TrainOptions& options);
+  /// For a run that begins: the network --teacher names (default: that of --weights), or with --distill joint
+  /// and neither of them a random one. Throws usage when it has other classes than the run, bad_data when it
+  /// is quantized.
+  static Teacher begin(const TrainOptions& options);
+  /// For a run that goes on: as export_state left it; no other file is read. Throws bad_data when something
+  /// is missing or does not fit.
+  static Teacher resume(const TrainOptions& options, const NamedTensors& checkpoint);
 
   /// What the loss of the network being trained gains: weight · KL(teacher's softmax ‖ its softmax). Joint:
   /// the teacher takes the gradient of its own loss, cross-entropy and weight · KL the other way around.
@@ -24,15 +28,18 @@ class Teacher {
   /// Forgets the momentum.
   void restart();
 
-  /// Under "teacher/". Importing throws bad_data when something is missing or does not fit.
+  /// Tensors under "teacher/", and a record of the network in the metadata.
   void export_state(NamedTensors& to);
-  void import_state(const NamedTensors& from);
 
  private:
+  /// `own`: the run's options but for the teacher's network and what it makes of pixels.
+  Teacher(const TrainOptions& options, const TrainOptions& own);
+
   bool joint_;
   double weight_;
   double label_smoothing_;
   SgdOptions sgd_options_;
+  nlohmann::json record_;
   std::unique_ptr<Model> model_;
   std::optional<Sgd> sgd_;
 };

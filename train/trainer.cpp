@@ -10,6 +10,7 @@
 #include "core/allocator.h"
 #include "core/atomic_file.h"
 #include "core/cpu.h"
+#include "core/json.h"
 #include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 #include "nn/load_weights.h"
@@ -39,10 +40,11 @@ constexpr const char* free_to_change[] = {
 
 void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint,
                     const std::filesystem::path& file) {
-  nlohmann::json before = nlohmann::json::parse(checkpoint.metadata.at("config"), nullptr, false);
+  nlohmann::json before =
+      parse_json(checkpoint.metadata.at("config"), concat("checkpoint ", file, ": its configuration"));
   nlohmann::json after = to_json(now);
   const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
-  check(before.is_object(), ErrorKind::bad_data, "checkpoint ", file, ": its configuration is not JSON");
+  check(before.is_object(), ErrorKind::bad_data, "checkpoint ", file, ": its configuration is not an object");
   for (const char* name : free_to_change) {
     before.erase(name);
     after.erase(name);
@@ -71,13 +73,14 @@ class Trainer {
     check(options_.epochs == 0 || options_.epochs >= method_.phases(), ErrorKind::usage, "--epochs ",
           options_.epochs, ": fewer than the run's ", method_.phases(), " phases");
     phases_ = split_into_phases(options_.epochs, method_.phases());
-    if (resolved_.distill != Distill::none) teacher_.emplace(options_);
+    if (options_.resume.empty()) begin_teacher();
     batches_ = train_loader_.batches_per_epoch();
     steps_per_epoch_ = (batches_ + options_.grad_accum_steps - 1) / options_.grad_accum_steps;
   }
 
   // Pretrained or random.
   void load_start() {
+    if (!teacher_) begin_teacher();
     if (options_.weights.empty()) {
       initialize(*model_, static_cast<std::uint64_t>(options_.seed));
       display_.line("weights: random");
@@ -85,6 +88,10 @@ class Trainer {
       const auto notes = load_pretrained();
       for (const std::string& note : notes) display_.line(note);
     }
+  }
+
+  void begin_teacher() {
+    if (resolved_.distill != Distill::none) teacher_ = Teacher::begin(options_);
   }
 
   void begin_average() {
@@ -245,7 +252,7 @@ class Trainer {
     load_weights(*model_, network_in(found.contents), {.source = found.file.string()});
     sgd_.emplace(parameters(*model_), resolved_.sgd);
     sgd_->import_state(found.contents);
-    if (teacher_) teacher_->import_state(found.contents);
+    if (resolved_.distill != Distill::none) teacher_ = Teacher::resume(options_, found.contents);
     begin_average();
     if (ema_) ema_->import_state(found.contents);
     display_.line(fmt::format("resumed from {}: epoch {}, step {}", found.file.string(), progress_.epoch,

@@ -197,8 +197,8 @@ Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& opti
         options.stride, ", padding ", options.padding);
   const std::int64_t height = x[1] + 2 * options.padding.height - weights[2];
   const std::int64_t width = x[2] + 2 * options.padding.width - weights[3];
-  check(height >= 0 && width >= 0, "conv2d: kernel ", weights, " does not fit an image of ", x,
-        " with padding ", options.padding);
+  check(height >= 0 && width >= 0, ErrorKind::usage, "conv2d: kernel ", weights, " does not fit an image of ",
+        x, " with padding ", options.padding, ": larger images are needed");
   return {x[0], height / options.stride + 1, width / options.stride + 1, weights[0]};
 }
 

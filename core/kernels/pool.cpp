@@ -59,7 +59,8 @@ Shape pooled(const char* op, const Shape& x, std::int64_t kernel, std::int64_t s
         ", stride ", stride, ", padding ", padding);
   check(x[1] > 0 && x[2] > 0, op, ": an empty image ", x);
   const std::int64_t height = x[1] + 2 * padding - kernel, width = x[2] + 2 * padding - kernel;
-  check(height >= 0 && width >= 0, op, ": a window of ", kernel, " does not fit ", x);
+  check(height >= 0 && width >= 0, ErrorKind::usage, op, ": a window of ", kernel, " does not fit ", x,
+        ": larger images are needed");
   return {x[0], height / stride + 1, width / stride + 1, x[3]};
 }
 

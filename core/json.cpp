@@ -1,0 +1,20 @@
+#include "core/json.h"
+
+#include "core/error.h"
+
+namespace faq {
+
+nlohmann::json parse_json(std::string_view text, const std::string& what) {
+  constexpr int deepest = 32;
+  const auto limit = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    check(depth <= deepest, ErrorKind::bad_data, what, ": JSON nested deeper than ", deepest, " levels");
+    return true;
+  };
+  try {
+    return nlohmann::json::parse(text, limit);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, what, ": ", error.what());
+  }
+}
+
+}  // namespace faq

@@ -1,0 +1,54 @@
+#include "tools/option_effects.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace faq {
+namespace {
+
+struct Rule {
+  std::vector<std::string> options;
+  bool (*without_effect)(const TrainOptions&);
+  const char* why;
+};
+
+const std::vector<Rule>& rules() {
+  using O = TrainOptions;
+  static const std::vector<Rule> rows{
+      {{"bits", "weight-bits", "act-bits", "first-last-bits", "layer-bits", "calibration",
+        "calibration-percentile", "calibration-batches", "weight-step", "cluster-size", "ternary-scale",
+        "batch-norm-batches"},
+       [](const O& o) { return o.scheme == "none"; },
+       "in floating point: it wants a --scheme (faq, dfp or dorefa) or a preset that has one"},
+      {{"bits", "weight-bits", "act-bits"},
+       [](const O& o) { return !o.bits_schedule.empty(); },
+       "with --bits-schedule, which names the widths"},
+      {{"cluster-size", "ternary-scale"},
+       [](const O& o) { return o.scheme != "dfp"; },
+       "without --scheme dfp"},
+      {{"stochastic-tail"},
+       [](const O& o) { return o.stochastic_precision >= 1; },
+       "without --stochastic-precision"},
+      {{"distill-weight"}, [](const O& o) { return o.distill == "none"; }, "with --distill none"},
+      {{"lr-gamma"},
+       [](const O& o) { return o.lr_scheduler == "constant" || o.lr_scheduler == "cosine"; },
+       "without --lr-scheduler exponential or step"},
+      {{"lr-step-size"}, [](const O& o) { return o.lr_scheduler != "step"; }, "without --lr-scheduler step"},
+  };
+  return rows;
+}
+
+}  // namespace
+
+void refuse_without_effect(const std::vector<Setting>& given, const TrainOptions& options) {
+  for (const auto& [name, value] : given) {
+    for (const Rule& rule : rules()) {
+      const bool concerned = std::ranges::find(rule.options, name) != rule.options.end();
+      check(!concerned || !rule.without_effect(options), ErrorKind::usage, "--", name, " ", value,
+            " has no effect ", rule.why);
+    }
+  }
+}
+
+}  // namespace faq
