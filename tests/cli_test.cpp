@@ -379,6 +379,23 @@ TEST_CASE("results that cannot be written are an error", "[cli]") {
   }
 }
 
+TEST_CASE("memory that is not there ends a run in one line", "[cli]") {
+  if (FAQ_SANITIZED) {
+    WARN("sanitizers reserve more addresses than the limit");
+    return;
+  }
+  // A shell sets the limit, in KB: half of what the weights want.
+  const Outcome outcome =
+      run_program("/bin/sh", {"-c", "ulimit -v 300000; exec \"$0\" \"$@\"", FAQ_TRAIN, "--model", "vgg16_bn",
+                              "--data-path", tiny_images().string(), "--dry-run", "--threads", "1", "-j", "0",
+                              "-b", "2"});
+  INFO(outcome.err);
+  CHECK(outcome.signal == 0);
+  CHECK(outcome.code == 71);
+  CHECK(outcome.out.empty());
+  CHECK(outcome.err == "faq-train: out of memory\n");
+}
+
 TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
   struct {
     const char* program;
