@@ -25,6 +25,9 @@ std::string recipe_text(const nlohmann::json& plan) {
   if (config["distill"] != "none")
     text += fmt::format("distilled, teacher {}, its divergence weighs {}\n",
                         config["distill"].get<std::string>(), config["distill-weight"].get<double>());
+  if (config["model-ema"].get<double>() > 0)
+    text += fmt::format("validated and deployed is a moving average, decay {}\n",
+                        config["model-ema"].get<double>());
   return text;
 }
 
