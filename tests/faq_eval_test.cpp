@@ -188,7 +188,8 @@ TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cl
       const json integer = result_of({"--weights", network, "--data-path", data});
       CHECK(integer["kind"] == "integer network");
       same(integer, best);
-      same(result_of({"--weights", network, "--data-path", data, "--engine", "simulated"}), integer);
+      for (const std::string& weights : {network, (run / "best.safetensors").string()})
+        same(result_of({"--weights", weights, "--data-path", data, "--engine", "simulated"}), integer);
       CHECK(result_of({"--weights", network, "--data-path", data, "-b", "7"})["top1"] == integer["top1"]);
       CHECK(result_of({"--weights", network, "--data-path", data, "--split", "train"})["images"] == 60);
     } else {

@@ -95,7 +95,11 @@ Network open_network(TrainOptions& options, bool model_given) {
   const NamedTensors file = read_safetensors(options.weights);
   if (is_checkpoint(metadata)) {
     TrainOptions trained;
-    std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, make_method, trained);
+    const auto on_engine = [&](TrainOptions of_run) {
+      of_run.engine = options.engine;  // whatever it was trained on
+      return make_method(of_run);
+    };
+    std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, on_engine, trained);
     options.model = trained.model;
     options.in_channels = trained.in_channels;
     options.num_classes = trained.num_classes;
@@ -107,7 +111,7 @@ Network open_network(TrainOptions& options, bool model_given) {
     return of_model(integers    ? "quantized checkpoint"
                     : quantized ? "checkpoint with quantized weights"
                                 : "float checkpoint",
-                    class_names(metadata), std::move(model), integers, quant.engine);
+                    class_names(metadata), std::move(model), integers, parse_engine(options.engine));
   }
   check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
   const ModelInfo& info = model_info(options.model);
