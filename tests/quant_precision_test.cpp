@@ -32,6 +32,28 @@ std::map<std::string, LayerPlan> plan_of(Model& model) {
   return plan;
 }
 
+// As in the first of two stages, with gradients in f32.
+std::unique_ptr<Model> with_quantized_weights(const Case& c) {
+  Calibrated calibrated = calibrated_model(c);
+  QuantOptions options;
+  options.scheme = c.scheme;
+  options.weight_bits = c.weight_bits;
+  options.act_bits = c.act_bits;
+  options.quantize_activations = false;
+  options.grad_dtype = DType::f32;
+  quantize(*calibrated.model, options, &calibrated.seen);
+  return std::move(calibrated.model);
+}
+
+// The same in floating point: calibrated_model's weights, rounded.
+std::unique_ptr<Model> with_rounded_weights(const Case& c, const std::map<std::string, LayerPlan>& plan) {
+  auto model = make_model(c.model, {});
+  initialize(*model, 5);
+  randomize_norms(*model, c.norms);
+  round_weights(*model, c, plan);
+  return model;
+}
+
 std::vector<Case> one_of_each_kind() {
   return {{.size = 16, .weight_bits = 4, .act_bits = 4},
           {.size = 16, .weight_bits = 2, .scheme = Scheme::dfp},
@@ -47,23 +69,12 @@ TEST_CASE("with quantized weights alone a network is that of rounded weights", "
   for (const Case& c : one_of_each_kind()) {
     if (c.size > 100) continue;
     INFO(c);
-    const Calibrated calibrated = calibrated_model(c);
-    QuantOptions options;
-    options.scheme = c.scheme;
-    options.weight_bits = c.weight_bits;
-    options.act_bits = c.act_bits;
-    options.quantize_activations = false;
-    quantize(*calibrated.model, options, &calibrated.seen);
-    set_training(*calibrated.model, false);
-    const auto plan = plan_of(*calibrated.model);
-    const Tensor images = images_for(c, 2);
-    const Tensor logits = calibrated.model->forward(Var(images)).value();
-    const auto rounded = make_model(c.model, {});
-    initialize(*rounded, 5);
-    randomize_norms(*rounded, c.norms);
+    const auto quantized = with_quantized_weights(c), rounded = with_rounded_weights(c, plan_of(*quantized));
+    set_training(*quantized, false);
     set_training(*rounded, false);
-    round_weights(*rounded, c, plan);
-    CHECK(reference::same_bytes(rounded->forward(Var(images)).value(), logits));
+    const Tensor images = images_for(c, 2);
+    CHECK(reference::same_bytes(rounded->forward(Var(images)).value(),
+                                quantized->forward(Var(images)).value()));
   }
 }
 
@@ -79,19 +90,8 @@ TEST_CASE("with quantized weights alone gradients are those of rounded weights",
       backward(training_loss(model.forward_training(Var(images)), labels));
       return parameters(model);
     };
-    const Calibrated calibrated = calibrated_model(c);
-    QuantOptions options;
-    options.scheme = c.scheme;
-    options.weight_bits = c.weight_bits;
-    options.act_bits = c.act_bits;
-    options.quantize_activations = false;
-    options.grad_dtype = DType::f32;
-    quantize(*calibrated.model, options, &calibrated.seen);
-    const auto rounded = make_model(c.model, {});
-    initialize(*rounded, 5);
-    randomize_norms(*rounded, c.norms);
-    round_weights(*rounded, c, plan_of(*calibrated.model));
-    const auto actual = gradients(*calibrated.model), expected = gradients(*rounded);
+    const auto quantized = with_quantized_weights(c), rounded = with_rounded_weights(c, plan_of(*quantized));
+    const auto actual = gradients(*quantized), expected = gradients(*rounded);
     REQUIRE(actual.size() == expected.size());
     for (std::size_t i = 0; i < actual.size(); ++i) {
       INFO(actual[i].name);
