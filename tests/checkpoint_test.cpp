@@ -160,7 +160,7 @@ TEST_CASE("progress survives a round trip", "[checkpoint]") {
   p.correct = 40;
   p.images = 50;
   p.history.push_back({{"epoch", 1}, {"top1", 33.3}});
-  const Progress q = progress_from_json(nlohmann::json::parse(to_json(p).dump()));
+  const Progress q = progress_from_json(nlohmann::json::parse(to_json(p).dump()), "p");
   CHECK(to_json(q) == to_json(p));
   CHECK(q.loss_sum == p.loss_sum);
   CHECK(q.step == p.step);

@@ -37,7 +37,7 @@ Quantized quantized_network(const std::string& file) {
   TrainOptions trained;
   const NamedTensors contents = read_safetensors(file);
   const auto model = model_from_checkpoint(contents, file, make_method, trained);
-  const QuantOptions quant = quant_options_at(trained, contents.metadata);
+  const QuantOptions quant = quant_options_at(trained, contents.metadata, file);
   check(quant.scheme != Scheme::none && quant.quantize_activations, ErrorKind::bad_data, "weights ", file,
         ": not quantized, expected an integer network or a quantized checkpoint");
   set_training(*model, false);

@@ -105,7 +105,7 @@ Network open_network(TrainOptions& options, bool model_given) {
     options.num_classes = trained.num_classes;
     if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
     if (options.val_resize_size < 0) options.val_resize_size = trained.val_resize_size;
-    const QuantOptions quant = quant_options_at(trained, metadata);
+    const QuantOptions quant = quant_options_at(trained, metadata, options.weights);
     const bool quantized = quant.scheme != Scheme::none;
     const bool integers = quantized && quant.quantize_activations;
     return of_model(integers    ? "quantized checkpoint"

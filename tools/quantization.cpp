@@ -267,9 +267,9 @@ std::vector<QuantOptions> quant_phases(const TrainOptions& o) {
 
 QuantOptions quant_options(const TrainOptions& options) { return quant_phases(options).back(); }
 
-QuantOptions quant_options_at(const TrainOptions& options,
-                              const std::map<std::string, std::string>& metadata) {
-  return quant_phases(options).at(static_cast<std::size_t>(progress_in(metadata).phase));
+QuantOptions quant_options_at(const TrainOptions& options, const std::map<std::string, std::string>& metadata,
+                              const std::string& source) {
+  return quant_phases(options).at(static_cast<std::size_t>(progress_in(metadata, source).phase));
 }
 
 std::unique_ptr<Method> make_method(const TrainOptions& options) {

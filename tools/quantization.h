@@ -17,8 +17,8 @@ QuantOptions quant_options(const TrainOptions& options);
 /// Of every phase of the run: --stages and --bits-schedule.
 std::vector<QuantOptions> quant_phases(const TrainOptions& options);
 /// Of the phase a checkpoint of that run is in, see model_from_checkpoint.
-QuantOptions quant_options_at(const TrainOptions& options,
-                              const std::map<std::string, std::string>& metadata);
+QuantOptions quant_options_at(const TrainOptions& options, const std::map<std::string, std::string>& metadata,
+                              const std::string& source);
 Scheme parse_scheme(const std::string& text);
 Engine parse_engine(const std::string& text);
 

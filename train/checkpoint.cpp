@@ -51,7 +51,7 @@ nlohmann::json to_json(const Progress& p) {
           {"images", p.images},       {"history", p.history}};
 }
 
-Progress progress_from_json(const nlohmann::json& json) {
+Progress progress_from_json(const nlohmann::json& json, const std::string& source) {
   try {
     Progress p;
     json.at("epoch").get_to(p.epoch);
@@ -65,18 +65,18 @@ Progress progress_from_json(const nlohmann::json& json) {
     json.at("images").get_to(p.images);
     json.at("history").get_to(p.history);
     for (const std::int64_t count : {p.epoch, p.step_in_epoch, p.step, p.correct, p.images})
-      check(count >= 0, ErrorKind::bad_data, "checkpoint: progress record: ", count,
+      check(count >= 0, ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", count,
             " where a number of epochs, steps or images is expected");
     return p;
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, "checkpoint: progress record: ", error.what());
+    fail(ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", error.what());
   }
 }
 
-Progress progress_in(const std::map<std::string, std::string>& metadata) {
+Progress progress_in(const std::map<std::string, std::string>& metadata, const std::string& source) {
   const auto found = metadata.find("progress");
-  check(found != metadata.end(), ErrorKind::bad_data, "checkpoint: no progress record");
-  return progress_from_json(parse_json(found->second, "checkpoint: progress record"));
+  check(found != metadata.end(), ErrorKind::bad_data, "checkpoint ", source, ": no progress record");
+  return progress_from_json(parse_json(found->second, "checkpoint " + source + ": progress record"), source);
 }
 
 NamedTensors network_in(const NamedTensors& checkpoint) {
@@ -155,13 +155,13 @@ std::optional<CheckpointFolder::Found> CheckpointFolder::newest(
   for (const auto& file : files) {
     try {
       NamedTensors contents = read_safetensors(file);
-      const std::int64_t step = progress_in(contents.metadata).step;
+      const std::int64_t step = progress_in(contents.metadata, file.string()).step;
       if (step > best_step) {
         best_step = step;
         best = Found{file, std::move(contents)};
       }
     } catch (const Error& error) {
-      warn(concat("ignoring an unreadable checkpoint: ", file, ": ", error.what()));
+      warn(concat("ignoring an unreadable checkpoint: ", error.what()));
     }
   }
   check(best || files.empty(), ErrorKind::bad_data, "resuming from ", folder_, ": none of ", files.size(),

@@ -29,9 +29,9 @@ struct Progress {
       nlohmann::json::array();  ///< one object per finished epoch: the rows of summary.csv
 };
 nlohmann::json to_json(const Progress& progress);
-Progress progress_from_json(const nlohmann::json& json);
-/// That of a checkpoint's metadata. Throws bad_data.
-Progress progress_in(const std::map<std::string, std::string>& metadata);
+Progress progress_from_json(const nlohmann::json& json, const std::string& source);
+/// That of a checkpoint's metadata. Throws bad_data, naming the `source`.
+Progress progress_in(const std::map<std::string, std::string>& metadata, const std::string& source);
 
 /// The network of a checkpoint: without the state of its training (momentum, teacher, average).
 NamedTensors network_in(const NamedTensors& checkpoint);

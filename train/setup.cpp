@@ -26,6 +26,13 @@ int resolved_channels(const TrainOptions& options) {
   return is_idx(options) ? 1 : 3;
 }
 
+// What must agree between a checkpoint and the run that continues it: everything that changes a bit of the
+// result. Where things are and how often they are reported may differ.
+constexpr const char* free_to_change[] = {
+    "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
+    "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
+    "preset",          "teacher"};
+
 /// The shorter side of the first image, past as many undecodable ones as may be skipped.
 int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
   for (std::int64_t i = 0;; ++i) {
@@ -107,6 +114,24 @@ TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::st
       parse_json(checkpoint.metadata.at("config"), "checkpoint " + source + ": its configuration"), {});
 }
 
+void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, const std::string& source) {
+  nlohmann::json before =
+      parse_json(checkpoint.metadata.at("config"), concat("checkpoint ", source, ": its configuration"));
+  nlohmann::json after = to_json(now);
+  const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
+  check(before.is_object(), ErrorKind::bad_data, "checkpoint ", source,
+        ": its configuration is not an object");
+  for (const char* name : free_to_change) {
+    before.erase(name);
+    after.erase(name);
+  }
+  for (const auto& [name, value] : after.items()) {
+    const nlohmann::json old = before.contains(name) ? before[name] : defaults[name];
+    check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
+          old.dump(), ", is now ", value.dump());
+  }
+}
+
 void check_phase(const Progress& progress, const Method& method, const std::string& source) {
   check(progress.phase >= 0 && progress.phase < method.phases(), ErrorKind::bad_data, "checkpoint ", source,
         ": phase ", progress.phase, " of ", method.phases());
@@ -115,7 +140,7 @@ void check_phase(const Progress& progress, const Method& method, const std::stri
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
                                              const MethodFactory& make_method, TrainOptions& options) {
   options = options_of_checkpoint(checkpoint, source);
-  const Progress progress = progress_in(checkpoint.metadata);
+  const Progress progress = progress_in(checkpoint.metadata, source);
   auto model = build_model(options);
   const auto method = make_method(options);
   check_phase(progress, *method, source);

@@ -42,6 +42,9 @@ using MethodFactory = std::function<std::unique_ptr<Method>(const TrainOptions&)
 /// The options of the run a checkpoint is from. Throws bad_data.
 TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source);
 
+/// Throws bad_data when an option that changes a bit of the result is another in the run that is to go on.
+void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, const std::string& source);
+
 /// Throws bad_data when a checkpoint claims a phase its run does not have.
 void check_phase(const Progress& progress, const Method& method, const std::string& source);
 

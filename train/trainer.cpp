@@ -10,7 +10,6 @@
 #include "core/allocator.h"
 #include "core/atomic_file.h"
 #include "core/cpu.h"
-#include "core/json.h"
 #include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 #include "nn/load_weights.h"
@@ -29,31 +28,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// What must agree between a checkpoint and the run that continues it: everything that changes a bit of the
-// result. Where things are and how often they are reported may differ.
-constexpr const char* free_to_change[] = {
-    "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
-    "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
-    "preset",          "teacher"};
-
-void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint,
-                    const std::filesystem::path& file) {
-  nlohmann::json before =
-      parse_json(checkpoint.metadata.at("config"), concat("checkpoint ", file, ": its configuration"));
-  nlohmann::json after = to_json(now);
-  const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
-  check(before.is_object(), ErrorKind::bad_data, "checkpoint ", file, ": its configuration is not an object");
-  for (const char* name : free_to_change) {
-    before.erase(name);
-    after.erase(name);
-  }
-  for (const auto& [name, value] : after.items()) {
-    const nlohmann::json old = before.contains(name) ? before[name] : defaults[name];
-    check(old == value, ErrorKind::bad_data, "checkpoint ", file, " is of another run: ", name, " was ",
-          old.dump(), ", is now ", value.dump());
-  }
 }
 
 class Trainer {
@@ -245,8 +219,8 @@ class Trainer {
   void restore(const CheckpointFolder::Found& found) {
     check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file,
           ": not written by faq-train");
-    check_same_run(options_, found.contents, found.file);
-    progress_ = progress_in(found.contents.metadata);
+    check_same_run(options_, found.contents, found.file.string());
+    progress_ = progress_in(found.contents.metadata, found.file.string());
     check_phase(progress_, method_, found.file.string());
     method_.install(*model_, progress_.phase);
     load_weights(*model_, network_in(found.contents), {.source = found.file.string()});
