@@ -106,4 +106,8 @@ TEST_CASE("the share of multiplications that ternary groups replace", "[integer_
     CHECK(macs == whole);
     CHECK(counted == multiplications);
   }
+  // Weights of more than two bits have their groups' scales, too, and still are multiplied one by one.
+  const Case c{.weight_bits = 4, .scheme = Scheme::dfp, .cluster_size = 4};
+  for (const LayerReport& layer : layer_report(compile(*quantized_model(c), c)))
+    CHECK(layer.multiplications == layer.macs);
 }
