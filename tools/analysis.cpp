@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -15,7 +16,6 @@
 #include "train/checkpoint.h"
 #include "train/gradient_noise.h"
 #include "train/setup.h"
-#include "train/trainer.h"
 
 namespace faq {
 namespace {
@@ -80,8 +80,8 @@ std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Var
   return runs;
 }
 
-TrainResult outcome(const VariantRun& run, const std::string& command) {
-  const TrainResult result = train(run.options, *run.method, {command, false});
+TrainResult outcome(const VariantRun& run, const RunContext& context) {
+  const TrainResult result = train(run.options, *run.method, context);
   check(!result.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
         run.options.output_dir, "; run the same command again to continue");
   return result;
@@ -149,7 +149,8 @@ Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline
   return a;
 }
 
-Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vector<int> batch_sizes) {
+Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vector<int> batch_sizes,
+                                ProgressDisplay& display) {
   constexpr int widths[] = {32, 8, 6, 5, 4, 3, 2};
   std::ranges::sort(batch_sizes);  // calibrated on the largest
   check(!given.weights.empty(), ErrorKind::usage, "--weights is required");
@@ -178,6 +179,8 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vec
   }
   check(!a.chart.series.empty(), ErrorKind::bad_data, "data ", options.data_path, ": ", data.train->size(),
         " training images are fewer than two batches of ", batch_sizes[0]);
+  const auto start = std::chrono::steady_clock::now();
+  const auto rows = static_cast<std::int64_t>(std::size(widths) * sizes.size());
   for (const int bits : widths) {
     options.scheme = bits == 32 ? "none" : "faq";
     options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
@@ -214,12 +217,22 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vec
                                   {"noise", noise.noise},
                                   {"mean_gradient", noise.mean_norm}});
       a.chart.series[i].y.push_back(noise.cosine);
+      const auto done = static_cast<std::int64_t>(a.result["rows"].size());
+      const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+      if (display.due(seconds_between_lines))
+        display.update(
+            {.title = "gradient noise, row",
+             .done = done,
+             .total = rows,
+             .seconds_left = passed.count() * static_cast<double>(rows - done) / static_cast<double>(done),
+             .figures = fmt::format("{} bits, batches of {}", bits, sizes[i])});
     }
   }
+  display.clear();
   return a;
 }
 
-Analysis analyze_sensitivity(const TrainOptions& options, const std::string& command) {
+Analysis analyze_sensitivity(const TrainOptions& options, const RunContext& context) {
   check(options.scheme != "none", ErrorKind::usage, "--analyze sensitivity: the run is not quantized");
   Analysis a;
   a.chart = {"One ingredient taken away", "", "top-1 (%)", {}, {{"best", {}}, {"last", {}}}};
@@ -227,7 +240,7 @@ Analysis analyze_sensitivity(const TrainOptions& options, const std::string& com
   a.table = fmt::format("{:<48} {:>9} {:>8} {:>8} {:>8}\n", "", "untrained", "best", "last", "costs");
   double recipe = 0;
   for (const VariantRun& run : runs_of(options, ingredients)) {
-    const TrainResult result = outcome(run, command);
+    const TrainResult result = outcome(run, context);
     if (a.result["rows"].empty()) recipe = result.best.top1;
     a.table += fmt::format("{:<48} {:>9.2f} {:>8.2f} {:>8.2f} {:>8.2f}\n", run.name, result.initial.top1,
                            result.best.top1, result.last.top1, recipe - result.best.top1);
@@ -241,7 +254,7 @@ Analysis analyze_sensitivity(const TrainOptions& options, const std::string& com
   return a;
 }
 
-Analysis analyze_bits(const TrainOptions& options, const std::string& command) {
+Analysis analyze_bits(const TrainOptions& options, const RunContext& context) {
   check(options.scheme != "none", ErrorKind::usage, "--analyze bits: the run is not quantized");
   check(options.bits_schedule.empty(), ErrorKind::usage,
         "--analyze bits: the run has a schedule of bits of its own, ", options.bits_schedule);
@@ -261,7 +274,7 @@ Analysis analyze_bits(const TrainOptions& options, const std::string& command) {
                         [bits](TrainOptions& o) { o.weight_bits = o.act_bits = bits; }});
   }
   for (const VariantRun& run : runs_of(options, variants)) {
-    const TrainResult result = outcome(run, command);
+    const TrainResult result = outcome(run, context);
     a.table += fmt::format("{:>4} {:>16.2f} {:>8.2f} {:>8.2f}\n", run.name, result.initial.top1,
                            result.best.top1, result.last.top1);
     json row = accuracies(result);

@@ -8,6 +8,8 @@
 
 #include "tools/chart.h"
 #include "train/options.h"
+#include "train/progress_display.h"
+#include "train/trainer.h"
 
 namespace faq {
 
@@ -23,15 +25,16 @@ Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline
 
 /// Disagreement of mini-batch gradients at options.weights, by bit width (32: not quantized) and batch size,
 /// over `batches` training batches of each size; sizes of which the data do not hold two are left out.
-Analysis analyze_gradient_noise(const TrainOptions& options, int batches, std::vector<int> batch_sizes);
+Analysis analyze_gradient_noise(const TrainOptions& options, int batches, std::vector<int> batch_sizes,
+                                ProgressDisplay& display);
 
 /// The run of `options`, and the same with one ingredient of the recipe taken away at a time, each in a
 /// folder of options.output_dir, where an interrupted analysis goes on.
-Analysis analyze_sensitivity(const TrainOptions& options, const std::string& command);
+Analysis analyze_sensitivity(const TrainOptions& options, const RunContext& context);
 
 /// The run of `options` with weights and activations of 8, 6, 5, 4, 3 and 2 bits: what calibration alone and
 /// what training reaches. Folders as for the sensitivity.
-Analysis analyze_bits(const TrainOptions& options, const std::string& command);
+Analysis analyze_bits(const TrainOptions& options, const RunContext& context);
 
 /// Writes NAME.json and NAME.svg into the folder.
 void save(const Analysis& analysis, const std::string& folder, const std::string& name);

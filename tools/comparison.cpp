@@ -1,5 +1,7 @@
 #include "tools/comparison.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -41,9 +43,9 @@ std::int64_t largest(const Tensor& logits, std::int64_t row) {
 
 }  // namespace
 
-Comparison compare(const Network& a, const Network& b, Loader& loader) {
+Comparison compare(const Network& a, const Network& b, Loader& loader, ProgressDisplay& display) {
   Comparison result;
-  for_each_batch(a.forward, loader, [&](const Batch& batch, const Tensor& logits) {
+  const auto count = [&](const Batch& batch, const Tensor& logits) {
     if (result.images == 0) {
       result.layers = compare_layers(a.layers(batch.images), b.layers(batch.images));
       const auto first =
@@ -54,7 +56,9 @@ Comparison compare(const Network& a, const Network& b, Loader& loader) {
     for (std::int64_t i = 0; i < batch.size(); ++i)
       result.agreeing += largest(logits, i) == largest(others, i);
     result.images += batch.size();
-  });
+  };
+  for_each_batch(a.forward, loader, count, display,
+                 [&] { return fmt::format("{} of {} predictions agree", result.agreeing, result.images); });
   return result;
 }
 

@@ -6,6 +6,7 @@
 
 #include "data/loader.h"
 #include "tools/network.h"
+#include "train/progress_display.h"
 
 namespace faq {
 
@@ -21,6 +22,6 @@ struct Comparison {
   std::string first_diverging;  ///< the first that differs in a bit of these numbers; empty: none
 };
 
-Comparison compare(const Network& a, const Network& b, Loader& loader);
+Comparison compare(const Network& a, const Network& b, Loader& loader, ProgressDisplay& display);
 
 }  // namespace faq

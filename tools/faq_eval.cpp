@@ -65,9 +65,10 @@ struct Names {
 
 // --- what can be asked for, each as JSON and as text
 
-json evaluate(const Network& network, const Dataset& dataset, Loader& loader, const Names* per_class) {
+json evaluate(const Network& network, const Dataset& dataset, Loader& loader, ProgressDisplay& display,
+              const Names* per_class) {
   Scores scores;
-  const Evaluation e = faq::evaluate(network.forward, loader, scores);
+  const Evaluation e = faq::evaluate(network.forward, loader, scores, display);
   json result{{"top1", e.top1},
               {"top5", e.top5},
               {"loss", e.loss},
@@ -167,7 +168,7 @@ std::string comparison_text(const json& c) {
 
 // ---
 
-int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std::string& command) {
+int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunContext& context) {
   const auto kind = parsed["analyze"].as<std::string>();
   // Before the work, which may take hours.
   std::error_code error;
@@ -182,9 +183,10 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
   } else if (kind == "gradient-noise") {
     const std::vector<int> batches = cli::parse_counts("batches", parsed["batches"].as<std::string>(), 2);
     check(batches.size() == 1, ErrorKind::usage, "--batches: expected one number");
-    analysis =
-        analyze_gradient_noise(options, batches.front(),
-                               cli::parse_counts("batch-sizes", parsed["batch-sizes"].as<std::string>(), 1));
+    ProgressDisplay display(context.quiet);
+    analysis = analyze_gradient_noise(
+        options, batches.front(),
+        cli::parse_counts("batch-sizes", parsed["batch-sizes"].as<std::string>(), 1), display);
   } else {
     check(kind == "sensitivity" || kind == "bits", ErrorKind::usage, "--analyze ", kind,
           ": expected one of cosine, gradient-noise, sensitivity, bits");
@@ -195,7 +197,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
                        cli::given_settings(parsed, eval_options()));
     options.output_dir = folder;
     options.grad_dtype = name_of(quant_options(options).grad_dtype);
-    analysis = kind == "bits" ? analyze_bits(options, command) : analyze_sensitivity(options, command);
+    analysis = kind == "bits" ? analyze_bits(options, context) : analyze_sensitivity(options, context);
   }
   cli::print_result(parsed.count("json")
                         ? analysis.result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"
@@ -213,9 +215,9 @@ int body(int argc, char** argv) {
                             "SPLIT")("per-class", "accuracy and loss of every class")(
       "predict", "the five likeliest classes of these images", cxxopts::value<std::vector<std::string>>(),
       "IMAGE…")("compare", "another network on the same images: agreement, and layer by layer",
-                cxxopts::value<std::string>(),
-                "FILE")("class-names", "lines of names in class order, or of FOLDER<tab>NAME",
-                        cxxopts::value<std::string>(), "FILE")("json", "one JSON object on stdout")(
+                cxxopts::value<std::string>(), "FILE")(
+      "class-names", "lines of names in class order, or of FOLDER<tab>NAME", cxxopts::value<std::string>(),
+      "FILE")("json", "one JSON object on stdout")("quiet", "no progress on stderr")(
       "analyze",
       "cosine, gradient-noise, sensitivity or bits: a table, and in --output-dir JSON and a figure",
       cxxopts::value<std::string>(),
@@ -246,7 +248,8 @@ int body(int argc, char** argv) {
           " has no effect without --analyze");
   resolve(options);
   set_num_threads(options.threads);
-  if (parsed.count("analyze")) return analyze(parsed, options, cli::command_line(argc, argv));
+  const bool quiet = parsed.count("quiet") > 0;
+  if (parsed.count("analyze")) return analyze(parsed, options, {cli::command_line(argc, argv), quiet});
   const bool as_json = parsed.count("json") > 0;
   const auto print = [as_json](const json& result, auto text) {
     cli::print_result(as_json ? result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"
@@ -254,7 +257,10 @@ int body(int argc, char** argv) {
     return 0;
   };
   const bool model_given = parsed.count("model") > 0;
+  const std::string model = options.model;
   const Network network = open_network(options, model_given);
+  check(!model_given || parsed.count("compare") || options.model == model, ErrorKind::usage, "--model ",
+        model, ": ", options.weights, " is a ", options.model);
   const auto names_of = [&](const std::vector<std::string>& folders) {
     return Names{parsed.count("class-names") ? named(parsed["class-names"].as<std::string>(), folders)
                                              : folders};
@@ -278,6 +284,7 @@ int body(int argc, char** argv) {
         found == dataset.class_names().end() ? "" : *found, "', the network's is '",
         known == network.class_names.end() ? "" : *known, "'");
   Loader loader(dataset, val_loader_options(options, data));
+  ProgressDisplay display(quiet);
   if (parsed.count("compare")) {
     TrainOptions other_options = options;
     other_options.weights = parsed["compare"].as<std::string>();
@@ -287,10 +294,10 @@ int body(int argc, char** argv) {
         ErrorKind::usage, "--compare ", other_options.weights, ": ", other_options.num_classes,
         " classes and ", other_options.in_channels, " channels, the network has ", options.num_classes,
         " and ", options.in_channels);
-    return print(comparison_json(network, other, compare(network, other, loader)), comparison_text);
+    return print(comparison_json(network, other, compare(network, other, loader, display)), comparison_text);
   }
   const Names names = names_of(dataset.class_names());
-  return print(evaluate(network, dataset, loader, parsed.count("per-class") ? &names : nullptr),
+  return print(evaluate(network, dataset, loader, display, parsed.count("per-class") ? &names : nullptr),
                evaluation_text);
 }
 

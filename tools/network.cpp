@@ -62,6 +62,8 @@ Network of_integer_network(TrainOptions& options) {
   options.in_channels = static_cast<int>(network->channels());
   options.num_classes = static_cast<int>(network->num_classes());
   if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
+  const auto model = network->about().find("model");
+  if (model != network->about().end()) options.model = model->second;
   const auto resize = network->about().find("resize");
   if (options.val_resize_size < 0 && resize != network->about().end())
     apply(options, {"val-resize-size", resize->second});

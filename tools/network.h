@@ -25,8 +25,8 @@ struct Network {
 };
 
 /// Opens options.weights: an integer network, a checkpoint of faq-train, or weights of options.model. Fills
-/// in what the file knows and the options leave open: channels, classes, sizes. Throws usage for weights
-/// alone without --model.
+/// in what the file knows (the model, channels, classes) and what it knows and the options leave open
+/// (sizes). Throws usage for weights alone without --model.
 Network open_network(TrainOptions& options, bool model_given);
 
 }  // namespace faq

@@ -1,5 +1,7 @@
 #include "train/evaluate.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 
 #include "core/kernels/loss.h"
@@ -55,30 +57,39 @@ Evaluation Scores::of_class(std::int32_t label) const {
                         : Counts{});
 }
 
-double for_each_batch(const std::function<Tensor(const Tensor&)>& forward, Loader& loader,
-                      const std::function<void(const Batch&, const Tensor&)>& body) {
+double for_each_batch(const Forward& forward, Loader& loader,
+                      const std::function<void(const Batch&, const Tensor&)>& body, ProgressDisplay& display,
+                      const std::function<std::string()>& figures) {
   const auto start = std::chrono::steady_clock::now();
-  std::int64_t images = 0;
+  const auto rate = [&, start](std::int64_t done) {
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    return static_cast<double>(done) / elapsed.count();
+  };
+  const std::int64_t total = loader.batches_per_epoch();
+  std::int64_t images = 0, batches = 0;
   loader.start_epoch(0);
   while (const auto batch = loader.next()) {
     body(*batch, forward(batch->images));
     images += batch->size();
+    ++batches;
+    if (display.due(seconds_between_lines))
+      display.update({.title = "evaluating, batch",
+                      .done = batches,
+                      .total = total,
+                      .seconds_left = static_cast<double>(total - batches) / rate(batches),
+                      .figures = fmt::format("{:.0f} images/s  {}", rate(images), figures())});
   }
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  return static_cast<double>(images) / elapsed.count();
+  display.clear();
+  return rate(images);
 }
 
-Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader, Scores& scores) {
+Evaluation evaluate(const Forward& forward, Loader& loader, Scores& scores, ProgressDisplay& display) {
   const double rate = for_each_batch(
-      forward, loader, [&](const Batch& batch, const Tensor& logits) { scores.add(logits, batch.labels); });
+      forward, loader, [&](const Batch& batch, const Tensor& logits) { scores.add(logits, batch.labels); },
+      display, [&] { return fmt::format("top-1 {:.2f}", scores.result().top1); });
   Evaluation result = scores.result();
   result.images_per_s = rate;
   return result;
-}
-
-Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader) {
-  Scores scores;
-  return evaluate(forward, loader, scores);
 }
 
 }  // namespace faq

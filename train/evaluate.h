@@ -2,8 +2,10 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "data/loader.h"
+#include "train/progress_display.h"
 
 namespace faq {
 
@@ -36,12 +38,15 @@ class Scores {
   std::vector<Counts> classes_;
 };
 
-/// `forward`: u8 images N,H,W,C to logits N,K.
-Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader);
-/// The same, leaving what was counted in `scores`.
-Evaluation evaluate(const std::function<Tensor(const Tensor&)>& forward, Loader& loader, Scores& scores);
-/// Runs the loader's images through `forward` and hands the logits on; returns images per second.
-double for_each_batch(const std::function<Tensor(const Tensor&)>& forward, Loader& loader,
-                      const std::function<void(const Batch&, const Tensor& logits)>& body);
+/// Of u8 images N,H,W,C, the logits N,K.
+using Forward = std::function<Tensor(const Tensor& images)>;
+
+/// Runs the loader's images through `forward`, leaving what was counted in `scores`.
+Evaluation evaluate(const Forward& forward, Loader& loader, Scores& scores, ProgressDisplay& display);
+/// Runs the loader's images through `forward` and hands the logits on; returns images per second. `figures`:
+/// what is known so far, for the display.
+double for_each_batch(const Forward& forward, Loader& loader,
+                      const std::function<void(const Batch&, const Tensor& logits)>& body,
+                      ProgressDisplay& display, const std::function<std::string()>& figures);
 
 }  // namespace faq

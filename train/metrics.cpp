@@ -1,9 +1,7 @@
 #include "train/metrics.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cstdio>
 #include <string_view>
 #include <vector>
 
@@ -60,31 +58,6 @@ void Metrics::write_summary(const nlohmann::json& history) const {
   AtomicFile file(folder_ / "summary.csv");
   file.write(csv(history));
   file.commit();
-}
-
-ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1) {}
-
-void ProgressDisplay::update(const std::string& title, std::int64_t done, std::int64_t total,
-                             double images_per_s, double seconds_left, const std::string& figures) {
-  if (quiet_) return;
-  const auto left = static_cast<std::int64_t>(seconds_left);
-  const std::string text = fmt::format("{} {}/{}  {:.0f} images/s  {}  left {}:{:02}:{:02}", title, done,
-                                       total, images_per_s, figures, left / 3600, left / 60 % 60, left % 60);
-  if (!terminal_) {
-    fmt::print(stderr, "{}\n", text);
-    return;
-  }
-  constexpr std::int64_t width = 24;
-  const std::int64_t filled = total > 0 ? width * done / total : width;
-  fmt::print(stderr, "\r\x1b[K[{:=<{}}{: <{}}] {}", "", filled, "", width - filled, text);
-  std::fflush(stderr);
-  open_ = true;
-}
-
-void ProgressDisplay::line(const std::string& text) {
-  if (quiet_) return;
-  fmt::print(stderr, "{}{}\n", open_ ? "\r\x1b[K" : "", text);
-  open_ = false;
 }
 
 }  // namespace faq

@@ -24,20 +24,4 @@ class Metrics {
   std::ofstream lines_;
 };
 
-/// Progress on stderr: a bar that redraws itself on a terminal, plain lines otherwise.
-class ProgressDisplay {
- public:
-  explicit ProgressDisplay(bool quiet);
-  /// `done` of `total` steps of `title`; `figures` follow, e.g. "loss 0.31 top-1 89.1".
-  void update(const std::string& title, std::int64_t done, std::int64_t total, double images_per_s,
-              double seconds_left, const std::string& figures);
-  /// A line of its own.
-  void line(const std::string& text);
-
- private:
-  bool quiet_;
-  bool terminal_;
-  bool open_ = false;
-};
-
 }  // namespace faq

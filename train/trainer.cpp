@@ -351,22 +351,25 @@ class Trainer {
       if (ema_) ema_->update(progress_.step - phase.begin * steps_per_epoch_);
       ++progress_.step_in_epoch;
       ++progress_.step;
-      if (progress_.step % options_.print_freq == 0) {
+      const bool logged = progress_.step % options_.print_freq == 0;
+      if (logged || display_.due()) {
         const auto n = static_cast<double>(progress_.images);
         const double rate = static_cast<double>(progress_.images - images_before) / seconds_since(start);
         const double top1 = 100.0 * static_cast<double>(progress_.correct) / n;
-        const double left =
-            static_cast<double>(options_.epochs - epoch) * static_cast<double>(data_.train->size()) / rate;
-        display_.update(
-            fmt::format("epoch {}/{} step", progress_.epoch + 1, options_.epochs), progress_.step_in_epoch,
-            steps_per_epoch_, rate, left,
-            fmt::format("loss {:.4f}  top-1 {:.2f}  lr {:.2e}", progress_.loss_sum / n, top1, lr));
-        metrics_->append({{"step", progress_.step},
-                          {"epoch", epoch},
-                          {"train_loss", progress_.loss_sum / n},
-                          {"train_top1", top1},
-                          {"lr", lr},
-                          {"images_per_s", rate}});
+        display_.update({.title = fmt::format("epoch {}/{} step", progress_.epoch + 1, options_.epochs),
+                         .done = progress_.step_in_epoch,
+                         .total = steps_per_epoch_,
+                         .seconds_left = (static_cast<double>(options_.epochs) - epoch) *
+                                         static_cast<double>(data_.train->size()) / rate,
+                         .figures = fmt::format("{:.0f} images/s  loss {:.4f}  top-1 {:.2f}  lr {:.2e}", rate,
+                                                progress_.loss_sum / n, top1, lr)});
+        if (logged)
+          metrics_->append({{"step", progress_.step},
+                            {"epoch", epoch},
+                            {"train_loss", progress_.loss_sum / n},
+                            {"train_top1", top1},
+                            {"lr", lr},
+                            {"images_per_s", rate}});
       }
       const bool epoch_done = progress_.step_in_epoch == steps_per_epoch_;
       if (stop_requested() && !epoch_done) {
@@ -384,8 +387,9 @@ class Trainer {
   Evaluation validate() {
     set_training(*model_, false);
     const NoGrad no_grad;
+    Scores scores;
     return evaluate([this](const Tensor& images) { return model_->forward(Var(images)).value(); },
-                    val_loader_);
+                    val_loader_, scores, display_);
   }
 
   Evaluation validate_epoch() {

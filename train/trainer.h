@@ -23,7 +23,7 @@ struct TrainResult {
 };
 
 struct RunContext {
-  std::string command;  ///< for config.json
+  std::string command;  ///< for run.json
   bool quiet = false;   ///< no progress on stderr
 };
 

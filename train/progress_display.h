@@ -1,0 +1,46 @@
+// How far a program is, for whoever waits for it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <string>
+
+namespace faq {
+
+/// Progress on stderr: a bar that redraws itself on a terminal, plain lines otherwise.
+class ProgressDisplay {
+ public:
+  explicit ProgressDisplay(bool quiet);
+  ~ProgressDisplay();  ///< what others write then begins on a line of its own
+  ProgressDisplay(const ProgressDisplay&) = delete;
+  ProgressDisplay& operator=(const ProgressDisplay&) = delete;
+
+  struct Status {
+    std::string title;  ///< of what is counted, e.g. "epoch 3/20 step"
+    std::int64_t done = 0, total = 0;
+    double seconds_left = 0;
+    std::string figures;  ///< e.g. "715 images/s  loss 0.3100  top-1 89.10"
+  };
+  /// Whether an update is wanted yet: a tenth of a second after the last one on a terminal, which is redrawn,
+  /// elsewhere `seconds` after the last line.
+  bool due(double seconds = std::numeric_limits<double>::infinity()) const;
+  void update(const Status& status);
+  /// Takes the bar away: what it counted is done.
+  void clear();
+  /// A line of its own, which stays.
+  void line(const std::string& text);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  bool quiet_;
+  bool terminal_;
+  bool bar_ = false;  ///< the cursor is behind a bar
+  Clock::time_point updated_ = Clock::now();
+};
+
+/// Between the lines an evaluation leaves in a log: short ones leave none.
+inline constexpr double seconds_between_lines = 30;
+
+}  // namespace faq
