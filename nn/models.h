@@ -32,8 +32,8 @@ struct ModelInfo {
 struct ModelOptions {
   int num_classes = 10;
   int in_channels = 3;
-  std::vector<float> mean;  ///< per channel; empty: the model's own (see ModelInfo)
-  std::vector<float> std;
+  std::vector<float> mean = {};  ///< per channel; empty: the model's own (see ModelInfo)
+  std::vector<float> std = {};
 };
 
 /// What a training step's loss is made from: cross-entropy of the logits, and of the auxiliary ones (if any)

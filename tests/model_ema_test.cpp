@@ -9,7 +9,7 @@ using namespace faq;
 using namespace faq::testing;
 
 TEST_CASE("an average of a network's values", "[ema]") {
-  const auto model = make_model("resnet20", {.num_classes = 10, .in_channels = 3, .mean = {}, .std = {}});
+  const auto model = make_model("resnet20", {.num_classes = 10, .in_channels = 3});
   const auto everything = [&] {
     std::vector<Tensor> tensors;
     for (auto& [name, parameter] : parameters(*model)) tensors.push_back(parameter.value());

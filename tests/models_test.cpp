@@ -81,8 +81,8 @@ TEST_CASE("the CIFAR ResNets have the paper's sizes", "[models]") {
     for_each_unit(*model, [&](const std::string&, Unit&) { ++units; });
     CHECK(units == row.units);
   }
-  CHECK(model_cost("resnet20", {.num_classes = 100, .mean = {}, .std = {}}).parameters == 269'722 + 90 * 65);
-  CHECK(model_cost("resnet20", {.in_channels = 1, .mean = {}, .std = {}}).parameters == 269'722 - 2 * 9 * 16);
+  CHECK(model_cost("resnet20", {.num_classes = 100}).parameters == 269'722 + 90 * 65);
+  CHECK(model_cost("resnet20", {.in_channels = 1}).parameters == 269'722 - 2 * 9 * 16);
 }
 
 TEST_CASE("the ImageNet ResNets have torchvision's sizes", "[models]") {
@@ -101,12 +101,12 @@ TEST_CASE("the ImageNet ResNets have torchvision's sizes", "[models]") {
     CHECK(info.family == "resnet");
     CHECK(info.input_size == 224);
     CHECK(info.num_classes == 1000);
-    const auto model = make_model(row.name, {.num_classes = 1000, .mean = {}, .std = {}});
+    const auto model = make_model(row.name, {.num_classes = 1000});
     std::int64_t count = 0;
     for (const auto& [name, parameter] : parameters(*model)) count += parameter.value().numel();
     CHECK(count == row.parameters);
   }
-  const ModelCost cost = model_cost("resnet18", {.num_classes = 1000, .mean = {}, .std = {}});
+  const ModelCost cost = model_cost("resnet18", {.num_classes = 1000});
   CHECK(cost.parameters == rows[0].parameters);
   CHECK(static_cast<double>(cost.macs) / 1e9 == Approx(1.814).epsilon(1e-3));
 }
@@ -117,11 +117,10 @@ TEST_CASE("every model of the zoo can be made", "[models]") {
     INFO(info.name);
     CHECK_FALSE(info.source.empty());
     CHECK(model_info(info.name).family == info.family);
-    CHECK_FALSE(
-        parameters(*make_model(info.name, {.num_classes = info.num_classes, .mean = {}, .std = {}})).empty());
+    CHECK_FALSE(parameters(*make_model(info.name, {.num_classes = info.num_classes})).empty());
     CHECK(std::ranges::count(list_models(), info.name, &ModelInfo::name) == 1);
   }
-  const auto model = initialized(1, {.num_classes = 7, .in_channels = 1, .mean = {}, .std = {}});
+  const auto model = initialized(1, {.num_classes = 7, .in_channels = 1});
   const NoGrad no_grad;
   const Tensor images = reference::random_integers<std::uint8_t>({3, 32, 32, 1}, 1, 0, 255);
   CHECK(model->forward(Var(images)).shape() == Shape{3, 7});
@@ -309,7 +308,7 @@ TEST_CASE("other spellings of a family's names", "[models]") {
     CHECK(channels_in(file, model->info()) == 3);
   }
   // A classifier of another size: the auxiliary one, too.
-  const auto model = make_model("inception_v3", {.num_classes = 7, .in_channels = 3, .mean = {}, .std = {}}),
+  const auto model = make_model("inception_v3", {.num_classes = 7, .in_channels = 3}),
              target = make_model("inception_v3", {});
   const NamedTensors seven = weights_of(*model);
   const auto notes = load_weights(*target, seven, {.reinitialize_classifier = true});
@@ -430,7 +429,7 @@ TEST_CASE("loading lists everything that does not fit, and changes nothing", "[m
   }
   SECTION("nothing at all") { CHECK_THAT(error_of(*target, {}), Catch::Contains("97 mismatches")); }
   SECTION("another classifier, not asked for") {
-    const auto hundred = initialized(3, {.num_classes = 100, .mean = {}, .std = {}});
+    const auto hundred = initialized(3, {.num_classes = 100});
     CHECK_THAT(error_of(*target, weights_of(*hundred)),
                Catch::Contains("misshapen fc.weight expected [10, 64] found [100, 64]"));
   }
@@ -446,8 +445,7 @@ TEST_CASE("non-finite weights are loaded when allowed", "[models]") {
 }
 
 TEST_CASE("a classifier of another size is kept when asked for, and reported", "[models]") {
-  const auto hundred = initialized(1, {.num_classes = 100, .mean = {}, .std = {}}), target = initialized(2),
-             before = initialized(2);
+  const auto hundred = initialized(1, {.num_classes = 100}), target = initialized(2), before = initialized(2);
   const std::vector<std::string> notes =
       load_weights(*target, weights_of(*hundred), {.reinitialize_classifier = true});
   REQUIRE(notes.size() == 2);

@@ -17,7 +17,7 @@ constexpr FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
 
 // A network in evaluation mode whose channels have very different scales: one strong, one feeble, one dead.
 std::unique_ptr<Model> uneven_network() {
-  auto model = make_model("resnet20", {.num_classes = 3, .in_channels = 3, .mean = {}, .std = {}});
+  auto model = make_model("resnet20", {.num_classes = 3, .in_channels = 3});
   initialize(*model, 1);
   Random random(2, RandomStream::test);
   for_each_unit(*model, [&](const std::string&, Unit& unit) {

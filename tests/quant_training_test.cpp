@@ -41,7 +41,7 @@ std::vector<std::int32_t> labels() {
 }
 
 std::unique_ptr<Model> make(const Setup& setup) {
-  auto model = make_model("resnet20", {.num_classes = 3, .in_channels = 3, .mean = {}, .std = {}});
+  auto model = make_model("resnet20", {.num_classes = 3, .in_channels = 3});
   initialize(*model, setup.seed);
   // Statistics of the data, as a pretrained network has them: calibration runs in evaluation mode.
   set_training(*model, true);

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 tools/install_deps.sh
 
 echo "== format"
-find core nn quant data train tools tests -name '*.cpp' -o -name '*.h' | xargs clang-format-14 --dry-run -Werror
+find core nn quant data train tools tests docs -name '*.cpp' -o -name '*.h' | xargs clang-format-14 --dry-run -Werror
 
 echo "== build"
 cmake --preset ci >/dev/null

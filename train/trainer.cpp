@@ -155,8 +155,7 @@ class Trainer {
     load_start();
     begin_phase(method_.phases() - 1);
     const ModelCost cost = model_cost(
-        options_.model,
-        {.num_classes = options_.num_classes, .in_channels = options_.in_channels, .mean = {}, .std = {}});
+        options_.model, {.num_classes = options_.num_classes, .in_channels = options_.in_channels});
     nlohmann::json phases = nlohmann::json::array();
     for (const Phase& phase : phases_) {
       const double last_step = static_cast<double>(phase.end) - 1.0 / static_cast<double>(steps_per_epoch_);

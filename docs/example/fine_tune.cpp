@@ -1,0 +1,84 @@
+// Training with quantization from C++: fine-tunes a pretrained ResNet-20 in 4-bit integers, with a loop of
+// its own, and saves the integer network.
+//
+//   fine_tune WEIGHTS DATA OUTPUT [EPOCHS]
+#include <cstdio>
+#include <cstdlib>
+
+#include "data/loader.h"
+#include "nn/load_weights.h"
+#include "quant/equalize.h"
+#include "quant/integer_network.h"
+#include "quant/quantize.h"
+#include "train/evaluate.h"
+#include "train/schedule.h"
+#include "train/sgd.h"
+
+using namespace faq;
+
+namespace {
+
+void fine_tune(const char* weights_file, const char* data, const char* output, int epochs) {
+  // A pretrained network, with as many classes and channels as its weights were made for.
+  const NamedTensors weights = read_safetensors(weights_file);
+  const ModelInfo& resnet20 = model_info("resnet20");
+  const int channels = channels_in(weights, resnet20);
+  const auto model =
+      make_model(resnet20.name, {.num_classes = classes_in(weights, resnet20), .in_channels = channels});
+  load_weights(*model, weights, {.source = weights_file});
+
+  const auto training_set = cached(open_dataset({.path = data, .channels = channels}, Split::train));
+  const auto validation_set = cached(open_dataset({.path = data, .channels = channels}, Split::val));
+  const int side = validation_set->image(0).height;
+  Loader training_images(
+      *training_set,
+      {.batch_size = 256, .training = true, .transform = {Augmentation::cifar, side, /*resize=*/0}});
+  Loader validation_images(*validation_set, {.transform = {Augmentation::none, side, /*resize=*/0}});
+
+  // Five batches tell the ranges of the activations; from then on the network computes in 4-bit integers.
+  const QuantOptions bits{
+      .scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4, .calibration = Calibration::mse};
+  const CalibrationResult seen =
+      calibrate(*model, [&, left = bits.calibration_batches]() mutable -> std::optional<Tensor> {
+        auto batch = left-- > 0 ? training_images.next() : std::nullopt;
+        return batch ? std::optional(batch->images) : std::nullopt;
+      });
+  quantize(*model, bits, &seen);
+  equalize_channels(*model);
+
+  ProgressDisplay display(/*quiet=*/false);
+  Sgd sgd(parameters(*model), {.weight_decay = 5e-4});
+  for (int epoch = 0; epoch < epochs; ++epoch) {
+    set_training(*model, true);
+    training_images.start_epoch(epoch);
+    const auto steps = static_cast<double>(training_images.batches_per_epoch());
+    for (int step = 0; const auto batch = training_images.next(); ++step) {
+      backward(training_loss(model->forward_training(Var(batch->images)), batch->labels));
+      sgd.step(cosine_lr(/*base=*/0.02, epochs, epoch + step / steps), /*grad_scale=*/1);
+    }
+    // What is evaluated is what is deployed.
+    set_training(*model, false);
+    const IntegerNetwork network = IntegerNetwork::compile(*model, side, side, channels);
+    Scores scores;
+    const Evaluation result = evaluate([&](const Tensor& images) { return network.forward(images); },
+                                       validation_images, scores, display);
+    std::printf("epoch %d: top-1 %.2f  loss %.4f in integers\n", epoch + 1, result.top1, result.loss);
+    network.save(output);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 4) {
+    std::fprintf(stderr, "usage: fine_tune WEIGHTS DATA OUTPUT [EPOCHS]\n");
+    return 64;
+  }
+  try {
+    fine_tune(argv[1], argv[2], argv[3], argc > 4 ? std::atoi(argv[4]) : 4);
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "fine_tune: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The library as another project finds it: installs a build, builds docs/example against that, and trains.
+#   package_test.sh BUILD CXX
+set -euo pipefail
+build=$1 cxx=$2
+project=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cmake --install "$build" --prefix "$work/installed" >/dev/null
+cmake -S "$project/docs/example" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/installed" -DCMAKE_BUILD_TYPE=Release \
+  -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >/dev/null
+cmake --build "$work/build"
+
+# Twenty images of 28 × 28 in IDX files, two of each class; what is on them does not matter.
+weights=$project/tools/quickstart/resnet20-fashion-mnist.safetensors
+mkdir "$work/data"
+for split in train t10k; do
+  { printf '\0\0\10\3\0\0\0\24\0\0\0\34\0\0\0\34'; head -c 15680 "$weights"; } >"$work/data/$split-images-idx3-ubyte"
+  printf '\0\0\10\1\0\0\0\24\0\1\2\3\4\5\6\7\10\11\0\1\2\3\4\5\6\7\10\11' >"$work/data/$split-labels-idx1-ubyte"
+done
+"$work/build/fine_tune" "$weights" "$work/data" "$work/integer.safetensors" 2 | tee "$work/said"
+loss=$(sed -n 's/^epoch 2: .*loss \([0-9.]*\) in integers$/\1/p' "$work/said")
+OMP_NUM_THREADS=1 "$work/installed/bin/faq-eval" --weights "$work/integer.safetensors" --data-path "$work/data" --json \
+  | tee "$work/json"
+evaluated=$(sed -n 's/.*"loss":\([0-9.]*\).*/\1/p' "$work/json")
+[ "$loss" = "$(LC_ALL=C printf '%.4f' "$evaluated")" ]
