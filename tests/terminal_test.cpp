@@ -15,7 +15,8 @@ struct Session {
   int code = -1;
 };
 
-Session on_terminal(unsigned short columns, const std::string& program, const Words& arguments) {
+Session on_terminal(unsigned short columns, const std::string& program, const Words& arguments,
+                    const char* kind = "xterm") {
   Words words = Words{program} + arguments;
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -25,6 +26,7 @@ Session on_terminal(unsigned short columns, const std::string& program, const Wo
   const pid_t pid = ::forkpty(&terminal, nullptr, nullptr, &size);
   REQUIRE(pid >= 0);
   if (pid == 0) {
+    ::setenv("TERM", kind, 1);
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
@@ -96,6 +98,9 @@ TEST_CASE("a bar that redraws itself on a terminal", "[cli]") {
       CHECK(end - begin < columns);
     }
   }
+  const Session dumb = on_terminal(80, FAQ_TRAIN, train("dumb", "0.01"), "dumb");
+  CHECK(dumb.code == 0);
+  CHECK(dumb.sent.find('\x1b') == std::string::npos);
   // What goes wrong is said on a line of its own.
   const Session diverged = on_terminal(80, FAQ_TRAIN, train("diverged", "1e6"));
   INFO(diverged.sent);

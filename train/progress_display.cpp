@@ -6,12 +6,20 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 namespace faq {
 namespace {
 
 constexpr double seconds_between_redraws = 0.1;
 constexpr const char* erase_line = "\r\x1b[K";
+
+// One that can erase a line.
+bool stderr_is_terminal() {
+  const char* kind = std::getenv("TERM");
+  return ::isatty(STDERR_FILENO) == 1 && kind != nullptr && std::string_view(kind) != "dumb";
+}
 
 std::size_t terminal_columns() {
   winsize size{};
@@ -35,7 +43,7 @@ std::string fitted(const std::string& text, std::int64_t done, std::int64_t tota
 
 }  // namespace
 
-ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(::isatty(STDERR_FILENO) == 1) {}
+ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(stderr_is_terminal()) {}
 
 ProgressDisplay::~ProgressDisplay() {
   if (bar_) std::fputc('\n', stderr);
