@@ -72,7 +72,7 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
       {"config cut short", FAQ_TRAIN, config("broken.json"), 65, "broken.json"},
       {"unknown mode of faq-bench", FAQ_BENCH, {"--mode", "training"}, 64, "expected train, infer or load"},
       {"16 bits to time", FAQ_BENCH, {"--bits", "16"}, 64, "2 to 8, or 32"},
-      {"one step to time", FAQ_BENCH, {"--steps", "1"}, 64, "--steps 1"},
+      {"one step to time", FAQ_BENCH, {"--steps", "1"}, 64, "--steps '1'"},
       {"nothing to load", FAQ_BENCH, {"--mode", "load"}, 64, "--data-path"},
       {"no such config", FAQ_TRAIN, config("absent.json"), 66, "absent.json"},
       {"no such weights", FAQ_TRAIN, train({"--weights", "absent.safetensors"}), 66, "absent.safetensors"},

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <new>
+#include <optional>
 #include <sstream>
 
 #include "core/error.h"
@@ -45,6 +46,28 @@ void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
   }
 }
 
+void add_options(cxxopts::Options& parser, const std::string& section,
+                 std::initializer_list<ProgramOption> options) {
+  for (const ProgramOption& option : options) {
+    if (option.value == nullptr) {
+      parser.add_options(section)(option.names, option.help);
+      continue;
+    }
+    const auto value =
+        option.repeatable
+            ? std::static_pointer_cast<cxxopts::Value>(cxxopts::value<std::vector<std::string>>())
+            : cxxopts::value<std::string>();
+    if (option.preset != nullptr) value->default_value(option.preset);
+    parser.add_options(section)(option.names, option.help, value, option.value);
+  }
+}
+
+bool help_or_version(const cxxopts::Options& parser, const cxxopts::ParseResult& parsed) {
+  if (parsed.count("help")) return print_result(parser.help() + "\n"), true;
+  if (parsed.count("version")) return print_result(std::string("faq ") + FAQ_VERSION + "\n"), true;
+  return false;
+}
+
 std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows) {
   std::vector<Setting> settings;
   for (const auto& argument : parsed.arguments()) {
@@ -61,6 +84,10 @@ std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const st
 }
 
 cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, const std::string& positional) {
+  add_options(parser, "run",
+              {{"json", "one JSON object on stdout instead of text"},
+               {"version", "print the version"},
+               {"h,help", "print this help"}});
   if (!positional.empty()) parser.parse_positional({positional});
   try {
     auto parsed = parser.parse(argc, argv);
@@ -101,16 +128,44 @@ nlohmann::json read_config(const std::string& file) {
   return config;
 }
 
-std::vector<int> parse_counts(const std::string& option, const std::string& text, int least) {
+std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option) {
+  return parsed[option].as<std::string>();
+}
+
+namespace {
+
+/// Numbers between commas; nothing when one is none, or out of range.
+std::optional<std::vector<int>> parsed_counts(const std::string& text, int least, int most) {
   std::vector<int> counts;
   for (const std::string& part : split(text)) {
     int& count = counts.emplace_back(0);
     const char* end = part.data() + part.size();
     const auto [stop, error] = std::from_chars(part.data(), end, count);
-    check(error == std::errc() && stop == end && count >= least, ErrorKind::usage, "--", option, " '", text,
-          "': expected numbers from ", least, " up");
+    if (error != std::errc() || stop != end || count < least || count > most) return {};
   }
   return counts;
+}
+
+std::string range_text(int least, int most) {
+  return most < std::numeric_limits<int>::max() ? fmt::format("from {} to {}", least, most)
+                                                : fmt::format("from {} up", least);
+}
+
+}  // namespace
+
+std::vector<int> counts_of(const cxxopts::ParseResult& parsed, const std::string& option, int least,
+                           int most) {
+  const auto counts = parsed_counts(text_of(parsed, option), least, most);
+  check(counts.has_value(), ErrorKind::usage, "--", option, " '", text_of(parsed, option),
+        "': expected numbers ", range_text(least, most));
+  return *counts;
+}
+
+int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int least, int most) {
+  const auto counts = parsed_counts(text_of(parsed, option), least, most);
+  check(counts && counts->size() == 1, ErrorKind::usage, "--", option, " '", text_of(parsed, option),
+        "': expected a number ", range_text(least, most));
+  return counts->front();
 }
 
 std::string command_line(int argc, char** argv) {

@@ -4,6 +4,8 @@
 #define CXXOPTS_VECTOR_DELIMITER '\0'  // names of files may hold commas
 #include <cxxopts.hpp>
 #include <functional>
+#include <initializer_list>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -14,11 +16,26 @@ namespace faq::cli {
 /// Adds the options of these rows, all names each.
 void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows);
 
+/// An option of a program that is no setting of a run. Its values are text.
+struct ProgramOption {
+  const char* names;  ///< "config", or "c,config"
+  const char* help;
+  const char* value = nullptr;   ///< what the help calls it; null: a flag
+  const char* preset = nullptr;  ///< its value when it is not given; null: none
+  bool repeatable = false;
+};
+/// Adds these options to a section of the help.
+void add_options(cxxopts::Options& parser, const std::string& section,
+                 std::initializer_list<ProgramOption> options);
+/// Prints what --help or --version ask for; false when neither was given.
+bool help_or_version(const cxxopts::Options& parser, const cxxopts::ParseResult& parsed);
+
 /// The settings given on the command line, in option order, under canonical names.
 std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows);
 
-/// Parses; an unknown option or a stray argument is Error(usage) that names the nearest option.
-/// `positional`: an option that takes the arguments without a name; empty: none are allowed.
+/// Adds what every program has, --json, --version and --help, and parses; an unknown option or a stray
+/// argument is Error(usage) that names the nearest option. `positional`: an option that takes the arguments
+/// without a name; empty: none are allowed.
 cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv,
                            const std::string& positional = "");
 
@@ -28,8 +45,14 @@ std::string read_text(const std::string& what, const std::string& file);
 /// object.
 nlohmann::json read_config(const std::string& file);
 
-/// "32,128": numbers from `least` up. Throws usage, naming the option.
-std::vector<int> parse_counts(const std::string& option, const std::string& text, int least);
+/// The value of an option that has one, as text.
+std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option);
+/// "32,128": numbers from `least` to `most`. Throws usage, naming the option.
+std::vector<int> counts_of(const cxxopts::ParseResult& parsed, const std::string& option, int least,
+                           int most = std::numeric_limits<int>::max());
+/// The same of one number.
+int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int least,
+             int most = std::numeric_limits<int>::max());
 
 /// The command line as one would type it.
 std::string command_line(int argc, char** argv);

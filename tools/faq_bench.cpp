@@ -215,26 +215,20 @@ int body(int argc, char** argv) {
                           "Times training steps, integer inference or image loading on this machine.");
   const std::vector<OptionRow> rows = bench_options();
   cli::add_options(parser, rows);
-  parser.add_options("run")("mode", "train, infer or load",
-                            cxxopts::value<std::string>()->default_value("train"), "MODE")(
-      "bits", "2 to 8, or 32 for floating point", cxxopts::value<int>()->default_value("8"), "B")(
-      "image-size", "default: what the network was designed for", cxxopts::value<int>()->default_value("0"),
-      "N")("steps", "timed steps; the median counts", cxxopts::value<int>()->default_value("20"), "N")(
-      "layers", "also the convolutions, each alone")("json", "one JSON object on stdout")(
-      "version", "print the version")("h,help", "print this help");
+  cli::add_options(parser, "run",
+                   {{"mode", "train, infer or load", "MODE", "train"},
+                    {"bits", "2 to 8, or 32 for floating point", "B", "8"},
+                    {"image-size", "default: what the network was designed for", "N", "0"},
+                    {"steps", "timed steps; the median counts", "N", "20"},
+                    {"layers", "also the convolutions, each alone"}});
   const auto parsed = cli::parse(parser, argc, argv);
-  if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
-  if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
+  if (cli::help_or_version(parser, parsed)) return 0;
 
-  const int bits = parsed["bits"].as<int>();
-  const int steps = parsed["steps"].as<int>();
-  const int image_size = parsed["image-size"].as<int>();
-  const std::string mode = parsed["mode"].as<std::string>();
-  check((bits >= 2 && bits <= 8) || bits == 32, ErrorKind::usage, "--bits ", bits,
-        ": expected 2 to 8, or 32");
-  check(steps >= 2 && steps <= 100000, ErrorKind::usage, "--steps ", steps, ": expected 2 to 100000");
-  check(image_size >= 0 && image_size <= 4096, ErrorKind::usage, "--image-size ", image_size,
-        ": expected 0 to 4096");
+  const int bits = cli::count_of(parsed, "bits", 2, 32);
+  const int steps = cli::count_of(parsed, "steps", 2, 100000);
+  const int image_size = cli::count_of(parsed, "image-size", 0, 4096);
+  const std::string mode = cli::text_of(parsed, "mode");
+  check(bits <= 8 || bits == 32, ErrorKind::usage, "--bits ", bits, ": expected 2 to 8, or 32");
   std::vector<Setting> settings{{"scheme", bits == 32 ? "none" : "faq"}};
   if (bits != 32) settings.emplace_back("bits", std::to_string(bits));
   for (Setting& setting : cli::given_settings(parsed, rows)) settings.push_back(std::move(setting));

@@ -169,7 +169,7 @@ std::string comparison_text(const json& c) {
 // ---
 
 int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunContext& context) {
-  const auto kind = parsed["analyze"].as<std::string>();
+  const auto kind = cli::text_of(parsed, "analyze");
   // Before the work, which may take hours.
   std::error_code error;
   if (!options.output_dir.empty()) std::filesystem::create_directories(options.output_dir, error);
@@ -179,21 +179,18 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
     check(
         !options.weights.empty() && parsed.count("baseline"), ErrorKind::usage,
         "--analyze cosine wants --weights, the quantized network, and --baseline, the weights it came from");
-    analysis = analyze_cosine(options, parsed["baseline"].as<std::string>());
+    analysis = analyze_cosine(options, cli::text_of(parsed, "baseline"));
   } else if (kind == "gradient-noise") {
-    const std::vector<int> batches = cli::parse_counts("batches", parsed["batches"].as<std::string>(), 2);
-    check(batches.size() == 1, ErrorKind::usage, "--batches: expected one number");
     ProgressDisplay display(context.quiet);
-    analysis = analyze_gradient_noise(
-        options, batches.front(),
-        cli::parse_counts("batch-sizes", parsed["batch-sizes"].as<std::string>(), 1), display);
+    analysis = analyze_gradient_noise(options, cli::count_of(parsed, "batches", 2),
+                                      cli::counts_of(parsed, "batch-sizes", 1), display);
   } else {
     check(kind == "sensitivity" || kind == "bits", ErrorKind::usage, "--analyze ", kind,
           ": expected one of cosine, gradient-noise, sensitivity, bits");
     check(parsed.count("config"), ErrorKind::usage, "--analyze ", kind,
           " wants --config, the config.json of a run");
     const std::string folder = options.output_dir;
-    options = assemble(cli::read_config(parsed["config"].as<std::string>()),
+    options = assemble(cli::read_config(cli::text_of(parsed, "config")),
                        cli::given_settings(parsed, eval_options()));
     options.output_dir = folder;
     options.grad_dtype = name_of(quant_options(options).grad_dtype);
@@ -211,33 +208,33 @@ int body(int argc, char** argv) {
                           "Evaluates an integer network, a checkpoint or float weights on a data set.");
   const std::vector<OptionRow> rows = eval_options();
   cli::add_options(parser, rows);
-  parser.add_options("run")("split", "train or val", cxxopts::value<std::string>()->default_value("val"),
-                            "SPLIT")("per-class", "accuracy and loss of every class")(
-      "predict", "the five likeliest classes of these images", cxxopts::value<std::vector<std::string>>(),
-      "IMAGE…")("compare", "another network on the same images: agreement, and layer by layer",
-                cxxopts::value<std::string>(), "FILE")(
-      "class-names", "lines of names in class order, or of FOLDER<tab>NAME", cxxopts::value<std::string>(),
-      "FILE")("json", "one JSON object on stdout")("quiet", "no progress on stderr")(
-      "analyze",
-      "cosine, gradient-noise, sensitivity or bits: a table, and in --output-dir JSON and a figure",
-      cxxopts::value<std::string>(),
-      "WHAT")("baseline", "--analyze cosine: the weights before", cxxopts::value<std::string>(), "FILE")(
-      "batches", "--analyze gradient-noise: of every size",
-      cxxopts::value<std::string>()->default_value("50"),
-      "N")("batch-sizes", "--analyze gradient-noise: images per batch",
-           cxxopts::value<std::string>()->default_value("32,128,512"), "N,…")(
-      "c,config", "--analyze sensitivity and bits: the config.json of a run", cxxopts::value<std::string>(),
-      "FILE")("version", "print the version")("h,help", "print this help");
+  cli::add_options(
+      parser, "run",
+      {{"split", "train or val", "SPLIT", "val"},
+       {"per-class", "accuracy and loss of every class"},
+       {.names = "predict",
+        .help = "the five likeliest classes of these images",
+        .value = "IMAGE…",
+        .repeatable = true},
+       {"compare", "another network on the same images: agreement, and layer by layer", "FILE"},
+       {"class-names", "lines of names in class order, or of FOLDER<tab>NAME", "FILE"},
+       {"analyze",
+        "cosine, gradient-noise, sensitivity or bits: a table, and in --output-dir JSON and a figure",
+        "WHAT"},
+       {"baseline", "--analyze cosine: the weights before", "FILE"},
+       {"batches", "--analyze gradient-noise: of every size", "N", "50"},
+       {"batch-sizes", "--analyze gradient-noise: images per batch", "N,…", "32,128,512"},
+       {"c,config", "--analyze sensitivity and bits: the config.json of a run", "FILE"},
+       {"quiet", "no progress on stderr"}});
   // Arguments without a name are images, when images are asked for.
   const bool predicting = std::any_of(argv + 1, argv + argc, [](const char* argument) {
     return std::string_view(argument).starts_with("--predict");
   });
   const auto parsed = cli::parse(parser, argc, argv, predicting ? "predict" : "");
-  if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
-  if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
+  if (cli::help_or_version(parser, parsed)) return 0;
 
   TrainOptions options = assemble(json::object(), cli::given_settings(parsed, rows));
-  const std::string split = parsed["split"].as<std::string>();
+  const std::string split = cli::text_of(parsed, "split");
   check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
   check(parsed.count("compare") + parsed.count("per-class") + (parsed.count("predict") > 0) +
                 parsed.count("analyze") <=
@@ -262,8 +259,7 @@ int body(int argc, char** argv) {
   check(!model_given || parsed.count("compare") || options.model == model, ErrorKind::usage, "--model ",
         model, ": ", options.weights, " is a ", options.model);
   const auto names_of = [&](const std::vector<std::string>& folders) {
-    return Names{parsed.count("class-names") ? named(parsed["class-names"].as<std::string>(), folders)
-                                             : folders};
+    return Names{parsed.count("class-names") ? named(cli::text_of(parsed, "class-names"), folders) : folders};
   };
   if (parsed.count("predict")) {
     choose_preprocessing(options, [&] { return model_info(options.model).input_size; });
@@ -287,7 +283,7 @@ int body(int argc, char** argv) {
   ProgressDisplay display(quiet);
   if (parsed.count("compare")) {
     TrainOptions other_options = options;
-    other_options.weights = parsed["compare"].as<std::string>();
+    other_options.weights = cli::text_of(parsed, "compare");
     const Network other = open_network(other_options, model_given);
     check(
         other_options.num_classes == options.num_classes && other_options.in_channels == options.in_channels,

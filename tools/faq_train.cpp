@@ -35,24 +35,21 @@ int body(int argc, char** argv) {
   cxxopts::Options parser("faq-train",
                           "Calibrates, quantizes and fine-tunes an image classifier in integers.");
   cli::add_options(parser, option_table());
-  parser.add_options("quantization")("bits", "sets --weight-bits and --act-bits",
-                                     cxxopts::value<std::string>(), "B");
-  parser.add_options("run")("c,config", "options from a JSON file; the command line wins",
-                            cxxopts::value<std::string>(), "FILE")(
-      "dry-run", "resolve, load, calibrate, print the plan and the layers; train nothing")(
-      "json", "one JSON object on stdout instead of text")(
-      "list-models", "the networks, with parameters and MACs")("quiet", "no progress on stderr")(
-      "version", "print the version")("h,help", "print this help");
+  cli::add_options(parser, "quantization", {{"bits", "sets --weight-bits and --act-bits", "B"}});
+  cli::add_options(parser, "run",
+                   {{"c,config", "options from a JSON file; the command line wins", "FILE"},
+                    {"dry-run", "resolve, load, calibrate, print the plan and the layers; train nothing"},
+                    {"list-models", "the networks, with parameters and MACs"},
+                    {"quiet", "no progress on stderr"}});
   const auto parsed = cli::parse(parser, argc, argv);
-  if (parsed.count("help")) return cli::print_result(parser.help() + "\n"), 0;
-  if (parsed.count("version")) return cli::print_result(std::string("faq ") + FAQ_VERSION + "\n"), 0;
+  if (cli::help_or_version(parser, parsed)) return 0;
   if (parsed.count("list-models")) return cli::print_result(model_list()), 0;
 
   std::vector<Setting> settings;
-  if (parsed.count("bits")) settings.emplace_back("bits", parsed["bits"].as<std::string>());
+  if (parsed.count("bits")) settings.emplace_back("bits", cli::text_of(parsed, "bits"));
   for (Setting& setting : cli::given_settings(parsed, option_table())) settings.push_back(std::move(setting));
-  const auto config = parsed.count("config") ? cli::read_config(parsed["config"].as<std::string>())
-                                             : nlohmann::json::object();
+  const auto config =
+      parsed.count("config") ? cli::read_config(cli::text_of(parsed, "config")) : nlohmann::json::object();
   TrainOptions options = assemble(config, settings);
   refuse_without_effect(settings, options);
   // What the machine decides is written down, so that a run is continued with the same bits or not at all.
