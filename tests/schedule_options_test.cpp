@@ -17,6 +17,15 @@ TEST_CASE("schedules have their exact values", "[schedule]") {
   const ScheduleOptions constant{.lr = 0.5};
   const ScheduleOptions exponential{.schedule = Schedule::exponential, .lr = 1, .gamma = 0.5};
   const ScheduleOptions step{.schedule = Schedule::step, .lr = 1, .gamma = 0.1, .step_size = 30};
+  const int epochs[] = {1, 3, 2};
+  const std::vector<Phase> unequal = phases_of(epochs);
+  REQUIRE(unequal.size() == 3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(unequal[i].index == static_cast<int>(i));
+    CHECK(unequal[i].epochs() == epochs[i]);
+    CHECK(unequal[i].begin == (i == 0 ? 0 : unequal[i - 1].end));
+  }
+
   const ScheduleOptions cosine{.schedule = Schedule::cosine, .lr = 2, .epochs = 10};
   const ScheduleOptions warm{.schedule = Schedule::cosine, .lr = 2, .warmup_epochs = 2, .epochs = 12};
   const ScheduleOptions warm_step{

@@ -140,17 +140,17 @@ TEST_CASE("a run learns, and writes down what it did", "[trainer]") {
 
 TEST_CASE("phases have their own schedule, momentum and best network", "[trainer]") {
   const TemporaryFolder output;
-  require_done(
-      train_by_program(output.path(), {"--scheme", "faq", "--bits-schedule", "8,6,4", "--stages",
-                                       "weights,both", "--epochs", "9", "--lr-scheduler", "cosine"}));
-  // Four phases share nine epochs: 0–2, 2–4, 4–6, 6–9.
+  // Four phases of nine epochs: 0–1, 1–4, 4–6, 6–9.
+  require_done(train_by_program(
+      output.path(), {"--scheme", "faq", "--bits-schedule", "8,6,4", "--stages", "weights,both", "--epochs",
+                      "9", "--phase-epochs", "1,3,2,3", "--lr-scheduler", "cosine"}));
   std::vector<double> rates;
   for (const json& line : metrics(output.path()))
     if (!line.contains("top1")) rates.push_back(line.at("lr"));
   REQUIRE(rates.size() == 90);
   for (std::size_t step = 0; step < 90; ++step) {
     INFO("step " << step);
-    const bool restarts = step == 0 || step == 20 || step == 40 || step == 60;
+    const bool restarts = step == 0 || step == 10 || step == 40 || step == 60;
     CHECK((rates[step] == Approx(0.01)) == restarts);
     if (!restarts) CHECK(rates[step] < rates[step - 1]);
   }

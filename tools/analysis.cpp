@@ -108,7 +108,12 @@ const Variant ingredients[] = {
        o.calibration_percentile = 0;
      }},
     {"channels not equalized", "not-equalized", [](TrainOptions& o) { o.equalize = "none"; }},
-    {"a quarter of the epochs", "shorter", [](TrainOptions& o) { o.epochs = (o.epochs + 3) / 4; }},
+    {"a quarter of the epochs", "shorter",
+     [](TrainOptions& o) {
+       const auto quarter = [](int epochs) { return (epochs + 3) / 4; };
+       o.epochs = o.phase_epochs.empty() ? quarter(o.epochs) : 0;
+       for (int& epochs : o.phase_epochs) o.epochs += epochs = quarter(epochs);
+     }},
     {"a quarter of the batch", "smaller-batch",
      [](TrainOptions& o) { o.batch_size = (o.batch_size + 3) / 4; }},
     {"first and last layer like the others", "first-last-bits",

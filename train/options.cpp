@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <numeric>
 
 #include "core/choices.h"
 #include "core/text.h"
@@ -80,10 +81,11 @@ Number parse_number(const Setting& setting) {
   return value;
 }
 
-std::vector<double> parse_list(const Setting& setting) {
-  std::vector<double> values;
+template <class Number>
+std::vector<Number> parse_list(const Setting& setting) {
+  std::vector<Number> values;
   for (const std::string& part : split(setting.second))
-    values.push_back(parse_number<double>({setting.first, part}));
+    values.push_back(parse_number<Number>({setting.first, part}));
   return values;
 }
 
@@ -197,6 +199,11 @@ const std::vector<OptionRow>& option_table() {
        "B,…",
        "widths of weights and activations (W/A: each its own) to train at one after the other",
        &T::bits_schedule},
+      {{"phase-epochs"},
+       "methods",
+       "N,…",
+       "epochs of each phase (stage, width), --epochs in all; default: equal shares",
+       &T::phase_epochs},
       {{"stochastic-precision"},
        "methods",
        "R",
@@ -314,10 +321,10 @@ void apply(TrainOptions& options, const Setting& setting) {
           options.*member = parse_number<Value>(setting);
         } else if constexpr (std::is_same_v<Value, std::string>) {
           options.*member = setting.second;
-        } else if constexpr (std::is_same_v<Value, std::vector<double>>) {
-          options.*member = parse_list(setting);
-        } else {
+        } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
           (options.*member).push_back(setting.second);
+        } else {
+          options.*member = parse_list<typename Value::value_type>(setting);
         }
       },
       row.member);
@@ -397,6 +404,12 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("in-channels", o.in_channels, 0, 3);
   in_range("num-classes", o.num_classes, 0, 1e6);
   in_range("seed", o.seed, 0, 2147483647);
+
+  if (!o.phase_epochs.empty()) {
+    for (const int epochs : o.phase_epochs) in_range("phase-epochs", epochs, 1, 1e6);
+    const auto all = std::accumulate(o.phase_epochs.begin(), o.phase_epochs.end(), std::int64_t{0});
+    check(all == o.epochs, ErrorKind::usage, "--phase-epochs: ", all, " epochs in all, --epochs ", o.epochs);
+  }
 
   ResolvedOptions r;
   r.sgd = {o.momentum, o.weight_decay, o.clip_grad_norm};

@@ -39,6 +39,7 @@ struct TrainOptions {
   std::string ternary_scale = "rms";
   std::string stages = "both";
   std::string bits_schedule;        ///< empty: one width
+  std::vector<int> phase_epochs;    ///< empty: equal shares of `epochs`
   double stochastic_precision = 1;  ///< the probability it begins with; 1: always quantized
   double stochastic_tail = 0.2;     ///< share of a phase at its end in which everything is quantized
   std::string distill = "none";
@@ -88,7 +89,8 @@ struct TrainOptions {
 /// One option: its names (the first is the canonical one), what it means and where it lives.
 struct OptionRow {
   using Member = std::variant<int TrainOptions::*, double TrainOptions::*, std::string TrainOptions::*,
-                              std::vector<std::string> TrainOptions::*, std::vector<double> TrainOptions::*>;
+                              std::vector<std::string> TrainOptions::*, std::vector<double> TrainOptions::*,
+                              std::vector<int> TrainOptions::*>;
   std::vector<std::string> names;
   std::string section;
   std::string value;  ///< placeholder in the help
@@ -101,7 +103,7 @@ const std::vector<OptionRow>& option_table();
 const OptionRow& find_option(const std::string& name);
 
 /// A setting as text: (name, value). A list option given several times accumulates (layer-bits) or is
-/// comma-separated (mean, std).
+/// comma-separated (mean, std, phase-epochs).
 using Setting = std::pair<std::string, std::string>;
 
 /// Throws usage when the text is not a value of the option's type.

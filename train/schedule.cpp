@@ -43,6 +43,16 @@ std::vector<Phase> split_into_phases(std::int64_t epochs, int count) {
   return phases;
 }
 
+std::vector<Phase> phases_of(std::span<const int> epochs) {
+  std::vector<Phase> phases;
+  std::int64_t begin = 0;
+  for (const int count : epochs) {
+    phases.push_back({static_cast<int>(phases.size()), begin, begin + count});
+    begin += count;
+  }
+  return phases;
+}
+
 const Phase& phase_at(const std::vector<Phase>& phases, std::int64_t epoch) {
   const auto found =
       std::find_if(phases.begin(), phases.end(), [&](const Phase& phase) { return epoch < phase.end; });

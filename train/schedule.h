@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace faq {
@@ -39,6 +40,8 @@ struct Phase {
 /// Phases with equal shares of the epochs, the shorter ones first; the last alone in a run without epochs.
 /// Wants at least one epoch for each otherwise.
 std::vector<Phase> split_into_phases(std::int64_t epochs, int count);
+/// Phases with that many epochs each.
+std::vector<Phase> phases_of(std::span<const int> epochs);
 /// That of the epoch with this many before it; the last when the run is over.
 const Phase& phase_at(const std::vector<Phase>& phases, std::int64_t epoch);
 /// The rate at `epoch` of the run, when the schedule is that of each phase.

@@ -46,7 +46,11 @@ class Trainer {
           "--resume wants an --output-dir");
     check(options_.epochs == 0 || options_.epochs >= method_.phases(), ErrorKind::usage, "--epochs ",
           options_.epochs, ": fewer than the run's ", method_.phases(), " phases");
-    phases_ = split_into_phases(options_.epochs, method_.phases());
+    check(options_.phase_epochs.empty() || static_cast<int>(options_.phase_epochs.size()) == method_.phases(),
+          ErrorKind::usage, "--phase-epochs: ", options_.phase_epochs.size(), " numbers, the run has ",
+          method_.phases(), " phases");
+    phases_ = options_.phase_epochs.empty() ? split_into_phases(options_.epochs, method_.phases())
+                                            : phases_of(options_.phase_epochs);
     if (options_.resume.empty()) begin_teacher();
     batches_ = train_loader_.batches_per_epoch();
     steps_per_epoch_ = (batches_ + options_.grad_accum_steps - 1) / options_.grad_accum_steps;
