@@ -45,7 +45,7 @@ struct QuantOptions {
   Calibration calibration = Calibration::percentile;
   double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
   WeightStep weight_step = WeightStep::mse;
-  Equalize equalize = Equalize::channels;
+  Equalize equalize = Equalize::channels;  ///< done by who quantizes: equalize_channels (quant/equalize.h)
   /// Of what units hand on; without it they compute in floating point with the numbers quantized weights
   /// stand for, in training and in evaluation (the first of two stages, Zhuang et al., arXiv 1908.04680,
   /// section 3.2).
@@ -53,7 +53,7 @@ struct QuantOptions {
   std::int64_t cluster_size = 4;  ///< dfp: input channels per scale; 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   int calibration_batches = 5;
-  int batch_norm_batches = 0;  ///< over which its statistics are taken anew; 0: they stay
+  int batch_norm_batches = 0;  ///< of reestimate_batch_norm (nn/batch_norm.h), likewise; 0: statistics stay
   Engine engine = Engine::integer;
   DType grad_dtype = DType::bf16;
 };

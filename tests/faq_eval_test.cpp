@@ -1,6 +1,8 @@
 // What faq-eval reports.
 #include <set>
 
+#include "nn/load_weights.h"
+#include "quant/integer_network.h"
 #include "tests/programs.h"
 
 using namespace faq;
@@ -275,6 +277,16 @@ TEST_CASE("predictions for single images", "[cli]") {
   check_refused({"stray argument", FAQ_EVAL, {"--weights", network, image}, 64, "unexpected argument"});
 }
 
+TEST_CASE("an integer network is its own description", "[cli]") {
+  const TemporaryFolder folder;
+  IntegerNetwork::load(finished_run("faq") / "integer.safetensors")
+      .save(folder / "mine.safetensors", {{"model", "a network of mine"}});
+  const json result =
+      result_of({"--weights", (folder / "mine.safetensors").string(), "--data-path", tiny_images().string()});
+  CHECK(result["kind"] == "integer network");
+  CHECK(result["images"] == 30);
+}
+
 TEST_CASE("two networks compared", "[cli]") {
   const fs::path quantized = finished_run("faq"), floating = finished_run("none");
   const std::string data = tiny_images().string(), best = (quantized / "best.safetensors").string();
@@ -292,6 +304,22 @@ TEST_CASE("two networks compared", "[cli]") {
   CHECK(other["first_diverging_layer"] == "input");
   CHECK(other["layers"].size() == 24);
   CHECK(other["layers"][0]["difference"].get<double>() < 0.02);
+
+  // --model is of plain weights, wherever they are.
+  const TemporaryFolder folder;
+  const auto larger = make_model("resnet32", {.num_classes = 3});
+  initialize(*larger, 1);
+  NamedTensors plain;
+  export_weights(*larger, plain);
+  write_safetensors(folder / "plain.safetensors", plain);
+  for (const char* file : {"integer.safetensors", "best.safetensors"}) {
+    INFO(file);
+    const json of_another =
+        result_of({"--weights", (quantized / file).string(), "--data-path", data, "--compare",
+                   (folder / "plain.safetensors").string(), "--model", "resnet32"});
+    CHECK(of_another["other"] == "float weights");
+    CHECK(of_another["images"] == 30);
+  }
 
   check_refused({"nothing to compare with",
                  FAQ_EVAL,

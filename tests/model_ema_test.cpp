@@ -52,12 +52,12 @@ TEST_CASE("an average of a network's values", "[ema]") {
   ema.export_state(state);
   CHECK(state.tensors.size() == everything().size());
   ModelEma other(*model, 0.9);
-  other.import_state(state);
+  other.import_state(state, "state");
   {
     const ModelEma::InPlace averaged(other);
     CHECK(is(5));
   }
-  CHECK_THROWS_AS(other.import_state({}), Error);
+  CHECK_THROWS_AS(other.import_state({}, "state"), Error);
 }
 
 TEST_CASE("a run keeps and deploys the average of its network", "[ema]") {

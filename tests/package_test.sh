@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # The library as another project finds it: installs a build, builds docs/example against that, and trains.
-#   package_test.sh BUILD CXX
+#   package_test.sh BUILD GENERATOR CXX [PREFIX_PATH]
 set -euo pipefail
-build=$1 cxx=$2
+build=$1 generator=$2 cxx=$3 prefix_path=${4:-}
 project=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+manifest=$build/install_manifest.txt  # of what users installed themselves
+if [ -e "$manifest" ]; then cp "$manifest" "$work/manifest"; fi
 cmake --install "$build" --prefix "$work/installed" >/dev/null
-cmake -S "$project/docs/example" -B "$work/build" -DCMAKE_PREFIX_PATH="$work/installed" -DCMAKE_BUILD_TYPE=Release \
-  -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >/dev/null
+if [ -e "$work/manifest" ]; then cp "$work/manifest" "$manifest"; else rm "$manifest"; fi
+cmake -S "$project/docs/example" -B "$work/build" -G "$generator" -DCMAKE_BUILD_TYPE=Release \
+  -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >/dev/null
 cmake --build "$work/build"
 
 # Twenty images of 28 × 28 in IDX files, two of each class; what is on them does not matter.

@@ -69,27 +69,30 @@ struct Screen {
 
 TEST_CASE("a bar that redraws itself on a terminal", "[cli]") {
   const TemporaryFolder folder;
-  const auto train = [&](const char* name, const char* lr) {
+  const auto train = [&](const char* name, const Words& more) {
     return Words{"--data-path",  tiny_images().string(),
                  "--output-dir", (folder / name).string(),
                  "--model",      "resnet20",
-                 "-b",           "10",
                  "--epochs",     "2",
-                 "--lr",         lr,
                  "--threads",    "1",
-                 "-j",           "1",
-                 "--print-freq", "1"};
+                 "-j",           "1"} +
+           more;
   };
   for (const unsigned short columns : {200, 80, 20}) {
     INFO(columns << " columns");
-    const Session session = on_terminal(columns, FAQ_TRAIN, train(std::to_string(columns).c_str(), "0.01"));
+    const Session session = on_terminal(
+        columns, FAQ_TRAIN,
+        train(std::to_string(columns).c_str(), {"-b", "10", "--lr", "0.01", "--print-freq", "1"}));
     INFO(session.sent);
     CHECK(session.code == 0);
     const Screen screen(session.sent);
     CHECK(screen.redrawn >= 12);  // six steps an epoch
-    // A bar where there is room for one.
-    if (columns != 80) CHECK((session.sent.find("[====") != std::string::npos) == (columns == 200));
-    CHECK_FALSE(screen.shows("left 0:"));  // no bar is left behind
+    // A bar, and as many figures as there is room for, whole ones.
+    CHECK((session.sent.find("[==") != std::string::npos) == (columns > 20));
+    CHECK((session.sent.find("  top-1 ") != std::string::npos) == (columns > 20));
+    CHECK((session.sent.find("  lr 1.00e-02") != std::string::npos) == (columns > 80));
+    CHECK((session.sent.find("  lr") != std::string::npos) == (columns > 80));
+    CHECK_FALSE(screen.shows("step "));  // no bar is left behind
     CHECK(screen.shows("epoch 2: top-1"));
     CHECK(screen.lines.back().empty());
     for (std::size_t at = 0; (at = session.sent.find("step ", at)) != std::string::npos; ++at) {
@@ -98,13 +101,77 @@ TEST_CASE("a bar that redraws itself on a terminal", "[cli]") {
       CHECK(end - begin < columns);
     }
   }
-  const Session dumb = on_terminal(80, FAQ_TRAIN, train("dumb", "0.01"), "dumb");
+  const Session dumb =
+      on_terminal(80, FAQ_TRAIN, train("dumb", {"-b", "10", "--lr", "0.01", "--print-freq", "1"}), "dumb");
   CHECK(dumb.code == 0);
   CHECK(dumb.sent.find('\x1b') == std::string::npos);
   // What goes wrong is said on a line of its own.
-  const Session diverged = on_terminal(80, FAQ_TRAIN, train("diverged", "1e6"));
+  const Session diverged =
+      on_terminal(80, FAQ_TRAIN, train("diverged", {"-b", "10", "--lr", "1e6", "--print-freq", "1"}));
   INFO(diverged.sent);
   CHECK(diverged.code == 76);
   const Screen screen(diverged.sent);
   CHECK(std::ranges::any_of(screen.lines, [](const auto& line) { return line.starts_with("faq-train: "); }));
+}
+
+TEST_CASE("what is to be seen does not depend on what is written down", "[cli]") {
+  const TemporaryFolder folder;
+  // Sixty steps on images of this size take longer than a tenth of a second on any machine; none is logged.
+  const Session session = on_terminal(80, FAQ_TRAIN,
+                                      {"--data-path",
+                                       tiny_images().string(),
+                                       "--output-dir",
+                                       (folder / "run").string(),
+                                       "--model",
+                                       "resnet20",
+                                       "--epochs",
+                                       "1",
+                                       "--threads",
+                                       "1",
+                                       "-j",
+                                       "1",
+                                       "-b",
+                                       "1",
+                                       "--lr",
+                                       "0.001",
+                                       "--augment",
+                                       "imagenet",
+                                       "--train-crop-size",
+                                       "96",
+                                       "--print-freq",
+                                       "100000"});
+  INFO(session.sent);
+  REQUIRE(session.code == 0);
+  CHECK(session.sent.find(" step ") != std::string::npos);
+  CHECK(lines_of(file_bytes(folder / "run" / "metrics.jsonl")).size() == 2);  // epochs 0 and 1
+}
+
+TEST_CASE("evaluations show how far they are", "[cli]") {
+  // A network slow enough for a second image to come a tenth of a second after the first.
+  const Words arguments{"--weights",
+                        (finished_run("none") / "best.safetensors").string(),
+                        "--data-path",
+                        tiny_images().string(),
+                        "--threads",
+                        "1",
+                        "-b",
+                        "1",
+                        "--val-resize-size",
+                        "256",
+                        "--val-crop-size",
+                        "256"};
+  const Session watched = on_terminal(80, FAQ_EVAL, arguments);
+  INFO(watched.sent);
+  REQUIRE(watched.code == 0);
+  CHECK(watched.sent.find("evaluating, batch ") != std::string::npos);
+  const Screen screen(watched.sent);
+  CHECK_FALSE(screen.shows("evaluating"));
+  CHECK(screen.shows("float checkpoint: top-1"));
+  const Session quiet = on_terminal(80, FAQ_EVAL, arguments + Words{"--quiet"});
+  REQUIRE(quiet.code == 0);
+  CHECK(quiet.sent.starts_with("float checkpoint: top-1"));
+  // A log has nothing but what takes long.
+  const Outcome logged = run_program(FAQ_EVAL, arguments);
+  REQUIRE(logged.code == 0);
+  CHECK(logged.err.empty());
 }

@@ -154,8 +154,8 @@ Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline
   return a;
 }
 
-Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vector<int> batch_sizes,
-                                ProgressDisplay& display) {
+Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int batches,
+                                std::vector<int> batch_sizes, ProgressDisplay& display) {
   constexpr int widths[] = {32, 8, 6, 5, 4, 3, 2};
   std::ranges::sort(batch_sizes);  // calibrated on the largest
   check(!given.weights.empty(), ErrorKind::usage, "--weights is required");
@@ -163,6 +163,8 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vec
   const NamedTensors weights = weights_in(read_safetensors(options.weights));
   if (is_checkpoint(weights.metadata)) {
     const TrainOptions trained = options_of_checkpoint(weights, options.weights);
+    check(!model_given || options.model == trained.model, ErrorKind::usage, "--model ", options.model, ": ",
+          options.weights, " is a ", trained.model);
     options.model = trained.model;
     options.in_channels = trained.in_channels;
     options.mean = trained.mean;
@@ -230,7 +232,7 @@ Analysis analyze_gradient_noise(const TrainOptions& given, int batches, std::vec
              .done = done,
              .total = rows,
              .seconds_left = passed.count() * static_cast<double>(rows - done) / static_cast<double>(done),
-             .figures = fmt::format("{} bits, batches of {}", bits, sizes[i])});
+             .figures = {fmt::format("{} bits, batches of {}", bits, sizes[i])}});
     }
   }
   display.clear();

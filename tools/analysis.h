@@ -25,8 +25,8 @@ Analysis analyze_cosine(const TrainOptions& options, const std::string& baseline
 
 /// Disagreement of mini-batch gradients at options.weights, by bit width (32: not quantized) and batch size,
 /// over `batches` training batches of each size; sizes of which the data do not hold two are left out.
-Analysis analyze_gradient_noise(const TrainOptions& options, int batches, std::vector<int> batch_sizes,
-                                ProgressDisplay& display);
+Analysis analyze_gradient_noise(const TrainOptions& options, bool model_given, int batches,
+                                std::vector<int> batch_sizes, ProgressDisplay& display);
 
 /// The run of `options`, and the same with one ingredient of the recipe taken away at a time, each in a
 /// folder of options.output_dir, where an interrupted analysis goes on.

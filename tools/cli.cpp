@@ -54,9 +54,7 @@ void add_options(cxxopts::Options& parser, const std::string& section,
       continue;
     }
     const auto value =
-        option.repeatable
-            ? std::static_pointer_cast<cxxopts::Value>(cxxopts::value<std::vector<std::string>>())
-            : cxxopts::value<std::string>();
+        option.repeatable ? cxxopts::value<std::vector<std::string>>() : cxxopts::value<std::string>();
     if (option.preset != nullptr) value->default_value(option.preset);
     parser.add_options(section)(option.names, option.help, value, option.value);
   }

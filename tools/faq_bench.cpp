@@ -224,11 +224,12 @@ int body(int argc, char** argv) {
   const auto parsed = cli::parse(parser, argc, argv);
   if (cli::help_or_version(parser, parsed)) return 0;
 
-  const int bits = cli::count_of(parsed, "bits", 2, 32);
+  const int bits = cli::count_of(parsed, "bits", 0);
   const int steps = cli::count_of(parsed, "steps", 2, 100000);
   const int image_size = cli::count_of(parsed, "image-size", 0, 4096);
   const std::string mode = cli::text_of(parsed, "mode");
-  check(bits <= 8 || bits == 32, ErrorKind::usage, "--bits ", bits, ": expected 2 to 8, or 32");
+  check((bits >= 2 && bits <= 8) || bits == 32, ErrorKind::usage, "--bits ", bits,
+        ": expected 2 to 8, or 32");
   std::vector<Setting> settings{{"scheme", bits == 32 ? "none" : "faq"}};
   if (bits != 32) settings.emplace_back("bits", std::to_string(bits));
   for (Setting& setting : cli::given_settings(parsed, rows)) settings.push_back(std::move(setting));

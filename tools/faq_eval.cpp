@@ -179,11 +179,12 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
     check(
         !options.weights.empty() && parsed.count("baseline"), ErrorKind::usage,
         "--analyze cosine wants --weights, the quantized network, and --baseline, the weights it came from");
+    check(!parsed.count("model"), ErrorKind::usage, "--model has no effect with --analyze cosine");
     analysis = analyze_cosine(options, cli::text_of(parsed, "baseline"));
   } else if (kind == "gradient-noise") {
     ProgressDisplay display(context.quiet);
-    analysis = analyze_gradient_noise(options, cli::count_of(parsed, "batches", 2),
-                                      cli::counts_of(parsed, "batch-sizes", 1), display);
+    analysis = analyze_gradient_noise(options, parsed.count("model") > 0, cli::count_of(parsed, "batches", 2),
+                                      cli::counts_of(parsed, "batch-sizes", 1, 1'000'000), display);
   } else {
     check(kind == "sensitivity" || kind == "bits", ErrorKind::usage, "--analyze ", kind,
           ": expected one of cosine, gradient-noise, sensitivity, bits");
@@ -256,8 +257,8 @@ int body(int argc, char** argv) {
   const bool model_given = parsed.count("model") > 0;
   const std::string model = options.model;
   const Network network = open_network(options, model_given);
-  check(!model_given || parsed.count("compare") || options.model == model, ErrorKind::usage, "--model ",
-        model, ": ", options.weights, " is a ", options.model);
+  check(!model_given || parsed.count("compare") || network.model.empty() || network.model == model,
+        ErrorKind::usage, "--model ", model, ": ", options.weights, " is a ", network.model);
   const auto names_of = [&](const std::vector<std::string>& folders) {
     return Names{parsed.count("class-names") ? named(cli::text_of(parsed, "class-names"), folders) : folders};
   };
@@ -283,6 +284,7 @@ int body(int argc, char** argv) {
   ProgressDisplay display(quiet);
   if (parsed.count("compare")) {
     TrainOptions other_options = options;
+    other_options.model = model;
     other_options.weights = cli::text_of(parsed, "compare");
     const Network other = open_network(other_options, model_given);
     check(

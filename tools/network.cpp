@@ -63,19 +63,19 @@ Network of_integer_network(TrainOptions& options) {
   options.num_classes = static_cast<int>(network->num_classes());
   if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
   const auto model = network->about().find("model");
-  if (model != network->about().end()) options.model = model->second;
   const auto resize = network->about().find("resize");
   if (options.val_resize_size < 0 && resize != network->about().end())
     apply(options, {"val-resize-size", resize->second});
-  return {"integer network", class_names(network->about()),
+  return {"integer network", model == network->about().end() ? "" : model->second,
+          class_names(network->about()),
           [network, engine](const Tensor& images) { return network->forward(images, engine); },
           [network, engine](const Tensor& images) { return integer_layers(*network, images, engine); }};
 }
 
-Network of_model(const std::string& kind, std::vector<std::string> names, std::shared_ptr<Model> model,
-                 bool quantized, Engine engine) {
+Network of_model(const std::string& kind, const std::string& name, std::vector<std::string> names,
+                 std::shared_ptr<Model> model, bool quantized, Engine engine) {
   set_training(*model, false);
-  return {kind, std::move(names),
+  return {kind, name, std::move(names),
           [model](const Tensor& images) {
             const NoGrad no_grad;
             return model->forward(Var(images)).value();
@@ -113,7 +113,8 @@ Network open_network(TrainOptions& options, bool model_given) {
     return of_model(integers    ? "quantized checkpoint"
                     : quantized ? "checkpoint with quantized weights"
                                 : "float checkpoint",
-                    class_names(metadata), std::move(model), integers, parse_engine(options.engine));
+                    trained.model, class_names(metadata), std::move(model), integers,
+                    parse_engine(options.engine));
   }
   check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
   const ModelInfo& info = model_info(options.model);
@@ -123,7 +124,7 @@ Network open_network(TrainOptions& options, bool model_given) {
         ": neither a first convolution nor a classifier of ", options.model);
   std::shared_ptr<Model> model = build_model(options);
   load_weights(*model, file, {.source = options.weights});
-  return of_model("float weights", {}, std::move(model), false, Engine::integer);
+  return of_model("float weights", options.model, {}, std::move(model), false, Engine::integer);
 }
 
 }  // namespace faq

@@ -13,6 +13,7 @@ namespace faq {
 
 struct Network {
   std::string kind;                      ///< "integer network", "quantized checkpoint", …
+  std::string model;                     ///< as the file names it; empty: it does not
   std::vector<std::string> class_names;  ///< empty: the file does not say
   /// u8 images N,H,W,C to logits N,K.
   std::function<Tensor(const Tensor& images)> forward;
@@ -25,8 +26,8 @@ struct Network {
 };
 
 /// Opens options.weights: an integer network, a checkpoint of faq-train, or weights of options.model. Fills
-/// in what the file knows (the model, channels, classes) and what it knows and the options leave open
-/// (sizes). Throws usage for weights alone without --model.
+/// in what the file knows and the options leave open: channels, classes, sizes. Throws usage for weights
+/// alone without --model.
 Network open_network(TrainOptions& options, bool model_given);
 
 }  // namespace faq

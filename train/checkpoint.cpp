@@ -90,11 +90,12 @@ NamedTensors network_in(const NamedTensors& checkpoint) {
   return network;
 }
 
-void copy_state(const NamedTensors& checkpoint, const std::string& name, Tensor& to) {
+void copy_state(const NamedTensors& checkpoint, const std::string& source, const std::string& name,
+                Tensor& to) {
   const Tensor* saved = checkpoint.find(name);
-  check(saved != nullptr, ErrorKind::bad_data, "checkpoint: missing ", name);
-  check(saved->shape() == to.shape() && saved->dtype() == DType::f32, ErrorKind::bad_data,
-        "checkpoint: ", name, " expected f32 ", to.shape(), ", found ", saved->dtype(), " ", saved->shape());
+  check(saved != nullptr, ErrorKind::bad_data, "checkpoint ", source, ": missing ", name);
+  check(saved->shape() == to.shape() && saved->dtype() == DType::f32, ErrorKind::bad_data, "checkpoint ",
+        source, ": ", name, " expected f32 ", to.shape(), ", found ", saved->dtype(), " ", saved->shape());
   std::ranges::copy(saved->span<float>(), to.mutable_data<float>());
 }
 

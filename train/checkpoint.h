@@ -36,7 +36,8 @@ Progress progress_in(const std::map<std::string, std::string>& metadata, const s
 /// The network of a checkpoint: without the state of its training (momentum, teacher, average).
 NamedTensors network_in(const NamedTensors& checkpoint);
 /// Copies a tensor of that state into the one that holds it. Throws bad_data when it is missing or misshapen.
-void copy_state(const NamedTensors& checkpoint, const std::string& name, Tensor& to);
+void copy_state(const NamedTensors& checkpoint, const std::string& source, const std::string& name,
+                Tensor& to);
 /// The same without quantizers: what another run can start from.
 NamedTensors weights_in(const NamedTensors& checkpoint);
 

@@ -68,6 +68,7 @@ double for_each_batch(const Forward& forward, Loader& loader,
   const std::int64_t total = loader.batches_per_epoch();
   std::int64_t images = 0, batches = 0;
   loader.start_epoch(0);
+  display.start();
   while (const auto batch = loader.next()) {
     body(*batch, forward(batch->images));
     images += batch->size();
@@ -77,7 +78,7 @@ double for_each_batch(const Forward& forward, Loader& loader,
                       .done = batches,
                       .total = total,
                       .seconds_left = static_cast<double>(total - batches) / rate(batches),
-                      .figures = fmt::format("{:.0f} images/s  {}", rate(images), figures())});
+                      .figures = {figures(), fmt::format("{:.0f} images/s", rate(images))}});
   }
   display.clear();
   return rate(images);

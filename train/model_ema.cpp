@@ -35,8 +35,8 @@ void ModelEma::export_state(NamedTensors& to) const {
   for (const Entry& entry : entries_) to.add(prefix + entry.name, entry.average);
 }
 
-void ModelEma::import_state(const NamedTensors& from) {
-  for (Entry& entry : entries_) copy_state(from, prefix + entry.name, entry.average);
+void ModelEma::import_state(const NamedTensors& from, const std::string& source) {
+  for (Entry& entry : entries_) copy_state(from, source, prefix + entry.name, entry.average);
 }
 
 }  // namespace faq

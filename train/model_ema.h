@@ -36,7 +36,7 @@ class ModelEma {
   /// "ema/<name>", sharing storage.
   void export_state(NamedTensors& to) const;
   /// Throws bad_data when a tensor is missing or misshapen.
-  void import_state(const NamedTensors& from);
+  void import_state(const NamedTensors& from, const std::string& source);
 
  private:
   struct Entry {

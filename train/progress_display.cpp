@@ -9,10 +9,14 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "core/text.h"
+
 namespace faq {
 namespace {
 
 constexpr double seconds_between_redraws = 0.1;
+constexpr double unknown = 999 * 3600.0;
+const std::string separator = "  ";
 constexpr const char* erase_line = "\r\x1b[K";
 
 // One that can erase a line.
@@ -27,12 +31,15 @@ std::size_t terminal_columns() {
   return known ? size.ws_col : 80;
 }
 
-// A bar and the text, never wider than the terminal: a line that wraps cannot be erased. The text comes
-// first, its end is what is cut off.
-std::string fitted(const std::string& text, std::int64_t done, std::int64_t total) {
-  constexpr std::size_t widest = 24, narrowest = 8;
+// A bar and as many of the parts as fit: a line that wraps cannot be erased.
+std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std::int64_t total) {
+  constexpr std::size_t widest = 24, narrowest = 4, brackets = 3;
   const std::size_t columns = terminal_columns() - 1;  // a full line wraps on some terminals
-  const std::size_t brackets = 3;
+  std::string text = parts.front();
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    if (narrowest + brackets + text.size() + separator.size() + parts[i].size() > columns) break;
+    text += separator + parts[i];
+  }
   const std::size_t width = std::min(widest, columns - std::min(columns, text.size() + brackets));
   if (width < narrowest) return text.substr(0, columns);
   const std::size_t filled =
@@ -49,6 +56,8 @@ ProgressDisplay::~ProgressDisplay() {
   if (bar_) std::fputc('\n', stderr);
 }
 
+void ProgressDisplay::start() { updated_ = Clock::now(); }
+
 bool ProgressDisplay::due(double seconds) const {
   const std::chrono::duration<double> passed = Clock::now() - updated_;
   return !quiet_ && passed.count() >= (terminal_ ? seconds_between_redraws : seconds);
@@ -57,15 +66,15 @@ bool ProgressDisplay::due(double seconds) const {
 void ProgressDisplay::update(const Status& status) {
   if (quiet_) return;
   updated_ = Clock::now();
-  // Half a year and more is "unknown": no rate yet.
-  const auto left = static_cast<std::int64_t>(std::min(status.seconds_left, 2e7));
-  const std::string text = fmt::format("{} {}/{}  left {}:{:02}:{:02}  {}", status.title, status.done,
-                                       status.total, left / 3600, left / 60 % 60, left % 60, status.figures);
+  const auto left = static_cast<std::int64_t>(std::min(unknown, status.seconds_left));  // of NaN: unknown
+  std::vector<std::string> parts{fmt::format("{} {}/{}", status.title, status.done, status.total),
+                                 fmt::format("left {}:{:02}:{:02}", left / 3600, left / 60 % 60, left % 60)};
+  parts.insert(parts.end(), status.figures.begin(), status.figures.end());
   if (!terminal_) {
-    fmt::print(stderr, "{}\n", text);
+    fmt::print(stderr, "{}\n", join(parts, separator));
     return;
   }
-  fmt::print(stderr, "{}{}", erase_line, fitted(text, status.done, status.total));
+  fmt::print(stderr, "{}{}", erase_line, fitted(parts, status.done, status.total));
   std::fflush(stderr);
   bar_ = true;
 }

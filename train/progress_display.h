@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 namespace faq {
 
@@ -20,10 +21,12 @@ class ProgressDisplay {
     std::string title;  ///< of what is counted, e.g. "epoch 3/20 step"
     std::int64_t done = 0, total = 0;
     double seconds_left = 0;
-    std::string figures;  ///< e.g. "715 images/s  loss 0.3100  top-1 89.10"
+    std::vector<std::string> figures;  ///< e.g. "loss 0.3100", the most telling first
   };
-  /// Whether an update is wanted yet: a tenth of a second after the last one on a terminal, which is redrawn,
-  /// elsewhere `seconds` after the last line.
+  /// What is counted from now on is something else.
+  void start();
+  /// Whether an update is wanted yet: a tenth of a second after the last one, or the start, on a terminal,
+  /// which is redrawn, elsewhere `seconds` after it.
   bool due(double seconds = std::numeric_limits<double>::infinity()) const;
   void update(const Status& status);
   /// Takes the bar away: what it counted is done.

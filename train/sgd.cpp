@@ -41,9 +41,9 @@ void Sgd::export_state(NamedTensors& to) const {
     to.add("momentum/" + parameters_[i].name, velocity_[i]);
 }
 
-void Sgd::import_state(const NamedTensors& from) {
+void Sgd::import_state(const NamedTensors& from, const std::string& source) {
   for (std::size_t i = 0; i < parameters_.size(); ++i)
-    copy_state(from, "momentum/" + parameters_[i].name, velocity_[i]);
+    copy_state(from, source, "momentum/" + parameters_[i].name, velocity_[i]);
 }
 
 }  // namespace faq

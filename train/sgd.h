@@ -26,7 +26,7 @@ class Sgd {
   /// Momentum buffers as "momentum/<parameter>", sharing storage.
   void export_state(NamedTensors& to) const;
   /// Throws bad_data when a buffer is missing or misshapen.
-  void import_state(const NamedTensors& from);
+  void import_state(const NamedTensors& from, const std::string& source);
 
  private:
   std::vector<Named<Var>> parameters_;

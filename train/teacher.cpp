@@ -52,24 +52,27 @@ Teacher Teacher::begin(const TrainOptions& options) {
   return teacher;
 }
 
-Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpoint) {
+Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpoint,
+                        const std::string& source) {
+  const std::string context = "checkpoint " + source + ": record of the teacher";
   const auto record = checkpoint.metadata.find(record_name);
-  check(record != checkpoint.metadata.end(), ErrorKind::bad_data, "checkpoint: no record of the teacher");
+  check(record != checkpoint.metadata.end(), ErrorKind::bad_data, "checkpoint ", source,
+        ": no record of the teacher");
   TrainOptions own = options;
   try {
-    const nlohmann::json json = parse_json(record->second, "checkpoint: record of the teacher");
+    const nlohmann::json json = parse_json(record->second, context);
     json.at("model").get_to(own.model);
     json.at("mean").get_to(own.mean);
     json.at("std").get_to(own.std);
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, "checkpoint: record of the teacher: ", error.what());
+    fail(ErrorKind::bad_data, context, ": ", error.what());
   }
   Teacher teacher(options, own);
   NamedTensors state;
   for (const auto& [name, tensor] : checkpoint.tensors)
     if (name.starts_with(prefix)) state.add(name.substr(std::string(prefix).size()), tensor);
-  load_weights(*teacher.model_, network_in(state), {.source = "the teacher in the checkpoint"});
-  if (teacher.joint_) teacher.sgd_->import_state(state);
+  load_weights(*teacher.model_, network_in(state), {.source = "the teacher in " + source});
+  if (teacher.joint_) teacher.sgd_->import_state(state, source);
   return teacher;
 }
 

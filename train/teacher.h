@@ -17,7 +17,8 @@ class Teacher {
   static Teacher begin(const TrainOptions& options);
   /// For a run that goes on: as export_state left it; no other file is read. Throws bad_data when something
   /// is missing or does not fit.
-  static Teacher resume(const TrainOptions& options, const NamedTensors& checkpoint);
+  static Teacher resume(const TrainOptions& options, const NamedTensors& checkpoint,
+                        const std::string& source);
 
   /// What the loss of the network being trained gains: weight · KL(teacher's softmax ‖ its softmax). Joint:
   /// the teacher takes the gradient of its own loss, cross-entropy and weight · KL the other way around.

@@ -220,20 +220,20 @@ class Trainer {
   }
 
   void restore(const CheckpointFolder::Found& found) {
-    check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", found.file,
+    const std::string source = found.file.string();
+    check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
           ": not written by faq-train");
-    check_same_run(options_, found.contents, found.file.string());
-    progress_ = progress_in(found.contents.metadata, found.file.string());
-    check_phase(progress_, method_, found.file.string());
+    check_same_run(options_, found.contents, source);
+    progress_ = progress_in(found.contents.metadata, source);
+    check_phase(progress_, method_, source);
     method_.install(*model_, progress_.phase);
-    load_weights(*model_, network_in(found.contents), {.source = found.file.string()});
+    load_weights(*model_, network_in(found.contents), {.source = source});
     sgd_.emplace(parameters(*model_), resolved_.sgd);
-    sgd_->import_state(found.contents);
-    if (resolved_.distill != Distill::none) teacher_ = Teacher::resume(options_, found.contents);
+    sgd_->import_state(found.contents, source);
+    if (resolved_.distill != Distill::none) teacher_ = Teacher::resume(options_, found.contents, source);
     begin_average();
-    if (ema_) ema_->import_state(found.contents);
-    display_.line(fmt::format("resumed from {}: epoch {}, step {}", found.file.string(), progress_.epoch,
-                              progress_.step));
+    if (ema_) ema_->import_state(found.contents, source);
+    display_.line(fmt::format("resumed from {}: epoch {}, step {}", source, progress_.epoch, progress_.step));
   }
 
   // The validation of an epoch as the history has it.
@@ -364,8 +364,9 @@ class Trainer {
                          .total = steps_per_epoch_,
                          .seconds_left = (static_cast<double>(options_.epochs) - epoch) *
                                          static_cast<double>(data_.train->size()) / rate,
-                         .figures = fmt::format("{:.0f} images/s  loss {:.4f}  top-1 {:.2f}  lr {:.2e}", rate,
-                                                progress_.loss_sum / n, top1, lr)});
+                         .figures = {fmt::format("loss {:.4f}", progress_.loss_sum / n),
+                                     fmt::format("top-1 {:.2f}", top1), fmt::format("{:.0f} images/s", rate),
+                                     fmt::format("lr {:.2e}", lr)}});
         if (logged)
           metrics_->append({{"step", progress_.step},
                             {"epoch", epoch},

@@ -2,9 +2,11 @@
 // its own, and saves the integer network.
 //
 //   fine_tune WEIGHTS DATA OUTPUT [EPOCHS]
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/error.h"
 #include "data/loader.h"
 #include "nn/load_weights.h"
 #include "quant/equalize.h"
@@ -12,6 +14,7 @@
 #include "quant/quantize.h"
 #include "train/evaluate.h"
 #include "train/schedule.h"
+#include "train/setup.h"
 #include "train/sgd.h"
 
 using namespace faq;
@@ -19,12 +22,18 @@ using namespace faq;
 namespace {
 
 void fine_tune(const char* weights_file, const char* data, const char* output, int epochs) {
-  // A pretrained network, with as many classes and channels as its weights were made for.
+  // A pretrained network, with the classes and channels its weights were made for, and the pixels' mean and
+  // deviation if they are from faq-train (else ImageNet's, or what you set here).
   const NamedTensors weights = read_safetensors(weights_file);
   const ModelInfo& resnet20 = model_info("resnet20");
   const int channels = channels_in(weights, resnet20);
-  const auto model =
-      make_model(resnet20.name, {.num_classes = classes_in(weights, resnet20), .in_channels = channels});
+  ModelOptions as_trained{.num_classes = classes_in(weights, resnet20), .in_channels = channels};
+  if (is_checkpoint(weights.metadata)) {
+    const TrainOptions run = options_of_checkpoint(weights, weights_file);
+    as_trained.mean.assign(run.mean.begin(), run.mean.end());
+    as_trained.std.assign(run.std.begin(), run.std.end());
+  }
+  const auto model = make_model(resnet20.name, as_trained);
   load_weights(*model, weights, {.source = weights_file});
 
   const auto training_set = cached(open_dataset({.path = data, .channels = channels}, Split::train));
@@ -54,7 +63,9 @@ void fine_tune(const char* weights_file, const char* data, const char* output, i
     const auto steps = static_cast<double>(training_images.batches_per_epoch());
     for (int step = 0; const auto batch = training_images.next(); ++step) {
       backward(training_loss(model->forward_training(Var(batch->images)), batch->labels));
-      sgd.step(cosine_lr(/*base=*/0.02, epochs, epoch + step / steps), /*grad_scale=*/1);
+      const double norm = sgd.step(cosine_lr(/*base=*/0.02, epochs, epoch + step / steps), /*grad_scale=*/1);
+      check(std::isfinite(norm), ErrorKind::diverged, "epoch ", epoch + 1, ", step ", step + 1,
+            ": gradient norm ", norm);
     }
     // What is evaluated is what is deployed.
     set_training(*model, false);
@@ -70,15 +81,16 @@ void fine_tune(const char* weights_file, const char* data, const char* output, i
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 4) {
+  const int epochs = argc > 4 ? std::atoi(argv[4]) : 4;
+  if (argc < 4 || argc > 5 || epochs < 1) {
     std::fprintf(stderr, "usage: fine_tune WEIGHTS DATA OUTPUT [EPOCHS]\n");
     return 64;
   }
   try {
-    fine_tune(argv[1], argv[2], argv[3], argc > 4 ? std::atoi(argv[4]) : 4);
+    fine_tune(argv[1], argv[2], argv[3], epochs);
     return 0;
-  } catch (const std::exception& error) {
+  } catch (const Error& error) {
     std::fprintf(stderr, "fine_tune: %s\n", error.what());
-    return 1;
+    return error.exit_code();
   }
 }
