@@ -147,7 +147,7 @@ TEST_CASE("what is to be seen does not depend on what is written down", "[cli]")
 }
 
 TEST_CASE("evaluations show how far they are", "[cli]") {
-  // A network slow enough for a second image to come a tenth of a second after the first.
+  // Images so large that thirty of them take longer than a tenth of a second.
   const Words arguments{"--weights",
                         (finished_run("none") / "best.safetensors").string(),
                         "--data-path",
