@@ -101,6 +101,16 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
                                        "--output-dir", (folder / "distilled").string()});
   CHECK(of_distilled["rows"][1]["without"] == "no pretraining");
 
+  // A quarter of the epochs is a quarter of each phase, and one at least.
+  json phased = json::parse(file_bytes(run / "config.json"));
+  phased.update({{"stages", "weights,both"}, {"epochs", 3}, {"phase-epochs", {1, 2}}, {"batch-size", 30}});
+  write_file(folder / "phased.json", phased.dump());
+  result_of({"--analyze", "sensitivity", "-c", (folder / "phased.json").string(), "--output-dir",
+             (folder / "phased").string()});
+  const json shorter = json::parse(file_bytes(folder / "phased" / "shorter" / "config.json"));
+  CHECK(shorter["epochs"] == 2);
+  CHECK(shorter["phase-epochs"] == std::vector{1, 1});
+
   const Refusal rows[] = {
       {"of what", FAQ_EVAL, {"--analyze", "cosine"}, 64, "--baseline"},
       {"no such analysis", FAQ_EVAL, {"--analyze", "entrails"}, 64, "gradient-noise"},
