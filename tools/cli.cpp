@@ -1,8 +1,13 @@
 #include "tools/cli.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +17,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/standard_error.h"
 #include "core/text.h"
 
 namespace faq::cli {
@@ -170,18 +176,43 @@ std::string command_line(int argc, char** argv) {
   return join(std::vector<std::string>(argv, argv + argc), " ");
 }
 
+namespace {
+
+void prepare_process() {
+  // The first file that is opened would take the place of a closed stream, and get what is said there.
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;
+    // Results that nobody gets are an error: writing to a stream opened for reading fails.
+    if (::open("/dev/null", stream == STDERR_FILENO ? O_WRONLY : O_RDONLY) != stream) break;
+  }
+  // A reader that went away and a limit on the size of files are errors of write(), which are reported.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  // A data set may be more tar files than the usual soft limit.
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) == 0) {
+    files.rlim_cur = files.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &files);
+  }
+}
+
+int say(const char* program, const std::string& message, ErrorKind kind) {
+  write_to_stderr(fmt::format("{}: {}\n", program, message));
+  return static_cast<int>(kind);
+}
+
+}  // namespace
+
 int run(const char* program, const std::function<int()>& body) {
+  prepare_process();
   try {
     return body();
   } catch (const Error& error) {
-    fmt::print(stderr, "{}: {}\n", program, error.what());
-    return error.exit_code();
+    return say(program, error.what(), error.kind());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "{}: out of memory\n", program);
-    return static_cast<int>(ErrorKind::out_of_memory);
+    return say(program, "out of memory", ErrorKind::out_of_memory);
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}: internal error: {}\n", program, error.what());
-    return static_cast<int>(ErrorKind::internal);
+    return say(program, concat("internal error: ", error.what()), ErrorKind::internal);
   }
 }
 

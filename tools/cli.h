@@ -58,7 +58,7 @@ int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int 
 std::string command_line(int argc, char** argv);
 
 /// Runs a program's body; prints an error as one line on stderr and returns the exit code of interfaces
-/// (sysexits).
+/// (sysexits). Before that it makes the process one that no stream, pipe or limit on files can end.
 int run(const char* program, const std::function<int()>& body);
 
 /// Writes results to stdout and makes sure they arrived; throws io otherwise.

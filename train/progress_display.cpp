@@ -5,10 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
+#include "core/standard_error.h"
 #include "core/text.h"
 
 namespace faq {
@@ -17,7 +17,7 @@ namespace {
 constexpr double seconds_between_redraws = 0.1;
 constexpr double unknown = 999 * 3600.0;
 const std::string separator = "  ";
-constexpr const char* erase_line = "\r\x1b[K";
+const std::string erase_line = "\r\x1b[K";
 
 // One that can erase a line.
 bool stderr_is_terminal() {
@@ -53,7 +53,7 @@ std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std
 ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(stderr_is_terminal()) {}
 
 ProgressDisplay::~ProgressDisplay() {
-  if (bar_) std::fputc('\n', stderr);
+  if (bar_) write_to_stderr("\n");
 }
 
 void ProgressDisplay::start() { updated_ = Clock::now(); }
@@ -71,23 +71,22 @@ void ProgressDisplay::update(const Status& status) {
                                  fmt::format("left {}:{:02}:{:02}", left / 3600, left / 60 % 60, left % 60)};
   parts.insert(parts.end(), status.figures.begin(), status.figures.end());
   if (!terminal_) {
-    fmt::print(stderr, "{}\n", join(parts, separator));
+    write_to_stderr(join(parts, separator) + "\n");
     return;
   }
-  fmt::print(stderr, "{}{}", erase_line, fitted(parts, status.done, status.total));
-  std::fflush(stderr);
+  write_to_stderr(erase_line + fitted(parts, status.done, status.total));
   bar_ = true;
 }
 
 void ProgressDisplay::clear() {
-  if (bar_) fmt::print(stderr, "{}", erase_line);
+  if (bar_) write_to_stderr(erase_line);
   bar_ = false;
 }
 
 void ProgressDisplay::line(const std::string& text) {
   if (quiet_) return;
   clear();
-  fmt::print(stderr, "{}\n", text);
+  write_to_stderr(text + "\n");
 }
 
 }  // namespace faq

@@ -1,0 +1,65 @@
+// Programs whose streams, pipes and limits are not what one would wish for.
+#include "tests/run_testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+// A program as a line of bash runs it: "$0" "$@" stand for it and its arguments.
+Outcome run_in_bash(const std::string& line, const std::string& program, const Words& arguments) {
+  return run_program("/bin/bash", Words{"-c", "set -o pipefail; " + line, program} + arguments);
+}
+
+}  // namespace
+
+TEST_CASE("a run goes on when nobody can be told of it", "[streams]") {
+  for (const char* line :
+       {"\"$0\" \"$@\" 2>&-", "\"$0\" \"$@\" 2>/dev/full", "\"$0\" \"$@\" 2>&1 >/dev/null | :"}) {
+    INFO(line);
+    const TemporaryFolder output;
+    require_done(run_in_bash(line, FAQ_TRAIN, training(output.path(), {"--epochs", "1"})));
+    // What is said goes nowhere else.
+    CHECK(epochs_of(output.path()) == std::vector{0, 1});
+    const Outcome same = run_program(FAQ_TRAIN, training(output / "again", {"--epochs", "1", "--quiet"}));
+    require_done(same);
+    CHECK(tensor_difference(output / "last.safetensors", output / "again" / "last.safetensors").empty());
+  }
+}
+
+TEST_CASE("an error that nobody can be told of still has its exit code", "[streams]") {
+  for (const char* line : {"\"$0\" \"$@\" 2>&-", "\"$0\" \"$@\" 2>/dev/full"}) {
+    INFO(line);
+    CHECK(run_in_bash(line, FAQ_TRAIN, {"--no-such-option"}).code == 64);
+  }
+}
+
+TEST_CASE("results for a closed output, or a reader that left, are an error", "[streams]") {
+  for (const char* line : {"\"$0\" \"$@\" >&-", "exec 3> >(:); sleep 0.5; \"$0\" \"$@\" >&3"}) {
+    INFO(line);
+    const Outcome outcome = run_in_bash(line, FAQ_TRAIN, {"--help"});
+    INFO(outcome.err);
+    CHECK(outcome.signal == 0);
+    CHECK(outcome.code == 74);
+  }
+}
+
+TEST_CASE("metrics that reach the limit on the size of files are an error", "[streams]") {
+  const TemporaryFolder output;
+  const Words resumed = training(output.path(), {"--resume", "auto"});
+  Process process(FAQ_TRAIN, resumed);
+  const bool in_time = process.wait_until([&] { return reached(output.path(), 4); });
+  process.send(SIGTERM);
+  REQUIRE(process.wait().code == 75);
+  REQUIRE(in_time);
+  std::string lines = file_bytes(output / "metrics.jsonl");
+  const std::string filler = R"({"step":0,"filler":")" + std::string(60, ' ') + "\"}\n";
+  while (lines.size() + filler.size() < std::size_t{4096} << 10) lines += filler;
+  write_file(output / "metrics.jsonl", lines);
+  const Outcome outcome = run_in_bash("ulimit -f 4096; exec \"$0\" \"$@\"", FAQ_TRAIN, resumed);
+  INFO(outcome.err);
+  CHECK(outcome.signal == 0);
+  CHECK(outcome.code == 74);
+  CHECK(outcome.err.find("metrics.jsonl") != std::string::npos);
+  require_done(run_program(FAQ_TRAIN, resumed));  // nothing was lost
+}
