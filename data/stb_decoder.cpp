@@ -1,6 +1,7 @@
 #include "data/stb_decoder.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
 #include <memory>
 #include <new>
@@ -8,6 +9,45 @@
 
 #include "core/error.h"
 
+namespace faq {
+namespace {
+
+/// What stb_image may allocate at a time. It inflates whatever a PNG holds, however little of it the image
+/// needs: a file of a megabyte can become gigabytes.
+class AllocationLimit {
+ public:
+  explicit AllocationLimit(std::size_t bytes) {
+    limit = bytes;
+    refused = false;
+  }
+  ~AllocationLimit() { limit = unlimited; }
+  AllocationLimit(const AllocationLimit&) = delete;
+  AllocationLimit& operator=(const AllocationLimit&) = delete;
+
+  static bool exceeded() { return refused; }
+
+  static void* allocate(std::size_t bytes) { return allowed(bytes) ? std::malloc(bytes) : nullptr; }
+  static void* reallocate(void* block, std::size_t bytes) {
+    return allowed(bytes) ? std::realloc(block, bytes) : nullptr;
+  }
+
+ private:
+  static bool allowed(std::size_t bytes) {
+    if (bytes > limit) refused = true;
+    return bytes <= limit;
+  }
+
+  static constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
+  static inline thread_local std::size_t limit = unlimited;
+  static inline thread_local bool refused = false;
+};
+
+}  // namespace
+}  // namespace faq
+
+#define STBI_MALLOC(bytes) faq::AllocationLimit::allocate(bytes)
+#define STBI_REALLOC(block, bytes) faq::AllocationLimit::reallocate(block, bytes)
+#define STBI_FREE(block) std::free(block)
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
 #define STBI_ONLY_JPEG
@@ -50,6 +90,14 @@ Loaded load_clipped(const stbi_uc* bytes, int size) {
   return image;
 }
 
+/// Enough for any PNG of that size: its bytes, and its pixels of up to 8 bytes with a filter type before each
+/// row, each in a buffer that grows by doubling. A JPEG takes what its header says, which has been checked.
+std::size_t enough_for(const ImageHeader& header, std::size_t file_bytes) {
+  if (header.kind != ImageKind::png) return std::numeric_limits<std::size_t>::max();
+  const auto pixels = static_cast<std::size_t>(header.width) * static_cast<std::size_t>(header.height);
+  return (std::size_t{64} << 10) + 2 * file_bytes + 18 * pixels;
+}
+
 }  // namespace
 
 Image decode_with_stb(std::span<const std::byte> bytes, const ImageHeader& header, int channels,
@@ -60,8 +108,11 @@ Image decode_with_stb(std::span<const std::byte> bytes, const ImageHeader& heade
   const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
   const int size = static_cast<int>(bytes.size());
   const bool wide_grey = header.components == 1 && header.bit_depth == 16;
+  const AllocationLimit limit(enough_for(header, bytes.size()));
   const auto [pixels, width, height] = wide_grey ? load_clipped(data, size) : load(data, size, channels);
   if (!pixels) {
+    check(!limit.exceeded(), ErrorKind::bad_data, name, ": corrupt ", kind, ": more data than ", header.width,
+          " x ", header.height, " pixels need");
     const std::string_view reason = stbi_failure_reason();
     if (reason == "outofmem") throw std::bad_alloc();
     fail(ErrorKind::bad_data, name, ": ", kind, " cannot be decoded: ", reason);

@@ -126,8 +126,8 @@ inline std::vector<std::string> lines_of(const std::string& text) {
 
 // --- files
 
-/// An 8-bit PNG of H,W,C pixels (C 1 or 3), without filters.
-inline std::string png(const Image& image) {
+/// An 8-bit PNG of H,W,C pixels (C 1 or 3), without filters. `surplus`: bytes after the last pixel's.
+inline std::string png(const Image& image, std::size_t surplus = 0) {
   const auto u32 = [](std::uint32_t v) {
     return std::string{static_cast<char>(v >> 24), static_cast<char>(v >> 16), static_cast<char>(v >> 8),
                        static_cast<char>(v)};
@@ -143,6 +143,7 @@ inline std::string png(const Image& image) {
     raw += '\0';
     raw.append(reinterpret_cast<const char*>(image.pixels.data()) + y * row, row);
   }
+  raw.append(surplus, '\0');
   uLongf size = ::compressBound(static_cast<uLong>(raw.size()));
   std::string packed(size, '\0');
   REQUIRE(::compress(reinterpret_cast<Bytef*>(packed.data()), &size,
