@@ -8,8 +8,6 @@
 #include <cerrno>
 #include <system_error>
 
-#include "core/error.h"
-
 namespace faq {
 namespace {
 
@@ -28,14 +26,17 @@ std::string reason(int error) { return std::system_category().message(error); }
 
 }  // namespace
 
+ErrorKind kind_of_open_error(int error) {
+  const bool ours = error == EMFILE || error == ENFILE || error == EIO;
+  return ours ? ErrorKind::io : ErrorKind::missing_input;
+}
+
 std::vector<std::byte> read_file(const std::filesystem::path& file, std::int64_t max_bytes) {
   // O_NONBLOCK: opening a named pipe must not wait for a writer.
   const Descriptor in(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (in.fd < 0) {
     const int error = errno;
-    const bool ours = error == EMFILE || error == ENFILE || error == EIO;
-    fail(ours ? ErrorKind::io : ErrorKind::missing_input, file.string(),
-         ": cannot be opened: ", reason(error));
+    fail(kind_of_open_error(error), file.string(), ": cannot be opened: ", reason(error));
   }
   struct stat status {};
   check(::fstat(in.fd, &status) == 0, ErrorKind::io, file.string(), ": cannot be examined: ", reason(errno));

@@ -18,7 +18,8 @@ bool looks_like_idx(const std::filesystem::path& folder);
 bool looks_like_cifar(const std::filesystem::path& folder);
 bool looks_like_tar_shards(const std::filesystem::path& folder);
 
-/// Whether a file's extension is one of images: .jpg, .jpeg or .png, in any case.
+/// Whether a file's extension is one of those that torchvision's ImageFolder takes for images, in any case.
+/// What is neither JPEG nor PNG is complained of when it is decoded, not passed over.
 bool named_like_an_image(const std::filesystem::path& path);
 
 /// Files beyond this are refused; the largest in use (EMNIST) is half a gigabyte.

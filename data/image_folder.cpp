@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <string_view>
 #include <utility>
 
 #include "core/error.h"
@@ -134,7 +135,9 @@ void check_same_classes(const fs::path& folder, const std::vector<std::string>& 
 bool named_like_an_image(const fs::path& path) {
   std::string extension = path.extension().string();
   std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+  constexpr std::string_view extensions[] = {".jpg", ".jpeg", ".png",  ".ppm", ".bmp",
+                                             ".pgm", ".tif",  ".tiff", ".webp"};
+  return std::ranges::find(extensions, extension) != std::end(extensions);
 }
 
 bool looks_like_image_folder(const fs::path& folder) {

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "data/decode.h"
+#include "data/file.h"
 #include "data/formats.h"
 
 namespace faq {
@@ -31,7 +32,9 @@ class Shard {
  public:
   explicit Shard(fs::path path)
       : path_(std::move(path)), descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {
-    check(descriptor_ >= 0, ErrorKind::missing_input, path_.string(), ": cannot be opened");
+    const int error = errno;
+    check(descriptor_ >= 0, kind_of_open_error(error), path_.string(),
+          ": cannot be opened: ", std::strerror(error));
   }
   ~Shard() { ::close(descriptor_); }
   Shard(const Shard&) = delete;
@@ -255,7 +258,12 @@ std::vector<fs::path> shards_of(const fs::path& folder, std::initializer_list<co
 }  // namespace
 
 bool looks_like_tar_shards(const fs::path& folder) {
-  return !shards_of(folder, {"train", "val", "test"}).empty();
+  const auto files = shards_of(folder, {"train", "val", "test"});
+  if (files.empty()) return false;
+  // An archive that was left beside the folders it was unpacked to is not the data set.
+  const bool beside = files.front().parent_path() == folder;
+  return !beside || !(fs::is_directory(folder / "train") || fs::is_directory(folder / "val") ||
+                      fs::is_directory(folder / "test"));
 }
 
 std::unique_ptr<Dataset> open_tar_shards(const DatasetOptions& options, Split split) {

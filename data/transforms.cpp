@@ -168,6 +168,7 @@ Image transform_for_evaluation(const Image& image, const TransformOptions& optio
   const int size = options.crop;
   if (options.resize == 0) return center_crop(image, size, size);
   const auto [height, width] = shorter_side_extent(image, options.resize);
+  if (height == image.height && width == image.width) return center_crop(image, size, size);
   const Box box = center_box(height, width, size, size);
   if (options.resize < size) return center_crop(resize(image, height, width), size, size);
   // Only the part that is kept is computed.

@@ -1,4 +1,5 @@
 // The programs as users meet them: exit codes, what is said where.
+#include "core/text.h"
 #include "tests/programs.h"
 
 using namespace faq;
@@ -74,7 +75,17 @@ TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
         FAQ_TRAIN, train + crop + Words{"--output-dir", (folder / std::to_string(crop.size())).string()});
     INFO(outcome.err);
     REQUIRE(outcome.code == 0);
-    CHECK(json::parse(outcome.out)["last"]["images"] == 29);
+    const json result = json::parse(outcome.out);
+    CHECK(result["last"]["images"] == 29);
+    CHECK(result["best"]["images"] == 29);
+    CHECK(result["skipped"] == 1);
+    // Said once, by name, and counted in the summary.
+    const std::string said = "skipped " + first.string();
+    CHECK(outcome.err.find(said) != std::string::npos);
+    CHECK(outcome.err.find(said) == outcome.err.rfind(said));
+    const auto summary = lines_of(file_bytes(folder / std::to_string(crop.size()) / "summary.csv"));
+    CHECK(split(summary.front()).back() == "skipped");
+    CHECK(split(summary.back()).back() == "1");
   }
 }
 

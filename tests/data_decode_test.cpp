@@ -6,6 +6,7 @@
 
 #include "data/image_header.h"
 #include "tests/data_testing.h"
+#include "tests/testing.h"
 
 using namespace faq;
 using namespace faq::testing;
@@ -160,7 +161,8 @@ TEST_CASE("decode_image refuses, and says why") {
        "expected at most 100000000 pixels"},
       {"PNG without rows", png_claiming(0, 23), "zero-sized"},
       {"PNG of another size", png_claiming(23, 17 + 1), "wrong checksum"},
-      {"PNG that inflates to 8 MB", png({16, 16, 3, std::vector<std::uint8_t>(768)}, std::size_t{8} << 20),
+      {"PNG that inflates to 8 MB",
+       testing::png({16, 16, 3, std::vector<std::uint8_t>(768)}, std::size_t{8} << 20),
        "more data than 16 x 16 pixels need"},
       {"only the PNG signature", "\x89PNG\r\n\x1A\n", "truncated"},
   };
@@ -190,7 +192,7 @@ TEST_CASE("decode_image accepts what is common in practice") {
     check_equal(decode(c.bytes), expected);
   }
   const Image black{2, 3, 3, std::vector<std::uint8_t>(18)};
-  check_equal(decode(png(black, 100)), black);  // what no pixel needs
+  check_equal(decode(testing::png(black, 100)), black);  // what no pixel needs
   check_equal(decode(fixture_bytes("rgb.png") + "trailing garbage"), read_pnm(fixture("rgb.png.ppm")));
 }
 

@@ -128,7 +128,122 @@ TEST_CASE("a signal before the first step still ends with a checkpoint", "[resum
   REQUIRE(in_time);
   CHECK(stopped.signal == 0);
   REQUIRE(stopped.code == 75);
-  CHECK(fs::exists(output / "checkpoint-1.safetensors"));
+  // At once, if that was during the validation, else after a step.
+  CHECK((fs::exists(output / "last.safetensors") || fs::exists(output / "checkpoint-1.safetensors")));
+  const TemporaryFolder whole;
+  require_done(train_by_program(whole.path(), faq_options));
+  require_done(train_by_program(output.path(), faq_options + Words{"--resume", "auto"}));
+  check_same_run(output.path(), whole.path(), 20);
+}
+
+TEST_CASE("a signal during a validation does not wait for its end", "[resume]") {
+  const TemporaryFolder folder;
+  write_data_set(folder / "data", 40, 4000);
+  const Words options{"--data-path",
+                      (folder / "data").string(),
+                      "--epochs",
+                      "1",
+                      "-b",
+                      "20",
+                      "--checkpoint-interval",
+                      "1",
+                      "--batch-norm-batches",
+                      "2",
+                      "--model-ema=0.5"};
+  require_done(train_by_program(folder / "whole", faq_options + options));
+  Process process(FAQ_TRAIN, training(folder / "parts", faq_options + options));
+  const bool in_time = process.wait_until([&] { return reached(folder / "parts", 2); });  // of two steps
+  process.send(SIGTERM);
+  const Outcome stopped = process.wait();
+  INFO(stopped.err);
+  REQUIRE(in_time);
+  REQUIRE(stopped.code == 75);
+  const Progress progress =
+      progress_in(read_safetensors_metadata(folder / "parts" / "last.safetensors"), "last.safetensors");
+  CHECK(progress.epoch == 0);
+  CHECK(progress.step_in_epoch == 2);
+  require_done(train_by_program(folder / "parts", faq_options + options + Words{"--resume", "auto"}));
+  for (const char* name : {"last.safetensors", "best.safetensors", "integer.safetensors"}) {
+    INFO(name);
+    CHECK(tensor_difference(folder / "parts" / name, folder / "whole" / name).empty());
+  }
+}
+
+TEST_CASE("a run goes on without the file of its weights", "[resume]") {
+  const TemporaryFolder folder;
+  require_done(train_by_program(folder / "first", {"--epochs", "1"}));
+  fs::copy(folder / "first" / "best.safetensors", folder / "weights.safetensors");
+  const Words options =
+      faq_options + Words{"--weights", (folder / "weights.safetensors").string(), "--resume", "auto"};
+  Process process(FAQ_TRAIN, training(folder / "run", options));
+  const bool in_time = process.wait_until([&] { return reached(folder / "run", 3); });
+  process.send(SIGTERM);
+  REQUIRE(process.wait().code == 75);
+  REQUIRE(in_time);
+  fs::remove(folder / "weights.safetensors");
+  require_done(train_by_program(folder / "run", options));
+  CHECK(train_by_program(folder / "another", options).code == 66);
+}
+
+TEST_CASE("a run goes on from a checkpoint in a folder of its own", "[resume]") {
+  const TemporaryFolder folder;
+  const Words options = faq_options + Words{"--checkpoint-interval", "5"};
+  require_done(train_by_program(folder / "whole", options));
+  const std::string half = (folder / "whole" / "checkpoint-15.safetensors").string();
+  const auto from = [&](const std::string& file, const char* output) {
+    return train_by_program(folder / output, options + Words{"--resume", file});
+  };
+  require_done(from(half, "half"));
+  for (const char* name :
+       {"config.json", "run.json", "last.safetensors", "best.safetensors", "integer.safetensors"}) {
+    INFO(name);
+    CHECK(fs::exists(folder / "half" / name));
+  }
+  CHECK(
+      tensor_difference(folder / "half" / "last.safetensors", folder / "whole" / "last.safetensors").empty());
+  CHECK(lines_of(file_bytes(folder / "half" / "summary.csv")).size() == 4);
+
+  const std::string best = file_bytes(folder / "whole" / "best.safetensors");
+  require_done(train_by_program(folder / "other", options + Words{"--epochs", "1"}));
+  const Outcome occupied = from(half, "other");
+  CHECK(occupied.code == 64);
+  CHECK(occupied.err.find("choose another folder") != std::string::npos);
+  const Outcome finished = from((folder / "whole" / "last.safetensors").string(), "new");
+  CHECK(finished.code == 64);
+  CHECK(finished.err.find("finished run") != std::string::npos);
+  CHECK(file_bytes(folder / "whole" / "best.safetensors") == best);
+}
+
+TEST_CASE("a run goes on with its own images, and says when the machine is another", "[resume]") {
+  const TemporaryFolder folder;
+  write_data_set(folder / "data", 60, 30);
+  const Words options = faq_options + Words{"--data-path", (folder / "data").string(), "--resume", "auto"};
+  Process process(FAQ_TRAIN, training(folder / "run", options));
+  const bool in_time = process.wait_until([&] { return reached(folder / "run", 1); });
+  process.send(SIGTERM);
+  REQUIRE(process.wait().code == 75);
+  REQUIRE(in_time);
+
+  fs::rename(folder / "data", folder / "moved");
+  const Words moved = faq_options + Words{"--data-path", (folder / "moved").string(), "--resume", "auto"};
+  fs::path image;
+  for (const auto& entry : fs::directory_iterator(folder / "moved" / "train" / "across"))
+    image = entry.path();
+  fs::rename(image, folder / "image");
+  const Outcome fewer = train_by_program(folder / "run", moved);
+  INFO(fewer.err);
+  CHECK(fewer.code == 65);
+  CHECK(fewer.err.find("training images was 60, is now 59") != std::string::npos);
+  const fs::path renamed = image.parent_path() / ("x" + image.filename().string());
+  fs::rename(folder / "image", renamed);
+  const Outcome others = train_by_program(folder / "run", moved);
+  INFO(others.err);
+  CHECK(others.code == 65);
+  CHECK(others.err.find("checksum of the training samples") != std::string::npos);
+  fs::rename(renamed, image);
+  const Outcome more_threads = train_by_program(folder / "run", moved + Words{"--threads", "2"});
+  require_done(more_threads);
+  CHECK(more_threads.err.find("warning: threads 1 before and 2 now") != std::string::npos);
 }
 
 TEST_CASE("a run killed at any moment ends with the same bits", "[resume]") {
@@ -191,17 +306,6 @@ TEST_CASE("what cannot be continued is refused", "[resume]") {
     CHECK(lines_of(outcome.err).back().find(message) != std::string::npos);
     CHECK(file_bytes(run / "last.safetensors") == before);
   };
-  const Words resume{"--resume", "auto"};
-  refused("no --resume", 64, "--resume auto", trained);
-  refused("another model", 65, "model was \"resnet20\", is now \"resnet32\"",
-          trained + resume + Words{"--model", "resnet32"});
-  refused("other bits", 65, "weight-bits", trained + resume + Words{"--weight-bits", "8"});
-  refused("not quantized", 65, "another run", Words{"--epochs", "1"} + resume);
-  refused("another seed", 65, "seed was 3, is now 4", trained + resume + Words{"--seed", "4"});
-  refused("a file that is not a checkpoint", 65, "not written by faq-train",
-          trained + Words{"--resume", (run / "integer.safetensors").string()});
-  refused("no such file", 66, "absent", trained + Words{"--resume", (run / "absent.safetensors").string()});
-  // A phase the run does not have; and one that says nothing of options that came later.
   const NamedTensors good = read_safetensors(run / "last.safetensors");
   const auto damaged = [&](const char* key, const std::function<void(json&)>& change) {
     NamedTensors file = good;
@@ -211,6 +315,19 @@ TEST_CASE("what cannot be continued is refused", "[resume]") {
     write_safetensors(run / "odd.safetensors", file);
     return trained + Words{"--resume", (run / "odd.safetensors").string()};
   };
+  const Words resume{"--resume", "auto"};
+  refused("no --resume", 64, "--resume auto", trained);
+  refused("another model", 65, "model was \"resnet20\", is now \"resnet32\"",
+          trained + resume + Words{"--model", "resnet32"});
+  refused("other bits", 65, "weight-bits", trained + resume + Words{"--weight-bits", "8"});
+  refused("not quantized", 65, "another run", Words{"--epochs", "1"} + resume);
+  refused("another seed", 65, "seed was 3, is now 4", trained + resume + Words{"--seed", "4"});
+  refused("a version with another option", 65, "no option future-option",
+          damaged("config", [](json& c) { c["future-option"] = 3; }));
+  refused("a file that is not a checkpoint", 65, "not written by faq-train",
+          trained + Words{"--resume", (run / "integer.safetensors").string()});
+  refused("no such file", 66, "absent", trained + Words{"--resume", (run / "absent.safetensors").string()});
+  // A phase the run does not have; and one that says nothing of options that came later.
   refused("no such phase", 65, "phase 3 of 1", damaged("progress", [](json& p) { p["phase"] = 3; }));
   refused("no phase", 65, "phase -1 of 1", damaged("progress", [](json& p) { p["phase"] = -1; }));
   const Outcome evaluated = run_program(FAQ_EVAL, {"--weights", (run / "odd.safetensors").string(),

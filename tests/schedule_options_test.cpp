@@ -110,8 +110,15 @@ TEST_CASE("defaults, preset, config, command line: the later one wins", "[option
   CHECK(assemble(overriding, {}).lr == 0.5);
   CHECK(assemble(overriding, {{"lr", "0.25"}}).lr == 0.25);
   CHECK(assemble(overriding, {{"preset", "faq-8bit"}}).weight_bits == 8);
-  CHECK(assemble(overriding, {{"preset", "faq-8bit"}}).lr == 0.5);
-  CHECK(assemble({{"lr", 0.5}}, {{"preset", "faq-8bit"}}).lr == 0.5);
+  CHECK(assemble(overriding, {{"preset", "faq-8bit"}}).lr == 1e-4);
+  CHECK(assemble({{"lr", 0.5}}, {{"preset", "faq-8bit"}}).lr == 1e-4);
+  CHECK(assemble({{"lr", 0.5}}, {{"preset", "faq-8bit"}, {"lr", "0.25"}}).lr == 0.25);
+  // The config.json of a run has every option: another preset is another recipe all the same.
+  const TrainOptions eight = assemble(to_json(assemble(preset, {})), {{"preset", "faq-8bit"}});
+  CHECK(eight.preset == "faq-8bit");
+  CHECK(eight.weight_bits == 8);
+  CHECK(eight.calibration == "percentile");
+  CHECK(eight.epochs == 1);
   CHECK(assemble({}, {{"lr", "0.5"}, {"preset", "fp32"}}).lr == 0.5);  // in whatever order
   const TrainOptions both = assemble({}, {{"bits", "4"}, {"weight-bits", "3"}});
   CHECK(both.weight_bits == 3);
@@ -127,6 +134,15 @@ TEST_CASE("defaults, preset, config, command line: the later one wins", "[option
   CHECK(assemble({}, {{"mean", "0.25,0.5,1"}}).mean == std::vector{0.25, 0.5, 1.0});
   CHECK(assemble({}, {{"layer-bits", "a=4,4"}, {"layer-bits", "b=3,8"}}).layer_bits ==
         std::vector<std::string>{"a=4,4", "b=3,8"});
+}
+
+TEST_CASE("phases say how long a run is, unless that is said, too", "[options]") {
+  CHECK(assemble({}, {{"phase-epochs", "2,6"}}).epochs == 8);
+  CHECK(assemble({}, {{"preset", "faq-4bit"}, {"phase-epochs", "2,6"}}).epochs == 8);
+  CHECK(assemble({{"epochs", 20}}, {{"phase-epochs", "2,6"}}).epochs == 8);
+  CHECK(assemble({{"phase-epochs", {2, 6}}}, {}).epochs == 8);
+  CHECK(assemble({{"phase-epochs", {2, 6}}}, {{"epochs", "9"}}).epochs == 9);  // and resolve() refuses it
+  CHECK(assemble({}, {{"phase-epochs", "2,6"}, {"epochs", "9"}}).epochs == 9);
 }
 
 TEST_CASE("options survive a config file", "[options]") {

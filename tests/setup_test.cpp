@@ -31,8 +31,10 @@ TEST_CASE("images enter a network as it was trained, unless told otherwise", "[s
       {"larger evaluation images", with("resnet50", 0, 288, -1), "imagenet", 224, 329, 288},
       {"no resizing", with("resnet50", 0, 0, 0), "imagenet", 224, 0, 224},
       {"no augmentation", plain, "none", 224, 256, 224},
-      {"CIFAR", with("resnet20", 0, 0, -1), "cifar", 28, 0, 28, true},
-      {"CIFAR in another size", with("resnet20", 24, 0, -1), "cifar", 24, 0, 24},
+      {"CIFAR", with("resnet20", 0, 0, -1), "cifar", 28, 28, 28, true},
+      {"CIFAR in another size", with("resnet20", 24, 0, -1), "cifar", 24, 24, 24},
+      {"CIFAR, larger evaluation images", with("resnet20", 24, 32, -1), "cifar", 24, 32, 32},
+      {"CIFAR, cropped as it is", with("resnet20", 24, 0, 0), "cifar", 24, 0, 24},
       {"CIFAR, everything given", with("resnet110", 24, 20, 22), "cifar", 24, 22, 20},
   };
   for (const Row& row : rows) {

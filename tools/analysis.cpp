@@ -9,6 +9,7 @@
 #include <span>
 
 #include "core/atomic_file.h"
+#include "core/standard_error.h"
 #include "nn/load_weights.h"
 #include "quant/scheme.h"
 #include "quant/weight_similarity.h"
@@ -68,6 +69,7 @@ std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Var
     TrainOptions changed = options;
     variant.change(changed);
     json settings = to_json(changed);
+    settings["equalize"] = quant_options(changed).equalize;  // an empty one is what the scheme makes of it
     if (std::ranges::find(known, settings) != known.end()) continue;  // there was nothing to change
     known.push_back(std::move(settings));
     resolve(changed);
@@ -81,6 +83,7 @@ std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Var
 }
 
 TrainResult outcome(const VariantRun& run, const RunContext& context) {
+  if (!context.quiet) write_to_stderr(run.name + ":\n");
   const TrainResult result = train(run.options, *run.method, context);
   check(!result.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
         run.options.output_dir, "; run the same command again to continue");
@@ -115,7 +118,11 @@ const Variant ingredients[] = {
        for (int& epochs : o.phase_epochs) o.epochs += epochs = quarter(epochs);
      }},
     {"a quarter of the batch", "smaller-batch",
-     [](TrainOptions& o) { o.batch_size = (o.batch_size + 3) / 4; }},
+     [](TrainOptions& o) {
+       const int images = o.batch_size * o.calibration_batches;  // calibration sees as many as before
+       o.batch_size = (o.batch_size + 3) / 4;
+       o.calibration_batches = (images + o.batch_size - 1) / o.batch_size;
+     }},
     {"first and last layer like the others", "first-last-bits",
      [](TrainOptions& o) { o.first_last_bits = quant_options(o).weight_bits; }},
     {"no weight decay", "no-weight-decay", [](TrainOptions& o) { o.weight_decay = 0; }},
@@ -160,7 +167,10 @@ Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int
   std::ranges::sort(batch_sizes);  // calibrated on the largest
   check(!given.weights.empty(), ErrorKind::usage, "--weights is required");
   TrainOptions options = given;
+  refuse_integer_weights(options);
   const NamedTensors weights = weights_in(read_safetensors(options.weights));
+  check(model_given || is_checkpoint(weights.metadata), ErrorKind::usage,
+        "--model is required for plain weights (", options.weights, ")");
   if (is_checkpoint(weights.metadata)) {
     const TrainOptions trained = options_of_checkpoint(weights, options.weights);
     check(!model_given || options.model == trained.model, ErrorKind::usage, "--model ", options.model, ": ",
@@ -180,7 +190,10 @@ Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int
   for (const int bits : widths) a.chart.x.push_back(std::to_string(bits));
   std::vector<int> sizes;
   for (const int size : batch_sizes) {
-    if (2 * size > data.train->size()) continue;  // one batch has nothing to disagree with
+    if (2 * size > data.train->size()) {  // one batch has nothing to disagree with
+      display.line(fmt::format("batches of {}: left out, there are fewer than two", size));
+      continue;
+    }
     sizes.push_back(size);
     a.chart.series.push_back({fmt::format("batch {}", size), {}});
   }

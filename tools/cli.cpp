@@ -27,6 +27,35 @@ bool is_list(const OptionRow& row) {
   return std::holds_alternative<std::vector<std::string> TrainOptions::*>(row.member);
 }
 
+// After an option that may stand alone, a value is most likely meant for it.
+[[noreturn]] void refuse_stray(const std::string& stray, int argc, char** argv) {
+  std::string hint;
+  for (int i = 2; i < argc; ++i) {
+    const std::string before = argv[i - 1];
+    if (argv[i] == stray && before.starts_with("--") && before.find('=') == std::string::npos)
+      hint = concat("; a value of ", before, " is given as ", before, "=", stray);
+  }
+  fail(ErrorKind::usage, "unexpected argument '", stray, "'", hint);
+}
+
+// Help that does not say what happens without the option gains its default, if that is a value.
+std::string with_default(const std::string& help, const nlohmann::json& value) {
+  if (help.find("default") != std::string::npos || value.empty() || value == "") return help;
+  return concat(help, help.empty() ? "" : "; ",
+                "default: ", value.is_string() ? value.get<std::string>() : value.dump());
+}
+
+// An option that was taken for the value of the one before it.
+void refuse_options_as_values(const cxxopts::ParseResult& parsed, const std::vector<std::string>& names) {
+  for (const auto& argument : parsed.arguments()) {
+    const std::string& value = argument.value();
+    check(!value.starts_with("--") || std::ranges::find(names, value.substr(2)) == names.end(),
+          ErrorKind::usage, "--", argument.key(), " wants a value, found the option ", value);
+  }
+}
+
+std::string dashed(const std::string& name) { return (name.size() == 1 ? "-" : "--") + name; }
+
 std::vector<std::string> known_names(const cxxopts::Options& parser) {
   std::vector<std::string> names;
   for (const std::string& group : parser.groups()) {
@@ -41,9 +70,12 @@ std::vector<std::string> known_names(const cxxopts::Options& parser) {
 }  // namespace
 
 void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
+  const nlohmann::json defaults = to_json(TrainOptions{});
   for (const OptionRow& row : rows) {
     for (const std::string& name : row.names) {
-      const std::string help = &name == &row.names.front() ? row.help : "same as --" + row.names.front();
+      const std::string help = &name == &row.names.front()
+                                   ? with_default(row.help, defaults[row.names.front()])
+                                   : "same as --" + row.names.front();
       // A list's commas belong to its values, so every option is read as text and split by the table.
       const auto value = cxxopts::value<std::string>();
       if (!row.alone.empty()) value->implicit_value(row.alone);
@@ -95,8 +127,8 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
   if (!positional.empty()) parser.parse_positional({positional});
   try {
     auto parsed = parser.parse(argc, argv);
-    check(parsed.unmatched().empty(), ErrorKind::usage, "unexpected argument '",
-          parsed.unmatched().empty() ? "" : parsed.unmatched().front(), "'");
+    refuse_options_as_values(parsed, known_names(parser));
+    if (!parsed.unmatched().empty()) refuse_stray(parsed.unmatched().front(), argc, argv);
     return parsed;
   } catch (const cxxopts::exceptions::no_such_option&) {
     const std::vector<std::string> names = known_names(parser);
@@ -106,7 +138,7 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
       name = name.substr(0, name.find('='));
       name.erase(0, name.starts_with("--") ? 2 : 1);
       if (std::ranges::find(names, name) == names.end()) {
-        fail(ErrorKind::usage, "unknown option '", argv[i], "'; did you mean '--", nearest(name, names),
+        fail(ErrorKind::usage, "unknown option '", argv[i], "'; did you mean '", dashed(nearest(name, names)),
              "'?");
       }
     }
@@ -126,10 +158,9 @@ std::string read_text(const std::string& what, const std::string& file) {
   return text.str();
 }
 
-nlohmann::json read_config(const std::string& file) {
-  nlohmann::json config = parse_json(read_text("config", file), "config " + file);
-  check(config.is_object(), ErrorKind::usage, "config ", file, ": expected a JSON object");
-  return config;
+TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings) {
+  const std::string source = "config " + config_file;
+  return assemble(parse_json(read_text("config", config_file), source), settings, source);
 }
 
 std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option) {

@@ -41,9 +41,9 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv,
 
 /// A text file, or pipe. `what` it is, for messages. Throws missing_input, bad_data or io.
 std::string read_text(const std::string& what, const std::string& file);
-/// A JSON file of options, as config.json of a run. Throws missing_input, bad_data, or usage when it is no
-/// object.
-nlohmann::json read_config(const std::string& file);
+/// A JSON file of options, as config.json of a run, with settings that win over it. Throws missing_input,
+/// bad_data, or usage, naming the file.
+TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings);
 
 /// The value of an option that has one, as text.
 std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option);

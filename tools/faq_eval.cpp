@@ -36,7 +36,8 @@ std::vector<OptionRow> eval_options() {
 }
 
 /// What a file of names calls each class: lines "NAME" in class order, or "FOLDER<tab>NAME".
-std::vector<std::string> named(const std::string& file, const std::vector<std::string>& folders) {
+std::vector<std::string> named(const std::string& file, const std::vector<std::string>& folders,
+                               int classes) {
   std::istringstream in(cli::read_text("class names", file));
   std::vector<std::string> in_order;
   std::map<std::string, std::string> by_folder;
@@ -49,6 +50,8 @@ std::vector<std::string> named(const std::string& file, const std::vector<std::s
       in_order.push_back(line.substr(tab + 1));
     }
   }
+  check(!by_folder.empty() || std::ssize(in_order) == classes, ErrorKind::bad_data, "class names ", file,
+        ": ", in_order.size(), " lines, the network has ", classes, " classes");
   if (by_folder.empty() || folders.empty()) return in_order;
   std::vector<std::string> names;
   for (const std::string& folder : folders)
@@ -170,6 +173,15 @@ std::string comparison_text(const json& c) {
 
 int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunContext& context) {
   const auto kind = cli::text_of(parsed, "analyze");
+  const bool of_run = kind == "sensitivity" || kind == "bits";
+  if (of_run) {
+    check(parsed.count("config"), ErrorKind::usage, "--analyze ", kind,
+          " wants --config, the config.json of a run");
+    const std::string folder = options.output_dir;
+    options = cli::options_from(cli::text_of(parsed, "config"), cli::given_settings(parsed, eval_options()));
+    options.output_dir = folder;
+    options.grad_dtype = name_of(quant_options(options).grad_dtype);
+  }
   // Before the work, which may take hours.
   std::error_code error;
   if (!options.output_dir.empty()) std::filesystem::create_directories(options.output_dir, error);
@@ -186,15 +198,6 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
     analysis = analyze_gradient_noise(options, parsed.count("model") > 0, cli::count_of(parsed, "batches", 2),
                                       cli::counts_of(parsed, "batch-sizes", 1, 1'000'000), display);
   } else {
-    check(kind == "sensitivity" || kind == "bits", ErrorKind::usage, "--analyze ", kind,
-          ": expected one of cosine, gradient-noise, sensitivity, bits");
-    check(parsed.count("config"), ErrorKind::usage, "--analyze ", kind,
-          " wants --config, the config.json of a run");
-    const std::string folder = options.output_dir;
-    options = assemble(cli::read_config(cli::text_of(parsed, "config")),
-                       cli::given_settings(parsed, eval_options()));
-    options.output_dir = folder;
-    options.grad_dtype = name_of(quant_options(options).grad_dtype);
     analysis = kind == "bits" ? analyze_bits(options, context) : analyze_sensitivity(options, context);
   }
   cli::print_result(parsed.count("json")
@@ -202,6 +205,55 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
                         : analysis.table);
   if (!options.output_dir.empty()) save(analysis, options.output_dir, kind);
   return 0;
+}
+
+// What is done, and the options that it alone reads, or does not read. Whoever gives one expects an effect.
+struct Task {
+  const char* name;
+  std::vector<std::string> own = {};
+  std::vector<std::string> ignored = {};
+};
+
+const Task& task_of(const cxxopts::ParseResult& parsed) {
+  static const std::vector<std::string> pixels{"val-resize-size", "val-crop-size", "mean", "std"};
+  static const Task tasks[] = {
+      {"an evaluation"},
+      {"--per-class", {"class-names"}},
+      {"--compare"},
+      {"--predict", {"class-names"}, {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad"}},
+      {"--analyze cosine",
+       {"output-dir", "baseline"},
+       {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "val-resize-size",
+        "val-crop-size", "mean", "std", "num-classes", "in-channels", "engine"}},
+      {"--analyze gradient-noise",
+       {"output-dir", "batches", "batch-sizes"},
+       {"split", "batch-size", "val-resize-size", "val-crop-size"}},
+      {"--analyze sensitivity", {"output-dir", "config"}, {"split"}},
+      {"--analyze bits", {"output-dir", "config"}, {"split"}},
+  };
+  std::string name = "an evaluation";
+  for (const char* mode : {"per-class", "compare", "predict"})
+    if (parsed.count(mode)) name = concat("--", mode);
+  if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
+  const auto found = std::ranges::find(tasks, name, &Task::name);
+  check(found != std::end(tasks), ErrorKind::usage, name,
+        ": expected one of cosine, gradient-noise, sensitivity, bits");
+  return *found;
+}
+
+void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows) {
+  static const std::vector<std::string> own_of_some{"class-names", "output-dir",  "baseline",
+                                                    "batches",     "batch-sizes", "config"};
+  const Task& task = task_of(parsed);
+  std::vector<std::string> given;
+  for (const Setting& setting : cli::given_settings(parsed, rows)) given.push_back(setting.first);
+  for (const auto& argument : parsed.arguments()) given.push_back(argument.key());
+  const auto among = [](const std::vector<std::string>& names, const std::string& name) {
+    return std::ranges::find(names, name) != names.end();
+  };
+  for (const std::string& name : given)
+    check(!among(task.ignored, name) && (among(task.own, name) || !among(own_of_some, name)),
+          ErrorKind::usage, "--", name, " has no effect on ", task.name);
 }
 
 int body(int argc, char** argv) {
@@ -241,9 +293,7 @@ int body(int argc, char** argv) {
                 parsed.count("analyze") <=
             1,
         ErrorKind::usage, "--analyze, --compare, --per-class and --predict: one at a time");
-  for (const char* option : {"baseline", "batches", "batch-sizes", "config"})
-    check(!parsed.count(option) || parsed.count("analyze"), ErrorKind::usage, "--", option,
-          " has no effect without --analyze");
+  refuse_without_effect(parsed, rows);
   resolve(options);
   set_num_threads(options.threads);
   const bool quiet = parsed.count("quiet") > 0;
@@ -255,12 +305,14 @@ int body(int argc, char** argv) {
     return 0;
   };
   const bool model_given = parsed.count("model") > 0;
-  const std::string model = options.model;
+  const TrainOptions given = options;
   const Network network = open_network(options, model_given);
-  check(!model_given || parsed.count("compare") || network.model.empty() || network.model == model,
-        ErrorKind::usage, "--model ", model, ": ", options.weights, " is a ", network.model);
+  check(!model_given || parsed.count("compare") || network.model.empty() || network.model == given.model,
+        ErrorKind::usage, "--model ", given.model, ": ", options.weights, " is a ", network.model);
   const auto names_of = [&](const std::vector<std::string>& folders) {
-    return Names{parsed.count("class-names") ? named(cli::text_of(parsed, "class-names"), folders) : folders};
+    return Names{parsed.count("class-names")
+                     ? named(cli::text_of(parsed, "class-names"), folders, options.num_classes)
+                     : folders};
   };
   if (parsed.count("predict")) {
     choose_preprocessing(options, [&] { return model_info(options.model).input_size; });
@@ -283,8 +335,7 @@ int body(int argc, char** argv) {
   Loader loader(dataset, val_loader_options(options, data));
   ProgressDisplay display(quiet);
   if (parsed.count("compare")) {
-    TrainOptions other_options = options;
-    other_options.model = model;
+    TrainOptions other_options = given;
     other_options.weights = cli::text_of(parsed, "compare");
     const Network other = open_network(other_options, model_given);
     check(

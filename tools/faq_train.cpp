@@ -48,9 +48,8 @@ int body(int argc, char** argv) {
   std::vector<Setting> settings;
   if (parsed.count("bits")) settings.emplace_back("bits", cli::text_of(parsed, "bits"));
   for (Setting& setting : cli::given_settings(parsed, option_table())) settings.push_back(std::move(setting));
-  const auto config =
-      parsed.count("config") ? cli::read_config(cli::text_of(parsed, "config")) : nlohmann::json::object();
-  TrainOptions options = assemble(config, settings);
+  TrainOptions options = parsed.count("config") ? cli::options_from(cli::text_of(parsed, "config"), settings)
+                                                : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
   // What the machine decides is written down, so that a run is continued with the same bits or not at all.
   options.grad_dtype = name_of(quant_options(options).grad_dtype);
@@ -74,14 +73,16 @@ int body(int argc, char** argv) {
                                      {"best_epoch", result.best_epoch},
                                      {"seconds", result.seconds},
                                      {"images_per_s", result.train_images_per_s},
-                                     {"peak_bytes", result.peak_bytes}}
+                                     {"peak_bytes", result.peak_bytes},
+                                     {"skipped", result.skipped}}
                           .dump() +
                       "\n");
   } else if (!result.stopped) {
-    cli::print_result(
-        fmt::format("best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s, {:.0f} images/s, peak {:.0f} MB\n",
-                    result.best.top1, result.best_epoch, result.last.top1, result.seconds,
-                    result.train_images_per_s, static_cast<double>(result.peak_bytes) / 1e6));
+    cli::print_result(fmt::format(
+        "best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s, {:.0f} images/s, peak {:.0f} MB{}\n",
+        result.best.top1, result.best_epoch, result.last.top1, result.seconds, result.train_images_per_s,
+        static_cast<double>(result.peak_bytes) / 1e6,
+        result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : ""));
   }
   if (result.stopped) {
     fail(ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ", options.output_dir,

@@ -56,11 +56,27 @@ std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
   return layers;
 }
 
+// What a file knows for itself cannot be told otherwise.
+void take(const char* option, int& given, int of_file, const std::string& file) {
+  check(given == 0 || given == of_file, ErrorKind::usage, "--", option, " ", given, ": ", file, " has ",
+        of_file);
+  given = of_file;
+}
+
+void check_pixels(const TrainOptions& options, const std::vector<double>& mean,
+                  const std::vector<double>& std) {
+  check(options.mean.empty() || options.mean == mean, ErrorKind::usage, "--mean: ", options.weights,
+        " has its own");
+  check(options.std.empty() || options.std == std, ErrorKind::usage, "--std: ", options.weights,
+        " has its own");
+}
+
 Network of_integer_network(TrainOptions& options) {
   const Engine engine = parse_engine(options.engine);
   const auto network = std::make_shared<IntegerNetwork>(IntegerNetwork::load(options.weights));
-  options.in_channels = static_cast<int>(network->channels());
-  options.num_classes = static_cast<int>(network->num_classes());
+  check_pixels(options, {}, {});  // they are in the table of its input
+  take("in-channels", options.in_channels, static_cast<int>(network->channels()), options.weights);
+  take("num-classes", options.num_classes, static_cast<int>(network->num_classes()), options.weights);
   if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
   const auto model = network->about().find("model");
   const auto resize = network->about().find("resize");
@@ -103,8 +119,9 @@ Network open_network(TrainOptions& options, bool model_given) {
     };
     std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, on_engine, trained);
     options.model = trained.model;
-    options.in_channels = trained.in_channels;
-    options.num_classes = trained.num_classes;
+    check_pixels(options, trained.mean, trained.std);
+    take("in-channels", options.in_channels, trained.in_channels, options.weights);
+    take("num-classes", options.num_classes, trained.num_classes, options.weights);
     if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
     if (options.val_resize_size < 0) options.val_resize_size = trained.val_resize_size;
     const QuantOptions quant = quant_options_at(trained, metadata, options.weights);

@@ -27,7 +27,7 @@ struct Network {
 
 /// Opens options.weights: an integer network, a checkpoint of faq-train, or weights of options.model. Fills
 /// in what the file knows and the options leave open: channels, classes, sizes. Throws usage for weights
-/// alone without --model.
+/// alone without --model, and for channels, classes, mean and deviation that are not the file's.
 Network open_network(TrainOptions& options, bool model_given);
 
 }  // namespace faq

@@ -84,10 +84,13 @@ std::string layers_text(const nlohmann::json& layers) {
 }  // namespace
 
 std::string plan_text(const nlohmann::json& plan) {
-  std::string text = fmt::format("{} parameters, {} MACs; {} training and {} validation images, {} classes\n",
-                                 plan["parameters"].get<std::int64_t>(), plan["macs"].get<std::int64_t>(),
-                                 plan["train_images"].get<std::int64_t>(),
-                                 plan["val_images"].get<std::int64_t>(), plan["classes"].get<std::int64_t>());
+  const auto& config = plan["config"];
+  std::string text = fmt::format("{}, weights: {}\n", config["model"].get<std::string>(),
+                                 config["weights"] == "" ? "random" : config["weights"].get<std::string>());
+  text += fmt::format("{} parameters, {} MACs; {} training and {} validation images, {} classes\n",
+                      plan["parameters"].get<std::int64_t>(), plan["macs"].get<std::int64_t>(),
+                      plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
+                      plan["classes"].get<std::int64_t>());
   text += recipe_text(plan) + phases_text(plan["phases"]);
   if (!plan["layers"].empty()) text += layers_text(plan["layers"]);
   return text;

@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* prefix = "checkpoint-";
 constexpr const char* suffix = ".safetensors";
+constexpr const char* last_file = "last.safetensors";
 
 // The step of "checkpoint-N.safetensors"; nothing for any other name.
 std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
@@ -39,6 +40,18 @@ std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(
   }
   std::ranges::sort(found, std::greater{});
   return found;
+}
+
+std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  if (!std::filesystem::is_directory(folder)) return files;
+  for (const auto& [step, file] : step_checkpoints(folder)) files.push_back(file);
+  if (const auto last = folder / last_file; std::filesystem::exists(last)) files.push_back(last);
+  return files;
+}
+
+void pass_over(const Warn& warn, const Error& error) {
+  warn(concat("ignoring an unreadable checkpoint: ", error.what()));
 }
 
 }  // namespace
@@ -82,9 +95,8 @@ Progress progress_in(const std::map<std::string, std::string>& metadata, const s
 NamedTensors network_in(const NamedTensors& checkpoint) {
   NamedTensors network;
   network.metadata = checkpoint.metadata;
-  constexpr const char* state[] = {"momentum/", "teacher/", "ema/"};
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (std::ranges::none_of(state, [&](const char* prefix) { return name.starts_with(prefix); }))
+    if (std::ranges::none_of(state_prefix::all, [&](const char* prefix) { return name.starts_with(prefix); }))
       network.add(name, tensor);
   }
   return network;
@@ -126,7 +138,7 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep)
 CheckpointFolder::~CheckpointFolder() { ::close(lock_); }
 
 void CheckpointFolder::save_last(const NamedTensors& contents) const {
-  write_safetensors(folder_ / "last.safetensors", contents);
+  write_safetensors(folder_ / last_file, contents);
 }
 
 void CheckpointFolder::save_best(const NamedTensors& contents) const {
@@ -146,28 +158,35 @@ void CheckpointFolder::save_step(const NamedTensors& contents, std::int64_t step
   }
 }
 
-std::optional<CheckpointFolder::Found> CheckpointFolder::newest(
-    const std::function<void(const std::string&)>& warn) const {
-  std::vector<std::filesystem::path> files;
-  for (const auto& [step, file] : step_checkpoints(folder_)) files.push_back(file);
-  if (const auto last = folder_ / "last.safetensors"; std::filesystem::exists(last)) files.push_back(last);
-  std::optional<Found> best;
-  std::int64_t best_step = -1;
-  for (const auto& file : files) {
+std::vector<CheckpointHeader> checkpoints_in(const std::filesystem::path& folder, const Warn& warn) {
+  std::vector<CheckpointHeader> found;
+  for (const auto& file : checkpoint_files(folder)) {
     try {
-      NamedTensors contents = read_safetensors(file);
-      const std::int64_t step = progress_in(contents.metadata, file.string()).step;
-      if (step > best_step) {
-        best_step = step;
-        best = Found{file, std::move(contents)};
-      }
+      auto metadata = read_safetensors_metadata(file);
+      const std::int64_t step = progress_in(metadata, file.string()).step;
+      found.push_back({file, std::move(metadata), step});
     } catch (const Error& error) {
-      warn(concat("ignoring an unreadable checkpoint: ", error.what()));
+      pass_over(warn, error);
     }
   }
-  check(best || files.empty(), ErrorKind::bad_data, "resuming from ", folder_, ": none of ", files.size(),
+  std::ranges::stable_sort(found, std::greater{}, &CheckpointHeader::step);
+  return found;
+}
+
+bool CheckpointFolder::holds_checkpoints() const { return !checkpoint_files(folder_).empty(); }
+
+std::optional<CheckpointFolder::Found> CheckpointFolder::newest(const Warn& warn) const {
+  for (const CheckpointHeader& checkpoint : checkpoints_in(folder_, warn)) {
+    try {
+      return Found{checkpoint.file, read_safetensors(checkpoint.file)};
+    } catch (const Error& error) {
+      pass_over(warn, error);
+    }
+  }
+  const std::size_t unreadable = checkpoint_files(folder_).size();
+  check(unreadable == 0, ErrorKind::bad_data, "resuming from ", folder_, ": none of ", unreadable,
         " checkpoints can be read");
-  return best;
+  return {};
 }
 
 }  // namespace faq

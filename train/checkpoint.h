@@ -33,13 +33,33 @@ Progress progress_from_json(const nlohmann::json& json, const std::string& sourc
 /// That of a checkpoint's metadata. Throws bad_data, naming the `source`.
 Progress progress_in(const std::map<std::string, std::string>& metadata, const std::string& source);
 
-/// The network of a checkpoint: without the state of its training (momentum, teacher, average).
+/// What the names of a checkpoint's tensors begin with that are state of its training, not its network.
+namespace state_prefix {
+inline constexpr const char* momentum = "momentum/";
+inline constexpr const char* teacher = "teacher/";
+inline constexpr const char* average = "ema/";
+inline constexpr const char* all[] = {momentum, teacher, average};
+}  // namespace state_prefix
+
+/// The network of a checkpoint: without the state of its training.
 NamedTensors network_in(const NamedTensors& checkpoint);
 /// Copies a tensor of that state into the one that holds it. Throws bad_data when it is missing or misshapen.
 void copy_state(const NamedTensors& checkpoint, const std::string& source, const std::string& name,
                 Tensor& to);
 /// The same without quantizers: what another run can start from.
 NamedTensors weights_in(const NamedTensors& checkpoint);
+
+/// A checkpoint by its header alone.
+struct CheckpointHeader {
+  std::filesystem::path file;
+  std::map<std::string, std::string> metadata;
+  std::int64_t step = 0;
+};
+/// Called with one line for what is passed over.
+using Warn = std::function<void(const std::string&)>;
+/// Those of an output folder that one could continue from, the furthest first. One whose header cannot be
+/// read is passed over.
+std::vector<CheckpointHeader> checkpoints_in(const std::filesystem::path& folder, const Warn& warn);
 
 /// The checkpoints of one output folder: `checkpoint-N.safetensors` (N optimizer steps), of which the newest
 /// `keep` are kept besides `last.safetensors`; `best.safetensors` holds the network of the best epoch without
@@ -63,10 +83,11 @@ class CheckpointFolder {
     std::filesystem::path file;
     NamedTensors contents;
   };
-  /// The furthest checkpoint that can be read: an unreadable one is reported through `warn` and the next is
-  /// tried. Nothing when there are no checkpoints at all; throws bad_data when there are some and none can be
-  /// read.
-  std::optional<Found> newest(const std::function<void(const std::string&)>& warn) const;
+  /// The furthest checkpoint that can be read; others are passed over. Nothing when there are no checkpoints
+  /// at all; throws bad_data when there are some and none can be read.
+  std::optional<Found> newest(const Warn& warn) const;
+  /// Whether there are any, readable or not.
+  bool holds_checkpoints() const;
 
  private:
   std::filesystem::path folder_;

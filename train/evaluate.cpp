@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "core/kernels/loss.h"
+#include "train/signals.h"
 
 namespace faq {
 
@@ -40,7 +41,7 @@ Evaluation Scores::evaluation(const Counts& counts) {
           .images_per_s = 0};
 }
 
-Evaluation Scores::result() const {
+Scores::Counts Scores::all() const {
   Counts all;
   for (const Counts& c : classes_) {
     all.images += c.images;
@@ -48,8 +49,12 @@ Evaluation Scores::result() const {
     all.top5 += c.top5;
     all.loss += c.loss;
   }
-  return evaluation(all);
+  return all;
 }
+
+Evaluation Scores::result() const { return evaluation(all()); }
+
+std::int64_t Scores::correct() const { return all().top1; }
 
 Evaluation Scores::of_class(std::int32_t label) const {
   return evaluation(static_cast<std::size_t>(label) < classes_.size()
@@ -70,6 +75,7 @@ double for_each_batch(const Forward& forward, Loader& loader,
   loader.start_epoch(0);
   display.start();
   while (const auto batch = loader.next()) {
+    check(!stop_requested(), ErrorKind::stopped, "stopped by a signal while evaluating");
     body(*batch, forward(batch->images));
     images += batch->size();
     ++batches;

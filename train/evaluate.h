@@ -23,6 +23,8 @@ class Scores {
  public:
   void add(const Tensor& logits, std::span<const std::int32_t> labels);
   Evaluation result() const;
+  /// Images whose label came first.
+  std::int64_t correct() const;
   /// The same of the images of one class; nothing of a class that has not occurred.
   Evaluation of_class(std::int32_t label) const;
 
@@ -34,6 +36,7 @@ class Scores {
     double loss = 0;  ///< summed
   };
   static Evaluation evaluation(const Counts& counts);
+  Counts all() const;
 
   std::vector<Counts> classes_;
 };
@@ -41,7 +44,8 @@ class Scores {
 /// Of u8 images N,H,W,C, the logits N,K.
 using Forward = std::function<Tensor(const Tensor& images)>;
 
-/// Runs the loader's images through `forward`, leaving what was counted in `scores`.
+/// Runs the loader's images through `forward`, leaving what was counted in `scores`. This and the next throw
+/// `stopped` as soon as a signal asks for it (train/signals.h), where handlers are installed.
 Evaluation evaluate(const Forward& forward, Loader& loader, Scores& scores, ProgressDisplay& display);
 /// Runs the loader's images through `forward` and hands the logits on; returns images per second. `figures`:
 /// what is known so far, for the display.

@@ -23,7 +23,7 @@ class Method {
  public:
   virtual ~Method() = default;
 
-  /// The phases of a run, one after the other. Each has an equal share of the epochs, its own learning-rate
+  /// The phases of a run, one after the other. Each has its share of the epochs, its own learning-rate
   /// schedule and fresh momentum, and starts from the weights the one before ended with; a run without epochs
   /// is its last phase alone. The best network of a run is that of its last phase.
   virtual int phases() const { return 1; }

@@ -7,11 +7,6 @@
 #include "train/checkpoint.h"
 
 namespace faq {
-namespace {
-
-constexpr const char* prefix = "ema/";  // see network_in
-
-}  // namespace
 
 ModelEma::ModelEma(Module& model, double decay) : decay_(decay) {
   for (const auto& [name, parameter] : parameters(model))
@@ -32,11 +27,11 @@ void ModelEma::exchange() {
 }
 
 void ModelEma::export_state(NamedTensors& to) const {
-  for (const Entry& entry : entries_) to.add(prefix + entry.name, entry.average);
+  for (const Entry& entry : entries_) to.add(state_prefix::average + entry.name, entry.average);
 }
 
 void ModelEma::import_state(const NamedTensors& from, const std::string& source) {
-  for (Entry& entry : entries_) copy_state(from, source, prefix + entry.name, entry.average);
+  for (Entry& entry : entries_) copy_state(from, source, state_prefix::average + entry.name, entry.average);
 }
 
 }  // namespace faq

@@ -1,7 +1,9 @@
 #include "train/options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "core/choices.h"
@@ -39,6 +41,7 @@ const std::vector<std::pair<std::string, std::vector<Setting>>>& presets() {
       {"faq-8bit",
        {{"scheme", "faq"},
         {"bits", "8"},
+        {"calibration", "percentile"},
         {"epochs", "1"},
         {"batch-size", "256"},
         {"lr", "1e-4"},
@@ -59,6 +62,7 @@ const std::vector<std::pair<std::string, std::vector<Setting>>>& presets() {
         {"weight-bits", "2"},
         {"act-bits", "8"},
         {"cluster-size", "4"},
+        {"calibration", "percentile"},
         {"epochs", "4"},
         {"batch-size", "256"},
         {"lr", "0.01"},
@@ -109,6 +113,15 @@ std::string text_of(const nlohmann::json& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+bool told(const std::vector<Setting>& settings, const std::string& name) {
+  return std::ranges::any_of(settings, [&](const Setting& setting) { return setting.first == name; });
+}
+
+int sum(const std::vector<int>& epochs) {
+  const auto all = std::accumulate(epochs.begin(), epochs.end(), std::int64_t{0});
+  return static_cast<int>(std::clamp<std::int64_t>(all, 0, std::numeric_limits<int>::max()));
+}
+
 // A config file's entries as settings; lists become one setting per element (text) or a comma-separated one
 // (numbers).
 std::vector<Setting> settings_of(const nlohmann::json& config) {
@@ -118,7 +131,7 @@ std::vector<Setting> settings_of(const nlohmann::json& config) {
     const OptionRow& row = find_option(several ? several->front() : name);
     const bool text_list = std::holds_alternative<std::vector<std::string> T::*>(row.member);
     check(!value.is_object() && !value.is_null() && (!value.is_array() || row.member.index() >= 3),
-          ErrorKind::usage, "config: '", name, "' has a value of the wrong kind: ", value.dump());
+          ErrorKind::usage, "'", name, "' has a value of the wrong kind: ", value.dump());
     if (text_list) {
       for (const auto& element : value) settings.emplace_back(name, text_of(element));
     } else if (value.is_array()) {
@@ -202,7 +215,7 @@ const std::vector<OptionRow>& option_table() {
       {{"phase-epochs"},
        "methods",
        "N,…",
-       "epochs of each phase (stage, width), --epochs in all; default: equal shares",
+       "epochs of each phase (stage, width), in all those of the run; default: equal shares of --epochs",
        &T::phase_epochs},
       {{"stochastic-precision"},
        "methods",
@@ -340,22 +353,29 @@ const std::vector<Setting>& preset(const std::string& name) {
        "'? (have: ", join(names), ")");
 }
 
-TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings) {
-  check(config.is_object() || config.is_null(), ErrorKind::usage, "config: expected a JSON object");
-  const std::vector<Setting> from_config = settings_of(config);
-  std::string name;
-  for (const auto* list : {&from_config, &settings}) {
-    for (const Setting& setting : *list) {
-      if (setting.first == "preset") name = setting.second;
-    }
-  }
+TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings,
+                      const std::string& source) {
+  check(config.is_object() || config.is_null(), ErrorKind::usage, source, ": expected a JSON object");
   TrainOptions options;
-  if (!name.empty()) {
-    for (const Setting& setting : preset(name)) apply(options, setting);
+  const auto apply_all = [&](const std::vector<Setting>& list, bool with_preset) {
+    for (const Setting& setting : list)
+      if (with_preset && setting.first == "preset")
+        for (const Setting& part : preset(setting.second)) apply(options, part);
+    for (const Setting& setting : list) apply(options, setting);
+  };
+  std::vector<Setting> from_config;
+  try {
+    from_config = settings_of(config);
+    // A preset of the settings is one of them: it wins over the whole config file, and replaces its preset.
+    apply_all(from_config, !told(settings, "preset"));
+  } catch (const Error& error) {
+    fail(error.kind(), source, ": ", error.what());
   }
-  for (const auto* list : {&from_config, &settings}) {
-    for (const Setting& setting : *list) apply(options, setting);
-  }
+  apply_all(settings, true);
+  // The phases say how long the run is, unless that is said as specifically.
+  const bool phases_told = told(settings, "phase-epochs");
+  const bool epochs_told = told(settings, "epochs") || (!phases_told && told(from_config, "epochs"));
+  if (!options.phase_epochs.empty() && !epochs_told) options.epochs = sum(options.phase_epochs);
   return options;
 }
 
@@ -407,8 +427,8 @@ ResolvedOptions resolve(const TrainOptions& o) {
 
   if (!o.phase_epochs.empty()) {
     for (const int epochs : o.phase_epochs) in_range("phase-epochs", epochs, 1, 1e6);
-    const auto all = std::accumulate(o.phase_epochs.begin(), o.phase_epochs.end(), std::int64_t{0});
-    check(all == o.epochs, ErrorKind::usage, "--phase-epochs: ", all, " epochs in all, --epochs ", o.epochs);
+    check(sum(o.phase_epochs) == o.epochs, ErrorKind::usage, "--phase-epochs: ", sum(o.phase_epochs),
+          " epochs in all, --epochs ", o.epochs);
   }
 
   ResolvedOptions r;
@@ -422,7 +442,7 @@ ResolvedOptions resolve(const TrainOptions& o) {
   r.dataset = parse_dataset_kind(o.dataset);
   r.distill = choose("distill", o.distill, distillations);
   check(r.distill != Distill::none || (o.teacher.empty() && o.teacher_model.empty()), ErrorKind::usage,
-        "--teacher has no effect with --distill none");
+        o.teacher.empty() ? "--teacher-model" : "--teacher", " has no effect with --distill none");
   r.augmentation = o.augment.empty() ? Augmentation::none : choose("augment", o.augment, augmentations);
   return r;
 }

@@ -108,8 +108,12 @@ using Setting = std::pair<std::string, std::string>;
 
 /// Throws usage when the text is not a value of the option's type.
 void apply(TrainOptions& options, const Setting& setting);
-/// Defaults, then the preset (from `settings`, else from `config`), then the config file, then the settings.
-TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings);
+/// Defaults, then the config file's preset (unless the settings have one), the config file, the settings'
+/// preset, the settings: what comes later wins.
+/// Epochs of phases that are given without those of the run are added up.
+/// `source`: what to call the config in messages.
+TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings,
+                      const std::string& source = "config");
 /// Every option under its canonical name; assemble(to_json(o), {}) gives o again.
 nlohmann::json to_json(const TrainOptions& options);
 /// The settings a preset stands for (method.md, "Recipe"); throws usage for an unknown one.

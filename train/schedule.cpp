@@ -13,6 +13,7 @@ double step_lr(double base, double factor, double step_size, double epoch) {
 }
 
 double cosine_lr(double base, double epochs, double epoch) {
+  if (epochs <= 0) return base;
   return 0.5 * base * (1.0 + std::cos(std::numbers::pi * std::clamp(epoch / epochs, 0.0, 1.0)));
 }
 

@@ -20,11 +20,11 @@ struct ScheduleOptions {
 
 double exponential_lr(double base, double factor, double epoch);
 double step_lr(double base, double factor, double step_size, double epoch);
-/// From base at 0 to 0 at `epochs`.
+/// From base at 0 to 0 at `epochs`; base of a run without epochs.
 double cosine_lr(double base, double epochs, double epoch);
 
-/// The rate at `epoch`, which may be fractional: exponential and step schedules change at whole epochs
-/// (torchvision steps its scheduler once per epoch), cosine and warm-up at every optimizer step.
+/// The rate at `epoch`, which may be fractional: exponential and step schedules change at whole epochs after
+/// the warm-up (torchvision steps its scheduler once per epoch), cosine and warm-up at every optimizer step.
 double learning_rate(const ScheduleOptions& options, double epoch);
 
 /// A part of a run with a schedule of its own.
@@ -37,8 +37,8 @@ struct Phase {
   double done(double epoch) const;
 };
 
-/// Phases with equal shares of the epochs, the shorter ones first; the last alone in a run without epochs.
-/// Wants at least one epoch for each otherwise.
+/// Phases with equal shares of the epochs, as nearly as whole epochs allow; the last alone in a run without
+/// epochs. Wants at least one epoch for each otherwise.
 std::vector<Phase> split_into_phases(std::int64_t epochs, int count);
 /// Phases with that many epochs each.
 std::vector<Phase> phases_of(std::span<const int> epochs);

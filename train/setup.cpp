@@ -1,6 +1,10 @@
 #include "train/setup.h"
 
+#include <zlib.h>
+
+#include "core/cpu.h"
 #include "core/json.h"
+#include "core/parallel.h"
 #include "core/safetensors.h"
 #include "data/formats.h"
 #include "nn/load_weights.h"
@@ -26,12 +30,51 @@ int resolved_channels(const TrainOptions& options) {
   return is_idx(options) ? 1 : 3;
 }
 
-// What must agree between a checkpoint and the run that continues it: everything that changes a bit of the
-// result. Where things are and how often they are reported may differ.
+// What must agree between a checkpoint and the run that continues it: every option that changes a bit of the
+// result, but for the number of threads, which may have to change with the machine. Where things are and how
+// often they are reported may differ.
 constexpr const char* free_to_change[] = {
     "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
     "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
     "preset",          "teacher"};
+
+constexpr const char* data_key = "data";
+constexpr const char* machine_key = "machine";
+
+// A folder may move: of a name the last component counts.
+std::uint32_t checksum_of_samples(const Dataset& dataset) {
+  uLong sum = ::crc32(0, nullptr, 0);
+  const auto add = [&](const void* bytes, std::size_t size) {
+    sum = ::crc32_z(sum, static_cast<const Bytef*>(bytes), size);
+  };
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    const std::int32_t label = dataset.label(i);
+    const std::string name = dataset.name(i);
+    const std::size_t last = name.rfind('/') + 1;  // npos + 1: 0
+    add(&label, sizeof label);
+    add(name.data() + last, name.size() - last);
+  }
+  return static_cast<std::uint32_t>(sum);
+}
+
+nlohmann::json data_record(const Data& data) {
+  return {{"training images", data.train->size()},
+          {"validation images", data.val->size()},
+          {"checksum of the training samples", checksum_of_samples(*data.train)},
+          {"checksum of the validation samples", checksum_of_samples(*data.val)}};
+}
+
+nlohmann::json machine_record() { return {{"threads", num_threads()}, {"isa", isa_name()}}; }
+
+// An object of a checkpoint's metadata; an empty one where checkpoints of earlier versions have none.
+nlohmann::json record_in(const NamedTensors& checkpoint, const std::string& key, const std::string& source) {
+  const auto found = checkpoint.metadata.find(key);
+  if (found == checkpoint.metadata.end()) return nlohmann::json::object();
+  const std::string what = concat("checkpoint ", source, ": its record \"", key, "\"");
+  nlohmann::json record = parse_json(found->second, what);
+  check(record.is_object(), ErrorKind::bad_data, what, ": expected an object, found ", record.type_name());
+  return record;
+}
 
 /// The shorter side of the first image, past as many undecodable ones as may be skipped.
 int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
@@ -47,6 +90,19 @@ int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
 
 }  // namespace
 
+void adopt_from_weights(TrainOptions& options) {
+  if (options.weights.empty()) return;
+  NamedTensors header;
+  header.metadata = read_safetensors_metadata(options.weights);
+  if (is_checkpoint(header.metadata)) adopt(options, options_of_checkpoint(header, options.weights));
+}
+
+void adopt(TrainOptions& options, const TrainOptions& from) {
+  if (options.in_channels == 0) options.in_channels = from.in_channels;
+  if (options.mean.empty()) options.mean = from.mean;
+  if (options.std.empty()) options.std = from.std;
+}
+
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size) {
   const ModelInfo& info = model_info(options.model);
   const bool photographs = info.resize > 0;
@@ -54,7 +110,8 @@ void choose_preprocessing(TrainOptions& options, const std::function<int()>& ima
   if (options.train_crop_size == 0) options.train_crop_size = photographs ? info.input_size : image_size();
   if (options.val_crop_size == 0) options.val_crop_size = options.train_crop_size;
   if (options.val_resize_size < 0)
-    options.val_resize_size = photographs ? options.val_crop_size * info.resize / info.input_size : 0;
+    options.val_resize_size =
+        photographs ? options.val_crop_size * info.resize / info.input_size : options.val_crop_size;
 }
 
 Data open_data(TrainOptions& options, bool with_train) {
@@ -110,17 +167,33 @@ bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
 TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source) {
   check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
-  return assemble(
-      parse_json(checkpoint.metadata.at("config"), "checkpoint " + source + ": its configuration"), {});
+  const std::string what = concat("checkpoint ", source, ": its configuration");
+  const nlohmann::json config = parse_json(checkpoint.metadata.at("config"), what);
+  try {
+    return assemble(config, {});
+  } catch (const Error& error) {  // nobody's usage
+    fail(ErrorKind::bad_data, what, ": ", error.what());
+  }
 }
 
-void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, const std::string& source) {
-  nlohmann::json before =
-      parse_json(checkpoint.metadata.at("config"), concat("checkpoint ", source, ": its configuration"));
+std::string class_list(const Dataset& dataset) {
+  // Names of folders may be no UTF-8.
+  return nlohmann::json(dataset.class_names()).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::map<std::string, std::string> run_record(const TrainOptions& options, const Data& data) {
+  return {{"config", to_json(options).dump()},
+          {"classes", class_list(*data.val)},
+          {data_key, data_record(data).dump()},
+          {machine_key, machine_record().dump()},
+          {"version", FAQ_VERSION}};
+}
+
+void check_same_run(const TrainOptions& now, const Data& data, const NamedTensors& checkpoint,
+                    const std::string& source) {
+  nlohmann::json before = record_in(checkpoint, "config", source);
   nlohmann::json after = to_json(now);
   const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
-  check(before.is_object(), ErrorKind::bad_data, "checkpoint ", source,
-        ": its configuration is not an object");
   for (const char* name : free_to_change) {
     before.erase(name);
     after.erase(name);
@@ -130,6 +203,26 @@ void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, con
     check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
           old.dump(), ", is now ", value.dump());
   }
+  for (const auto& [name, value] : before.items())
+    check(after.contains(name), ErrorKind::bad_data, "checkpoint ", source,
+          " is of another version: this one has no option ", name);
+
+  const nlohmann::json images_before = record_in(checkpoint, data_key, source), images = data_record(data);
+  for (const auto& [name, value] : images.items())
+    check(!images_before.contains(name) || images_before[name] == value, ErrorKind::bad_data, "checkpoint ",
+          source, " is of a run on other images than those of ", now.data_path, ": ", name, " was ",
+          images_before[name].dump(), ", is now ", value.dump());
+}
+
+std::string machine_difference(const NamedTensors& checkpoint, const std::string& source) {
+  const nlohmann::json before = record_in(checkpoint, machine_key, source), now = machine_record();
+  std::string difference;
+  for (const auto& [name, value] : now.items())
+    if (before.contains(name) && before[name] != value)
+      difference += concat(difference.empty() ? "" : ", ", name, " ", before[name].dump(), " before and ",
+                           value.dump(), " now");
+  return difference.empty() ? ""
+                            : difference + ": the run will not end with the bits of an uninterrupted one";
 }
 
 void check_phase(const Progress& progress, const Method& method, const std::string& source) {

@@ -24,10 +24,17 @@ struct Data {
 /// left to them, and opens the data. Throws usage when the classes of data and options disagree.
 Data open_data(TrainOptions& options, bool with_train);
 
+/// When --weights is a checkpoint of faq-train: takes the channels, mean and deviation that the options leave
+/// open from it. Reads its header only.
+void adopt_from_weights(TrainOptions& options);
+/// The same from the options of another run.
+void adopt(TrainOptions& options, const TrainOptions& from);
+
 /// Fills in the sizes and the augmentation that were left open, as torchvision's scripts have them for the
 /// network: for photographs random resized crops of the size it is for, and a centre crop after resizing by
 /// 256/224 (342/299); for CIFAR's networks images as large as the data set's, padded and cropped.
-/// `image_size`: what these are, asked for only then.
+/// `image_size`: what these are, asked for only then. In another size, or among images of several, they are
+/// resized to it in training, and so for evaluation.
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size);
 
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data);
@@ -42,8 +49,20 @@ using MethodFactory = std::function<std::unique_ptr<Method>(const TrainOptions&)
 /// The options of the run a checkpoint is from. Throws bad_data.
 TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source);
 
-/// Throws bad_data when an option that changes a bit of the result is another in the run that is to go on.
-void check_same_run(const TrainOptions& now, const NamedTensors& checkpoint, const std::string& source);
+/// What a checkpoint says of the run it is from, besides where it stands: "config" and "classes", "data"
+/// (how many images, and a checksum of their names and labels), "machine" (threads and instruction set).
+std::map<std::string, std::string> run_record(const TrainOptions& options, const Data& data);
+
+/// Throws bad_data when the run that is to go on has an option that changes a bit of the result, or images,
+/// other than the checkpoint's.
+void check_same_run(const TrainOptions& now, const Data& data, const NamedTensors& checkpoint,
+                    const std::string& source);
+/// In what the machine that is to go on differs from the checkpoint's, so that sums are added in another
+/// order: a line for the log; empty: in nothing.
+std::string machine_difference(const NamedTensors& checkpoint, const std::string& source);
+
+/// The names of the classes as JSON.
+std::string class_list(const Dataset& dataset);
 
 /// Throws bad_data when a checkpoint claims a phase its run does not have.
 void check_phase(const Progress& progress, const Method& method, const std::string& source);

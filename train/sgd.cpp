@@ -38,12 +38,12 @@ double Sgd::step(double lr, double grad_scale) {
 
 void Sgd::export_state(NamedTensors& to) const {
   for (std::size_t i = 0; i < parameters_.size(); ++i)
-    to.add("momentum/" + parameters_[i].name, velocity_[i]);
+    to.add(state_prefix::momentum + parameters_[i].name, velocity_[i]);
 }
 
 void Sgd::import_state(const NamedTensors& from, const std::string& source) {
   for (std::size_t i = 0; i < parameters_.size(); ++i)
-    copy_state(from, source, "momentum/" + parameters_[i].name, velocity_[i]);
+    copy_state(from, source, state_prefix::momentum + parameters_[i].name, velocity_[i]);
 }
 
 }  // namespace faq

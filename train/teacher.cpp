@@ -8,7 +8,7 @@
 namespace faq {
 namespace {
 
-constexpr const char* prefix = "teacher/";  // see network_in
+constexpr std::string_view prefix = state_prefix::teacher;
 constexpr const char* record_name = "teacher";
 
 }  // namespace
@@ -70,7 +70,7 @@ Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpo
   Teacher teacher(options, own);
   NamedTensors state;
   for (const auto& [name, tensor] : checkpoint.tensors)
-    if (name.starts_with(prefix)) state.add(name.substr(std::string(prefix).size()), tensor);
+    if (name.starts_with(prefix)) state.add(name.substr(prefix.size()), tensor);
   load_weights(*teacher.model_, network_in(state), {.source = "the teacher in " + source});
   if (teacher.joint_) teacher.sgd_->import_state(state, source);
   return teacher;
@@ -101,7 +101,7 @@ void Teacher::export_state(NamedTensors& to) {
   NamedTensors own;
   export_weights(*model_, own);
   if (joint_) sgd_->export_state(own);
-  for (const auto& [name, tensor] : own.tensors) to.add(prefix + name, tensor);
+  for (const auto& [name, tensor] : own.tensors) to.add(concat(prefix, name), tensor);
   to.metadata[record_name] = record_.dump();
 }
 
