@@ -71,6 +71,17 @@ std::unique_ptr<Dataset> open(const fs::path& path, Split split, std::int64_t bu
 
 }  // namespace
 
+TEST_CASE("an archive beside the folders it was unpacked to is not the data set", "[tar]") {
+  const TemporaryFolder folder;
+  for (const char* split : {"train", "val"}) write_file(folder / split / "cat" / "1.png", image());
+  write_file(folder / "train.tar", tar({{"cat/1.png", image()}, {"cat/2.png", image()}}));
+  CHECK(open(folder.path(), Split::train)->size() == 1);
+  CHECK(open(folder.path(), Split::val)->size() == 1);
+  fs::remove_all(folder / "train");
+  fs::remove_all(folder / "val");
+  CHECK(open(folder.path(), Split::train)->size() == 2);
+}
+
 TEST_CASE("tar shards are an image folder", "[tar]") {
   const TemporaryFolder folder;
   const std::string long_name = "cat/" + std::string(150, 'x') + ".png";

@@ -63,3 +63,22 @@ TEST_CASE("metrics that reach the limit on the size of files are an error", "[st
   CHECK(outcome.err.find("metrics.jsonl") != std::string::npos);
   require_done(run_program(FAQ_TRAIN, resumed));  // nothing was lost
 }
+
+TEST_CASE("a data set of more files than the usual limit", "[streams]") {
+  const TemporaryFolder folder;
+  const auto shards = [&](const char* split, int count) {
+    for (int i = 0; i < count; ++i) write_file(folder / split / (std::to_string(i) + ".tar"), std::string());
+  };
+  shards("train", 60);
+  shards("val", 1);
+  const Words options{"--data-path", folder.path().string(), "--dry-run", "--threads", "1"};
+  // Empty shards: the last word is about their contents, not about opening them, unless that is limited for
+  // good.
+  const Outcome raised = run_in_bash("ulimit -S -n 30; exec \"$0\" \"$@\"", FAQ_TRAIN, options);
+  INFO(raised.err);
+  CHECK(raised.code == 65);
+  const Outcome limited = run_in_bash("ulimit -n 30; exec \"$0\" \"$@\"", FAQ_TRAIN, options);
+  INFO(limited.err);
+  CHECK(limited.code == 74);
+  CHECK(limited.err.find("Too many open files") != std::string::npos);
+}

@@ -160,7 +160,9 @@ std::string read_text(const std::string& what, const std::string& file) {
 
 TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings) {
   const std::string source = "config " + config_file;
-  return assemble(parse_json(read_text("config", config_file), source), settings, source);
+  const nlohmann::json config = parse_json(read_text("config", config_file), source);
+  check(config.is_object(), ErrorKind::usage, source, ": expected a JSON object");
+  return assemble(config, settings, source);
 }
 
 std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option) {
