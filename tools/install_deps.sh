@@ -2,27 +2,46 @@
 # Installs what building, testing and the quick start need, from the distribution's packages (Debian 12 or newer).
 # Works as root or with sudo. With --minimal: what building the library and the programs needs, nothing else.
 set -euo pipefail
+export LC_ALL=C
 
 build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
        libarchive-dev libfmt-dev zlib1g-dev libturbojpeg0-dev)
-extra=(catch2 jq python3 clang-format-14 git ca-certificates dataset-fashion-mnist)
+extra=(catch2 jq python3 git ca-certificates dataset-fashion-mnist)
+optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
 
 packages=("${build[@]}")
-[ "${1:-}" = --minimal ] || packages+=("${extra[@]}")
+wishes=()
+[ "${1:-}" = --minimal ] || { packages+=("${extra[@]}"); wishes=("${optional[@]}"); }
+
+installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
+available() { apt-cache show "$1" >/dev/null 2>&1; }
 
 missing=()
 for package in "${packages[@]}"; do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
+  installed "$package" || missing+=("$package")
 done
-if [ ${#missing[@]} -eq 0 ]; then
+wanted=()
+for package in "${wishes[@]}"; do
+  # Before anything is installed the lists of packages may be empty: asked again below.
+  installed "$package" || { [ ${#missing[@]} -eq 0 ] && ! available "$package"; } || wanted+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ] && [ ${#wanted[@]} -eq 0 ]; then
   exit 0
 fi
 
 as_root=()
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "install_deps.sh: run as root, or install sudo; missing: ${missing[*]}" >&2; exit 1; }
+  command -v sudo >/dev/null || {
+    [ ${#missing[@]} -gt 0 ] || exit 0
+    echo "install_deps.sh: run as root, or install sudo; missing: ${missing[*]}" >&2
+    exit 1
+  }
   as_root=(sudo)
 fi
-echo "installing: ${missing[*]}" >&2
+echo "installing: ${missing[*]} ${wanted[*]}" >&2
 "${as_root[@]}" apt-get update -q >&2
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
+for package in "${wanted[@]}"; do
+  if available "$package"; then missing+=("$package"); else echo "not to be had here, and left out: $package" >&2; fi
+done
+[ ${#missing[@]} -eq 0 ] ||
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
