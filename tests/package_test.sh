@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The library as another project finds it: installs a build, builds docs/example against that, and trains.
+# What was installed is moved before it is used: nothing in it may know where it was built or installed.
 #   package_test.sh BUILD GENERATOR CXX [PREFIX_PATH]
 set -euo pipefail
+export LC_ALL=C
 build=$1 generator=$2 cxx=$3 prefix_path=${4:-}
 project=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -9,8 +11,14 @@ trap 'rm -rf "$work"' EXIT
 
 manifest=$build/install_manifest.txt  # of what users installed themselves
 if [ -e "$manifest" ]; then cp "$manifest" "$work/manifest"; fi
-cmake --install "$build" --prefix "$work/installed" >/dev/null
+cmake --install "$build" --prefix "$work/first" >/dev/null
 if [ -e "$work/manifest" ]; then cp "$work/manifest" "$manifest"; else rm "$manifest"; fi
+mv "$work/first" "$work/installed"
+if grep -rnE "$work/first|$build|\.(so|a|dylib)[\";]" "$work/installed"/lib*/cmake "$work/installed"/lib*/*/cmake 2>/dev/null |
+   grep -v '_IMPORT_PREFIX'; then
+  echo "package_test: the package names files of this machine" >&2
+  exit 1
+fi
 cmake -S "$project/docs/example" -B "$work/build" -G "$generator" -DCMAKE_BUILD_TYPE=Release \
   -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >/dev/null
 cmake --build "$work/build"
@@ -27,4 +35,4 @@ loss=$(sed -n 's/^epoch 2: .*loss \([0-9.]*\) in integers$/\1/p' "$work/said")
 OMP_NUM_THREADS=1 "$work/installed/bin/faq-eval" --weights "$work/integer.safetensors" --data-path "$work/data" --json \
   | tee "$work/json"
 evaluated=$(sed -n 's/.*"loss":\([0-9.]*\).*/\1/p' "$work/json")
-[ "$loss" = "$(LC_ALL=C printf '%.4f' "$evaluated")" ]
+[ "$loss" = "$(printf '%.4f' "$evaluated")" ]

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# What configuring decides: presets after one another in one folder, the versions of oneDNN, what a project that adds this one
+# gets, and what is written down for those who install it. Builds nothing.
+#   configure_test.sh GENERATOR CXX [PREFIX_PATH]
+set -euo pipefail
+export LC_ALL=C
+generator=$1 cxx=$2 prefix_path=${3:-}
+project=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+settings=(-G "$generator" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_PREFIX_PATH="$prefix_path")
+
+fail() {
+  echo "configure_test: $*" >&2
+  if [ -s "$work/said" ]; then tail -n 20 "$work/said" >&2; fi
+  exit 1
+}
+configure() { cmake "${settings[@]}" "$@" >"$work/said" 2>&1; }
+cached() { sed -n "s/^$1:[A-Z]*=//p" "$work/build/CMakeCache.txt"; }
+
+# Each preset says everything: nothing of an earlier one stays behind in the folder that they share.
+cd "$project"
+configure -B "$work/build" --preset release -DFAQ_TESTS=OFF -DFAQ_SANITIZE=undefined || fail "preset release"
+for row in "ci ON" "release OFF"; do
+  read -r preset werror <<<"$row"
+  configure -B "$work/build" --preset "$preset" || fail "preset $preset"
+  [ "$(cached FAQ_TESTS) $(cached FAQ_WERROR) $(cached FAQ_SANITIZE)" = "ON $werror " ] ||
+    fail "preset $preset: FAQ_TESTS=$(cached FAQ_TESTS) FAQ_WERROR=$(cached FAQ_WERROR) FAQ_SANITIZE=$(cached FAQ_SANITIZE)"
+done
+
+# What is installed finds its libraries by name, and its headers where they were put.
+configure -B "$work/build" -S . -DCMAKE_INSTALL_INCLUDEDIR=headers || fail "with another folder for headers"
+targets=("$work"/build/CMakeFiles/Export/*/faq-targets.cmake)
+grep -q '"${_IMPORT_PREFIX}/headers/faq"' "${targets[0]}" || fail "the exported target does not name headers/faq"
+if grep -nE 'FAQ_VERSION|INTERFACE_LINK_LIBRARIES.*[;"]/' "${targets[0]}"; then
+  fail "the exported target has a definition or a file of this machine"
+fi
+
+# oneDNN 2.6 to 3.x: another version's package, with the version file that oneDNN's own has.
+onednn() {  # VERSION
+  mkdir -p "$work/onednn"
+  cat >"$work/onednn/dnnl-config.cmake" <<'END'
+if(NOT TARGET DNNL::dnnl)
+  add_library(DNNL::dnnl INTERFACE IMPORTED)
+endif()
+END
+  cat >"$work/version.cmake" <<END
+include(CMakePackageConfigHelpers)
+write_basic_package_version_file($work/onednn/dnnl-config-version.cmake VERSION $1 COMPATIBILITY SameMajorVersion ARCH_INDEPENDENT)
+END
+  cmake -P "$work/version.cmake"
+}
+for row in "2.5.4 refused" "2.6.0 taken" "2.7.5 taken" "3.0.0 taken" "3.8.1 taken" "4.0.0 refused"; do
+  read -r version expected <<<"$row"
+  onednn "$version"
+  if configure -B "$work/build" -S . -Ddnnl_DIR="$work/onednn"; then found=taken; else found=refused; fi
+  [ $found = "$expected" ] || fail "oneDNN $version: expected $expected, found $found"
+  grep -qE "oneDNN $version|found $version" "$work/said" || fail "oneDNN $version is not named"
+done
+
+# A project that adds this one gets the library, and keeps its own ways.
+mkdir "$work/parent"
+cat >"$work/parent/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.23)
+project(parent LANGUAGES CXX)
+add_subdirectory($project faq)
+file(WRITE \${CMAKE_BINARY_DIR}/main.cpp "int main() {}\n")
+add_executable(app \${CMAKE_BINARY_DIR}/main.cpp)
+target_link_libraries(app PRIVATE faq::faq)
+get_property(targets DIRECTORY $project PROPERTY BUILDSYSTEM_TARGETS)
+get_property(definitions TARGET faq PROPERTY INTERFACE_COMPILE_DEFINITIONS)
+message(STATUS "targets [\${targets}], build type [\${CMAKE_BUILD_TYPE}], definitions [\${definitions}]")
+END
+configure -S "$work/parent" -B "$work/added" -DCMAKE_DISABLE_FIND_PACKAGE_Catch2=ON || fail "as a part of another project"
+grep -qF 'targets [faq_build_options;faq], build type [], definitions []' "$work/said" || fail "not only the library"
+if [ -e "$work/added/compile_commands.json" ] || [ -e "$work/added/faq/tools" ] || [ -e "$work/added/faq/tests" ]; then
+  fail "programs, tests or compile commands for another project"
+fi
+if grep -nE 'faq-config|libfaq|/nn' "$work/added/faq/cmake_install.cmake"; then fail "install rules for another project"; fi
