@@ -1,18 +1,27 @@
 #!/usr/bin/env python3
 """Tests of tools/convert_torch.py and tools/check_layers.py. Python standard library only; no PyTorch needed."""
+import collections
 import contextlib
+import datetime
+import decimal
+import fractions
 import importlib.util
 import io
+import itertools
 import json
 import os
+import pathlib
 import pickle
+import random
 import resource
 import struct
 import subprocess
 import sys
 import tempfile
+import types
 import unittest
 import unittest.mock
+import uuid
 import warnings
 import zipfile
 import zlib
@@ -205,6 +214,61 @@ class GoodFiles(ConverterTest):
             nested = program(dictionary(("epoch", number(3)), (key, dictionary(("module.w", tensor())))))
             self.assertEqual(self.accept(archive(nested)), expected)
 
+    def test_wrappers(self):
+        table = [
+            ("module.w", "w"), ("_orig_mod.w", "w"), ("module._orig_mod.w", "w"), ("_orig_mod.module.w", "w"),
+            ("module.module.w", "w"), ("layer1._orig_mod.0.w", "layer1.0.w"), ("a.module.w", "a.module.w"),
+            ("modules.w", "modules.w"), ("module", "module"),
+        ]
+        for name, expected in table:
+            with self.subTest(name):
+                made = self.accept(archive(program(dictionary((name, tensor()), ("n_averaged", tensor())))))
+                self.assertEqual(list(made), [expected])
+
+    def test_keys(self):
+        good = dictionary(("w", tensor()))
+        step = b"}" + number(0) + dictionary(("momentum_buffer", tensor())) + b"s"  # an optimizer's, under numbers
+        net = program(dictionary(("acc", number(3)), ("net", good), ("optimizer", dictionary(("state", step)))))
+        deep = program(dictionary(("model", dictionary(("state_dict", good), ("n", number(1)))), ("a.b", good),
+                                  ("a", dictionary(("c.d", good), ("b", b"N")))))
+        circle = program(b"}q\x01" + text("net") + good + b"s" + text("self") + b"h\x01s")
+        self.refuse(archive(net), 'model_ema; --key takes "net"\n')
+        self.refuse(archive(deep), '--key takes "a.b" or "model.state_dict" or "a.c.d"\n')
+        self.refuse(archive(circle), '--key takes "net"\n')
+        expected = {"w": ["F32", [4], FLOATS.hex()]}
+        self.assertEqual(self.accept(archive(circle), "--key", "net"), expected)
+        for key in ("model.state_dict", "a.b", "a.c.d"):
+            with self.subTest(key):
+                self.assertEqual(self.accept(archive(deep), "--key", key), expected)
+        for data, key, message in [(net, "acc", 'entry "acc" is not a state dict; --key takes "net"'),
+                                   (net, "model", 'there are: "acc", "net", "optimizer"; --key takes "net"'),
+                                   (deep, "model", 'not a state dict; --key takes "a.b" or'),
+                                   (deep, "model.w", 'no entry "model.w"'), (deep, ".", 'no entry "."')]:
+            with self.subTest(key):
+                self.write(archive(data))
+                code, errors = self.call(self.input, self.output, "--key", key)
+                self.assertEqual(code, 65, errors)
+                self.assertIn(message, errors)
+
+    def test_what_stands_beside(self):
+        now = datetime.datetime(2024, 5, 6, 7, tzinfo=datetime.timezone.utc)
+        beside = [
+            now, now.date(), now.time(), datetime.timedelta(1), {1, 2}, frozenset("a"), slice(1, 2), range(3),
+            bytearray(b"ab"), bytearray(), 1j, decimal.Decimal("0.1"), fractions.Fraction(1, 3), uuid.UUID(int=5),
+            pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a"), pathlib.Path("a"), collections.deque([1, 2], 3),
+            collections.defaultdict(list, a=[1]), collections.Counter("a"), types.SimpleNamespace(a=1),
+            [{1}, {"a": {2}}],
+        ]
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            for value in beside:
+                with self.subTest((protocol, value)):
+                    made = pickle.dumps(value, protocol)
+                    entries = dictionary(("x", made[2:-1]), ("model", dictionary(("w", tensor()))))
+                    main = b"\x80" + bytes([protocol]) + entries + b"."
+                    self.assertEqual(self.accept(archive(main)), {"w": ["F32", [4], FLOATS.hex()]})
+        main = program(dictionary(("w", tensor()), ("x", pickle.dumps(now, 2)[2:-1])))
+        self.refuse(archive(main), '"x" is a datetime.datetime, not a tensor')
+
     def test_views_of_legacy_storages(self):
         view = storage(extra=tuple_of(text("v"), number(1), number(2)))
         main = program(dictionary(("w", tensor((2,), store=view))))
@@ -217,6 +281,41 @@ class GoodFiles(ConverterTest):
         done = self.run_program(self.input, "--list")
         self.assertEqual((done.returncode, done.stdout, done.stderr), (0, b"w F32 [4]\n", b""))
         self.assertEqual(os.listdir(self.folder), ["in.pth"])
+
+
+    def test_any_strides(self):
+        values = list(range(100, 196))
+        data = bytes(values)
+        rng = random.Random(1)
+        for _ in range(300):
+            extents = (0, 1, 2, 3) if rng.random() < 0.1 else (1, 2, 2, 3, 4)
+            shape = [rng.choice(extents) for _ in range(rng.randrange(6))]
+            strides, dense = [], 1
+            for extent in reversed(shape):  # dense ones, some of them replaced, so that some neighbours walk as one
+                strides.insert(0, dense if rng.random() < 0.7 else rng.choice((0, 1, 2, 3)))
+                dense *= extent
+            if rng.random() < 0.2:
+                strides.reverse()
+            last = sum((extent - 1) * stride for extent, stride in zip(shape, strides) if extent)
+            if last >= len(values):
+                continue
+            offset = rng.randrange(len(values) - last)
+            expected = bytes(values[offset + sum(i * s for i, s in zip(index, strides))]
+                             for index in itertools.product(*map(range, shape)))
+            with self.subTest((shape, strides, offset)):
+                source = convert_torch.Storage("0", "torch.ByteStorage", len(values), 0, len(values))
+                view = convert_torch.rebuild_tensor(source, offset, tuple(shape), tuple(strides))
+                self.assertEqual(convert_torch.dense_bytes(view, data), expected)
+
+    def test_storages_in_turns(self):
+        others = struct.pack("<4f", 5, 6, 7, 8)
+        second = storage("1")
+        main = program(dictionary(("a", tensor()), ("b", tensor(store=second)), ("c", tensor((2,), offset=1)),
+                                  ("d", tensor((2,), store=second))))
+        made = self.accept(archive(main, [("0", FLOATS), ("1", others)]))
+        self.assertEqual(list(made), ["a", "b", "c", "d"])
+        self.assertEqual([row[2] for row in made.values()],
+                         [FLOATS.hex(), others.hex(), FLOATS[4:12].hex(), others[:8].hex()])
 
 
 class Pickles(ConverterTest):
@@ -285,6 +384,27 @@ class Pickles(ConverterTest):
             with self.subTest(name):
                 self.everywhere(body, expected)
 
+    def test_advice(self):
+        whole = "save model.state_dict(), not the model"
+        without = "save the checkpoint without it"
+        made = b")R"
+        table = [
+            ("the object itself", name_of("net", "Net") + made, whole),
+            ("a model's name", dictionary(("epoch", number(1)), ("model", name_of("net", "Net") + made)), whole),
+            ("torch's class", dictionary(("x", name_of("torch.nn.modules.conv", "Conv2d") + made)), whole),
+            ("another class", dictionary(("config", name_of("net", "Config") + made)), without),
+            ("the standard library's", dictionary(("x", name_of("functools", "partial") + made)), without),
+            ("the standard library's as a model", dictionary(("model", name_of("os", "system") + made)), without),
+        ]
+        for name, body, expected in table:
+            with self.subTest(name):
+                self.refuse(archive(program(body)), expected)
+                self.assertNotIn(without if expected == whole else whole, self.call(self.input, self.output)[1])
+        for name in ("torch.QInt8Storage", "torch.optim.sgd.SGD"):
+            module, _, kind = name.rpartition(".")
+            main = program(dictionary(("model", name_of(module, kind) + made)))
+            self.refuse(archive(main), '"%s" is not allowed\n' % name)
+
     def test_malformed(self):
         long = b"\x8d" + struct.pack("<Q", 1 << 62)
         table = [
@@ -319,6 +439,7 @@ class Pickles(ConverterTest):
             ("negative extent", tensor((-4,)), "whole numbers"),
             ("ranks differ", tensor((2, 2), (1,)), "do not match"),
             ("65 dimensions", tensor((1,) * 65, (1,) * 65), "do not match"),
+            ("a gigabyte of one element", tensor((2,) * 28, (0,) * 28), "bytes of tensors in 16 bytes of storages"),
             ("a petabyte of one element", tensor((1 << 50,), (0,)), "bytes of tensors"),
             ("overflow", tensor((1 << 62, 1 << 62), (0, 0)), "2^63 or more bytes"),
             ("no storage", tensor(store=b"N"), "expected a storage"),
@@ -337,6 +458,9 @@ class Pickles(ConverterTest):
                 main = program(dictionary(("w", body)))
                 self.refuse(archive(main), expected)
                 self.refuse(legacy(main), expected)
+        pieces = storage(kind="ByteStorage", numel=16)
+        slow = program(dictionary(("w", tensor((2,) * 24, (0, 1) * 12, store=pieces))))
+        self.refuse(archive(slow, [("0", FLOATS)]), "in 8388608 pieces")
         both = program(dictionary(("a", tensor()), ("b", tensor(store=storage(kind="IntStorage")))))
         self.refuse(archive(both), "two types")
 

@@ -2,14 +2,15 @@
 """Converts a PyTorch checkpoint (.pth, .pt, .th) to safetensors. Needs Python >= 3.9 and nothing else.
 
     convert_torch.py IN OUT [--key NAME] [--list]
-    convert_torch.py IN --list
+    convert_torch.py IN --list [--key NAME]
 
 Reads both formats of torch.save, the zip archive and the older sequence of pickles. A pickle is a program; this
 one is run by a small machine that knows only the instructions and names listed below. It builds numbers, strings,
 containers and descriptions of tensors, calls and imports nothing, and refuses everything else by name.
 
 The state dict is the file's object itself or its entry state_dict, model, model_state_dict, state_dict_ema or
-model_ema (the first of these present; --key takes another one). A leading "module." is stripped from names.
+model_ema (the first of these present; --key takes another one, --key a.b the entry b of the entry a). What
+DataParallel, AveragedModel and torch.compile put before names ("module.", "_orig_mod.") is stripped.
 num_batches_tracked and n_averaged are left out: they count training steps and no network needs them.
 Data types are kept, except int16 -> I32 and bool -> U8.
 
@@ -17,10 +18,10 @@ Exit codes: 0 done, 64 usage, 65 bad data, 66 missing input, 71 out of memory, 7
 """
 import argparse
 import array
+import collections
 import contextlib
 import errno
 import io
-import itertools
 import json
 import os
 import pickletools
@@ -39,8 +40,16 @@ MAX_DEPTH = 64
 MAX_STACK = 1_000_000
 MAX_RANK = 64
 MAX_ENTRIES = 1_000_000
+MAX_KEY_DEPTH = 8
+
+# Views can claim any shape of a small storage, and strides that have to be copied element by element. Honest ones share
+# weights between a few layers, or have their dimensions in another order.
+MAX_GROWTH = 16
+MAX_GROWTH_FLOOR = 16 << 20
+MAX_PIECES = 1 << 22
 
 STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+WRAPPERS = ("module.", "_orig_mod.")
 LEFT_OUT = ("num_batches_tracked", "n_averaged")
 
 # Storage class: safetensors dtype, bytes of an element. int16 is widened when written.
@@ -58,16 +67,38 @@ STORAGES = {
 }
 
 # Things found beside the weights in training checkpoints. They become objects without contents.
+BUILTINS = ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "range", "set",
+            "slice", "str", "tuple", "xrange")
 INERT = {
     "argparse.Namespace",
     "collections.Counter",
     "collections.defaultdict",
+    "collections.deque",
+    "datetime.date",
+    "datetime.datetime",
+    "datetime.time",
+    "datetime.timedelta",
+    "datetime.timezone",
+    "decimal.Decimal",
+    "fractions.Fraction",
     "pathlib.Path",
     "pathlib.PosixPath",
+    "pathlib.PurePath",
+    "pathlib.PurePosixPath",
+    "pathlib.PureWindowsPath",
+    "pathlib.WindowsPath",
     "pathlib._local.PosixPath",
+    "pathlib._local.PurePosixPath",
+    "pathlib._local.PureWindowsPath",
+    "pathlib._local.WindowsPath",
+    "types.SimpleNamespace",
+    "uuid.UUID",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray.scalar",
     "numpy.dtype",
+    "numpy.ndarray",
     "_codecs.encode",
     "torch.Size",
     "torch.device",
@@ -75,7 +106,13 @@ INERT = {
     "torch.bfloat16",
     "torch.float32",
     "torch.float64",
+    *("builtins." + name for name in BUILTINS),
+    *("__builtin__." + name for name in BUILTINS),  # as Python 2 and protocol 2 spell it
 }
+
+# Where the classes of networks live, and the entries that hold a whole one when it is saved with a checkpoint.
+MODEL_MODULES = ("torch.nn.", "torchvision.models.", "timm.models.")
+MODEL_KEYS = STATE_DICT_KEYS + ("net", "network", "ema")
 
 
 class Refused(Exception):
@@ -113,7 +150,10 @@ class Global:
 
 
 class Inert:
-    """An object of no interest: whatever made it or filled it has been dropped."""
+    """An object of no interest, of the class `name`: whatever made it or filled it has been dropped."""
+
+    def __init__(self, name):
+        self.name = name
 
 
 class OrderedDict(dict):
@@ -199,7 +239,7 @@ STAND_INS = {
 
 
 def kind_of(value):
-    return value.name if type(value) is Global else type(value).__name__
+    return value.name if type(value) in (Global, Inert) else type(value).__name__
 
 
 def brief(number):
@@ -295,7 +335,23 @@ class Machine:
     def step_TUPLE3(self, _):
         self.tuple_of(3)
 
+    def step_EMPTY_SET(self, _):
+        self.push(Inert("set"))
+
+    def step_ADDITEMS(self, _):
+        self.pop_to_mark()
+        require(type(self.stack[-1]) is Inert, "ADDITEMS to a " + kind_of(self.stack[-1]))
+
+    def step_FROZENSET(self, _):
+        self.pop_to_mark()
+        self.push(Inert("frozenset"))
+
+    def step_BYTEARRAY8(self, _):
+        self.push(Inert("bytearray"))
+
     def extend(self, values):
+        if type(self.stack[-1]) is Inert:
+            return
         require(type(self.stack[-1]) is list, "APPENDS to a " + kind_of(self.stack[-1]))
         self.stack[-1].extend(values)
 
@@ -336,10 +392,22 @@ class Machine:
 
     def mention(self, name):
         known = name in STORAGES or name in STAND_INS or name in INERT
-        hint = "" if name.startswith(("torch._", "torch.storage")) or "." not in name else \
-            " (only state dicts can be converted: save model.state_dict(), not the model)"
-        require(known, "%s is not allowed%s" % (shown(name), hint))
+        require(known, "%s is not allowed%s" % (shown(name), "" if known else self.advice(name)))
         self.push(Global(name))
+
+    def advice(self, name):
+        """What to do about a file that mentions this name, as far as that can be told."""
+        model = " (only state dicts can be converted: save model.state_dict(), not the model)"
+        if name.startswith(MODEL_MODULES):
+            return model
+        module = name.split(".")[0]
+        if module == "torch" or "." not in name:
+            return ""
+        foreign = module not in getattr(sys, "stdlib_module_names", ()) and module not in ("__builtin__", "numpy")
+        # The file's object itself, or the value of an entry in which models are kept.
+        if foreign and (not self.stack or self.stack[-1] in MODEL_KEYS):
+            return model
+        return " (only tensors, numbers, strings and containers of them are read: save the checkpoint without it)"
 
     def step_GLOBAL(self, argument):
         self.mention(argument.replace(" ", "."))
@@ -354,7 +422,7 @@ class Machine:
         require(type(arguments) is tuple, "REDUCE with a %s as arguments" % kind_of(arguments))
         require(type(function) is Global, "REDUCE of a " + kind_of(function))
         if function.name in INERT:
-            self.push(Inert())
+            self.push(Inert(function.name))
             return
         require(function.name in STAND_INS, "REDUCE of " + function.name)
         self.push(STAND_INS[function.name](*arguments))
@@ -363,7 +431,7 @@ class Machine:
         arguments, kind = self.pop(), self.pop()
         require(type(arguments) is tuple and type(kind) is Global and kind.name in INERT,
                 "NEWOBJ of a " + kind_of(kind))
-        self.push(Inert())
+        self.push(Inert(kind.name))
 
     def step_BUILD(self, _):
         state = self.pop()
@@ -562,12 +630,50 @@ def is_state_dict(value):
     return isinstance(value, dict) and bool(value) and all(type(one) is Tensor for one in value.values())
 
 
+def entry_at(root, key):
+    """The entry of that name, or, for a.b, the entry b of the entry a. Names may hold dots themselves."""
+    if key in root:
+        return root[key]
+    for place, character in enumerate(key):
+        if character == "." and isinstance(root.get(key[:place]), dict):
+            try:
+                return entry_at(root[key[:place]], key[place + 1:])
+            except KeyError:
+                pass
+    raise KeyError(key)
+
+
+def state_dicts_in(root):
+    """The keys of the entries that are state dicts, outermost first."""
+    found, seen = [], {id(root)}
+    waiting = collections.deque([(root, "", 0)])
+    while waiting:
+        where, prefix, depth = waiting.popleft()
+        for name, value in where.items():
+            if type(name) is str and isinstance(value, dict) and id(value) not in seen:
+                seen.add(id(value))
+                if is_state_dict(value):
+                    found.append(prefix + name)
+                elif depth < MAX_KEY_DEPTH:
+                    waiting.append((value, prefix + name[:200] + ".", depth + 1))
+    return found
+
+
+def keys_to_take(root):
+    found = state_dicts_in(root)
+    return "; --key takes " + " or ".join(shown(name, 80) for name in found[:4]) if found else ""
+
+
 def find_state_dict(root, key):
     require(isinstance(root, dict), "expected a state dict, found a " + kind_of(root))
     if key is not None:
-        require(key in root, "no entry %s; there are: %s" % (shown(key), ", ".join(map(shown, list(root)[:20]))))
-        require(is_state_dict(root[key]), "the entry %s is not a state dict" % shown(key))
-        return root[key]
+        try:
+            entry = entry_at(root, key)
+        except KeyError:
+            there = ", ".join(shown(name, 20) for name in list(root)[:8])
+            raise Refused("no entry %s; there are: %s%s" % (shown(key), there, keys_to_take(root))) from None
+        require(is_state_dict(entry), "the entry %s is not a state dict%s" % (shown(key), keys_to_take(root)))
+        return entry
     if is_state_dict(root):
         return root
     found = [name for name in STATE_DICT_KEYS if is_state_dict(root.get(name))]
@@ -575,15 +681,25 @@ def find_state_dict(root, key):
         print("convert_torch: note: took %s; --key takes %s" % (found[0], " or ".join(found[1:])), file=sys.stderr)
     if found:
         return root[found[0]]
+    missing = "no state dict at the top or under %s" % ", ".join(STATE_DICT_KEYS)
+    elsewhere = keys_to_take(root)
+    if elsewhere:
+        raise Refused(missing + elsewhere)
     where = root
     for name in STATE_DICT_KEYS:
         if isinstance(root.get(name), dict):
             where = root[name]
             break
     strangers = [name for name, value in where.items() if type(value) is not Tensor]
-    raise Refused("no state dict at the top or under %s" % ", ".join(STATE_DICT_KEYS) +
-                  (": entry %s is a %s, not a tensor" % (shown(strangers[0]), kind_of(where[strangers[0]]))
-                   if strangers else ": it is empty"))
+    raise Refused(missing + (": entry %s is a %s, not a tensor" % (shown(strangers[0]), kind_of(where[strangers[0]]))
+                             if strangers else ": it is empty"))
+
+
+def unwrapped(name):
+    """The name without those of wrappers, which are put one around the other, torch.compile's around parts, too."""
+    while name.startswith(WRAPPERS):
+        name = name[name.index(".") + 1:]
+    return name.replace("._orig_mod.", ".")
 
 
 def named_tensors(state_dict):
@@ -596,12 +712,28 @@ def named_tensors(state_dict):
             raise Refused("the name %s is not valid Unicode" % shown(name)) from None
         if name.rsplit(".", 1)[-1] in LEFT_OUT:
             continue
-        if name.startswith("module."):
-            name = name[len("module."):]
+        name = unwrapped(name)
         require(name not in tensors and name != "__metadata__", "duplicate or reserved name " + shown(name))
         tensors[name] = tensor
     require(tensors, "no tensors")
     return tensors
+
+
+def strided(tensor):
+    """[(extent, stride)]: as few dimensions as walk the same elements in the same order."""
+    dims = []
+    for extent, stride in zip(tensor.shape, tensor.strides):
+        if extent == 1:
+            continue
+        if dims and dims[-1][1] == extent * stride:
+            extent *= dims.pop()[0]
+        dims.append((extent, stride))
+    return dims
+
+
+def pieces_of(tensor):
+    """How many copies dense_bytes makes: the longest dimension is copied by slices, the others are looped over."""
+    return tensor.numel // max((extent for extent, _ in strided(tensor)), default=1)
 
 
 def dense_bytes(tensor, storage_bytes):
@@ -609,25 +741,26 @@ def dense_bytes(tensor, storage_bytes):
     code = {1: "B", 2: "H", 4: "I", 8: "Q"}[tensor.storage.itemsize]
     source = memoryview(storage_bytes).cast("B").cast(code)
     count = tensor.numel
-    dims = [(extent, stride) for extent, stride in zip(tensor.shape, tensor.strides) if extent != 1]
-    dense = [1]
-    for extent, _ in reversed(dims):
-        dense.insert(0, dense[0] * extent)
-    dense = dense[1:]
+    dims = strided(tensor)
     if count == 0:
         data = b""
-    elif all(stride == row for (_, stride), row in zip(dims, dense)):
+    elif not dims or dims == [(count, 1)]:
         data = source[tensor.offset:tensor.offset + count].tobytes()
     else:
-        # The longest dimension is copied by slices, the others are looped over.
+        dense = [1]
+        for extent, _ in reversed(dims):
+            dense.insert(0, dense[0] * extent)
+        dense = dense[1:]
         longest = max(range(len(dims)), key=lambda d: dims[d][0])
         extent, stride = dims[longest]
         buffer = bytearray(count * tensor.storage.itemsize)
         target = memoryview(buffer).cast(code)
-        others = [d for d in range(len(dims)) if d != longest]
-        for index in itertools.product(*(range(dims[d][0]) for d in others)):
-            start = tensor.offset + sum(i * dims[d][1] for i, d in zip(index, others))
-            place = sum(i * dense[d] for i, d in zip(index, others))
+        starts, places = array.array("q", [tensor.offset]), array.array("q", [0])
+        for d, (steps, step) in enumerate(dims):
+            if d != longest:
+                starts = array.array("q", (start + i * step for start in starts for i in range(steps)))
+                places = array.array("q", (place + i * dense[d] for place in places for i in range(steps)))
+        for start, place in zip(starts, places):
             if stride == 0:
                 run = memoryview(source[start:start + 1].tobytes() * extent).cast(code)
             else:
@@ -664,17 +797,23 @@ def header_bytes(tensors, checksums):
 
 
 def write_tensors(out, checkpoint, tensors):
-    checksums = {}
-    out.write(header_bytes(tensors, checksums))
-    held, data = None, b""
+    checksums, starts, storages = {}, {}, {}
+    end = out.write(header_bytes(tensors, checksums))
     for name, tensor in tensors.items():
-        if held is not tensor.storage:  # tensors that share a storage usually follow each other
+        starts[name] = end
+        end += tensor.bytes
+        storages.setdefault(tensor.storage.key, len(storages))
+    held, data = None, b""
+    # Those of one storage after one another: it is read once, whoever stands between them in the file.
+    for name, tensor in sorted(tensors.items(), key=lambda item: storages[item[1].storage.key]):
+        if held is not tensor.storage:
             data = checkpoint.read(tensor.storage)
             require(len(data) == tensor.storage.numel * tensor.storage.itemsize,
                     "the file was cut short while it was being read")
             held = tensor.storage
         converted = dense_bytes(tensor, data)
         checksums[name] = zlib.crc32(converted)
+        out.seek(starts[name])
         out.write(converted)
     out.seek(0)
     out.write(header_bytes(tensors, checksums))
@@ -712,6 +851,18 @@ def write_atomically(path, write):
 # ---- The program -------------------------------------------------------------------------------------------------
 
 
+def require_bounded(tensors):
+    """Refuses, before anything is written, what is far more than its storages hold."""
+    total = sum(tensor.bytes for tensor in tensors)
+    storages = {tensor.storage.key: tensor.storage for tensor in tensors}.values()
+    stored = sum(storage.stored_numel * storage.itemsize for storage in storages)
+    require(total <= max(MAX_GROWTH_FLOOR, MAX_GROWTH * stored),
+            "%s bytes of tensors in %s bytes of storages" % (brief(total), brief(stored)))
+    pieces = sum(pieces_of(tensor) for tensor in tensors if tensor.numel)
+    require(pieces <= MAX_PIECES, "tensors that have to be copied in %s pieces, expected at most %d"
+            % (brief(pieces), MAX_PIECES))
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(64, "convert_torch: %s (try --help)\n" % message)
@@ -721,10 +872,7 @@ def convert(options):
     with options.file:
         checkpoint = open_checkpoint(options.file)
         tensors = named_tensors(find_state_dict(checkpoint.root, options.key))
-        total = sum(tensor.bytes for tensor in tensors.values())
-        size = os.fstat(options.file.fileno()).st_size
-        # Views of one element can claim any shape.
-        require(total <= max(1 << 30, 16 * size), "%s bytes of tensors in a file of %d bytes" % (brief(total), size))
+        require_bounded(tensors.values())
         if options.output is not None:
             write_atomically(options.output, lambda out: write_tensors(out, checkpoint, tensors))
         if options.list:
@@ -740,7 +888,7 @@ def main(arguments=None):
     parser = Parser(prog="convert_torch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", metavar="IN", help="a PyTorch checkpoint")
     parser.add_argument("output", metavar="OUT", nargs="?", help="the safetensors file to write")
-    parser.add_argument("--key", metavar="NAME", help="the entry that holds the state dict")
+    parser.add_argument("--key", metavar="NAME", help="the entry that holds the state dict; a.b: entry b of entry a")
     parser.add_argument("--list", action="store_true", help="print name, dtype and shape of every tensor")
     options = parser.parse_args(arguments)
     if options.output is None and not options.list:
