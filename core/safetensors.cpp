@@ -87,6 +87,13 @@ void validate(const Entry& e, std::uint64_t buffer_bytes, const std::string& con
         e.offsets[1], "]");
 }
 
+/// Whether a file that begins with these eight bytes, which are no length of a header, was written by
+/// torch.save: as a zip archive (PK\3\4) or as pickles (\x80 and the protocol).
+bool is_of_torch(std::uint64_t start) {
+  const std::uint64_t protocol = start >> 8 & 0xff;
+  return (start & 0xffffffff) == 0x04034b50 || ((start & 0xff) == 0x80 && protocol >= 2 && protocol <= 5);
+}
+
 /// Reads and validates everything before the buffer; the entries come out in the order of their data.
 Header read_header(const Source& source, std::uint64_t& buffer_start) {
   const std::string context = concat("reading ", source.name, ": ");
@@ -94,8 +101,11 @@ Header read_header(const Source& source, std::uint64_t& buffer_start) {
   check(source.bytes >= sizeof(length), ErrorKind::bad_data, context,
         "expected a safetensors file, found only ", source.bytes, " bytes");
   source.read(0, std::as_writable_bytes(std::span(&length, 1)));
-  check(length >= 2 && length <= max_header_bytes, ErrorKind::bad_data, context, "expected a header of 2 to ",
-        max_header_bytes, " bytes at offset 0, found length ", length);
+  const bool plausible = length >= 2 && length <= max_header_bytes;
+  check(plausible || !is_of_torch(length), ErrorKind::bad_data, context,
+        "expected a safetensors file, found a PyTorch file: convert it with tools/convert_torch.py");
+  check(plausible, ErrorKind::bad_data, context, "expected a header of 2 to ", max_header_bytes,
+        " bytes at offset 0, found length ", length);
   check(length <= source.bytes - sizeof(length), ErrorKind::bad_data, context, "the header of ", length,
         " bytes ends beyond the file of ", source.bytes, " bytes");
   std::string text(length, '\0');
