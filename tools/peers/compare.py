@@ -11,7 +11,8 @@ train  a step on one batch in memory, against PyTorch in fp32 and in FX quantiza
 infer  a batch in memory, against int8 PyTorch (FX post-training, x86), ONNX Runtime (static QDQ, u8 activations, s8
        weights per channel) and OpenVINO (the same QDQ file, THROUGHPUT hint)
 load   DIR/train decoded, RandomResizedCrop and flipped, against Pillow in the workers of a DataLoader; images/s are
-       per core. Small data sets are repeated by links until an epoch is long enough for its start not to count.
+       per core. Small data sets are repeated by links until an epoch is long enough for its start not to count (with
+       Pillow, which reads their sizes; without it ours loads them as they are).
 
 In every round each variant runs once, in a process of its own and alone; the medians over the rounds count. A ratio is
 ours / peer: above 1, ours is faster. Weights and images are random; faq-train's images are those of --data-path.
@@ -26,6 +27,7 @@ installed or fails is reported as skipped.
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -44,7 +46,7 @@ PEERS = {
     "train": [("pytorch-fp32", "train_fp32", ("torch",)), ("pytorch-qat", "train_qat", ("torch",))],
     "infer": [("pytorch-int8", "infer_pytorch", ("torch",)), ("onnxruntime-int8", "infer_onnxruntime", ONNX),
               ("openvino-int8", "infer_openvino", (*ONNX, "openvino"))],
-    "load": [("pillow", "load_pillow", ("torch", "PIL"))],
+    "load": [("pillow", "load_pillow", ("torch", "numpy", "PIL"))],
 }
 PREPARATION = {"infer_onnxruntime": "write_qdq", "infer_openvino": "write_qdq", "load_pillow": "repeat_images"}
 IMAGE_SIZES = {"resnet20": 32, "resnet18": 224, "resnet34": 224, "resnet50": 224}
@@ -223,10 +225,17 @@ def compare(o, folder):
             "onnx": f"{folder}/qdq.onnx", "data_path": o.data_path, "repeated": f"{folder}/data",
             "crop_size": o.crop_size, "workers": o.workers, "epochs": max(3, o.steps // 10)}  # as faq-bench counts them
     peers, skipped = chosen_peers(o)
-    copies = 1
+    copies = 0
     for kind in sorted({PREPARATION[k] for _, k in peers if k in PREPARATION}):
         log(f"preparing: {kind}")
-        copies = measure(kind, work).get("copies", 1)
+        try:
+            copies = measure(kind, work).get("copies", 0)
+        except Failed as error:
+            log(f"{kind}: {error}")
+            skipped.update((name, f"{kind}: {error}") for name, k in peers if PREPARATION.get(k) == kind)
+    peers = [(name, kind) for name, kind in peers if name not in skipped]
+    if not copies:
+        work["repeated"] = o.data_path
     results = run_rounds(variants(o, work, peers), o.rounds, skipped)
     machine = cpu()
     cores = min(max(o.workers, 1), machine["cores"]) if o.mode == "load" else 1
@@ -239,12 +248,15 @@ def compare(o, folder):
 
 
 def self_test():
-    import images
-    import models
+    for name, modules in (("models", ("torch",)), ("images", ("numpy", "PIL"))):
+        if missing := missing_modules(modules):
+            log(f"self-test: skipped {name}.py: not installed: " + ", ".join(missing))
+        else:
+            importlib.import_module(name).self_test()
+    if not missing_modules(("torch",)):
+        import models
 
-    models.self_test()
-    images.self_test()
-    assert IMAGE_SIZES == {name: models.input_size(name) for name in models.MODELS}
+        assert IMAGE_SIZES == {name: models.input_size(name) for name in models.MODELS}
     fail = iter([False, True])
 
     def flaky():

@@ -6,10 +6,14 @@
 
 import sys
 from collections import OrderedDict
+from importlib import util
 
-import torch
-import torch.nn.functional as F
-from torch import nn
+if __name__ == "__main__" and util.find_spec("torch") is None:
+    sys.exit("models.py: not installed: torch")
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import nn  # noqa: E402
 
 
 def conv(inputs, outputs, kernel, stride=1):

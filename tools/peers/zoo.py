@@ -16,11 +16,15 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from importlib import util
 
-import torch
-from PIL import Image
+if missing := [m for m in ("torch", "torchvision", "PIL") if util.find_spec(m) is None]:
+    sys.exit("zoo.py: not installed: " + ", ".join(missing))
 
-from torchvision_cpu import models, transforms
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from torchvision_cpu import models, transforms  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NETWORKS = """resnet18 resnet34 resnet50 resnet101 resnet152 vgg11_bn vgg13_bn vgg16_bn vgg19_bn alexnet

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Tests of tools/peers without what they need: it is reported as not installed, and nothing ends in a traceback."""
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import unittest
+
+PEERS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tools", "peers")
+BENCH = """#!/bin/sh
+# Ends badly if the folder after --data-path is not there.
+last=
+for word; do
+  if [ "$last" = --data-path ] && [ ! -d "$word" ]; then echo "$word: not a folder" >&2; exit 66; fi
+  last=$word
+done
+case " $* " in
+  *" --version "*) echo faq 0 ;;
+  *) echo '{"images_per_s": 12.5, "peak_bytes": 1}' ;;
+esac
+"""
+
+
+@unittest.skipIf(sys.version_info < (3, 11), "tools/peers needs Python 3.11")
+class WithoutPeers(unittest.TestCase):
+    def run_program(self, name, *arguments):
+        # -S: without the packages that are installed
+        return subprocess.run([sys.executable, "-S", "-B", os.path.join(PEERS, name), *arguments],
+                              capture_output=True, text=True)
+
+    def test_self_test(self):
+        done = self.run_program("compare.py", "--self-test")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("skipped models.py: not installed: torch\n", done.stderr)
+        self.assertIn("skipped images.py: not installed: numpy, PIL\n", done.stderr)
+
+    def test_not_installed(self):
+        for name, arguments in [("zoo.py", []), ("models.py", ["--self-test"]), ("layers.py", ["--faq-bench", "x"])]:
+            with self.subTest(name):
+                done = self.run_program(name, *arguments)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn("%s: not installed: torch" % name, done.stderr)
+                self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_modes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = os.path.join(folder, "faq-bench")
+            with open(bench, "w", encoding="utf-8") as file:
+                file.write(BENCH)
+            os.chmod(bench, stat.S_IRWXU)
+            table = [("load", ["--data-path", folder], {"pillow"}), ("train", [], {"pytorch-fp32", "pytorch-qat"}),
+                     ("infer", [], {"pytorch-int8", "onnxruntime-int8", "openvino-int8"})]
+            for mode, more, peers in table:
+                with self.subTest(mode):
+                    done = self.run_program("compare.py", "--faq-bench", bench, "--mode", mode, "--rounds", "1",
+                                            "--json", *more)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    report = json.loads(done.stdout)
+                    self.assertEqual(set(report["skipped"]), peers)
+                    self.assertTrue(all(why.startswith("not installed: ") for why in report["skipped"].values()))
+                    self.assertTrue(all(row["name"].startswith("faq") for row in report["variants"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
