@@ -43,13 +43,16 @@ def main():
         runs = {(mode, bits): bench(arguments, name, mode, bits, arguments.steps * (3 if mode == "infer" else 1))
                 for mode in ("train", "infer") for bits in (8, 4)}
 
+        # Two figures, or whole numbers: a few steps tell no more.
+        def rate(r):
+            return format(r["images_per_s"], ".0f" if r["images_per_s"] >= 10 else ".1f")
+
         def pair(mode, value):
             return " · ".join(value(runs[mode, bits]) for bits in (8, 4))
 
         print(f"| {name} | {size} | {int(parameters) / 1e6:.2f} M | {int(macs) / 1e9:.2f} G | "
               f"{pair('infer', lambda r: format(r['weight_bytes'] / 1e6, '.1f'))} MB | "
-              f"{pair('train', lambda r: format(r['images_per_s'], '.1f'))} | "
-              f"{pair('infer', lambda r: format(r['images_per_s'], '.1f'))} |", flush=True)
+              f"{pair('train', rate)} | {pair('infer', rate)} |", flush=True)
 
 
 if __name__ == "__main__":
