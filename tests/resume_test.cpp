@@ -233,13 +233,13 @@ TEST_CASE("a run goes on with its own images, and says when the machine is anoth
   const Outcome fewer = train_by_program(folder / "run", moved);
   INFO(fewer.err);
   CHECK(fewer.code == 65);
-  CHECK(fewer.err.find("training images was 60, is now 59") != std::string::npos);
+  CHECK(fewer.err.find("images for training was 60, is now 59") != std::string::npos);
   const fs::path renamed = image.parent_path() / ("x" + image.filename().string());
   fs::rename(folder / "image", renamed);
   const Outcome others = train_by_program(folder / "run", moved);
   INFO(others.err);
   CHECK(others.code == 65);
-  CHECK(others.err.find("checksum of the training samples") != std::string::npos);
+  CHECK(others.err.find("names and labels for training") != std::string::npos);
   fs::rename(renamed, image);
   const Outcome more_threads = train_by_program(folder / "run", moved + Words{"--threads", "2"});
   require_done(more_threads);
@@ -322,7 +322,7 @@ TEST_CASE("what cannot be continued is refused", "[resume]") {
   refused("other bits", 65, "weight-bits", trained + resume + Words{"--weight-bits", "8"});
   refused("not quantized", 65, "another run", Words{"--epochs", "1"} + resume);
   refused("another seed", 65, "seed was 3, is now 4", trained + resume + Words{"--seed", "4"});
-  refused("a version with another option", 65, "no option future-option",
+  refused("a version with another option", 65, "unknown option 'future-option'",
           damaged("config", [](json& c) { c["future-option"] = 3; }));
   refused("a file that is not a checkpoint", 65, "not written by faq-train",
           trained + Words{"--resume", (run / "integer.safetensors").string()});

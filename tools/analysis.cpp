@@ -190,15 +190,14 @@ Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int
   for (const int bits : widths) a.chart.x.push_back(std::to_string(bits));
   std::vector<int> sizes;
   for (const int size : batch_sizes) {
-    if (2 * size > data.train->size()) {  // one batch has nothing to disagree with
-      display.line(fmt::format("batches of {}: left out, there are fewer than two", size));
-      continue;
-    }
+    if (2 * size > data.train->size()) break;  // one batch has nothing to disagree with
     sizes.push_back(size);
     a.chart.series.push_back({fmt::format("batch {}", size), {}});
   }
   check(!a.chart.series.empty(), ErrorKind::bad_data, "data ", options.data_path, ": ", data.train->size(),
         " training images are fewer than two batches of ", batch_sizes[0]);
+  for (std::size_t i = sizes.size(); i < batch_sizes.size(); ++i)
+    display.line(fmt::format("batches of {}: left out, there are fewer than two", batch_sizes[i]));
   const auto start = std::chrono::steady_clock::now();
   const auto rows = static_cast<std::int64_t>(std::size(widths) * sizes.size());
   for (const int bits : widths) {

@@ -282,11 +282,11 @@ std::unique_ptr<Method> make_method(const TrainOptions& options) {
 }
 
 void refuse_integer_weights(const TrainOptions& options) {
-  // A run that goes on has its teacher in the checkpoint.
-  const std::string& teacher = options.resume.empty() ? options.teacher : std::string();
-  for (const auto& [what, file] : {std::pair("weights ", options.weights), std::pair("teacher ", teacher)}) {
-    check(file.empty() || !is_integer_network(read_safetensors_metadata(file)), ErrorKind::bad_data, what,
-          file,
+  for (const auto& [what, file] :
+       {std::pair("weights ", options.weights), std::pair("teacher ", options.teacher)}) {
+    // A run that goes on has both in its checkpoint, and the files may be gone.
+    if (file.empty() || (!options.resume.empty() && !std::filesystem::exists(file))) continue;
+    check(!is_integer_network(read_safetensors_metadata(file)), ErrorKind::bad_data, what, file,
           ": an integer network cannot be trained further, nor teach; give the checkpoint it was made from");
   }
 }

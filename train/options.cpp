@@ -257,7 +257,11 @@ const std::vector<OptionRow>& option_table() {
       {{"lr-warmup-epochs"}, "training", "X", "linear warm-up", &T::lr_warmup_epochs},
       {{"momentum"}, "training", "X", "of SGD", &T::momentum},
       {{"weight-decay", "wd"}, "training", "X", "of every parameter", &T::weight_decay},
-      {{"label-smoothing"}, "training", "X", "share of the target that all classes have alike", &T::label_smoothing},
+      {{"label-smoothing"},
+       "training",
+       "X",
+       "share of the target that all classes have alike",
+       &T::label_smoothing},
       {{"clip-grad-norm"}, "training", "X", "0: no clipping", &T::clip_grad_norm},
       {{"model-ema"},
        "training",
@@ -291,7 +295,11 @@ const std::vector<OptionRow>& option_table() {
        "NAME",
        "cifar (pad, random crop, flip), imagenet (random resized crop, flip) or none; default: the network's",
        &T::augment},
-      {{"mean"}, "data", "M,…", "per channel, pixels in [0, 1]; default: the checkpoint's in --weights, else the network's", &T::mean},
+      {{"mean"},
+       "data",
+       "M,…",
+       "per channel, pixels in [0, 1]; default: the checkpoint's in --weights, else the network's",
+       &T::mean},
       {{"std"}, "data", "S,…", "per channel, pixels in [0, 1]; default: as --mean", &T::std},
       {{"skip-bad"}, "data", "N", "skip up to N undecodable images", &T::skip_bad},
 
@@ -359,7 +367,7 @@ TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& 
   TrainOptions options;
   const auto apply_all = [&](const std::vector<Setting>& list, bool with_preset) {
     for (const Setting& setting : list)
-      if (with_preset && setting.first == "preset")
+      if (with_preset && setting.first == "preset" && !setting.second.empty())
         for (const Setting& part : preset(setting.second)) apply(options, part);
     for (const Setting& setting : list) apply(options, setting);
   };
