@@ -1,6 +1,7 @@
 // Errors of the library. Libraries throw; only the programs print and choose the exit code.
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -30,10 +31,12 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-/// All parts written one after the other, as `operator<<` writes them.
+/// All parts written one after the other, as `operator<<` writes them, whatever the program's locale: some of
+/// these texts are files.
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
+  out.imbue(std::locale::classic());
   (out << ... << parts);
   return out.str();
 }

@@ -15,6 +15,7 @@
 #include <functional>
 #include <iterator>
 #include <limits>
+#include <locale>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
@@ -124,6 +125,24 @@ TEST_CASE("safetensors: what is written is read") {
     std::memcpy(&length, bytes.data(), sizeof(length));
     CHECK(length % 8 == 0);
   }
+}
+
+TEST_CASE("safetensors: the program's locale does not matter") {
+  struct Grouped : std::numpunct<char> {
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  struct Restore {
+    std::locale saved = std::locale::global(std::locale(std::locale::classic(), new Grouped));
+    ~Restore() { std::locale::global(saved); }
+  } const restore;
+  CHECK(concat(1234567, ' ', 0.5) == "1234567 0.5");
+  const TemporaryFolder folder;
+  NamedTensors written;
+  written.add("a", Tensor::zeros({1, 12345}));
+  written.add("b", Tensor::zeros({3}));
+  write_safetensors(folder / "file", written);
+  CHECK(equal(read_safetensors(folder / "file"), written));
 }
 
 TEST_CASE("safetensors: find") {
