@@ -23,8 +23,11 @@ struct FixedPoint {
   int bits = 8;
   bool is_signed = false;
 
-  int max() const { return is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1; }
-  int min() const { return is_signed ? -max() : 0; }
+  /// Precondition: fits an int, that is, up to 32 bits signed or 31 unsigned.
+  constexpr int max() const {
+    return static_cast<int>((std::int64_t{1} << (is_signed ? bits - 1 : bits)) - 1);
+  }
+  constexpr int min() const { return is_signed ? -max() : 0; }
   bool operator==(const FixedPoint&) const = default;
 };
 

@@ -13,7 +13,8 @@ Tensor column_sums(const Tensor& dy) {
   Tensor sums = Tensor::zeros({dy.dim(1)});
   const Tensor values = kernels::convert(dy, DType::f32);
   float* out = sums.mutable_data<float>();
-  for (std::int64_t i = 0; i < values.numel(); ++i) out[i % dy.dim(1)] += values.data<float>()[i];
+  const float* in = values.data<float>();
+  for (std::int64_t i = 0; i < values.numel(); ++i) out[i % dy.dim(1)] += in[i];
   return sums;
 }
 
@@ -86,8 +87,9 @@ Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {
   const Tensor image = x.value().reshaped(as_image(x.shape()));
   const Tensor filter = w.value().reshaped(as_filter(w.shape()));
   Tensor y = kernels::conv2d(image, filter, {}).reshaped({x.shape()[0], w.shape()[0]});
-  for (std::int64_t i = 0; i < y.numel(); ++i)
-    y.mutable_data<float>()[i] += b.value().data<float>()[i % y.dim(1)];
+  float* out = y.mutable_data<float>();
+  const float* bias = b.value().data<float>();
+  for (std::int64_t i = 0; i < y.numel(); ++i) out[i] += bias[i % y.dim(1)];
   const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
   return Var::record("linear", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {

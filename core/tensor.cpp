@@ -1,11 +1,22 @@
 #include "core/tensor.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cstring>
 
 #include "core/allocator.h"
 
 namespace faq {
+namespace {
+
+// One count for all tensors: where one has taken another's place, their versions differ.
+std::uint64_t next_version() {
+  static std::atomic<std::uint64_t> last = 0;
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace
 
 Tensor Tensor::empty(const Shape& shape, DType dtype) {
   Tensor t;
@@ -13,6 +24,7 @@ Tensor Tensor::empty(const Shape& shape, DType dtype) {
   t.dtype_ = dtype;
   t.storage_ = std::make_shared<Storage>();
   t.storage_->memory = allocate(t.bytes());
+  t.storage_->version = next_version();
   return t;
 }
 
@@ -47,7 +59,7 @@ const void* Tensor::raw() const {
 void* Tensor::mutable_raw() {
   check(defined(), "tensor: no storage (default-constructed)");
   if (storage_->cache) storage_->cache.reset();
-  storage_->version.fetch_add(1, std::memory_order_relaxed);
+  storage_->version.store(next_version(), std::memory_order_relaxed);
   return storage_->memory.get() + offset_;
 }
 
@@ -102,7 +114,7 @@ float Tensor::item() const {
     case DType::u8:
       return *data<std::uint8_t>();
     case DType::bf16:
-      break;
+      return std::bit_cast<float>(std::uint32_t{data<bfloat16>()->bits} << 16);
   }
   fail(ErrorKind::internal, "item: not available for ", dtype_);
 }
