@@ -6,6 +6,7 @@
 
 #include "core/allocator.h"
 #include "core/cpu.h"
+#include "core/kernels/conv_trace.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
 #include "core/parallel.h"
@@ -167,6 +168,20 @@ TEST_CASE("integer convolution follows its weights when they change", "[conv][is
   check_both_engines(x, w, {.padding = 1});
 }
 
+TEST_CASE("what is cached with weights is that of the view that was used", "[conv][isa]") {
+  const Tensor unsigned_x = reference::random_integers<std::uint8_t>({1, 4, 4, 16}, 6, 0, 255);
+  const Tensor x = reference::random_integers<std::int8_t>({1, 4, 4, 16}, 6, -127, 127);
+  const Tensor halves = reference::random_integers<std::int8_t>({1, 4, 4, 8}, 6, -127, 127);
+  const Tensor w = reference::random_integers<std::int8_t>({16, 16, 3, 3}, 7, -127, 127);
+  const Tensor as_more = w.reshaped({32, 8, 3, 3});
+  for (int pass = 0; pass < 2; ++pass) {
+    check_both_engines(x, w.rows(0, 8), {.padding = 1});
+    check_both_engines(x, w, {.padding = 1});
+    check_both_engines(halves, as_more, {.padding = 1});
+    check_both_engines(unsigned_x, w.rows(0, 4), {.padding = 1});
+  }
+}
+
 TEST_CASE("weights and all that is cached with them die together", "[conv][isa]") {
   const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 64}, 8, 0, 15);
   for (int largest : {7, 127}) {  // one addend; several on every machine
@@ -224,6 +239,67 @@ TEST_CASE("exact addends", "[conv][isa]") {
   CHECK_THROWS_AS(kernels::exact_addends(
                       filled<std::int8_t>({1, 1 << 17, 1, 1}, [](std::int64_t) { return 127; }), 255, 128),
                   Error);
+}
+
+TEST_CASE("the probe goes beyond 2^24 and comes back", "[conv]") {
+  constexpr std::int64_t limit = std::int64_t{1} << 24;
+  for (const Shape& shape : {Shape{16, 128, 3, 3},
+                             {16, 64, 3, 3},
+                             {16, 512, 3, 3},
+                             {64, 1024, 1, 1},
+                             {16, 192, 5, 5},
+                             {16, 256, 2, 2},
+                             {16, 3, 3, 3}}) {
+    INFO("weights " << shape);
+    const Tensor probe = kernels::rounding_probe(shape);
+    const std::int64_t length = shape.numel() / shape[0];
+    std::int64_t beyond = 0, odd = 0;
+    for (std::int64_t o = 0; o < shape[0]; ++o) {
+      std::int64_t sum = 0;
+      for (std::int64_t i = 0; i < length; ++i) {
+        const int weight = probe.data<std::int8_t>()[o * length + i];
+        CHECK((std::abs(weight) == 126 || std::abs(weight) == 127));
+        sum += 255 * weight;
+        beyond += sum >= limit;
+        odd += sum >= limit && sum % 2 == 1;
+      }
+      CHECK(std::abs(sum) < limit);
+    }
+    if (length * 255 * 127 < limit) {
+      CHECK(beyond == 0);
+      continue;
+    }
+    CHECK(beyond > 0);
+    CHECK(odd > beyond / 4);
+  }
+}
+
+TEST_CASE("with VNNI, weights that could lead beyond 2^24 are used whole", "[conv]") {
+  if (!has_vnni()) {
+    WARN("no VNNI on " << isa_name());
+    return;
+  }
+  // Layers of common networks, their weights large, the sums of few inputs small.
+  const Case cases[] = {{{1, 7, 7, 64}, {64, 64, 3, 3}, {.padding = 1}},
+                        {{1, 7, 7, 128}, {128, 128, 3, 3}, {.padding = 1}},
+                        {{1, 8, 8, 128}, {128, 128, 3, 3}, {.stride = 2, .padding = 1}},
+                        {{1, 7, 7, 512}, {512, 512, 3, 3}, {.padding = 1}},
+                        {{1, 7, 7, 1024}, {256, 1024, 1, 1}, {}},
+                        {{1, 1, 1, 2048}, {1000, 2048, 1, 1}, {}},
+                        {{1, 17, 17, 160}, {160, 160, 1, 7}, {.padding = {0, 3}}},
+                        {{1, 9, 9, 64}, {192, 64, 5, 5}, {.padding = 2}}};
+  for (const Case& c : cases) {
+    INFO(c);
+    const Tensor w = filled<std::int8_t>(c.w, [](std::int64_t) { return 127; });
+    const Tensor x = reference::random_integers<std::uint8_t>(c.x, 2, 0, 1);
+    kernels::conv2d_integer(x, w, c.options, Engine::integer);  // finds out
+    kernels::ConvTrace trace(1);
+    kernels::conv2d_integer(x, w, c.options, Engine::integer);
+    trace.stop();
+    std::int64_t calls = 0;
+    for (const auto& row : trace.measure(1)) calls += row.calls;
+    CHECK(calls == 1);
+  }
 }
 
 TEST_CASE("float convolution and its gradients against double", "[conv][isa]") {
@@ -378,6 +454,7 @@ TEST_CASE("convolution refuses what does not fit", "[conv]") {
   CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 4, 1, 1}, {}), Catch::Contains("3 input channels"));
   CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 3, 5, 5}, {}), Catch::Contains("does not fit"));
   CHECK_THROWS_AS(shape({1, 3, 3, 3}, {1, 3, 1, 1}, {.stride = 0}), Error);
+  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {0, 3, 1, 1}, {}), Catch::Contains("no weights"));
   CHECK_THROWS_AS(shape({1, 3, 3, 3}, {1, 3, 1, 1}, {.padding = -1}), Error);
   const Tensor x = Tensor::zeros({1, 3, 3, 2}), w = Tensor::zeros({1, 2, 3, 3});
   const Tensor xq = Tensor::zeros({1, 3, 3, 2}, DType::u8), wq = Tensor::zeros({1, 2, 3, 3}, DType::s8);

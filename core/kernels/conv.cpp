@@ -14,6 +14,7 @@
 #include "core/kernels/paired_gradient.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
+#include "core/rng.h"
 
 namespace faq::kernels {
 namespace {
@@ -82,17 +83,18 @@ Tensor shifted_and_padded(const Tensor& x, const Extent& padding) {
   return out;
 }
 
-Tensor channel_correction(const Tensor& weights) {
+Tensor shift_correction(const Tensor& weights) {
   const std::lock_guard lock(onednn::weight_cache_mutex());
-  Tensor& correction = weight_cache(weights).channel_sums;
+  Tensor& correction = weight_cache(weights).shift_correction;
   if (!correction) {
     correction = Tensor::empty({weights.dim(0)}, DType::s32);
     const std::int64_t length = weights.numel() / weights.dim(0);
     const std::int8_t* w = weights.data<std::int8_t>();
+    std::int32_t* out = correction.mutable_data<std::int32_t>();
     for (std::int64_t o = 0; o < weights.dim(0); ++o) {
       std::int32_t sum = 0;
       for (std::int64_t i = 0; i < length; ++i) sum += w[o * length + i];
-      correction.mutable_data<std::int32_t>()[o] = -128 * sum;
+      out[o] = -128 * sum;
     }
   }
   return correction;
@@ -187,12 +189,63 @@ void round_to_s32(const Tensor& x, Tensor& out) {
   });
 }
 
+// An integer convolution made ready: its images as the engine's kernel reads them, and the bounds within
+// which weights give exact sums with them.
+struct IntegerConvolution {
+  IntegerConvolution(const Tensor& x, const ConvOptions& wanted, Engine engine)
+      : integer(engine == Engine::integer),
+        is_signed(x.dtype() == DType::s8),
+        options(wanted),
+        max_input(largest_input(x)),
+        max_magnitude(integer && !has_vnni() ? 64 : 128) {
+    if (!integer) {
+      source = convert_unscaled(x, DType::f32);
+    } else if (is_signed) {
+      source = shifted_and_padded(x, options.padding);
+      options.padding = 0;
+    } else {
+      source = x;
+    }
+  }
+
+  /// Exact for weights within the bounds.
+  void run(const Tensor& weights, Tensor& sums) const {
+    if (integer) {
+      onednn::convolve(source, weights, is_signed ? shift_correction(weights) : Tensor(), options, sums);
+    } else {
+      round_to_s32(conv2d(source, convert_unscaled(weights, DType::f32), options), sums);
+    }
+  }
+
+  /// Whether of weights beyond the bounds, too, every sum below 2^24 is exact. (Not of signed inputs: their
+  /// correction is added in f32, which the result does not show.)
+  bool may_try_whole(const Tensor& weights) const {
+    return integer && !is_signed && has_vnni() && weights.numel() / weights.dim(0) <= max_filter_of_bytes &&
+           onednn::rounds_results_alone(source, weights, options);
+  }
+
+  bool integer, is_signed;
+  ConvOptions options;
+  int max_input, max_magnitude;
+  Tensor source;
+
+ private:
+  // A signed input reaches the integer kernel as u8. In f32 it adds up to no more than one twice as wide that
+  // is not signed.
+  int largest_input(const Tensor& x) const {
+    if (is_signed && integer) return 255;
+    if (is_signed) return 2 * (x.is_fixed_point() ? x.fixed_point().max() : 128);
+    return x.is_fixed_point() ? x.fixed_point().max() : 255;
+  }
+};
+
 }  // namespace
 
 Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& options) {
   check(x.rank() == 4, "conv2d: expected an N,H,W,C tensor, got ", x);
   check(weights.rank() == 4, "conv2d: expected O,I,H,W weights, got ", weights);
   check(x[3] == weights[1], "conv2d: ", x[3], " input channels, weights ", weights, " want ", weights[1]);
+  check(weights.numel() > 0, "conv2d: no weights in ", weights);
   check(options.stride > 0 && options.padding.height >= 0 && options.padding.width >= 0, "conv2d: stride ",
         options.stride, ", padding ", options.padding);
   const std::int64_t height = x[1] + 2 * options.padding.height - weights[2];
@@ -220,6 +273,24 @@ Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions&
   return y;
 }
 
+Tensor rounding_probe(const Shape& weights) {
+  constexpr std::int64_t input = 255, large = 127, small = 126;
+  const std::int64_t length = weights[1] * weights[2] * weights[3];
+  // The most positive weights p for which input·(p·large − (length − p)·small) stays below the limit.
+  const std::int64_t positive =
+      std::min(length, ((onednn::f32_integers - 1) / input + small * length) / (large + small));
+  Tensor probe = Tensor::empty(weights, DType::s8);
+  const auto values = probe.mutable_span<std::int8_t>();
+  Random random(0, RandomStream::synthetic);
+  std::uint32_t bits = 0;
+  for (std::int64_t i = 0; i < probe.numel(); ++i) {
+    bits = i % 32 == 0 ? random.next_u32() : bits >> 1;
+    const auto magnitude = static_cast<std::int8_t>(small + (bits & 1));
+    values[i] = i % length < positive ? magnitude : static_cast<std::int8_t>(-magnitude);
+  }
+  return probe;
+}
+
 void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                     Tensor& y) {
   check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "integer convolution: input u8 or s8, got ",
@@ -227,43 +298,18 @@ void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& o
   check(weights.dtype() == DType::s8, "integer convolution: weights s8, got ", weights.dtype());
   check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.shape(), options),
         "integer convolution: no place for the sums in ", y.dtype(), " ", y.shape());
-  const bool is_signed = x.dtype() == DType::s8;
-  const bool integer = engine == Engine::integer;
-  // A signed input reaches the kernel as u8, or in f32, where it adds up to no more than one twice as wide
-  // that is not signed.
-  const int max_input = is_signed && integer ? 255
-                        : is_signed          ? 2 * (x.is_fixed_point() ? x.fixed_point().max() : 128)
-                        : x.is_fixed_point() ? x.fixed_point().max()
-                                             : 255;
-  const int max_magnitude = integer && !has_vnni() ? 64 : 128;
-
-  Tensor source = !integer    ? convert_unscaled(x, DType::f32)
-                  : is_signed ? shifted_and_padded(x, options.padding)
-                              : x;
-  ConvOptions source_options = options;
-  if (integer && is_signed) source_options.padding = 0;
-
-  const auto convolve = [&](const Tensor& addend, Tensor& sums) {
-    if (integer) {
-      onednn::convolve(source, addend, is_signed ? channel_correction(addend) : Tensor(), source_options,
-                       sums);
-    } else {
-      round_to_s32(conv2d(source, convert_unscaled(addend, DType::f32), options), sums);
-    }
-  };
-  const int parts = cached_parts_needed(weights, max_input, max_magnitude);
-  // Weights that could lead beyond the limit seldom do. (The correction of a signed input is added in f32,
-  // which the result does not show.)
-  const bool try_whole = parts > 1 && integer && !is_signed && has_vnni() &&
-                         weights.numel() / weights.dim(0) <= max_filter_of_bytes &&
-                         onednn::rounds_results_alone(x, weights, options);
-  if (parts == 1 || try_whole) convolve(weights, y);
-  if (parts == 1 || (try_whole && are_f32_integers(y))) return;
-  const std::vector<Tensor> addends = cached_addends(weights, max_input, max_magnitude);
-  convolve(addends.front(), y);
+  const IntegerConvolution conv(x, options, engine);
+  if (cached_parts_needed(weights, conv.max_input, conv.max_magnitude) == 1) return conv.run(weights, y);
+  // Weights that could lead beyond the limit seldom do.
+  if (conv.may_try_whole(weights)) {
+    conv.run(weights, y);
+    if (are_f32_integers(y)) return;
+  }
+  const std::vector<Tensor> addends = cached_addends(weights, conv.max_input, conv.max_magnitude);
+  conv.run(addends.front(), y);
   for (std::size_t i = 1; i < addends.size(); ++i) {
     Tensor more = Tensor::empty(y.shape(), DType::s32);
-    convolve(addends[i], more);
+    conv.run(addends[i], more);
     add_s32_in_place(y, more);
   }
 }

@@ -93,4 +93,10 @@ class WeightGradient {
 /// test.
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude);
 
+/// s8 O,I,H,W weights that show where a kernel rounds partial sums to f32. With inputs of 255, each output
+/// channel sums first as many positive weights of 127 or 126 as its whole sum, the negative ones included,
+/// can have below 2^24: most partial sums are then beyond 2^24, half of them odd, where filters are long
+/// enough for that. Exposed for its test.
+Tensor rounding_probe(const Shape& weights);
+
 }  // namespace faq::kernels

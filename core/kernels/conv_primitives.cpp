@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <compare>
+#include <list>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "core/kernels/conv_trace.h"
 #include "core/parallel.h"
-#include "core/rng.h"
 
 namespace faq::kernels::onednn {
 namespace {
@@ -93,8 +95,14 @@ std::mutex& weight_cache_mutex() {
 
 WeightCache& weight_cache(const Tensor& weights) {
   std::shared_ptr<void>& slot = weights.cache();
-  if (!slot) slot = std::make_shared<WeightCache>();
-  return *static_cast<WeightCache*>(slot.get());
+  if (!slot) slot = std::make_shared<std::list<WeightCache>>();
+  auto& of_views = *static_cast<std::list<WeightCache>*>(slot.get());
+  const auto known = std::ranges::find_if(of_views, [&](const WeightCache& cache) {
+    return cache.shape == weights.shape() && cache.dtype == weights.dtype();
+  });
+  if (known != of_views.end()) return *known;
+  of_views.push_back({.shape = weights.shape(), .dtype = weights.dtype()});
+  return of_views.back();
 }
 
 void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvOptions& options,
@@ -112,51 +120,87 @@ void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const 
   execute("conv2d", conv.primitive, conv.desc.scratchpad_desc(), std::move(arguments));
 }
 
-// Weights whose sums over the first half of the channels are beyond f32 and which the second half takes away
-// again: where a partial sum was rounded, the result shows it. Constant images, so that a result is known
-// from the number of taps inside the image.
+namespace {
+
+// What weights add up to over the taps of a window that lie inside the image, per output channel: of all of
+// them, and of the positive ones, which come first.
+struct WindowSums {
+  std::vector<std::int64_t> all, positive;
+};
+
+// The taps [first, last) of a window that lie inside the image, in one dimension.
+struct Taps {
+  std::int64_t first, last;
+  auto operator<=>(const Taps&) const = default;
+};
+Taps taps_inside(std::int64_t at, std::int64_t size, std::int64_t kernel, int stride, int padding) {
+  const std::int64_t begin = at * stride - padding;
+  return {std::max<std::int64_t>(-begin, 0), std::min(kernel, size - begin)};
+}
+
+WindowSums sums_over(const Tensor& weights, const Taps& rows, const Taps& columns) {
+  const std::int64_t outputs = weights.dim(0), inputs = weights.dim(1), width = weights.dim(3);
+  const std::int8_t* filter = weights.data<std::int8_t>();
+  WindowSums sums{std::vector<std::int64_t>(outputs), std::vector<std::int64_t>(outputs)};
+  for (std::int64_t o = 0; o < outputs; ++o) {
+    for (std::int64_t i = 0; i < inputs; ++i, filter += weights.dim(2) * width) {
+      for (std::int64_t row = rows.first; row < rows.last; ++row) {
+        for (std::int64_t column = columns.first; column < columns.last; ++column) {
+          const std::int64_t w = filter[row * width + column];
+          sums.all[o] += w;
+          sums.positive[o] += std::max<std::int64_t>(w, 0);
+        }
+      }
+    }
+  }
+  return sums;
+}
+
+// Whether a kernel finds the sums of the probe, whose partial sums f32 would have to round; false also where
+// no partial sum is that large, so that nothing is found out. The images are constant: a result is known from
+// the taps inside.
+bool finds_sums_of_probe(const Shape& xs, const Shape& ws, const ConvOptions& options) {
+  constexpr int input = 255;
+  Tensor images = Tensor::empty(xs, DType::u8);
+  std::ranges::fill(images.mutable_span<std::uint8_t>(), static_cast<std::uint8_t>(input));
+  const Tensor probe = rounding_probe(ws);
+  Tensor found = Tensor::empty(conv2d_shape(xs, ws, options), DType::s32);
+  convolve(images, probe, {}, options, found);
+  std::map<std::pair<Taps, Taps>, WindowSums> of_window;
+  bool beyond = false;
+  const std::int32_t* y = found.data<std::int32_t>();
+  for (std::int64_t image = 0; image < found.dim(0); ++image) {
+    for (std::int64_t row = 0; row < found.dim(1); ++row) {
+      for (std::int64_t column = 0; column < found.dim(2); ++column) {
+        const std::pair window{taps_inside(row, xs[1], ws[2], options.stride, options.padding.height),
+                               taps_inside(column, xs[2], ws[3], options.stride, options.padding.width)};
+        auto known = of_window.find(window);
+        if (known == of_window.end())
+          known = of_window.emplace(window, sums_over(probe, window.first, window.second)).first;
+        const WindowSums& sums = known->second;
+        for (std::int64_t o = 0; o < ws[0]; ++o) {
+          const std::int64_t sum = input * sums.all[o];
+          const bool is_f32 = std::abs(sum) < f32_integers;
+          if (is_f32 && *y != sum) return false;
+          beyond |= is_f32 && input * sums.positive[o] >= f32_integers;
+          ++y;
+        }
+      }
+    }
+  }
+  return beyond;
+}
+
+}  // namespace
+
 bool rounds_results_alone(const Tensor& x, const Tensor& weights, const ConvOptions& options) {
   static std::map<Key, bool> known;
   static std::mutex mutex;
-  const Shape ys = conv2d_shape(x.shape(), weights.shape(), options);
   const Key key = key_of(problem_of(x.shape(), weights.shape(), options, DType::u8, DType::s8, DType::s32));
   const std::lock_guard lock(mutex);
   const auto found = known.find(key);
   if (found != known.end()) return found->second;
-  constexpr int input = 255;
-  Tensor images = Tensor::empty(x.shape(), DType::u8);
-  std::ranges::fill(images.mutable_span<std::uint8_t>(), static_cast<std::uint8_t>(input));
-  Tensor probe = Tensor::empty(weights.shape(), DType::s8);
-  const auto w = probe.mutable_span<std::int8_t>();
-  const std::int64_t channels = weights.dim(1), taps = weights.dim(2) * weights.dim(3);
-  std::vector<std::int32_t> per_tap(weights.dim(0));  // of an output channel: the sum over channels, any tap
-  Random random(0, RandomStream::synthetic);
-  for (std::int64_t o = 0; o < weights.dim(0); ++o) {
-    for (std::int64_t i = 0; i < channels; ++i) {
-      const int magnitude = 64 + static_cast<int>(random.below(64));
-      const int value = i < channels / 2 ? magnitude : -magnitude;
-      std::fill_n(w.begin() + (o * channels + i) * taps, taps, static_cast<std::int8_t>(value));
-      per_tap[o] += value;
-    }
-  }
-  Tensor sums = Tensor::empty(ys, DType::s32);
-  convolve(images, probe, {}, options, sums);
-  const auto inside = [&](std::int64_t at, std::int64_t size, std::int64_t kernel, int padding) {
-    const std::int64_t first = at * options.stride - padding;
-    return std::min(first + kernel, size) - std::max<std::int64_t>(first, 0);
-  };
-  bool exact = true;
-  const std::int32_t* y = sums.data<std::int32_t>();
-  for (std::int64_t at = 0; at < ys.numel() / ys[3]; ++at) {
-    const std::int64_t taps_inside =
-        inside(at / ys[2] % ys[1], x.dim(1), weights.dim(2), options.padding.height) *
-        inside(at % ys[2], x.dim(2), weights.dim(3), options.padding.width);
-    for (std::int64_t o = 0; o < ys[3]; ++o) {
-      const std::int64_t sum = input * taps_inside * per_tap[o];
-      exact &= std::abs(sum) >= f32_integers || y[at * ys[3] + o] == sum;
-    }
-  }
-  return known.emplace(key, exact).first->second;
+  return known.emplace(key, finds_sums_of_probe(x.shape(), weights.shape(), options)).first->second;
 }
 
 void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx) {

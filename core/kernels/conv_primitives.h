@@ -19,8 +19,8 @@ struct Packed {
 };
 
 /// What is kept with a weight tensor for as long as its contents stand: its layouts for oneDNN and, for
-/// integer weights, its exact addends. Images may run through one network in several threads: whoever looks
-/// into a cache holds weight_cache_mutex().
+/// integer weights, its exact addends. Views of one storage (some rows, another shape) have one each. Images
+/// may run through one network in several threads: whoever looks into a cache holds weight_cache_mutex().
 struct WeightCache {
   struct Addends {
     int max_input;
@@ -28,10 +28,13 @@ struct WeightCache {
     int parts;                    ///< 1: the weights need no splitting
     std::vector<Tensor> tensors;  ///< the parts, once they were needed
   };
-  std::vector<Packed> packed;
-  std::vector<Addends> addends;
-  Tensor channel_sums;  ///< Σ w per output channel, s32
+  Shape shape;  ///< of the view that all the rest describes, with its dtype
+  DType dtype;
+  std::vector<Packed> packed = {};
+  std::vector<Addends> addends = {};
+  Tensor shift_correction = {};  ///< −128·Σ w per output channel, s32: for inputs shifted by 128
 };
+/// Stays where it is for as long as the contents stand.
 WeightCache& weight_cache(const Tensor& weights);
 std::mutex& weight_cache_mutex();
 
@@ -39,8 +42,8 @@ std::mutex& weight_cache_mutex();
 void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvOptions& options,
               Tensor& y);
 /// Whether the kernel for these u8 images, s8 weights and s32 sums rounds nothing but its results (to f32 and
-/// back): then a result below 2^24 is exact, however large what it was summed from. Found out by trying,
-/// once.
+/// back): then a result below 2^24 is exact, however large what it was summed from. Found out once, by trying
+/// rounding_probe(); false where that cannot tell.
 bool rounds_results_alone(const Tensor& x, const Tensor& weights, const ConvOptions& options);
 /// dx, in its dtype. dy and weights of one dtype, f32 or bf16.
 void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx);
