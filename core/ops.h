@@ -46,7 +46,8 @@ struct NormState {
   Var gamma, beta;
   Tensor running_mean, running_variance;
   /// Of the convolution before, if it has one: not added to x, as the normalisation takes it away again, but
-  /// part of the running mean. Its gradient is 0.
+  /// part of the running mean. Its gradient is 0 with the statistics of the batch; with the running ones,
+  /// which do not follow it, γ/√(σ²+ε)·Σ dz, z being what ReLU and quantization get.
   Var conv_bias = {};
   float momentum = 0.1f;  ///< running ← (1−m)·running + m·batch, PyTorch's convention
 };
@@ -54,8 +55,9 @@ struct NormState {
 /// The running mean of what the convolution makes without its bias.
 Tensor mean_without_bias(const NormState& norm);
 
-/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32 or s32 with a step; residual (may be undefined): f32
-/// or u8 with a step. The gradient is 1 inside the representable range and 0 where the value was clipped.
+/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a step; residual
+/// (may be undefined): f32, bf16, or u8 or s8 with a step. The gradient is 1 inside the representable range
+/// and 0 where the value was clipped.
 Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options);
 
 // --- a whole unit (ops_unit.cpp)

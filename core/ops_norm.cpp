@@ -20,13 +20,20 @@ void update_running(NormState& norm, const kernels::ChannelStatistics& batch, st
   }
 }
 
+void check_values(const char* what, const Tensor& values, std::int64_t channels) {
+  check(values.numel() == channels, "norm_act: ", channels, " channels, ", what, " has ", values.numel(),
+        " values");
+}
+
 }  // namespace
 
 Tensor mean_without_bias(const NormState& norm) {
   Tensor mean = norm.running_mean.clone();
   if (!norm.conv_bias) return mean;
+  check_values("the convolution's bias", norm.conv_bias.value(), mean.numel());
   float* values = mean.mutable_data<float>();
-  for (std::int64_t c = 0; c < mean.numel(); ++c) values[c] -= norm.conv_bias.value().data<float>()[c];
+  const float* bias = norm.conv_bias.value().data<float>();
+  for (std::int64_t c = 0; c < mean.numel(); ++c) values[c] -= bias[c];
   return mean;
 }
 
@@ -36,9 +43,19 @@ void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var
   if (residual) inputs.push_back(residual);
 }
 
+// The mean of a batch takes the bias away again, a constant one does not: db = γ/√(σ²+ε)·Σ dz.
+Tensor Normalization::dconv_bias(const Tensor& dbeta) const {
+  Tensor gradient = Tensor::zeros(dbeta.shape());
+  if (batch_statistics) return gradient;
+  const auto out = gradient.mutable_span<float>();
+  const auto scale = params.scale.span<float>(), sum = dbeta.span<float>();
+  for (std::size_t c = 0; c < out.size(); ++c) out[c] = scale[c] * sum[c];
+  return gradient;
+}
+
 Grads Normalization::grads(const kernels::NormActBackward& pass, const Tensor& dresidual) const {
   Grads grads{pass.dgamma(), pass.dbeta()};
-  if (has_conv_bias) grads.push_back(Tensor::zeros({gamma.numel()}));
+  if (has_conv_bias) grads.push_back(dconv_bias(pass.dbeta()));
   if (params.residual) grads.push_back(dresidual);
   return grads;
 }
@@ -51,8 +68,11 @@ Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& resi
                                const NormActOptions& options,
                                std::optional<kernels::ChannelStatistics> batch) {
   const std::int64_t channels = x.dim(x.rank() - 1);
-  check(norm.gamma.value().numel() == channels && norm.beta.value().numel() == channels,
-        "norm_act: ", channels, " channels, ", norm.gamma.value().numel(), " parameters");
+  check_values("gamma", norm.gamma.value(), channels);
+  check_values("beta", norm.beta.value(), channels);
+  check_values("the running mean", norm.running_mean, channels);
+  check_values("the running variance", norm.running_variance, channels);
+  if (norm.conv_bias) check_values("the convolution's bias", norm.conv_bias.value(), channels);
   Normalization n{.x = x,
                   .params = {Tensor::empty({channels}), Tensor::empty({channels}),
                              residual ? residual.value() : Tensor(), options.relu, options.format},
@@ -73,10 +93,11 @@ Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& resi
   }
   const auto gamma = n.gamma.span<float>(), beta = norm.beta.value().span<float>();
   const auto mean = n.statistics.mean.span<float>(), variance = n.statistics.variance.span<float>();
+  const auto scales = n.params.scale.mutable_span<float>(), shifts = n.params.shift.mutable_span<float>();
   for (std::int64_t c = 0; c < channels; ++c) {
     const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + options.eps);
-    n.params.scale.mutable_data<float>()[c] = static_cast<float>(scale);
-    n.params.shift.mutable_data<float>()[c] = static_cast<float>(beta[c] - scale * mean[c]);
+    scales[c] = static_cast<float>(scale);
+    shifts[c] = static_cast<float>(beta[c] - scale * mean[c]);
   }
   return n;
 }

@@ -39,6 +39,8 @@ struct Normalization {
   bool has_conv_bias;
 
   kernels::NormActBackward backward(const Tensor& dy) const;
+  /// Of the bias of the convolution before, from that of beta (Σ dz).
+  Tensor dconv_bias(const Tensor& dbeta) const;
   /// What `pass` found for the inputs add_norm_inputs() has listed.
   Grads grads(const kernels::NormActBackward& pass, const Tensor& dresidual) const;
 };

@@ -451,6 +451,12 @@ TEST_CASE("normalisation refuses what does not fit together", "[norm]") {
   CHECK_THROWS_WITH(
       norm_act_backward(Tensor::zeros({1, 2, 2, 2}), x, {v3, v3, {}, true, {}}, {v3, v3}, v3, 0, true, false),
       Catch::Contains("[1, 2, 2, 2]"));
+  const auto backward_with = [&](const Tensor& mean, const Tensor& variance, const Tensor& gamma) {
+    norm_act_backward(x, x, {v3, v3, {}, true, {}}, {mean, variance}, gamma, 0, true, false);
+  };
+  CHECK_THROWS_WITH(backward_with(v2, v3, v3), Catch::Contains("backward: mean"));
+  CHECK_THROWS_WITH(backward_with(v3, v2, v3), Catch::Contains("backward: variance"));
+  CHECK_THROWS_WITH(backward_with(v3, v3, v2), Catch::Contains("backward: gamma"));
   CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v2, v3, 0, true, {}}), Catch::Contains("multiplier"));
   CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v3, v2, 0, true, {}}), Catch::Contains("bias"));
   CHECK_THROWS_WITH(kernels::requantize(acc, Tensor::zeros({1, 2, 2, 1}, DType::u8), {v3, v3, 0, true, {}}),

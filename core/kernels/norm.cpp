@@ -149,7 +149,7 @@ class PreActivation {
       : x_(x), residual_(params.residual), residual_step_(residual_ ? step_of(residual_) : 0.0f) {
     const float step = step_of(x);
     std::vector<float> stepped(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
-    for (float& s : stepped) s *= step;  // a power of two: exact
+    for (float& s : stepped) s *= step;  // exact where the step is a power of two: DoReFa's is not
     scale_ = blocks.repeat(stepped.data());
     shift_ = blocks.repeat(params.shift.data<float>());
   }
@@ -253,6 +253,13 @@ NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormAc
       dgamma_(Tensor::empty({blocks_.channels()})),
       dbeta_(Tensor::empty({blocks_.channels()})) {
   check(dy.shape() == x.shape(), "norm_act backward: gradient ", dy.shape(), " for ", x.shape());
+  check(!params.residual || params.residual.shape() == x.shape(), "norm_act backward: residual ",
+        params.residual.shape(), " for ", x.shape());
+  check_channels("norm_act backward: scale", params.scale, blocks_.channels());
+  check_channels("norm_act backward: shift", params.shift, blocks_.channels());
+  check_channels("norm_act backward: mean", statistics.mean, blocks_.channels());
+  check_channels("norm_act backward: variance", statistics.variance, blocks_.channels());
+  check_channels("norm_act backward: gamma", gamma, blocks_.channels());
   reduce(statistics, gamma, eps, batch_statistics);
 }
 
@@ -324,7 +331,7 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
 void NormActBackward::apply(std::int64_t begin_image, std::int64_t end_image, Tensor& dx,
                             Tensor& dresidual) const {
   const Booked booked(Work::fused);
-  const std::int64_t image = x_.numel() / x_.dim(0);
+  const std::int64_t image = x_.numel() / std::max<std::int64_t>(x_.dim(0), 1);
   const std::int64_t first = begin_image * image;
   const std::int64_t last = end_image * image;
   check(dx.numel() == last - first && (!dresidual || dresidual.numel() == last - first),

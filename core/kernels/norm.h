@@ -1,5 +1,6 @@
 // Batch normalisation fused with what follows it in a unit: residual sum, ReLU, quantization.
-// The input is a convolution's output: f32, or s32 accumulators with a step (value = accumulator × step).
+// The input is f32, or integers with a step (value = integer × step): a convolution's accumulators, s32 or
+// s16 when they fit, or what was quantized already, u8 or s8.
 #pragma once
 
 #include <optional>
