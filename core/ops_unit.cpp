@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "core/kernels/elementwise.h"
 #include "core/kernels/unit.h"
 #include "core/ops_parts.h"
@@ -16,8 +18,8 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
   const Tensor weights = kernels::convert(conv.weights, conv.grad_dtype);
   const std::int64_t images = dy.dim(0);
   kernels::WeightGradient dw(weights.shape(), conv.options, num_shares(images));
-  const std::int64_t bytes_per_image =
-      (dy.numel() + conv.x.numel()) / images * static_cast<std::int64_t>(size_of(conv.grad_dtype));
+  const std::int64_t bytes_per_image = (dy.numel() + conv.x.numel()) / std::max<std::int64_t>(images, 1) *
+                                       static_cast<std::int64_t>(size_of(conv.grad_dtype));
   kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.bytes()),
                           [&](const kernels::Slice& slice) {
                             Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_dtype);

@@ -127,7 +127,7 @@ void backward(Var root, Tensor seed) {
   }
 }
 
-NoGrad::NoGrad() : previous_(recording) { recording = false; }
-NoGrad::~NoGrad() { recording = previous_; }
+RecordingGuard::RecordingGuard(bool on) : previous_(recording) { recording = on; }
+RecordingGuard::~RecordingGuard() { recording = previous_; }
 
 }  // namespace faq

@@ -25,7 +25,7 @@ struct OpInfo {
 /// have independent dtypes: a u8 value has a bf16 or f32 gradient with respect to the number it stands for.
 class Var {
  public:
-  Var() = default;
+  Var() = default;  ///< no value: defined() is false, and reading anything of it is an error
   explicit Var(Tensor value, bool requires_grad = false);
 
   /// The result of an op. Nothing is kept for the backward pass while recording is off (NoGrad), or when no
@@ -37,20 +37,20 @@ class Var {
   bool defined() const { return node_ != nullptr; }
   explicit operator bool() const { return defined(); }
 
-  const Tensor& value() const { return node_->value; }
+  const Tensor& value() const { return node().value; }
   /// For optimizers and loaders: leaves only.
-  Tensor& mutable_value() { return node_->value; }
+  Tensor& mutable_value() { return node().value; }
   const Shape& shape() const { return value().shape(); }
-  bool requires_grad() const { return node_->requires_grad; }
+  bool requires_grad() const { return node().requires_grad; }
 
   /// The accumulated gradient of a leaf after backward(); undefined before.
-  const Tensor& grad() const { return node_->grad; }
-  Tensor& mutable_grad() { return node_->grad; }
-  void clear_grad() { node_->grad = {}; }
+  const Tensor& grad() const { return node().grad; }
+  Tensor& mutable_grad() { return node().grad; }
+  void clear_grad() { node().grad = {}; }
 
-  const char* op() const { return node_->op; }
-  const std::vector<Var>& inputs() const { return node_->inputs; }
-  const std::shared_ptr<const OpInfo>& info() const { return node_->info; }
+  const char* op() const { return node().op; }
+  const std::vector<Var>& inputs() const { return node().inputs; }
+  const std::shared_ptr<const OpInfo>& info() const { return node().info; }
   bool same_node(const Var& other) const { return node_ == other.node_; }
   const void* id() const { return node_.get(); }
 
@@ -70,6 +70,12 @@ class Var {
     Backward backward;
     std::shared_ptr<const OpInfo> info;
   };
+  /// Every access goes through here: a default-constructed Var has no node.
+  Node& node() const {
+    check(defined(), "var: no value (default-constructed)");
+    return *node_;
+  }
+
   std::shared_ptr<Node> node_;
 
   friend void backward(Var root, Tensor seed);
@@ -83,16 +89,28 @@ std::vector<Var> topological_order(const Var& root);
 /// reaching a node of a used one is an error.
 void backward(Var root, Tensor seed = {});
 
-/// While alive, ops of this thread record nothing.
-class NoGrad {
+/// While alive, decides whether ops of this thread are recorded; the innermost one counts.
+class RecordingGuard {
  public:
-  NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
+  explicit RecordingGuard(bool recording);
+  ~RecordingGuard();
+  RecordingGuard(const RecordingGuard&) = delete;
+  RecordingGuard& operator=(const RecordingGuard&) = delete;
 
  private:
   bool previous_;
+};
+
+/// While alive, ops of this thread record nothing.
+class NoGrad : RecordingGuard {
+ public:
+  NoGrad() : RecordingGuard(false) {}
+};
+
+/// While alive, ops of this thread record, within a NoGrad too: for functions that read the tape themselves.
+class EnableGrad : RecordingGuard {
+ public:
+  EnableGrad() : RecordingGuard(true) {}
 };
 
 }  // namespace faq

@@ -119,11 +119,12 @@ const ModelInfo& model_info(const std::string& name) { return find(name).info; }
 
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options) {
   const Entry& entry = find(name);
-  check(options.num_classes >= 2, ErrorKind::usage, "model: --num-classes ", options.num_classes,
+  ModelOptions resolved = options;
+  if (resolved.num_classes == 0) resolved.num_classes = entry.info.num_classes;
+  check(resolved.num_classes >= 2, ErrorKind::usage, "model: --num-classes ", options.num_classes,
         ", expected at least 2");
   check(options.in_channels == 1 || options.in_channels == 3, ErrorKind::usage,
         "model: ", options.in_channels, " input channels, expected 1 or 3");
-  ModelOptions resolved = options;
   if (resolved.mean.empty()) resolved.mean = of_channels(entry.info.mean, options.in_channels);
   if (resolved.std.empty()) resolved.std = of_channels(entry.info.std, options.in_channels);
   check(static_cast<int>(resolved.mean.size()) == options.in_channels &&
@@ -171,6 +172,7 @@ ModelCost model_cost(const std::string& name, const ModelOptions& options) {
   for (const auto& parameter : parameters(*model)) cost.parameters += parameter.value.value().numel();
   const int size = model_info(name).input_size;
   // The tape of one forward pass tells every convolution's output size.
+  const EnableGrad recorded;
   const Var logits = model->forward(Var(Tensor::zeros({1, size, size, options.in_channels}, DType::u8)));
   for (const Var& var : topological_order(logits)) {
     const std::string op = var.op();

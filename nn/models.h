@@ -30,7 +30,7 @@ struct ModelInfo {
 };
 
 struct ModelOptions {
-  int num_classes = 10;
+  int num_classes = 0;  ///< 0: the model's own (ModelInfo), 10 or ImageNet's 1000
   int in_channels = 3;
   std::vector<float> mean = {};  ///< per channel; empty: the model's own (see ModelInfo)
   std::vector<float> std = {};
@@ -73,11 +73,13 @@ std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& o
 /// PyTorch's defaults). Drawn from (seed, position of the parameter): the same whatever else the model holds.
 void initialize(Model& model, std::uint64_t seed);
 
-/// Multiplications and parameters of one unit, counted while `images` (N = 1) run through the network.
+/// What a whole network costs: multiplications of its convolutions and classifier, for one image of the size
+/// it was designed for.
 struct ModelCost {
   std::int64_t parameters = 0;
   std::int64_t macs = 0;
 };
+/// Makes the network and runs an image through it.
 ModelCost model_cost(const std::string& name, const ModelOptions& options);
 
 }  // namespace faq

@@ -1,5 +1,6 @@
 #include "nn/units.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/kernels/pixels.h"
@@ -130,7 +131,7 @@ Var Dropout::compute(Inputs inputs) {
   check(keys_ && static_cast<std::int64_t>(keys_->samples.size()) == images,
         "dropout: set_samples has not named ", images, " samples");
   Tensor keep = Tensor::empty(x.shape(), DType::u8);
-  const std::int64_t length = keep.numel() / images;
+  const std::int64_t length = keep.numel() / std::max<std::int64_t>(images, 1);
   const auto threshold = static_cast<std::uint32_t>(std::ldexp(p_, 32));
   auto* out = keep.mutable_data<std::uint8_t>();
   parallel_for(images, 1, [&](std::int64_t begin, std::int64_t end) {

@@ -44,6 +44,7 @@ IntegerNetwork IntegerNetwork::compile(Model& model, std::int64_t height, std::i
   network.height_ = height;
   network.width_ = width;
   network.channels_ = channels;
+  const EnableGrad recorded;  // the ops are read from the tape
   const Var images(Tensor::zeros({1, height, width, channels}, DType::u8));
   const Var logits = model.forward(images);
   std::unordered_map<const void*, int> value_of{{images.id(), 0}};

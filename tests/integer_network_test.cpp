@@ -264,6 +264,7 @@ TEST_CASE("compiling wants a quantized model in evaluation mode", "[integer_netw
   set_training(*quantized, true);
   check_error(ErrorKind::internal, "training mode", [&] { IntegerNetwork::compile(*quantized, 8, 8, 3); });
   set_training(*quantized, false);
+  const NoGrad no_grad;  // the caller's wish, not the compiler's
   const IntegerNetwork network = IntegerNetwork::compile(*quantized, 8, 8, 3);
   check_error(ErrorKind::internal, "expected u8", [&] {
     network.forward(Tensor::zeros({1, 8, 8, 1}, DType::u8));

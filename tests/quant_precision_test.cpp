@@ -47,7 +47,7 @@ std::unique_ptr<Model> with_quantized_weights(const Case& c) {
 
 // The same in floating point: calibrated_model's weights, rounded.
 std::unique_ptr<Model> with_rounded_weights(const Case& c, const std::map<std::string, LayerPlan>& plan) {
-  auto model = make_model(c.model, {});
+  auto model = make_model(c.model, {.num_classes = c.classes});
   initialize(*model, 5);
   randomize_norms(*model, c.norms);
   round_weights(*model, c, plan);

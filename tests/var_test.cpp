@@ -152,6 +152,35 @@ TEST_CASE("NoGrad records nothing, and ends with its scope", "[var]") {
   CHECK(scaled(x, 2).requires_grad());
 }
 
+TEST_CASE("EnableGrad records within NoGrad, and ends with its scope", "[var]") {
+  const Var x = leaf({1});
+  const NoGrad outer;
+  {
+    const EnableGrad recorded;
+    CHECK(scaled(x, 2).requires_grad());
+    {
+      const NoGrad inner;
+      CHECK_FALSE(scaled(x, 2).requires_grad());
+    }
+    CHECK(scaled(x, 2).requires_grad());
+  }
+  CHECK_FALSE(scaled(x, 2).requires_grad());
+}
+
+TEST_CASE("a default Var has nothing to read", "[var]") {
+  Var none;
+  CHECK_FALSE(none.defined());
+  CHECK_THROWS_WITH(none.value(), Catch::Contains("no value"));
+  CHECK_THROWS_AS(none.mutable_value(), Error);
+  CHECK_THROWS_AS(none.shape(), Error);
+  CHECK_THROWS_AS(none.requires_grad(), Error);
+  CHECK_THROWS_AS(none.grad(), Error);
+  CHECK_THROWS_AS(none.clear_grad(), Error);
+  CHECK_THROWS_AS(none.inputs(), Error);
+  CHECK_THROWS_AS(relu(none), Error);
+  CHECK_THROWS_AS(topological_order(none), Error);
+}
+
 TEST_CASE("nodes with something to tell keep their inputs even without gradients", "[var]") {
   const Var x(Tensor::from({1}, {1}));
   const Var y = Var::record("noted", x.value(), {x}, nullptr, std::make_shared<Note>());

@@ -54,7 +54,7 @@ void adopt_statistics(Model& model, const Tensor& images) {
 // It is deployed bit for bit, before and after it has learned a little.
 void check_learning(const Case& c, const Tensor& images) {
   INFO(c);
-  const auto model = make_model(c.model, {});
+  const auto model = make_model(c.model, {.num_classes = c.classes});
   initialize(*model, 5);
   adopt_statistics(*model, images);
   const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {

@@ -37,7 +37,7 @@ void draw(const std::string& name, Tensor& tensor) {
 }
 
 std::unique_ptr<Model> drawn(const std::string& name) {
-  auto model = make_model(name, {});
+  auto model = make_model(name, {.num_classes = 10});
   std::vector<Named<Tensor>> tensors = buffers(*model);
   for (auto& [parameter, var] : parameters(*model)) tensors.push_back({parameter, var.value()});
   parallel_for(static_cast<std::int64_t>(tensors.size()), 1, [&](std::int64_t begin, std::int64_t end) {

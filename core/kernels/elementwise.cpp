@@ -77,7 +77,9 @@ bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf
 
 namespace {
 
-// Accumulators can have more digits than f32: in double, so that ties are seen as ties. Small tensors only
+// Accumulators can have more digits than f32: in double, which rounds the product of sum and ratio by less
+// than a tie could show. The ratio itself is off where the step of a mean is (see mean_format), and then a
+// mean at a tie of the formula may go to either side, in training and deployment alike. Small tensors only
 // (pooled sums).
 Tensor quantize_s32(const Tensor& x, const FixedPoint& format) {
   Tensor q = Tensor::empty(x.shape(), format.is_signed ? DType::s8 : DType::u8, format);
@@ -143,6 +145,10 @@ void add_s32_in_place(Tensor& x, const Tensor& y) {
 }
 
 void scale_in_place(Tensor& x, float factor) {
+  if (x.dtype() == DType::bf16) {
+    return for_each_block(x, x.mutable_raw(), x.dtype(),
+                          [factor](float* v, std::int64_t, std::int64_t n) { multiply_block(v, factor, n); });
+  }
   float* values = x.mutable_data<float>();
   parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
     multiply_block(values + begin, factor, end - begin);

@@ -16,7 +16,7 @@ Tensor add(const Tensor& x, const Tensor& y);
 void add_in_place(Tensor& x, const Tensor& y);
 /// x += y for s32 accumulators.
 void add_s32_in_place(Tensor& x, const Tensor& y);
-/// x *= factor, f32.
+/// x *= factor, f32 or bf16.
 void scale_in_place(Tensor& x, float factor);
 /// x += share·(y − x), f32: what is equal stays as it is.
 void move_towards(Tensor& x, const Tensor& y, float share);

@@ -192,7 +192,7 @@ template <class T>
 void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOptions& options, Tensor& dx) {
   const Shape y = dy.shape();
   const std::int64_t channels = x.dim(3);
-  const std::int64_t image = x.numel() / x.dim(0);
+  const std::int64_t image = x.dim(1) * x.dim(2) * channels;
   const std::int64_t pixels = y[1] * y[2];
   const T* from = x.data<T>();
   void* to = dx.mutable_raw();

@@ -9,7 +9,8 @@ namespace faq::kernels {
 /// Sum over H and W: [N,1,1,C]. f32 → f32; u8 or s8 with a step → s32 with the same step (exact).
 Tensor global_sum_pool(const Tensor& x);
 void global_sum_pool(const Tensor& x, Tensor& out);
-/// How sums over so many pixels are to be read as their means.
+/// How sums over so many pixels are to be read as their means. The step is an f32: x.step divided by a number
+/// of pixels that is no power of two is rounded, by less than one part in 2^23.
 FixedPoint mean_format(const FixedPoint& x, std::int64_t pixels);
 /// Gradient of the sum, times `factor`: dy spread over `x`'s height and width. dtype of dy.
 Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor);
