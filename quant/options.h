@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cpu.h"
 #include "core/kernels/ternary.h"
 #include "core/ops.h"
 
@@ -36,6 +37,9 @@ struct LayerBits {
   int act_bits = 8;
 };
 
+/// What gradients are computed in unless it is said: bf16 where the CPU multiplies it natively.
+inline DType default_grad_dtype() { return has_native_bf16() ? DType::bf16 : DType::f32; }
+
 struct QuantOptions {
   Scheme scheme = Scheme::none;
   int weight_bits = 8;
@@ -55,7 +59,7 @@ struct QuantOptions {
   int calibration_batches = 5;
   int batch_norm_batches = 0;  ///< of reestimate_batch_norm (nn/batch_norm.h), likewise; 0: statistics stay
   Engine engine = Engine::integer;
-  DType grad_dtype = DType::bf16;
+  DType grad_dtype = default_grad_dtype();  ///< bf16 is for CPUs that have it
 };
 
 }  // namespace faq

@@ -1,0 +1,26 @@
+#include "quant/options.h"
+
+#include "core/cpu.h"
+#include "quant/quantize.h"
+#include "tests/testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+TEST_CASE("gradients are bf16 by default only where the CPU has it", "[quant_options][isa]") {
+  const OneThread one_thread;
+  INFO(isa_name());
+  const QuantOptions options{.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4};
+  CHECK(options.grad_dtype == (has_native_bf16() ? DType::bf16 : DType::f32));
+  // And so a training step works on any.
+  const auto model = make_model("resnet20", {});
+  initialize(*model, 1);
+  const Tensor images = reference::random_integers<std::uint8_t>({4, 16, 16, 3}, 1, 0, 255);
+  const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {
+    return left-- > 0 ? std::optional(images) : std::nullopt;
+  });
+  quantize(*model, options, &seen);
+  set_training(*model, true);
+  const std::vector<std::int32_t> labels{0, 1, 2, 3};
+  CHECK_NOTHROW(backward(training_loss(model->forward_training(Var(images)), labels)));
+}
