@@ -42,6 +42,9 @@ TEST_CASE("shapes", "[tensor]") {
   CHECK_THROWS_WITH((Shape{1, -2}), Catch::Contains("-2"));
 }
 
+// A constant expression would not compile if it overflowed.
+static_assert(FixedPoint{.bits = 32, .is_signed = true}.max() == 2147483647);
+
 TEST_CASE("fixed-point ranges", "[tensor]") {
   struct Row {
     int bits;
@@ -53,7 +56,9 @@ TEST_CASE("fixed-point ranges", "[tensor]") {
                          {4, false, 0, 15},
                          {4, true, -7, 7},
                          {2, true, -1, 1},
-                         {1, false, 0, 1}}) {
+                         {1, false, 0, 1},
+                         {31, false, 0, 2147483647},
+                         {32, true, -2147483647, 2147483647}}) {
     const FixedPoint format{.bits = row.bits, .is_signed = row.is_signed};
     CHECK(format.min() == row.min);
     CHECK(format.max() == row.max);
@@ -153,7 +158,7 @@ TEST_CASE("item", "[tensor]") {
   CHECK(Tensor::from<std::int8_t>({1}, std::vector<std::int8_t>{-7}).item() == -7);
   CHECK(Tensor::from<std::uint8_t>({1}, std::vector<std::uint8_t>{200}).item() == 200);
   CHECK_THROWS_WITH(Tensor::zeros({2}).item(), Catch::Contains("[2]"));
-  CHECK_THROWS_AS(Tensor::zeros({1}, DType::bf16).item(), Error);
+  CHECK(Tensor::from<bfloat16>({1}, std::vector{bfloat16{0xc0e0}}).item() == -7);
 }
 
 TEST_CASE("what is cached with the contents goes when they are written", "[tensor]") {
@@ -167,6 +172,21 @@ TEST_CASE("what is cached with the contents goes when they are written", "[tenso
   CHECK_FALSE(other.cache());
   t.cache() = std::make_shared<int>(1);
   CHECK_FALSE(t.clone().cache());
+}
+
+TEST_CASE("what differs has another version", "[tensor]") {
+  Tensor a = Tensor::zeros({2}), b = Tensor::zeros({2});
+  const Tensor handle = a;
+  CHECK(a.version() != b.version());
+  const std::uint64_t before = a.version();
+  CHECK(a.data<float>()[0] == 0);
+  CHECK(a.version() == before);
+  a.mutable_data<float>()[0] = 1;
+  CHECK(a.version() != before);
+  CHECK(handle.version() == a.version());
+  // However often either was written to.
+  while (b.version() < a.version()) b.mutable_raw();
+  CHECK(a.version() != b.version());
 }
 
 TEST_CASE("the allocator counts, reuses and releases", "[tensor]") {
@@ -189,6 +209,12 @@ TEST_CASE("the allocator counts, reuses and releases", "[tensor]") {
     const Tensor slightly_smaller = Tensor::empty({990});
   }
   CHECK(memory_stats().reserved == reserved);
+  release_cached_memory();
+  CHECK(memory_stats().reserved == before.reserved);
+  {  // large blocks are whole pages of 2 MB
+    const Tensor a = Tensor::empty({(2 << 20) + 4096}, DType::u8);
+    CHECK(memory_stats().reserved == before.reserved + (4 << 20));
+  }
   release_cached_memory();
   CHECK(memory_stats().reserved == before.reserved);
   reset_peak_memory();
