@@ -19,6 +19,8 @@ if grep -rnE "$work/first|$build|\.(so|a|dylib)[\";]" "$work/installed"/lib*/cma
   echo "package_test: the package names files of this machine" >&2
   exit 1
 fi
+# What only kernels include is not installed: users of the library need no header of oneDNN.
+if grep -rl 'dnnl\.hpp' "$work/installed/include"; then exit 1; fi
 cmake -S "$project/docs/example" -B "$work/build" -G "$generator" -DCMAKE_BUILD_TYPE=Release \
   -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >/dev/null
 cmake --build "$work/build"
