@@ -6,9 +6,11 @@
 
 namespace faq {
 
-/// Threads used by kernels (OpenMP's). 0 restores the default: all cores this process may run on.
+/// Threads used by kernels (OpenMP's) that the calling thread runs; other threads keep theirs, as OpenMP has
+/// it. 0 restores the default: all cores this process may run on.
 void set_num_threads(int threads);
-/// 1 inside a parallel_for, for oneDNN too: what is parallel already runs its kernels alone.
+/// Of the calling thread. 1 inside a parallel_for, for oneDNN too: what is parallel already runs its kernels
+/// alone.
 int num_threads();
 
 /// Calls body(begin, end) on disjoint ranges that cover [0, n), each (but the last) at least `grain` long.

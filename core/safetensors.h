@@ -13,9 +13,9 @@
 
 namespace faq {
 
-/// An ordered set of named tensors and string metadata. F32, BF16, I32, I8 and U8 load as the dtype of the
-/// same name; F16 and F64 are converted to f32; I64 is converted to s32. A finite number that does not fit
-/// is refused. The FixedPoint of a tensor is not part of the format.
+/// An ordered set of named tensors and string metadata. F32, BF16, I32, I16, I8 and U8 load as the dtype of
+/// the same name; F16 and F64 are converted to f32; I64 is converted to s32. A finite number that does not
+/// fit is refused. The FixedPoint of a tensor is not part of the format.
 struct NamedTensors {
   std::vector<std::pair<std::string, Tensor>> tensors;  ///< in file order
   std::map<std::string, std::string> metadata;

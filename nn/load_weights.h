@@ -20,8 +20,8 @@ struct LoadWeightsOptions {
 /// prefixes are stripped, `num_batches_tracked` is ignored, other spellings of a family's names (older
 /// checkpoints, timm's) are understood, the weights of a fully connected layer may be stored as a filter's,
 /// bf16 is widened. An auxiliary head may be missing as a whole and stays as it is in the model. Throws
-/// bad_data listing every missing, extra and misshapen tensor at once, or the first non-finite one. Returns
-/// what should be told to the user.
+/// bad_data listing every missing, extra, misshapen and non-finite tensor at once. Returns what should be
+/// told to the user.
 std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
                                       const LoadWeightsOptions& options = {});
 

@@ -99,7 +99,13 @@ class Vgg final : public Model {
 
 // Five stages of 64, 128, 256, 512, 512 channels, so many convolutions each, a pooling behind each stage.
 VggRow vgg(const char* name, std::vector<int> convs_per_stage) {
-  VggRow row{name, "Simonyan and Zisserman 2015, table 1", {}, true, 2, 7, false};
+  VggRow row{.name = name,
+             .source = "Simonyan and Zisserman 2015, table 1",
+             .convs = {},
+             .batch_norm = true,
+             .pool_kernel = 2,
+             .features = 7,
+             .dropout_in_front = false};
   int channels = 64;
   for (std::size_t s = 0; s < convs_per_stage.size(); ++s) {
     for (int i = 1; i <= convs_per_stage[s]; ++i)
@@ -117,17 +123,17 @@ const std::vector<VggRow>& vggs() {
       vgg("vgg13_bn", {2, 2, 2, 2, 2}),
       vgg("vgg16_bn", {2, 2, 3, 3, 3}),
       vgg("vgg19_bn", {2, 2, 4, 4, 4}),
-      {"alexnet",
-       "Krizhevsky 2014, section 5",
-       {{.channels = 64, .kernel = 11, .stride = 4, .padding = 2, .pool = true},
-        {.channels = 192, .kernel = 5, .padding = 2, .pool = true},
-        {.channels = 384},
-        {.channels = 256},
-        {.channels = 256, .pool = true}},
-       false,
-       3,
-       6,
-       true}};
+      {.name = "alexnet",
+       .source = "Krizhevsky 2014, section 5",
+       .convs = {{.channels = 64, .kernel = 11, .stride = 4, .padding = 2, .pool = true},
+                 {.channels = 192, .kernel = 5, .padding = 2, .pool = true},
+                 {.channels = 384},
+                 {.channels = 256},
+                 {.channels = 256, .pool = true}},
+       .batch_norm = false,
+       .pool_kernel = 3,
+       .features = 6,
+       .dropout_in_front = true}};
   return rows;
 }
 

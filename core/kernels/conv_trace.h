@@ -21,7 +21,7 @@ struct ConvCall {
   DType x_dtype, weight_dtype, y_dtype;
 };
 
-/// Said by whoever executes one.
+/// Every function that executes a convolution calls this: the trace that is under way, if any, takes it down.
 void record(const ConvCall& call);
 
 /// Until stopped, remembers the convolutions that are executed, in whatever thread. One trace at a time.

@@ -188,7 +188,7 @@ class Group {
     return pairs * 4;
   }
 
-  /// Of the group that is to be filled.
+  /// Begins a new group of this many images (at most `longest`), which is then filled.
   void set_images(std::int64_t images) { images_ = images; }
 
   void fill_gradient(const std::uint16_t* dy, std::int64_t channels) {

@@ -26,7 +26,8 @@ struct RowParams {
   float certain;  ///< the distance to the nearest integer up to which f32 can be trusted
 };
 
-constexpr std::int64_t piece = 128;  ///< what is decided at once
+constexpr std::int64_t piece =
+    128;  ///< values that are computed again in double together, when one is uncertain
 
 // Whether all of them are certain.
 template <class A, class R, class Q>
