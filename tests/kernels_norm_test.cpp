@@ -396,6 +396,23 @@ TEST_CASE("requantize is correctly rounded", "[norm]") {
   CHECK(off == 0);
 }
 
+TEST_CASE("requantize trusts no f32 that has overflown", "[norm]") {
+  // 2.1e9·1e31 − 127·1e38: in f32 infinity minus infinity.
+  for (const std::int64_t channels : {1, 16, 37}) {
+    Tensor acc = Tensor::empty({1, 1, 1, channels}, DType::s32);
+    std::ranges::fill(acc.mutable_span<std::int32_t>(), 2100000000);
+    Tensor residual = Tensor::empty({1, 1, 1, channels}, DType::s8, FixedPoint{1, 8, true});
+    std::ranges::fill(residual.mutable_span<std::int8_t>(), static_cast<std::int8_t>(-127));
+    const Tensor q = kernels::requantize(acc, residual,
+                                         {.multiplier = Tensor::full({channels}, 1e31f),
+                                          .bias = Tensor::zeros({channels}),
+                                          .residual_multiplier = 1e38f,
+                                          .relu = true,
+                                          .format = {1, 8, false}});
+    for (const int v : q.span<std::uint8_t>()) CHECK(v == 255);
+  }
+}
+
 TEST_CASE("requantize rounds ties to even and clips", "[norm]") {
   const Tensor acc =
       Tensor::from<std::int32_t>({1, 9}, std::vector<std::int32_t>{-1000, -3, -1, 0, 1, 3, 5, 509, 1 << 30});

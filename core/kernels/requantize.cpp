@@ -39,7 +39,7 @@ template <class A, class R, class Q>
     if (!std::is_same_v<R, Nothing>) z += element(r, i) * p.residual_factor;
     z = clamped(z, p.low, p.high);
     const float q = round_half_even_in_range(z);
-    uncertain |= magnitude_of(z - q) > p.certain ? 1 : 0;
+    uncertain |= magnitude_of(z - q) <= p.certain ? 0 : 1;  // so is NaN, where f32 has overflown
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
   }
   return uncertain == 0;
