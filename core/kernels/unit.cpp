@@ -111,14 +111,6 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
   return result;
 }
 
-Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
-                         const Tensor& residual, const Requantize& params) {
-  Tensor out = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), options),
-                             params.format.is_signed ? DType::s8 : DType::u8, params.format);
-  conv2d_requantize(x, weights, options, engine, residual, params, out);
-  return out;
-}
-
 void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                        const Tensor& residual, const Requantize& params, Tensor& out) {
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);

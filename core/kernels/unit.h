@@ -22,10 +22,8 @@ struct Accumulators {
 Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvOptions& options,
                                  Engine engine, bool want_statistics);
 
-/// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice.
-Tensor conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
-                         const Tensor& residual, const Requantize& params);
-/// The same into `out`, whose step is the caller's to set.
+/// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice, into `out`, whose step is
+/// the caller's to set.
 void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                        const Tensor& residual, const Requantize& params, Tensor& out);
 
