@@ -12,7 +12,6 @@ namespace {
 using nlohmann::json;
 
 // --- packing
-// ---------------------------------------------------------------------------------------------------
 
 // Codes of 2 bits are stored four to a byte and those of up to 4 two to a byte, the first in the lowest bits;
 // what is left of the last byte is 0. Wider ones have a byte each.
@@ -45,7 +44,6 @@ Tensor unpack(const Tensor& packed, int bits, const Shape& shape, bool is_signed
 }
 
 // --- formats
-// ---------------------------------------------------------------------------------------------------
 
 json describe(const FixedPoint& format) {
   return {{"step", format.step}, {"bits", format.bits}, {"signed", format.is_signed}};
@@ -57,11 +55,15 @@ int parse_integer(const json& value, const char* key, int low, int high) {
   return value.get<int>();
 }
 
+// The inverse of a denormal one may be infinite.
+float parse_step(const json& j, const char* key) {
+  const auto step = j.at(key).get<float>();
+  check(std::isnormal(step) && step > 0, ErrorKind::bad_data, key, " ", step);
+  return step;
+}
+
 FixedPoint parse_format(const json& j) {
-  const FixedPoint format{j.at("step").get<float>(), parse_integer(j.at("bits"), "bits", 2, 8),
-                          j.at("signed").get<bool>()};
-  check(std::isfinite(format.step) && format.step > 0, ErrorKind::bad_data, "step ", format.step);
-  return format;
+  return {parse_step(j, "step"), parse_integer(j.at("bits"), "bits", 2, 8), j.at("signed").get<bool>()};
 }
 
 const Choices<WeightCode> weight_codes{
@@ -112,15 +114,16 @@ void describe_requantize(json& j, const IntegerOp& op, const kernels::Requantize
 }
 
 // --- reading, with everything checked
-// --------------------------------------------------------------------------
 
 struct Reader {
   const json& j;
   const NamedTensors& tensors;
+  std::set<std::string>& used;
   std::string name;
 
   const Tensor& tensor(const std::string& suffix, DType dtype) const {
     const Tensor* found = tensors.find(name + "." + suffix);
+    used.insert(name + "." + suffix);
     check(found != nullptr, ErrorKind::bad_data, "missing tensor ", name, ".", suffix);
     check(found->dtype() == dtype, ErrorKind::bad_data, "tensor ", name, ".", suffix, ": expected ", dtype,
           ", found ", found->dtype());
@@ -152,6 +155,30 @@ struct Reader {
   }
 
   QuantizedWeights weights(int rank) const {
+    const Shape shape = weight_shape(rank);
+    QuantizedWeights result;
+    result.bits = integer("weight_bits", 2, 8);
+    result.code = weight_code(result.bits);
+    const Tensor codes = stored_codes(shape, result.bits, result.code);
+    switch (result.code) {
+      case WeightCode::fixed_point:
+        result.values = codes;
+        break;
+      case WeightCode::odd:
+        result.values = from_odd_codes(codes, result.bits);
+        break;
+      case WeightCode::clusters:
+        result.clusters = clusters(codes, (1 << (result.bits - 1)) - 1);
+        result.values = cluster_values(result.clusters);
+        break;
+    }
+    const bool as_coded = result.code == WeightCode::fixed_point;
+    result.values.set_fixed_point(
+        {.step = parse_step(j, "weight_step"), .bits = as_coded ? result.bits : 8, .is_signed = true});
+    return result;
+  }
+
+  Shape weight_shape(int rank) const {
     const json& extents = j.at("weight_shape");
     check(extents.is_array() && static_cast<int>(extents.size()) == rank, ErrorKind::bad_data,
           "weight_shape ", extents.dump(), ": expected ", rank, " extents");
@@ -164,33 +191,24 @@ struct Reader {
       sizes.push_back(extent.get<std::int64_t>());
       count *= sizes.back();
     }
-    const Shape shape(sizes);
-    QuantizedWeights result;
-    result.bits = integer("weight_bits", 2, 8);
-    result.code = weight_code(result.bits);
-    const bool odd = result.code == WeightCode::odd;
-    const Tensor& stored = tensor("weight", stored_as(result.bits, result.code));
-    const int per_byte = codes_per_byte(result.bits);
-    const std::int64_t expected = (count + per_byte - 1) / per_byte;
+    return Shape(sizes);
+  }
+
+  // Unpacked, each within its bits.
+  Tensor stored_codes(const Shape& shape, int bits, WeightCode code) const {
+    const bool odd = code == WeightCode::odd;
+    const Tensor& stored = tensor("weight", stored_as(bits, code));
+    const int per_byte = codes_per_byte(bits);
+    const std::int64_t expected = (shape.numel() + per_byte - 1) / per_byte;
     check(stored.numel() == expected, ErrorKind::bad_data, "tensor ", name, ".weight: expected ", expected,
           " bytes, found ", stored.shape());
-    result.values = stored.dtype() == DType::s8 ? stored.reshaped(shape).clone()
-                                                : unpack(stored, result.bits, shape, !odd);
-    const int low = odd ? 0 : -((1 << (result.bits - 1)) - 1);
-    const int high = odd ? (1 << result.bits) - 1 : -low;
-    check(
-        std::ranges::all_of(result.values.span<std::int8_t>(), [&](int w) { return w >= low && w <= high; }),
-        ErrorKind::bad_data, "tensor ", name, ".weight: a value is outside ", result.bits, " bits");
-    if (odd) result.values = from_odd_codes(result.values, result.bits);
-    if (result.code == WeightCode::clusters) {
-      result.clusters = clusters(result.values, high);
-      result.values = cluster_values(result.clusters);
-    }
-    const auto step = j.at("weight_step").get<float>();
-    check(std::isfinite(step) && step > 0, ErrorKind::bad_data, "weight_step ", step);
-    const bool as_coded = result.code == WeightCode::fixed_point;
-    result.values.set_fixed_point({.step = step, .bits = as_coded ? result.bits : 8, .is_signed = true});
-    return result;
+    Tensor codes =
+        stored.dtype() == DType::s8 ? stored.reshaped(shape).clone() : unpack(stored, bits, shape, !odd);
+    const int low = odd ? 0 : -((1 << (bits - 1)) - 1);
+    const int high = odd ? (1 << bits) - 1 : -low;
+    check(std::ranges::all_of(codes.span<std::int8_t>(), [&](int w) { return w >= low && w <= high; }),
+          ErrorKind::bad_data, "tensor ", name, ".weight: a value is outside ", bits, " bits");
+    return codes;
   }
 
   WeightCode weight_code(int bits) const {
@@ -216,7 +234,6 @@ struct Reader {
 };
 
 // --- one row per kind: writing and reading side by side
-// ---------------------------------------------------------
 
 void write(const InputOp& op, json& j, NamedTensors& tensors) {
   j["format"] = describe(op.table.fixed_point());
@@ -248,6 +265,11 @@ std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   auto op = std::make_shared<ConvOp>();
   op->weights = r.weights(4);
   op->options = {r.integer("stride", 1, 64), r.extent("padding", 0, 64)};
+  // More would only add windows that see nothing of the image, and memory.
+  const Extent padding = op->options.padding;
+  const Shape& kernel = op->weights.values.shape();
+  check(padding.height < kernel[2] && padding.width < kernel[3], ErrorKind::bad_data, "padding ", padding,
+        " of a kernel ", kernel);
   op->requantize = r.requantize(op->weights.values.dim(0));
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
   check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,
@@ -318,6 +340,9 @@ std::shared_ptr<IntegerOp> read_linear(const Reader& r) {
   op->input = parse_format(r.j.at("input"));
   op->multiplier = r.finite("multiplier", op->weights.values.dim(0));
   op->bias = r.finite("bias", op->weights.values.dim(0));
+  const float step = logit_step(*op);
+  check(std::ranges::all_of(op->multiplier.span<float>(), [&](float m) { return m == step; }),
+        ErrorKind::bad_data, "tensor ", r.name, ".multiplier: a value is not ", step, ", the steps' product");
   return op;
 }
 
@@ -358,12 +383,17 @@ json describe(const IntegerOp& op, NamedTensors& tensors) {
   return j;
 }
 
-std::shared_ptr<const IntegerOp> parse_op(const json& description, const NamedTensors& tensors) {
-  const std::string name = description.at("name").get<std::string>();
-  const std::string kind = description.at("kind").get<std::string>();
-  auto op = kind_of(kind).read({description, tensors, name});
-  op->name = name;
-  return op;
+std::shared_ptr<const IntegerOp> parse_op(const json& description, const NamedTensors& tensors,
+                                          std::set<std::string>& used) {
+  try {
+    const std::string name = description.at("name").get<std::string>();
+    const std::string kind = description.at("kind").get<std::string>();
+    auto op = kind_of(kind).read({description, tensors, used, name});
+    op->name = name;
+    return op;
+  } catch (const json::exception& error) {
+    fail(ErrorKind::bad_data, error.what());
+  }
 }
 
 }  // namespace faq

@@ -76,6 +76,9 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
           "' makes more than ", max_elements, " elements of an image");
     values.push_back(result);
     plan.results.push_back(result);
+    const std::int64_t working = steps_[i].op->working_bytes(inputs);
+    check(working <= max_block, "integer network: '", steps_[i].op->name, "' needs ", working,
+          " bytes of working memory for an image, at most ", max_block);
     lifetimes.push_back({result.bytes(), static_cast<int>(i), static_cast<int>(i)});
   }
   lifetimes.pop_back();  // the logits go where they are wanted
@@ -83,6 +86,19 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
   check(plan.memory.bytes <= max_block, "integer network: needs ", plan.memory.bytes,
         " bytes for an image, at most ", max_block);
   return plan;
+}
+
+// The file holds a network and nothing else.
+void IntegerNetwork::check_nothing_is_left(const NamedTensors& contents,
+                                           const std::set<std::string>& used) const {
+  std::vector<bool> is_read(steps_.size() + 1);
+  for (const Step& step : steps_)
+    for (const int input : step.inputs) is_read[input] = true;
+  for (std::size_t i = 0; i + 1 < steps_.size(); ++i)
+    check(is_read[i + 1], ErrorKind::bad_data, "op ", i, " (", steps_[i].op->kind(), " '", steps_[i].op->name,
+          "'): nobody reads its result");
+  for (const auto& [name, tensor] : contents.tensors)
+    check(used.contains(name), ErrorKind::bad_data, "tensor ", name, ": no op uses it");
 }
 
 void IntegerNetwork::check_images(const Tensor& images) const {
@@ -188,13 +204,19 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
     network.height_ = integer(json.at("height"), 1, max_extent, "height");
     network.width_ = integer(json.at("width"), 1, max_extent, "width");
     network.channels_ = integer(json.at("channels"), 1, 3, "channels");
+    check(network.channels_ != 2, ErrorKind::bad_data, "channels 2: expected 1 or 3");
     const auto& ops = json.at("ops");
     check(ops.is_array() && !ops.empty(), ErrorKind::bad_data, "no ops");
     check(ops.size() <= max_ops, ErrorKind::bad_data, ops.size(), " ops, at most ", max_ops);
+    std::set<std::string> names, used;
     for (std::size_t index = 0; index < ops.size(); ++index) {
-      where = concat("op ", index, ": ");
-      Step step{parse_op(ops[index], contents), {}};
-      const auto& inputs = ops[index].at("inputs");
+      const auto& description = ops[index];
+      where =
+          concat("op ", index, description.contains("name") ? " " + description["name"].dump() : "", ": ");
+      Step step{parse_op(description, contents, used), {}};
+      check(names.insert(step.op->name).second, ErrorKind::bad_data, "another op is called '", step.op->name,
+            "'");
+      const auto& inputs = description.at("inputs");
       check(inputs.is_array() && !inputs.empty(), ErrorKind::bad_data, "inputs ", inputs.dump());
       for (const auto& input : inputs) {
         step.inputs.push_back(
@@ -205,6 +227,7 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
     where.clear();
     network.num_classes();
     network.plan_ = network.plan_for(network.height_, network.width_);
+    network.check_nothing_is_left(contents, used);
     // That shapes and dtypes fit together is known from the plan. What else a kernel may refuse is found out
     // once, on an empty image, instead of in the middle of an evaluation.
     network.forward(Tensor::zeros({1, network.height_, network.width_, network.channels_}, DType::u8));

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,7 @@ class IntegerNetwork {
   static IntegerNetwork compile(Model& model, std::int64_t height, std::int64_t width, std::int64_t channels);
 
   /// Throws as read_safetensors does, and bad_data (naming the op) for a description that is not a valid
-  /// network.
+  /// network, and for tensors and ops that are no part of it.
   static IntegerNetwork load(const std::filesystem::path& file);
   /// `about`: entries added to the metadata ("model", "mean", …).
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
@@ -59,6 +60,7 @@ class IntegerNetwork {
   };
   Plan plan_for(std::int64_t height, std::int64_t width) const;
   void check_images(const Tensor& images) const;
+  void check_nothing_is_left(const NamedTensors& contents, const std::set<std::string>& used) const;
   void run(const Tensor& images, Engine engine, const Plan& plan, Tensor& logits) const;
 
   std::vector<Step> steps_;

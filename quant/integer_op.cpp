@@ -1,5 +1,9 @@
 #include "quant/integer_op.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+
 #include "core/kernels/concat.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/pixels.h"
@@ -30,6 +34,12 @@ TensorInfo quantized(const Shape& shape, const FixedPoint& format) {
 Shape rows_of(const Shape& x) {
   const bool is_image = x.rank() == 4 && x[1] == 1 && x[2] == 1;
   return is_image ? Shape{x[0], x[3]} : x;
+}
+
+constexpr std::int64_t exact_in_f32 = 1 << 24;
+
+bool sum_fits(std::int64_t count, const FixedPoint& format, std::int64_t limit) {
+  return count <= limit / std::max(std::abs(format.min()), format.max());
 }
 
 }  // namespace
@@ -64,14 +74,32 @@ TensorInfo ConvOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 2);
   for (const TensorInfo& x : inputs) integers(*this, x);
   const Shape y = kernels::conv2d_shape(inputs[0].shape, weights.values.shape(), options);
-  check(inputs.size() == 1 || inputs[1].shape == y, "conv '", name, "': a residual ", inputs.back().shape,
-        " for ", y);
+  if (inputs.size() > 1) {
+    check(inputs[1].shape == y, "conv '", name, "': a residual ", inputs[1].shape, " for ", y);
+    const float expected = residual_multiplier(inputs[1].format->step, requantize.format);
+    check(requantize.residual_multiplier == expected, "conv '", name, "': a residual multiplier of ",
+          requantize.residual_multiplier, ", ", expected, " by the steps");
+  }
   return quantized(y, requantize.format);
+}
+
+// Sums in 32 bits, and a signed input shifted and padded (kernels::conv2d_integer).
+std::int64_t ConvOp::working_bytes(Infos inputs) const {
+  const Shape& x = inputs[0].shape;
+  const std::int64_t sums = kernels::conv2d_shape(x, weights.values.shape(), options).numel() * 4;
+  const bool is_copied = inputs[0].dtype == DType::s8;
+  return sums + (is_copied
+                     ? x[0] * (x[1] + 2 * options.padding.height) * (x[2] + 2 * options.padding.width) * x[3]
+                     : 0);
 }
 
 void ConvOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
   kernels::conv2d_requantize(inputs[0], weights.values, options, engine,
                              inputs.size() > 1 ? inputs[1] : Tensor(), requantize, out);
+}
+
+float residual_multiplier(float residual_step, const FixedPoint& output) {
+  return static_cast<float>(residual_step / static_cast<double>(output.step));
 }
 
 TensorInfo NormActOp::result(Infos inputs) const {
@@ -111,7 +139,13 @@ void MaxPoolOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) co
 TensorInfo AvgPoolOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
   TensorInfo y = integers(*this, inputs[0]);
-  y.shape = kernels::avg_pool_shape(y.shape, options);
+  const Shape x = y.shape;
+  y.shape = kernels::avg_pool_shape(x, options);
+  // Windows as wide as this overlap by less than two pixels (kernels::avg_pool).
+  const std::int64_t height = options.output > 0 ? x[1] / options.output + 2 : options.kernel,
+                     width = options.output > 0 ? x[2] / options.output + 2 : options.kernel;
+  check(sum_fits(height * width, *y.format, exact_in_f32), ErrorKind::usage, "avg_pool '", name, "': images ",
+        x, ": windows of ", height, "×", width, " have sums that f32 rounds: smaller images are needed");
   return y;
 }
 
@@ -137,7 +171,11 @@ TensorInfo GlobalAvgPoolOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
   const TensorInfo& x = integers(*this, inputs[0]);
   check(x.shape.rank() == 4 && x.shape[1] * x.shape[2] > 0, "global_avg_pool: images of ", x.shape);
-  return {{x.shape[0], x.shape[3]}, DType::s32, kernels::mean_format(*x.format, x.shape[1] * x.shape[2])};
+  const std::int64_t pixels = x.shape[1] * x.shape[2];
+  check(sum_fits(pixels, *x.format, std::numeric_limits<std::int32_t>::max()), ErrorKind::usage,
+        "global_avg_pool '", name, "': images ", x.shape, ": sums of ", pixels,
+        " pixels leave 32 bits: smaller images are needed");
+  return {{x.shape[0], x.shape[3]}, DType::s32, kernels::mean_format(*x.format, pixels)};
 }
 
 void GlobalAvgPoolOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) const {
@@ -150,6 +188,8 @@ TensorInfo LinearOp::result(Infos inputs) const {
   const Shape x = rows_of(inputs[0].shape);
   const Tensor& w = weights.values;
   check(x.rank() == 2 && x[1] == w.dim(1), "linear '", name, "': input ", x, ", weights ", w.shape());
+  check(inputs[0].format && (inputs[0].dtype == DType::s32 || inputs[0].format == input), "linear '", name,
+        "': expected s32 sums with a step or integers as its input is (", input, ")");
   return {{x[0], w.dim(0)}, DType::f32, {}};
 }
 
@@ -161,5 +201,7 @@ void LinearOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& o
                                                       w.reshaped({w.dim(0), w.dim(1), 1, 1}), {}, engine);
   kernels::dequantize(accumulators.reshaped({x.dim(0), w.dim(0)}), multiplier, bias, out);
 }
+
+float logit_step(const LinearOp& op) { return op.input.step * op.weights.values.fixed_point().step; }
 
 }  // namespace faq

@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 
@@ -33,6 +34,8 @@ struct IntegerOp : OpInfo {
   /// What comes of such inputs, as many as the op was given when it was recorded. Throws when the op cannot
   /// take them.
   virtual TensorInfo result(std::span<const TensorInfo> inputs) const = 0;
+  /// Memory it needs besides its inputs and its result, about: what a file may ask for is limited by it.
+  virtual std::int64_t working_bytes(std::span<const TensorInfo> /*inputs*/) const { return 0; }
   /// Into `out`, which is as result() says, step and all.
   virtual void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const = 0;
   /// Into a tensor of its own.
@@ -48,15 +51,18 @@ struct InputOp final : IntegerOp {
 };
 
 /// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and
-/// clipping.
+/// clipping. The multiplier of a residual is residual_multiplier() of its step.
 struct ConvOp final : IntegerOp {
   QuantizedWeights weights;  ///< O,I,H,W
   ConvOptions options;
   kernels::Requantize requantize;
   const char* kind() const override { return "conv"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
+  std::int64_t working_bytes(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
+
+float residual_multiplier(float residual_step, const FixedPoint& output);
 
 /// kernels::requantize of integers that are there already: a normalisation in front of a convolution.
 struct NormActOp final : IntegerOp {
@@ -81,7 +87,7 @@ struct MaxPoolOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Means, rounded to the step of the input.
+/// Means, rounded to the step of the input. Throws usage where a window's sum is not exact in f32.
 struct AvgPoolOp final : IntegerOp {
   kernels::AvgPoolOptions options;
   const char* kind() const override { return "avg_pool"; }
@@ -96,27 +102,32 @@ struct ConcatOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Sums over height and width, s32 with step x.step/(H·W).
+/// Sums over height and width, s32 with step x.step/(H·W). Throws usage for an image they overflow with.
 struct GlobalAvgPoolOp final : IntegerOp {
   const char* kind() const override { return "global_avg_pool"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Quantizes s32 values to the classifier's input, multiplies, adds the bias: f32 logits.
+/// Quantizes s32 sums to the classifier's input, or takes u8 or s8 of that format as they are, multiplies,
+/// adds the bias: f32 logits.
 struct LinearOp final : IntegerOp {
   FixedPoint input;
   QuantizedWeights weights;  ///< O,I
-  Tensor multiplier;         ///< O
+  Tensor multiplier;         ///< O, all logit_step()
   Tensor bias;               ///< O
   const char* kind() const override { return "linear"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing or
-/// out of range.
+/// Of an accumulator: input.step·weights.step.
+float logit_step(const LinearOp& op);
+
+/// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing,
+/// out of range or contradictory, and adds the names of the op's tensors to `used`.
 nlohmann::json describe(const IntegerOp& op, NamedTensors& tensors);
-std::shared_ptr<const IntegerOp> parse_op(const nlohmann::json& description, const NamedTensors& tensors);
+std::shared_ptr<const IntegerOp> parse_op(const nlohmann::json& description, const NamedTensors& tensors,
+                                          std::set<std::string>& used);
 
 }  // namespace faq

@@ -325,6 +325,26 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
       {"no kind", "kind", [](Broken& b) { b.op("conv1").erase("kind"); }},
       {"no name", "name", [](Broken& b) { b.network["ops"][1].erase("name"); }},
       {"name of another op", "missing tensor", set("conv1", "name", "conv9")},
+      {"name of an op before", "another op is called 'conv1'",
+       [](Broken& b) {
+         json& copy = b.op("layer1.0.conv1");
+         copy = b.op("conv1");
+         copy["inputs"] = json{2};
+       }},
+      {"nobody reads it", "op 22 (shortcut 'unread'): nobody reads its result",
+       [](Broken& b) {
+         json& ops = b.network["ops"];
+         json classifier = ops.back(), mean = ops[ops.size() - 2];
+         ops.erase(ops.size() - 1);
+         ops.erase(ops.size() - 1);
+         const int last = static_cast<int>(ops.size());
+         ops.push_back({{"kind", "shortcut"}, {"name", "unread"}, {"stride", 1}, {"out_channels", 64}, {"inputs", json{last}}});
+         ops.push_back(mean);
+         classifier["inputs"] = json{last + 2};
+         ops.push_back(classifier);
+       }},
+      {"a tensor nobody uses", "tensor stowaway: no op uses it",
+       [](Broken& b) { b.file.tensors.push_back({"stowaway", Tensor::zeros({4})}); }},
       {"reads itself", "inputs: value 2", set("conv1", "inputs", json{2})},
       {"reads what comes later", "inputs: value 7", set("conv1", "inputs", json{7})},
       {"reads before the images", "inputs: value -1", set("conv1", "inputs", json{-1})},
@@ -394,6 +414,8 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
       {"stride 65", "stride 65", set("conv1", "stride", 65)},
       {"padding -1", "padding -1", set("conv1", "padding", json{0, -1})},
       {"one padding", "padding 1: expected [height, width]", set("conv1", "padding", 1)},
+      {"padding as high as the kernel", "op 1 \"conv1\": padding 3×1 of a kernel", set("conv1", "padding", json{3, 1})},
+      {"padding as wide as the kernel", "padding 1×3 of a kernel", set("conv1", "padding", json{1, 3})},
       {"stride that does not fit the residual", "a residual", set("layer1.0.conv1", "stride", 2)},
       {"fewer channels than before", "(shortcut 'layer2.0.shortcut')", set("layer2.0.shortcut", "out_channels", 8)},
       {"bits 9", "bits 9", set_format("bits", 9)},
@@ -401,6 +423,12 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
       {"bits 4.5", "", set_format("bits", 4.5)},
       {"bits that wrap to 8", "", set_format("bits", 4294967304)},
       {"step 0", "step 0", set_format("step", 0)},
+      {"denormal step", "step 1e-39", set_format("step", 1e-39f)},
+      {"denormal weight_step", "weight_step 1e-39", set("conv1", "weight_step", 1e-39f)},
+      {"step of a residual's sum", "(conv 'layer1.0.conv2'): conv 'layer1.0.conv2': a residual multiplier",
+       set("layer1.0.conv2", "residual_multiplier", 0.3)},
+      {"multiplier of the classifier", "fc.multiplier: a value is not", set_value("fc.multiplier", 0.3f)},
+      {"step of the classifier's weights", "fc.multiplier: a value is not", set("fc", "weight_step", 0.3)},
       {"step -1", "step -1", set_format("step", -1)},
       {"infinite step", "step inf", set_format("step", 1e300)},
       {"step is null", "", set_format("step", nullptr)},
@@ -434,6 +462,7 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
          b.network["height"] = b.network["width"] = 2;
        }},
       {"other channels", "", set_extent("channels", 1)},
+      {"two channels", "channels 2: expected 1 or 3", set_extent("channels", 2)},
       {"absurd channels", "", set_extent("channels", 1 << 14)},
       {"no extents", "width", [](Broken& b) { b.network.erase("width"); }},
       {"no ops", "no ops", set_extent("ops", json::array())},
@@ -497,4 +526,100 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_net
   }
   check_error(ErrorKind::missing_input, "absent.safetensors",
               [&] { IntegerNetwork::load(folder / "absent.safetensors"); });
+}
+
+TEST_CASE("what needs more working memory than anybody has is refused", "[integer_network]") {
+  // Small weights, and a border that makes a large image of a narrow one.
+  constexpr std::int64_t channels = 1 << 15;
+  const TemporaryFolder folder;
+  NamedTensors file;
+  using json = nlohmann::json;
+  const json format{{"step", 1.0}, {"bits", 8}, {"signed", true}};
+  json ops = json::array({{{"kind", "input"}, {"name", "in"}, {"format", format}, {"inputs", {0}}}});
+  file.add("in.table", Tensor::zeros({1, 256}, DType::s8));
+  const auto add = [&](const std::string& name, const Shape& shape, const json& more) {
+    file.add(name + ".weight", Tensor::zeros(shape, DType::s8));
+    file.add(name + ".multiplier", Tensor::full({shape[0]}, 1));
+    file.add(name + ".bias", Tensor::zeros({shape[0]}));
+    json op{{"name", name},
+            {"weight_bits", 8},
+            {"weight_step", 1.0},
+            {"weight_code", "fixed_point"},
+            {"weight_shape", shape.extents()},
+            {"inputs", {ops.size()}}};
+    op.update(more);
+    ops.push_back(op);
+  };
+  const json conv{
+      {"kind", "conv"}, {"stride", 1}, {"residual_multiplier", 0.0}, {"relu", false}, {"format", format}};
+  json plain = conv, padded = conv;
+  plain["padding"] = {0, 0};
+  padded["padding"] = {0, 64};
+  add("wide", {channels, 1, 1, 1}, plain);
+  add("padded", {1, channels, 1, 65}, padded);
+  ops.push_back({{"kind", "global_avg_pool"}, {"name", "mean"}, {"inputs", {ops.size()}}});
+  add("fc", {2, 1}, {{"kind", "linear"}, {"input", format}});
+  file.metadata = {{"format", "faq-integer-network"}, {"format_version", "3"}};
+  const auto load_with_height = [&](int height) {
+    file.metadata["network"] = json{{"height", height}, {"width", 1}, {"channels", 1}, {"ops", ops}}.dump();
+    write_safetensors(folder / "n.safetensors", file);
+    return IntegerNetwork::load(folder / "n.safetensors");
+  };
+  CHECK(load_with_height(1).num_classes() == 2);
+  check_error(ErrorKind::bad_data, "'padded' needs", [&] { load_with_height(4096); });
+}
+
+TEST_CASE("ops that ResNet-20 has not are refused just so", "[integer_network]") {
+  const OneThread one_thread;
+  using json = nlohmann::json;
+  const TemporaryFolder folder;
+  const Case c{.model = "densenet121", .size = 32, .weight_bits = 4, .act_bits = 4};
+  compile(*quantized_model(c), c).save(folder / "good.safetensors");
+  const NamedTensors good = read_safetensors(folder / "good.safetensors");
+  struct Row {
+    const char *op, *key;
+    json value;  // null: the key goes
+    const char* message;
+  };
+  const Row rows[] = {
+      {"features.pool0", "kernel", 0, "kernel 0"},
+      {"features.pool0", "kernel", 12, "a window of 12, at most 11"},
+      {"features.pool0", "kernel", nullptr, "kernel"},
+      {"features.pool0", "stride", 65, "stride 65"},
+      {"features.pool0", "padding", 2, "kernel 3, stride 2, padding 2"},
+      {"features.pool0", "padding", -1, "padding -1"},
+      {"features.transition1.pool", "kernel", 65, "kernel 65"},
+      {"features.transition1.pool", "stride", 0, "stride 0"},
+      {"features.transition1.pool", "padding", 33, "padding 33"},
+      {"features.transition1.pool", "output", 65, "output 65"},
+      {"features.transition1.pool", "output", -1, "output -1"},
+      {"features.transition1.pool", "output", nullptr, "output"},
+      {"features.transition1.norm", "channels", 255, "transition1.norm.multiplier: expected [255]"},
+      {"features.transition1.norm", "channels", 0, "channels 0"},
+      {"features.transition1.norm", "relu", nullptr, "relu"},
+      {"features.transition1.norm", "inputs", json{1}, "256 multipliers for"},
+      {"features.transition1.norm", "inputs", json{1, 1}, "2 inputs"},
+      {"features.denseblock1.denselayer1.concat", "inputs", json{3, 4}, "steps are not tied"},
+      {"features.denseblock1.denselayer1.concat", "inputs", json{1, 2}, "concat: [1, 16, 16, 64] after"},
+      {"features.denseblock1.denselayer1.concat", "inputs", json::array(), "inputs []"},
+  };
+  for (const Row& row : rows) {
+    INFO(row.op << ": " << row.message);
+    NamedTensors file = good;
+    json network = json::parse(good.metadata.at("network"));
+    bool found = false;
+    for (json& op : network["ops"]) {
+      if (op["name"] != row.op) continue;
+      found = true;
+      if (row.value.is_null()) {
+        op.erase(row.key);
+      } else {
+        op[row.key] = row.value;
+      }
+    }
+    REQUIRE(found);
+    file.metadata["network"] = network.dump();
+    write_safetensors(folder / "bad.safetensors", file);
+    check_error(ErrorKind::bad_data, row.message, [&] { IntegerNetwork::load(folder / "bad.safetensors"); });
+  }
 }

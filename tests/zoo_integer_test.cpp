@@ -80,10 +80,16 @@ void check_learning(const Case& c, const Tensor& images) {
   INFO("losses " << losses[0] << " " << losses[1] << " " << losses[2] << " " << losses[3]);
   // Four images are a noisy batch: a later step may undo some of it.
   CHECK(*std::min_element(losses.begin() + 1, losses.end()) < losses.front());
-  // And what it has learned is deployed.
+  // And what it has learned is deployed, before and after it is saved and loaded.
   set_training(*model, false);
   const IntegerNetwork network = compile(*model, c);
-  check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
+  const std::vector<Tensor> deployed = network.forward_all(images);
+  check_same_results("model", network, deployed, tape_values(*model, images));
+  const TemporaryFolder folder;
+  network.save(folder / "n.safetensors");
+  const IntegerNetwork loaded = IntegerNetwork::load(folder / "n.safetensors");
+  check_same_results("loaded", loaded, loaded.forward_all(images), deployed);
+  CHECK(same_result(loaded.forward(images), deployed.back()));
 }
 
 // Every network of a family is deployed bit for bit, before and after it has learned a little.
