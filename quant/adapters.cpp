@@ -18,19 +18,28 @@ Var record(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine eng
   return Var::record(op->kind(), op->run(values, engine), {inputs.begin(), inputs.end()}, {}, op);
 }
 
+// What an op is built for, besides the tensors it is built from.
+struct Formats {
+  FixedPoint input = {};
+  float residual_step = 0;
+  FixedPoint output = {};
+  int weight_bits = 0;
+  bool operator==(const Formats&) const = default;
+};
+
 // An op built from tensors is good until one of them is written to.
 template <class Op>
 class Cached {
  public:
   template <class Build>
-  std::shared_ptr<const Op> get(const std::vector<const Tensor*>& sources, std::vector<float> steps,
+  std::shared_ptr<const Op> get(const std::vector<const Tensor*>& sources, const Formats& formats,
                                 Build build) {
     std::vector<std::uint64_t> versions;
     for (const Tensor* source : sources) versions.push_back(source->version());
-    if (!op_ || versions != versions_ || steps != steps_) {
+    if (!op_ || versions != versions_ || formats != formats_) {
       op_ = build();
       versions_ = std::move(versions);
-      steps_ = std::move(steps);
+      formats_ = formats;
     }
     return op_;
   }
@@ -38,7 +47,7 @@ class Cached {
  private:
   std::shared_ptr<const Op> op_;
   std::vector<std::uint64_t> versions_;
-  std::vector<float> steps_;
+  Formats formats_;
 };
 
 // As they are now.
@@ -84,10 +93,10 @@ kernels::Requantize requantization(const NormState& norm, float eps, bool relu, 
 class QuantizedInput final : public QuantizedUnit {
  public:
   QuantizedInput(std::string name, Input& unit, const QuantOptions& options)
-      : name_(std::move(name)), unit_(unit), options_(options) {}
+      : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(Inputs inputs) override {
-    if (!present_precision(options_, unit_.training()).activations) return unit_.compute(inputs);
+    if (!present_precision(unit_.training()).activations) return unit_.compute(inputs);
     const FixedPoint format = state().activation;
     if (!op_ || op_->table.fixed_point() != format) {
       auto op = std::make_shared<InputOp>();
@@ -99,23 +108,21 @@ class QuantizedInput final : public QuantizedUnit {
   }
 
  private:
-  const std::string name_;
   Input& unit_;
-  const QuantOptions options_;
   std::shared_ptr<const InputOp> op_;
 };
 
 class QuantizedConv final : public QuantizedUnit {
  public:
   QuantizedConv(std::string name, ConvUnit& unit, const QuantOptions& options)
-      : name_(std::move(name)), unit_(unit), options_(options) {}
+      : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(Inputs inputs) override {
     check(inputs.size() == 1 || inputs.size() == 2, "conv '", name_, "': ", inputs.size(), " inputs");
     const Var& x = inputs[0];
     const Var residual = inputs.size() > 1 ? inputs[1] : Var();
     const QuantizerState quantizer = state();
-    const Precision precision = present_precision(options_, unit_.training());
+    const Precision precision = present_precision(unit_.training());
     if (!is_quantized(x) || !precision.weights) return in_float(x, residual, quantizer, precision);
     if (unit_.training()) {
       const Var filter = rounded_argument(unit_.filter(), quantizer.weight_bits, options_);
@@ -124,18 +131,15 @@ class QuantizedConv final : public QuantizedUnit {
                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
                                    options_.grad_dtype, unit_.norm_options(quantizer.activation));
     }
-    const float input_step = x.value().fixed_point().step;
-    const float residual_step = residual ? residual.value().fixed_point().step : 0.0f;
+    const Formats formats{.input = x.value().fixed_point(),
+                          .residual_step = residual ? residual.value().fixed_point().step : 0.0f,
+                          .output = quantizer.activation,
+                          .weight_bits = quantizer.weight_bits};
     const NormState& norm = unit_.norm();
     std::vector<const Tensor*> sources{&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(),
                                        &norm.running_mean, &norm.running_variance};
     if (norm.conv_bias) sources.push_back(&norm.conv_bias.value());
-    const auto op =
-        op_.get(sources,
-                {input_step, residual_step, quantizer.activation.step,
-                 static_cast<float>(quantizer.activation.bits), static_cast<float>(quantizer.weight_bits)},
-                [&] { return build(quantizer, input_step, residual_step); });
-    return record(op, inputs, options_.engine);
+    return record(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
   }
 
  private:
@@ -147,30 +151,27 @@ class QuantizedConv final : public QuantizedUnit {
     return norm_act(y, unit_.norm(), residual, unit_.norm_options(format));
   }
 
-  std::shared_ptr<const ConvOp> build(const QuantizerState& quantizer, float input_step,
-                                      float residual_step) {
+  std::shared_ptr<const ConvOp> build(const Formats& formats) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
-    op->weights = quantized(unit_.filter(), quantizer.weight_bits, options_);
+    op->weights = quantized(unit_.filter(), formats.weight_bits, options_);
     op->options = unit_.conv_options();
-    const double accumulator_step = static_cast<double>(input_step) * op->weights.values.fixed_point().step;
+    const double accumulator_step =
+        static_cast<double>(formats.input.step) * op->weights.values.fixed_point().step;
     op->requantize =
-        requantization(unit_.norm(), unit_.eps(), unit_.relu(), accumulator_step, quantizer.activation);
-    op->requantize.residual_multiplier =
-        static_cast<float>(residual_step / static_cast<double>(quantizer.activation.step));
+        requantization(unit_.norm(), unit_.eps(), unit_.relu(), accumulator_step, formats.output);
+    op->requantize.residual_multiplier = residual_multiplier(formats.residual_step, formats.output);
     return op;
   }
 
-  const std::string name_;
   ConvUnit& unit_;
-  const QuantOptions options_;
   Cached<ConvOp> op_;
 };
 
 class QuantizedNormAct final : public QuantizedUnit {
  public:
   QuantizedNormAct(std::string name, NormAct& unit, const QuantOptions& options)
-      : name_(std::move(name)), unit_(unit), options_(options) {}
+      : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(Inputs inputs) override {
     check(inputs.size() == 1, "norm '", name_, "': ", inputs.size(), " inputs");
@@ -178,39 +179,37 @@ class QuantizedNormAct final : public QuantizedUnit {
     const FixedPoint format = state().activation;
     NormState& norm = unit_.norm();
     const bool training = unit_.training();
-    const Precision precision = present_precision(options_, training);
+    const Precision precision = present_precision(training);
     if (training || !is_quantized(x)) {
       const auto wanted = precision.activations ? std::optional(format) : std::nullopt;
       return norm_act(x, norm, {}, {.format = wanted, .training = training, .eps = unit_.eps()});
     }
-    const float input_step = x.value().fixed_point().step;
+    const FixedPoint input = x.value().fixed_point();
     const auto op =
         op_.get({&norm.gamma.value(), &norm.beta.value(), &norm.running_mean, &norm.running_variance},
-                {input_step, format.step, static_cast<float>(format.bits)}, [&] {
+                {.input = input, .output = format}, [&] {
                   auto built = std::make_shared<NormActOp>();
                   built->name = name_;
-                  built->requantize = requantization(norm, unit_.eps(), true, input_step, format);
+                  built->requantize = requantization(norm, unit_.eps(), true, input.step, format);
                   return built;
                 });
     return record(op, inputs, Engine::integer);
   }
 
  private:
-  const std::string name_;
   NormAct& unit_;
-  const QuantOptions options_;
   Cached<NormActOp> op_;
 };
 
 class QuantizedLinear final : public QuantizedUnit {
  public:
   QuantizedLinear(std::string name, Linear& unit, const QuantOptions& options)
-      : name_(std::move(name)), unit_(unit), options_(options) {}
+      : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(Inputs inputs) override {
     check(inputs.size() == 1, "linear '", name_, "': ", inputs.size(), " inputs");
     const QuantizerState quantizer = state();
-    const Precision precision = present_precision(options_, unit_.training());
+    const Precision precision = present_precision(unit_.training());
     if (!precision.weights || !precision.activations) {
       const Var x = to_float(unit_.dropout()(as_rows(inputs[0])));
       return linear(x, float_weights(unit_.weight(), quantizer.weight_bits, options_, precision.weights),
@@ -227,10 +226,9 @@ class QuantizedLinear final : public QuantizedUnit {
     }
     const Tensor& x = inputs[0].value();
     const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;
-    const auto op =
-        op_.get({&unit_.weight().value(), &unit_.bias().value()},
-                {format.step, static_cast<float>(format.bits), static_cast<float>(quantizer.weight_bits)},
-                [&] { return build(quantizer.weight_bits, format); });
+    const auto op = op_.get({&unit_.weight().value(), &unit_.bias().value()},
+                            {.input = format, .weight_bits = quantizer.weight_bits},
+                            [&] { return build(quantizer.weight_bits, format); });
     return record(op, inputs, options_.engine);
   }
 
@@ -241,14 +239,12 @@ class QuantizedLinear final : public QuantizedUnit {
     op->input = format;
     op->weights = quantized(unit_.weight(), weight_bits, options_);
     const Tensor& values = op->weights.values;
-    op->multiplier = Tensor::full({values.dim(0)}, format.step * values.fixed_point().step);
+    op->multiplier = Tensor::full({values.dim(0)}, logit_step(*op));
     op->bias = unit_.bias().value().clone();
     return op;
   }
 
-  const std::string name_;
   Linear& unit_;
-  const QuantOptions options_;
   Cached<LinearOp> op_;
 };
 
@@ -275,14 +271,16 @@ class MovingUnit final : public Adapter {
 
 QuantizerState QuantizedUnit::state() const {
   const float* s = state_.data<float>();
+  check(s[0] != 0 || s[1] != 0, ErrorKind::bad_data, "quantizer of '", name_,
+        "': not set, neither by calibration nor by a checkpoint");
   // Compared as the floats they are: a damaged file may hold NaN, which is no integer.
   const auto integer_in = [](float x, float low, float high) {
     return x >= low && x <= high && x == std::trunc(x);
   };
   check(std::isfinite(s[0]) && s[0] > 0 && integer_in(s[1], 2, 8) && integer_in(s[2], 0, 1) &&
             (s[3] == 0 || integer_in(s[3], 2, 8)),
-        ErrorKind::bad_data, "quantizer: step ", s[0], ", ", s[1], " bits, sign ", s[2], ", ", s[3],
-        " weight bits make no sense");
+        ErrorKind::bad_data, "quantizer of '", name_, "': step ", s[0], ", ", s[1], " bits, sign ", s[2],
+        ", ", s[3], " weight bits make no sense");
   return {{.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3])};
 }
 

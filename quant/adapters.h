@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "nn/units.h"
 #include "quant/integer_op.h"
@@ -18,10 +19,13 @@ struct QuantizerState {
 /// Base of the adapters that have a quantizer: stored as `quantizer`, f32 [step, bits, signed, weight bits].
 class QuantizedUnit : public Adapter {
  public:
+  QuantizedUnit(std::string name, const QuantOptions& options) : name_(std::move(name)), options_(options) {}
+
   void visit(Visitor& visitor) override { visitor.buffer("quantizer", state_); }
-  /// Throws bad_data when a checkpoint has brought values that make no sense.
+  /// Throws bad_data when a checkpoint has brought values that make no sense, or nothing has set it.
   QuantizerState state() const;
   void set_state(const QuantizerState& state);
+  const QuantOptions& options() const { return options_; }
 
   /// In training, compute in full precision until further notice (stochastic precision): neither the weights
   /// nor what is handed on are quantized.
@@ -35,10 +39,13 @@ class QuantizedUnit : public Adapter {
     bool activations = true;
   };
   /// What is to be quantized now.
-  Precision present_precision(const QuantOptions& options, bool training) const {
+  Precision present_precision(bool training) const {
     if (training && full_precision_) return {false, false};
-    return {true, options.quantize_activations && !float_activations_};
+    return {true, options_.quantize_activations && !float_activations_};
   }
+
+  const std::string name_;
+  const QuantOptions options_;
 
  private:
   bool full_precision_ = false;

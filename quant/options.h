@@ -40,6 +40,8 @@ struct LayerBits {
 /// What gradients are computed in unless it is said: bf16 where the CPU multiplies it natively.
 inline DType default_grad_dtype() { return has_native_bf16() ? DType::bf16 : DType::f32; }
 
+/// quantize() (quant/quantize.h) obeys what says what the integers are. The rest is for who calls it:
+/// calibration_batches (what calibrate() is fed), equalize, batch_norm_batches.
 struct QuantOptions {
   Scheme scheme = Scheme::none;
   int weight_bits = 8;

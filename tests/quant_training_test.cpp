@@ -227,17 +227,28 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
     }
     return all;
   };
+  // Of the weights as they are deployed now.
+  const auto weight_steps = [&] {
+    set_training(*model, false);
+    std::map<std::string, float> steps;
+    const Var logits = model->forward(Var(batch()));
+    for (const Var& var : topological_order(logits))
+      if (const auto* op = dynamic_cast<const ConvOp*>(var.info().get()))
+        steps[op->name] = op->weights.values.fixed_point().step;
+    set_training(*model, true);
+    return steps;
+  };
   const auto before = activations();
+  const auto steps = weight_steps();
   const std::vector<LayerPlan> plan = layer_plan(*model);
-  for_each_unit(*model, [](const std::string& name, Unit& unit) {
+  for_each_unit(*model, [](const std::string&, Unit& unit) {
     auto* conv = dynamic_cast<ConvNormAct*>(&unit);
-    if (!conv) return;
-    const FixedPoint format =
-        choose_weight_format(conv->weight().value(), name == "conv1" ? 8 : 4, WeightStep::mse);
-    CHECK(format.step > 0);
-    kernels::scale_in_place(conv->weight().mutable_value(), 4.0f);
+    if (conv) kernels::scale_in_place(conv->weight().mutable_value(), 4.0f);
   });
   const auto after = activations();
+  const auto steps_after = weight_steps();
+  REQUIRE(steps.size() == 19);
+  for (const auto& [name, step] : steps) CHECK(steps_after.at(name) == 4 * step);
   REQUIRE(before.size() == 19);
   REQUIRE(after.size() == 19);
   for (std::size_t i = 0; i < 4; ++i) {  // further down single levels, changed by batch-norm's ε, add up
@@ -286,9 +297,19 @@ TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") 
       INFO(row.what);
       const float saved = buffer.data<float>()[row.place];
       buffer.mutable_data<float>()[row.place] = row.value;
-      check_error(ErrorKind::bad_data, "make no sense", [&] { model->forward(Var(batch())); });
+      const auto run = [&] { model->forward(Var(batch())); };
+      check_error(ErrorKind::bad_data, "make no sense", run);
+      check_error(ErrorKind::bad_data, "'layer1.0.conv1'", run);
       buffer.mutable_data<float>()[row.place] = saved;
     }
     CHECK_NOTHROW(model->forward(Var(batch())));
   }
+}
+
+TEST_CASE("a quantizer that nothing has set is refused", "[quant_training]") {
+  const OneThread one_thread;
+  const auto model = make_model("resnet20", {});
+  initialize(*model, 1);
+  quantize(*model, {.scheme = Scheme::faq}, nullptr);
+  check_error(ErrorKind::bad_data, "quantizer of 'input': not set", [&] { model->forward(Var(batch())); });
 }
