@@ -17,10 +17,11 @@ class Observer final : public Adapter {
   Observer& operator=(const Observer&) = delete;
 
   Var forward(Inputs inputs) override {
-    if (dynamic_cast<Linear*>(&unit_)) result_.activations[name_].add(inputs[0].value());
-    Var y = inner_ ? inner_->forward(inputs) : unit_.compute(inputs);
     const auto flow = result_.flow.find(name_);
-    if (flow != result_.flow.end()) result_.activations[flow->second.tied_to].add(y.value());
+    const bool takes_in = dynamic_cast<Linear*>(&unit_) != nullptr;
+    if (takes_in && flow->second.tied_to == name_) result_.activations[name_].add(inputs[0].value());
+    Var y = inner_ ? inner_->forward(inputs) : unit_.compute(inputs);
+    if (!takes_in && flow != result_.flow.end()) result_.activations[flow->second.tied_to].add(y.value());
     return y;
   }
 

@@ -15,7 +15,8 @@ namespace faq {
 /// What calibration saw.
 struct CalibrationResult {
   /// By unit name: the values a unit hands on (Input, convolutions, NormAct) or takes in (Linear). Units that
-  /// are tied have one histogram together, under the name they are tied to.
+  /// are tied have one histogram together, under the name they are tied to (what a Linear takes in is in
+  /// there already).
   std::map<std::string, Histogram> activations;
   std::map<std::string, UnitFlow> flow;
   std::int64_t images = 0;

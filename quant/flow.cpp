@@ -1,5 +1,6 @@
 #include "quant/flow.h"
 
+#include <set>
 #include <vector>
 
 namespace faq {
@@ -15,16 +16,22 @@ class Trace {
       sources_[y.id()] = tied(inputs);
     } else if (makes_values(unit)) {
       flow_[name].tied_to = name;
+      flow_[name].is_signed = !has_relu(unit);
       sources_[y.id()] = {name};
     } else {
+      if (dynamic_cast<Linear*>(&unit)) take_in(name, inputs[0]);
       sources_[y.id()] = sources_[inputs[0].id()];
+      if (dynamic_cast<GlobalAvgPool*>(&unit) || means_.contains(inputs[0].id())) means_.insert(y.id());
     }
     return y;
   }
 
-  // With the first of each group in the place of whoever it was tied to on the way.
+  // With the first of each group in the place of whoever it was tied to on the way, and what is known of one
+  // known of all.
   std::map<std::string, UnitFlow> result() {
     for (auto& [name, flow] : flow_) flow.tied_to = first_of(name);
+    for (const auto& [name, flow] : flow_) add(flow_.at(flow.tied_to), flow);
+    for (auto& [name, flow] : flow_) add(flow, flow_.at(flow.tied_to));
     return flow_;
   }
 
@@ -32,6 +39,29 @@ class Trace {
   static bool makes_values(const Unit& unit) {
     return dynamic_cast<const Input*>(&unit) || dynamic_cast<const ConvUnit*>(&unit) ||
            dynamic_cast<const NormAct*>(&unit);
+  }
+
+  static bool has_relu(const Unit& unit) {
+    const auto* conv = dynamic_cast<const ConvUnit*>(&unit);
+    return dynamic_cast<const NormAct*>(&unit) || (conv && conv->relu());
+  }
+
+  static void add(UnitFlow& to, const UnitFlow& flow) {
+    to.read_by_conv |= flow.read_by_conv;
+    to.read_by_norm |= flow.read_by_norm;
+    to.read_by_classifier |= flow.read_by_classifier;
+    to.is_signed |= flow.is_signed;
+  }
+
+  // A classifier multiplies integers as they come; sums over an image have too many bits for that.
+  void take_in(const std::string& name, const Var& x) {
+    UnitFlow& taken = flow_[name];
+    taken.tied_to = name;
+    taken.read_by_classifier = true;
+    for (const std::string& source : sources_[x.id()]) {
+      taken.is_signed |= flow_.at(source).is_signed;
+      if (!means_.contains(x.id())) taken.tied_to = source;
+    }
   }
 
   void read(const Unit& unit, Inputs inputs) {
@@ -60,6 +90,7 @@ class Trace {
 
   std::map<std::string, UnitFlow> flow_;
   std::map<const void*, std::vector<std::string>> sources_;
+  std::set<const void*> means_;  ///< over whole images
   std::vector<Var> kept_;
 };
 

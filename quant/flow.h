@@ -8,15 +8,18 @@
 
 namespace faq {
 
-/// Of a unit that makes values (not one that only moves them: pooling, concatenation). "Reads" means
-/// directly, or after they were moved.
+/// Of the values a unit makes (not one that only moves them: pooling, concatenation), or a classifier takes
+/// in. "Reads" means directly, or after they were moved. Units that are tied have one format, so everything
+/// but the name is that of all of them together.
 struct UnitFlow {
-  /// The first of the units whose values meet in a concatenation and therefore share one step; the unit
-  /// itself when it is alone.
+  /// The first of the units whose values meet in a concatenation and therefore share one format; the unit
+  /// itself when it is alone. A classifier is tied to what it reads, unless that are means of images, which
+  /// it quantizes itself.
   std::string tied_to;
   bool read_by_conv = false;
   bool read_by_norm = false;  ///< by a normalisation that stands before its convolution
   bool read_by_classifier = false;
+  bool is_signed = false;  ///< no ReLU made it what it is
 };
 
 /// By unit name, found by running one image (u8 1,H,W,C) through the model in eval mode. It is left in that

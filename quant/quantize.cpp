@@ -1,6 +1,7 @@
 #include "quant/quantize.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/rng.h"
 #include "core/text.h"
@@ -39,95 +40,128 @@ constexpr int input_bits = 8;
 // cost accuracy and save no arithmetic.
 constexpr int memory_bits = 8;
 
-// Bits of one unit: the general ones, those of the first and last layer, then the overrides.
-struct Bits {
-  int weights;
-  int activations;
+// A unit with a quantizer.
+struct PlannedUnit {
+  std::string name;
+  bool is_input = false;
+  bool is_conv = false;
+  bool is_linear = false;
+  const LayerBits* wanted = nullptr;  ///< the last override that matches, if any
 };
 
-struct Position {
-  bool is_first = false;          // the first convolution: its weights
-  bool is_last = false;           // the classifier: its weights and its input
-  bool feeds_classifier = false;  // the last convolution: what it hands on
-  bool feeds_norm = false;        // read by normalisations only, which make what convolutions read
-};
-
-Bits bits_of(const std::string& name, const Position& position, const QuantOptions& options) {
-  Bits bits{options.weight_bits, options.act_bits};
-  if (position.is_first || position.is_last) bits.weights = options.first_last_bits;
-  if (position.is_last || position.feeds_classifier) bits.activations = options.first_last_bits;
-  if (position.feeds_norm) bits.activations = memory_bits;
-  for (const LayerBits& override_bits : options.layer_bits) {
-    if (matches(override_bits.pattern.c_str(), name.c_str()))
-      bits = {override_bits.weight_bits, override_bits.act_bits};
-  }
-  return bits;
-}
-
+// What every quantizer of a model is set to, before anything is installed.
 class Planner {
  public:
-  Planner(const QuantOptions& options, const CalibrationResult& calibration)
-      : options_(options), calibration_(calibration) {}
-
-  QuantizerState state(const std::string& name, const Unit& unit) {
-    const Histogram& seen = calibration_.histogram(name);
-    if (dynamic_cast<const Input*>(&unit)) {
-      return {activation_format(seen, input_bits, true, at_maximum()), 0};
-    }
-    names_.push_back(name);
-    const bool is_linear = dynamic_cast<const Linear*>(&unit) != nullptr;
-    const bool has_weights = is_linear || dynamic_cast<const ConvUnit*>(&unit) != nullptr;
-    const UnitFlow flow = is_linear ? UnitFlow{} : calibration_.flow.at(name);
-    const Bits bits = bits_of(name,
-                              {.is_first = has_weights && !is_linear && !std::exchange(first_seen_, true),
-                               .is_last = is_linear,
-                               .feeds_classifier = flow.read_by_classifier && !flow.read_by_conv,
-                               .feeds_norm = flow.read_by_norm && !flow.read_by_conv},
-                              options_);
-    return {activation_format(seen, bits.activations, seen.has_negative(), options_),
-            has_weights ? bits.weights : 0};
+  Planner(Model& model, const QuantOptions& options, const CalibrationResult& calibration)
+      : options_(options), calibration_(calibration) {
+    for_each_unit(model, [&](const std::string& name, Unit& unit) {
+      PlannedUnit planned{name, dynamic_cast<Input*>(&unit) != nullptr,
+                          dynamic_cast<ConvUnit*>(&unit) != nullptr, dynamic_cast<Linear*>(&unit) != nullptr};
+      const bool is_norm = dynamic_cast<NormAct*>(&unit) != nullptr;
+      if (unit.training_only() || !(planned.is_input || planned.is_conv || planned.is_linear || is_norm))
+        return;
+      if (!planned.is_input) planned.wanted = last_match(name);
+      units_.push_back(std::move(planned));
+    });
+    const auto first = std::ranges::find(units_, true, &PlannedUnit::is_conv);
+    if (first != units_.end()) first_conv_ = first->name;
+    check_overrides();
+    agree();
   }
 
-  /// After all units: an override that was meant for none of them is a mistake.
+  std::map<std::string, QuantizerState> states() const {
+    std::map<std::string, QuantizerState> states;
+    for (const PlannedUnit& unit : units_) states[unit.name] = {format_of(unit), weight_bits(unit)};
+    return states;
+  }
+
+ private:
+  const LayerBits* last_match(const std::string& name) const {
+    const LayerBits* last = nullptr;
+    for (const LayerBits& bits : options_.layer_bits)
+      if (matches(bits.pattern.c_str(), name.c_str())) last = &bits;
+    return last;
+  }
+
+  // An override that was meant for no unit is a mistake.
   void check_overrides() const {
+    std::vector<std::string> names;
+    for (const PlannedUnit& unit : units_)
+      if (!unit.is_input) names.push_back(unit.name);
     for (const LayerBits& wanted : options_.layer_bits) {
       const bool used = std::ranges::any_of(
-          names_, [&](const std::string& name) { return matches(wanted.pattern.c_str(), name.c_str()); });
+          names, [&](const std::string& name) { return matches(wanted.pattern.c_str(), name.c_str()); });
       check(used, ErrorKind::usage, "--layer-bits ", wanted.pattern, "=", wanted.weight_bits, ",",
-            wanted.act_bits, ": no layer has that name; did you mean '", nearest(wanted.pattern, names_),
+            wanted.act_bits, ": no layer has that name; did you mean '", nearest(wanted.pattern, names),
             "'?");
     }
   }
 
- private:
-  // Pixels have a bounded range: nothing is gained by clipping it.
-  QuantOptions at_maximum() const {
-    QuantOptions options = options_;
-    options.calibration = Calibration::max;
-    return options;
+  // Units that are tied have the activation bits an override gives any of them.
+  void agree() {
+    for (const PlannedUnit& unit : units_) {
+      if (!unit.wanted) continue;
+      const auto [place, is_first] = chosen_.emplace(flow_of(unit).tied_to, &unit);
+      const PlannedUnit& other = *place->second;
+      check(is_first || unit.wanted->act_bits == other.wanted->act_bits, ErrorKind::usage, "--layer-bits: '",
+            other.name, "' and '", unit.name, "' share their activations, which ", other.wanted->pattern, "=",
+            other.wanted->weight_bits, ",", other.wanted->act_bits, " and ", unit.wanted->pattern, "=",
+            unit.wanted->weight_bits, ",", unit.wanted->act_bits, " give different bits");
+    }
+  }
+
+  FixedPoint format_of(const PlannedUnit& unit) const {
+    const Histogram& seen = calibration_.histogram(unit.name);
+    // Pixels have a bounded range: nothing is gained by clipping it.
+    QuantOptions at_maximum = options_;
+    at_maximum.calibration = Calibration::max;
+    return unit.is_input ? activation_format(seen, input_bits, true, at_maximum)
+                         : activation_format(seen, act_bits(unit), flow_of(unit).is_signed, options_);
+  }
+
+  // The general bits, those of the last layer's input, then the overrides.
+  int act_bits(const PlannedUnit& unit) const {
+    const UnitFlow& flow = flow_of(unit);
+    const auto chosen = chosen_.find(flow.tied_to);
+    if (chosen != chosen_.end()) return chosen->second->wanted->act_bits;
+    if (flow.read_by_norm && !flow.read_by_conv) return memory_bits;
+    if (flow.read_by_classifier && !flow.read_by_conv) return options_.first_last_bits;
+    return options_.act_bits;
+  }
+
+  // The general bits, those of the first and last layer, then the override; none for what has no weights.
+  int weight_bits(const PlannedUnit& unit) const {
+    if (!unit.is_conv && !unit.is_linear) return 0;
+    if (unit.wanted) return unit.wanted->weight_bits;
+    return unit.is_linear || unit.name == first_conv_ ? options_.first_last_bits : options_.weight_bits;
+  }
+
+  const UnitFlow& flow_of(const PlannedUnit& unit) const {
+    const auto found = calibration_.flow.find(unit.name);
+    check(found != calibration_.flow.end(), "quantize: calibration has not seen '", unit.name, "'");
+    return found->second;
   }
 
   const QuantOptions& options_;
   const CalibrationResult& calibration_;
-  std::vector<std::string> names_;  ///< of the units whose bits are chosen
-  bool first_seen_ = false;
+  std::vector<PlannedUnit> units_;
+  std::string first_conv_;
+  std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: whose override counts
 };
 
 }  // namespace
 
 void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration) {
   check(options.scheme != Scheme::none, "quantize: no scheme");
-  std::optional<Planner> planner;
-  if (calibration) planner.emplace(options, *calibration);
+  std::map<std::string, QuantizerState> states;
+  if (calibration) states = Planner(model, options, *calibration).states();
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
-    if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && planner) {
-      quantized->set_state(planner->state(name, unit));
-    }
+    if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && calibration)
+      quantized->set_state(states.at(name));
     unit.set_adapter(std::move(adapter));
   });
-  if (planner) planner->check_overrides();
 }
 
 double quantized_probability(double start, double tail, double done) {

@@ -10,7 +10,8 @@
 
 namespace faq {
 
-/// What is quantized how: one row per unit with weights, and the input.
+/// What is quantized how: one row per unit with a quantizer: those with weights, normalisations that stand
+/// before their convolutions, and the input.
 struct LayerPlan {
   std::string name;
   int weight_bits = 0;    ///< 0: no weights
@@ -18,8 +19,10 @@ struct LayerPlan {
 };
 
 /// Installs adapters on every unit (floating-point execution is replaced; parameters stay where they are)
-/// with the steps `calibration` gives. Without it (nullptr) steps are 1 until a checkpoint is loaded into the
-/// model's buffers.
+/// with the formats `calibration` gives: signed where no ReLU made the values what they are, one for units
+/// whose values are concatenated (quant/flow.h). Without it (nullptr) they have none, and running the model
+/// throws, until a checkpoint is loaded into its buffers. Throws usage for overrides that match no unit or
+/// contradict each other, and leaves the model as it was.
 void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration);
 
 /// The probability of draw_precision when `done` of the steps (0 to 1) are over: from `start` it rises evenly

@@ -78,6 +78,106 @@ TEST_CASE("bits for a layer that is not there are refused", "[integer_network]")
   }
 }
 
+TEST_CASE("layers that share their activations share the bits an override gives one of them",
+          "[integer_network]") {
+  const OneThread one_thread;
+  struct Expected {
+    const char* name;
+    int weights, activations;  // weights 0: none
+  };
+  struct Row {
+    Case c;
+    std::vector<Expected> expected;
+  };
+  const Row rows[] = {
+      {{.model = "densenet121",
+        .size = 32,
+        .weight_bits = 4,
+        .act_bits = 4,
+        .layer_bits = {{"features.denseblock1.*", 6, 6}}},
+       {{"features.conv0", 8, 6},
+        {"features.denseblock1.denselayer1.norm1", 0, 6},
+        {"features.denseblock1.denselayer3.conv2", 6, 6},
+        {"features.transition1.norm", 0, 4},
+        {"features.denseblock2.denselayer1.conv2", 4, 8}}},
+      {{.model = "densenet121",
+        .size = 32,
+        .weight_bits = 4,
+        .act_bits = 4,
+        .layer_bits = {{"*", 5, 5}, {"features.denseblock4.denselayer16.*", 6, 5}}},
+       {{"features.transition3.conv", 5, 5},
+        {"features.denseblock4.denselayer16.conv2", 6, 5},
+        {"features.denseblock4.denselayer2.conv2", 5, 5}}},
+      {{.model = "inception_v3",
+        .size = 107,
+        .weight_bits = 4,
+        .act_bits = 4,
+        .layer_bits = {{"Mixed_5d.*", 6, 6}, {"Mixed_6e.branch1x1.*", 8, 5}}},
+       {{"Mixed_5d.branch1x1.conv", 6, 6},
+        {"Mixed_5d.branch5x5_1.conv", 6, 6},
+        {"Mixed_6a.branch3x3.conv", 4, 6},
+        {"Mixed_6e.branch1x1.conv", 8, 5},
+        {"Mixed_6e.branch7x7_1.conv", 4, 4},
+        {"Mixed_7a.branch3x3_2.conv", 4, 5},
+        {"Mixed_7c.branch1x1.conv", 4, 8}}},
+      // The classifier reads the integers of the layer before it.
+      {{.model = "alexnet",
+        .size = 67,
+        .weight_bits = 4,
+        .act_bits = 4,
+        .layer_bits = {{"classifier.6", 5, 7}}},
+       {{"classifier.1", 4, 4}, {"classifier.4", 4, 7}, {"classifier.6", 5, 7}}},
+      {{.model = "vgg11_bn",
+        .size = 32,
+        .weight_bits = 4,
+        .act_bits = 4,
+        .layer_bits = {{"classifier.3", 5, 6}}},
+       {{"classifier.0", 4, 4}, {"classifier.3", 5, 6}, {"classifier.6", 8, 6}}},
+  };
+  for (const Row& row : rows) {
+    INFO(row.c);
+    const auto model = quantized_model(row.c);
+    std::map<std::string, LayerPlan> plan;
+    for (const LayerPlan& layer : layer_plan(*model)) plan[layer.name] = layer;
+    for (const Expected& e : row.expected) {
+      INFO(e.name);
+      REQUIRE(plan.contains(e.name));
+      CHECK(plan[e.name].weight_bits == e.weights);
+      CHECK(plan[e.name].activation.bits == e.activations);
+    }
+    const IntegerNetwork network = compile(*model, row.c);
+    for (const IntegerNetwork::Step& step : network.steps())
+      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get()))
+        CHECK(linear->input == plan[linear->name].activation);
+  }
+}
+
+TEST_CASE("bits that contradict each other are refused, and nothing has happened", "[integer_network]") {
+  const OneThread one_thread;
+  struct Row {
+    Case c;
+    const char* message;
+  };
+  const Row rows[] = {
+      {{.model = "densenet121",
+        .size = 32,
+        .layer_bits = {{"features.conv0", 8, 6}, {"*.denselayer2.conv2", 4, 5}}},
+       "'features.conv0' and 'features.denseblock1.denselayer2.conv2' share their activations, which "
+       "features.conv0=8,6 and *.denselayer2.conv2=4,5 give different bits"},
+      {{.model = "alexnet", .size = 67, .layer_bits = {{"*", 4, 4}, {"classifier.6", 8, 8}}},
+       "'classifier.4' and 'classifier.6' share their activations"},
+      {{.size = 8, .layer_bits = {{"conv1", 4, 4}, {"layer9", 4, 4}}}, "no layer has that name"},
+  };
+  for (const Row& row : rows) {
+    INFO(row.c);
+    const Calibrated calibrated = calibrated_model(row.c);
+    check_error(ErrorKind::usage, row.message,
+                [&] { quantize_as(row.c, Engine::integer, *calibrated.model, calibrated.seen); });
+    for_each_unit(*calibrated.model,
+                  [](const std::string&, Unit& unit) { CHECK(unit.adapter() == nullptr); });
+  }
+}
+
 TEST_CASE("the share of multiplications that ternary groups replace", "[integer_network]") {
   const OneThread one_thread;
   // ResNet-20: its layers by input channels, with their multiply-accumulates per image.

@@ -125,9 +125,11 @@ TEST_CASE("calibration sees what every unit hands on", "[quant_calibration]") {
   for (const auto& [name, flow] : seen.flow) {
     INFO(name);
     CHECK(flow.tied_to == name);
-    CHECK(flow.read_by_conv == (name != "layer3.2.conv2"));
-    CHECK(flow.read_by_classifier == (name == "layer3.2.conv2"));
+    const bool read_by_classifier = name == "layer3.2.conv2" || name == "fc";
+    CHECK(flow.read_by_conv == !read_by_classifier);
+    CHECK(flow.read_by_classifier == read_by_classifier);
     CHECK_FALSE(flow.read_by_norm);
+    CHECK(flow.is_signed == (name == "input"));
   }
   CHECK(seen.activations.size() == 21);
   struct {

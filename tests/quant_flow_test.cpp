@@ -50,6 +50,9 @@ TEST_CASE("what DenseNet concatenates has one step a block, and 8 bits", "[flow]
     const UnitFlow& found = flow.at(row.name);
     CHECK(found.tied_to == row.tied_to);
     CHECK(found.read_by_norm == row.read_by_norm);
+    // What only a convolution makes is signed, and so is what is concatenated with it.
+    CHECK(found.is_signed == row.read_by_norm);
+    CHECK(plan.at(row.name).activation.is_signed == row.read_by_norm);
     const bool last = row.name == std::string("features.norm5");
     CHECK(found.read_by_conv == (!row.read_by_norm && !last));
     CHECK(found.read_by_classifier == last);
@@ -58,6 +61,53 @@ TEST_CASE("what DenseNet concatenates has one step a block, and 8 bits", "[flow]
     CHECK(plan.at(row.name).activation == plan.at(row.tied_to).activation);
   }
   CHECK(plan.at("classifier").weight_bits == 8);
+}
+
+TEST_CASE("values are signed where no ReLU made them, whatever calibration saw", "[flow]") {
+  const OneThread one_thread;
+  const Case c{.model = "resnet18", .size = 32};
+  struct Row {
+    const char* what;
+    float shift;  // of the shortcut's normalisation, whose scale is 0
+  };
+  for (const Row& row : {Row{"never negative", 5}, Row{"nothing but zeros", 0}}) {
+    INFO(row.what);
+    auto model = make_model(c.model, {});
+    initialize(*model, 1);
+    for (auto& [name, parameter] : parameters(*model)) {
+      if (name == "layer2.0.downsample.1.weight") parameter.mutable_value() = Tensor::full({128}, 0);
+      if (name == "layer2.0.downsample.1.bias") parameter.mutable_value() = Tensor::full({128}, row.shift);
+    }
+    const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {
+      return left-- > 0 ? std::optional(images_for(c, 2)) : std::nullopt;
+    });
+    CHECK(seen.histogram("layer2.0.downsample.0").max() == row.shift);
+    quantize_as(c, Engine::integer, *model, seen);
+    for (const LayerPlan& layer : layer_plan(*model)) {
+      INFO(layer.name);
+      const bool without_relu = layer.name == "input" || layer.name.find("downsample") != std::string::npos;
+      CHECK(layer.activation.is_signed == without_relu);
+    }
+  }
+}
+
+TEST_CASE("a classifier of integers has the format of what it reads", "[flow]") {
+  struct Row {
+    const char* model;
+    int size;
+    const char *classifier, *tied_to;
+  };
+  for (const Row& row : {Row{"vgg11_bn", 32, "classifier.6", "classifier.3"},
+                         Row{"alexnet", 67, "classifier.6", "classifier.4"}, Row{"resnet18", 32, "fc", "fc"},
+                         Row{"densenet121", 32, "classifier", "classifier"}}) {
+    INFO(row.model);
+    const auto flow = flow_of(row.model, row.size);
+    CHECK(flow.at(row.classifier).tied_to == row.tied_to);
+    CHECK(flow.at(row.classifier).read_by_classifier);
+    CHECK_FALSE(flow.at(row.classifier).is_signed);
+    const auto plan = plan_of(row.model, row.size);
+    CHECK(plan.at(row.classifier).activation == plan.at(row.tied_to).activation);
+  }
 }
 
 TEST_CASE("Inception's branches share a step, through pooling too", "[flow]") {
