@@ -1,5 +1,6 @@
 #include "quant/dorefa_scheme.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/error.h"
@@ -14,16 +15,16 @@ QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
   const float largest = kernels::max_magnitude(tanh_weights);
   const auto levels = static_cast<float>((1 << bits) - 1);
   QuantizedWeights result{Tensor::empty(tanh_weights.shape(), DType::s8), bits, WeightCode::odd};
-  // All weights 0: they stay within half a step of it.
-  const float normalise = largest > 0 ? 0.5f / largest : 0.0f;
+  // All weights 0, or nearly: they stay within half a step of it.
+  const bool is_alive = largest >= least_step * levels;
+  const float normalise = is_alive ? 0.5f / largest : 0.0f;
   const auto t = tanh_weights.span<float>();
   const auto q = result.values.mutable_span<std::int8_t>();
   parallel_for(tanh_weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
       q[i] = static_cast<std::int8_t>(2 * round_half_even((t[i] * normalise + 0.5f) * levels) - levels);
   });
-  result.values.set_fixed_point(
-      {.step = largest > 0 ? largest / levels : 1.0f, .bits = 8, .is_signed = true});
+  result.values.set_fixed_point({.step = is_alive ? largest / levels : 1.0f, .bits = 8, .is_signed = true});
   return result;
 }
 
@@ -31,7 +32,7 @@ FixedPoint dorefa_activation_format(const Histogram& histogram, int bits, bool i
                                     const QuantOptions& options) {
   FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = is_signed};
   const auto with_range = [&](float range) {
-    format.step = range > 0 ? range / static_cast<float>(format.max()) : 1.0f;
+    format.step = range > 0 ? std::max(range / static_cast<float>(format.max()), least_step) : 1.0f;
     return format;
   };
   if (options.calibration == Calibration::percentile)

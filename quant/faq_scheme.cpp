@@ -33,7 +33,7 @@ float covering_step(float magnitude, int max) {
   // frexp is exact where log2 is not: magnitude/max = m·2^e with m in [0.5, 1).
   int exponent = 0;
   const double mantissa = std::frexp(static_cast<double>(magnitude) / max, &exponent);
-  return std::ldexp(1.0f, mantissa == 0.5 ? exponent - 1 : exponent);
+  return std::max(std::ldexp(1.0f, mantissa == 0.5 ? exponent - 1 : exponent), least_step);
 }
 
 FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how) {

@@ -8,7 +8,10 @@
 
 namespace faq {
 
-/// The smallest power of two 2^l with max·2^l ≥ magnitude. 1 for a magnitude of 0.
+/// No step is smaller: half of it a few times over is still a normal number, and so is its inverse.
+constexpr float least_step = 0x1p-120f;
+
+/// The smallest power of two 2^l, at least least_step, with max·2^l ≥ magnitude. 1 for a magnitude of 0.
 float covering_step(float magnitude, int max);
 
 /// Format of a weight tensor (signed, `bits`), chosen from its current values.

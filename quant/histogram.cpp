@@ -4,22 +4,25 @@
 #include <cmath>
 
 namespace faq {
+namespace {
+
+// A range below it would make bins that f32 cannot divide by; such values are noughts to any step.
+constexpr float least_range = 0x1p-116f;
+
+}  // namespace
 
 void Histogram::add(const Tensor& values) {
   const float* x = values.data<float>();
   const std::int64_t n = values.numel();
   float largest = 0;
   bool finite = true;
-  bool negative = false;
   for (std::int64_t i = 0; i < n; ++i) {
     largest = std::max(largest, std::abs(x[i]));
-    negative |= x[i] < 0;
     finite &= std::isfinite(x[i]);
   }
   check(finite, ErrorKind::bad_data, "calibration: an activation is not finite");
   grow_to(largest);
   max_ = std::max(max_, largest);
-  has_negative_ |= negative;
   count_ += n;
   if (range_ == 0) {  // nothing but zeros so far
     counts_[0] += n;
@@ -33,7 +36,7 @@ void Histogram::add(const Tensor& values) {
 
 void Histogram::grow_to(float magnitude) {
   if (magnitude == 0) return;
-  if (range_ == 0) range_ = magnitude;
+  if (range_ == 0) range_ = std::max(magnitude, least_range);
   while (magnitude > range_) {
     for (int i = 0; i < bins / 2; ++i) counts_[i] = counts_[2 * i] + counts_[2 * i + 1];
     std::fill(counts_.begin() + bins / 2, counts_.end(), 0);

@@ -18,7 +18,6 @@ class Histogram {
   void add(const Tensor& values);
 
   std::int64_t count() const { return count_; }
-  bool has_negative() const { return has_negative_; }
   float max() const { return max_; }
   /// The upper edge of the bin in which `percent` % of the magnitudes are reached, at most max().
   float percentile(double percent) const;
@@ -32,7 +31,6 @@ class Histogram {
   float range_ = 0;  // upper edge of the last bin
   float max_ = 0;
   std::int64_t count_ = 0;
-  bool has_negative_ = false;
 };
 
 }  // namespace faq

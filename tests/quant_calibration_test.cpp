@@ -5,6 +5,8 @@
 #include <set>
 
 #include "quant/histogram.h"
+#include "quant/quantize.h"
+#include "quant/scheme.h"
 #include "tests/testing.h"
 
 using namespace faq;
@@ -45,6 +47,7 @@ TEST_CASE("percentiles of a histogram are those of the sorted values, to a bin",
       {"growing a thousandfold", {random_values(5000, 4, 0.01), random_values(5000, 5, 10)}},
       {"shrinking", {random_values(5000, 6, 5), random_values(5000, 7, 0.1)}},
       {"zeros first", {std::vector<float>(3000), random_values(7000, 8)}},
+      {"next to nothing first", {{1e-45f, 3e-38f, -1e-40f, 0}, random_values(7000, 8)}},
       {"one value", {{2.5f}}},
       {"equal values", {std::vector<float>(100, 3.0f)}},
   };
@@ -57,14 +60,9 @@ TEST_CASE("percentiles of a histogram are those of the sorted values, to a bin",
       all.insert(all.end(), part.begin(), part.end());
     }
     float max = 0;
-    bool negative = false;
-    for (const float v : all) {
-      max = std::max(max, std::abs(v));
-      negative |= v < 0;
-    }
+    for (const float v : all) max = std::max(max, std::abs(v));
     CHECK(histogram.count() == static_cast<std::int64_t>(all.size()));
     CHECK(histogram.max() == max);
-    CHECK(histogram.has_negative() == negative);
     // The range is at most twice the largest value: so is a bin.
     const double bin = 2.0 * max / Histogram::bins;
     for (const double percent : {1.0, 25.0, 50.0, 90.0, 99.0, 99.9, 99.99, 100.0}) {
@@ -106,7 +104,40 @@ TEST_CASE("what is not finite is refused", "[quant_calibration]") {
   Histogram zeros;
   zeros.add(values_of({0, 0, 0}));
   CHECK(zeros.percentile(99.9) == 0);
-  CHECK_FALSE(zeros.has_negative());
+}
+
+TEST_CASE("values too small to divide by have a histogram and a step", "[quant_calibration]") {
+  for (const float value : {1e-45f, 1e-40f, 1e-37f, 5e-36f}) {
+    INFO(value);
+    Histogram histogram;
+    histogram.add(values_of({0, value, -value, 0.3f * value}));
+    CHECK(histogram.count() == 4);
+    CHECK(histogram.max() == value);
+    CHECK(histogram.percentile(100) == value);
+    for (const Scheme scheme : {Scheme::faq, Scheme::dorefa}) {
+      for (const Calibration how : {Calibration::percentile, Calibration::max, Calibration::mse}) {
+        const FixedPoint format =
+            activation_format(histogram, 4, false, {.scheme = scheme, .calibration = how});
+        CHECK(std::isnormal(format.step));
+        CHECK(std::isnormal(1 / format.step));
+      }
+    }
+  }
+}
+
+TEST_CASE("a layer that is all but dead is calibrated and quantized", "[quant_calibration]") {
+  const OneThread one_thread;
+  const auto model = make_model("resnet20", {});
+  initialize(*model, 1);
+  for (auto& [name, parameter] : parameters(*model))
+    if (name == "bn1.weight") parameter.mutable_value() = Tensor::full({16}, 1e-37f);
+  const Tensor images = reference::random_integers<std::uint8_t>({2, 8, 8, 3}, 1, 0, 255);
+  const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {
+    return left-- > 0 ? std::optional(images) : std::nullopt;
+  });
+  quantize(*model, {.scheme = Scheme::faq}, &seen);
+  const Tensor logits = model->forward(Var(images)).value();
+  for (const float logit : logits.span<float>()) CHECK(std::isfinite(logit));
 }
 
 TEST_CASE("calibration sees what every unit hands on", "[quant_calibration]") {
@@ -135,18 +166,16 @@ TEST_CASE("calibration sees what every unit hands on", "[quant_calibration]") {
   struct {
     const char* name;
     std::int64_t count;
-    bool negative;
-  } const rows[] = {{"input", 6 * 64 * 3, true},
-                    {"conv1", 6 * 64 * 16, false},
-                    {"layer2.0.conv1", 6 * 16 * 32, false},
-                    {"layer3.2.conv2", 6 * 4 * 64, false},
-                    {"fc", 6 * 64, false}};
+  } const rows[] = {{"input", 6 * 64 * 3},
+                    {"conv1", 6 * 64 * 16},
+                    {"layer2.0.conv1", 6 * 16 * 32},
+                    {"layer3.2.conv2", 6 * 4 * 64},
+                    {"fc", 6 * 64}};
   for (const auto& row : rows) {
     INFO(row.name);
     REQUIRE(seen.activations.contains(row.name));
     const Histogram& histogram = seen.activations.at(row.name);
     CHECK(histogram.count() == row.count);
-    CHECK(histogram.has_negative() == row.negative);
     CHECK(histogram.max() > 0);
   }
   // The model is as it was: no adapters, the same result.

@@ -46,6 +46,8 @@ TEST_CASE("covering_step is the smallest power of two that covers", "[quant_sche
       {3.5f, 7, 0.5f},
       {15e-3f, 15, 0.001953125f},
       {0x1p-100f, 1, 0x1p-100f},
+      {1e-37f, 127, least_step},
+      {1e-45f, 1, least_step},
   };
   for (const Row& row : rows) {
     INFO(row.magnitude << " in " << row.max);
