@@ -10,10 +10,21 @@
 namespace faq {
 namespace {
 
+// The step each channel would have by itself; 0 for one without weights.
+std::vector<float> channel_steps(const Tensor& weights, int bits, WeightStep how) {
+  const FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
+  if (how == WeightStep::mse) return kernels::row_steps(weights, format);
+  // A little more than covers it: scaling rounds, and one weight beyond the layer's step doubles that.
+  constexpr float margin = 1 + 0x1p-20f;
+  std::vector<float> steps;
+  for (std::int64_t c = 0; c < weights.dim(0); ++c)
+    steps.push_back(margin * kernels::max_magnitude(weights.rows(c, c + 1)) /
+                    static_cast<float>(format.max()));
+  return steps;
+}
+
 // What each channel is to be multiplied by: the layer's step over the channel's own.
-std::vector<double> channel_factors(const Tensor& weights, int bits) {
-  const std::vector<float> steps =
-      kernels::row_steps(weights, {.step = 1.0f, .bits = bits, .is_signed = true});
+std::vector<double> channel_factors(const std::vector<float>& steps) {
   std::vector<float> sorted;
   std::copy_if(steps.begin(), steps.end(), std::back_inserter(sorted), [](float step) { return step > 0; });
   if (sorted.empty()) return std::vector<double>(steps.size(), 1.0);
@@ -48,12 +59,13 @@ void scale(ConvUnit& unit, const std::vector<double>& factors) {
 
 }  // namespace
 
-void equalize_channels(Model& model) {
-  for_each_unit(model, [](const std::string&, Unit& unit) {
+void equalize_channels(Model& model, const std::set<std::string>& except) {
+  for_each_unit(model, [&](const std::string& name, Unit& unit) {
     auto* conv = dynamic_cast<ConvUnit*>(&unit);  // a normalisation takes the factors back
     const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
-    if (conv && conv->has_batch_norm() && quantized)
-      scale(*conv, channel_factors(conv->weight().value(), quantized->state().weight_bits));
+    if (!conv || !conv->has_batch_norm() || !quantized || except.contains(name)) return;
+    scale(*conv, channel_factors(channel_steps(conv->weight().value(), quantized->state().weight_bits,
+                                               quantized->options().weight_step)));
   });
 }
 

@@ -2,10 +2,13 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "core/kernels/quantization_error.h"
+#include "quant/faq_scheme.h"
 #include "quant/quantize.h"
 #include "tests/testing.h"
+#include "tools/quantization.h"
 
 using namespace faq;
 using namespace faq::testing;
@@ -40,12 +43,17 @@ std::unique_ptr<Model> uneven_network() {
   return model;
 }
 
-void quantize_weights(Model& model) {
+void quantize_weights(Model& model, WeightStep how = WeightStep::mse) {
   const CalibrationResult seen = calibrate(model, [left = 1]() mutable -> std::optional<Tensor> {
     if (left-- == 0) return {};
     return Tensor::zeros({1, 8, 8, 3}, DType::u8);
   });
-  quantize(model, {.scheme = Scheme::faq, .weight_bits = bits, .act_bits = bits, .first_last_bits = bits},
+  quantize(model,
+           {.scheme = Scheme::faq,
+            .weight_bits = bits,
+            .act_bits = bits,
+            .first_last_bits = bits,
+            .weight_step = how},
            &seen);
 }
 
@@ -142,4 +150,91 @@ TEST_CASE("every channel's own step becomes the layer's power of two", "[quant_e
     for (const Tensor& tensor : {norm.gamma.value(), norm.running_mean, norm.running_variance})
       for (const float x : tensor.span<float>()) CHECK(std::isfinite(x));
   });
+}
+
+TEST_CASE("channels are equalized to the step their weights will have", "[quant_equalize]") {
+  const auto model = uneven_network();
+  quantize_weights(*model, WeightStep::max);
+  equalize_channels(*model);
+  for_each_unit(*model, [](const std::string& name, Unit& unit) {
+    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    if (!conv) return;
+    INFO(name);
+    const Tensor& weights = conv->weight().value();
+    // All of them reach the end of the layer's range, and none leaves it, which would double the step.
+    const double covered = format.max() * choose_weight_format(weights, bits, WeightStep::max).step;
+    for (std::int64_t c = 0; c < weights.dim(0); ++c) {
+      const double largest = kernels::max_magnitude(weights.rows(c, c + 1));
+      CHECK(largest <= covered);
+      if (c != 2 && c != 3) CHECK(largest > covered * (1 - 1e-5));  // feeble and dead
+    }
+  });
+}
+
+TEST_CASE("excepted layers are left as they are", "[quant_equalize]") {
+  const auto model = uneven_network();
+  quantize_weights(*model);
+  std::map<std::string, Tensor> before;
+  for (const auto& [name, parameter] : parameters(*model)) before[name] = parameter.value().clone();
+  equalize_channels(*model, {"conv1", "layer2.0.conv2"});
+  for (const auto& [name, parameter] : parameters(*model)) {
+    INFO(name);
+    const bool kept = name == "conv1.weight" || name == "bn1.weight" || name == "layer2.0.conv2.weight" ||
+                      name == "layer2.0.bn2.weight" || name.ends_with(".bias") || name.starts_with("fc.");
+    CHECK(reference::same_bytes(parameter.value(), before[name]) == kept);
+  }
+}
+
+TEST_CASE("a phase equalizes the layers whose weights get other bits than they learnt with",
+          "[quant_equalize]") {
+  struct Row {
+    const char* what;
+    std::string stages, bits_schedule;
+    std::vector<std::string> layer_bits;
+    std::set<std::string> kept;  // by the second phase, of the three looked at
+  };
+  const Row rows[] = {
+      {"both after weights", "weights,both", "", {}, {"conv1", "layer1.0.conv1", "layer3.2.conv2"}},
+      {"fewer bits, the first layer's stay", "both", "4,3", {}, {"conv1"}},
+      {"fewer bits but for one layer", "both", "4,3", {"layer1.0.conv1=5,5"}, {"conv1", "layer1.0.conv1"}},
+      {"fewer bits of activations", "both", "4/8,4/4", {}, {"conv1", "layer1.0.conv1", "layer3.2.conv2"}},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    TrainOptions options;
+    options.scheme = "faq";
+    options.weight_bits = options.act_bits = 4;
+    options.stages = row.stages;
+    options.bits_schedule = row.bits_schedule;
+    options.layer_bits = row.layer_bits;
+    const auto method = make_method(options);
+    REQUIRE(method->phases() == 2);
+    const auto model = uneven_network();
+    const BatchSource batches = [](int) -> Batches {
+      return [left = 1]() mutable -> std::optional<Tensor> {
+        return left-- > 0 ? std::optional(images()) : std::nullopt;
+      };
+    };
+    const auto weights = [&] {
+      std::map<std::string, Tensor> all;
+      for (const auto& [name, parameter] : parameters(*model)) all[name] = parameter.value().clone();
+      return all;
+    };
+    const auto initially = weights();
+    method->begin_phase(*model, 0, batches);
+    // As if it had learnt.
+    for (auto& [name, parameter] : parameters(*model))
+      if (name.ends_with("weight"))
+        for (float& w : parameter.mutable_value().mutable_span<float>())
+          w *= 1.1f + 0.3f * std::sin(1e3f * w);
+    const auto learnt = weights();
+    method->begin_phase(*model, 1, batches);
+    const auto now = weights();
+    for (const std::string name : {"conv1", "layer1.0.conv1", "layer3.2.conv2"}) {
+      INFO(name);
+      const std::string weight = name + ".weight";
+      CHECK_FALSE(reference::same_bytes(learnt.at(weight), initially.at(weight)));
+      CHECK(reference::same_bytes(now.at(weight), learnt.at(weight)) == row.kept.contains(name));
+    }
+  }
 }

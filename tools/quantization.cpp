@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <chrono>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -88,16 +89,24 @@ class Quantization final : public Method {
   std::string begin_phase(Model& model, int phase, const BatchSource& training_batches) override {
     options_ = options_of(phase);
     const auto start = std::chrono::steady_clock::now();
+    // Calibration comes first: it wants the network that has learnt, with the bits of the phase before. After
+    // that only layers are equalized whose integers change anyway.
+    const std::vector<LayerPlan> learnt = layer_plan(model);
     const CalibrationResult calibration = calibrate(model, training_batches(options_.calibration_batches));
     quantize(model, options_, &calibration);
-    for (const LayerPlan& row : layer_plan(model)) largest_[row.name] = calibration.histogram(row.name).max();
-    if (options_.equalize == Equalize::channels) equalize_channels(model);
+    std::vector<std::string> dead;
+    for (const LayerPlan& row : layer_plan(model)) {
+      largest_[row.name] = calibration.histogram(row.name).max();
+      if (largest_[row.name] == 0) dead.push_back(row.name);
+    }
+    if (options_.equalize == Equalize::channels) equalize_channels(model, with_same_bits(learnt, model));
     int batches = 0;
     if (options_.batch_norm_batches > 0)
       batches = reestimate_batch_norm(model, training_batches(options_.batch_norm_batches));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     return fmt::format(
-        "{}; calibrated on {} images{} in {:.1f} s", describe(phase), calibration.images,
+        "{}; calibrated on {} images{}{} in {:.1f} s", describe(phase), calibration.images,
+        dead.empty() ? "" : fmt::format(", on which {} had nothing but zeros", join(dead)),
         batches > 0 ? fmt::format(", batch-norm's statistics taken from {} batches", batches) : "",
         elapsed.count());
   }
@@ -156,6 +165,17 @@ class Quantization final : public Method {
   }
 
  private:
+  static std::set<std::string> with_same_bits(const std::vector<LayerPlan>& before, Model& model) {
+    std::map<std::string, int> bits;
+    for (const LayerPlan& row : before) bits[row.name] = row.weight_bits;
+    std::set<std::string> same;
+    for (const LayerPlan& row : layer_plan(model)) {
+      const auto was = bits.find(row.name);
+      if (was != bits.end() && was->second == row.weight_bits) same.insert(row.name);
+    }
+    return same;
+  }
+
   const QuantOptions& options_of(int phase) const {
     check(phase >= 0 && phase < phases(), ErrorKind::bad_data, "phase ", phase, " of ", phases());
     return phases_[static_cast<std::size_t>(phase)];
