@@ -7,7 +7,7 @@
 namespace faq {
 
 /// Threads used by kernels (OpenMP's) that the calling thread runs; other threads keep theirs, as OpenMP has
-/// it. 0 restores the default: all cores this process may run on.
+/// it. 0 restores the default: OMP_NUM_THREADS, without it all cores this process may run on.
 void set_num_threads(int threads);
 /// Of the calling thread. 1 inside a parallel_for, for oneDNN too: what is parallel already runs its kernels
 /// alone.

@@ -10,15 +10,17 @@
 namespace faq {
 namespace {
 
-// How names in the wild map to ours, by family (none: all). Those that begin with a dot are replaced wherever
-// they stand, others at the beginning of a name.
+// What DataParallel and torch.compile put before every name, in whatever order.
+constexpr std::string_view wrappers[] = {"module.", "_orig_mod."};
+
+// How names in the wild map to ours, by family. Those that begin with a dot are replaced wherever they stand,
+// others at the beginning of a name.
 struct Renaming {
   const char* family;
   std::string_view spelling;
   std::string_view ours;
 };
-constexpr Renaming renamings[] = {{nullptr, "module.", ""},
-                                  {"cifar-resnet", "linear.", "fc."},
+constexpr Renaming renamings[] = {{"cifar-resnet", "linear.", "fc."},
                                   // torchvision before 0.4
                                   {"densenet", ".norm.1.", ".norm1."},
                                   {"densenet", ".norm.2.", ".norm2."},
@@ -30,8 +32,12 @@ constexpr Renaming renamings[] = {{nullptr, "module.", ""},
                                   {"vgg", "head.fc.", "classifier.6."}};
 
 std::string canonical(std::string name, const ModelInfo& info) {
+  const auto wraps = [&](std::string_view wrapper) { return name.starts_with(wrapper); };
+  for (auto found = std::ranges::find_if(wrappers, wraps); found != std::end(wrappers);
+       found = std::ranges::find_if(wrappers, wraps))
+    name.erase(0, found->size());
   for (const Renaming& r : renamings) {
-    if (r.family && r.family != info.family) continue;
+    if (r.family != info.family) continue;
     const std::size_t at = r.spelling.starts_with(".")    ? name.find(r.spelling)
                            : name.starts_with(r.spelling) ? 0
                                                           : std::string::npos;

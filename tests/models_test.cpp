@@ -235,9 +235,9 @@ TEST_CASE("names in the wild", "[models]") {
   NamedTensors file = weights_of(*model);
   for (auto& [name, tensor] : file.tensors) {
     if (name.starts_with("fc.")) name = "linear." + name.substr(3);
-    name = "module." + name;
+    name = "module._orig_mod.module." + name;
   }
-  file.add("module.bn1.num_batches_tracked", Tensor::zeros({1}, DType::s32));
+  file.add("module._orig_mod.module.bn1.num_batches_tracked", Tensor::zeros({1}, DType::s32));
   CHECK(classes_in(file, model->info()) == 10);
   CHECK(channels_in(file, model->info()) == 3);
   CHECK(load_weights(*target, file).empty());

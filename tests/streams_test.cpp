@@ -80,3 +80,16 @@ TEST_CASE("a data set of more files than the usual limit", "[streams]") {
   CHECK(limited.code == 74);
   CHECK(limited.err.find("Too many open files") != std::string::npos);
 }
+
+TEST_CASE("a scheduler says how many threads there are", "[streams]") {
+  const TemporaryFolder folder;
+  const auto threads = [&](const std::string& line, const Words& more) {
+    const fs::path output = folder / std::to_string(std::distance(fs::directory_iterator(folder.path()), {}));
+    require_done(run_in_bash(
+        line, FAQ_TRAIN,
+        Words{"--data-path", images().string(), "--epochs", "0", "--output-dir", output.string()} + more));
+    return json::parse(file_bytes(output / "run.json"))["threads"].get<int>();
+  };
+  CHECK(threads("OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {}) == 3);
+  CHECK(threads("OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {"--threads", "1"}) == 1);
+}

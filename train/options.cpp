@@ -311,7 +311,7 @@ const std::vector<OptionRow>& option_table() {
        &T::resume},
       {{"checkpoint-interval"}, "run", "STEPS", "0: at the end of every epoch only", &T::checkpoint_interval},
       {{"checkpoint-hist"}, "run", "K", "checkpoints kept besides last and best", &T::checkpoint_hist},
-      {{"threads"}, "run", "N", "default: all cores", &T::threads},
+      {{"threads"}, "run", "N", "default: OMP_NUM_THREADS, without it all cores", &T::threads},
       {{"print-freq"}, "run", "STEPS", "between lines and metrics", &T::print_freq},
   };
   return table;

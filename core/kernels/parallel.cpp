@@ -8,7 +8,14 @@
 
 namespace faq {
 
-void set_num_threads(int threads) { omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs()); }
+namespace {
+
+// Before anything changed it: OMP_NUM_THREADS, or the cores this process may run on.
+const int threads_at_start = omp_get_max_threads();
+
+}  // namespace
+
+void set_num_threads(int threads) { omp_set_num_threads(threads > 0 ? threads : threads_at_start); }
 
 int num_threads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 
