@@ -234,7 +234,7 @@ TEST_CASE("a run goes on with its own images, and says when the machine is anoth
   INFO(fewer.err);
   CHECK(fewer.code == 65);
   CHECK(fewer.err.find("images for training was 60, is now 59") != std::string::npos);
-  const fs::path renamed = image.parent_path() / ("x" + image.filename().string());
+  const fs::path renamed = image.parent_path() / concat("x", image.filename().string());
   fs::rename(folder / "image", renamed);
   const Outcome others = train_by_program(folder / "run", moved);
   INFO(others.err);
