@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "core/json.h"
+#include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 
 namespace faq {
@@ -174,6 +175,9 @@ void IntegerNetwork::save(const std::filesystem::path& file,
     op["inputs"] = step.inputs;
     ops.push_back(std::move(op));
   }
+  for (const auto& [name, tensor] : contents.tensors)  // load() would refuse the file
+    check(tensor.dtype() != DType::f32 || kernels::all_finite(tensor), ErrorKind::diverged, "writing ", file,
+          ": '", name, "' is not finite: the network has diverged");
   contents.metadata = about;
   contents.metadata["format"] = format_name;
   contents.metadata["format_version"] = format_version;

@@ -24,6 +24,7 @@ class IntegerNetwork {
   /// network, and for tensors and ops that are no part of it.
   static IntegerNetwork load(const std::filesystem::path& file);
   /// `about`: entries added to the metadata ("model", "mean", …).
+  /// Throws io, and diverged when a multiplier or a bias is not finite: such a file could not be loaded.
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
 
   /// u8 images N,H,W,C to logits N,K f32. What lies between them shares one block (where every thread takes

@@ -48,6 +48,18 @@ TEST_CASE("an integer network is the evaluated model, bit for bit, and what the 
   CHECK(all.values > 1000000);
 }
 
+TEST_CASE("a network that has diverged is not saved", "[integer_network]") {
+  const Case c{.size = 16};
+  const auto model = quantized_model(c);
+  for (auto& [name, parameter] : parameters(*model))
+    if (name == "bn1.bias")
+      parameter.mutable_value().mutable_data<float>()[0] = std::numeric_limits<float>::infinity();
+  const IntegerNetwork network = compile(*model, c);
+  const TemporaryFolder folder;
+  check_error(ErrorKind::diverged, "is not finite", [&] { network.save(folder / "integer.safetensors"); });
+  CHECK(!fs::exists(folder / "integer.safetensors"));
+}
+
 TEST_CASE("threads that share the images of a batch compute the same integers", "[integer_network][isa]") {
   const Case c{.size = 16};
   std::vector<Tensor> one_by_one;

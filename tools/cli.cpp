@@ -119,6 +119,13 @@ std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const st
   return settings;
 }
 
+std::vector<std::string> given_names(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows) {
+  std::vector<std::string> names;
+  for (const Setting& setting : given_settings(parsed, rows)) names.push_back(setting.first);
+  for (const auto& argument : parsed.arguments()) names.push_back(argument.key());
+  return names;
+}
+
 cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, const std::string& positional) {
   add_options(parser, "run",
               {{"json", "one JSON object on stdout instead of text"},

@@ -33,6 +33,9 @@ bool help_or_version(const cxxopts::Options& parser, const cxxopts::ParseResult&
 /// The settings given on the command line, in option order, under canonical names.
 std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows);
 
+/// The canonical names of all options given, the program's own included.
+std::vector<std::string> given_names(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows);
+
 /// Adds what every program has, --json, --version and --help, and parses; an unknown option or a stray
 /// argument is Error(usage) that names the nearest option. `positional`: an option that takes the arguments
 /// without a name; empty: none are allowed.

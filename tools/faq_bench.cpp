@@ -210,6 +210,22 @@ std::string text(const nlohmann::json& r) {
   return out + "\n";
 }
 
+struct Mode {
+  const char* name;
+  std::vector<std::string> ignored;  ///< options that say nothing of what it times
+};
+const Mode modes[] = {
+    {"train", {"data-path", "dataset", "augment", "train-crop-size", "workers"}},
+    {"infer", {"data-path", "dataset", "augment", "train-crop-size", "workers", "grad-dtype"}},
+    {"load", {"bits", "image-size", "layers", "engine", "grad-dtype", "num-classes", "threads"}},
+};
+
+const Mode& mode_of(const std::string& name) {
+  const auto found = std::ranges::find(modes, name, &Mode::name);
+  check(found != std::end(modes), ErrorKind::usage, "--mode ", name, ": expected train, infer or load");
+  return *found;
+}
+
 int body(int argc, char** argv) {
   cxxopts::Options parser("faq-bench",
                           "Times training steps, integer inference or image loading on this machine.");
@@ -228,6 +244,10 @@ int body(int argc, char** argv) {
   const int steps = cli::count_of(parsed, "steps", 2, 100000);
   const int image_size = cli::count_of(parsed, "image-size", 0, 4096);
   const std::string mode = cli::text_of(parsed, "mode");
+  const std::vector<std::string>& ignored = mode_of(mode).ignored;
+  for (const std::string& name : cli::given_names(parsed, rows))
+    check(std::ranges::find(ignored, name) == ignored.end(), ErrorKind::usage, "--", name,
+          " has no effect on --mode ", mode);
   check((bits >= 2 && bits <= 8) || bits == 32, ErrorKind::usage, "--bits ", bits,
         ": expected 2 to 8, or 32");
   std::vector<Setting> settings{{"scheme", bits == 32 ? "none" : "faq"}};
@@ -237,20 +257,17 @@ int body(int argc, char** argv) {
   resolve(options);
   set_num_threads(options.threads);
 
-  nlohmann::json result;
-  Measurement m;
   if (mode == "load") {
-    result = bench_load(options, steps);
+    const nlohmann::json result = bench_load(options, steps);
     cli::print_result(parsed.count("json")
                           ? result.dump() + "\n"
                           : fmt::format("{:.0f} images/s with {} workers\n",
                                         result["images_per_s"].get<double>(), options.workers));
     return 0;
   }
-  check(mode == "train" || mode == "infer", ErrorKind::usage, "--mode ", mode,
-        ": expected train, infer or load");
-  m = mode == "train" ? bench_train(options, image_size, steps) : bench_infer(options, image_size, steps);
-  result = report(options, mode, bits, m);
+  const Measurement m =
+      mode == "train" ? bench_train(options, image_size, steps) : bench_infer(options, image_size, steps);
+  nlohmann::json result = report(options, mode, bits, m);
   if (parsed.count("layers")) {
     for (const auto& row : m.convolutions)
       result["layers"].push_back({{"what", row.what}, {"calls", row.calls}, {"ms", 1e3 * row.seconds}});

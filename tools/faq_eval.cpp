@@ -245,13 +245,10 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector
   static const std::vector<std::string> own_of_some{"class-names", "output-dir",  "baseline",
                                                     "batches",     "batch-sizes", "config"};
   const Task& task = task_of(parsed);
-  std::vector<std::string> given;
-  for (const Setting& setting : cli::given_settings(parsed, rows)) given.push_back(setting.first);
-  for (const auto& argument : parsed.arguments()) given.push_back(argument.key());
   const auto among = [](const std::vector<std::string>& names, const std::string& name) {
     return std::ranges::find(names, name) != names.end();
   };
-  for (const std::string& name : given)
+  for (const std::string& name : cli::given_names(parsed, rows))
     check(!among(task.ignored, name) && (among(task.own, name) || !among(own_of_some, name)),
           ErrorKind::usage, "--", name, " has no effect on ", task.name);
 }
