@@ -79,8 +79,9 @@ int body(int argc, char** argv) {
                       "\n");
   } else if (!result.stopped) {
     cli::print_result(fmt::format(
-        "best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s, {:.0f} images/s, peak {:.0f} MB{}\n",
-        result.best.top1, result.best_epoch, result.last.top1, result.seconds, result.train_images_per_s,
+        "best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s{}, peak {:.0f} MB{}\n", result.best.top1,
+        result.best_epoch, result.last.top1, result.seconds,
+        result.train_images_per_s > 0 ? fmt::format(", {:.0f} images/s", result.train_images_per_s) : "",
         static_cast<double>(result.peak_bytes) / 1e6,
         result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : ""));
   }
