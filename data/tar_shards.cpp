@@ -245,6 +245,14 @@ std::vector<fs::path> tar_files(const fs::path& folder, const std::string& prefi
   return files;
 }
 
+bool has_folders(const fs::path& folder) {
+  std::error_code ignored;
+  for (auto entry = fs::directory_iterator(folder, ignored); entry != fs::directory_iterator();
+       entry.increment(ignored))
+    if (entry->is_directory(ignored)) return true;
+  return false;
+}
+
 /// The shards of one of these splits: SPLIT/*.tar or SPLIT*.tar.
 std::vector<fs::path> shards_of(const fs::path& folder, std::initializer_list<const char*> splits) {
   for (const char* split : splits) {
@@ -262,8 +270,8 @@ bool looks_like_tar_shards(const fs::path& folder) {
   if (files.empty()) return false;
   // An archive that was left beside the folders it was unpacked to is not the data set.
   const bool beside = files.front().parent_path() == folder;
-  return !beside || !(fs::is_directory(folder / "train") || fs::is_directory(folder / "val") ||
-                      fs::is_directory(folder / "test"));
+  return !beside ||
+         !(has_folders(folder / "train") || has_folders(folder / "val") || has_folders(folder / "test"));
 }
 
 std::unique_ptr<Dataset> open_tar_shards(const DatasetOptions& options, Split split) {

@@ -80,6 +80,10 @@ TEST_CASE("an archive beside the folders it was unpacked to is not the data set"
   fs::remove_all(folder / "train");
   fs::remove_all(folder / "val");
   CHECK(open(folder.path(), Split::train)->size() == 2);
+  fs::create_directories(folder / "test");  // not one of classes
+  write_file(folder / "val" / "0.tar", tar({{"cat/1.png", image()}}));
+  CHECK(open(folder.path(), Split::train)->size() == 2);
+  CHECK(open(folder.path(), Split::val)->size() == 1);
 }
 
 TEST_CASE("tar shards are an image folder", "[tar]") {

@@ -99,7 +99,7 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
        FAQ_EVAL,
        {"--weights", network, "--data-path", data, "--mean", "0,0,0"},
        64,
-       "--mean: "},
+       "--mean, --std: "},
       {"an option for an image",
        FAQ_EVAL,
        {"--weights", network, "--predict", "--json", "a.png"},

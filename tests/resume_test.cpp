@@ -216,7 +216,7 @@ TEST_CASE("a run goes on from a checkpoint in a folder of its own", "[resume]") 
 
 TEST_CASE("a run goes on with its own images, and says when the machine is another", "[resume]") {
   const TemporaryFolder folder;
-  write_data_set(folder / "data", 60, 30);
+  write_data_set(folder / "data", 600, 30);
   const Words options = faq_options + Words{"--data-path", (folder / "data").string(), "--resume", "auto"};
   Process process(FAQ_TRAIN, training(folder / "run", options));
   const bool in_time = process.wait_until([&] { return reached(folder / "run", 1); });
@@ -233,7 +233,7 @@ TEST_CASE("a run goes on with its own images, and says when the machine is anoth
   const Outcome fewer = train_by_program(folder / "run", moved);
   INFO(fewer.err);
   CHECK(fewer.code == 65);
-  CHECK(fewer.err.find("images for training was 60, is now 59") != std::string::npos);
+  CHECK(fewer.err.find("images for training was 600, is now 599") != std::string::npos);
   const fs::path renamed = image.parent_path() / concat("x", image.filename().string());
   fs::rename(folder / "image", renamed);
   const Outcome others = train_by_program(folder / "run", moved);

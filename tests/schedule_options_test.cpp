@@ -141,6 +141,8 @@ TEST_CASE("phases say how long a run is, unless that is said, too", "[options]")
   CHECK(assemble({}, {{"preset", "faq-4bit"}, {"phase-epochs", "2,6"}}).epochs == 8);
   CHECK(assemble({{"epochs", 20}}, {{"phase-epochs", "2,6"}}).epochs == 8);
   CHECK(assemble({{"phase-epochs", {2, 6}}}, {}).epochs == 8);
+  CHECK(assemble({{"epochs", 8}, {"phase-epochs", {2, 6}}}, {{"preset", "faq-4bit"}}).epochs == 110);
+  CHECK(assemble({{"phase-epochs", {2, 6}}}, {{"preset", "faq-4bit"}}).phase_epochs.empty());
   CHECK(assemble({{"phase-epochs", {2, 6}}}, {{"epochs", "9"}}).epochs == 9);  // and resolve() refuses it
   CHECK(assemble({}, {{"phase-epochs", "2,6"}, {"epochs", "9"}}).epochs == 9);
 }

@@ -73,3 +73,41 @@ TEST_CASE("the size of images is that of the first that can be decoded", "[setup
   for (const fs::path& file : files) write_file(file, "no image");
   check_error(ErrorKind::bad_data, files.back().filename().string(), [&] { crop_with(1000); });
 }
+
+TEST_CASE("a data set may move: its record is of what is in it", "[setup]") {
+  const TemporaryFolder folder;
+  // CIFAR-10's binary format: a label and 3072 pixels; here two images a file.
+  const auto put = [&](const char* name, char label) {
+    write_file(folder / "a" / name, label + std::string(3072, 'x') + '\1' + std::string(3072, 'y'));
+  };
+  for (const char* name : {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
+                           "data_batch_5.bin", "test_batch.bin"})
+    put(name, '\0');
+  const auto record = [&](const fs::path& path) {
+    TrainOptions options;
+    options.data_path = path.string();
+    return run_record(options, open_data(options, true)).at("data");
+  };
+  const std::string before = record(folder / "a");
+  CHECK(record(folder / "a/") == before);
+  fs::rename(folder / "a", folder / "b");
+  CHECK(record(folder / "b") == before);
+  fs::rename(folder / "b", folder / "a");
+  put("data_batch_3.bin", '\2');
+  CHECK(record(folder / "a") != before);
+}
+
+TEST_CASE("a mean that a network has anyway is not another one", "[setup]") {
+  TrainOptions given, of_run;
+  CHECK(same_pixels(given, of_run));
+  given.mean = {0.485, 0.456, 0.406};
+  CHECK(same_pixels(given, of_run));
+  given.mean[1] = 0.457;
+  CHECK_FALSE(same_pixels(given, of_run));
+  of_run.mean = given.mean;
+  CHECK(same_pixels(given, of_run));
+  of_run.std = {1, 1, 1};
+  CHECK(same_pixels(given, of_run));
+  given.std = {1, 1, 2};
+  CHECK_FALSE(same_pixels(given, of_run));
+}

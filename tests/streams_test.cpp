@@ -35,7 +35,7 @@ TEST_CASE("an error that nobody can be told of still has its exit code", "[strea
 }
 
 TEST_CASE("results for a closed output, or a reader that left, are an error", "[streams]") {
-  for (const char* line : {"\"$0\" \"$@\" >&-", "exec 3> >(:); sleep 0.5; \"$0\" \"$@\" >&3"}) {
+  for (const char* line : {"\"$0\" \"$@\" >&-", "exec 3> >(:); wait $!; \"$0\" \"$@\" >&3"}) {
     INFO(line);
     const Outcome outcome = run_in_bash(line, FAQ_TRAIN, {"--help"});
     INFO(outcome.err);

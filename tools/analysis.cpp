@@ -13,6 +13,7 @@
 #include "nn/load_weights.h"
 #include "quant/scheme.h"
 #include "quant/weight_similarity.h"
+#include "tools/network.h"
 #include "tools/quantization.h"
 #include "train/checkpoint.h"
 #include "train/gradient_noise.h"
@@ -176,6 +177,7 @@ Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int
     check(!model_given || options.model == trained.model, ErrorKind::usage, "--model ", options.model, ": ",
           options.weights, " is a ", trained.model);
     options.model = trained.model;
+    check_pixels(options, trained);
     options.in_channels = trained.in_channels;
     options.mean = trained.mean;
     options.std = trained.std;

@@ -42,6 +42,8 @@ std::vector<std::string> named(const std::string& file, const std::vector<std::s
   std::vector<std::string> in_order;
   std::map<std::string, std::string> by_folder;
   for (std::string line; std::getline(in, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty() && in.peek() == std::istringstream::traits_type::eof()) break;  // an empty last line
     const auto tab = line.find('\t');
     if (tab == std::string::npos) {
       in_order.push_back(line);
@@ -50,9 +52,10 @@ std::vector<std::string> named(const std::string& file, const std::vector<std::s
       in_order.push_back(line.substr(tab + 1));
     }
   }
-  check(!by_folder.empty() || std::ssize(in_order) == classes, ErrorKind::bad_data, "class names ", file,
-        ": ", in_order.size(), " lines, the network has ", classes, " classes");
-  if (by_folder.empty() || folders.empty()) return in_order;
+  const bool by_order = by_folder.empty() || folders.empty();
+  check(!by_order || std::ssize(in_order) == classes, ErrorKind::bad_data, "class names ", file, ": ",
+        in_order.size(), " lines, the network has ", classes, " classes");
+  if (by_order) return in_order;
   std::vector<std::string> names;
   for (const std::string& folder : folders)
     names.push_back(by_folder.contains(folder) ? by_folder[folder] : folder);
@@ -302,7 +305,14 @@ int body(int argc, char** argv) {
     return 0;
   };
   const bool model_given = parsed.count("model") > 0;
-  const TrainOptions given = options;
+  TrainOptions given = options;
+  if (parsed.count("compare")) {
+    // A mean that is given is for the one file that has none.
+    const bool known = knows_pixels(options.weights),
+               known_of_other = knows_pixels(cli::text_of(parsed, "compare"));
+    TrainOptions& knowing = known ? options : given;
+    if (known != known_of_other) knowing.mean.clear(), knowing.std.clear();
+  }
   const Network network = open_network(options, model_given);
   check(!model_given || parsed.count("compare") || network.model.empty() || network.model == given.model,
         ErrorKind::usage, "--model ", given.model, ": ", options.weights, " is a ", network.model);

@@ -63,18 +63,11 @@ void take(const char* option, int& given, int of_file, const std::string& file) 
   given = of_file;
 }
 
-void check_pixels(const TrainOptions& options, const std::vector<double>& mean,
-                  const std::vector<double>& std) {
-  check(options.mean.empty() || options.mean == mean, ErrorKind::usage, "--mean: ", options.weights,
-        " has its own");
-  check(options.std.empty() || options.std == std, ErrorKind::usage, "--std: ", options.weights,
-        " has its own");
-}
-
 Network of_integer_network(TrainOptions& options) {
   const Engine engine = parse_engine(options.engine);
   const auto network = std::make_shared<IntegerNetwork>(IntegerNetwork::load(options.weights));
-  check_pixels(options, {}, {});  // they are in the table of its input
+  check(options.mean.empty() && options.std.empty(), ErrorKind::usage, "--mean, --std: ", options.weights,
+        " has its own, in the table of its input");
   take("in-channels", options.in_channels, static_cast<int>(network->channels()), options.weights);
   take("num-classes", options.num_classes, static_cast<int>(network->num_classes()), options.weights);
   if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
@@ -105,6 +98,17 @@ Network of_model(const std::string& kind, const std::string& name, std::vector<s
 
 }  // namespace
 
+void check_pixels(const TrainOptions& options, const TrainOptions& trained) {
+  check(same_pixels(options, trained), ErrorKind::usage, "--mean, --std: ", options.weights,
+        " was trained with its own, ",
+        trained.mean.empty() ? concat("those of ", trained.model) : to_json(trained)["mean"].dump());
+}
+
+bool knows_pixels(const std::string& file) {
+  const auto metadata = read_safetensors_metadata(file);
+  return is_integer_network(metadata) || is_checkpoint(metadata);
+}
+
 Network open_network(TrainOptions& options, bool model_given) {
   check(!options.weights.empty(), ErrorKind::usage, "--weights is required");
   const auto metadata = read_safetensors_metadata(options.weights);
@@ -119,7 +123,7 @@ Network open_network(TrainOptions& options, bool model_given) {
     };
     std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, on_engine, trained);
     options.model = trained.model;
-    check_pixels(options, trained.mean, trained.std);
+    check_pixels(options, trained);
     take("in-channels", options.in_channels, trained.in_channels, options.weights);
     take("num-classes", options.num_classes, trained.num_classes, options.weights);
     if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;

@@ -25,6 +25,11 @@ struct Network {
   std::function<std::vector<Layer>(const Tensor& images)> layers;
 };
 
+/// Whether a file says what mean and deviation its network was trained with: plain weights do not.
+bool knows_pixels(const std::string& file);
+/// Throws usage when the options have another mean or deviation than the run of their weights.
+void check_pixels(const TrainOptions& options, const TrainOptions& trained);
+
 /// Opens options.weights: an integer network, a checkpoint of faq-train, or weights of options.model. Fills
 /// in what the file knows and the options leave open: channels, classes, sizes. Throws usage for weights
 /// alone without --model, and for channels, classes, mean and deviation that are not the file's.

@@ -379,6 +379,7 @@ TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& 
   } catch (const Error& error) {
     fail(error.kind(), source, ": ", error.what());
   }
+  if (told(settings, "preset")) options.phase_epochs.clear();  // it has epochs of its own
   apply_all(settings, true);
   // The phases say how long the run is, unless that is said as specifically.
   const bool phases_told = told(settings, "phase-epochs");

@@ -41,7 +41,7 @@ constexpr const char* free_to_change[] = {
 constexpr const char* data_key = "data";
 constexpr const char* machine_key = "machine";
 
-// A folder may move: of a name the last component counts.
+// A folder may move: of a name the last component counts, and nothing of what is named after its folder.
 std::uint32_t checksum_of_samples(const Dataset& dataset) {
   uLong sum = ::crc32(0, nullptr, 0);
   const auto add = [&](const void* bytes, std::size_t size) {
@@ -49,9 +49,10 @@ std::uint32_t checksum_of_samples(const Dataset& dataset) {
   };
   for (std::int64_t i = 0; i < dataset.size(); ++i) {
     const std::int32_t label = dataset.label(i);
+    add(&label, sizeof label);
+    if (dataset.in_memory()) continue;
     const std::string name = dataset.name(i);
     const std::size_t last = name.rfind('/') + 1;  // npos + 1: 0
-    add(&label, sizeof label);
     add(name.data() + last, name.size() - last);
   }
   return static_cast<std::uint32_t>(sum);
@@ -101,6 +102,22 @@ void adopt(TrainOptions& options, const TrainOptions& from) {
   if (options.in_channels == 0) options.in_channels = from.in_channels;
   if (options.mean.empty()) options.mean = from.mean;
   if (options.std.empty()) options.std = from.std;
+}
+
+bool same_pixels(const TrainOptions& given, const TrainOptions& of_run) {
+  const ModelInfo& info = model_info(of_run.model);
+  const auto same = [](const std::vector<double>& asked, const std::vector<double>& recorded,
+                       const std::vector<float>& of_network) {
+    return asked.empty() || asked == recorded || (recorded.empty() && narrowed(asked) == of_network);
+  };
+  return same(given.mean, of_run.mean, info.mean) && same(given.std, of_run.std, info.std);
+}
+
+void adopt_sizes(TrainOptions& options, const TrainOptions& from) {
+  if (options.train_crop_size == 0) options.train_crop_size = from.train_crop_size;
+  if (options.val_crop_size == 0) options.val_crop_size = from.val_crop_size;
+  if (options.val_resize_size < 0) options.val_resize_size = from.val_resize_size;
+  if (options.augment.empty()) options.augment = from.augment;
 }
 
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size) {

@@ -29,6 +29,11 @@ Data open_data(TrainOptions& options, bool with_train);
 void adopt_from_weights(TrainOptions& options);
 /// The same from the options of another run.
 void adopt(TrainOptions& options, const TrainOptions& from);
+/// Whether a mean and a deviation that are given are those of another run, which may have left them to its
+/// network. None given: yes.
+bool same_pixels(const TrainOptions& given, const TrainOptions& of_run);
+/// As adopt(), of what choose_preprocessing would choose.
+void adopt_sizes(TrainOptions& options, const TrainOptions& from);
 
 /// Fills in the sizes and the augmentation that were left open, as torchvision's scripts have them for the
 /// network: for photographs random resized crops of the size it is for, and a centre crop after resizing by

@@ -45,7 +45,9 @@ TrainOptions completed(TrainOptions options) {
   } else {
     NamedTensors header;
     header.metadata = read_safetensors_metadata(checkpoint);
-    adopt(options, options_of_checkpoint(header, checkpoint.string()));
+    const TrainOptions before = options_of_checkpoint(header, checkpoint.string());
+    adopt(options, before);
+    adopt_sizes(options, before);  // defaults of the version it was begun with
   }
   return options;
 }
@@ -242,7 +244,7 @@ class Trainer {
             fmt::format("warning: {} is quantized (--scheme {}): this run starts from the float weights "
                         "behind its integers, at few bits another network",
                         options_.weights, trained.scheme));
-      if (trained.mean != options_.mean || trained.std != options_.std)
+      if (!same_pixels(options_, trained))
         display_.line(fmt::format("warning: {} was trained with other --mean and --std", options_.weights));
       file = weights_in(file);
     }
