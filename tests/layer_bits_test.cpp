@@ -7,16 +7,47 @@
 using namespace faq;
 using namespace faq::testing;
 
+namespace {
+
+struct Expected {
+  const char* name;
+  int weights, activations;  // weights 0: none
+};
+struct Row {
+  Case c;
+  std::vector<Expected> expected;
+};
+
+// The plan says so, and the integer network does so.
+void check_bits(const Row& row) {
+  INFO(row.c);
+  const auto model = quantized_model(row.c);
+  const IntegerNetwork network = compile(*model, row.c);
+  std::map<std::string, LayerPlan> plan;
+  for (const LayerPlan& layer : layer_plan(*model)) plan[layer.name] = layer;
+  for (const Expected& e : row.expected) {
+    INFO(e.name);
+    REQUIRE(plan.contains(e.name));
+    CHECK(plan[e.name].weight_bits == e.weights);
+    CHECK(plan[e.name].activation.bits == e.activations);
+    for (const IntegerNetwork::Step& step : network.steps()) {
+      if (step.op->name != e.name) continue;
+      if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get())) {
+        CHECK(conv->weights.bits == e.weights);
+        CHECK(conv->requantize.format.bits == e.activations);
+      }
+      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get())) {
+        CHECK(linear->weights.bits == e.weights);
+        CHECK(linear->input == plan[e.name].activation);
+      }
+    }
+  }
+}
+
+}  // namespace
+
 TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
   const OneThread one_thread;
-  struct Expected {
-    const char* name;
-    int weights, activations;  // weights 0: none
-  };
-  struct Row {
-    Case c;
-    std::vector<Expected> expected;
-  };
   // What feeds the classifier is the last layer's input: it keeps the bits of the first and last layer.
   const Row rows[] = {
       {{.size = 8},
@@ -38,30 +69,7 @@ TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
         {"layer3.2.conv2", 6, 6},
         {"fc", 2, 7}}},
   };
-  for (const Row& row : rows) {
-    INFO(row.c);
-    const auto model = quantized_model(row.c);
-    const IntegerNetwork network = compile(*model, row.c);
-    std::map<std::string, LayerPlan> plan;
-    for (const LayerPlan& layer : layer_plan(*model)) plan[layer.name] = layer;
-    for (const Expected& e : row.expected) {
-      INFO(e.name);
-      REQUIRE(plan.contains(e.name));
-      CHECK(plan[e.name].weight_bits == e.weights);
-      CHECK(plan[e.name].activation.bits == e.activations);
-      for (const IntegerNetwork::Step& step : network.steps()) {
-        if (step.op->name != e.name) continue;
-        if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get())) {
-          CHECK(conv->weights.bits == e.weights);
-          CHECK(conv->requantize.format.bits == e.activations);
-        }
-        if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get())) {
-          CHECK(linear->weights.bits == e.weights);
-          CHECK(linear->input.bits == e.activations);
-        }
-      }
-    }
-  }
+  for (const Row& row : rows) check_bits(row);
 }
 
 TEST_CASE("bits for a layer that is not there are refused", "[integer_network]") {
@@ -81,14 +89,6 @@ TEST_CASE("bits for a layer that is not there are refused", "[integer_network]")
 TEST_CASE("layers that share their activations share the bits an override gives one of them",
           "[integer_network]") {
   const OneThread one_thread;
-  struct Expected {
-    const char* name;
-    int weights, activations;  // weights 0: none
-  };
-  struct Row {
-    Case c;
-    std::vector<Expected> expected;
-  };
   const Row rows[] = {
       {{.model = "densenet121",
         .size = 32,
@@ -134,22 +134,7 @@ TEST_CASE("layers that share their activations share the bits an override gives 
         .layer_bits = {{"classifier.3", 5, 6}}},
        {{"classifier.0", 4, 4}, {"classifier.3", 5, 6}, {"classifier.6", 8, 6}}},
   };
-  for (const Row& row : rows) {
-    INFO(row.c);
-    const auto model = quantized_model(row.c);
-    std::map<std::string, LayerPlan> plan;
-    for (const LayerPlan& layer : layer_plan(*model)) plan[layer.name] = layer;
-    for (const Expected& e : row.expected) {
-      INFO(e.name);
-      REQUIRE(plan.contains(e.name));
-      CHECK(plan[e.name].weight_bits == e.weights);
-      CHECK(plan[e.name].activation.bits == e.activations);
-    }
-    const IntegerNetwork network = compile(*model, row.c);
-    for (const IntegerNetwork::Step& step : network.steps())
-      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get()))
-        CHECK(linear->input == plan[linear->name].activation);
-  }
+  for (const Row& row : rows) check_bits(row);
 }
 
 TEST_CASE("bits that contradict each other are refused, and nothing has happened", "[integer_network]") {
