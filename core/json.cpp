@@ -17,4 +17,8 @@ nlohmann::json parse_json(std::string_view text, const std::string& what) {
   }
 }
 
+std::string json_text(const nlohmann::json& json, int indent) {
+  return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 }  // namespace faq

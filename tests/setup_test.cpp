@@ -1,6 +1,7 @@
 #include "train/setup.h"
 
 #include "tests/testing.h"
+#include "train/run_record.h"
 
 using namespace faq;
 using namespace faq::testing;
@@ -86,9 +87,10 @@ TEST_CASE("a data set may move: its record is of what is in it", "[setup]") {
   const auto record = [&](const fs::path& path) {
     TrainOptions options;
     options.data_path = path.string();
-    return run_record(options, open_data(options, true)).at("data");
+    const Data data = open_data(options, true);
+    return record_of_run(options, *data.train, *data.val).data;
   };
-  const std::string before = record(folder / "a");
+  const nlohmann::json before = record(folder / "a");
   CHECK(record(folder / "a/") == before);
   fs::rename(folder / "a", folder / "b");
   CHECK(record(folder / "b") == before);

@@ -46,6 +46,17 @@ TEST_CASE("scores count ranks", "[trainer]") {
   CHECK(Scores().result().images == 0);
 }
 
+TEST_CASE("names of folders need not be UTF-8, which JSON is", "[trainer]") {
+  const TemporaryFolder folder;
+  const fs::path output = folder / "caf\xe9";
+  const Words once{"--epochs", "1", "--json"};
+  require_done(train_by_program(output, once));
+  const json config = json::parse(file_bytes(output / "config.json"));
+  CHECK(config.at("output-dir") == (folder / "caf\xef\xbf\xbd").string());
+  require_done(train_by_program(output, once + Words{"--resume", "auto"}));
+  require_done(train_by_program(output, once + Words{"--dry-run"}));
+}
+
 TEST_CASE("batch-norm's statistics are taken anew before every evaluation", "[trainer]") {
   // Spoils what the running averages have become before the inner method takes them anew.
   class Spoiled final : public Method {

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "core/atomic_file.h"
+#include "core/json.h"
 #include "core/standard_error.h"
 #include "nn/load_weights.h"
 #include "quant/scheme.h"
@@ -17,6 +18,7 @@
 #include "tools/quantization.h"
 #include "train/checkpoint.h"
 #include "train/gradient_noise.h"
+#include "train/run_record.h"
 #include "train/setup.h"
 
 namespace faq {
@@ -314,7 +316,7 @@ void save(const Analysis& analysis, const std::string& folder, const std::string
     file.write(text);
     file.commit();
   };
-  write(".json", analysis.result.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  write(".json", json_text(analysis.result, 2) + "\n");
   write(".svg", to_svg(analysis.chart));
 }
 

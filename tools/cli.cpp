@@ -262,4 +262,6 @@ void print_result(const std::string& text) {
   check(written, ErrorKind::io, "writing results to the standard output failed");
 }
 
+void print_json(const nlohmann::json& result) { print_result(json_text(result) + "\n"); }
+
 }  // namespace faq::cli

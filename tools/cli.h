@@ -66,5 +66,7 @@ int run(const char* program, const std::function<int()>& body);
 
 /// Writes results to stdout and makes sure they arrived; throws io otherwise.
 void print_result(const std::string& text);
+/// The same of a result for --json: one line.
+void print_json(const nlohmann::json& result);
 
 }  // namespace faq::cli

@@ -259,9 +259,9 @@ int body(int argc, char** argv) {
 
   if (mode == "load") {
     const nlohmann::json result = bench_load(options, steps);
-    cli::print_result(parsed.count("json")
-                          ? result.dump() + "\n"
-                          : fmt::format("{:.0f} images/s with {} workers\n",
+    parsed.count("json")
+        ? cli::print_json(result)
+        : cli::print_result(fmt::format("{:.0f} images/s with {} workers\n",
                                         result["images_per_s"].get<double>(), options.workers));
     return 0;
   }

@@ -203,9 +203,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
   } else {
     analysis = kind == "bits" ? analyze_bits(options, context) : analyze_sensitivity(options, context);
   }
-  cli::print_result(parsed.count("json")
-                        ? analysis.result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"
-                        : analysis.table);
+  parsed.count("json") ? cli::print_json(analysis.result) : cli::print_result(analysis.table);
   if (!options.output_dir.empty()) save(analysis, options.output_dir, kind);
   return 0;
 }
@@ -300,8 +298,7 @@ int body(int argc, char** argv) {
   if (parsed.count("analyze")) return analyze(parsed, options, {cli::command_line(argc, argv), quiet});
   const bool as_json = parsed.count("json") > 0;
   const auto print = [as_json](const json& result, auto text) {
-    cli::print_result(as_json ? result.dump(-1, ' ', false, json::error_handler_t::replace) + "\n"
-                              : text(result));
+    as_json ? cli::print_json(result) : cli::print_result(text(result));
     return 0;
   };
   const bool model_given = parsed.count("model") > 0;

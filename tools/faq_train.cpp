@@ -6,6 +6,7 @@
 #include "tools/option_effects.h"
 #include "tools/plan_text.h"
 #include "tools/quantization.h"
+#include "train/dry_run.h"
 #include "train/trainer.h"
 
 namespace {
@@ -59,24 +60,22 @@ int body(int argc, char** argv) {
 
   if (parsed.count("dry-run")) {
     const nlohmann::json plan = dry_run(options, *method);
-    cli::print_result(json ? plan.dump() + "\n" : plan_text(plan));
+    json ? cli::print_json(plan) : cli::print_result(plan_text(plan));
     return 0;
   }
   const TrainResult result =
       train(options, *method, {cli::command_line(argc, argv), parsed.count("quiet") > 0});
   if (json) {
-    cli::print_result(nlohmann::json{{"stopped", result.stopped},
-                                     {"epochs", result.epochs},
-                                     {"initial", to_json(result.initial)},
-                                     {"last", to_json(result.last)},
-                                     {"best", to_json(result.best)},
-                                     {"best_epoch", result.best_epoch},
-                                     {"seconds", result.seconds},
-                                     {"images_per_s", result.train_images_per_s},
-                                     {"peak_bytes", result.peak_bytes},
-                                     {"skipped", result.skipped}}
-                          .dump() +
-                      "\n");
+    cli::print_json({{"stopped", result.stopped},
+                     {"epochs", result.epochs},
+                     {"initial", to_json(result.initial)},
+                     {"last", to_json(result.last)},
+                     {"best", to_json(result.best)},
+                     {"best_epoch", result.best_epoch},
+                     {"seconds", result.seconds},
+                     {"images_per_s", result.train_images_per_s},
+                     {"peak_bytes", result.peak_bytes},
+                     {"skipped", result.skipped}});
   } else if (!result.stopped) {
     cli::print_result(fmt::format(
         "best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s{}, peak {:.0f} MB{}\n", result.best.top1,

@@ -4,6 +4,7 @@
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
 #include "tools/quantization.h"
+#include "train/run_record.h"
 #include "train/setup.h"
 
 namespace faq {

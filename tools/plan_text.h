@@ -6,8 +6,8 @@
 
 namespace faq {
 
-/// The plan of dry_run() for people: the data, the recipe, the phases with their learning rates, and a row
-/// per layer of the network that would be deployed.
+/// The plan of dry_run() (train/dry_run.h) for people: the data, the recipe, the phases with their learning
+/// rates, and a row per layer of the network that would be deployed.
 std::string plan_text(const nlohmann::json& plan);
 
 }  // namespace faq

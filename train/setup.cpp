@@ -1,14 +1,10 @@
 #include "train/setup.h"
 
-#include <zlib.h>
-
-#include "core/cpu.h"
-#include "core/json.h"
-#include "core/parallel.h"
 #include "core/safetensors.h"
 #include "data/formats.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/run_record.h"
 
 namespace faq {
 namespace {
@@ -28,53 +24,6 @@ int resolved_channels(const TrainOptions& options) {
       return channels;
   }
   return is_idx(options) ? 1 : 3;
-}
-
-// What must agree between a checkpoint and the run that continues it: every option that changes a bit of the
-// result, but for the number of threads, which may have to change with the machine. Where things are and how
-// often they are reported may differ.
-constexpr const char* free_to_change[] = {
-    "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
-    "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
-    "preset",          "teacher"};
-
-constexpr const char* data_key = "data";
-constexpr const char* machine_key = "machine";
-
-// A folder may move: of a name the last component counts, and nothing of what is named after its folder.
-std::uint32_t checksum_of_samples(const Dataset& dataset) {
-  uLong sum = ::crc32(0, nullptr, 0);
-  const auto add = [&](const void* bytes, std::size_t size) {
-    sum = ::crc32_z(sum, static_cast<const Bytef*>(bytes), size);
-  };
-  for (std::int64_t i = 0; i < dataset.size(); ++i) {
-    const std::int32_t label = dataset.label(i);
-    add(&label, sizeof label);
-    if (dataset.in_memory()) continue;
-    const std::string name = dataset.name(i);
-    const std::size_t last = name.rfind('/') + 1;  // npos + 1: 0
-    add(name.data() + last, name.size() - last);
-  }
-  return static_cast<std::uint32_t>(sum);
-}
-
-nlohmann::json data_record(const Data& data) {
-  return {{"images for training", data.train->size()},
-          {"images for validation", data.val->size()},
-          {"names and labels for training", checksum_of_samples(*data.train)},
-          {"names and labels for validation", checksum_of_samples(*data.val)}};
-}
-
-nlohmann::json machine_record() { return {{"threads", num_threads()}, {"isa", isa_name()}}; }
-
-// An object of a checkpoint's metadata; an empty one where checkpoints of earlier versions have none.
-nlohmann::json record_in(const NamedTensors& checkpoint, const std::string& key, const std::string& source) {
-  const auto found = checkpoint.metadata.find(key);
-  if (found == checkpoint.metadata.end()) return nlohmann::json::object();
-  const std::string what = concat("checkpoint ", source, ": its record \"", key, "\"");
-  nlohmann::json record = parse_json(found->second, what);
-  check(record.is_object(), ErrorKind::bad_data, what, ": expected an object, found ", record.type_name());
-  return record;
 }
 
 /// The shorter side of the first image, past as many undecodable ones as may be skipped.
@@ -175,67 +124,6 @@ LoaderOptions train_loader_options(const TrainOptions& options, const Data& data
 std::unique_ptr<Model> build_model(const TrainOptions& options) {
   return make_model(options.model, {options.num_classes, options.in_channels, narrowed(options.mean),
                                     narrowed(options.std)});
-}
-
-bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
-  return metadata.contains("config") && metadata.contains("progress");
-}
-
-TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source) {
-  check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
-        ": not written by faq-train");
-  const std::string what = concat("checkpoint ", source, ": its configuration");
-  const nlohmann::json config = parse_json(checkpoint.metadata.at("config"), what);
-  try {
-    return assemble(config, {}, what);
-  } catch (const Error& error) {  // nobody's usage
-    fail(ErrorKind::bad_data, error.what());
-  }
-}
-
-std::string class_list(const Dataset& dataset) {
-  // Names of folders may be no UTF-8.
-  return nlohmann::json(dataset.class_names()).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-std::map<std::string, std::string> run_record(const TrainOptions& options, const Data& data) {
-  return {{"config", to_json(options).dump()},
-          {"classes", class_list(*data.val)},
-          {data_key, data_record(data).dump()},
-          {machine_key, machine_record().dump()},
-          {"version", FAQ_VERSION}};
-}
-
-void check_same_run(const TrainOptions& now, const Data& data, const NamedTensors& checkpoint,
-                    const std::string& source) {
-  nlohmann::json before = record_in(checkpoint, "config", source);
-  nlohmann::json after = to_json(now);
-  const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
-  for (const char* name : free_to_change) {
-    before.erase(name);
-    after.erase(name);
-  }
-  for (const auto& [name, value] : after.items()) {
-    const nlohmann::json old = before.contains(name) ? before[name] : defaults[name];
-    check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
-          old.dump(), ", is now ", value.dump());
-  }
-  const nlohmann::json images_before = record_in(checkpoint, data_key, source), images = data_record(data);
-  for (const auto& [name, value] : images.items())
-    check(!images_before.contains(name) || images_before[name] == value, ErrorKind::bad_data, "checkpoint ",
-          source, " is of a run on other images than those of ", now.data_path, ": ", name, " was ",
-          images_before[name].dump(), ", is now ", value.dump());
-}
-
-std::string machine_difference(const NamedTensors& checkpoint, const std::string& source) {
-  const nlohmann::json before = record_in(checkpoint, machine_key, source), now = machine_record();
-  std::string difference;
-  for (const auto& [name, value] : now.items())
-    if (before.contains(name) && before[name] != value)
-      difference += concat(difference.empty() ? "" : ", ", name, " ", before[name].dump(), " before and ",
-                           value.dump(), " now");
-  return difference.empty() ? ""
-                            : difference + ": the run will not end with the bits of an uninterrupted one";
 }
 
 void check_phase(const Progress& progress, const Method& method, const std::string& source) {

@@ -51,24 +51,6 @@ std::unique_ptr<Model> build_model(const TrainOptions& options);
 /// How the options of a run become its method.
 using MethodFactory = std::function<std::unique_ptr<Method>(const TrainOptions&)>;
 
-/// The options of the run a checkpoint is from. Throws bad_data.
-TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source);
-
-/// What a checkpoint says of the run it is from, besides where it stands: "config" and "classes", "data"
-/// (how many images, and a checksum of their names and labels), "machine" (threads and instruction set).
-std::map<std::string, std::string> run_record(const TrainOptions& options, const Data& data);
-
-/// Throws bad_data when the run that is to go on has an option that changes a bit of the result, or images,
-/// other than the checkpoint's.
-void check_same_run(const TrainOptions& now, const Data& data, const NamedTensors& checkpoint,
-                    const std::string& source);
-/// In what the machine that is to go on differs from the checkpoint's, so that sums are added in another
-/// order: a line for the log; empty: in nothing.
-std::string machine_difference(const NamedTensors& checkpoint, const std::string& source);
-
-/// The names of the classes as JSON.
-std::string class_list(const Dataset& dataset);
-
 /// Throws bad_data when a checkpoint claims a phase its run does not have.
 void check_phase(const Progress& progress, const Method& method, const std::string& source);
 
@@ -76,6 +58,5 @@ void check_phase(const Progress& progress, const Method& method, const std::stri
 /// those of the run.
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
                                              const MethodFactory& make_method, TrainOptions& options);
-bool is_checkpoint(const std::map<std::string, std::string>& metadata);
 
 }  // namespace faq

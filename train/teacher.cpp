@@ -3,6 +3,7 @@
 #include "core/json.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/run_record.h"
 #include "train/setup.h"
 
 namespace faq {

@@ -4,24 +4,16 @@
 
 #include <chrono>
 #include <cmath>
-#include <filesystem>
-#include <limits>
-#include <map>
 #include <set>
 
 #include "core/allocator.h"
 #include "core/atomic_file.h"
 #include "core/cpu.h"
-#include "core/kernels/elementwise.h"
+#include "core/json.h"
 #include "core/parallel.h"
-#include "nn/load_weights.h"
-#include "train/checkpoint.h"
 #include "train/metrics.h"
-#include "train/model_ema.h"
-#include "train/setup.h"
-#include "train/sgd.h"
+#include "train/run.h"
 #include "train/signals.h"
-#include "train/teacher.h"
 
 namespace faq {
 namespace {
@@ -32,83 +24,16 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// With what the options leave to the weights; of a run that goes on that is in its checkpoint, and the
-// weights may be gone.
-TrainOptions completed(TrainOptions options) {
-  std::filesystem::path checkpoint = options.resume;
-  if (options.resume == "auto") {
-    const auto found = checkpoints_in(options.output_dir, [](const std::string&) {});
-    checkpoint = found.empty() ? std::filesystem::path() : found.front().file;
-  }
-  if (checkpoint.empty()) {
-    adopt_from_weights(options);
-  } else {
-    NamedTensors header;
-    header.metadata = read_safetensors_metadata(checkpoint);
-    const TrainOptions before = options_of_checkpoint(header, checkpoint.string());
-    adopt(options, before);
-    adopt_sizes(options, before);  // defaults of the version it was begun with
-  }
-  return options;
-}
-
 class Trainer {
  public:
   Trainer(const TrainOptions& options, Method& method, const RunContext& context)
-      : options_(completed(options)),
-        method_(method),
+      : method_(method),
         display_(context.quiet),
         context_(context),
-        resolved_(resolve(options_)),
-        phases_(phases_of_run()),
-        data_(open()),
-        model_(build_model(options_)),
-        train_loader_(*data_.train, train_loader_options(options_, data_)),
-        val_loader_(*data_.val, val_loader_options(options_, data_)),
-        record_(run_record(options_, data_)),
-        batches_(train_loader_.batches_per_epoch()),
-        steps_per_epoch_((batches_ + options_.grad_accum_steps - 1) / options_.grad_accum_steps) {
-    // What is wrong with a teacher is said before there is an output folder.
-    if (options_.resume.empty()) begin_teacher();
-  }
+        run_(options, method),
+        record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)) {}
 
-  // Pretrained or random.
-  void load_start() {
-    if (!teacher_) begin_teacher();
-    if (options_.weights.empty()) {
-      initialize(*model_, static_cast<std::uint64_t>(options_.seed));
-      display_.line("weights: random");
-    } else {
-      const auto notes = load_pretrained();
-      for (const std::string& note : notes) display_.line(note);
-    }
-  }
-
-  void begin_teacher() {
-    if (resolved_.distill != Distill::none) teacher_ = Teacher::begin(options_);
-  }
-
-  void begin_average() {
-    if (options_.model_ema > 0) ema_.emplace(*model_, options_.model_ema);
-  }
-
-  // Calibration, adapters, fresh momentum, a new average.
-  void begin_phase(int phase) {
-    const std::string said =
-        method_.begin_phase(*model_, phase, [this](int count) { return training_batches(count); });
-    const std::string which =
-        method_.phases() > 1 ? fmt::format("phase {} of {}", phase + 1, method_.phases()) : "";
-    if (!said.empty() || !which.empty())
-      display_.line(which + (which.empty() || said.empty() ? "" : ": ") + said);
-    sgd_.emplace(parameters(*model_), resolved_.sgd);
-    if (teacher_) teacher_->restart();
-    begin_average();
-    progress_.phase = phase;
-    progress_.best_top1 = -1;
-    progress_.best_epoch = -1;
-  }
-
-  TrainResult run() {
+  TrainResult train() {
     const auto start = Clock::now();
     open_folder();
     if (const auto checkpoint = find_checkpoint())
@@ -118,7 +43,12 @@ class Trainer {
     metrics_.emplace(folder_->path(), progress_.step);
     reset_peak_memory();
     TrainResult result;
-    result.stopped = !train_to_the_end();
+    try {
+      result.stopped = !train_to_the_end();
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::diverged) fail_diverged(error);
+      throw;
+    }
     result.epochs = progress_.epoch;
     result.best_epoch = progress_.best_epoch;
     result.initial = recorded(0);
@@ -127,92 +57,62 @@ class Trainer {
     result.seconds = seconds_since(start);
     result.train_images_per_s = trained_.rate();
     result.peak_bytes = memory_stats().peak;
-    result.skipped = train_loader_.skipped() + val_loader_.skipped();
+    result.skipped = run_.train_loader.skipped() + run_.val_loader.skipped();
     return result;
   }
 
-  nlohmann::json plan() {
-    load_start();
-    begin_phase(method_.phases() - 1);
-    const ModelCost cost = model_cost(
-        options_.model, {.num_classes = options_.num_classes, .in_channels = options_.in_channels});
-    nlohmann::json phases = nlohmann::json::array();
-    for (const Phase& phase : phases_) {
-      const double last_step = static_cast<double>(phase.end) - 1.0 / static_cast<double>(steps_per_epoch_);
-      phases.push_back(
-          {{"begin", phase.begin},
-           {"end", phase.end},
-           {"network", method_.describe(phase.index)},
-           {"lr_first", learning_rate(resolved_.schedule, phase, static_cast<double>(phase.begin))},
-           {"lr_last", learning_rate(resolved_.schedule, phase, last_step)}});
-    }
-    return {{"config", to_json(options_)},
-            {"phases", phases},
-            {"train_images", data_.train->size()},
-            {"val_images", data_.val->size()},
-            {"classes", data_.val->class_names().size()},
-            {"steps_per_epoch", steps_per_epoch_},
-            {"parameters", cost.parameters},
-            {"macs", cost.macs},
-            {"layers", method_.layers(*model_, deployment())}};
-  }
-
  private:
-  std::vector<Phase> phases_of_run() const {
-    check(options_.epochs == 0 || options_.epochs >= method_.phases(), ErrorKind::usage, "--epochs ",
-          options_.epochs, ": fewer than the run's ", method_.phases(), " phases");
-    check(options_.phase_epochs.empty() || static_cast<int>(options_.phase_epochs.size()) == method_.phases(),
-          ErrorKind::usage, "--phase-epochs: ", options_.phase_epochs.size(), " numbers, the run has ",
-          method_.phases(), " phases");
-    return options_.phase_epochs.empty() ? split_into_phases(options_.epochs, method_.phases())
-                                         : phases_of(options_.phase_epochs);
-  }
-
-  Data open() {
-    set_num_threads(options_.threads);
-    return open_data(options_, true);
-  }
-
   // Whether the run goes on in the folder its checkpoint is from.
   bool goes_on_here() const {
-    if (options_.resume == "auto") return true;
+    if (run_.options.resume == "auto") return true;
     std::error_code ignored;
-    return !options_.resume.empty() &&
-           std::filesystem::equivalent(std::filesystem::path(options_.resume).parent_path() / ".",
+    return !run_.options.resume.empty() &&
+           std::filesystem::equivalent(std::filesystem::path(run_.options.resume).parent_path() / ".",
                                        folder_->path(), ignored);
   }
 
   void open_folder() {
-    folder_.emplace(options_.output_dir, options_.checkpoint_hist);
+    folder_.emplace(run_.options.output_dir, run_.options.checkpoint_hist);
     check(goes_on_here() || !folder_->holds_checkpoints(), ErrorKind::usage, "output folder ",
           folder_->path(), " holds checkpoints of an earlier run: ",
-          options_.resume.empty() ? "continue it with --resume auto, or choose another folder"
-                                  : "choose another folder for what comes of " + options_.resume);
+          run_.options.resume.empty() ? "continue it with --resume auto, or choose another folder"
+                                      : "choose another folder for what comes of " + run_.options.resume);
   }
 
   void begin() {
-    display_.line(fmt::format("{}: {} classes, {} training and {} validation images", options_.model,
-                              options_.num_classes, data_.train->size(), data_.val->size()));
-    load_start();
-    for (const Phase& phase : phases_)
-      if (phase.epochs() > 0 && options_.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
+    display_.line(fmt::format("{}: {} classes, {} training and {} validation images", run_.options.model,
+                              run_.options.num_classes, run_.data.train->size(), run_.data.val->size()));
+    for (const std::string& note : run_.learner.begin()) display_.line(note);
+    for (const Phase& phase : run_.phases)
+      if (phase.epochs() > 0 && run_.options.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
         display_.line(fmt::format(
             "warning: --lr-warmup-epochs {}: the rate does not reach --lr within the {} epochs of phase {}",
-            options_.lr_warmup_epochs, phase.epochs(), phase.index + 1));
-    begin_phase(phases_.front().index);
+            run_.options.lr_warmup_epochs, phase.epochs(), phase.index + 1));
+    begin_phase(run_.phases.front().index);
     write_config();
+  }
+
+  void begin_phase(int phase) {
+    const std::string said = run_.learner.begin_phase(phase, run_.training_batches());
+    const std::string which =
+        method_.phases() > 1 ? fmt::format("phase {} of {}", phase + 1, method_.phases()) : "";
+    if (!said.empty() || !which.empty())
+      display_.line(which + (which.empty() || said.empty() ? "" : ": ") + said);
+    progress_.phase = phase;
+    progress_.best_top1 = -1;
+    progress_.best_epoch = -1;
   }
 
   // False when a signal stopped it, after saving.
   bool train_to_the_end() {
     try {
       if (progress_.step == 0) validate_start();
-      while (progress_.epoch < options_.epochs) {
-        const Phase& phase = phase_at(phases_, progress_.epoch);
+      while (progress_.epoch < run_.options.epochs) {
+        const Phase& phase = phase_at(run_.phases, progress_.epoch);
         if (phase.index != progress_.phase) begin_phase(phase.index);
         if (!train_epoch(phase)) return false;
         finish_epoch(phase);
-        if (stop_requested() && progress_.epoch < options_.epochs) return false;
+        if (stop_requested() && progress_.epoch < run_.options.epochs) return false;
       }
       return true;
     } catch (const Error& error) {
@@ -227,73 +127,40 @@ class Trainer {
     progress_.history.clear();  // a run without epochs may be continued, too
     const Evaluation initial = validate();
     report_epoch(0, initial, {});
-    if (options_.epochs > 0) return;
+    if (run_.options.epochs > 0) return;
     progress_.best_top1 = initial.top1;
     progress_.best_epoch = 0;
     save_best();
     folder_->save_last(snapshot());
   }
 
-  std::vector<std::string> load_pretrained() {
-    const auto metadata = read_safetensors_metadata(options_.weights);
-    NamedTensors file = read_safetensors(options_.weights);
-    if (is_checkpoint(metadata)) {  // the network of an earlier run, without its momentum and quantizers
-      const TrainOptions trained = options_of_checkpoint(file, options_.weights);
-      if (trained.scheme != "none")
-        display_.line(
-            fmt::format("warning: {} is quantized (--scheme {}): this run starts from the float weights "
-                        "behind its integers, at few bits another network",
-                        options_.weights, trained.scheme));
-      if (!same_pixels(options_, trained))
-        display_.line(fmt::format("warning: {} was trained with other --mean and --std", options_.weights));
-      file = weights_in(file);
-    }
-    initialize(*model_, static_cast<std::uint64_t>(options_.seed));  // for a classifier of another size
-    return load_weights(*model_, file, {.source = options_.weights, .reinitialize_classifier = true});
-  }
-
-  Batches training_batches(int count) {
-    train_loader_.start_epoch(0);
-    return [this, left = count]() mutable -> std::optional<Tensor> {
-      if (left-- == 0) return {};
-      auto batch = train_loader_.next();
-      if (!batch) return {};
-      return batch->images;
-    };
-  }
-
   std::optional<CheckpointFolder::Found> find_checkpoint() {
-    if (options_.resume.empty()) return {};
-    if (options_.resume == "auto")
+    if (run_.options.resume.empty()) return {};
+    if (run_.options.resume == "auto")
       return folder_->newest([this](const std::string& text) { display_.line("warning: " + text); });
-    return CheckpointFolder::Found{options_.resume, read_safetensors(options_.resume)};
+    return CheckpointFolder::Found{run_.options.resume, read_safetensors(run_.options.resume)};
   }
 
   void restore(const CheckpointFolder::Found& found) {
     const std::string source = found.file.string();
     check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
           ": not written by faq-train");
-    check_same_run(options_, data_, found.contents, source);
+    const RunRecord before = record_in(found.contents, source);
+    check_same_run(record_, before, source);
     progress_ = progress_in(found.contents.metadata, source);
     check_phase(progress_, method_, source);
-    check(progress_.step_in_epoch <= steps_per_epoch_, ErrorKind::bad_data, "checkpoint ", source, ": step ",
-          progress_.step_in_epoch, " of an epoch of ", steps_per_epoch_);
-    method_.install(*model_, progress_.phase);
-    load_weights(*model_, network_in(found.contents), {.source = source});
-    sgd_.emplace(parameters(*model_), resolved_.sgd);
-    sgd_->import_state(found.contents, source);
-    if (resolved_.distill != Distill::none) teacher_ = Teacher::resume(options_, found.contents, source);
-    begin_average();
-    if (ema_) ema_->import_state(found.contents, source);
+    check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
+          ": step ", progress_.step_in_epoch, " of an epoch of ", run_.steps_per_epoch);
+    run_.learner.restore(found.contents, source, progress_.phase);
     display_.line(fmt::format("resumed from {}: epoch {}, step {}", source, progress_.epoch, progress_.step));
-    if (const std::string text = machine_difference(found.contents, source); !text.empty())
+    if (const std::string text = machine_difference(record_, before); !text.empty())
       display_.line("warning: " + text);
     if (!goes_on_here()) begin_elsewhere(source);
   }
 
   // The best network so far is in another folder, and stays there.
   void begin_elsewhere(const std::string& source) {
-    check(progress_.epoch < options_.epochs, ErrorKind::usage, "checkpoint ", source,
+    check(progress_.epoch < run_.options.epochs, ErrorKind::usage, "checkpoint ", source,
           " is of a finished run: nothing is left to train in another folder");
     progress_.best_top1 = -1;
     progress_.best_epoch = -1;
@@ -313,132 +180,84 @@ class Trainer {
     return {};
   }
 
-  // The network alone: what evaluation and a later run's --weights read.
+  // What evaluation and a later run's --weights read.
   NamedTensors network() {
+    NamedTensors contents = about_run();
+    run_.learner.export_network(contents);
+    return contents;
+  }
+
+  // What --resume reads.
+  NamedTensors snapshot() {
+    NamedTensors contents = about_run();
+    run_.learner.export_state(contents);
+    return contents;
+  }
+
+  NamedTensors about_run() const {
     NamedTensors contents;
-    export_weights(*model_, contents);
-    contents.metadata.insert(record_.begin(), record_.end());
+    contents.metadata = record_.metadata();
     contents.metadata["progress"] = to_json(progress_).dump();
     return contents;
   }
 
-  Method::Deployment deployment() const {
-    return {.height = data_.val_crop, .width = data_.val_crop, .channels = options_.in_channels};
-  }
-
-  // Everything a resumed run needs. What no run could continue from must not replace what one can.
-  NamedTensors snapshot() {
-    NamedTensors contents = network();
-    sgd_->export_state(contents);
-    if (teacher_) teacher_->export_state(contents);
-    if (ema_) ema_->export_state(contents);
-    for (const auto& [name, tensor] : contents.tensors) {
-      diverged_unless(kernels::all_finite(tensor), name.c_str(), std::numeric_limits<double>::quiet_NaN());
-    }
-    return contents;
-  }
-
   void write_config() const {
-    nlohmann::json config = to_json(options_);
+    const auto write = [this](const char* name, const nlohmann::json& json) {
+      AtomicFile file(folder_->path() / name);
+      file.write(json_text(json, 2) + "\n");
+      file.commit();
+    };
+    nlohmann::json config = record_.config;
     config.erase("resume");
-    AtomicFile file(folder_->path() / "config.json");
-    file.write(config.dump(2) + "\n");
-    file.commit();
-    AtomicFile about(folder_->path() / "run.json");
-    about.write(nlohmann::json{{"command", context_.command},
-                               {"version", FAQ_VERSION},
-                               {"isa", isa_name()},
-                               {"threads", num_threads()}}
-                    .dump(2) +
-                "\n");
-    about.commit();
+    write("config.json", config);
+    write("run.json", {{"command", context_.command},
+                       {"version", FAQ_VERSION},
+                       {"isa", isa_name()},
+                       {"threads", num_threads()}});
   }
 
-  // One optimizer step over up to grad_accum_steps batches.
-  void step(double lr) {
-    int micro_batches = 0;
-    for (; micro_batches < options_.grad_accum_steps; ++micro_batches) {
-      const auto batch = train_loader_.next();
-      if (!batch) break;  // the last step of an epoch may be of fewer
-      const SampleKeys samples{static_cast<std::uint64_t>(options_.seed), progress_.epoch, batch->samples};
-      set_samples(*model_, samples);
-      TrainingLogits outputs = model_->forward_training(Var(batch->images));
-      Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
-      if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, samples));
-      const double value = loss.value().item();
-      diverged_unless(std::isfinite(value), "loss", value);
-      Scores scores;
-      scores.add(outputs.logits.value(), batch->labels);
-      outputs = {};
-      backward(loss);
-      progress_.loss_sum += value * static_cast<double>(batch->size());
-      progress_.correct += scores.correct();
-      progress_.images += batch->size();
-    }
-    check(micro_batches > 0, "trainer: an epoch of fewer batches than planned");
-    const double norm = sgd_->step(lr, 1.0 / micro_batches);
-    diverged_unless(std::isfinite(norm), "gradient norm", norm);
-    if (teacher_) {
-      const double of_teacher = teacher_->step(lr, 1.0 / micro_batches);
-      diverged_unless(std::isfinite(of_teacher), "the teacher's gradient norm", of_teacher);
-    }
-  }
-
-  void diverged_unless(bool healthy, const char* what, double value) {
-    if (healthy) return;
+  // `error` says what is not finite.
+  [[noreturn]] void fail_diverged(const Error& error) const {
     const auto found = checkpoints_in(folder_->path(), [](const std::string&) {});
     const std::string last_good = found.empty() ? "none" : found.front().file.string();
-    fail(ErrorKind::diverged, "training diverged: ", what, " ", value, " at epoch ", progress_.epoch,
-         ", step ", progress_.step, "; last good checkpoint: ", last_good);
+    fail(ErrorKind::diverged, "training diverged: ", error.what(), " at epoch ", progress_.epoch, ", step ",
+         progress_.step, "; last good checkpoint: ", last_good);
   }
 
   // False when a signal stopped it.
   bool train_epoch(const Phase& phase) {
     epoch_ = {};
-    if (progress_.step_in_epoch == steps_per_epoch_) return true;  // stopped while it was validated
-    set_training(*model_, true);
-    train_loader_.start_epoch(progress_.epoch, progress_.step_in_epoch * options_.grad_accum_steps);
+    if (progress_.step_in_epoch == run_.steps_per_epoch) return true;  // stopped while it was validated
+    set_training(run_.learner.model(), true);
+    run_.train_loader.start_epoch(progress_.epoch, progress_.step_in_epoch * run_.options.grad_accum_steps);
     display_.start();
     const auto start = Clock::now();
     const std::int64_t images_before = progress_.images;
-    while (progress_.step_in_epoch < steps_per_epoch_) {
+    while (progress_.step_in_epoch < run_.steps_per_epoch) {
       const double epoch =
           static_cast<double>(progress_.epoch) +
-          static_cast<double>(progress_.step_in_epoch) / static_cast<double>(steps_per_epoch_);
-      const double lr = learning_rate(resolved_.schedule, phase, epoch);
-      method_.before_step(*model_, phase.done(epoch), progress_.step);
-      step(lr);
-      if (ema_) ema_->update(progress_.step - phase.begin * steps_per_epoch_);
+          static_cast<double>(progress_.step_in_epoch) / static_cast<double>(run_.steps_per_epoch);
+      const double lr = learning_rate(run_.schedule, phase, epoch);
+      const Learner::Seen seen =
+          run_.learner.step({.epoch = progress_.epoch,
+                             .number = progress_.step,
+                             .in_phase = progress_.step - phase.begin * run_.steps_per_epoch,
+                             .phase_done = phase.done(epoch),
+                             .lr = lr},
+                            run_.train_loader);
+      progress_.loss_sum += seen.loss_sum;
+      progress_.correct += seen.correct;
+      progress_.images += seen.images;
       ++progress_.step_in_epoch;
       ++progress_.step;
       epoch_ = {progress_.images - images_before, seconds_since(start)};
-      const bool logged = progress_.step % options_.print_freq == 0;
-      if (logged || display_.due()) {
-        const auto n = static_cast<double>(progress_.images);
-        const double rate = epoch_.rate();
-        const double top1 = 100.0 * static_cast<double>(progress_.correct) / n;
-        display_.update({.title = fmt::format("epoch {}/{} step", progress_.epoch + 1, options_.epochs),
-                         .done = progress_.step_in_epoch,
-                         .total = steps_per_epoch_,
-                         .seconds_left = (static_cast<double>(options_.epochs) - epoch) *
-                                         static_cast<double>(data_.train->size()) / rate,
-                         .figures = {fmt::format("loss {:.4f}", progress_.loss_sum / n),
-                                     fmt::format("top-1 {:.2f}", top1), fmt::format("{:.0f} images/s", rate),
-                                     fmt::format("lr {:.2e}", lr)}});
-        if (logged)
-          metrics_->append({{"step", progress_.step},
-                            {"epoch", epoch},
-                            {"train_loss", progress_.loss_sum / n},
-                            {"train_top1", top1},
-                            {"lr", lr},
-                            {"images_per_s", rate}});
-      }
-      const bool epoch_done = progress_.step_in_epoch == steps_per_epoch_;
+      report_step(epoch, lr);
+      const bool epoch_done = progress_.step_in_epoch == run_.steps_per_epoch;
       if (stop_requested() && !epoch_done) {
         folder_->save_step(snapshot(), progress_.step);
         return false;
       }
-      if (options_.checkpoint_interval > 0 && progress_.step % options_.checkpoint_interval == 0 &&
+      if (run_.options.checkpoint_interval > 0 && progress_.step % run_.options.checkpoint_interval == 0 &&
           !epoch_done) {
         folder_->save_step(snapshot(), progress_.step);
       }
@@ -446,16 +265,40 @@ class Trainer {
     return true;
   }
 
+  void report_step(double epoch, double lr) {
+    const bool logged = progress_.step % run_.options.print_freq == 0;
+    if (!logged && !display_.due()) return;
+    const auto n = static_cast<double>(progress_.images);
+    const double rate = epoch_.rate();
+    const double top1 = 100.0 * static_cast<double>(progress_.correct) / n;
+    display_.update(
+        {.title = fmt::format("epoch {}/{} step", progress_.epoch + 1, run_.options.epochs),
+         .done = progress_.step_in_epoch,
+         .total = run_.steps_per_epoch,
+         .seconds_left = (static_cast<double>(run_.options.epochs) - epoch) *
+                         static_cast<double>(run_.data.train->size()) / rate,
+         .figures = {fmt::format("loss {:.4f}", progress_.loss_sum / n), fmt::format("top-1 {:.2f}", top1),
+                     fmt::format("{:.0f} images/s", rate), fmt::format("lr {:.2e}", lr)}});
+    if (!logged) return;
+    metrics_->append({{"step", progress_.step},
+                      {"epoch", epoch},
+                      {"train_loss", progress_.loss_sum / n},
+                      {"train_top1", top1},
+                      {"lr", lr},
+                      {"images_per_s", rate}});
+  }
+
   Evaluation validate() {
-    set_training(*model_, false);
+    Model& model = run_.learner.model();
+    set_training(model, false);
     const NoGrad no_grad;
     Scores scores;
-    return evaluate([this](const Tensor& images) { return model_->forward(Var(images)).value(); },
-                    val_loader_, scores, display_);
+    return evaluate([&](const Tensor& images) { return model.forward(Var(images)).value(); }, run_.val_loader,
+                    scores, display_);
   }
 
   Evaluation validate_epoch() {
-    method_.end_epoch(*model_, [this](int count) { return training_batches(count); });
+    method_.end_epoch(run_.learner.model(), run_.training_batches());
     return validate();
   }
 
@@ -463,20 +306,19 @@ class Trainer {
     trained_.images += epoch_.images;
     trained_.seconds += epoch_.seconds;
     const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
-    nlohmann::json row{
-        {"train_loss", progress_.loss_sum / n},
-        {"train_top1", 100.0 * static_cast<double>(progress_.correct) / n},
-        {"lr", learning_rate(resolved_.schedule, phase, static_cast<double>(progress_.epoch))}};
+    nlohmann::json row{{"train_loss", progress_.loss_sum / n},
+                       {"train_top1", 100.0 * static_cast<double>(progress_.correct) / n},
+                       {"lr", learning_rate(run_.schedule, phase, static_cast<double>(progress_.epoch))}};
     if (epoch_.images > 0) row["images_per_s"] = epoch_.rate();
     std::optional<ModelEma::InPlace> averaged;
-    if (ema_) {
+    if (ModelEma* average = run_.learner.average()) {
       const Evaluation raw = validate_epoch();
       row["raw_top1"] = raw.top1;
       row["raw_val_loss"] = raw.loss;
-      averaged.emplace(*ema_);
+      averaged.emplace(*average);
     }
     const Evaluation evaluation = validate_epoch();
-    diverged_unless(std::isfinite(evaluation.loss), "validation loss", evaluation.loss);
+    check(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ", evaluation.loss);
     ++progress_.epoch;
     report_epoch(progress_.epoch, evaluation, std::move(row));
     progress_.step_in_epoch = 0;
@@ -496,14 +338,15 @@ class Trainer {
 
   void save_best() {
     folder_->save_best(network());
-    set_training(*model_, false);
-    Method::Deployment d = deployment();
-    d.folder = folder_->path();
-    d.about = {{"model", options_.model},
-               {"epoch", std::to_string(progress_.epoch)},
-               {"resize", std::to_string(options_.val_resize_size)},
-               {"classes", class_list(*data_.val)}};
-    method_.deploy(*model_, d);
+    Model& model = run_.learner.model();
+    set_training(model, false);
+    Method::Deployment deployment = run_.deployment();
+    deployment.folder = folder_->path();
+    deployment.about = {{"model", run_.options.model},
+                        {"epoch", std::to_string(progress_.epoch)},
+                        {"resize", std::to_string(run_.options.val_resize_size)},
+                        {"classes", json_text(record_.classes)}};
+    method_.deploy(model, deployment);
   }
 
   void report_epoch(std::int64_t epoch, const Evaluation& evaluation, nlohmann::json row) {
@@ -513,7 +356,7 @@ class Trainer {
     row["top5"] = evaluation.top5;
     row["val_images"] = evaluation.images;
     row["val_images_per_s"] = evaluation.images_per_s;
-    row["skipped"] = report_skipped(train_loader_) + report_skipped(val_loader_);
+    row["skipped"] = report_skipped(run_.train_loader) + report_skipped(run_.val_loader);
     progress_.history.push_back(row);
     row["step"] = progress_.step;
     row["peak_bytes"] = memory_stats().peak;
@@ -522,7 +365,8 @@ class Trainer {
     display_.line(fmt::format(
         "epoch {}: top-1 {:.2f}  top-5 {:.2f}  val loss {:.4f}  ({} images, {:.0f}/s){}", epoch,
         evaluation.top1, evaluation.top5, evaluation.loss, evaluation.images, evaluation.images_per_s,
-        ema_ && epoch > 0 ? fmt::format("; not averaged: top-1 {:.2f}", row["raw_top1"].get<double>()) : ""));
+        row.contains("raw_top1") ? fmt::format("; not averaged: top-1 {:.2f}", row["raw_top1"].get<double>())
+                                 : ""));
   }
 
   // Says what was skipped since it was last asked; returns how many images were in all.
@@ -538,27 +382,16 @@ class Trainer {
     double rate() const { return seconds > 0 ? static_cast<double>(images) / seconds : 0; }
   };
 
-  TrainOptions options_;
   Method& method_;
   ProgressDisplay display_;
   RunContext context_;
-  ResolvedOptions resolved_;
-  std::vector<Phase> phases_;
-  Data data_;
-  std::unique_ptr<Model> model_;
-  Loader train_loader_;
-  Loader val_loader_;
-  std::map<std::string, std::string> record_;  // of the run, in every checkpoint
-  std::int64_t batches_;
-  std::int64_t steps_per_epoch_;
+  Run run_;
+  RunRecord record_;
   Speed epoch_;    // of this process in the epoch being trained
   Speed trained_;  // and in all epochs
   std::set<std::string> said_skipped_;
   std::optional<CheckpointFolder> folder_;
   std::optional<Metrics> metrics_;
-  std::optional<Sgd> sgd_;
-  std::optional<Teacher> teacher_;
-  std::optional<ModelEma> ema_;
   Progress progress_;
 };
 
@@ -567,12 +400,7 @@ class Trainer {
 TrainResult train(const TrainOptions& options, Method& method, const RunContext& context) {
   check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
   install_stop_handlers();  // a signal while data are listed asks for the same as one during training
-  return Trainer(options, method, context).run();
-}
-
-nlohmann::json dry_run(const TrainOptions& options, Method& method) {
-  check(options.resume.empty(), ErrorKind::usage, "--resume: a plan is that of a whole run");
-  return Trainer(options, method, {.command = {}, .quiet = true}).plan();
+  return Trainer(options, method, context).train();
 }
 
 }  // namespace faq

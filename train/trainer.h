@@ -1,7 +1,6 @@
 // A training run from options to results.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "train/evaluate.h"
@@ -30,9 +29,5 @@ struct RunContext {
 
 /// Runs, or continues, a run. Throws Error; `diverged` names the last good checkpoint.
 TrainResult train(const TrainOptions& options, Method& method, const RunContext& context);
-
-/// What a run would do: the resolved options, the data and the per-layer table. Loads and calibrates; trains
-/// nothing.
-nlohmann::json dry_run(const TrainOptions& options, Method& method);
 
 }  // namespace faq

@@ -13,6 +13,7 @@
 #include "quant/integer_network.h"
 #include "quant/quantize.h"
 #include "train/evaluate.h"
+#include "train/run_record.h"
 #include "train/schedule.h"
 #include "train/setup.h"
 #include "train/sgd.h"

@@ -1,0 +1,72 @@
+#include "train/run.h"
+
+#include "core/parallel.h"
+
+namespace faq {
+namespace {
+
+// With what the options leave to the weights; of a run that goes on that is in its checkpoint, and the
+// weights may be gone.
+TrainOptions completed(TrainOptions options) {
+  std::filesystem::path checkpoint = options.resume;
+  if (options.resume == "auto") {
+    const auto found = checkpoints_in(options.output_dir, [](const std::string&) {});
+    checkpoint = found.empty() ? std::filesystem::path() : found.front().file;
+  }
+  if (checkpoint.empty()) {
+    adopt_from_weights(options);
+  } else {
+    NamedTensors header;
+    header.metadata = read_safetensors_metadata(checkpoint);
+    const TrainOptions before = options_of_checkpoint(header, checkpoint.string());
+    adopt(options, before);
+    adopt_sizes(options, before);  // defaults of the version it was begun with
+  }
+  return options;
+}
+
+std::vector<Phase> phases_of_run(const TrainOptions& options, int count) {
+  check(options.epochs == 0 || options.epochs >= count, ErrorKind::usage, "--epochs ", options.epochs,
+        ": fewer than the run's ", count, " phases");
+  check(options.phase_epochs.empty() || static_cast<int>(options.phase_epochs.size()) == count,
+        ErrorKind::usage, "--phase-epochs: ", options.phase_epochs.size(), " numbers, the run has ", count,
+        " phases");
+  return options.phase_epochs.empty() ? split_into_phases(options.epochs, count)
+                                      : phases_of(options.phase_epochs);
+}
+
+Data opened_data(TrainOptions& options) {
+  set_num_threads(options.threads);
+  return open_data(options, true);
+}
+
+}  // namespace
+
+Run::Run(const TrainOptions& given, Method& method)
+    : options(completed(given)),
+      schedule(resolve(options).schedule),
+      phases(phases_of_run(options, method.phases())),
+      data(opened_data(options)),
+      train_loader(*data.train, train_loader_options(options, data)),
+      val_loader(*data.val, val_loader_options(options, data)),
+      learner(options, method),
+      steps_per_epoch((train_loader.batches_per_epoch() + options.grad_accum_steps - 1) /
+                      options.grad_accum_steps) {}
+
+BatchSource Run::training_batches() {
+  return [this](int count) -> Batches {
+    train_loader.start_epoch(0);
+    return [this, left = count]() mutable -> std::optional<Tensor> {
+      if (left-- == 0) return {};
+      auto batch = train_loader.next();
+      if (!batch) return {};
+      return batch->images;
+    };
+  };
+}
+
+Method::Deployment Run::deployment() const {
+  return {.height = data.val_crop, .width = data.val_crop, .channels = options.in_channels};
+}
+
+}  // namespace faq

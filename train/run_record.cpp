@@ -1,0 +1,116 @@
+#include "train/run_record.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+
+#include "core/cpu.h"
+#include "core/json.h"
+#include "core/parallel.h"
+
+namespace faq {
+namespace {
+
+// What must agree between a checkpoint and the run that continues it: every option that changes a bit of the
+// result, but for the number of threads, which may have to change with the machine. Where things are and how
+// often they are reported may differ.
+constexpr const char* free_to_change[] = {
+    "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
+    "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
+    "preset",          "teacher"};
+
+// A folder may move: of a name the last component counts, and nothing of what is named after its folder.
+std::uint32_t checksum_of_samples(const Dataset& dataset) {
+  uLong sum = ::crc32(0, nullptr, 0);
+  const auto add = [&](const void* bytes, std::size_t size) {
+    sum = ::crc32_z(sum, static_cast<const Bytef*>(bytes), size);
+  };
+  for (std::int64_t i = 0; i < dataset.size(); ++i) {
+    const std::int32_t label = dataset.label(i);
+    add(&label, sizeof label);
+    if (dataset.in_memory()) continue;
+    const std::string name = dataset.name(i);
+    const std::size_t last = name.rfind('/') + 1;  // npos + 1: 0
+    add(name.data() + last, name.size() - last);
+  }
+  return static_cast<std::uint32_t>(sum);
+}
+
+// An object of a checkpoint's metadata; an empty one where checkpoints of earlier versions have none.
+nlohmann::json object_in(const NamedTensors& checkpoint, const std::string& key, const std::string& source) {
+  const auto found = checkpoint.metadata.find(key);
+  if (found == checkpoint.metadata.end()) return nlohmann::json::object();
+  const std::string what = concat("checkpoint ", source, ": its record \"", key, "\"");
+  nlohmann::json object = parse_json(found->second, what);
+  check(object.is_object(), ErrorKind::bad_data, what, ": expected an object, found ", object.type_name());
+  return object;
+}
+
+}  // namespace
+
+std::map<std::string, std::string> RunRecord::metadata() const {
+  return {{"config", json_text(config)},
+          {"classes", json_text(classes)},
+          {"data", json_text(data)},
+          {"machine", json_text(machine)},
+          {"version", FAQ_VERSION}};
+}
+
+RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val) {
+  return {.config = to_json(options),
+          .classes = val.class_names(),
+          .data = {{"images for training", train.size()},
+                   {"images for validation", val.size()},
+                   {"names and labels for training", checksum_of_samples(train)},
+                   {"names and labels for validation", checksum_of_samples(val)}},
+          .machine = {{"threads", num_threads()}, {"isa", isa_name()}}};
+}
+
+RunRecord record_in(const NamedTensors& checkpoint, const std::string& source) {
+  return {.config = object_in(checkpoint, "config", source),
+          .classes = {},
+          .data = object_in(checkpoint, "data", source),
+          .machine = object_in(checkpoint, "machine", source)};
+}
+
+void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source) {
+  const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
+  for (const auto& [name, value] : now.config.items()) {
+    if (std::ranges::find(free_to_change, name) != std::end(free_to_change)) continue;
+    const nlohmann::json& old = before.config.contains(name) ? before.config[name] : defaults[name];
+    check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
+          old.dump(), ", is now ", value.dump());
+  }
+  for (const auto& [name, value] : now.data.items())
+    check(!before.data.contains(name) || before.data[name] == value, ErrorKind::bad_data, "checkpoint ",
+          source, " is of a run on other images than those of ",
+          now.config.at("data-path").get<std::string>(), ": ", name, " was ", before.data[name].dump(),
+          ", is now ", value.dump());
+}
+
+std::string machine_difference(const RunRecord& now, const RunRecord& before) {
+  std::string difference;
+  for (const auto& [name, value] : now.machine.items())
+    if (before.machine.contains(name) && before.machine[name] != value)
+      difference += concat(difference.empty() ? "" : ", ", name, " ", before.machine[name].dump(),
+                           " before and ", value.dump(), " now");
+  return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
+}
+
+bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
+  return metadata.contains("config") && metadata.contains("progress");
+}
+
+TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source) {
+  check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
+        ": not written by faq-train");
+  const std::string what = concat("checkpoint ", source, ": its configuration");
+  const nlohmann::json config = parse_json(checkpoint.metadata.at("config"), what);
+  try {
+    return assemble(config, {}, what);
+  } catch (const Error& error) {  // nobody's usage
+    fail(ErrorKind::bad_data, error.what());
+  }
+}
+
+}  // namespace faq
