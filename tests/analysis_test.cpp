@@ -5,7 +5,7 @@
 #include "core/kernels/elementwise.h"
 #include "nn/load_weights.h"
 #include "quant/weight_similarity.h"
-#include "tests/integer_reference.h"
+#include "tests/random_network.h"
 #include "tools/chart.h"
 #include "train/gradient_noise.h"
 

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "quant/layer_report.h"
-#include "tests/integer_reference.h"
+#include "tests/random_network.h"
 
 using namespace faq;
 using namespace faq::testing;

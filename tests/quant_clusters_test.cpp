@@ -7,6 +7,7 @@
 #include "nn/batch_norm.h"
 #include "quant/dfp_scheme.h"
 #include "quant/dorefa_scheme.h"
+#include "quant/faq_scheme.h"
 #include "quant/scheme.h"
 #include "tests/integer_reference.h"
 

@@ -1,7 +1,7 @@
 // Which units read what, share a step, and therefore have which bits.
 #include "quant/flow.h"
 
-#include "tests/integer_reference.h"
+#include "tests/random_network.h"
 
 using namespace faq;
 using namespace faq::testing;

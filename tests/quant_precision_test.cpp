@@ -2,7 +2,7 @@
 #include "core/kernels/elementwise.h"
 #include "quant/adapters.h"
 #include "quant/scheme.h"
-#include "tests/integer_reference.h"
+#include "tests/random_network.h"
 
 using namespace faq;
 using namespace faq::testing;
