@@ -25,6 +25,7 @@ class Dataset {
  public:
   virtual ~Dataset() = default;
   virtual std::int64_t size() const = 0;
+  /// Throws bad_data when it cannot be opened or decoded, io when reading it fails.
   virtual Image image(std::int64_t index) const = 0;
   virtual std::int32_t label(std::int64_t index) const = 0;
   /// What to call a sample in a message: a path, or file and index.

@@ -75,7 +75,15 @@ class ImageFolder final : public Dataset {
   }
 
   std::int64_t size() const override { return static_cast<std::int64_t>(files_.size()); }
-  Image image(std::int64_t index) const override { return load_image(path(index), channels_); }
+  Image image(std::int64_t index) const override {
+    try {
+      return load_image(path(index), channels_);
+    } catch (const Error& error) {
+      // The set is there: what was listed and cannot be opened is a bad image of it.
+      check(error.kind() != ErrorKind::missing_input, ErrorKind::bad_data, error.what());
+      throw;
+    }
+  }
   std::int32_t label(std::int64_t index) const override {
     position(index);
     return static_cast<std::int32_t>(std::ranges::upper_bound(class_end_, index) - class_end_.begin());

@@ -18,7 +18,7 @@ struct LoaderOptions {
   bool training = false;  ///< shuffle, augment, drop the last partial batch unless it is the only one
   TransformOptions transform = {};
   std::uint64_t seed = 0;
-  std::int64_t skip_bad = 0;  ///< how many undecodable images may be skipped before it is an error
+  std::int64_t skip_bad = 0;  ///< how many bad images may be skipped before it is an error
   int rank = 0;               ///< of `ranks` processes; each loads its share, the batch size is per process
   int ranks = 1;
 };
@@ -46,7 +46,7 @@ class Loader {
   /// again until the next start_epoch.
   std::optional<Batch> next();
 
-  /// Undecodable images skipped so far (at most skip_bad), each counted once however many epochs meet it. A
+  /// Bad images skipped so far (at most skip_bad), each counted once however many epochs meet it. A
   /// skipped image leaves its batch smaller; nothing is substituted. A batch of which nothing is left is
   /// passed over in evaluation and an error in training, where steps are counted.
   std::int64_t skipped() const;

@@ -11,17 +11,29 @@ TEST_CASE("corrupt images stop a run, or are skipped and counted", "[cli]") {
   const std::string network = (run / "integer.safetensors").string();
   struct Damage {
     const char* what;
-    std::function<std::string(std::string)> damage;
+    std::function<void(const fs::path&)> damage;
+  };
+  const auto replace = [](const fs::path& file, const auto& make) {
+    fs::remove(file);
+    make(file);
   };
   const Damage damages[] = {
-      {"truncated", [](std::string bytes) { return bytes.substr(0, bytes.size() / 2); }},
-      {"empty", [](std::string) { return std::string(); }},
-      {"text", [](std::string) { return std::string("not a picture"); }},
-      {"corrupt",
-       [](std::string bytes) {
-         for (std::size_t i = bytes.size() / 2; i < bytes.size() / 2 + 20; ++i) bytes[i] ^= 0x5A;
-         return bytes;
+      {"truncated",
+       [](const fs::path& file) {
+         const std::string bytes = file_bytes(file);
+         write_file(file, bytes.substr(0, bytes.size() / 2));
        }},
+      {"empty", [](const fs::path& file) { write_file(file, ""); }},
+      {"text", [](const fs::path& file) { write_file(file, "not a picture"); }},
+      {"corrupt",
+       [](const fs::path& file) {
+         std::string bytes = file_bytes(file);
+         for (std::size_t i = bytes.size() / 2; i < bytes.size() / 2 + 20; ++i) bytes[i] ^= 0x5A;
+         write_file(file, bytes);
+       }},
+      {"a link to nothing",
+       [&](const fs::path& file) { replace(file, [](auto& f) { fs::create_symlink("nothing", f); }); }},
+      {"a folder", [&](const fs::path& file) { replace(file, [](auto& f) { fs::create_directory(f); }); }},
   };
   for (const Damage& d : damages) {
     INFO(d.what);
@@ -32,7 +44,7 @@ TEST_CASE("corrupt images stop a run, or are skipped and counted", "[cli]") {
       fs::path last;
       for (const auto& entry : fs::directory_iterator(folder / split / "down"))
         if (last.empty() || entry.path() > last) last = entry.path();
-      write_file(last, d.damage(file_bytes(last)));
+      d.damage(last);
       bad.push_back(last);
     }
     const Words eval{"--weights", network, "--data-path", folder.path().string(), "--threads", "1"};

@@ -91,7 +91,7 @@ TEST_CASE("image folder") {
 
   // Deleted after it was listed.
   fs::remove(root / "train/zebra/a.png");
-  check_error(ErrorKind::missing_input, "zebra/a.png", [&] { train->image(1); });
+  check_error(ErrorKind::bad_data, "zebra/a.png", [&] { train->image(1); });
 }
 
 TEST_CASE("image folder: which folder is which split") {

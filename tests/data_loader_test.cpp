@@ -189,10 +189,10 @@ TEST_CASE("loader: ranks share the samples") {
 
 TEST_CASE("loader: a bad image ends the epoch where it stands") {
   for (const int workers : {0, 3})
-    for (const ErrorKind kind : {ErrorKind::bad_data, ErrorKind::missing_input}) {
+    for (const ErrorKind kind : {ErrorKind::bad_data, ErrorKind::io}) {
       const Numbers dataset(100, bad_at({37, 55}, kind));
       LoaderOptions o = options(10, false, workers);
-      // Only bad data may be skipped; that a file has gone is another matter.
+      // Only bad data may be skipped; a disk that fails is another matter.
       o.skip_bad = kind == ErrorKind::bad_data ? 0 : 10;
       Loader loader(dataset, o);
       for (int batch = 0; batch < 3; ++batch) CHECK(loader.next()->labels[0] == 10 * batch);

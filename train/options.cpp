@@ -301,7 +301,7 @@ const std::vector<OptionRow>& option_table() {
        "per channel, pixels in [0, 1]; default: the checkpoint's in --weights, else the network's",
        &T::mean},
       {{"std"}, "data", "S,…", "per channel, pixels in [0, 1]; default: as --mean", &T::std},
-      {{"skip-bad"}, "data", "N", "skip up to N undecodable images", &T::skip_bad},
+      {{"skip-bad"}, "data", "N", "skip up to N images that cannot be opened or decoded", &T::skip_bad},
 
       {{"output-dir", "output"}, "run", "DIR", "checkpoints, metrics, the integer network", &T::output_dir},
       {{"resume"},

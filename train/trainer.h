@@ -19,7 +19,7 @@ struct TrainResult {
   double seconds = 0;
   double train_images_per_s = 0;
   std::size_t peak_bytes = 0;
-  std::int64_t skipped = 0;  ///< undecodable images, of at most --skip-bad in training and in validation
+  std::int64_t skipped = 0;  ///< bad images, of at most --skip-bad in training and in validation
 };
 
 struct RunContext {
