@@ -119,6 +119,13 @@ TEST_CASE("an unreadable checkpoint is passed over, loudly", "[checkpoint]") {
     write_safetensors(temporary / "last.safetensors", without);
     check_error(ErrorKind::bad_data, "none of 4 checkpoints can be read", [&] { newest(folder); });
   }
+
+  CHECK(furthest_checkpoint(temporary.path()));  // by their headers alone
+  for (const auto& entry : fs::directory_iterator(temporary.path()))
+    if (entry.path().extension() == ".safetensors") write_file(entry.path(), "");
+  check_error(ErrorKind::bad_data, "none of 4 checkpoints can be read",
+              [&] { furthest_checkpoint(temporary.path()); });
+  CHECK_FALSE(furthest_checkpoint(TemporaryFolder().path()));
 }
 
 TEST_CASE("a new checkpoint is never the one that is removed", "[checkpoint]") {

@@ -211,6 +211,7 @@ TEST_CASE("a run goes on from a checkpoint in a folder of its own", "[resume]") 
   const Outcome finished = from((folder / "whole" / "last.safetensors").string(), "new");
   CHECK(finished.code == 64);
   CHECK(finished.err.find("finished run") != std::string::npos);
+  CHECK(!fs::exists(folder / "new"));
   CHECK(file_bytes(folder / "whole" / "best.safetensors") == best);
 }
 

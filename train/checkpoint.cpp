@@ -50,6 +50,13 @@ std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path&
   return files;
 }
 
+// Where none can be read there must be none: a run never begins anew unasked.
+void check_none(const std::filesystem::path& folder) {
+  const std::size_t unreadable = checkpoint_files(folder).size();
+  check(unreadable == 0, ErrorKind::bad_data, "resuming from ", folder, ": none of ", unreadable,
+        " checkpoints can be read");
+}
+
 void pass_over(const Warn& warn, const Error& error) {
   warn(concat("ignoring an unreadable checkpoint: ", error.what()));
 }
@@ -173,6 +180,13 @@ std::vector<CheckpointHeader> checkpoints_in(const std::filesystem::path& folder
   return found;
 }
 
+std::optional<CheckpointHeader> furthest_checkpoint(const std::filesystem::path& folder) {
+  const auto found = checkpoints_in(folder, [](const std::string&) {});
+  if (!found.empty()) return found.front();
+  check_none(folder);
+  return {};
+}
+
 bool CheckpointFolder::holds_checkpoints() const { return !checkpoint_files(folder_).empty(); }
 
 std::optional<CheckpointFolder::Found> CheckpointFolder::newest(const Warn& warn) const {
@@ -183,9 +197,7 @@ std::optional<CheckpointFolder::Found> CheckpointFolder::newest(const Warn& warn
       pass_over(warn, error);
     }
   }
-  const std::size_t unreadable = checkpoint_files(folder_).size();
-  check(unreadable == 0, ErrorKind::bad_data, "resuming from ", folder_, ": none of ", unreadable,
-        " checkpoints can be read");
+  check_none(folder_);
   return {};
 }
 

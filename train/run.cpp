@@ -8,20 +8,20 @@ namespace {
 // With what the options leave to the weights; of a run that goes on that is in its checkpoint, and the
 // weights may be gone.
 TrainOptions completed(TrainOptions options) {
-  std::filesystem::path checkpoint = options.resume;
-  if (options.resume == "auto") {
-    const auto found = checkpoints_in(options.output_dir, [](const std::string&) {});
-    checkpoint = found.empty() ? std::filesystem::path() : found.front().file;
-  }
-  if (checkpoint.empty()) {
+  std::optional<CheckpointHeader> checkpoint;
+  if (options.resume == "auto")
+    checkpoint = furthest_checkpoint(options.output_dir);
+  else if (!options.resume.empty())
+    checkpoint = {.file = options.resume, .metadata = read_safetensors_metadata(options.resume)};
+  if (!checkpoint) {
     adopt_from_weights(options);
-  } else {
-    NamedTensors header;
-    header.metadata = read_safetensors_metadata(checkpoint);
-    const TrainOptions before = options_of_checkpoint(header, checkpoint.string());
-    adopt(options, before);
-    adopt_sizes(options, before);  // defaults of the version it was begun with
+    return options;
   }
+  NamedTensors header;
+  header.metadata = std::move(checkpoint->metadata);
+  const TrainOptions before = options_of_checkpoint(header, checkpoint->file.string());
+  adopt(options, before);
+  adopt_sizes(options, before);  // defaults of the version it was begun with
   return options;
 }
 

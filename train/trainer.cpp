@@ -68,10 +68,13 @@ class Trainer {
     std::error_code ignored;
     return !run_.options.resume.empty() &&
            std::filesystem::equivalent(std::filesystem::path(run_.options.resume).parent_path() / ".",
-                                       folder_->path(), ignored);
+                                       run_.options.output_dir, ignored);
   }
 
   void open_folder() {
+    if (const std::string& file = run_.options.resume; !file.empty() && !goes_on_here())
+      check(progress_in(read_safetensors_metadata(file), file).epoch < run_.options.epochs, ErrorKind::usage,
+            "checkpoint ", file, " is of a finished run: nothing is left to train in another folder");
     folder_.emplace(run_.options.output_dir, run_.options.checkpoint_hist);
     check(goes_on_here() || !folder_->holds_checkpoints(), ErrorKind::usage, "output folder ",
           folder_->path(), " holds checkpoints of an earlier run: ",
@@ -155,13 +158,8 @@ class Trainer {
     display_.line(fmt::format("resumed from {}: epoch {}, step {}", source, progress_.epoch, progress_.step));
     if (const std::string text = machine_difference(record_, before); !text.empty())
       display_.line("warning: " + text);
-    if (!goes_on_here()) begin_elsewhere(source);
-  }
-
-  // The best network so far is in another folder, and stays there.
-  void begin_elsewhere(const std::string& source) {
-    check(progress_.epoch < run_.options.epochs, ErrorKind::usage, "checkpoint ", source,
-          " is of a finished run: nothing is left to train in another folder");
+    if (goes_on_here()) return;
+    // The best network so far is in another folder, and stays there.
     progress_.best_top1 = -1;
     progress_.best_epoch = -1;
     write_config();
