@@ -28,6 +28,10 @@ for row in "ci ON" "release OFF"; do
     fail "preset $preset: FAQ_TESTS=$(cached FAQ_TESTS) FAQ_WERROR=$(cached FAQ_WERROR) FAQ_SANITIZE=$(cached FAQ_SANITIZE)"
 done
 
+for preset in asan tsan; do
+  configure -B "$work/$preset" --preset "$preset" || fail "preset $preset"
+done
+
 # What is installed finds its libraries by name, and its headers where they were put.
 configure -B "$work/build" -S . -DCMAKE_INSTALL_INCLUDEDIR=headers || fail "with another folder for headers"
 targets=("$work"/build/CMakeFiles/Export/*/faq-targets.cmake)

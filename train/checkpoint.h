@@ -60,8 +60,8 @@ using Warn = std::function<void(const std::string&)>;
 /// Those of an output folder that one could continue from, the furthest first. One whose header cannot be
 /// read is passed over.
 std::vector<CheckpointHeader> checkpoints_in(const std::filesystem::path& folder, const Warn& warn);
-/// The first of them; nothing when there are no checkpoints at all. Throws bad_data when there are some and of
-/// none the header can be read.
+/// The first of them; nothing when there are no checkpoints at all. Throws bad_data when there are some and
+/// of none the header can be read.
 std::optional<CheckpointHeader> furthest_checkpoint(const std::filesystem::path& folder);
 
 /// The checkpoints of one output folder: `checkpoint-N.safetensors` (N optimizer steps), of which the newest
