@@ -1,62 +1,19 @@
 #include <algorithm>
-#include <cstdio>
 #include <map>
 #include <set>
 
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "tests/data_testing.h"
+#include "tests/tar_writer.h"
 
 using namespace faq;
 using namespace faq::testing;
 
 namespace {
 
-struct Entry {
-  std::string name;
-  std::string bytes = {};
-  char type = '0';        // '0' file, '1' hard link, '2' symbolic link, '5' folder
-  std::string size = {};  // instead of the true one, as it stands in the header
-  std::string link = {};
-};
-
-std::string octal(std::size_t value, int digits) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%0*zo", digits, value);
-  return text;
-}
-
-// POSIX.1-1988 ustar, written from its description: 512 bytes of header, contents padded to 512.
-std::string header(const Entry& e) {
-  std::string h(512, '\0');
-  const auto put = [&](std::size_t at, const std::string& text) { h.replace(at, text.size(), text); };
-  put(0, e.name);
-  put(100, "0000644");
-  put(108, "0000000");
-  put(116, "0000000");
-  put(124, e.size.empty() ? octal(e.bytes.size(), 11) : e.size);
-  put(136, "00000000000");
-  put(148, "        ");
-  h[156] = e.type;
-  put(157, e.link);
-  put(257, std::string("ustar\00000", 8));
-  std::size_t sum = 0;
-  for (const unsigned char c : h) sum += c;
-  put(148, octal(sum, 6) + '\0' + ' ');
-  return h;
-}
-
-std::string tar(const std::vector<Entry>& entries) {
-  std::string bytes;
-  for (const Entry& e : entries) {
-    bytes += header(e) + e.bytes;
-    bytes.resize((bytes.size() + 511) / 512 * 512);
-  }
-  return bytes + std::string(1024, '\0');
-}
-
 // A pax header that gives the next member another name.
-Entry pax_name(const std::string& name) {
+TarEntry pax_name(const std::string& name) {
   std::string record = " path=" + name + "\n";
   std::size_t length = record.size() + 2;
   while (std::to_string(length).size() + record.size() != length) ++length;
@@ -253,7 +210,7 @@ TEST_CASE("a shuffle buffer mixes within its reach", "[tar]") {
 
 TEST_CASE("a loader reads shards as it reads folders", "[tar][loader]") {
   const TemporaryFolder packed, loose;
-  std::map<int, std::vector<Entry>> shards;
+  std::map<int, std::vector<TarEntry>> shards;
   for (int i = 0; i < 20; ++i) {
     const std::string name = (i % 2 ? "a/" : "b/") + std::to_string(100 + i) + ".png";
     shards[i / 8].push_back({name, image()});

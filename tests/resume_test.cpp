@@ -215,6 +215,15 @@ TEST_CASE("a run goes on from a checkpoint in a folder of its own", "[resume]") 
   CHECK(file_bytes(folder / "whole" / "best.safetensors") == best);
 }
 
+TEST_CASE("a run of which no checkpoint can be read does not begin anew", "[resume]") {
+  const TemporaryFolder output;
+  write_file(output / "last.safetensors", "damaged");
+  const std::string gone = (output / "gone.safetensors").string();
+  const Outcome outcome = train_by_program(output.path(), {"--resume", "auto", "--weights", gone});
+  CHECK(outcome.code == 65);
+  CHECK(outcome.err.find("none of 1 checkpoints can be read") != std::string::npos);
+}
+
 TEST_CASE("a run goes on with its own images, and says when the machine is another", "[resume]") {
   const TemporaryFolder folder;
   write_data_set(folder / "data", 600, 30);
