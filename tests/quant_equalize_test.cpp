@@ -85,8 +85,8 @@ TEST_CASE("a row's step is the best of a fine scan", "[quant_equalize]") {
     for (const int row : {0, 2, 3, 4}) {
       const Tensor values = Tensor::from<float>({700}, rows.span<float>().subspan(row * 700, 700));
       const auto error = [&](double step) {
-        const FixedPoint format{.step = static_cast<float>(step), .bits = width, .is_signed = true};
-        return kernels::quantization_errors(values, {&format, 1})[0];
+        const FixedPoint tried{.step = static_cast<float>(step), .bits = width, .is_signed = true};
+        return kernels::quantization_errors(values, {&tried, 1})[0];
       };
       double best = INFINITY;
       for (double step = 0.01; step < 4; step *= 1.01) best = std::min(best, error(step));

@@ -102,9 +102,9 @@ Progress progress_in(const std::map<std::string, std::string>& metadata, const s
 NamedTensors network_in(const NamedTensors& checkpoint) {
   NamedTensors network;
   network.metadata = checkpoint.metadata;
-  for (const auto& [name, tensor] : checkpoint.tensors) {
-    if (std::ranges::none_of(state_prefix::all, [&](const char* prefix) { return name.starts_with(prefix); }))
-      network.add(name, tensor);
+  for (const auto& entry : checkpoint.tensors) {
+    const auto begins_with = [&](const char* state) { return entry.first.starts_with(state); };
+    if (std::ranges::none_of(state_prefix::all, begins_with)) network.tensors.push_back(entry);
   }
   return network;
 }

@@ -9,8 +9,8 @@ namespace {
 #ifdef FAQ_SIMD_ONE_VERSION
 int chosen_bytes() { return 16; }
 #else
-__attribute__((target(FAQ_SIMD_64_BYTES))) int chosen_bytes() { return 64; }
-__attribute__((target(FAQ_SIMD_32_BYTES))) int chosen_bytes() { return 32; }
+[[maybe_unused]] __attribute__((target(FAQ_SIMD_64_BYTES))) int chosen_bytes() { return 64; }
+[[maybe_unused]] __attribute__((target(FAQ_SIMD_32_BYTES))) int chosen_bytes() { return 32; }
 __attribute__((target("default"))) int chosen_bytes() { return 16; }
 #endif
 
