@@ -259,10 +259,11 @@ int body(int argc, char** argv) {
 
   if (mode == "load") {
     const nlohmann::json result = bench_load(options, steps);
-    parsed.count("json")
-        ? cli::print_json(result)
-        : cli::print_result(fmt::format("{:.0f} images/s with {} workers\n",
-                                        result["images_per_s"].get<double>(), options.workers));
+    if (parsed.count("json"))
+      cli::print_json(result);
+    else
+      cli::print_result(fmt::format("{:.0f} images/s with {} workers\n",
+                                    result["images_per_s"].get<double>(), options.workers));
     return 0;
   }
   const Measurement m =
@@ -272,8 +273,12 @@ int body(int argc, char** argv) {
     for (const auto& row : m.convolutions)
       result["layers"].push_back({{"what", row.what}, {"calls", row.calls}, {"ms", 1e3 * row.seconds}});
   }
-  std::string out = parsed.count("json") ? result.dump() + "\n" : text(result);
-  if (parsed.count("layers") && !parsed.count("json")) {
+  if (parsed.count("json")) {
+    cli::print_json(result);
+    return 0;
+  }
+  std::string out = text(result);
+  if (parsed.count("layers")) {
     for (const auto& row : m.convolutions)
       out += fmt::format("{:3} x {:8.3f} ms  {}\n", row.calls, 1e3 * row.seconds, row.what);
   }

@@ -203,7 +203,10 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
   } else {
     analysis = kind == "bits" ? analyze_bits(options, context) : analyze_sensitivity(options, context);
   }
-  parsed.count("json") ? cli::print_json(analysis.result) : cli::print_result(analysis.table);
+  if (parsed.count("json"))
+    cli::print_json(analysis.result);
+  else
+    cli::print_result(analysis.table);
   if (!options.output_dir.empty()) save(analysis, options.output_dir, kind);
   return 0;
 }
@@ -298,7 +301,10 @@ int body(int argc, char** argv) {
   if (parsed.count("analyze")) return analyze(parsed, options, {cli::command_line(argc, argv), quiet});
   const bool as_json = parsed.count("json") > 0;
   const auto print = [as_json](const json& result, auto text) {
-    as_json ? cli::print_json(result) : cli::print_result(text(result));
+    if (as_json)
+      cli::print_json(result);
+    else
+      cli::print_result(text(result));
     return 0;
   };
   const bool model_given = parsed.count("model") > 0;

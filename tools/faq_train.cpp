@@ -60,7 +60,10 @@ int body(int argc, char** argv) {
 
   if (parsed.count("dry-run")) {
     const nlohmann::json plan = dry_run(options, *method);
-    json ? cli::print_json(plan) : cli::print_result(plan_text(plan));
+    if (json)
+      cli::print_json(plan);
+    else
+      cli::print_result(plan_text(plan));
     return 0;
   }
   const TrainResult result =
