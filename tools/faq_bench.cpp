@@ -262,8 +262,8 @@ int body(int argc, char** argv) {
     if (parsed.count("json"))
       cli::print_json(result);
     else
-      cli::print_result(fmt::format("{:.0f} images/s with {} workers\n",
-                                    result["images_per_s"].get<double>(), options.workers));
+      cli::print_result(fmt::format("{:.0f} images/s with {} workers\n", result["images_per_s"].get<double>(),
+                                    options.workers));
     return 0;
   }
   const Measurement m =
