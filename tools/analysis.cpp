@@ -175,7 +175,7 @@ Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int
   check(model_given || is_checkpoint(weights.metadata), ErrorKind::usage,
         "--model is required for plain weights (", options.weights, ")");
   if (is_checkpoint(weights.metadata)) {
-    const TrainOptions trained = options_of_checkpoint(weights, options.weights);
+    const TrainOptions trained = options_of_checkpoint(weights.metadata, options.weights);
     check(!model_given || options.model == trained.model, ErrorKind::usage, "--model ", options.model, ": ",
           options.weights, " is a ", trained.model);
     options.model = trained.model;

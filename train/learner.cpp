@@ -6,6 +6,7 @@
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/run_record.h"
 #include "train/setup.h"
 
 namespace faq {
@@ -20,7 +21,7 @@ NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>&
   const std::string& source = options.weights;
   NamedTensors file = read_safetensors(source);
   if (!is_checkpoint(file.metadata)) return file;
-  const TrainOptions trained = options_of_checkpoint(file, source);
+  const TrainOptions trained = options_of_checkpoint(file.metadata, source);
   if (trained.scheme != "none")
     notes.push_back(concat("warning: ", source, " is quantized (--scheme ", trained.scheme,
                            "): this run starts from the float weights behind its integers, at few bits "
@@ -103,7 +104,7 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
     seen.correct += scores.correct();
     seen.images += batch->size();
   }
-  check(micro_batches > 0, "trainer: an epoch of fewer batches than planned");
+  check(micro_batches > 0, "learner: an epoch of fewer batches than planned");
   check_finite(sgd_->step(step.lr, 1.0 / micro_batches), "gradient norm");
   if (teacher_) check_finite(teacher_->step(step.lr, 1.0 / micro_batches), "the teacher's gradient norm");
   if (ema_) ema_->update(step.in_phase);
@@ -118,7 +119,7 @@ void Learner::export_state(NamedTensors& to) {
   if (teacher_) teacher_->export_state(to);
   if (ema_) ema_->export_state(to);
   for (const auto& [name, tensor] : to.tensors)
-    check(kernels::all_finite(tensor), ErrorKind::diverged, name, " nan");
+    check(kernels::all_finite(tensor), ErrorKind::diverged, name, " is not finite");
 }
 
 }  // namespace faq

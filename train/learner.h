@@ -9,7 +9,6 @@
 #include "train/method.h"
 #include "train/model_ema.h"
 #include "train/options.h"
-#include "train/run_record.h"
 #include "train/sgd.h"
 #include "train/teacher.h"
 

@@ -1,6 +1,7 @@
 #include "train/run.h"
 
 #include "core/parallel.h"
+#include "train/run_record.h"
 
 namespace faq {
 namespace {
@@ -17,9 +18,7 @@ TrainOptions completed(TrainOptions options) {
     adopt_from_weights(options);
     return options;
   }
-  NamedTensors header;
-  header.metadata = std::move(checkpoint->metadata);
-  const TrainOptions before = options_of_checkpoint(header, checkpoint->file.string());
+  const TrainOptions before = options_of_checkpoint(checkpoint->metadata, checkpoint->file.string());
   adopt(options, before);
   adopt_sizes(options, before);  // defaults of the version it was begun with
   return options;

@@ -37,9 +37,10 @@ std::uint32_t checksum_of_samples(const Dataset& dataset) {
 }
 
 // An object of a checkpoint's metadata; an empty one where checkpoints of earlier versions have none.
-nlohmann::json object_in(const NamedTensors& checkpoint, const std::string& key, const std::string& source) {
-  const auto found = checkpoint.metadata.find(key);
-  if (found == checkpoint.metadata.end()) return nlohmann::json::object();
+nlohmann::json object_in(const std::map<std::string, std::string>& checkpoint, const std::string& key,
+                         const std::string& source) {
+  const auto found = checkpoint.find(key);
+  if (found == checkpoint.end()) return nlohmann::json::object();
   const std::string what = concat("checkpoint ", source, ": its record \"", key, "\"");
   nlohmann::json object = parse_json(found->second, what);
   check(object.is_object(), ErrorKind::bad_data, what, ": expected an object, found ", object.type_name());
@@ -66,7 +67,7 @@ RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const
           .machine = {{"threads", num_threads()}, {"isa", isa_name()}}};
 }
 
-RunRecord record_in(const NamedTensors& checkpoint, const std::string& source) {
+RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const std::string& source) {
   return {.config = object_in(checkpoint, "config", source),
           .classes = {},
           .data = object_in(checkpoint, "data", source),
@@ -101,11 +102,11 @@ bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
   return metadata.contains("config") && metadata.contains("progress");
 }
 
-TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source) {
-  check(is_checkpoint(checkpoint.metadata), ErrorKind::bad_data, "checkpoint ", source,
-        ": not written by faq-train");
+TrainOptions options_of_checkpoint(const std::map<std::string, std::string>& checkpoint,
+                                   const std::string& source) {
+  check(is_checkpoint(checkpoint), ErrorKind::bad_data, "checkpoint ", source, ": not written by faq-train");
   const std::string what = concat("checkpoint ", source, ": its configuration");
-  const nlohmann::json config = parse_json(checkpoint.metadata.at("config"), what);
+  const nlohmann::json config = parse_json(checkpoint.at("config"), what);
   try {
     return assemble(config, {}, what);
   } catch (const Error& error) {  // nobody's usage

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "core/safetensors.h"
 #include "data/dataset.h"
 #include "train/options.h"
 
@@ -22,7 +21,7 @@ struct RunRecord {
 };
 RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val);
 /// That of a checkpoint; empty objects where one of an earlier version has none. Throws bad_data.
-RunRecord record_in(const NamedTensors& checkpoint, const std::string& source);
+RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const std::string& source);
 
 /// Throws bad_data when the run that is to go on has an option that changes a bit of the result, or images,
 /// other than that of the checkpoint `source`.
@@ -34,6 +33,7 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before);
 /// Whether a file with that metadata was written by faq-train.
 bool is_checkpoint(const std::map<std::string, std::string>& metadata);
 /// The options of the run a checkpoint is from. Throws bad_data.
-TrainOptions options_of_checkpoint(const NamedTensors& checkpoint, const std::string& source);
+TrainOptions options_of_checkpoint(const std::map<std::string, std::string>& checkpoint,
+                                   const std::string& source);
 
 }  // namespace faq

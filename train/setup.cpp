@@ -42,9 +42,8 @@ int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
 
 void adopt_from_weights(TrainOptions& options) {
   if (options.weights.empty()) return;
-  NamedTensors header;
-  header.metadata = read_safetensors_metadata(options.weights);
-  if (is_checkpoint(header.metadata)) adopt(options, options_of_checkpoint(header, options.weights));
+  const auto metadata = read_safetensors_metadata(options.weights);
+  if (is_checkpoint(metadata)) adopt(options, options_of_checkpoint(metadata, options.weights));
 }
 
 void adopt(TrainOptions& options, const TrainOptions& from) {
@@ -133,7 +132,7 @@ void check_phase(const Progress& progress, const Method& method, const std::stri
 
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
                                              const MethodFactory& make_method, TrainOptions& options) {
-  options = options_of_checkpoint(checkpoint, source);
+  options = options_of_checkpoint(checkpoint.metadata, source);
   const Progress progress = progress_in(checkpoint.metadata, source);
   auto model = build_model(options);
   const auto method = make_method(options);

@@ -38,7 +38,7 @@ Teacher Teacher::begin(const TrainOptions& options) {
   }
   const NamedTensors contents = read_safetensors(file);
   if (is_checkpoint(contents.metadata)) {
-    const TrainOptions trained = options_of_checkpoint(contents, file);
+    const TrainOptions trained = options_of_checkpoint(contents.metadata, file);
     check(trained.scheme == "none", ErrorKind::bad_data, "teacher ", file, ": quantized (--scheme ",
           trained.scheme, "), expected a network in full precision");
     if (options.teacher_model.empty()) own.model = trained.model;

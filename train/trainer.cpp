@@ -8,11 +8,10 @@
 
 #include "core/allocator.h"
 #include "core/atomic_file.h"
-#include "core/cpu.h"
 #include "core/json.h"
-#include "core/parallel.h"
 #include "train/metrics.h"
 #include "train/run.h"
+#include "train/run_record.h"
 #include "train/signals.h"
 
 namespace faq {
@@ -148,7 +147,7 @@ class Trainer {
     const std::string source = found.file.string();
     check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
           ": not written by faq-train");
-    const RunRecord before = record_in(found.contents, source);
+    const RunRecord before = record_in(found.contents.metadata, source);
     check_same_run(record_, before, source);
     progress_ = progress_in(found.contents.metadata, source);
     check_phase(progress_, method_, source);
@@ -208,10 +207,9 @@ class Trainer {
     nlohmann::json config = record_.config;
     config.erase("resume");
     write("config.json", config);
-    write("run.json", {{"command", context_.command},
-                       {"version", FAQ_VERSION},
-                       {"isa", isa_name()},
-                       {"threads", num_threads()}});
+    nlohmann::json about = record_.machine;
+    about.update({{"command", context_.command}, {"version", FAQ_VERSION}});
+    write("run.json", about);
   }
 
   // `error` says what is not finite.

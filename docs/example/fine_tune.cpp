@@ -30,7 +30,7 @@ void fine_tune(const char* weights_file, const char* data, const char* output, i
   const int channels = channels_in(weights, resnet20);
   ModelOptions as_trained{.num_classes = classes_in(weights, resnet20), .in_channels = channels};
   if (is_checkpoint(weights.metadata)) {
-    const TrainOptions run = options_of_checkpoint(weights, weights_file);
+    const TrainOptions run = options_of_checkpoint(weights.metadata, weights_file);
     as_trained.mean.assign(run.mean.begin(), run.mean.end());
     as_trained.std.assign(run.std.begin(), run.std.end());
   }
