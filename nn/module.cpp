@@ -39,25 +39,32 @@ struct BufferCollector final : Visitor {
   void on_buffer(const std::string& name, Tensor& buffer) override { found.push_back({name, buffer}); }
 };
 
+struct StatisticsCollector final : Visitor {
+  std::vector<Named<Tensor>> found;
+  void on_buffer(const std::string& name, Tensor& buffer) override { found.push_back({name, buffer}); }
+  void on_setting(const std::string&, Tensor&) override {}
+};
+
 struct UnitCaller final : Visitor {
   explicit UnitCaller(const std::function<void(const std::string&, Unit&)>& f) : body(f) {}
   const std::function<void(const std::string&, Unit&)>& body;
   void on_unit(const std::string& path, Unit& unit) override { body(path, unit); }
 };
 
+template <class Collector>
+auto collect(Module& module) {
+  Collector collector;
+  module.visit(collector);
+  return std::move(collector.found);
+}
+
 }  // namespace
 
-std::vector<Named<Var>> parameters(Module& module) {
-  ParameterCollector collector;
-  module.visit(collector);
-  return std::move(collector.found);
-}
+std::vector<Named<Var>> parameters(Module& module) { return collect<ParameterCollector>(module); }
 
-std::vector<Named<Tensor>> buffers(Module& module) {
-  BufferCollector collector;
-  module.visit(collector);
-  return std::move(collector.found);
-}
+std::vector<Named<Tensor>> buffers(Module& module) { return collect<BufferCollector>(module); }
+
+std::vector<Named<Tensor>> running_statistics(Module& module) { return collect<StatisticsCollector>(module); }
 
 void for_each_unit(Module& module, const std::function<void(const std::string&, Unit&)>& body) {
   UnitCaller caller(body);

@@ -23,8 +23,9 @@ class Module {
   virtual void visit(Visitor& visitor) = 0;
 };
 
-/// What a walk over a model does at each thing it meets. Modules call child(), parameter() and buffer() with
-/// their own names; the visitor keeps the path and hands out full names such as "layer1.0.conv1.weight".
+/// What a walk over a model does at each thing it meets. Modules call child(), parameter(), buffer() and
+/// setting() with their own names; the visitor keeps the path and hands out full names such as
+/// "layer1.0.conv1.weight".
 class Visitor {
  public:
   virtual ~Visitor() = default;
@@ -34,11 +35,14 @@ class Visitor {
   void child(const std::string& conv_name, const std::string& norm_name, ConvNormAct& unit);
   void parameter(const std::string& name, Var& parameter) { on_parameter(full(name), parameter); }
   void buffer(const std::string& name, Tensor& buffer) { on_buffer(full(name), buffer); }
+  /// A buffer that is set, not learnt: it has no average.
+  void setting(const std::string& name, Tensor& setting) { on_setting(full(name), setting); }
 
  protected:
   virtual void on_unit(const std::string& /*path*/, Unit& /*unit*/) {}
   virtual void on_parameter(const std::string& /*name*/, Var& /*parameter*/) {}
   virtual void on_buffer(const std::string& /*name*/, Tensor& /*buffer*/) {}
+  virtual void on_setting(const std::string& name, Tensor& setting) { on_buffer(name, setting); }
 
  private:
   std::string full(const std::string& name) const { return path_.empty() ? name : path_ + "." + name; }
@@ -112,6 +116,8 @@ struct Named {
 std::vector<Named<Var>> parameters(Module& module);
 /// Running statistics and quantizer state; handles on the model's own storage.
 std::vector<Named<Tensor>> buffers(Module& module);
+/// Those of them that are learnt.
+std::vector<Named<Tensor>> running_statistics(Module& module);
 void for_each_unit(Module& module, const std::function<void(const std::string&, Unit&)>& body);
 void set_training(Module& module, bool training);
 

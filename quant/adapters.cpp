@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/kernels/elementwise.h"
+#include "quant/faq_scheme.h"
 #include "quant/scheme.h"
 
 namespace faq {
@@ -24,6 +25,7 @@ struct Formats {
   float residual_step = 0;
   FixedPoint output = {};
   int weight_bits = 0;
+  float weight_step = 0;
   bool operator==(const Formats&) const = default;
 };
 
@@ -50,9 +52,14 @@ class Cached {
   Formats formats_;
 };
 
+QuantizedWeights quantized(const Tensor& argument, const QuantizerState& quantizer,
+                           const QuantOptions& options) {
+  return quantize_weights(argument, quantizer.weight_bits, options, quantizer.weight_step);
+}
+
 // As they are now.
-QuantizedWeights quantized(const Var& weights, int bits, const QuantOptions& options) {
-  return quantize_weights(rounded_argument(weights, bits, options).value(), bits, options);
+QuantizedWeights quantized(const Var& weights, const QuantizerState& quantizer, const QuantOptions& options) {
+  return quantized(rounded_argument(weights, quantizer.weight_bits, options).value(), quantizer, options);
 }
 
 bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() == DType::s8; }
@@ -60,11 +67,12 @@ bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() 
 bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
 // The numbers quantized weights stand for, or the weights themselves.
-Var float_weights(const Var& weights, int bits, const QuantOptions& options, bool quantize) {
+Var float_weights(const Var& weights, const QuantizerState& quantizer, const QuantOptions& options,
+                  bool quantize) {
   if (!quantize) return weights;
-  const Var argument = rounded_argument(weights, bits, options);
+  const Var argument = rounded_argument(weights, quantizer.weight_bits, options);
   return straight_through(
-      argument, kernels::convert(quantize_weights(argument.value(), bits, options).values, DType::f32));
+      argument, kernels::convert(quantized(argument.value(), quantizer, options).values, DType::f32));
 }
 
 // Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
@@ -126,15 +134,15 @@ class QuantizedConv final : public QuantizedUnit {
     if (!is_quantized(x) || !precision.weights) return in_float(x, residual, quantizer, precision);
     if (unit_.training()) {
       const Var filter = rounded_argument(unit_.filter(), quantizer.weight_bits, options_);
-      return conv_norm_act_integer(x, filter,
-                                   quantize_weights(filter.value(), quantizer.weight_bits, options_).values,
+      return conv_norm_act_integer(x, filter, quantized(filter.value(), quantizer, options_).values,
                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
                                    options_.grad_dtype, unit_.norm_options(quantizer.activation));
     }
     const Formats formats{.input = x.value().fixed_point(),
                           .residual_step = residual ? residual.value().fixed_point().step : 0.0f,
                           .output = quantizer.activation,
-                          .weight_bits = quantizer.weight_bits};
+                          .weight_bits = quantizer.weight_bits,
+                          .weight_step = quantizer.weight_step};
     const NormState& norm = unit_.norm();
     std::vector<const Tensor*> sources{&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(),
                                        &norm.running_mean, &norm.running_variance};
@@ -142,10 +150,15 @@ class QuantizedConv final : public QuantizedUnit {
     return record(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
   }
 
+ protected:
+  std::optional<QuantizedWeights> present_weights() const override {
+    return quantized(unit_.filter(), state(), options_);
+  }
+
  private:
   // Where the input is not quantized, or the weights are not.
   Var in_float(const Var& x, const Var& residual, const QuantizerState& quantizer, Precision precision) {
-    const Var filter = float_weights(unit_.filter(), quantizer.weight_bits, options_, precision.weights);
+    const Var filter = float_weights(unit_.filter(), quantizer, options_, precision.weights);
     const Var y = conv2d(to_float(x), filter, unit_.conv_options(), options_.grad_dtype);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
     return norm_act(y, unit_.norm(), residual, unit_.norm_options(format));
@@ -154,7 +167,7 @@ class QuantizedConv final : public QuantizedUnit {
   std::shared_ptr<const ConvOp> build(const Formats& formats) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
-    op->weights = quantized(unit_.filter(), formats.weight_bits, options_);
+    op->weights = *present_weights();
     op->options = unit_.conv_options();
     const double accumulator_step =
         static_cast<double>(formats.input.step) * op->weights.values.fixed_point().step;
@@ -212,8 +225,8 @@ class QuantizedLinear final : public QuantizedUnit {
     const Precision precision = present_precision(unit_.training());
     if (!precision.weights || !precision.activations) {
       const Var x = to_float(unit_.dropout()(as_rows(inputs[0])));
-      return linear(x, float_weights(unit_.weight(), quantizer.weight_bits, options_, precision.weights),
-                    unit_.bias(), options_.grad_dtype);
+      return linear(x, float_weights(unit_.weight(), quantizer, options_, precision.weights), unit_.bias(),
+                    options_.grad_dtype);
     }
     if (unit_.training()) {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
@@ -221,23 +234,29 @@ class QuantizedLinear final : public QuantizedUnit {
       const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
       const Var weight = rounded_argument(unit_.weight(), quantizer.weight_bits, options_);
       return linear_integer(unit_.dropout()(taken_in), weight,
-                            quantize_weights(weight.value(), quantizer.weight_bits, options_).values,
-                            unit_.bias(), options_.engine, options_.grad_dtype);
+                            quantized(weight.value(), quantizer, options_).values, unit_.bias(),
+                            options_.engine, options_.grad_dtype);
     }
     const Tensor& x = inputs[0].value();
     const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;
-    const auto op = op_.get({&unit_.weight().value(), &unit_.bias().value()},
-                            {.input = format, .weight_bits = quantizer.weight_bits},
-                            [&] { return build(quantizer.weight_bits, format); });
+    const auto op =
+        op_.get({&unit_.weight().value(), &unit_.bias().value()},
+                {.input = format, .weight_bits = quantizer.weight_bits, .weight_step = quantizer.weight_step},
+                [&] { return build(format); });
     return record(op, inputs, options_.engine);
   }
 
+ protected:
+  std::optional<QuantizedWeights> present_weights() const override {
+    return quantized(unit_.weight(), state(), options_);
+  }
+
  private:
-  std::shared_ptr<const LinearOp> build(int weight_bits, const FixedPoint& format) {
+  std::shared_ptr<const LinearOp> build(const FixedPoint& format) {
     auto op = std::make_shared<LinearOp>();
     op->name = name_;
     op->input = format;
-    op->weights = quantized(unit_.weight(), weight_bits, options_);
+    op->weights = *present_weights();
     const Tensor& values = op->weights.values;
     op->multiplier = Tensor::full({values.dim(0)}, logit_step(*op));
     op->bias = unit_.bias().value().clone();
@@ -278,10 +297,12 @@ QuantizerState QuantizedUnit::state() const {
     return x >= low && x <= high && x == std::trunc(x);
   };
   check(std::isfinite(s[0]) && s[0] > 0 && integer_in(s[1], 2, 8) && integer_in(s[2], 0, 1) &&
-            (s[3] == 0 || integer_in(s[3], 2, 8)),
+            (s[3] == 0 || integer_in(s[3], 2, 8)) &&
+            (s[4] == 0 || (s[4] >= least_step && std::isfinite(s[4]))),
         ErrorKind::bad_data, "quantizer of '", name_, "': step ", s[0], ", ", s[1], " bits, sign ", s[2],
-        ", ", s[3], " weight bits make no sense");
-  return {{.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3])};
+        ", ", s[3], " weight bits, weight step ", s[4], " make no sense");
+  return {
+      {.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3]), s[4]};
 }
 
 void QuantizedUnit::set_state(const QuantizerState& state) {
@@ -290,6 +311,15 @@ void QuantizedUnit::set_state(const QuantizerState& state) {
   s[1] = static_cast<float>(state.activation.bits);
   s[2] = state.activation.is_signed ? 1.0f : 0.0f;
   s[3] = static_cast<float>(state.weight_bits);
+  s[4] = state.weight_step;
+}
+
+void QuantizedUnit::hold_weight_step() {
+  const std::optional<QuantizedWeights> weights = present_weights();
+  if (!weights || weights->code != WeightCode::fixed_point) return;
+  QuantizerState held = state();
+  held.weight_step = weights->values.fixed_point().step;
+  set_state(held);
 }
 
 std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "nn/units.h"
@@ -14,18 +15,24 @@ namespace faq {
 struct QuantizerState {
   FixedPoint activation;  ///< of the values handed on; for Linear of those taken in
   int weight_bits = 0;    ///< 0: no weights
+  float weight_step = 0;  ///< held; 0: chosen anew at every use
 };
 
-/// Base of the adapters that have a quantizer: stored as `quantizer`, f32 [step, bits, signed, weight bits].
+/// Base of the adapters that have a quantizer: stored as `quantizer`, f32 [step, bits, signed, weight bits,
+/// weight step].
 class QuantizedUnit : public Adapter {
  public:
   QuantizedUnit(std::string name, const QuantOptions& options) : name_(std::move(name)), options_(options) {}
 
-  void visit(Visitor& visitor) override { visitor.buffer("quantizer", state_); }
+  void visit(Visitor& visitor) override { visitor.setting("quantizer", state_); }
   /// Throws bad_data when a checkpoint has brought values that make no sense, or nothing has set it.
   QuantizerState state() const;
   void set_state(const QuantizerState& state);
   const QuantOptions& options() const { return options_; }
+
+  /// From now on the weights keep the step they have, where it is a step the scheme chooses from their
+  /// values: that of fixed-point weights.
+  void hold_weight_step();
 
   /// In training, compute in full precision until further notice (stochastic precision): neither the weights
   /// nor what is handed on are quantized.
@@ -34,6 +41,9 @@ class QuantizedUnit : public Adapter {
   void set_float_activations(bool float_activations) { float_activations_ = float_activations; }
 
  protected:
+  /// With the quantizer as it is; nothing for a unit without weights.
+  virtual std::optional<QuantizedWeights> present_weights() const { return {}; }
+
   struct Precision {
     bool weights = true;
     bool activations = true;
@@ -50,7 +60,7 @@ class QuantizedUnit : public Adapter {
  private:
   bool full_precision_ = false;
   bool float_activations_ = false;
-  Tensor state_ = Tensor::zeros({4});
+  Tensor state_ = Tensor::zeros({5});
 };
 
 /// The adapter for the unit called `name`; nothing for one that does nothing; throws internal for a kind that

@@ -20,7 +20,7 @@ enum class Scheme {
 /// How the step of an activation is found from its histogram.
 enum class Calibration { percentile, max, mse };
 
-/// How the step of a weight tensor is chosen, anew at every training step.
+/// How the step of a weight tensor is chosen, anew at every training step until it is held.
 enum class WeightStep {
   mse,  ///< minimises ‖w − Q(w)‖²
   max   ///< the smallest that represents max|w| without clipping
@@ -41,7 +41,7 @@ struct LayerBits {
 inline DType default_grad_dtype() { return has_native_bf16() ? DType::bf16 : DType::f32; }
 
 /// quantize() (quant/quantize.h) obeys what says what the integers are. The rest is for who calls it:
-/// calibration_batches (what calibrate() is fed), equalize, batch_norm_batches.
+/// calibration_batches (what calibrate() is fed), equalize, batch_norm_batches, hold_weight_steps.
 struct QuantOptions {
   Scheme scheme = Scheme::none;
   int weight_bits = 8;
@@ -51,6 +51,7 @@ struct QuantOptions {
   Calibration calibration = Calibration::percentile;
   double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
   WeightStep weight_step = WeightStep::mse;
+  double hold_weight_steps = 1;            ///< after that share of a phase; 1: never
   Equalize equalize = Equalize::channels;  ///< done by who quantizes: equalize_channels (quant/equalize.h)
   /// Of what units hand on; without it they compute in floating point with the numbers quantized weights
   /// stand for, in training and in evaluation (the first of two stages, Zhuang et al., arXiv 1908.04680,

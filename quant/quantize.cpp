@@ -149,6 +149,14 @@ class Planner {
   std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: whose override counts
 };
 
+// As many bits as before: the weights have learnt with that step.
+QuantizerState with_held_step(QuantizerState state, const Unit& unit) {
+  const auto* before = dynamic_cast<const QuantizedUnit*>(unit.adapter());
+  if (before && before->state().weight_bits == state.weight_bits)
+    state.weight_step = before->state().weight_step;
+  return state;
+}
+
 }  // namespace
 
 void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration) {
@@ -159,8 +167,14 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
     if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
     if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && calibration)
-      quantized->set_state(states.at(name));
+      quantized->set_state(with_held_step(states.at(name), unit));
     unit.set_adapter(std::move(adapter));
+  });
+}
+
+void hold_weight_steps(Model& model) {
+  for_each_unit(model, [](const std::string&, Unit& unit) {
+    if (auto* quantized = dynamic_cast<QuantizedUnit*>(unit.adapter())) quantized->hold_weight_step();
   });
 }
 

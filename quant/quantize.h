@@ -22,8 +22,13 @@ struct LayerPlan {
 /// with the formats `calibration` gives: signed where no ReLU made the values what they are, one for units
 /// whose values are concatenated (quant/flow.h). Without it (nullptr) they have none, and running the model
 /// throws, until a checkpoint is loaded into its buffers. Throws usage for overrides that match no unit or
-/// contradict each other, and leaves the model as it was.
+/// contradict each other, and leaves the model as it was. Weights that hold a step and keep their bits keep
+/// it.
 void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration);
+
+/// QuantizedUnit::hold_weight_step of every unit. A step that is chosen anew at every use stops following
+/// weights; what that is good for: docs/experiments.md, "Steps that weights chase".
+void hold_weight_steps(Model& model);
 
 /// The probability of draw_precision when `done` of the steps (0 to 1) are over: from `start` it rises evenly
 /// to 1, where it stays for the last `tail` of them.

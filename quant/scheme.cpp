@@ -50,7 +50,10 @@ Var rounded_argument(const Var& weights, int bits, const QuantOptions& options) 
   return bits <= row.max_weight_bits ? row.argument(weights) : weights;
 }
 
-QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options) {
+QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options,
+                                  float held_step) {
+  if (held_step > 0)
+    return {kernels::quantize(argument, {.step = held_step, .bits = bits, .is_signed = true}), bits};
   const Row& row = row_of(options.scheme);
   return bits <= row.max_weight_bits ? row.weights(argument, bits, options)
                                      : fixed_point_weights(argument, bits, options);

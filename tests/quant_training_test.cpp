@@ -7,6 +7,7 @@
 #include "quant/adapters.h"
 #include "quant/calibration.h"
 #include "quant/faq_scheme.h"
+#include "quant/integer_network.h"
 #include "quant/quantize.h"
 #include "tests/testing.h"
 #include "train/sgd.h"
@@ -278,6 +279,107 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
   CHECK(reference::same_bytes(first, model->forward(Var(batch())).value()));
 }
 
+TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_training]") {
+  const OneThread one_thread;
+  const auto model = make({.bits = 4});
+  const auto scale_weights = [&](float factor) {
+    for_each_unit(*model, [&](const std::string&, Unit& unit) {
+      if (auto* conv = dynamic_cast<ConvUnit*>(&unit))
+        kernels::scale_in_place(conv->weight().mutable_value(), factor);
+      if (auto* linear = dynamic_cast<Linear*>(&unit))
+        kernels::scale_in_place(linear->weight().mutable_value(), factor);
+    });
+  };
+  const auto deployed = [&] {
+    set_training(*model, false);
+    const IntegerNetwork network = IntegerNetwork::compile(*model, size, size, 3);
+    const Tensor images = batch();
+    CHECK(reference::same_bytes(network.forward(images), model->forward(Var(images)).value()));
+    std::map<std::string, Tensor> weights;
+    for (const IntegerNetwork::Step& step : network.steps()) {
+      if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get()))
+        weights[conv->name] = conv->weights.values;
+      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get()))
+        weights[linear->name] = linear->weights.values;
+    }
+    set_training(*model, true);
+    return weights;
+  };
+  const auto loss = [&] { return cross_entropy(model->forward(Var(batch())), labels()).value().item(); };
+
+  const auto chosen = deployed();
+  const double loss_chosen = loss();
+  REQUIRE(chosen.size() == 20);
+  hold_weight_steps(*model);
+  CHECK(loss() == loss_chosen);
+  for (const auto& [name, weights] : deployed()) CHECK(reference::same_bytes(weights, chosen.at(name)));
+
+  scale_weights(0.7f);  // a power of two in between: all that follow change their step
+  hold_weight_steps(*model);
+  const auto held = deployed();
+  const double loss_held = loss();
+  for (const auto& [name, weights] : held) {
+    INFO(name);
+    CHECK(weights.fixed_point() == chosen.at(name).fixed_point());
+    CHECK_FALSE(reference::same_bytes(weights, chosen.at(name)));
+  }
+  // Training multiplies by the same integers: weights that are those numbers already make no difference.
+  for_each_unit(*model, [&](const std::string& name, Unit& unit) {
+    const auto found = held.find(name);
+    if (found == held.end()) return;
+    Var& weight = dynamic_cast<ConvUnit*>(&unit) ? dynamic_cast<ConvUnit*>(&unit)->weight()
+                                                 : dynamic_cast<Linear*>(&unit)->weight();
+    const Tensor numbers = kernels::convert(found->second, DType::f32);
+    std::ranges::copy(numbers.span<float>(), weight.mutable_value().mutable_data<float>());
+  });
+  CHECK(loss() == loss_held);
+
+  // A phase with as many bits goes on with them, one with fewer chooses its own.
+  const CalibrationResult seen = calibrate(*model, [left = 1]() mutable -> std::optional<Tensor> {
+    if (left-- == 0) return {};
+    return batch();
+  });
+  const auto requantize = [&](int bits) {
+    quantize(*model, {.scheme = Scheme::faq, .weight_bits = bits, .act_bits = 4, .grad_dtype = DType::f32},
+             &seen);
+    set_training(*model, true);
+  };
+  scale_weights(0.3f);
+  requantize(4);
+  for (const auto& [name, weights] : deployed()) CHECK(weights.fixed_point() == held.at(name).fixed_point());
+  requantize(3);
+  for (const auto& [name, weights] : deployed()) {
+    INFO(name);
+    const bool keeps = name == "conv1" || name == "fc";  // 8 bits all the time
+    const int bits = keeps ? 8 : 3;
+    CHECK(weights.fixed_point().bits == bits);
+    if (!keeps) CHECK(weights.fixed_point().step < held.at(name).fixed_point().step);
+  }
+}
+
+TEST_CASE("of other schemes the fixed-point layers hold their steps", "[quant_training]") {
+  const OneThread one_thread;
+  for (const Scheme scheme : {Scheme::dfp, Scheme::dorefa}) {
+    const auto model = make({});
+    const CalibrationResult seen = calibrate(*model, [left = 1]() mutable -> std::optional<Tensor> {
+      if (left-- == 0) return {};
+      return batch();
+    });
+    quantize(*model, {.scheme = scheme, .weight_bits = 2}, &seen);
+    hold_weight_steps(*model);
+    int held = 0;
+    for_each_unit(*model, [&](const std::string& name, Unit& unit) {
+      const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
+      if (!quantized) return;
+      INFO(name);
+      const bool fixed_point = name == "conv1" || name == "fc";
+      CHECK((quantized->state().weight_step > 0) == fixed_point);
+      held += fixed_point;
+    });
+    CHECK(held == 2);
+  }
+}
+
 TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") {
   const OneThread one_thread;
   const auto model = make({});
@@ -286,11 +388,23 @@ TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") 
     const char* what;
     int place;
     float value;
-  } const rows[] = {{"step 0", 0, 0},     {"step -1", 0, -1},      {"step inf", 0, INFINITY},
-                    {"step nan", 0, NAN}, {"bits 1", 1, 1},        {"bits 9", 1, 9},
-                    {"bits nan", 1, NAN}, {"bits 1e30", 1, 1e30f}, {"bits 4.5", 1, 4.5f},
-                    {"sign nan", 2, NAN}, {"weights 1", 3, 1},     {"weights 9", 3, 9},
-                    {"weights -2", 3, -2}};
+  } const rows[] = {{"step 0", 0, 0},
+                    {"step -1", 0, -1},
+                    {"step inf", 0, INFINITY},
+                    {"step nan", 0, NAN},
+                    {"bits 1", 1, 1},
+                    {"bits 9", 1, 9},
+                    {"bits nan", 1, NAN},
+                    {"bits 1e30", 1, 1e30f},
+                    {"bits 4.5", 1, 4.5f},
+                    {"sign nan", 2, NAN},
+                    {"weights 1", 3, 1},
+                    {"weights 9", 3, 9},
+                    {"weights -2", 3, -2},
+                    {"weight step -1", 4, -1},
+                    {"weight step inf", 4, INFINITY},
+                    {"weight step nan", 4, NAN},
+                    {"weight step 1e-39", 4, 1e-39f}};
   for (auto& [name, buffer] : buffers(*model)) {
     if (name != "layer1.0.conv1.quantizer") continue;
     for (const auto& row : rows) {

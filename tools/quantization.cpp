@@ -88,6 +88,7 @@ class Quantization final : public Method {
 
   std::string begin_phase(Model& model, int phase, const BatchSource& training_batches) override {
     options_ = options_of(phase);
+    holds_ = false;
     const auto start = std::chrono::steady_clock::now();
     // Calibration comes first: it wants the network that has learnt, with the bits of the phase before. After
     // that only layers are equalized whose integers change anyway.
@@ -113,10 +114,15 @@ class Quantization final : public Method {
 
   void install(Model& model, int phase) override {
     options_ = options_of(phase);
+    holds_ = false;  // or it did: what is held is in the checkpoint, and stays what it is
     quantize(model, options_, nullptr);
   }
 
   void before_step(Model& model, double done, std::int64_t step) override {
+    if (!holds_ && done >= options_.hold_weight_steps) {
+      hold_weight_steps(model);
+      holds_ = true;
+    }
     if (stochastic_.start >= 1) return;
     draw_precision(model, quantized_probability(stochastic_.start, stochastic_.tail, done), stochastic_.seed,
                    step);
@@ -184,6 +190,7 @@ class Quantization final : public Method {
   std::vector<QuantOptions> phases_;
   StochasticPrecision stochastic_;
   QuantOptions options_;                  // of the phase
+  bool holds_ = false;                    ///< steps of weights, since it began or was gone on with
   std::map<std::string, float> largest_;  ///< activations calibration has seen, by layer
 };
 
@@ -206,6 +213,7 @@ QuantOptions options_at_one_width(const TrainOptions& o) {
   check(r.percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
         "--calibration-percentile ", r.percentile, " has no effect with --calibration ", o.calibration);
   r.weight_step = choose("weight-step", o.weight_step, weight_steps);
+  r.hold_weight_steps = o.hold_weight_steps;
   const bool is_faq = r.scheme == Scheme::faq;
   r.equalize = o.equalize.empty() ? (is_faq ? Equalize::channels : Equalize::none)
                                   : choose("equalize", o.equalize, equalizations);

@@ -11,7 +11,8 @@ namespace faq {
 ModelEma::ModelEma(Module& model, double decay) : decay_(decay) {
   for (const auto& [name, parameter] : parameters(model))
     entries_.push_back({name, parameter.value(), parameter.value().clone()});
-  for (const auto& [name, buffer] : buffers(model)) entries_.push_back({name, buffer, buffer.clone()});
+  for (const auto& [name, statistic] : running_statistics(model))
+    entries_.push_back({name, statistic, statistic.clone()});
 }
 
 void ModelEma::update(std::int64_t updates) {

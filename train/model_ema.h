@@ -9,8 +9,7 @@
 
 namespace faq {
 
-/// Averages parameters and running statistics (and quantizers, which in a phase are constant: so is their
-/// average, exactly).
+/// Averages parameters and running statistics. Quantizers, which are set, are the model's own.
 class ModelEma {
  public:
   /// Begins with the values the model has.
