@@ -57,11 +57,6 @@ QuantizedWeights quantized(const Tensor& argument, const QuantizerState& quantiz
   return quantize_weights(argument, quantizer.weight_bits, options, quantizer.weight_step);
 }
 
-// As they are now.
-QuantizedWeights quantized(const Var& weights, const QuantizerState& quantizer, const QuantOptions& options) {
-  return quantized(rounded_argument(weights, quantizer.weight_bits, options).value(), quantizer, options);
-}
-
 bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() == DType::s8; }
 
 bool is_quantized(const Var& x) { return is_quantized(x.value()); }
@@ -133,7 +128,7 @@ class QuantizedConv final : public QuantizedUnit {
     const Precision precision = present_precision(unit_.training());
     if (!is_quantized(x) || !precision.weights) return in_float(x, residual, quantizer, precision);
     if (unit_.training()) {
-      const Var filter = rounded_argument(unit_.filter(), quantizer.weight_bits, options_);
+      const Var filter = rounded_weights();
       return conv_norm_act_integer(x, filter, quantized(filter.value(), quantizer, options_).values,
                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
                                    options_.grad_dtype, unit_.norm_options(quantizer.activation));
@@ -150,10 +145,7 @@ class QuantizedConv final : public QuantizedUnit {
     return record(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
   }
 
- protected:
-  std::optional<QuantizedWeights> present_weights() const override {
-    return quantized(unit_.filter(), state(), options_);
-  }
+  Var rounded_weights() override { return rounded_argument(unit_.filter(), state().weight_bits, options_); }
 
  private:
   // Where the input is not quantized, or the weights are not.
@@ -167,7 +159,7 @@ class QuantizedConv final : public QuantizedUnit {
   std::shared_ptr<const ConvOp> build(const Formats& formats) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
-    op->weights = *present_weights();
+    op->weights = quantized_weights();
     op->options = unit_.conv_options();
     const double accumulator_step =
         static_cast<double>(formats.input.step) * op->weights.values.fixed_point().step;
@@ -232,7 +224,7 @@ class QuantizedLinear final : public QuantizedUnit {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
       const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
-      const Var weight = rounded_argument(unit_.weight(), quantizer.weight_bits, options_);
+      const Var weight = rounded_weights();
       return linear_integer(unit_.dropout()(taken_in), weight,
                             quantized(weight.value(), quantizer, options_).values, unit_.bias(),
                             options_.engine, options_.grad_dtype);
@@ -246,17 +238,14 @@ class QuantizedLinear final : public QuantizedUnit {
     return record(op, inputs, options_.engine);
   }
 
- protected:
-  std::optional<QuantizedWeights> present_weights() const override {
-    return quantized(unit_.weight(), state(), options_);
-  }
+  Var rounded_weights() override { return rounded_argument(unit_.weight(), state().weight_bits, options_); }
 
  private:
   std::shared_ptr<const LinearOp> build(const FixedPoint& format) {
     auto op = std::make_shared<LinearOp>();
     op->name = name_;
     op->input = format;
-    op->weights = *present_weights();
+    op->weights = quantized_weights();
     const Tensor& values = op->weights.values;
     op->multiplier = Tensor::full({values.dim(0)}, logit_step(*op));
     op->bias = unit_.bias().value().clone();
@@ -314,11 +303,16 @@ void QuantizedUnit::set_state(const QuantizerState& state) {
   s[4] = state.weight_step;
 }
 
+QuantizedWeights QuantizedUnit::quantized_weights() {
+  return quantized(rounded_weights().value(), state(), options_);
+}
+
 void QuantizedUnit::hold_weight_step() {
-  const std::optional<QuantizedWeights> weights = present_weights();
-  if (!weights || weights->code != WeightCode::fixed_point) return;
   QuantizerState held = state();
-  held.weight_step = weights->values.fixed_point().step;
+  if (held.weight_bits == 0) return;
+  const QuantizedWeights weights = quantized_weights();
+  if (weights.code != WeightCode::fixed_point) return;
+  held.weight_step = weights.values.fixed_point().step;
   set_state(held);
 }
 

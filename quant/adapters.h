@@ -30,6 +30,10 @@ class QuantizedUnit : public Adapter {
   void set_state(const QuantizerState& state);
   const QuantOptions& options() const { return options_; }
 
+  /// What is quantized as the unit's weights, as it is now; undefined for a unit that has none.
+  virtual Var rounded_weights() { return {}; }
+  /// The integers that gives.
+  QuantizedWeights quantized_weights();
   /// From now on the weights keep the step they have, where it is a step the scheme chooses from their
   /// values: that of fixed-point weights.
   void hold_weight_step();
@@ -41,9 +45,6 @@ class QuantizedUnit : public Adapter {
   void set_float_activations(bool float_activations) { float_activations_ = float_activations; }
 
  protected:
-  /// With the quantizer as it is; nothing for a unit without weights.
-  virtual std::optional<QuantizedWeights> present_weights() const { return {}; }
-
   struct Precision {
     bool weights = true;
     bool activations = true;

@@ -1,10 +1,12 @@
 // FAQ's analyses, and their figures.
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/kernels/elementwise.h"
 #include "nn/load_weights.h"
 #include "quant/weight_similarity.h"
+#include "quant/weight_steps.h"
 #include "tests/random_network.h"
 #include "tools/chart.h"
 #include "train/gradient_noise.h"
@@ -69,6 +71,74 @@ TEST_CASE("weight similarity is the cosine, and blind to what batch-norm takes b
   for (auto& [name, tensor] : incomplete.tensors)
     if (name == "conv1.weight") tensor = Tensor::zeros({16, 3, 1, 1});
   check_error(ErrorKind::bad_data, "conv1.weight", [&] { weight_similarity(network, incomplete); });
+}
+
+TEST_CASE("the step weights have, against the next one", "[analysis]") {
+  const OneThread one_thread;
+  const Case c{.size = 8, .weight_bits = 4, .act_bits = 4};
+  const auto model = quantized_model(c);
+  const auto integers = [&] {
+    std::map<std::string, Tensor> all;
+    const IntegerNetwork network = compile(*model, c);
+    for (const IntegerNetwork::Step& step : network.steps()) {
+      if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get()))
+        all[conv->name] = conv->weights.values;
+      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get()))
+        all[linear->name] = linear->weights.values;
+    }
+    return all;
+  };
+  const auto before = integers();
+  std::map<std::string, std::vector<double>> weights;
+  for (const auto& [name, parameter] : parameters(*model))
+    weights[name] = reference::numbers(parameter.value());
+  const auto error_of = [&](const std::string& layer, const Tensor& rounded) {
+    const auto q = reference::numbers(rounded);
+    const auto& w = weights.at(layer + ".weight");
+    double sum = 0;
+    for (std::size_t i = 0; i < w.size(); ++i) sum += (w[i] - q[i]) * (w[i] - q[i]);
+    return sum;
+  };
+  int looked = 0;
+  const auto rows = weight_step_choices(*model, [&](const WeightStepChoice& row) {
+    ++looked;
+    INFO(row.layer);
+    for (const auto& [name, values] : integers()) {
+      if (name != row.layer) {
+        CHECK(reference::same_bytes(values, before.at(name)));
+        continue;
+      }
+      CHECK(values.fixed_point().step == row.other);
+      CHECK(row.error_ratio == Approx(error_of(name, values) / error_of(name, before.at(name))));
+    }
+  });
+  REQUIRE(rows.size() == 20);
+  CHECK(looked == 20);
+  for (const WeightStepChoice& row : rows) {
+    INFO(row.layer);
+    CHECK(row.format == before.at(row.layer).fixed_point());
+    CHECK((row.other == 2 * row.format.step || row.other == row.format.step / 2));
+    CHECK(row.error_ratio >= 1);
+  }
+  for (const auto& [name, values] : integers()) CHECK(reference::same_bytes(values, before.at(name)));
+
+  // Steps that are held may have become the worse ones, and are left as they are.
+  hold_weight_steps(*model);
+  for_each_unit(*model, [](const std::string& name, Unit& unit) {
+    if (auto* conv = dynamic_cast<ConvUnit*>(&unit); conv && name != "conv1")
+      kernels::scale_in_place(conv->weight().mutable_value(), 0.3f);
+  });
+  for (const WeightStepChoice& row : weight_step_choices(*model)) {
+    INFO(row.layer);
+    CHECK(row.format == before.at(row.layer).fixed_point());
+    CHECK((row.error_ratio < 1) == (row.layer != "conv1" && row.layer != "fc"));
+    if (row.error_ratio < 1) CHECK(row.other == row.format.step / 2);
+  }
+
+  const auto of_clusters = quantized_model({.size = 8, .weight_bits = 2, .scheme = Scheme::dfp});
+  std::vector<std::string> layers;
+  for (const WeightStepChoice& row : weight_step_choices(*of_clusters)) layers.push_back(row.layer);
+  CHECK(layers == std::vector<std::string>{"conv1", "fc"});
 }
 
 TEST_CASE("gradient noise is what mini-batches disagree in", "[analysis]") {

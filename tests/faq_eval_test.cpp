@@ -32,6 +32,28 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
     CHECK(lines_of(text.out).size() == 22);
     CHECK(lines_of(text.out).back().starts_with("all "));
   }
+  const Words on_data{"--data-path", data, "--val-resize-size", "20", "--threads", "1"};
+  const Words steps = Words{"--analyze",    "weight-steps",
+                            "--weights",    (run / "best.safetensors").string(),
+                            "--output-dir", (folder / "steps").string()} +
+                      on_data;
+  const json by_step = result_of(steps);
+  const json as_it_is = result_of(Words{"--weights", (run / "best.safetensors").string()} + on_data);
+  CHECK(by_step["top1"] == as_it_is["top1"]);
+  CHECK(by_step["loss"] == as_it_is["loss"]);
+  REQUIRE(by_step["layers"].size() == 20);
+  int changed = 0;
+  for (const json& row : by_step["layers"]) {
+    CHECK(row["error_ratio"].get<double>() > 0);
+    changed += row["loss"] != by_step["loss"];
+  }
+  CHECK(changed > 15);
+  CHECK(by_step == json::parse(file_bytes(folder / "steps" / "weight-steps.json")));
+  CHECK(file_bytes(folder / "steps" / "weight-steps.svg").starts_with("<svg "));
+  const Outcome steps_text = run_program(FAQ_EVAL, steps);
+  CHECK(lines_of(steps_text.out).size() == 22);
+  CHECK(lines_of(steps_text.out)[1].starts_with("as it is "));
+
   const TemporaryFolder more;
   write_data_set(more.path(), 70, 30);
   const json noise =
@@ -53,7 +75,7 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
   const Words sensitivity{"--analyze",    "sensitivity",         "-c", (run / "config.json").string(),
                           "--output-dir", folder.path().string()};
   const json table = result_of(sensitivity);
-  REQUIRE(table["rows"].size() == 6);  // no pretraining to leave out, one epoch alone
+  REQUIRE(table["rows"].size() == 7);  // no pretraining to leave out, one epoch alone
   CHECK(table["rows"][0]["without"] == "the recipe");
   CHECK(table == left("sensitivity"));
   // The recipe is the run it was taken from; what is finished is not done again.
@@ -119,6 +141,17 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
        {"--analyze", "cosine", "--weights", baseline, "--baseline", baseline},
        65,
        "not quantized"},
+      {"steps of floating point",
+       FAQ_EVAL,
+       {"--analyze", "weight-steps", "--weights", baseline, "--data-path", data},
+       65,
+       "(float checkpoint): --analyze weight-steps wants a quantized checkpoint"},
+      {"steps of an integer network",
+       FAQ_EVAL,
+       {"--analyze", "weight-steps", "--weights", (run / "integer.safetensors").string(), "--data-path",
+        data},
+       65,
+       "(integer network): --analyze weight-steps wants"},
       {"no weights", FAQ_EVAL, {"--analyze", "gradient-noise", "--data-path", data}, 64, "--weights"},
       {"batches of text",
        FAQ_EVAL,

@@ -14,9 +14,10 @@
 #include "nn/load_weights.h"
 #include "quant/scheme.h"
 #include "quant/weight_similarity.h"
-#include "tools/network.h"
+#include "quant/weight_steps.h"
 #include "tools/quantization.h"
 #include "train/checkpoint.h"
+#include "train/evaluate.h"
 #include "train/gradient_noise.h"
 #include "train/run_record.h"
 #include "train/setup.h"
@@ -126,6 +127,7 @@ const Variant ingredients[] = {
        o.batch_size = (o.batch_size + 3) / 4;
        o.calibration_batches = (images + o.batch_size - 1) / o.batch_size;
      }},
+    {"steps of weights never held", "steps-not-held", [](TrainOptions& o) { o.hold_weight_steps = 1; }},
     {"first and last layer like the others", "first-last-bits",
      [](TrainOptions& o) { o.first_last_bits = quant_options(o).weight_bits; }},
     {"no weight decay", "no-weight-decay", [](TrainOptions& o) { o.weight_decay = 0; }},
@@ -307,6 +309,53 @@ Analysis analyze_bits(const TrainOptions& options, const RunContext& context) {
     a.chart.series[0].y.push_back(result.best.top1);
     a.chart.series[1].y.push_back(result.initial.top1);
   }
+  return a;
+}
+
+Analysis analyze_weight_steps(const TrainOptions& options, const Network& network, Loader& loader,
+                              ProgressDisplay& display) {
+  check(network.trained && !weight_step_choices(*network.trained).empty(), ErrorKind::bad_data, "weights ",
+        options.weights, " (", network.kind,
+        "): --analyze weight-steps wants a quantized checkpoint that has layers with fixed-point weights");
+  const auto evaluated = [&] {
+    Scores scores;
+    return evaluate(network.forward, loader, scores, display);
+  };
+  const Evaluation as_it_is = evaluated();
+  Analysis a;
+  a.chart = {"One layer's weights with the other step",
+             "layer",
+             "top-1 (%)",
+             {},
+             {{"as it is", {}}, {"other step", {}}}};
+  a.result = {{"weights", options.weights},
+              {"top1", as_it_is.top1},
+              {"loss", as_it_is.loss},
+              {"images", as_it_is.images},
+              {"layers", json::array()}};
+  a.table = fmt::format("{:<36} {:>4} {:>11} {:>11} {:>11} {:>8} {:>8}\n", "layer", "bits", "step", "other",
+                        "error ratio", "top-1", "loss");
+  const auto add_line = [&](const std::string& layer, const std::string& step, const Evaluation& e) {
+    a.table += fmt::format("{:<36} {:<40} {:>8.2f} {:>8.4f}\n", layer, step, e.top1, e.loss);
+  };
+  add_line("as it is", "", as_it_is);
+  weight_step_choices(*network.trained, [&](const WeightStepChoice& row) {
+    const Evaluation e = evaluated();
+    add_line(row.layer,
+             fmt::format("{:>4} {:>11.4g} {:>11.4g} {:>11.4f}", row.format.bits, row.format.step, row.other,
+                         row.error_ratio),
+             e);
+    a.result["layers"].push_back({{"layer", row.layer},
+                                  {"bits", row.format.bits},
+                                  {"step", row.format.step},
+                                  {"other_step", row.other},
+                                  {"error_ratio", row.error_ratio},
+                                  {"top1", e.top1},
+                                  {"loss", e.loss}});
+    a.chart.x.push_back(row.layer);
+    a.chart.series[0].y.push_back(as_it_is.top1);
+    a.chart.series[1].y.push_back(e.top1);
+  });
   return a;
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tools/chart.h"
+#include "tools/network.h"
 #include "train/options.h"
 #include "train/progress_display.h"
 #include "train/trainer.h"
@@ -35,6 +36,11 @@ Analysis analyze_sensitivity(const TrainOptions& options, const RunContext& cont
 /// The run of `options` with weights and activations of 8, 6, 5, 4, 3 and 2 bits: what calibration alone and
 /// what training reaches. Folders as for the sensitivity.
 Analysis analyze_bits(const TrainOptions& options, const RunContext& context);
+
+/// How firmly the layers of a quantized checkpoint, options.weights opened as `network`, prefer the steps of
+/// their weights, and what it scores when one of them has the other step (quant/weight_steps.h).
+Analysis analyze_weight_steps(const TrainOptions& options, const Network& network, Loader& loader,
+                              ProgressDisplay& display);
 
 /// Writes NAME.json and NAME.svg into the folder.
 void save(const Analysis& analysis, const std::string& folder, const std::string& name);

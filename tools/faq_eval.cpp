@@ -174,6 +174,23 @@ std::string comparison_text(const json& c) {
 
 // ---
 
+// Before the work, which may take hours.
+void make_output_folder(const std::string& folder) {
+  std::error_code error;
+  if (!folder.empty()) std::filesystem::create_directories(folder, error);
+  check(!error, ErrorKind::io, "creating the output folder ", folder, ": ", error.message());
+}
+
+int report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const std::string& folder) {
+  if (parsed.count("json"))
+    cli::print_json(analysis.result);
+  else
+    cli::print_result(analysis.table);
+  if (!folder.empty()) save(analysis, folder, cli::text_of(parsed, "analyze"));
+  return 0;
+}
+
+// Those that open weights and data for themselves.
 int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunContext& context) {
   const auto kind = cli::text_of(parsed, "analyze");
   const bool of_run = kind == "sensitivity" || kind == "bits";
@@ -185,10 +202,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
     options.output_dir = folder;
     options.grad_dtype = name_of(quant_options(options).grad_dtype);
   }
-  // Before the work, which may take hours.
-  std::error_code error;
-  if (!options.output_dir.empty()) std::filesystem::create_directories(options.output_dir, error);
-  check(!error, ErrorKind::io, "creating the output folder ", options.output_dir, ": ", error.message());
+  make_output_folder(options.output_dir);
   Analysis analysis;
   if (kind == "cosine") {
     check(
@@ -203,12 +217,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
   } else {
     analysis = kind == "bits" ? analyze_bits(options, context) : analyze_sensitivity(options, context);
   }
-  if (parsed.count("json"))
-    cli::print_json(analysis.result);
-  else
-    cli::print_result(analysis.table);
-  if (!options.output_dir.empty()) save(analysis, options.output_dir, kind);
-  return 0;
+  return report(analysis, parsed, options.output_dir);
 }
 
 // What is done, and the options that it alone reads, or does not read. Whoever gives one expects an effect.
@@ -234,6 +243,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
        {"split", "batch-size", "val-resize-size", "val-crop-size"}},
       {"--analyze sensitivity", {"output-dir", "config"}, {"split"}},
       {"--analyze bits", {"output-dir", "config"}, {"split"}},
+      {"--analyze weight-steps", {"output-dir"}},
   };
   std::string name = "an evaluation";
   for (const char* mode : {"per-class", "compare", "predict"})
@@ -241,7 +251,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
   if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
   const auto found = std::ranges::find(tasks, name, &Task::name);
   check(found != std::end(tasks), ErrorKind::usage, name,
-        ": expected one of cosine, gradient-noise, sensitivity, bits");
+        ": expected one of cosine, gradient-noise, sensitivity, bits, weight-steps");
   return *found;
 }
 
@@ -273,7 +283,8 @@ int body(int argc, char** argv) {
        {"compare", "another network on the same images: agreement, and layer by layer", "FILE"},
        {"class-names", "lines of names in class order, or of FOLDER<tab>NAME", "FILE"},
        {"analyze",
-        "cosine, gradient-noise, sensitivity or bits: a table, and in --output-dir JSON and a figure",
+        "cosine, gradient-noise, sensitivity, bits or weight-steps: a table, and in --output-dir JSON and a "
+        "figure",
         "WHAT"},
        {"baseline", "--analyze cosine: the weights before", "FILE"},
        {"batches", "--analyze gradient-noise: of every size", "N", "50"},
@@ -298,7 +309,9 @@ int body(int argc, char** argv) {
   resolve(options);
   set_num_threads(options.threads);
   const bool quiet = parsed.count("quiet") > 0;
-  if (parsed.count("analyze")) return analyze(parsed, options, {cli::command_line(argc, argv), quiet});
+  const bool of_steps = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-steps";
+  if (parsed.count("analyze") && !of_steps)
+    return analyze(parsed, options, {cli::command_line(argc, argv), quiet});
   const bool as_json = parsed.count("json") > 0;
   const auto print = [as_json](const json& result, auto text) {
     if (as_json)
@@ -354,6 +367,10 @@ int body(int argc, char** argv) {
         " classes and ", other_options.in_channels, " channels, the network has ", options.num_classes,
         " and ", options.in_channels);
     return print(comparison_json(network, other, compare(network, other, loader, display)), comparison_text);
+  }
+  if (of_steps) {
+    make_output_folder(options.output_dir);
+    return report(analyze_weight_steps(options, network, loader, display), parsed, options.output_dir);
   }
   const Names names = names_of(dataset.class_names());
   return print(evaluate(network, dataset, loader, display, parsed.count("per-class") ? &names : nullptr),

@@ -76,16 +76,20 @@ Network of_integer_network(TrainOptions& options) {
   const auto resize = network->about().find("resize");
   if (options.val_resize_size < 0 && resize != network->about().end())
     apply(options, {"val-resize-size", resize->second});
-  return {"integer network", model == network->about().end() ? "" : model->second,
+  return {"integer network",
+          model == network->about().end() ? "" : model->second,
           class_names(network->about()),
           [network, engine](const Tensor& images) { return network->forward(images, engine); },
-          [network, engine](const Tensor& images) { return integer_layers(*network, images, engine); }};
+          [network, engine](const Tensor& images) { return integer_layers(*network, images, engine); },
+          nullptr};
 }
 
 Network of_model(const std::string& kind, const std::string& name, std::vector<std::string> names,
                  std::shared_ptr<Model> model, bool quantized, Engine engine) {
   set_training(*model, false);
-  return {kind, name, std::move(names),
+  return {kind,
+          name,
+          std::move(names),
           [model](const Tensor& images) {
             const NoGrad no_grad;
             return model->forward(Var(images)).value();
@@ -94,7 +98,8 @@ Network of_model(const std::string& kind, const std::string& name, std::vector<s
             if (!quantized) return float_layers(*model, images);
             const auto network = IntegerNetwork::compile(*model, images.dim(1), images.dim(2), images.dim(3));
             return integer_layers(network, images, engine);
-          }};
+          },
+          model};
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "nn/models.h"
 #include "quant/integer_network.h"
 #include "train/options.h"
 
@@ -23,6 +24,7 @@ struct Network {
     Tensor value;
   };
   std::function<std::vector<Layer>(const Tensor& images)> layers;
+  std::shared_ptr<Model> trained;  ///< in eval mode, what `forward` runs; null for an integer network
 };
 
 /// Whether a file says what mean and deviation its network was trained with: plain weights do not.
