@@ -277,9 +277,14 @@ class MovingUnit final : public Adapter {
 
 }  // namespace
 
+bool QuantizedUnit::has_state() const {
+  const float* s = state_.data<float>();
+  return s[0] != 0 || s[1] != 0;
+}
+
 QuantizerState QuantizedUnit::state() const {
   const float* s = state_.data<float>();
-  check(s[0] != 0 || s[1] != 0, ErrorKind::bad_data, "quantizer of '", name_,
+  check(has_state(), ErrorKind::bad_data, "quantizer of '", name_,
         "': not set, neither by calibration nor by a checkpoint");
   // Compared as the floats they are: a damaged file may hold NaN, which is no integer.
   const auto integer_in = [](float x, float low, float high) {

@@ -25,6 +25,8 @@ class QuantizedUnit : public Adapter {
   QuantizedUnit(std::string name, const QuantOptions& options) : name_(std::move(name)), options_(options) {}
 
   void visit(Visitor& visitor) override { visitor.setting("quantizer", state_); }
+  /// Whether calibration or a checkpoint has set the quantizer.
+  bool has_state() const;
   /// Throws bad_data when a checkpoint has brought values that make no sense, or nothing has set it.
   QuantizerState state() const;
   void set_state(const QuantizerState& state);

@@ -149,10 +149,11 @@ class Planner {
   std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: whose override counts
 };
 
-// As many bits as before: the weights have learnt with that step.
-QuantizerState with_held_step(QuantizerState state, const Unit& unit) {
+// In the same form as before weights keep the step they have learnt with.
+QuantizerState with_held_step(QuantizerState state, const Unit& unit, Scheme scheme) {
   const auto* before = dynamic_cast<const QuantizedUnit*>(unit.adapter());
-  if (before && before->state().weight_bits == state.weight_bits)
+  if (before && before->has_state() && before->options().scheme == scheme &&
+      before->state().weight_bits == state.weight_bits)
     state.weight_step = before->state().weight_step;
   return state;
 }
@@ -167,7 +168,7 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
     if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
     if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && calibration)
-      quantized->set_state(with_held_step(states.at(name), unit));
+      quantized->set_state(with_held_step(states.at(name), unit, options.scheme));
     unit.set_adapter(std::move(adapter));
   });
 }

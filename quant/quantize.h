@@ -22,8 +22,8 @@ struct LayerPlan {
 /// with the formats `calibration` gives: signed where no ReLU made the values what they are, one for units
 /// whose values are concatenated (quant/flow.h). Without it (nullptr) they have none, and running the model
 /// throws, until a checkpoint is loaded into its buffers. Throws usage for overrides that match no unit or
-/// contradict each other, and leaves the model as it was. Weights that hold a step and keep their bits keep
-/// it.
+/// contradict each other, and leaves the model as it was. Weights that hold a step go on with it where
+/// neither scheme nor bits change.
 void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration);
 
 /// QuantizedUnit::hold_weight_step of every unit. A step that is chosen anew at every use stops following

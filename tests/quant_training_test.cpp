@@ -351,10 +351,21 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
   for (const auto& [name, weights] : deployed()) {
     INFO(name);
     const bool keeps = name == "conv1" || name == "fc";  // 8 bits all the time
-    const int bits = keeps ? 8 : 3;
-    CHECK(weights.fixed_point().bits == bits);
-    if (!keeps) CHECK(weights.fixed_point().step < held.at(name).fixed_point().step);
+    CHECK(weights.fixed_point().bits == (keeps ? 8 : 3));
+    CHECK((weights.fixed_point().step < held.at(name).fixed_point().step) == !keeps);
   }
+  // Another scheme chooses its own, and so does who quantizes anew what was never set.
+  const auto chooses_anew = [&] {
+    for (const auto& [name, weights] : deployed()) {
+      INFO(name);
+      CHECK(weights.fixed_point().step < held.at(name).fixed_point().step);
+    }
+  };
+  quantize(*model, {.scheme = Scheme::dfp, .weight_bits = 4, .act_bits = 4}, &seen);
+  chooses_anew();
+  quantize(*model, {.scheme = Scheme::faq}, nullptr);
+  requantize(4);
+  chooses_anew();
 }
 
 TEST_CASE("of other schemes the fixed-point layers hold their steps", "[quant_training]") {
