@@ -4,6 +4,7 @@
 
 #include "core/allocator.h"
 #include "core/cpu.h"
+#include "nn/load_weights.h"
 #include "quant/adapters.h"
 #include "quant/calibration.h"
 #include "quant/faq_scheme.h"
@@ -323,6 +324,16 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
     CHECK(weights.fixed_point() == chosen.at(name).fixed_point());
     CHECK_FALSE(reference::same_bytes(weights, chosen.at(name)));
   }
+  // They are part of what is saved: weights alone would choose others.
+  NamedTensors saved;
+  export_weights(*model, saved);
+  const auto loaded = make_model("resnet20", {.num_classes = 3, .in_channels = 3});
+  quantize(*loaded, {.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4}, nullptr);
+  load_weights(*loaded, saved, {.source = "saved"});
+  set_training(*model, false);
+  set_training(*loaded, false);
+  CHECK(reference::same_bytes(loaded->forward(Var(batch())).value(), model->forward(Var(batch())).value()));
+  set_training(*model, true);
   // Training multiplies by the same integers: weights that are those numbers already make no difference.
   for_each_unit(*model, [&](const std::string& name, Unit& unit) {
     const auto found = held.find(name);

@@ -114,7 +114,7 @@ class Quantization final : public Method {
 
   void install(Model& model, int phase) override {
     options_ = options_of(phase);
-    holds_ = false;  // or it did: what is held is in the checkpoint, and stays what it is
+    holds_ = false;  // what is held comes with the checkpoint; to hold it again changes nothing
     quantize(model, options_, nullptr);
   }
 
