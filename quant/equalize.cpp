@@ -23,15 +23,15 @@ std::vector<float> channel_steps(const Tensor& weights, int bits, WeightStep how
   return steps;
 }
 
-// What each channel is to be multiplied by: the layer's step over the channel's own.
-std::vector<double> channel_factors(const std::vector<float>& steps) {
+// What each channel is to be multiplied by: the layer's step, which may be held, over the channel's own.
+std::vector<double> channel_factors(const std::vector<float>& steps, float held_step) {
   std::vector<float> sorted;
   std::copy_if(steps.begin(), steps.end(), std::back_inserter(sorted), [](float step) { return step > 0; });
   if (sorted.empty()) return std::vector<double>(steps.size(), 1.0);
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());
   const double median = *middle;
-  const double layer_step = std::exp2(std::round(std::log2(median)));
+  const double layer_step = held_step > 0 ? held_step : std::exp2(std::round(std::log2(median)));
   std::vector<double> factors;
   for (const float step : steps) factors.push_back(layer_step / std::max<double>(step, median / 4));
   return factors;
@@ -64,8 +64,10 @@ void equalize_channels(Model& model, const std::set<std::string>& except) {
     auto* conv = dynamic_cast<ConvUnit*>(&unit);  // a normalisation takes the factors back
     const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
     if (!conv || !conv->has_batch_norm() || !quantized || except.contains(name)) return;
-    scale(*conv, channel_factors(channel_steps(conv->weight().value(), quantized->state().weight_bits,
-                                               quantized->options().weight_step)));
+    const QuantizerState state = quantized->state();
+    scale(*conv, channel_factors(channel_steps(conv->weight().value(), state.weight_bits,
+                                               quantized->options().weight_step),
+                                 state.weight_step));
   });
 }
 

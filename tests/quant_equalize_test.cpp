@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/kernels/quantization_error.h"
+#include "quant/adapters.h"
 #include "quant/faq_scheme.h"
 #include "quant/quantize.h"
 #include "tests/testing.h"
@@ -149,6 +150,21 @@ TEST_CASE("every channel's own step becomes the layer's power of two", "[quant_e
     const NormState& norm = conv->norm();
     for (const Tensor& tensor : {norm.gamma.value(), norm.running_mean, norm.running_variance})
       for (const float x : tensor.span<float>()) CHECK(std::isfinite(x));
+  });
+}
+
+TEST_CASE("channels are equalized to the step their weights hold", "[quant_equalize]") {
+  const auto model = uneven_network();
+  quantize_weights(*model);
+  hold_weight_steps(*model);  // the steps of strong channels, not of median ones
+  equalize_channels(*model);
+  for_each_unit(*model, [](const std::string& name, Unit& unit) {
+    auto* conv = dynamic_cast<ConvNormAct*>(&unit);
+    if (!conv) return;
+    INFO(name);
+    const float held = dynamic_cast<const QuantizedUnit&>(*unit.adapter()).state().weight_step;
+    const std::vector<float> steps = kernels::row_steps(conv->weight().value(), format);
+    for (std::size_t c = 4; c < steps.size(); ++c) CHECK(steps[c] == Approx(held).epsilon(0.01));
   });
 }
 
