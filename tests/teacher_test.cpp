@@ -99,6 +99,12 @@ TEST_CASE("a teacher guides, and learns when it is to", "[teacher]") {
   INFO(classes.err);
   CHECK(classes.code == 64);
   CHECK(classes.err.find("has 3 classes, the network 4") != std::string::npos);
+  const Outcome channels =
+      train_by_program(folder / "refused",
+                       faq_options + Words{"--in-channels", "1", "--distill", "frozen", "--teacher", start});
+  INFO(channels.err);
+  CHECK(channels.code == 64);
+  CHECK(channels.err.find(start + ": has 3 input channel(s), the network 1") != std::string::npos);
 }
 
 TEST_CASE("a phase begins without the teacher's momentum of the one before", "[teacher]") {

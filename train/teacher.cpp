@@ -45,9 +45,13 @@ Teacher Teacher::begin(const TrainOptions& options) {
     own.mean = trained.mean;
     own.std = trained.std;
   }
-  const int classes = classes_in(contents, model_info(own.model));
-  check(classes == 0 || classes == options.num_classes, ErrorKind::usage, "teacher ", file, ": has ", classes,
-        " classes, the network ", options.num_classes);
+  const ModelInfo& info = model_info(own.model);
+  const auto check_same = [&](const char* what, int its, int of_network) {
+    check(its == 0 || its == of_network, ErrorKind::usage, "teacher ", file, ": has ", its, ' ', what,
+          ", the network ", of_network);
+  };
+  check_same("classes", classes_in(contents, info), options.num_classes);
+  check_same("input channel(s)", channels_in(contents, info), options.in_channels);
   Teacher teacher(options, own);
   load_weights(*teacher.model_, network_in(contents), {.source = "teacher " + file});
   return teacher;

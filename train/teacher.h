@@ -12,8 +12,8 @@ namespace faq {
 class Teacher {
  public:
   /// For a run that begins: the network --teacher names (default: that of --weights), or with --distill joint
-  /// and neither of them a random one. Throws usage when it has other classes than the run, bad_data when it
-  /// is quantized.
+  /// and neither of them a random one. Throws usage when it has other classes or channels than the run,
+  /// bad_data when it is quantized.
   static Teacher begin(const TrainOptions& options);
   /// For a run that goes on: as export_state left it; no other file is read. Throws bad_data when something
   /// is missing or does not fit.
