@@ -172,3 +172,28 @@ TEST_CASE("progress survives a round trip", "[checkpoint]") {
   CHECK(q.loss_sum == p.loss_sum);
   CHECK(q.step == p.step);
 }
+
+TEST_CASE("of a checkpoint its network, or the average", "[checkpoint]") {
+  const auto value_of = [](const NamedTensors& network, const char* name) {
+    REQUIRE(network.find(name));
+    return network.find(name)->data<float>()[0];
+  };
+  NamedTensors contents = contents_of(1);
+  contents.add("conv.quantizer", Tensor::full({4}, 2));
+  contents.add("momentum/w", Tensor::full({4}, 3));
+  const auto average = [&] { return average_in(contents, "file"); };
+  CHECK_THROWS_WITH(average(), Catch::Contains("checkpoint file: no moving average"));
+
+  contents.add("ema/w", Tensor::full({4}, 5));
+  for (const bool averaged : {false, true}) {
+    const NamedTensors network = averaged ? average() : network_in(contents);
+    CHECK(network.tensors.size() == 2);
+    CHECK(network.metadata == contents.metadata);
+    CHECK(value_of(network, "w") == (averaged ? 5 : 1));
+    CHECK(value_of(network, "conv.quantizer") == 2);
+  }
+  CHECK(value_of(contents, "w") == 1);
+
+  contents.add("fc.weight", Tensor::full({4}, 7));
+  CHECK_THROWS_WITH(average(), Catch::Contains("missing ema/fc.weight"));
+}

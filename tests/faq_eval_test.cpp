@@ -330,6 +330,45 @@ TEST_CASE("an integer network is its own description", "[cli]") {
   CHECK(result["images"] == 30);
 }
 
+TEST_CASE("the integer network of any quantized checkpoint", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path quantized = finished_run("faq"), best = quantized / "best.safetensors",
+                 written = folder / "mine.safetensors";
+  const auto exporting = [&](const fs::path& weights, const fs::path& to, const Words& more = {}) {
+    return Words{"--weights", weights.string(), "--export", to.string()} + more;
+  };
+  const json said = result_of(exporting(best, written));
+  CHECK(file_bytes(written) == file_bytes(quantized / "integer.safetensors"));
+  CHECK(said["bytes"] == fs::file_size(written));
+  CHECK(said["kind"] == "quantized checkpoint");
+  CHECK(said["model"] == "resnet20");
+  CHECK(said["input"][0] == said["input"][1]);
+
+  const std::string before = file_bytes(best);
+  const fs::path nothing = folder / "nothing.safetensors";
+  for (const Refusal& row : std::initializer_list<Refusal>{
+           {"the checkpoint itself", FAQ_EVAL, exporting(best, quantized / "." / "best.safetensors"), 64,
+            "that is the checkpoint itself"},
+           {"what is one", FAQ_EVAL, exporting(written, nothing), 64, "found integer network"},
+           {"floating point", FAQ_EVAL, exporting(finished_run("none") / "best.safetensors", nothing), 64,
+            "found float checkpoint"},
+           {"data", FAQ_EVAL, exporting(best, nothing, {"--data-path", "x"}), 64, "no effect on --export"},
+           {"two things", FAQ_EVAL, exporting(best, nothing, {"--per-class"}), 64, "one at a time"},
+           {"nowhere", FAQ_EVAL, exporting(best, folder / "gone" / "mine.safetensors"), 74, "writing"},
+           {"an average it has not", FAQ_EVAL, exporting(best, nothing, {"--use-ema"}), 64,
+            "no moving average"},
+           {"an average of integers", FAQ_EVAL, exporting(written, nothing, {"--use-ema"}), 64,
+            "is no checkpoint"},
+           {"an average for an analysis",
+            FAQ_EVAL,
+            {"--analyze", "cosine", "--use-ema", "--weights", best.string(), "--baseline", best.string()},
+            64,
+            "--use-ema has no effect"}})
+    check_refused(row);
+  CHECK(file_bytes(best) == before);
+  CHECK_FALSE(fs::exists(nothing));
+}
+
 TEST_CASE("two networks compared", "[cli]") {
   const fs::path quantized = finished_run("faq"), floating = finished_run("none");
   const std::string data = tiny_images().string(), best = (quantized / "best.safetensors").string();

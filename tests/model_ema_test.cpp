@@ -116,15 +116,34 @@ TEST_CASE("a run keeps and deploys the average of its network", "[ema]") {
     CHECK(epochs[i]["raw_val_loss"] == of_plain[i]["val_loss"]);
     CHECK(epochs[i]["val_loss"] != of_plain[i]["val_loss"]);
   }
+  const auto evaluated = [](const fs::path& file, const Words& more = {}) {
+    const Outcome outcome = run_program(FAQ_EVAL, Words{"--weights", file.string(), "--data-path",
+                                                        images().string(), "--threads", "1", "--json"} +
+                                                      more);
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return json::parse(outcome.out);
+  };
+  const auto scores = [](const json& e, const json& top1, const json& loss) {
+    CHECK(e["top1"] == top1);
+    CHECK(e["loss"].get<double>() == Approx(loss.get<double>()));
+  };
   // What was validated is what is deployed.
   const json& best = epochs[1]["top1"] >= epochs[2]["top1"] ? epochs[1] : epochs[2];
   for (const char* file : {"best.safetensors", "integer.safetensors"}) {
     INFO(file);
-    const Outcome outcome = run_program(FAQ_EVAL, {"--weights", (averaged / file).string(), "--data-path",
-                                                   images().string(), "--threads", "1", "--json"});
-    INFO(outcome.err);
-    REQUIRE(outcome.code == 0);
-    CHECK(json::parse(outcome.out)["top1"] == best["top1"]);
-    CHECK(json::parse(outcome.out)["loss"].get<double>() == Approx(best["val_loss"].get<double>()));
+    scores(evaluated(averaged / file), best["top1"], best["val_loss"]);
   }
+  // Of the last epoch both networks can be had, and the average deployed.
+  const fs::path both = averaged / "last.safetensors", exported = folder / "integer.safetensors";
+  const json in_training = evaluated(both), average = evaluated(both, {"--use-ema"});
+  CHECK(in_training["kind"] == "quantized checkpoint");
+  CHECK(average["kind"] == "average of a quantized checkpoint");
+  scores(in_training, epochs[2]["raw_top1"], epochs[2]["raw_val_loss"]);
+  scores(average, epochs[2]["top1"], epochs[2]["val_loss"]);
+  require_done(
+      run_program(FAQ_EVAL, {"--weights", both.string(), "--use-ema", "--export", exported.string()}));
+  scores(evaluated(exported), average["top1"], average["loss"]);
+  CHECK(evaluated(both, {"--use-ema", "--compare", exported.string()})["first_diverging_layer"] == "");
+  CHECK(evaluated(both, {"--compare", exported.string()})["first_diverging_layer"] != "");
 }

@@ -148,6 +148,12 @@ std::string predictions_text(const json& result) {
   return text;
 }
 
+std::string export_text(const json& e) {
+  return fmt::format("{}: {} after epoch {}, as an integer network for images of {}x{} ({} bytes)\n",
+                     e["file"].get<std::string>(), e["kind"].get<std::string>(), e["epoch"].get<int>(),
+                     e["input"][0].get<int>(), e["input"][1].get<int>(), e["bytes"].get<std::uint64_t>());
+}
+
 json comparison_json(const Network& a, const Network& b, const Comparison& c) {
   json layers = json::array();
   for (const auto& layer : c.layers)
@@ -234,19 +240,20 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
       {"--per-class", {"class-names"}},
       {"--compare"},
       {"--predict", {"class-names"}, {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad"}},
+      {"--export", {}, {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "engine"}},
       {"--analyze cosine",
        {"output-dir", "baseline"},
        {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "val-resize-size",
-        "val-crop-size", "mean", "std", "num-classes", "in-channels", "engine"}},
+        "val-crop-size", "mean", "std", "num-classes", "in-channels", "engine", "use-ema"}},
       {"--analyze gradient-noise",
        {"output-dir", "batches", "batch-sizes"},
-       {"split", "batch-size", "val-resize-size", "val-crop-size"}},
-      {"--analyze sensitivity", {"output-dir", "config"}, {"split"}},
-      {"--analyze bits", {"output-dir", "config"}, {"split"}},
+       {"split", "batch-size", "val-resize-size", "val-crop-size", "use-ema"}},
+      {"--analyze sensitivity", {"output-dir", "config"}, {"split", "use-ema"}},
+      {"--analyze bits", {"output-dir", "config"}, {"split", "use-ema"}},
       {"--analyze weight-steps", {"output-dir"}},
   };
   std::string name = "an evaluation";
-  for (const char* mode : {"per-class", "compare", "predict"})
+  for (const char* mode : {"per-class", "compare", "predict", "export"})
     if (parsed.count(mode)) name = concat("--", mode);
   if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
   const auto found = std::ranges::find(tasks, name, &Task::name);
@@ -281,6 +288,9 @@ int body(int argc, char** argv) {
         .value = "IMAGE…",
         .repeatable = true},
        {"compare", "another network on the same images: agreement, and layer by layer", "FILE"},
+       {"use-ema",
+        "of a checkpoint: the moving average of its run (--model-ema), not the network in training"},
+       {"export", "write the integer network of a quantized checkpoint", "FILE"},
        {"class-names", "lines of names in class order, or of FOLDER<tab>NAME", "FILE"},
        {"analyze",
         "cosine, gradient-noise, sensitivity, bits or weight-steps: a table, and in --output-dir JSON and a "
@@ -302,9 +312,9 @@ int body(int argc, char** argv) {
   const std::string split = cli::text_of(parsed, "split");
   check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
   check(parsed.count("compare") + parsed.count("per-class") + (parsed.count("predict") > 0) +
-                parsed.count("analyze") <=
+                parsed.count("export") + parsed.count("analyze") <=
             1,
-        ErrorKind::usage, "--analyze, --compare, --per-class and --predict: one at a time");
+        ErrorKind::usage, "--analyze, --compare, --export, --per-class and --predict: one at a time");
   refuse_without_effect(parsed, rows);
   resolve(options);
   set_num_threads(options.threads);
@@ -329,7 +339,8 @@ int body(int argc, char** argv) {
     TrainOptions& knowing = known ? options : given;
     if (known != known_of_other) knowing.mean.clear(), knowing.std.clear();
   }
-  const Network network = open_network(options, model_given);
+  const Network network =
+      open_network(options, {.model_given = model_given, .average = parsed.count("use-ema") > 0});
   check(!model_given || parsed.count("compare") || network.model.empty() || network.model == given.model,
         ErrorKind::usage, "--model ", given.model, ": ", options.weights, " is a ", network.model);
   const auto names_of = [&](const std::vector<std::string>& folders) {
@@ -337,8 +348,11 @@ int body(int argc, char** argv) {
                      ? named(cli::text_of(parsed, "class-names"), folders, options.num_classes)
                      : folders};
   };
-  if (parsed.count("predict")) {
+  if (parsed.count("predict") || parsed.count("export"))
     choose_preprocessing(options, [&] { return model_info(options.model).input_size; });
+  if (parsed.count("export"))
+    return print(export_integer_network(network, options, cli::text_of(parsed, "export")), export_text);
+  if (parsed.count("predict")) {
     return print(predict(network, options, parsed["predict"].as<std::vector<std::string>>(),
                          names_of(network.class_names)),
                  predictions_text);
@@ -360,7 +374,7 @@ int body(int argc, char** argv) {
   if (parsed.count("compare")) {
     TrainOptions other_options = given;
     other_options.weights = cli::text_of(parsed, "compare");
-    const Network other = open_network(other_options, model_given);
+    const Network other = open_network(other_options, {.model_given = model_given});
     check(
         other_options.num_classes == options.num_classes && other_options.in_channels == options.in_channels,
         ErrorKind::usage, "--compare ", other_options.weights, ": ", other_options.num_classes,

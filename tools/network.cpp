@@ -99,7 +99,8 @@ Network of_model(const std::string& kind, const std::string& name, std::vector<s
             const auto network = IntegerNetwork::compile(*model, images.dim(1), images.dim(2), images.dim(3));
             return integer_layers(network, images, engine);
           },
-          model};
+          model,
+          quantized};
 }
 
 }  // namespace
@@ -115,13 +116,16 @@ bool knows_pixels(const std::string& file) {
   return is_integer_network(metadata) || is_checkpoint(metadata);
 }
 
-Network open_network(TrainOptions& options, bool model_given) {
+Network open_network(TrainOptions& options, const OpenNetworkOptions& how) {
   check(!options.weights.empty(), ErrorKind::usage, "--weights is required");
   const auto metadata = read_safetensors_metadata(options.weights);
+  check(!how.average || is_checkpoint(metadata), ErrorKind::usage, "--use-ema: ", options.weights,
+        " is no checkpoint of faq-train, which alone keeps an average");
   if (is_integer_network(metadata)) return of_integer_network(options);
 
-  const NamedTensors file = read_safetensors(options.weights);
+  NamedTensors file = read_safetensors(options.weights);
   if (is_checkpoint(metadata)) {
+    if (how.average) file = average_in(file, options.weights);
     TrainOptions trained;
     const auto on_engine = [&](TrainOptions of_run) {
       of_run.engine = options.engine;  // whatever it was trained on
@@ -137,13 +141,16 @@ Network open_network(TrainOptions& options, bool model_given) {
     const QuantOptions quant = quant_options_at(trained, metadata, options.weights);
     const bool quantized = quant.scheme != Scheme::none;
     const bool integers = quantized && quant.quantize_activations;
-    return of_model(integers    ? "quantized checkpoint"
-                    : quantized ? "checkpoint with quantized weights"
-                                : "float checkpoint",
-                    trained.model, class_names(metadata), std::move(model), integers,
-                    parse_engine(options.engine));
+    const char* kind = integers    ? "quantized checkpoint"
+                       : quantized ? "checkpoint with quantized weights"
+                                   : "float checkpoint";
+    Network network =
+        of_model(how.average ? concat("average of a ", kind) : kind, trained.model, class_names(metadata),
+                 std::move(model), integers, parse_engine(options.engine));
+    network.progress = progress_in(metadata, options.weights);
+    return network;
   }
-  check(model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
+  check(how.model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
   const ModelInfo& info = model_info(options.model);
   if (options.num_classes == 0) options.num_classes = classes_in(file, info);
   if (options.in_channels == 0) options.in_channels = channels_in(file, info);
@@ -152,6 +159,24 @@ Network open_network(TrainOptions& options, bool model_given) {
   std::shared_ptr<Model> model = build_model(options);
   load_weights(*model, file, {.source = options.weights});
   return of_model("float weights", options.model, {}, std::move(model), false, Engine::integer);
+}
+
+nlohmann::json export_integer_network(const Network& network, const TrainOptions& options,
+                                      const std::string& file) {
+  check(network.quantized, ErrorKind::usage, "--export: ", options.weights,
+        ": expected a quantized checkpoint, found ", network.kind);
+  std::error_code none;  // two files of which one is not there yet are not the same
+  check(!std::filesystem::equivalent(file, options.weights, none), ErrorKind::usage, "--export ", file,
+        ": that is the checkpoint itself");
+  const auto compiled = IntegerNetwork::compile(*network.trained, options.val_crop_size,
+                                                options.val_crop_size, options.in_channels);
+  compiled.save(file, integer_network_record(options, network.progress, network.class_names));
+  return {{"kind", network.kind},
+          {"model", network.model},
+          {"epoch", network.progress.epoch},
+          {"file", file},
+          {"bytes", std::filesystem::file_size(file)},
+          {"input", {compiled.height(), compiled.width(), compiled.channels()}}};
 }
 
 }  // namespace faq

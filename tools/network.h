@@ -3,11 +3,13 @@
 
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "nn/models.h"
 #include "quant/integer_network.h"
+#include "train/checkpoint.h"
 #include "train/options.h"
 
 namespace faq {
@@ -25,6 +27,8 @@ struct Network {
   };
   std::function<std::vector<Layer>(const Tensor& images)> layers;
   std::shared_ptr<Model> trained;  ///< in eval mode, what `forward` runs; null for an integer network
+  bool quantized = false;          ///< `trained` computes in integers and can be compiled
+  Progress progress = {};          ///< of a checkpoint: where its run stood
 };
 
 /// Whether a file says what mean and deviation its network was trained with: plain weights do not.
@@ -32,9 +36,21 @@ bool knows_pixels(const std::string& file);
 /// Throws usage when the options have another mean or deviation than the run of their weights.
 void check_pixels(const TrainOptions& options, const TrainOptions& trained);
 
+struct OpenNetworkOptions {
+  bool model_given = false;  ///< options.model was chosen, it is not the default
+  bool average = false;      ///< of a checkpoint: its moving average, not the network in training
+};
+
 /// Opens options.weights: an integer network, a checkpoint of faq-train, or weights of options.model. Fills
 /// in what the file knows and the options leave open: channels, classes, sizes. Throws usage for weights
-/// alone without --model, and for channels, classes, mean and deviation that are not the file's.
-Network open_network(TrainOptions& options, bool model_given);
+/// alone without a model, for channels, classes, mean and deviation that are not the file's, and for an
+/// average that it does not have.
+Network open_network(TrainOptions& options, const OpenNetworkOptions& how);
+
+/// Writes the integer network of a quantized checkpoint, options.weights opened as `network`, for images of
+/// options.val_crop_size. Returns what can be said of it. Throws usage when `network` is of another kind or
+/// `file` is its own.
+nlohmann::json export_integer_network(const Network& network, const TrainOptions& options,
+                                      const std::string& file);
 
 }  // namespace faq

@@ -57,6 +57,9 @@ void check_none(const std::filesystem::path& folder) {
         " checkpoints can be read");
 }
 
+// What calibration has chosen, by name.
+bool is_quantizer(const std::string& name) { return name.ends_with(".quantizer"); }
+
 void pass_over(const Warn& warn, const Error& error) {
   warn(concat("ignoring an unreadable checkpoint: ", error.what()));
 }
@@ -109,6 +112,22 @@ NamedTensors network_in(const NamedTensors& checkpoint) {
   return network;
 }
 
+NamedTensors average_in(const NamedTensors& checkpoint, const std::string& source) {
+  NamedTensors network = network_in(checkpoint);
+  const auto is_average = [](const auto& entry) { return entry.first.starts_with(state_prefix::average); };
+  check(std::ranges::any_of(checkpoint.tensors, is_average), ErrorKind::usage, "checkpoint ", source,
+        ": no moving average; runs with --model-ema keep one in last.safetensors and checkpoint-N.safetensors"
+        " (their best.safetensors is one)");
+  for (auto& [name, tensor] : network.tensors) {
+    if (is_quantizer(name)) continue;
+    const Tensor* average = checkpoint.find(state_prefix::average + name);
+    check(average != nullptr, ErrorKind::bad_data, "checkpoint ", source, ": missing ", state_prefix::average,
+          name);
+    tensor = *average;
+  }
+  return network;
+}
+
 void copy_state(const NamedTensors& checkpoint, const std::string& source, const std::string& name,
                 Tensor& to) {
   const Tensor* saved = checkpoint.find(name);
@@ -120,7 +139,7 @@ void copy_state(const NamedTensors& checkpoint, const std::string& source, const
 
 NamedTensors weights_in(const NamedTensors& checkpoint) {
   NamedTensors weights = network_in(checkpoint);
-  std::erase_if(weights.tensors, [](const auto& entry) { return entry.first.ends_with(".quantizer"); });
+  std::erase_if(weights.tensors, [](const auto& entry) { return is_quantizer(entry.first); });
   return weights;
 }
 

@@ -43,6 +43,9 @@ inline constexpr const char* all[] = {momentum, teacher, average};
 
 /// The network of a checkpoint: without the state of its training.
 NamedTensors network_in(const NamedTensors& checkpoint);
+/// The same with the moving average of a run with --model-ema in the place of the network in training. Throws
+/// usage when the checkpoint has none.
+NamedTensors average_in(const NamedTensors& checkpoint, const std::string& source);
 /// Copies a tensor of that state into the one that holds it. Throws bad_data when it is missing or misshapen.
 void copy_state(const NamedTensors& checkpoint, const std::string& source, const std::string& name,
                 Tensor& to);

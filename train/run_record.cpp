@@ -98,6 +98,15 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
   return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
 }
 
+std::map<std::string, std::string> integer_network_record(const TrainOptions& options,
+                                                          const Progress& progress,
+                                                          const nlohmann::json& classes) {
+  return {{"model", options.model},
+          {"epoch", std::to_string(progress.epoch)},
+          {"resize", std::to_string(options.val_resize_size)},
+          {"classes", json_text(classes)}};
+}
+
 bool is_checkpoint(const std::map<std::string, std::string>& metadata) {
   return metadata.contains("config") && metadata.contains("progress");
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "data/dataset.h"
+#include "train/checkpoint.h"
 #include "train/options.h"
 
 namespace faq {
@@ -29,6 +30,12 @@ void check_same_run(const RunRecord& now, const RunRecord& before, const std::st
 /// In what the machine that is to go on differs, so that sums may be added in another order: a line for the
 /// log; empty: in nothing.
 std::string machine_difference(const RunRecord& now, const RunRecord& before);
+
+/// What the integer network of a run, or of a checkpoint of it, says of itself in its file. `classes`: their
+/// names.
+std::map<std::string, std::string> integer_network_record(const TrainOptions& options,
+                                                          const Progress& progress,
+                                                          const nlohmann::json& classes);
 
 /// Whether a file with that metadata was written by faq-train.
 bool is_checkpoint(const std::map<std::string, std::string>& metadata);

@@ -338,10 +338,7 @@ class Trainer {
     set_training(model, false);
     Method::Deployment deployment = run_.deployment();
     deployment.folder = folder_->path();
-    deployment.about = {{"model", run_.options.model},
-                        {"epoch", std::to_string(progress_.epoch)},
-                        {"resize", std::to_string(run_.options.val_resize_size)},
-                        {"classes", json_text(record_.classes)}};
+    deployment.about = integer_network_record(run_.options, progress_, record_.classes);
     method_.deploy(model, deployment);
   }
 
