@@ -342,7 +342,14 @@ TEST_CASE("the integer network of any quantized checkpoint", "[cli]") {
   CHECK(said["bytes"] == fs::file_size(written));
   CHECK(said["kind"] == "quantized checkpoint");
   CHECK(said["model"] == "resnet20");
-  CHECK(said["input"][0] == said["input"][1]);
+  // The run's best epoch: it has one, after the evaluation before training.
+  const json reported = json::parse(lines_of(file_bytes(quantized / "metrics.jsonl")).back());
+  CHECK(said["epoch"] == reported["epoch"]);
+  const IntegerNetwork network = IntegerNetwork::load(written);
+  CHECK(network.about().at("epoch") == reported["epoch"].dump());
+  CHECK(network.about().at("model") == "resnet20");
+  CHECK(said["input"] == json{network.height(), network.width(), 3});
+  CHECK(result_of(exporting(best, written, {"--val-crop-size", "24"}))["input"] == json{24, 24, 3});
 
   const std::string before = file_bytes(best);
   const fs::path nothing = folder / "nothing.safetensors";
@@ -411,6 +418,11 @@ TEST_CASE("two networks compared", "[cli]") {
   check_refused({"two things at once",
                  FAQ_EVAL,
                  {"--weights", best, "--data-path", data, "--compare", best, "--per-class"},
+                 64,
+                 "one at a time"});
+  check_refused({"two to compare with",
+                 FAQ_EVAL,
+                 {"--weights", best, "--data-path", data, "--compare", best, "--compare", best},
                  64,
                  "one at a time"});
 }

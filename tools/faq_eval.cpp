@@ -17,6 +17,7 @@
 #include "tools/network.h"
 #include "tools/quantization.h"
 #include "train/evaluate.h"
+#include "train/run_record.h"
 #include "train/setup.h"
 
 namespace {
@@ -148,6 +149,24 @@ std::string predictions_text(const json& result) {
   return text;
 }
 
+// For images of options.val_crop_size.
+json export_integer_network(const Network& network, const TrainOptions& options, const std::string& file) {
+  check(network.quantized, ErrorKind::usage, "--export: ", options.weights,
+        ": expected a quantized checkpoint, found ", network.kind);
+  std::error_code none;  // two files of which one is not there yet are not the same
+  check(!std::filesystem::equivalent(file, options.weights, none), ErrorKind::usage, "--export ", file,
+        ": that is the checkpoint itself");
+  const auto compiled = IntegerNetwork::compile(*network.trained, options.val_crop_size,
+                                                options.val_crop_size, options.in_channels);
+  compiled.save(file, integer_network_record(options, network.epoch, network.class_names));
+  return {{"kind", network.kind},
+          {"model", network.model},
+          {"epoch", network.epoch},
+          {"file", file},
+          {"bytes", std::filesystem::file_size(file)},
+          {"input", {compiled.height(), compiled.width(), compiled.channels()}}};
+}
+
 std::string export_text(const json& e) {
   return fmt::format("{}: {} after epoch {}, as an integer network for images of {}x{} ({} bytes)\n",
                      e["file"].get<std::string>(), e["kind"].get<std::string>(), e["epoch"].get<int>(),
@@ -226,6 +245,9 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
   return report(analysis, parsed, options.output_dir);
 }
 
+// What can be asked for instead of an evaluation, one at a time; --analyze, too, of several kinds.
+constexpr const char* modes[] = {"per-class", "compare", "predict", "export"};
+
 // What is done, and the options that it alone reads, or does not read. Whoever gives one expects an effect.
 struct Task {
   const char* name;
@@ -253,7 +275,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
       {"--analyze weight-steps", {"output-dir"}},
   };
   std::string name = "an evaluation";
-  for (const char* mode : {"per-class", "compare", "predict", "export"})
+  for (const char* mode : modes)
     if (parsed.count(mode)) name = concat("--", mode);
   if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
   const auto found = std::ranges::find(tasks, name, &Task::name);
@@ -311,10 +333,11 @@ int body(int argc, char** argv) {
   TrainOptions options = assemble(json::object(), cli::given_settings(parsed, rows));
   const std::string split = cli::text_of(parsed, "split");
   check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
-  check(parsed.count("compare") + parsed.count("per-class") + (parsed.count("predict") > 0) +
-                parsed.count("export") + parsed.count("analyze") <=
-            1,
-        ErrorKind::usage, "--analyze, --compare, --export, --per-class and --predict: one at a time");
+  std::size_t asked = parsed.count("analyze");
+  for (const std::string mode : modes)
+    asked += mode == "predict" ? std::min<std::size_t>(parsed.count(mode), 1) : parsed.count(mode);
+  check(asked <= 1, ErrorKind::usage,
+        "--analyze, --compare, --export, --per-class and --predict: one at a time");
   refuse_without_effect(parsed, rows);
   resolve(options);
   set_num_threads(options.threads);

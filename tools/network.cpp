@@ -147,7 +147,7 @@ Network open_network(TrainOptions& options, const OpenNetworkOptions& how) {
     Network network =
         of_model(how.average ? concat("average of a ", kind) : kind, trained.model, class_names(metadata),
                  std::move(model), integers, parse_engine(options.engine));
-    network.progress = progress_in(metadata, options.weights);
+    network.epoch = progress_in(metadata, options.weights).epoch;
     return network;
   }
   check(how.model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
@@ -159,24 +159,6 @@ Network open_network(TrainOptions& options, const OpenNetworkOptions& how) {
   std::shared_ptr<Model> model = build_model(options);
   load_weights(*model, file, {.source = options.weights});
   return of_model("float weights", options.model, {}, std::move(model), false, Engine::integer);
-}
-
-nlohmann::json export_integer_network(const Network& network, const TrainOptions& options,
-                                      const std::string& file) {
-  check(network.quantized, ErrorKind::usage, "--export: ", options.weights,
-        ": expected a quantized checkpoint, found ", network.kind);
-  std::error_code none;  // two files of which one is not there yet are not the same
-  check(!std::filesystem::equivalent(file, options.weights, none), ErrorKind::usage, "--export ", file,
-        ": that is the checkpoint itself");
-  const auto compiled = IntegerNetwork::compile(*network.trained, options.val_crop_size,
-                                                options.val_crop_size, options.in_channels);
-  compiled.save(file, integer_network_record(options, network.progress, network.class_names));
-  return {{"kind", network.kind},
-          {"model", network.model},
-          {"epoch", network.progress.epoch},
-          {"file", file},
-          {"bytes", std::filesystem::file_size(file)},
-          {"input", {compiled.height(), compiled.width(), compiled.channels()}}};
 }
 
 }  // namespace faq

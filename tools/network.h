@@ -3,13 +3,11 @@
 
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "nn/models.h"
 #include "quant/integer_network.h"
-#include "train/checkpoint.h"
 #include "train/options.h"
 
 namespace faq {
@@ -28,7 +26,7 @@ struct Network {
   std::function<std::vector<Layer>(const Tensor& images)> layers;
   std::shared_ptr<Model> trained;  ///< in eval mode, what `forward` runs; null for an integer network
   bool quantized = false;          ///< `trained` computes in integers and can be compiled
-  Progress progress = {};          ///< of a checkpoint: where its run stood
+  std::int64_t epoch = 0;          ///< of a checkpoint: after how many
 };
 
 /// Whether a file says what mean and deviation its network was trained with: plain weights do not.
@@ -46,11 +44,5 @@ struct OpenNetworkOptions {
 /// alone without a model, for channels, classes, mean and deviation that are not the file's, and for an
 /// average that it does not have.
 Network open_network(TrainOptions& options, const OpenNetworkOptions& how);
-
-/// Writes the integer network of a quantized checkpoint, options.weights opened as `network`, for images of
-/// options.val_crop_size. Returns what can be said of it. Throws usage when `network` is of another kind or
-/// `file` is its own.
-nlohmann::json export_integer_network(const Network& network, const TrainOptions& options,
-                                      const std::string& file);
 
 }  // namespace faq

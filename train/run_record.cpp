@@ -98,11 +98,10 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
   return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
 }
 
-std::map<std::string, std::string> integer_network_record(const TrainOptions& options,
-                                                          const Progress& progress,
+std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch,
                                                           const nlohmann::json& classes) {
   return {{"model", options.model},
-          {"epoch", std::to_string(progress.epoch)},
+          {"epoch", std::to_string(epoch)},
           {"resize", std::to_string(options.val_resize_size)},
           {"classes", json_text(classes)}};
 }

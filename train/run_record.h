@@ -6,7 +6,6 @@
 #include <string>
 
 #include "data/dataset.h"
-#include "train/checkpoint.h"
 #include "train/options.h"
 
 namespace faq {
@@ -31,10 +30,9 @@ void check_same_run(const RunRecord& now, const RunRecord& before, const std::st
 /// log; empty: in nothing.
 std::string machine_difference(const RunRecord& now, const RunRecord& before);
 
-/// What the integer network of a run, or of a checkpoint of it, says of itself in its file. `classes`: their
-/// names.
-std::map<std::string, std::string> integer_network_record(const TrainOptions& options,
-                                                          const Progress& progress,
+/// What the integer network of a run says of itself in its file, `epoch` epochs after the run began.
+/// `classes`: their names.
+std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch,
                                                           const nlohmann::json& classes);
 
 /// Whether a file with that metadata was written by faq-train.
