@@ -1,4 +1,4 @@
-// Fixed-point numbers: value = integer × step.
+// Fixed-point numbers: value = integer × scale.
 #pragma once
 
 #include <cmath>
@@ -19,7 +19,7 @@ inline double round_half_even(double x) { return std::nearbyint(x); }
 /// How the integers of a tensor are to be read. Symmetric and narrow when signed (FAQ, section 2.1):
 /// unsigned integers lie in [0, 2^bits - 1], signed ones in [-(2^(bits-1) - 1), 2^(bits-1) - 1].
 struct FixedPoint {
-  float step = 1.0f;
+  float scale = 1.0f;
   int bits = 8;
   bool is_signed = false;
 
@@ -32,7 +32,7 @@ struct FixedPoint {
 };
 
 inline std::ostream& operator<<(std::ostream& out, const FixedPoint& format) {
-  return out << (format.is_signed ? "s" : "u") << format.bits << " step " << format.step;
+  return out << (format.is_signed ? "s" : "u") << format.bits << " scale " << format.scale;
 }
 
 }  // namespace faq

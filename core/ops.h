@@ -18,8 +18,8 @@ namespace faq {
 Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype = DType::f32);
 
 /// The integer convolution of a quantized input with quantized weights.
-/// x: u8 or s8 with a step; w: the f32 master copy; `quantized`: Q(w), s8 with a step. The value is s32
-/// accumulators with step x.step·w.step; gradients use Q(w) and pass straight through to w (FAQ,
+/// x: u8 or s8 with a scale; w: the f32 master copy; `quantized`: Q(w), s8 with a scale. The value is s32
+/// accumulators with scale x.scale·w.scale; gradients use Q(w) and pass straight through to w (FAQ,
 /// section 2.1).
 Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options,
                    Engine engine, DType grad_dtype);
@@ -27,7 +27,7 @@ Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const Co
 /// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
 Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype = DType::f32);
 
-/// As conv2d_integer, with the f32 result acc·step + b. x: u8 or s8, N,C.
+/// As conv2d_integer, with the f32 result acc·scale + b. x: u8 or s8, N,C.
 Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine,
                    DType grad_dtype);
 
@@ -55,8 +55,8 @@ struct NormState {
 /// The running mean of what the convolution makes without its bias.
 Tensor mean_without_bias(const NormState& norm);
 
-/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a step; residual
-/// (may be undefined): f32, bf16, or u8 or s8 with a step. The gradient is 1 inside the representable range
+/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a scale; residual
+/// (may be undefined): f32, bf16, or u8 or s8 with a scale. The gradient is 1 inside the representable range
 /// and 0 where the value was clipped.
 Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options);
 
@@ -72,7 +72,7 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, N
 // --- the rest (ops_basic.cpp)
 // ----------------------------------------------------------------------------------
 
-/// Mean over H and W, N,C. f32 → f32; u8 or s8 → s32 sums with step x.step/(H·W): exact.
+/// Mean over H and W, N,C. f32 → f32; u8 or s8 → s32 sums with scale x.scale/(H·W): exact.
 Var global_avg_pool(const Var& x);
 Var max_pool(const Var& x, const kernels::MaxPoolOptions& options);
 /// f32, or integers whose means are rounded (straight-through gradient).
@@ -80,7 +80,7 @@ Var avg_pool(const Var& x, const kernels::AvgPoolOptions& options);
 /// Along the channels: f32, or integers of one format.
 Var concat_channels(std::span<const Var> parts);
 /// Zeroes what `keep` (u8 of the shape of x) has as 0 and multiplies the rest by 1/(1 − p). Integers take the
-/// factor into their step: it must be a power of two.
+/// factor into their scale: it must be a power of two.
 Var dropout(const Var& x, const Tensor& keep, float p);
 /// The same elements in another shape.
 Var reshape(const Var& x, const Shape& shape);
@@ -90,7 +90,7 @@ Var straight_through(const Var& x, Tensor value);
 Var to_float(const Var& x);
 /// He et al.'s shortcut A (see kernels::subsample_and_pad); x itself when nothing changes.
 Var subsample_and_pad(const Var& x, int stride, std::int64_t channels);
-/// clamp(round(x/step)); straight-through gradient inside the representable range, 0 where clipped.
+/// clamp(round(x/scale)); straight-through gradient inside the representable range, 0 where clipped.
 Var quantize(const Var& x, const FixedPoint& format);
 /// max(x, 0).
 Var relu(const Var& x);

@@ -84,7 +84,7 @@ Var straight_through(const Var& x, Tensor value) {
                      [](const Tensor& dy) -> Grads { return {dy}; });
 }
 
-// y = x·step;  dx = dy, a gradient with respect to the number x stands for already.
+// y = x·scale;  dx = dy, a gradient with respect to the number x stands for already.
 Var to_float(const Var& x) {
   if (x.value().dtype() == DType::f32) return x;
   return Var::record("to_float", kernels::convert(x.value(), DType::f32), {x},
@@ -101,7 +101,7 @@ Var subsample_and_pad(const Var& x, int stride, std::int64_t channels) {
                      });
 }
 
-// y = clamp(round(x / step));  dx = dy where min ≤ x/step ≤ max, else 0.
+// y = clamp(round(x / scale));  dx = dy where min ≤ x/scale ≤ max, else 0.
 Var quantize(const Var& x, const FixedPoint& format) {
   Tensor y = kernels::quantize(x.value(), format);
   return Var::record("quantize", std::move(y), {x}, [x = x.value(), format](const Tensor& dy) -> Grads {

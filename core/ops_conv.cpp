@@ -29,9 +29,9 @@ void check_linear(const Var& x, const Var& w, const Var& b) {
   check(b.value().numel() == w.shape()[0], "linear: bias ", b.shape(), " for weights ", w.shape());
 }
 
-// acc·(x.step·w.step) + b in f32.
-Tensor biased(const Tensor& accumulators, float step, const Tensor& bias) {
-  return kernels::dequantize(accumulators, Tensor::full({bias.numel()}, step), bias);
+// acc·(x.scale·w.scale) + b in f32.
+Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
+  return kernels::dequantize(accumulators, Tensor::full({bias.numel()}, scale), bias);
 }
 
 }  // namespace
@@ -52,7 +52,7 @@ Tensor ConvBackward::operand(const Tensor& images) const {
 }
 
 Tensor ConvBackward::scaled(Tensor gradient) const {
-  if (x.is_fixed_point()) kernels::scale_in_place(gradient, x.fixed_point().step);
+  if (x.is_fixed_point()) kernels::scale_in_place(gradient, x.fixed_point().scale);
   return gradient;
 }
 
@@ -76,8 +76,8 @@ Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const Co
                    Engine engine, DType grad_dtype) {
   check_quantized(w, quantized);
   Tensor acc = kernels::conv2d_integer(x.value(), quantized, options, engine);
-  const float step = x.value().fixed_point().step * quantized.fixed_point().step;
-  acc.set_fixed_point({.step = step, .bits = 32, .is_signed = true});
+  const float scale = x.value().fixed_point().scale * quantized.fixed_point().scale;
+  acc.set_fixed_point({.scale = scale, .bits = 32, .is_signed = true});
   return Var::record("conv2d_integer", std::move(acc), {x, w},
                      ConvBackward{x.value(), quantized, options, grad_dtype, x.requires_grad()});
 }
@@ -105,7 +105,7 @@ Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Va
   const Tensor filter = quantized.reshaped(as_filter(w.shape()));
   const Tensor acc =
       kernels::conv2d_integer(image, filter, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
-  Tensor y = biased(acc, x.value().fixed_point().step * quantized.fixed_point().step, b.value());
+  Tensor y = biased(acc, x.value().fixed_point().scale * quantized.fixed_point().scale, b.value());
   const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
   return Var::record("linear_integer", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {

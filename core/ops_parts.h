@@ -9,7 +9,7 @@
 namespace faq {
 
 /// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_dtype. `weights` is what the forward pass
-/// used (f32, or s8 with a step).
+/// used (f32, or s8 with a scale).
 struct ConvBackward {
   Tensor x, weights;
   ConvOptions options;

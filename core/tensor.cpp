@@ -47,7 +47,7 @@ Tensor Tensor::full(const Shape& shape, float value) {
 }
 
 const FixedPoint& Tensor::fixed_point() const {
-  check(format_.has_value(), "tensor: ", dtype_, " ", shape_, " carries no step");
+  check(format_.has_value(), "tensor: ", dtype_, " ", shape_, " carries no scale");
   return *format_;
 }
 

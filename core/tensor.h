@@ -14,7 +14,7 @@
 namespace faq {
 
 /// Dense array. Copying copies the handle. Images are N,H,W,C; convolution weights O,I,H,W (PyTorch's order).
-/// An integer tensor that stands for real numbers carries its `FixedPoint` (value = integer × step).
+/// An integer tensor that stands for real numbers carries its `FixedPoint` (value = integer × scale).
 class Tensor {
  public:
   Tensor() = default;  ///< no tensor: defined() is false

@@ -146,7 +146,7 @@ class MaxPool final : public Unit {
   kernels::MaxPoolOptions options_;
 };
 
-/// Means of windows; in integers rounded to the step of what they are means of.
+/// Means of windows; in integers rounded to the scale of what they are means of.
 class AvgPool final : public Unit {
  public:
   explicit AvgPool(const kernels::AvgPoolOptions& options) : options_(options) {}
@@ -157,7 +157,7 @@ class AvgPool final : public Unit {
   kernels::AvgPoolOptions options_;
 };
 
-/// Along the channels. What is concatenated is quantized with one step.
+/// Along the channels. What is concatenated is quantized with one scale.
 class Concat final : public Unit {
  public:
   Var compute(Inputs inputs) override { return concat_channels(inputs); }

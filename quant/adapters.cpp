@@ -22,10 +22,10 @@ Var record(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine eng
 // What an op is built for, besides the tensors it is built from.
 struct Formats {
   FixedPoint input = {};
-  float residual_step = 0;
+  float residual_scale = 0;
   FixedPoint output = {};
   int weight_bits = 0;
-  float weight_step = 0;
+  float weight_scale = 0;
   bool operator==(const Formats&) const = default;
 };
 
@@ -54,7 +54,7 @@ class Cached {
 
 QuantizedWeights quantized(const Tensor& argument, const QuantizerState& quantizer,
                            const QuantOptions& options) {
-  return quantize_weights(argument, quantizer.weight_bits, options, quantizer.weight_step);
+  return quantize_weights(argument, quantizer.weight_bits, options, quantizer.weight_scale);
 }
 
 bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() == DType::s8; }
@@ -70,9 +70,9 @@ Var float_weights(const Var& weights, const QuantizerState& quantizer, const Qua
       argument, kernels::convert(quantized(argument.value(), quantizer, options).values, DType::f32));
 }
 
-// Batch-norm as a multiplier and bias of the accumulator, in units of the output's step:
+// Batch-norm as a multiplier and bias of the accumulator, in units of the output's scale:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
-kernels::Requantize requantization(const NormState& norm, float eps, bool relu, double accumulator_step,
+kernels::Requantize requantization(const NormState& norm, float eps, bool relu, double accumulator_scale,
                                    const FixedPoint& format) {
   const Tensor without_bias = mean_without_bias(norm);
   const std::int64_t channels = without_bias.numel();
@@ -84,11 +84,11 @@ kernels::Requantize requantization(const NormState& norm, float eps, bool relu, 
   const auto mean = without_bias.span<float>(), variance = norm.running_variance.span<float>();
   const auto multiplier = result.multiplier.mutable_span<float>();
   const auto bias = result.bias.mutable_span<float>();
-  const double output_step = format.step;
+  const double output_scale = format.scale;
   for (std::int64_t c = 0; c < channels; ++c) {
     const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + eps);
-    multiplier[c] = static_cast<float>(scale * accumulator_step / output_step);
-    bias[c] = static_cast<float>((beta[c] - mean[c] * scale) / output_step);
+    multiplier[c] = static_cast<float>(scale * accumulator_scale / output_scale);
+    bias[c] = static_cast<float>((beta[c] - mean[c] * scale) / output_scale);
   }
   return result;
 }
@@ -134,10 +134,10 @@ class QuantizedConv final : public QuantizedUnit {
                                    options_.grad_dtype, unit_.norm_options(quantizer.activation));
     }
     const Formats formats{.input = x.value().fixed_point(),
-                          .residual_step = residual ? residual.value().fixed_point().step : 0.0f,
+                          .residual_scale = residual ? residual.value().fixed_point().scale : 0.0f,
                           .output = quantizer.activation,
                           .weight_bits = quantizer.weight_bits,
-                          .weight_step = quantizer.weight_step};
+                          .weight_scale = quantizer.weight_scale};
     const NormState& norm = unit_.norm();
     std::vector<const Tensor*> sources{&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(),
                                        &norm.running_mean, &norm.running_variance};
@@ -161,11 +161,11 @@ class QuantizedConv final : public QuantizedUnit {
     op->name = name_;
     op->weights = quantized_weights();
     op->options = unit_.conv_options();
-    const double accumulator_step =
-        static_cast<double>(formats.input.step) * op->weights.values.fixed_point().step;
+    const double accumulator_scale =
+        static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;
     op->requantize =
-        requantization(unit_.norm(), unit_.eps(), unit_.relu(), accumulator_step, formats.output);
-    op->requantize.residual_multiplier = residual_multiplier(formats.residual_step, formats.output);
+        requantization(unit_.norm(), unit_.eps(), unit_.relu(), accumulator_scale, formats.output);
+    op->requantize.residual_multiplier = residual_multiplier(formats.residual_scale, formats.output);
     return op;
   }
 
@@ -195,7 +195,7 @@ class QuantizedNormAct final : public QuantizedUnit {
                 {.input = input, .output = format}, [&] {
                   auto built = std::make_shared<NormActOp>();
                   built->name = name_;
-                  built->requantize = requantization(norm, unit_.eps(), true, input.step, format);
+                  built->requantize = requantization(norm, unit_.eps(), true, input.scale, format);
                   return built;
                 });
     return record(op, inputs, Engine::integer);
@@ -231,10 +231,10 @@ class QuantizedLinear final : public QuantizedUnit {
     }
     const Tensor& x = inputs[0].value();
     const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;
-    const auto op =
-        op_.get({&unit_.weight().value(), &unit_.bias().value()},
-                {.input = format, .weight_bits = quantizer.weight_bits, .weight_step = quantizer.weight_step},
-                [&] { return build(format); });
+    const auto op = op_.get(
+        {&unit_.weight().value(), &unit_.bias().value()},
+        {.input = format, .weight_bits = quantizer.weight_bits, .weight_scale = quantizer.weight_scale},
+        [&] { return build(format); });
     return record(op, inputs, options_.engine);
   }
 
@@ -247,7 +247,7 @@ class QuantizedLinear final : public QuantizedUnit {
     op->input = format;
     op->weights = quantized_weights();
     const Tensor& values = op->weights.values;
-    op->multiplier = Tensor::full({values.dim(0)}, logit_step(*op));
+    op->multiplier = Tensor::full({values.dim(0)}, logit_scale(*op));
     op->bias = unit_.bias().value().clone();
     return op;
   }
@@ -292,32 +292,32 @@ QuantizerState QuantizedUnit::state() const {
   };
   check(std::isfinite(s[0]) && s[0] > 0 && integer_in(s[1], 2, 8) && integer_in(s[2], 0, 1) &&
             (s[3] == 0 || integer_in(s[3], 2, 8)) &&
-            (s[4] == 0 || (s[4] >= least_step && std::isfinite(s[4]))),
-        ErrorKind::bad_data, "quantizer of '", name_, "': step ", s[0], ", ", s[1], " bits, sign ", s[2],
-        ", ", s[3], " weight bits, weight step ", s[4], " make no sense");
+            (s[4] == 0 || (s[4] >= least_scale && std::isfinite(s[4]))),
+        ErrorKind::bad_data, "quantizer of '", name_, "': scale ", s[0], ", ", s[1], " bits, sign ", s[2],
+        ", ", s[3], " weight bits, weight scale ", s[4], " make no sense");
   return {
-      {.step = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3]), s[4]};
+      {.scale = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3]), s[4]};
 }
 
 void QuantizedUnit::set_state(const QuantizerState& state) {
   float* s = state_.mutable_data<float>();
-  s[0] = state.activation.step;
+  s[0] = state.activation.scale;
   s[1] = static_cast<float>(state.activation.bits);
   s[2] = state.activation.is_signed ? 1.0f : 0.0f;
   s[3] = static_cast<float>(state.weight_bits);
-  s[4] = state.weight_step;
+  s[4] = state.weight_scale;
 }
 
 QuantizedWeights QuantizedUnit::quantized_weights() {
   return quantized(rounded_weights().value(), state(), options_);
 }
 
-void QuantizedUnit::hold_weight_step() {
+void QuantizedUnit::hold_weight_scale() {
   QuantizerState held = state();
   if (held.weight_bits == 0) return;
   const QuantizedWeights weights = quantized_weights();
   if (weights.code != WeightCode::fixed_point) return;
-  held.weight_step = weights.values.fixed_point().step;
+  held.weight_scale = weights.values.fixed_point().scale;
   set_state(held);
 }
 

@@ -6,20 +6,20 @@
 #include <string>
 
 #include "nn/units.h"
-#include "quant/integer_op.h"
+#include "quant/deploy/integer_op.h"
 #include "quant/options.h"
 
 namespace faq {
 
 /// What a unit's quantizer is set to. Lives in a tensor so that checkpoints carry it like any other state.
 struct QuantizerState {
-  FixedPoint activation;  ///< of the values handed on; for Linear of those taken in
-  int weight_bits = 0;    ///< 0: no weights
-  float weight_step = 0;  ///< held; 0: chosen anew at every use
+  FixedPoint activation;   ///< of the values handed on; for Linear of those taken in
+  int weight_bits = 0;     ///< 0: no weights
+  float weight_scale = 0;  ///< held; 0: chosen anew at every use
 };
 
-/// Base of the adapters that have a quantizer: stored as `quantizer`, f32 [step, bits, signed, weight bits,
-/// weight step].
+/// Base of the adapters that have a quantizer: stored as `quantizer`, f32 [scale, bits, signed, weight bits,
+/// weight scale].
 class QuantizedUnit : public Adapter {
  public:
   QuantizedUnit(std::string name, const QuantOptions& options) : name_(std::move(name)), options_(options) {}
@@ -36,9 +36,9 @@ class QuantizedUnit : public Adapter {
   virtual Var rounded_weights() { return {}; }
   /// The integers that gives.
   QuantizedWeights quantized_weights();
-  /// From now on the weights keep the step they have, where it is a step the scheme chooses from their
+  /// From now on the weights keep the scale they have, where it is a scale the scheme chooses from their
   /// values: that of fixed-point weights.
-  void hold_weight_step();
+  void hold_weight_scale();
 
   /// In training, compute in full precision until further notice (stochastic precision): neither the weights
   /// nor what is handed on are quantized.

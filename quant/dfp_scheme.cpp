@@ -27,8 +27,8 @@ std::vector<Group> groups_of(const Tensor& weights, std::int64_t length, int bit
     for (const kernels::TernaryGroup& g : kernels::ternary_groups(weights, length, options.ternary_scale))
       groups.push_back({g.scale, g.threshold});
   } else {
-    for (const float step : kernels::group_steps(weights, length, {.bits = bits, .is_signed = true}))
-      groups.push_back({step, -1});
+    for (const float scale : kernels::group_scales(weights, length, {.bits = bits, .is_signed = true}))
+      groups.push_back({scale, -1});
   }
   return groups;
 }
@@ -54,7 +54,7 @@ QuantizedWeights cluster_weights(const Tensor& weights, int bits, const QuantOpt
 
   const int max_code = (1 << (bits - 1)) - 1, max_scale = max_value / max_code;
   const float largest = std::ranges::max_element(groups, {}, &Group::scale)->scale;
-  const float step = covering_step(largest, max_scale);
+  const float layer_scale = covering_scale(largest, max_scale);
   clusters.codes = Tensor::empty(weights.shape(), DType::s8);
   clusters.scales = Tensor::empty({rows, groups_per_row}, DType::u8);
   const auto w = weights.span<float>();
@@ -62,11 +62,11 @@ QuantizedWeights cluster_weights(const Tensor& weights, int bits, const QuantOpt
   const auto scales = clusters.scales.mutable_span<std::uint8_t>();
   parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = begin * groups_per_row; g < end * groups_per_row; ++g) {
-      // Ternary weights of less than half a step are nearer to 0 than to it; evenly spaced codes see to that
+      // Ternary weights of less than half a scale are nearer to 0 than to it; evenly spaced codes see to that
       // themselves.
       const float least = bits > 2 && groups[g].scale > 0 ? 1.0f : 0.0f;
-      scales[g] = static_cast<std::uint8_t>(std::max(round_half_even(groups[g].scale / step), least));
-      const float scale = static_cast<float>(scales[g]) * step;
+      scales[g] = static_cast<std::uint8_t>(std::max(round_half_even(groups[g].scale / layer_scale), least));
+      const float scale = static_cast<float>(scales[g]) * layer_scale;
       const std::int64_t row = g / groups_per_row, first = g % groups_per_row * length;
       for (std::int64_t i = first; i < std::min(first + length, row_length); ++i) {
         const std::int64_t at = row * row_length + i;
@@ -75,7 +75,7 @@ QuantizedWeights cluster_weights(const Tensor& weights, int bits, const QuantOpt
     }
   });
   QuantizedWeights result{cluster_values(clusters), bits, WeightCode::clusters, clusters};
-  result.values.set_fixed_point({.step = step, .bits = 8, .is_signed = true});
+  result.values.set_fixed_point({.scale = layer_scale, .bits = 8, .is_signed = true});
   return result;
 }
 

@@ -15,8 +15,8 @@ QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
   const float largest = kernels::max_magnitude(tanh_weights);
   const auto levels = static_cast<float>((1 << bits) - 1);
   QuantizedWeights result{Tensor::empty(tanh_weights.shape(), DType::s8), bits, WeightCode::odd};
-  // All weights 0, or nearly: they stay within half a step of it.
-  const bool is_alive = largest >= least_step * levels;
+  // All weights 0, or nearly: they stay within half a scale of it.
+  const bool is_alive = largest >= least_scale * levels;
   const float normalise = is_alive ? 0.5f / largest : 0.0f;
   const auto t = tanh_weights.span<float>();
   const auto q = result.values.mutable_span<std::int8_t>();
@@ -24,15 +24,15 @@ QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
     for (std::int64_t i = begin; i < end; ++i)
       q[i] = static_cast<std::int8_t>(2 * round_half_even((t[i] * normalise + 0.5f) * levels) - levels);
   });
-  result.values.set_fixed_point({.step = is_alive ? largest / levels : 1.0f, .bits = 8, .is_signed = true});
+  result.values.set_fixed_point({.scale = is_alive ? largest / levels : 1.0f, .bits = 8, .is_signed = true});
   return result;
 }
 
 FixedPoint dorefa_activation_format(const Histogram& histogram, int bits, bool is_signed,
                                     const QuantOptions& options) {
-  FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = is_signed};
+  FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = is_signed};
   const auto with_range = [&](float range) {
-    format.step = range > 0 ? std::max(range / static_cast<float>(format.max()), least_step) : 1.0f;
+    format.scale = range > 0 ? std::max(range / static_cast<float>(format.max()), least_scale) : 1.0f;
     return format;
   };
   if (options.calibration == Calibration::percentile)

@@ -10,30 +10,31 @@
 namespace faq {
 namespace {
 
-// The step each channel would have by itself; 0 for one without weights.
-std::vector<float> channel_steps(const Tensor& weights, int bits, WeightStep how) {
-  const FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
-  if (how == WeightStep::mse) return kernels::row_steps(weights, format);
-  // A little more than covers it: scaling rounds, and one weight beyond the layer's step doubles that.
+// The scale each channel would have by itself; 0 for one without weights.
+std::vector<float> channel_scales(const Tensor& weights, int bits, WeightScale how) {
+  const FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = true};
+  if (how == WeightScale::mse) return kernels::row_scales(weights, format);
+  // A little more than covers it: scaling rounds, and one weight beyond the layer's scale doubles that.
   constexpr float margin = 1 + 0x1p-20f;
-  std::vector<float> steps;
+  std::vector<float> scales;
   for (std::int64_t c = 0; c < weights.dim(0); ++c)
-    steps.push_back(margin * kernels::max_magnitude(weights.rows(c, c + 1)) /
-                    static_cast<float>(format.max()));
-  return steps;
+    scales.push_back(margin * kernels::max_magnitude(weights.rows(c, c + 1)) /
+                     static_cast<float>(format.max()));
+  return scales;
 }
 
-// What each channel is to be multiplied by: the layer's step, which may be held, over the channel's own.
-std::vector<double> channel_factors(const std::vector<float>& steps, float held_step) {
+// What each channel is to be multiplied by: the layer's scale, which may be held, over the channel's own.
+std::vector<double> channel_factors(const std::vector<float>& scales, float held_scale) {
   std::vector<float> sorted;
-  std::copy_if(steps.begin(), steps.end(), std::back_inserter(sorted), [](float step) { return step > 0; });
-  if (sorted.empty()) return std::vector<double>(steps.size(), 1.0);
+  std::copy_if(scales.begin(), scales.end(), std::back_inserter(sorted),
+               [](float scale) { return scale > 0; });
+  if (sorted.empty()) return std::vector<double>(scales.size(), 1.0);
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
   std::nth_element(sorted.begin(), middle, sorted.end());
   const double median = *middle;
-  const double layer_step = held_step > 0 ? held_step : std::exp2(std::round(std::log2(median)));
+  const double layer_scale = held_scale > 0 ? held_scale : std::exp2(std::round(std::log2(median)));
   std::vector<double> factors;
-  for (const float step : steps) factors.push_back(layer_step / std::max<double>(step, median / 4));
+  for (const float scale : scales) factors.push_back(layer_scale / std::max<double>(scale, median / 4));
   return factors;
 }
 
@@ -65,9 +66,9 @@ void equalize_channels(Model& model, const std::set<std::string>& except) {
     const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
     if (!conv || !conv->has_batch_norm() || !quantized || except.contains(name)) return;
     const QuantizerState state = quantized->state();
-    scale(*conv, channel_factors(channel_steps(conv->weight().value(), state.weight_bits,
-                                               quantized->options().weight_step),
-                                 state.weight_step));
+    scale(*conv, channel_factors(channel_scales(conv->weight().value(), state.weight_bits,
+                                                quantized->options().weight_scale),
+                                 state.weight_scale));
   });
 }
 

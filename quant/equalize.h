@@ -1,4 +1,4 @@
-// Per-channel ranges for weights that have one step per layer.
+// Per-channel ranges for weights that have one scale per layer.
 #pragma once
 
 #include <set>
@@ -8,8 +8,8 @@
 
 namespace faq {
 
-/// Scales the output channels of every quantized convolution so that each one's own step, the best one or,
-/// with WeightStep::max, the one that covers it, becomes the layer's power of two (the one it holds, if it
+/// Scales the output channels of every quantized convolution so that each one's own scale, the best one or,
+/// with WeightScale::max, the one that covers it, becomes the layer's power of two (the one it holds, if it
 /// does); the batch-norm behind it takes the factor back. In evaluation the network computes what it did (to
 /// f32 rounding), in training batch statistics see to it; only what quantization loses changes. Channels a
 /// quarter as strong as the median or weaker, which batch-norm has switched off or will not miss, are scaled

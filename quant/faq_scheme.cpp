@@ -14,13 +14,13 @@ namespace {
 // Steps worth trying below the one that covers everything: each halving clips more and rounds more finely.
 constexpr int candidates = 6;
 
-// Of the steps 2^l, 2^(l−1), … the one whose error is smallest; the larger one of equals.
+// Of the scales 2^l, 2^(l−1), … the one whose error is smallest; the larger one of equals.
 template <class Errors>
-FixedPoint best_step(FixedPoint covering, Errors errors_of) {
+FixedPoint best_scale(FixedPoint covering, Errors errors_of) {
   std::array<FixedPoint, candidates> formats;
   for (FixedPoint& format : formats) {
     format = covering;
-    covering.step *= 0.5f;
+    covering.scale *= 0.5f;
   }
   const std::vector<double> errors = errors_of(formats);
   return formats[static_cast<std::size_t>(std::ranges::min_element(errors) - errors.begin())];
@@ -28,19 +28,19 @@ FixedPoint best_step(FixedPoint covering, Errors errors_of) {
 
 }  // namespace
 
-float covering_step(float magnitude, int max) {
+float covering_scale(float magnitude, int max) {
   if (!(magnitude > 0)) return 1.0f;
   // frexp is exact where log2 is not: magnitude/max = m·2^e with m in [0.5, 1).
   int exponent = 0;
   const double mantissa = std::frexp(static_cast<double>(magnitude) / max, &exponent);
-  return std::max(std::ldexp(1.0f, mantissa == 0.5 ? exponent - 1 : exponent), least_step);
+  return std::max(std::ldexp(1.0f, mantissa == 0.5 ? exponent - 1 : exponent), least_scale);
 }
 
-FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightStep how) {
-  FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
-  format.step = covering_step(kernels::max_magnitude(weights), format.max());
-  if (how == WeightStep::max) return format;
-  return best_step(format, [&](std::span<const FixedPoint> formats) {
+FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightScale how) {
+  FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = true};
+  format.scale = covering_scale(kernels::max_magnitude(weights), format.max());
+  if (how == WeightScale::max) return format;
+  return best_scale(format, [&](std::span<const FixedPoint> formats) {
     return kernels::quantization_errors(weights, formats);
   });
 }
@@ -52,13 +52,13 @@ double calibration_percentile(int bits, const QuantOptions& options) {
 
 FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,
                                     const QuantOptions& options) {
-  FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = is_signed};
+  FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = is_signed};
   const float range = options.calibration == Calibration::percentile
                           ? histogram.percentile(calibration_percentile(bits, options))
                           : histogram.max();
-  format.step = covering_step(range, format.max());
+  format.scale = covering_scale(range, format.max());
   if (options.calibration != Calibration::mse) return format;
-  return best_step(format, [&](std::span<const FixedPoint> formats) {
+  return best_scale(format, [&](std::span<const FixedPoint> formats) {
     std::vector<double> errors;
     for (const FixedPoint& f : formats) errors.push_back(histogram.squared_error(f));
     return errors;

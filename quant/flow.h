@@ -1,4 +1,4 @@
-// Who reads what a unit hands on: what its bits and its step depend on.
+// Who reads what a unit hands on: what its bits and its scale depend on.
 #pragma once
 
 #include <map>

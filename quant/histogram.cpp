@@ -6,7 +6,7 @@
 namespace faq {
 namespace {
 
-// A range below it would make bins that f32 cannot divide by; such values are noughts to any step.
+// A range below it would make bins that f32 cannot divide by; such values are noughts to any scale.
 constexpr float least_range = 0x1p-116f;
 
 }  // namespace
@@ -61,7 +61,7 @@ double Histogram::squared_error(const FixedPoint& format) const {
     if (counts_[i] == 0) continue;
     const double x = (i + 0.5) * range_ / bins;
     const double q =
-        std::min(round_half_even(x / format.step), static_cast<double>(format.max())) * format.step;
+        std::min(round_half_even(x / format.scale), static_cast<double>(format.max())) * format.scale;
     error += static_cast<double>(counts_[i]) * (x - q) * (x - q);
   }
   return error;

@@ -12,21 +12,21 @@ namespace faq {
 
 enum class Scheme {
   none,   ///< floating point
-  faq,    ///< power-of-two steps, McKinstry et al., arXiv 1809.04191
+  faq,    ///< power-of-two scales, McKinstry et al., arXiv 1809.04191
   dfp,    ///< weights in clusters with a scale each, Mellempudi et al., arXiv 1701.08978
   dorefa  ///< weights through tanh, Zhou et al., arXiv 1606.06160; Zhuang et al., arXiv 1908.04680
 };
 
-/// How the step of an activation is found from its histogram.
+/// How the scale of an activation is found from its histogram.
 enum class Calibration { percentile, max, mse };
 
-/// How the step of a weight tensor is chosen, anew at every training step until it is held.
-enum class WeightStep {
+/// How the scale of a weight tensor is chosen, anew at every training step until it is held.
+enum class WeightScale {
   mse,  ///< minimises ‖w − Q(w)‖²
   max   ///< the smallest that represents max|w| without clipping
 };
 
-/// What is scaled to use the range of its step before anything is quantized (quant/equalize.h).
+/// What is scaled to use the range of its scale before anything is quantized (quant/equalize.h).
 enum class Equalize { none, channels };
 
 /// Bits of the layers whose name matches `pattern` ('*' any run of characters, '?' any one): the weights, and
@@ -41,7 +41,7 @@ struct LayerBits {
 inline DType default_grad_dtype() { return has_native_bf16() ? DType::bf16 : DType::f32; }
 
 /// quantize() (quant/quantize.h) obeys what says what the integers are. The rest is for who calls it:
-/// calibration_batches (what calibrate() is fed), equalize, batch_norm_batches, hold_weight_steps.
+/// calibration_batches (what calibrate() is fed), equalize, batch_norm_batches, hold_weight_scales.
 struct QuantOptions {
   Scheme scheme = Scheme::none;
   int weight_bits = 8;
@@ -50,8 +50,8 @@ struct QuantOptions {
   std::vector<LayerBits> layer_bits = {};  ///< overrides, the last match wins
   Calibration calibration = Calibration::percentile;
   double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
-  WeightStep weight_step = WeightStep::mse;
-  double hold_weight_steps = 1;            ///< after that share of a phase; 1: never
+  WeightScale weight_scale = WeightScale::mse;
+  double hold_weight_scales = 1;           ///< after that share of a phase; 1: never
   Equalize equalize = Equalize::channels;  ///< done by who quantizes: equalize_channels (quant/equalize.h)
   /// Of what units hand on; without it they compute in floating point with the numbers quantized weights
   /// stand for, in training and in evaluation (the first of two stages, Zhuang et al., arXiv 1908.04680,

@@ -149,12 +149,12 @@ class Planner {
   std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: whose override counts
 };
 
-// In the same form as before weights keep the step they have learnt with.
-QuantizerState with_held_step(QuantizerState state, const Unit& unit, Scheme scheme) {
+// In the same form as before weights keep the scale they have learnt with.
+QuantizerState with_held_scale(QuantizerState state, const Unit& unit, Scheme scheme) {
   const auto* before = dynamic_cast<const QuantizedUnit*>(unit.adapter());
   if (before && before->has_state() && before->options().scheme == scheme &&
       before->state().weight_bits == state.weight_bits)
-    state.weight_step = before->state().weight_step;
+    state.weight_scale = before->state().weight_scale;
   return state;
 }
 
@@ -168,14 +168,14 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
     if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
     if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && calibration)
-      quantized->set_state(with_held_step(states.at(name), unit, options.scheme));
+      quantized->set_state(with_held_scale(states.at(name), unit, options.scheme));
     unit.set_adapter(std::move(adapter));
   });
 }
 
-void hold_weight_steps(Model& model) {
+void hold_weight_scales(Model& model) {
   for_each_unit(model, [](const std::string&, Unit& unit) {
-    if (auto* quantized = dynamic_cast<QuantizedUnit*>(unit.adapter())) quantized->hold_weight_step();
+    if (auto* quantized = dynamic_cast<QuantizedUnit*>(unit.adapter())) quantized->hold_weight_scale();
   });
 }
 

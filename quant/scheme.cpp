@@ -21,7 +21,7 @@ struct Row {
 Var itself(const Var& weights) { return weights; }
 
 QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const QuantOptions& options) {
-  return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_step)), bits};
+  return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_scale)), bits};
 }
 
 QuantizedWeights odd_weights(const Tensor& weights, int bits, const QuantOptions&) {
@@ -51,9 +51,9 @@ Var rounded_argument(const Var& weights, int bits, const QuantOptions& options) 
 }
 
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options,
-                                  float held_step) {
-  if (held_step > 0)
-    return {kernels::quantize(argument, {.step = held_step, .bits = bits, .is_signed = true}), bits};
+                                  float held_scale) {
+  if (held_scale > 0)
+    return {kernels::quantize(argument, {.scale = held_scale, .bits = bits, .is_signed = true}), bits};
   const Row& row = row_of(options.scheme);
   return bits <= row.max_weight_bits ? row.weights(argument, bits, options)
                                      : fixed_point_weights(argument, bits, options);

@@ -3,9 +3,9 @@
 #pragma once
 
 #include "core/var.h"
+#include "quant/deploy/weights.h"
 #include "quant/histogram.h"
 #include "quant/options.h"
-#include "quant/weights.h"
 
 namespace faq {
 
@@ -17,10 +17,10 @@ int max_weight_bits(Scheme scheme);
 /// itself for the others. The rounding's own gradient passes straight through.
 Var rounded_argument(const Var& weights, int bits, const QuantOptions& options);
 
-/// Of what rounded_argument gives. With a step that is held the integers are fixed-point ones of that step;
+/// Of what rounded_argument gives. With a scale that is held the integers are fixed-point ones of that scale;
 /// 0: the scheme chooses.
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options,
-                                  float held_step = 0);
+                                  float held_scale = 0);
 
 /// Format of an activation from its histogram.
 FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,

@@ -42,10 +42,10 @@ std::vector<WeightSimilarity> weight_similarity(const IntegerNetwork& network, c
   Products all;
   double all_by_channel = 0;  // Σ of squared norm · cosine
   WeightSimilarity total{.layer = "all"};
-  for (const IntegerNetwork::Step& step : network.steps()) {
-    const QuantizedWeights* quantized = weights_of(*step.op);
+  for (const IntegerNetwork::Node& node : network.nodes()) {
+    const QuantizedWeights* quantized = weights_of(*node.op);
     if (!quantized) continue;
-    const std::string name = step.op->name + ".weight";
+    const std::string name = node.op->name + ".weight";
     const Tensor* found = baseline.find(name);
     check(found != nullptr, ErrorKind::bad_data, "baseline: missing ", name);
     const Tensor now = kernels::convert(quantized->values, DType::f32);
@@ -62,7 +62,7 @@ std::vector<WeightSimilarity> weight_similarity(const IntegerNetwork& network, c
       layer += p;
       by_channel += p.aa * p.cosine();
     }
-    rows.push_back({step.op->name, now.numel(), layer.cosine(), layer.aa > 0 ? by_channel / layer.aa : 0});
+    rows.push_back({node.op->name, now.numel(), layer.cosine(), layer.aa > 0 ? by_channel / layer.aa : 0});
     all += layer;
     all_by_channel += by_channel;
     total.weights += now.numel();

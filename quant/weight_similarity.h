@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/safetensors.h"
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 
 namespace faq {
 

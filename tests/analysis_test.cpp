@@ -5,8 +5,8 @@
 
 #include "core/kernels/elementwise.h"
 #include "nn/load_weights.h"
+#include "quant/weight_scales.h"
 #include "quant/weight_similarity.h"
-#include "quant/weight_steps.h"
 #include "tests/random_network.h"
 #include "tools/chart.h"
 #include "train/gradient_noise.h"
@@ -29,20 +29,20 @@ TEST_CASE("weight similarity is the cosine, and blind to what batch-norm takes b
   CHECK(rows.back().layer == "all");
   double ab = 0, aa = 0, bb = 0;
   std::int64_t weights = 0;
-  for (const IntegerNetwork::Step& step : network.steps()) {
-    const auto* conv = dynamic_cast<const ConvOp*>(step.op.get());
-    const auto* linear = dynamic_cast<const LinearOp*>(step.op.get());
+  for (const IntegerNetwork::Node& node : network.nodes()) {
+    const auto* conv = dynamic_cast<const ConvOp*>(node.op.get());
+    const auto* linear = dynamic_cast<const LinearOp*>(node.op.get());
     if (!conv && !linear) continue;
     const Tensor& q = (conv ? conv->weights : linear->weights).values;
     const auto b = reference::elements<double>(kernels::convert(q, DType::f32));
-    const auto a = reference::elements<double>(*baseline.find(step.op->name + ".weight"));
+    const auto a = reference::elements<double>(*baseline.find(node.op->name + ".weight"));
     double layer_ab = 0, layer_aa = 0, layer_bb = 0;
     for (std::size_t i = 0; i < a.size(); ++i) {
       layer_ab += a[i] * b[i];
       layer_aa += a[i] * a[i];
       layer_bb += b[i] * b[i];
     }
-    const auto row = std::ranges::find(rows, step.op->name, &WeightSimilarity::layer);
+    const auto row = std::ranges::find(rows, node.op->name, &WeightSimilarity::layer);
     REQUIRE(row != rows.end());
     CHECK(row->cosine == Approx(layer_ab / std::sqrt(layer_aa * layer_bb)));
     CHECK(row->weights == q.numel());
@@ -80,10 +80,10 @@ TEST_CASE("the step weights have, against the next one", "[analysis]") {
   const auto integers = [&] {
     std::map<std::string, Tensor> all;
     const IntegerNetwork network = compile(*model, c);
-    for (const IntegerNetwork::Step& step : network.steps()) {
-      if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get()))
+    for (const IntegerNetwork::Node& node : network.nodes()) {
+      if (const auto* conv = dynamic_cast<const ConvOp*>(node.op.get()))
         all[conv->name] = conv->weights.values;
-      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get()))
+      if (const auto* linear = dynamic_cast<const LinearOp*>(node.op.get()))
         all[linear->name] = linear->weights.values;
     }
     return all;
@@ -100,7 +100,7 @@ TEST_CASE("the step weights have, against the next one", "[analysis]") {
     return sum;
   };
   int looked = 0;
-  const auto rows = weight_step_choices(*model, [&](const WeightStepChoice& row) {
+  const auto rows = weight_scale_choices(*model, [&](const WeightScaleChoice& row) {
     ++looked;
     INFO(row.layer);
     for (const auto& [name, values] : integers()) {
@@ -108,36 +108,36 @@ TEST_CASE("the step weights have, against the next one", "[analysis]") {
         CHECK(reference::same_bytes(values, before.at(name)));
         continue;
       }
-      CHECK(values.fixed_point().step == row.other);
+      CHECK(values.fixed_point().scale == row.other);
       CHECK(row.error_ratio == Approx(error_of(name, values) / error_of(name, before.at(name))));
     }
   });
   REQUIRE(rows.size() == 20);
   CHECK(looked == 20);
-  for (const WeightStepChoice& row : rows) {
+  for (const WeightScaleChoice& row : rows) {
     INFO(row.layer);
     CHECK(row.format == before.at(row.layer).fixed_point());
-    CHECK((row.other == 2 * row.format.step || row.other == row.format.step / 2));
+    CHECK((row.other == 2 * row.format.scale || row.other == row.format.scale / 2));
     CHECK(row.error_ratio >= 1);
   }
   for (const auto& [name, values] : integers()) CHECK(reference::same_bytes(values, before.at(name)));
 
   // Steps that are held may have become the worse ones, and are left as they are.
-  hold_weight_steps(*model);
+  hold_weight_scales(*model);
   for_each_unit(*model, [](const std::string& name, Unit& unit) {
     if (auto* conv = dynamic_cast<ConvUnit*>(&unit); conv && name != "conv1")
       kernels::scale_in_place(conv->weight().mutable_value(), 0.3f);
   });
-  for (const WeightStepChoice& row : weight_step_choices(*model)) {
+  for (const WeightScaleChoice& row : weight_scale_choices(*model)) {
     INFO(row.layer);
     CHECK(row.format == before.at(row.layer).fixed_point());
     CHECK((row.error_ratio < 1) == (row.layer != "conv1" && row.layer != "fc"));
-    if (row.error_ratio < 1) CHECK(row.other == row.format.step / 2);
+    if (row.error_ratio < 1) CHECK(row.other == row.format.scale / 2);
   }
 
   const auto of_clusters = quantized_model({.size = 8, .weight_bits = 2, .scheme = Scheme::dfp});
   std::vector<std::string> layers;
-  for (const WeightStepChoice& row : weight_step_choices(*of_clusters)) layers.push_back(row.layer);
+  for (const WeightScaleChoice& row : weight_scale_choices(*of_clusters)) layers.push_back(row.layer);
   CHECK(layers == std::vector<std::string>{"conv1", "fc"});
 }
 

@@ -203,7 +203,7 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
   CHECK(conv["macs"] == 16 * 16 * 16 * 16 * 9);
   CHECK(conv["weight_bits"] == 4);
   CHECK(conv["weight_bytes"] == 16 * 16 * 9 / 2 + 2 * 16 * 4);
-  CHECK(conv["act_max"] == 15 * conv["act_step"].get<double>());
+  CHECK(conv["act_max"] == 15 * conv["act_scale"].get<double>());
   CHECK(conv["activation_bytes"] == 16 * 16 * 16);
   CHECK(conv["calibrated_max"].get<double>() > 0);
   REQUIRE(j["phases"].size() == 1);

@@ -2,7 +2,7 @@
 #include <set>
 
 #include "nn/load_weights.h"
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 #include "tests/programs.h"
 
 using namespace faq;

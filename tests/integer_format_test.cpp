@@ -95,8 +95,8 @@ TEST_CASE("clusters that cannot be are refused", "[integer_format]") {
          op["weight_bits"] = 8;
        }},
       {"weight_code", [](nlohmann::json& op, NamedTensors&) { op.erase("weight_code"); }},
-      {"weight_step 0", set("weight_step", 0)},
-      {"weight_step", [](nlohmann::json& op, NamedTensors&) { op.erase("weight_step"); }},
+      {"weight_scale 0", set("weight_scale", 0)},
+      {"weight_scale", [](nlohmann::json& op, NamedTensors&) { op.erase("weight_scale"); }},
       {"cluster_size 0", set("cluster_size", 0)},
       {"cluster_size 17", set("cluster_size", 17)},
       {"scales: expected [16, 2]", set("cluster_size", 8)},
@@ -275,11 +275,11 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
       {"bits that wrap to 8", "", set_format("bits", 4294967304)},
       {"step 0", "step 0", set_format("step", 0)},
       {"denormal step", "step 1e-39", set_format("step", 1e-39f)},
-      {"denormal weight_step", "weight_step 1e-39", set("conv1", "weight_step", 1e-39f)},
+      {"denormal weight_scale", "weight_scale 1e-39", set("conv1", "weight_scale", 1e-39f)},
       {"step of a residual's sum", "(conv 'layer1.0.conv2'): conv 'layer1.0.conv2': a residual multiplier",
        set("layer1.0.conv2", "residual_multiplier", 0.3)},
       {"multiplier of the classifier", "fc.multiplier: a value is not", set_value("fc.multiplier", 0.3f)},
-      {"step of the classifier's weights", "fc.multiplier: a value is not", set("fc", "weight_step", 0.3)},
+      {"step of the classifier's weights", "fc.multiplier: a value is not", set("fc", "weight_scale", 0.3)},
       {"step -1", "step -1", set_format("step", -1)},
       {"infinite step", "step inf", set_format("step", 1e300)},
       {"step is null", "", set_format("step", nullptr)},
@@ -394,7 +394,7 @@ TEST_CASE("what needs more working memory than anybody has is refused", "[intege
     file.add(name + ".bias", Tensor::zeros({shape[0]}));
     json op{{"name", name},
             {"weight_bits", 8},
-            {"weight_step", 1.0},
+            {"weight_scale", 1.0},
             {"weight_code", "fixed_point"},
             {"weight_shape", shape.extents()},
             {"inputs", {ops.size()}}};

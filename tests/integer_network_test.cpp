@@ -1,4 +1,4 @@
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 
 #include <limits>
 
@@ -16,7 +16,7 @@ TEST_CASE("an integer network is the evaluated model, bit for bit, and what the 
       {.size = 16, .weight_bits = 4, .act_bits = 4, .first_last_bits = 4},
       {.size = 16, .weight_bits = 2, .act_bits = 2},
       {.size = 16, .weight_bits = 3, .act_bits = 5, .first_last_bits = 6},
-      {.size = 16, .weight_bits = 8, .act_bits = 7, .weight_step = WeightStep::max},
+      {.size = 16, .weight_bits = 8, .act_bits = 7, .weight_scale = WeightScale::max},
       {.size = 16, .weight_bits = 2, .scheme = Scheme::dfp},
       {.size = 16, .weight_bits = 2, .act_bits = 4, .scheme = Scheme::dfp, .cluster_size = 64},
       {.size = 16, .weight_bits = 4, .first_last_bits = 4, .scheme = Scheme::dfp, .cluster_size = 1},
@@ -139,7 +139,7 @@ TEST_CASE("an integer network survives saving, other engines and other batch siz
         const std::vector<Tensor> single = network.forward_all(one, engine);
         REQUIRE(single.size() == results.size());
         for (std::size_t k = 0; k < single.size(); ++k) {
-          INFO("image " << i << ", " << network.steps()[k].op->name);
+          INFO("image " << i << ", " << network.nodes()[k].op->name);
           const auto* whole = static_cast<const std::byte*>(results[k].raw()) +
                               static_cast<std::size_t>(i) * single[k].bytes();
           CHECK(std::equal(whole, whole + single[k].bytes(), static_cast<const std::byte*>(single[k].raw())));

@@ -1,4 +1,4 @@
-#include "quant/integer_op.h"
+#include "quant/deploy/integer_op.h"
 
 #include "core/kernels/pool.h"
 #include "tests/testing.h"
@@ -75,7 +75,7 @@ TEST_CASE("a residual is multiplied by the ratio of the steps", "[integer_op]") 
   ConvOp op;
   op.name = "conv";
   op.weights.values = Tensor::zeros({1, 1, 1, 1}, DType::s8);
-  op.requantize.format = {.step = 0.25f, .bits = 8, .is_signed = false};
+  op.requantize.format = {.scale = 0.25f, .bits = 8, .is_signed = false};
   const TensorInfo inputs[] = {images(2, 2, {1, 8, false}), images(2, 2, {0.5f, 8, false})};
   op.requantize.residual_multiplier = residual_multiplier(0.5f, op.requantize.format);
   CHECK(op.requantize.residual_multiplier == 2);
@@ -87,7 +87,7 @@ TEST_CASE("a residual is multiplied by the ratio of the steps", "[integer_op]") 
 TEST_CASE("a classifier takes sums, or integers of its own format", "[integer_op]") {
   LinearOp op;
   op.name = "fc";
-  op.input = {.step = 0.5f, .bits = 8, .is_signed = false};
+  op.input = {.scale = 0.5f, .bits = 8, .is_signed = false};
   op.weights.values = Tensor::zeros({3, 2}, DType::s8);
   const auto rows = [](DType dtype, std::optional<FixedPoint> format) {
     return TensorInfo{{4, 2}, dtype, format};

@@ -96,7 +96,7 @@ class Reference {
     std::int64_t wrong = 0;
     for (std::size_t i = 0; i < pixels.size(); ++i) {
       const double mean = input.mean()[i % channels], std = input.std()[i % channels];
-      const double z = (static_cast<double>(pixels[i]) / 255 - mean) / std / format.step;
+      const double z = (static_cast<double>(pixels[i]) / 255 - mean) / std / format.scale;
       const auto expected = std::clamp<std::int64_t>(std::llrint(z), format.min(), format.max());
       wrong += q[i] != expected && distance_to_tie(z) > 1e-4;  // the table is computed in f32
     }
@@ -183,7 +183,7 @@ class Reference {
   void check_pool(const Tensor& x, const Tensor& result) {
     const std::int64_t pixels = x.dim(1) * x.dim(2);
     CHECK(result.dtype() == DType::s32);
-    CHECK(result.fixed_point().step == x.fixed_point().step / static_cast<float>(pixels));
+    CHECK(result.fixed_point().scale == x.fixed_point().scale / static_cast<float>(pixels));
     const auto from = integers(x), to = integers(result);
     std::vector<std::int64_t> sums(to.size());
     for (std::size_t i = 0; i < from.size(); ++i) {
@@ -202,14 +202,14 @@ class Reference {
     const Weights w = weights_of(weights, row.weight_bits, dynamic_cast<const ConvOp&>(op).weights);
     const auto accumulators =
         convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.conv_options());
-    const double step = static_cast<double>(x.fixed_point().step) * w.step;
+    const double step = static_cast<double>(x.fixed_point().scale) * w.scale;
     check_requantized(accumulators, step, {conv.norm(), conv.eps(), conv.relu(), row.activation},
                       inputs.size() > 1 ? inputs[1] : Tensor(), result, differences);
   }
 
   void check_norm_act(const IntegerOp& op, const Tensor& x, const Tensor& result, Differences& differences) {
     auto& norm = unit<NormAct>(op);
-    check_requantized(integers(x), x.fixed_point().step,
+    check_requantized(integers(x), x.fixed_point().scale,
                       {norm.norm(), norm.eps(), true, plan_.at(op.name).activation}, {}, result, differences);
   }
 
@@ -228,9 +228,9 @@ class Reference {
     const bool has_residual = residual_tensor.defined();
     const std::vector<std::int64_t> residual =
         has_residual ? integers(residual_tensor) : std::vector<std::int64_t>{};
-    const double residual_step = has_residual ? residual_tensor.fixed_point().step : 0;
+    const double residual_scale = has_residual ? residual_tensor.fixed_point().scale : 0;
 
-    const double s_y = format.step;
+    const double s_y = format.scale;
     const auto channels = static_cast<std::size_t>(n.norm.running_mean.numel());
     std::vector<double> slope(channels), offset(channels);
     for (std::size_t c = 0; c < channels; ++c) {
@@ -251,7 +251,7 @@ class Reference {
     for (std::size_t i = 0; i < q.size(); ++i) {
       const std::size_t c = i % channels;
       const auto acc = static_cast<double>(accumulators[i]);
-      const double r = has_residual ? static_cast<double>(residual[i]) * (residual_step / s_y) : 0;
+      const double r = has_residual ? static_cast<double>(residual[i]) * (residual_scale / s_y) : 0;
       const double deployed = acc * static_cast<double>(static_cast<float>(slope[c])) +
                               static_cast<double>(static_cast<float>(offset[c])) + r;
       const double unrounded = acc * slope[c] + offset[c] + r;
@@ -280,7 +280,7 @@ class Reference {
     const FixedPoint input = x.dtype() == DType::s32 ? row.activation : x.fixed_point();
     std::vector<std::int64_t> taken;
     for (const std::int64_t sum : integers(x)) {
-      const double z = static_cast<double>(sum) * x.fixed_point().step / input.step;
+      const double z = static_cast<double>(sum) * x.fixed_point().scale / input.scale;
       taken.push_back(std::clamp<std::int64_t>(std::llrint(z), input.min(), input.max()));
     }
     const auto acc = convolve(taken, {x.dim(0), 1, 1, weights.dim(1)}, w.integers,
@@ -291,7 +291,7 @@ class Reference {
     for (std::size_t i = 0; i < acc.size(); ++i) {
       const double bias = linear.bias().value().data<float>()[static_cast<std::int64_t>(i) % weights.dim(0)];
       // The multiplier is kept in f32 (exact for steps that are powers of two).
-      const double value = static_cast<double>(acc[i]) * (input.step * w.step);
+      const double value = static_cast<double>(acc[i]) * (input.scale * w.scale);
       wrong += actual[i] != static_cast<float>(value + bias);
     }
     CHECK(wrong == 0);
@@ -305,9 +305,9 @@ class Reference {
   };
   Weights weights_of(const Tensor& weights, int bits, const QuantizedWeights& deployed) {
     if (deployed.code != WeightCode::fixed_point)
-      return {integers(deployed.values), deployed.values.fixed_point().step};
-    const FixedPoint format = choose_weight_format(weights, bits, case_.weight_step);
-    return {quantized(weights, format), format.step};
+      return {integers(deployed.values), deployed.values.fixed_point().scale};
+    const FixedPoint format = choose_weight_format(weights, bits, case_.weight_scale);
+    return {quantized(weights, format), format.scale};
   }
 
   const Case case_;
@@ -321,7 +321,7 @@ class Reference {
 std::vector<std::int64_t> quantized(const Tensor& values, const FixedPoint& format) {
   std::vector<std::int64_t> q;
   for (const double v : reference::elements<double>(values)) {
-    q.push_back(std::clamp<std::int64_t>(std::llrint(v / format.step), format.min(), format.max()));
+    q.push_back(std::clamp<std::int64_t>(std::llrint(v / format.scale), format.min(), format.max()));
   }
   return q;
 }
@@ -339,11 +339,11 @@ Differences check_case(const Case& c) {
   Differences d;
   Reference reference(*model, c);
   for (std::size_t i = 0; i < results.size(); ++i) {
-    const IntegerNetwork::Step& step = network.steps()[i];
-    INFO(step.op->kind() << " '" << step.op->name << "'");
+    const IntegerNetwork::Node& node = network.nodes()[i];
+    INFO(node.op->kind() << " '" << node.op->name << "'");
     std::vector<Tensor> inputs;
-    for (const int input : step.inputs) inputs.push_back(input == 0 ? images : results[input - 1]);
-    reference.check_op(*step.op, inputs, results[i], d);
+    for (const int input : node.inputs) inputs.push_back(input == 0 ? images : results[input - 1]);
+    reference.check_op(*node.op, inputs, results[i], d);
   }
   CHECK(d.differing == 0);
   CHECK(d.near_ties <= (c.norms == Norms::ties ? d.values : d.values / 10000));

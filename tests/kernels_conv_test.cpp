@@ -95,9 +95,9 @@ TEST_CASE("integer convolution equals 64-bit sums", "[conv][isa]") {
 TEST_CASE("integer convolution of few bits equals 64-bit sums", "[conv][isa]") {
   for (int bits : {1, 2, 4, 6}) {
     INFO("bits " << bits);
-    const Tensor w =
-        reference::random_fixed_point({17, 64, 3, 3}, 4, {.step = 0.5f, .bits = bits + 1, .is_signed = true});
-    check_both_engines(reference::random_fixed_point({2, 6, 5, 64}, 5, {.step = 0.25f, .bits = bits}), w,
+    const Tensor w = reference::random_fixed_point({17, 64, 3, 3}, 4,
+                                                   {.scale = 0.5f, .bits = bits + 1, .is_signed = true});
+    check_both_engines(reference::random_fixed_point({2, 6, 5, 64}, 5, {.scale = 0.25f, .bits = bits}), w,
                        {.padding = 1});
   }
 }

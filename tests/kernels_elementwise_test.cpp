@@ -84,8 +84,8 @@ TEST_CASE("every bf16 survives the way to f32 and back", "[elementwise]") {
 }
 
 TEST_CASE("integers become the numbers they stand for", "[elementwise]") {
-  for (const FixedPoint& format : {FixedPoint{.step = 1.0f / 32}, FixedPoint{.step = 8, .is_signed = true},
-                                   FixedPoint{.step = 0.5f, .bits = 4}}) {
+  for (const FixedPoint& format : {FixedPoint{.scale = 1.0f / 32}, FixedPoint{.scale = 8, .is_signed = true},
+                                   FixedPoint{.scale = 0.5f, .bits = 4}}) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       for (std::int64_t n : sizes) {
         INFO(format << " to " << dtype << ", " << n);
@@ -168,29 +168,29 @@ TEST_CASE("an average moves towards a value by its share", "[elementwise]") {
 TEST_CASE("quantize rounds half to even and clips", "[elementwise]") {
   const Tensor x = Tensor::from({14}, {-infinity, -100, -1.25f, -0.75f, -0.25f, 0, 0.25f, 0.75f, 1.25f, 3.4f,
                                        7.5f, 7.75f, 100, infinity});
-  const Tensor u4 = kernels::quantize(x, {.step = 0.5f, .bits = 4});
+  const Tensor u4 = kernels::quantize(x, {.scale = 0.5f, .bits = 4});
   CHECK(u4.dtype() == DType::u8);
-  CHECK(u4.fixed_point() == FixedPoint{.step = 0.5f, .bits = 4});
+  CHECK(u4.fixed_point() == FixedPoint{.scale = 0.5f, .bits = 4});
   CHECK(reference::elements<int>(u4) == std::vector<int>{0, 0, 0, 0, 0, 0, 0, 2, 2, 7, 15, 15, 15, 15});
-  const Tensor s4 = kernels::quantize(x, {.step = 0.5f, .bits = 4, .is_signed = true});
+  const Tensor s4 = kernels::quantize(x, {.scale = 0.5f, .bits = 4, .is_signed = true});
   CHECK(s4.dtype() == DType::s8);
   CHECK(reference::elements<int>(s4) == std::vector<int>{-7, -7, -2, -2, 0, 0, 0, 2, 2, 7, 7, 7, 7, 7});
 }
 
 TEST_CASE("quantize equals its formula in double", "[elementwise]") {
   for (const FixedPoint& format :
-       {FixedPoint{.step = 1.0f / 64}, FixedPoint{.step = 1.0f / 32, .is_signed = true},
-        FixedPoint{.step = 0.25f, .bits = 4}, FixedPoint{.step = 1, .bits = 2, .is_signed = true}}) {
+       {FixedPoint{.scale = 1.0f / 64}, FixedPoint{.scale = 1.0f / 32, .is_signed = true},
+        FixedPoint{.scale = 0.25f, .bits = 4}, FixedPoint{.scale = 1, .bits = 2, .is_signed = true}}) {
     for (std::int64_t n : sizes) {
       INFO(format << ", " << n);
       Tensor s32 = reference::random_integers<std::int32_t>({n}, 2, -5000, 5000);
-      s32.set_fixed_point({.step = 1.0f / 1024, .bits = 32, .is_signed = true});
+      s32.set_fixed_point({.scale = 1.0f / 1024, .bits = 32, .is_signed = true});
       const Tensor inputs[] = {reference::random({n}, 1, -5, 5), s32,
-                               reference::random_fixed_point({n}, 3, {.step = 1.0f / 100})};
+                               reference::random_fixed_point({n}, 3, {.scale = 1.0f / 100})};
       for (const Tensor& x : inputs) {
         std::vector<double> expected = reference::numbers(x);
         for (double& v : expected) {
-          v = std::clamp(std::nearbyint(static_cast<float>(v) / static_cast<double>(format.step)),
+          v = std::clamp(std::nearbyint(static_cast<float>(v) / static_cast<double>(format.scale)),
                          static_cast<double>(format.min()), static_cast<double>(format.max()));
         }
         CHECK(reference::elements<double>(kernels::quantize(x, format)) == expected);
@@ -206,8 +206,8 @@ TEST_CASE("quantize_backward passes the closed range", "[elementwise]") {
   };
   const float above = std::nextafter(7.5f, 8.0f), below = std::nextafter(-3.5f, -4.0f);
   const Tensor x = Tensor::from({9}, {-9, below, -3.5f, -0.1f, 0, 3.5f, 7.5f, above, 100});
-  for (const Row& row : {Row{{.step = 0.5f, .bits = 4}, {0, 0, 0, 0, 1, 1, 1, 0, 0}},
-                         {{.step = 0.5f, .bits = 4, .is_signed = true}, {0, 0, 1, 1, 1, 1, 0, 0, 0}}}) {
+  for (const Row& row : {Row{{.scale = 0.5f, .bits = 4}, {0, 0, 0, 0, 1, 1, 1, 0, 0}},
+                         {{.scale = 0.5f, .bits = 4, .is_signed = true}, {0, 0, 1, 1, 1, 1, 0, 0, 0}}}) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       INFO(row.format << " " << dtype);
       const Tensor grad =
@@ -218,9 +218,9 @@ TEST_CASE("quantize_backward passes the closed range", "[elementwise]") {
   }
   // An input with a step.
   Tensor s32 = Tensor::from<std::int32_t>({4}, std::vector<std::int32_t>{-1, 0, 30, 31});
-  s32.set_fixed_point({.step = 0.25f, .bits = 32, .is_signed = true});
+  s32.set_fixed_point({.scale = 0.25f, .bits = 32, .is_signed = true});
   CHECK(reference::numbers(kernels::quantize_backward(
-            Tensor::full({4}, 2), s32, {.step = 0.5f, .bits = 4})) == std::vector<double>{0, 2, 2, 0});
+            Tensor::full({4}, 2), s32, {.scale = 0.5f, .bits = 4})) == std::vector<double>{0, 2, 2, 0});
   CHECK_THROWS_AS(kernels::quantize_backward(Tensor::zeros({3}), s32, {}), Error);
 }
 
@@ -264,7 +264,7 @@ TEST_CASE("finiteness and norms", "[elementwise]") {
 TEST_CASE("pixels become the network's input by table", "[elementwise]") {
   const Tensor images = reference::random_integers<std::uint8_t>({2, 37, 61, 3}, 1, 0, 255);
   const std::vector<int> pixels = reference::elements<int>(images);
-  const FixedPoint format{.step = 1.0f / 64, .is_signed = true};
+  const FixedPoint format{.scale = 1.0f / 64, .is_signed = true};
   for (const Tensor& table :
        {reference::random({3, 256}, 2), reference::random_fixed_point({3, 256}, 3, format),
         reference::random_fixed_point({3, 256}, 4, {})}) {

@@ -43,7 +43,7 @@ const Shape shapes[] = {{1, 3, 2, 1},   {2, 3, 5, 3},    {1, 7, 7, 16},   {2, 9,
 
 Tensor accumulators(const Shape& shape, std::uint64_t salt, std::int64_t largest, float step) {
   Tensor x = reference::random_integers<std::int32_t>(shape, salt, -largest, largest);
-  x.set_fixed_point({.step = step, .bits = 32, .is_signed = true});
+  x.set_fixed_point({.scale = step, .bits = 32, .is_signed = true});
   return x;
 }
 
@@ -93,15 +93,15 @@ const Residual residuals[] = {
     {"none", [](const Shape&) { return Tensor(); }},
     {"f32", [](const Shape& s) { return reference::random(s, 70); }},
     {"bf16", [](const Shape& s) { return kernels::convert(reference::random(s, 71), DType::bf16); }},
-    {"u8", [](const Shape& s) { return reference::random_fixed_point(s, 72, {.step = 1.0f / 128}); }},
+    {"u8", [](const Shape& s) { return reference::random_fixed_point(s, 72, {.scale = 1.0f / 128}); }},
     {"s8", [](const Shape& s) {
-       return reference::random_fixed_point(s, 73, {.step = 1.0f / 64, .is_signed = true});
+       return reference::random_fixed_point(s, 73, {.scale = 1.0f / 64, .is_signed = true});
      }}};
 
-const std::optional<FixedPoint> formats[] = {std::nullopt, FixedPoint{.step = 1.0f / 128},
-                                             FixedPoint{.step = 1.0f / 8, .bits = 4},
-                                             FixedPoint{.step = 1.0f / 64, .is_signed = true},
-                                             FixedPoint{.step = 1.0f / 4, .bits = 4, .is_signed = true}};
+const std::optional<FixedPoint> formats[] = {std::nullopt, FixedPoint{.scale = 1.0f / 128},
+                                             FixedPoint{.scale = 1.0f / 8, .bits = 4},
+                                             FixedPoint{.scale = 1.0f / 64, .is_signed = true},
+                                             FixedPoint{.scale = 1.0f / 4, .bits = 4, .is_signed = true}};
 
 std::string name_of(const std::optional<FixedPoint>& format) { return format ? concat(*format) : "f32"; }
 
@@ -206,12 +206,12 @@ TEST_CASE("norm_act against double", "[norm]") {
 TEST_CASE("norm_act rounds half to even and clips", "[norm]") {
   const Tensor x = Tensor::from({1, 12}, {-9, -0.5, 0, 0.25, 0.75, 1.25, 1.75, 7.25, 7.5, 7.75, 8, 1e9});
   const NormAct params{
-      Tensor::full({12}, 1), Tensor::zeros({12}), {}, true, FixedPoint{.step = 0.5f, .bits = 4}};
+      Tensor::full({12}, 1), Tensor::zeros({12}), {}, true, FixedPoint{.scale = 0.5f, .bits = 4}};
   CHECK(reference::elements<int>(kernels::norm_act(x, params)) ==
         std::vector<int>{0, 0, 0, 0, 2, 2, 4, 14, 15, 15, 15, 15});
   NormAct is_signed = params;
   is_signed.relu = false;
-  is_signed.format = FixedPoint{.step = 0.5f, .bits = 4, .is_signed = true};
+  is_signed.format = FixedPoint{.scale = 0.5f, .bits = 4, .is_signed = true};
   CHECK(reference::elements<int>(kernels::norm_act(x, is_signed)) ==
         std::vector<int>{-7, -1, 0, 0, 2, 2, 4, 7, 7, 7, 7, 7});
 }
@@ -304,15 +304,15 @@ TEST_CASE("norm_act_backward: where exactly the gradient stops", "[norm]") {
   const Row rows[] = {
       {"f32, no relu", false, std::nullopt, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
       {"f32, relu", true, std::nullopt, {0, 0, 0, 1, 1, 1, 1, 1, 0, 0}},
-      {"u4, relu", true, FixedPoint{.step = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
-      {"u4, no relu", false, FixedPoint{.step = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
+      {"u4, relu", true, FixedPoint{.scale = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
+      {"u4, no relu", false, FixedPoint{.scale = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
       {"s4, no relu",
        false,
-       FixedPoint{.step = 0.5f, .bits = 4, .is_signed = true},
+       FixedPoint{.scale = 0.5f, .bits = 4, .is_signed = true},
        {1, 1, 1, 1, 1, 0, 0, 0, 1, 0}},
       {"s4, relu",
        true,
-       FixedPoint{.step = 0.5f, .bits = 4, .is_signed = true},
+       FixedPoint{.scale = 0.5f, .bits = 4, .is_signed = true},
        {0, 0, 0, 1, 1, 0, 0, 0, 0, 0}},
   };
   const auto n = static_cast<std::int64_t>(z.size());
@@ -333,7 +333,7 @@ TEST_CASE("normalisation does not depend on the number of threads", "[norm]") {
     const Tensor x = accumulators(shape, 3, 1 << 16, 1.0f / (1 << 15));
     const Tensor dy = kernels::convert(reference::random(shape, 8), DType::bf16);
     const NormAct params =
-        affine(shape[3], reference::random(shape, 9), true, FixedPoint{.step = 1.0f / 128});
+        affine(shape[3], reference::random(shape, 9), true, FixedPoint{.scale = 1.0f / 128});
     const Tensor gamma = reference::random({shape[3]}, 7);
     struct Results {
       ChannelStatistics statistics;

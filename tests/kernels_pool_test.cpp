@@ -12,7 +12,7 @@ namespace {
 // Any of the element types pooling takes.
 Tensor images(const Shape& shape, DType dtype) {
   if (dtype == DType::f32) return reference::random(shape, 1);
-  return reference::random_fixed_point(shape, 2, {.step = 0.25f, .is_signed = dtype == DType::s8});
+  return reference::random_fixed_point(shape, 2, {.scale = 0.25f, .is_signed = dtype == DType::s8});
 }
 
 double dot(const Tensor& a, const Tensor& b) {
@@ -74,7 +74,7 @@ TEST_CASE("global sum pooling", "[pool]") {
         CHECK(reference::relative_error(y, expected) < 1e-6);
       } else {
         CHECK(y.dtype() == DType::s32);
-        CHECK(y.fixed_point().step == 0.25f);
+        CHECK(y.fixed_point().scale == 0.25f);
         CHECK(reference::numbers(y) == expected);
       }
     }
@@ -296,7 +296,7 @@ TEST_CASE("concatenation of channels", "[pool]") {
   }
   const Tensor x = images({1, 2, 2, 3}, DType::u8);
   Tensor finer = x.clone();
-  finer.set_fixed_point({.step = 0.125f});
+  finer.set_fixed_point({.scale = 0.125f});
   CHECK_THROWS_WITH(kernels::concat_channels(std::vector{x, finer}), Catch::Contains("not tied"));
   CHECK_THROWS_AS(kernels::concat_channels(std::vector{x, images({1, 2, 2, 3}, DType::s8)}), Error);
   CHECK_THROWS_AS(kernels::concat_channels(std::vector{x, images({1, 2, 3, 3}, DType::u8)}), Error);

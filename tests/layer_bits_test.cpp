@@ -1,7 +1,7 @@
 // The bits each layer is given, and what the report of a network counts.
 #include <cmath>
 
-#include "quant/layer_report.h"
+#include "quant/deploy/layer_report.h"
 #include "tests/random_network.h"
 
 using namespace faq;
@@ -30,13 +30,13 @@ void check_bits(const Row& row) {
     REQUIRE(plan.contains(e.name));
     CHECK(plan[e.name].weight_bits == e.weights);
     CHECK(plan[e.name].activation.bits == e.activations);
-    for (const IntegerNetwork::Step& step : network.steps()) {
-      if (step.op->name != e.name) continue;
-      if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get())) {
+    for (const IntegerNetwork::Node& node : network.nodes()) {
+      if (node.op->name != e.name) continue;
+      if (const auto* conv = dynamic_cast<const ConvOp*>(node.op.get())) {
         CHECK(conv->weights.bits == e.weights);
         CHECK(conv->requantize.format.bits == e.activations);
       }
-      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get())) {
+      if (const auto* linear = dynamic_cast<const LinearOp*>(node.op.get())) {
         CHECK(linear->weights.bits == e.weights);
         CHECK(linear->input == plan[e.name].activation);
       }

@@ -1,4 +1,4 @@
-#include "quant/memory_plan.h"
+#include "quant/deploy/memory_plan.h"
 
 #include "tests/testing.h"
 

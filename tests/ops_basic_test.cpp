@@ -32,7 +32,7 @@ TEST_CASE("average pooling gradients", "[ops]") {
   // Of integers: the mean is rounded, the gradient is that of the mean.
   const Tensor values = reference::random({2, 5, 6, 3}, 1), dy = reference::random({2, 2, 3, 3}, 2);
   const Var real(values, true),
-      integer(reference::random_fixed_point({2, 5, 6, 3}, 1, {.step = 0.5f, .is_signed = true}), true);
+      integer(reference::random_fixed_point({2, 5, 6, 3}, 1, {.scale = 0.5f, .is_signed = true}), true);
   backward(avg_pool(real, {}), dy);
   backward(avg_pool(integer, {}), dy);
   CHECK(reference::same_bytes(real.grad(), integer.grad()));
@@ -48,7 +48,7 @@ TEST_CASE("concatenation, reshape, scale and conversion: gradients", "[ops]") {
   CHECK(reference::numbers(wanted.grad()) == std::vector<double>(12, 2));
   CHECK_FALSE(constant.grad().defined());
 
-  const Var integers(reference::random_fixed_point({2, 3}, 1, {.step = 0.25f}), true);
+  const Var integers(reference::random_fixed_point({2, 3}, 1, {.scale = 0.25f}), true);
   const Var real = to_float(integers);
   CHECK(real.value().dtype() == DType::f32);
   CHECK(reference::numbers(real.value()) == reference::numbers(integers.value()));
@@ -90,10 +90,10 @@ TEST_CASE("dropout: what stays is larger, and so is its gradient", "[ops]") {
   const std::vector<double> kept = reference::elements<double>(keep);
   gradcheck([&](Inputs in) { return dropout(in[0], keep, 0.3f); }, {{3, 50}});
   for (DType dtype : gradient_dtypes()) {
-    const Var x(reference::random_fixed_point({3, 50}, 2, {.step = 0.25f}), true);
+    const Var x(reference::random_fixed_point({3, 50}, 2, {.scale = 0.25f}), true);
     const Var y = dropout(x, keep, 0.5f);
     CHECK(y.value().dtype() == DType::u8);
-    CHECK(y.value().fixed_point() == FixedPoint{.step = 0.5f});
+    CHECK(y.value().fixed_point() == FixedPoint{.scale = 0.5f});
     const Tensor dy = gradient({3, 50}, 3, dtype);
     backward(y, dy);
     CHECK(x.grad().dtype() == dtype);
@@ -104,7 +104,7 @@ TEST_CASE("dropout: what stays is larger, and so is its gradient", "[ops]") {
       CHECK(din[i] == 2 * kept[i] * dout[i]);
     }
   }
-  const Var integers(reference::random_fixed_point({3, 50}, 2, {.step = 0.25f}));
+  const Var integers(reference::random_fixed_point({3, 50}, 2, {.scale = 0.25f}));
   CHECK_THROWS_WITH(dropout(integers, keep, 0.3f), Catch::Contains("integers cannot be multiplied"));
   CHECK_THROWS_AS(dropout(integers, Tensor::zeros({3, 49}, DType::u8), 0.5f), Error);
   CHECK_THROWS_AS(dropout(integers, keep, 1.0f), Error);
@@ -133,9 +133,9 @@ TEST_CASE("cross_entropy gradient", "[ops]") {
 }
 
 TEST_CASE("quantize: straight-through gradient", "[ops]") {
-  const FixedPoint formats[] = {{.step = 0.25f, .bits = 4},
-                                {.step = 1.0f / 64, .bits = 8},
-                                {.step = 0.125f, .bits = 4, .is_signed = true}};
+  const FixedPoint formats[] = {{.scale = 0.25f, .bits = 4},
+                                {.scale = 1.0f / 64, .bits = 8},
+                                {.scale = 0.125f, .bits = 4, .is_signed = true}};
   for (const FixedPoint& format : formats) {
     for (DType dtype : {DType::f32, DType::bf16}) {
       INFO(format << ", gradient " << dtype);
@@ -149,7 +149,7 @@ TEST_CASE("quantize: straight-through gradient", "[ops]") {
       const std::vector<double> values = reference::numbers(x);
       int clipped = 0;
       for (std::size_t i = 0; i < expected.size(); ++i) {
-        const double q = values[i] / format.step;
+        const double q = values[i] / format.scale;
         if (q < format.min() || q > format.max()) expected[i] = 0, ++clipped;
       }
       CHECK(clipped > 10);
@@ -161,11 +161,11 @@ TEST_CASE("quantize: straight-through gradient", "[ops]") {
 }
 
 TEST_CASE("global average of integers is exact", "[ops]") {
-  const FixedPoint format{.step = 0.5f};
+  const FixedPoint format{.scale = 0.5f};
   const Var x(reference::random_fixed_point({2, 4, 4, 3}, 1, format), true);
   const Var y = global_avg_pool(x);
   CHECK(y.value().dtype() == DType::s32);
-  CHECK(y.value().fixed_point().step == 0.5f / 16);
+  CHECK(y.value().fixed_point().scale == 0.5f / 16);
   std::vector<double> expected(6);
   const std::vector<double> values = reference::numbers(x.value());
   for (std::size_t i = 0; i < values.size(); ++i) expected[i / 48 * 3 + i % 3] += values[i] / 16;

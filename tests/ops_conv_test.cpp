@@ -42,18 +42,18 @@ TEST_CASE("conv2d_integer: value and gradients", "[ops][isa]") {
       {{2, 6, 6, 8},
        {4, 8, 3, 3},
        {.padding = 1},
-       {.step = 1.0f / 16},
-       {.step = 1.0f / 128, .is_signed = true}},
+       {.scale = 1.0f / 16},
+       {.scale = 1.0f / 128, .is_signed = true}},
       {{2, 7, 6, 3},
        {5, 3, 7, 7},
        {.stride = 2, .padding = 3},
-       {.step = 1.0f / 32, .is_signed = true},
-       {.step = 1.0f / 128, .is_signed = true}},
+       {.scale = 1.0f / 32, .is_signed = true},
+       {.scale = 1.0f / 128, .is_signed = true}},
       {{1, 5, 5, 16},
        {8, 16, 1, 1},
        {.stride = 2},
-       {.step = 0.5f, .bits = 4},
-       {.step = 0.25f, .bits = 4, .is_signed = true}},
+       {.scale = 0.5f, .bits = 4},
+       {.scale = 0.25f, .bits = 4, .is_signed = true}},
   };
   for (const Row& row : rows) {
     for (DType dtype : gradient_dtypes()) {
@@ -117,9 +117,9 @@ TEST_CASE("conv2d and linear compute their gradients in the dtype they are given
 }
 
 TEST_CASE("linear_integer: value and gradients", "[ops][isa]") {
-  const FixedPoint weights{.step = 1.0f / 64, .bits = 8, .is_signed = true};
+  const FixedPoint weights{.scale = 1.0f / 64, .bits = 8, .is_signed = true};
   for (const FixedPoint& format :
-       {FixedPoint{.step = 1.0f / 16}, FixedPoint{.step = 1.0f / 16, .is_signed = true}}) {
+       {FixedPoint{.scale = 1.0f / 16}, FixedPoint{.scale = 1.0f / 16, .is_signed = true}}) {
     for (DType dtype : gradient_dtypes()) {
       INFO(format << ", gradient " << dtype);
       const Shape xs{6, 1, 1, 33}, ws{10, 33, 1, 1};

@@ -7,7 +7,7 @@ using namespace faq;
 using namespace faq::testing;
 
 TEST_CASE("every op takes its gradient in f32 and in bf16", "[ops]") {
-  const FixedPoint input{.step = 1.0f / 64}, weights{.step = 1.0f / 128, .is_signed = true};
+  const FixedPoint input{.scale = 1.0f / 64}, weights{.scale = 1.0f / 128, .is_signed = true};
   const Tensor keep = reference::random_integers<std::uint8_t>({2, 4, 4, 3}, 9, 0, 1);
   const std::vector<std::int32_t> labels{1, 0};
   const auto norm_of = [](const Var& gamma, const Var& beta, const Var& bias) {

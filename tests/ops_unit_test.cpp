@@ -15,14 +15,14 @@ TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
   const Shape xs{2, 6, 5, 8}, ws{4, 8, 3, 3}, ys{2, 6, 5, 4};
   for (DType dtype : gradient_dtypes()) {
     INFO("gradient " << dtype);
-    const Var x(reference::random_fixed_point(xs, 1, {.step = 1.0f / 64}), true);
+    const Var x(reference::random_fixed_point(xs, 1, {.scale = 1.0f / 64}), true);
     const Var w(reference::random(ws, 2), true);
-    const Var residual(reference::random_fixed_point(ys, 3, {.step = 1.0f / 64}), true);
-    const Tensor q = kernels::quantize(w.value(), {.step = 1.0f / 128, .is_signed = true});
+    const Var residual(reference::random_fixed_point(ys, 3, {.scale = 1.0f / 64}), true);
+    const Tensor q = kernels::quantize(w.value(), {.scale = 1.0f / 128, .is_signed = true});
     NormState norm{Var(reference::random({4}, 4, 0.5, 1.5), true),
                    Var(reference::random({4}, 5, -1.5, -0.5), true), Tensor::zeros({4}),
                    Tensor::full({4}, 1)};
-    const FixedPoint format{.step = 1.0f / 8, .bits = 4};
+    const FixedPoint format{.scale = 1.0f / 8, .bits = 4};
     const Var y = norm_act(conv2d_integer(x, w, q, options, Engine::integer, dtype), norm, residual,
                            {.format = format});
 
@@ -44,12 +44,12 @@ TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
       const double z =
           norm.gamma.value().data<float>()[c] * xhat[i] + norm.beta.value().data<float>()[c] + added[i];
       REQUIRE(std::abs(z) > 1e-5);  // else f32 might decide otherwise
-      REQUIRE(std::abs(z - format.max() * format.step) > 1e-5);
+      REQUIRE(std::abs(z - format.max() * format.scale) > 1e-5);
       if (z <= 0) dz[i] = 0, ++zero;
-      if (z > format.max() * format.step) dz[i] = 0, ++high;
-      const double expected = std::clamp(std::nearbyint(z / format.step), 0.0, 15.0);
+      if (z > format.max() * format.scale) dz[i] = 0, ++high;
+      const double expected = std::clamp(std::nearbyint(z / format.scale), 0.0, 15.0);
       CHECK(std::abs(y.value().data<std::uint8_t>()[i] - expected) <=
-            (std::abs(std::remainder(z / format.step - 0.5, 1.0)) < 1e-4));
+            (std::abs(std::remainder(z / format.scale - 0.5, 1.0)) < 1e-4));
     }
     CHECK(zero > 10);
     CHECK(high > 10);
@@ -101,7 +101,7 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
       for (const Engine engine : {Engine::integer, Engine::simulated}) {
         const Shape ws{row.out, row.x[3], 3, 3};
         const Shape ys = kernels::conv2d_shape(row.x, ws, row.options);
-        const FixedPoint input{.step = 1.0f / 64, .bits = row.bits, .is_signed = row.is_signed};
+        const FixedPoint input{.scale = 1.0f / 64, .bits = row.bits, .is_signed = row.is_signed};
         struct Result {
           std::vector<double> y;
           std::vector<std::vector<double>> grads;
@@ -112,14 +112,14 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
           const Var w(reference::random(ws, 2), true);
           const Var residual = row.residual ? Var(reference::random_fixed_point(ys, 3, input), true) : Var();
           const Tensor q =
-              kernels::quantize(w.value(), {.step = 1.0f / 4, .bits = row.bits, .is_signed = true});
+              kernels::quantize(w.value(), {.scale = 1.0f / 4, .bits = row.bits, .is_signed = true});
           NormState norm{Var(reference::random({row.out}, 4, 0.5, 1.5), true),
                          Var(reference::random({row.out}, 5, -0.5, 0.5), true), Tensor::zeros({row.out}),
                          Tensor::full({row.out}, 1)};
           if (row.bias) norm.conv_bias = Var(reference::random({row.out}, 7), true);
           const NormActOptions options{
               .relu = row.relu,
-              .format = FixedPoint{.step = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu},
+              .format = FixedPoint{.scale = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu},
               .training = row.batch_statistics};
           const Var y = unit(x, w, q, norm, residual, options);
           Result result{reference::numbers(y.value()), {}, norm};
@@ -157,14 +157,14 @@ TEST_CASE("accumulators are kept in 16 bits when all of a batch fit", "[ops]") {
     INFO("last image " << last);
     const Shape xs{33, 32, 32, 16};
     Tensor x = Tensor::empty(xs, DType::u8);
-    x.set_fixed_point({.step = 1, .bits = 8});
+    x.set_fixed_point({.scale = 1, .bits = 8});
     const std::int64_t image = x.numel() / xs[0];
     // Not the same twice: memory used again would hold the right numbers already.
     std::ranges::fill(x.mutable_span<std::uint8_t>(), static_cast<std::uint8_t>(last == 1 ? 1 : 2));
     std::fill_n(x.mutable_data<std::uint8_t>() + 32 * image, image, static_cast<std::uint8_t>(last));
     Tensor w = Tensor::empty({16, 16, 3, 3}, DType::s8);
     std::ranges::fill(w.mutable_span<std::int8_t>(), std::int8_t{7});
-    w.set_fixed_point({.step = 0.5f, .is_signed = true});
+    w.set_fixed_point({.scale = 0.5f, .is_signed = true});
     const ConvOptions options{.padding = 1};
     const auto kept = kernels::conv2d_accumulators(x, w, options, Engine::integer, true);
     CHECK(kept.values.dtype() == (last == 1 ? DType::s16 : DType::s32));

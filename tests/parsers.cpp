@@ -11,7 +11,7 @@
 #include "core/safetensors.h"
 #include "data/dataset.h"
 #include "data/decode.h"
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 #include "tests/tar_writer.h"
 #include "train/checkpoint.h"
 #include "train/options.h"
@@ -122,7 +122,7 @@ NamedTensors network_of_every_op() {
     requantize(name, shape[0]);
     return json{{"weight_bits", bits},
                 {"weight_code", code},
-                {"weight_step", 0.125},
+                {"weight_scale", 0.125},
                 {"stride", stride},
                 {"weight_shape", shape.extents()},
                 {"padding", {1, 1}},
@@ -150,7 +150,7 @@ NamedTensors network_of_every_op() {
   add("linear", "fc", {9},
       {{"weight_bits", 2},
        {"weight_code", "odd"},
-       {"weight_step", 0.25},
+       {"weight_scale", 0.25},
        {"weight_shape", {2, 16}},
        {"input", format}});
   bytes("fc.weight", {8}, 0x1b);

@@ -84,7 +84,7 @@ TEST_CASE("the squared error of a histogram is that of the values", "[quant_cali
     INFO(f);
     double exact = 0;
     for (const float v : values) {
-      const double x = std::abs(v), q = std::min<double>(std::nearbyint(x / f.step), f.max()) * f.step;
+      const double x = std::abs(v), q = std::min<double>(std::nearbyint(x / f.scale), f.max()) * f.scale;
       exact += (x - q) * (x - q);
     }
     CHECK(histogram.squared_error(f) == Approx(exact).epsilon(0.02));
@@ -118,8 +118,8 @@ TEST_CASE("values too small to divide by have a histogram and a step", "[quant_c
       for (const Calibration how : {Calibration::percentile, Calibration::max, Calibration::mse}) {
         const FixedPoint format =
             activation_format(histogram, 4, false, {.scheme = scheme, .calibration = how});
-        CHECK(std::isnormal(format.step));
-        CHECK(std::isnormal(1 / format.step));
+        CHECK(std::isnormal(format.scale));
+        CHECK(std::isnormal(1 / format.scale));
       }
     }
   }

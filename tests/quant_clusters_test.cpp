@@ -86,7 +86,7 @@ TEST_CASE("ternary clusters have the best threshold, and scales of 8 bits", "[cl
       CHECK(found.clusters.scales.shape() == Shape{6, (16 + clusters - 1) / clusters});
       CHECK(reference::same_bytes(cluster_values(found.clusters), found.values));
 
-      const double step = found.values.fixed_point().step;
+      const double step = found.values.fixed_point().scale;
       CHECK(std::exp2(std::round(std::log2(step))) == step);
       const auto w = reference::elements<double>(weights);
       const auto q = reference::elements<std::int64_t>(found.values);
@@ -127,7 +127,7 @@ TEST_CASE("clusters of 3 and 4 bits are evenly spaced and fit 8 bits", "[cluster
       const auto codes = reference::elements<std::int64_t>(found.clusters.codes);
       const auto q = reference::elements<std::int64_t>(found.values);
       const auto w = reference::elements<double>(weights);
-      const double step = found.values.fixed_point().step;
+      const double step = found.values.fixed_point().scale;
       int largest_code = 0;
       for_each_cluster(
           weights.shape(), found.clusters.size, [&](const auto& at, std::int64_t row, std::int64_t g) {
@@ -143,10 +143,11 @@ TEST_CASE("clusters of 3 and 4 bits are evenly spaced and fit 8 bits", "[cluster
           });
       CHECK(largest_code == max_code);
       // Better than one step for the whole layer, which is what clusters are for.
-      const FixedPoint single = choose_weight_format(weights, bits, WeightStep::mse);
+      const FixedPoint single = choose_weight_format(weights, bits, WeightScale::mse);
       std::vector<double> clustered, uniform;
       for (const auto v : q) clustered.push_back(static_cast<double>(v) * step);
-      for (const auto v : quantized(weights, single)) uniform.push_back(static_cast<double>(v) * single.step);
+      for (const auto v : quantized(weights, single))
+        uniform.push_back(static_cast<double>(v) * single.scale);
       CHECK(distance(w, clustered) < distance(w, uniform));
     }
   }
@@ -160,11 +161,11 @@ TEST_CASE("clusters at the edges", "[clusters]") {
     // Nothing but zeros; and a group too small for the step of the others.
     const QuantizedWeights zeros = quantize_weights(Tensor::zeros({2, 8, 1, 1}), bits, options);
     for (const auto v : reference::elements<std::int64_t>(zeros.values)) CHECK(v == 0);
-    CHECK(zeros.values.fixed_point().step > 0);
+    CHECK(zeros.values.fixed_point().scale > 0);
     const Tensor uneven = Tensor::from({1, 8, 1, 1}, {1, -1, 1, 1, 1e-5f, -1e-5f, 1e-5f, 0});
     const QuantizedWeights found = quantize_weights(uneven, bits, options);
     const auto q = reference::elements<std::int64_t>(found.values);
-    CHECK(static_cast<double>(q[0]) * found.values.fixed_point().step == Approx(1).epsilon(0.05));
+    CHECK(static_cast<double>(q[0]) * found.values.fixed_point().scale == Approx(1).epsilon(0.05));
     CHECK(q[1] == -q[0]);
     for (int i = 4; i < 8; ++i) CHECK(q[i] == 0);
   }
@@ -191,7 +192,7 @@ TEST_CASE("DoReFa's weights follow their formula", "[dorefa]") {
     double largest = 0;
     for (const double v : w) largest = std::max(largest, std::abs(std::tanh(v)));
     const int levels = (1 << bits) - 1;
-    CHECK(found.values.fixed_point().step == Approx(largest / levels));
+    CHECK(found.values.fixed_point().scale == Approx(largest / levels));
     int wrong = 0;
     for (std::size_t i = 0; i < w.size(); ++i) {
       const double x = (std::tanh(w[i]) / (2 * largest) + 0.5) * levels;
@@ -215,9 +216,9 @@ TEST_CASE("DoReFa's activations divide their range evenly", "[dorefa]") {
   options.scheme = Scheme::dorefa;
   options.calibration = Calibration::max;
   const FixedPoint format = activation_format(histogram, 4, false, options);
-  CHECK(format.step == Approx(3.0 / 15));
+  CHECK(format.scale == Approx(3.0 / 15));
   CHECK(format.max() == 15);
-  CHECK(activation_format(histogram, 4, true, options).step == Approx(3.0 / 7));
+  CHECK(activation_format(histogram, 4, true, options).scale == Approx(3.0 / 7));
   // By squared error: no other range is better.
   Tensor values = Tensor::empty({20000});
   Random random(3, RandomStream::test);
@@ -230,13 +231,13 @@ TEST_CASE("DoReFa's activations divide their range evenly", "[dorefa]") {
     const FixedPoint best = activation_format(many, bits, false, options);
     for (const float factor : {0.5f, 0.9f, 1.1f, 2.0f}) {
       FixedPoint other = best;
-      other.step *= factor;
+      other.scale *= factor;
       CHECK(many.squared_error(best) < many.squared_error(other));
     }
   }
   options.calibration = Calibration::percentile;
   options.percentile = 50;
-  CHECK(activation_format(many, 4, false, options).step == Approx(many.percentile(50) / 15));
+  CHECK(activation_format(many, 4, false, options).scale == Approx(many.percentile(50) / 15));
 }
 
 TEST_CASE("batch-norm's statistics are taken anew", "[clusters]") {

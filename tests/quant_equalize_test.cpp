@@ -17,7 +17,7 @@ using namespace faq::testing;
 namespace {
 
 constexpr int bits = 4;
-constexpr FixedPoint format{.step = 1.0f, .bits = bits, .is_signed = true};
+constexpr FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = true};
 
 // A network in evaluation mode whose channels have very different scales: one strong, one feeble, one dead.
 std::unique_ptr<Model> uneven_network() {
@@ -44,7 +44,7 @@ std::unique_ptr<Model> uneven_network() {
   return model;
 }
 
-void quantize_weights(Model& model, WeightStep how = WeightStep::mse) {
+void quantize_weights(Model& model, WeightScale how = WeightScale::mse) {
   const CalibrationResult seen = calibrate(model, [left = 1]() mutable -> std::optional<Tensor> {
     if (left-- == 0) return {};
     return Tensor::zeros({1, 8, 8, 3}, DType::u8);
@@ -54,7 +54,7 @@ void quantize_weights(Model& model, WeightStep how = WeightStep::mse) {
             .weight_bits = bits,
             .act_bits = bits,
             .first_last_bits = bits,
-            .weight_step = how},
+            .weight_scale = how},
            &seen);
 }
 
@@ -75,18 +75,18 @@ Tensor images() {
 TEST_CASE("a row's step is the best of a fine scan", "[quant_equalize]") {
   Random random(1, RandomStream::test);
   for (const int width : {2, 3, 4, 8}) {
-    const FixedPoint signed_format{.step = 1.0f, .bits = width, .is_signed = true};
+    const FixedPoint signed_format{.scale = 1.0f, .bits = width, .is_signed = true};
     Tensor rows = Tensor::empty({5, 700});
     for (float& x : rows.mutable_span<float>())
       x = static_cast<float>(random.uniform(-1, 1) * random.uniform(0, 3));
     std::fill_n(rows.mutable_data<float>() + 700, 700, 0.0f);
-    const std::vector<float> steps = kernels::row_steps(rows, signed_format);
+    const std::vector<float> steps = kernels::row_scales(rows, signed_format);
     REQUIRE(steps.size() == 5);
     CHECK(steps[1] == 0);
     for (const int row : {0, 2, 3, 4}) {
       const Tensor values = Tensor::from<float>({700}, rows.span<float>().subspan(row * 700, 700));
       const auto error = [&](double step) {
-        const FixedPoint tried{.step = static_cast<float>(step), .bits = width, .is_signed = true};
+        const FixedPoint tried{.scale = static_cast<float>(step), .bits = width, .is_signed = true};
         return kernels::quantization_errors(values, {&tried, 1})[0];
       };
       double best = INFINITY;
@@ -109,7 +109,7 @@ TEST_CASE("equalized channels compute the same and lose less", "[quant_equalize]
           const Tensor& w = conv->weight().value();
           std::vector<FixedPoint> formats;
           for (float step = 0x1p-12f; step < 8; step *= 2)
-            formats.push_back({.step = step, .bits = bits, .is_signed = true});
+            formats.push_back({.scale = step, .bits = bits, .is_signed = true});
           const double smallest = std::ranges::min(kernels::quantization_errors(w, formats));
           double sum = 0;
           for (const float x : w.span<float>()) sum += static_cast<double>(x) * x;
@@ -141,7 +141,7 @@ TEST_CASE("every channel's own step becomes the layer's power of two", "[quant_e
     auto* conv = dynamic_cast<ConvNormAct*>(&unit);
     if (!conv) return;
     INFO(name);
-    const std::vector<float> steps = kernels::row_steps(conv->weight().value(), format);
+    const std::vector<float> steps = kernels::row_scales(conv->weight().value(), format);
     const float layer = steps[4];
     CHECK(std::log2(layer) == Approx(std::round(std::log2(layer))).margin(0.01));
     CHECK(steps[2] < layer / 1000);  // the feeble channel stays feeble
@@ -156,21 +156,21 @@ TEST_CASE("every channel's own step becomes the layer's power of two", "[quant_e
 TEST_CASE("channels are equalized to the step their weights hold", "[quant_equalize]") {
   const auto model = uneven_network();
   quantize_weights(*model);
-  hold_weight_steps(*model);  // the steps of strong channels, not of median ones
+  hold_weight_scales(*model);  // the steps of strong channels, not of median ones
   equalize_channels(*model);
   for_each_unit(*model, [](const std::string& name, Unit& unit) {
     auto* conv = dynamic_cast<ConvNormAct*>(&unit);
     if (!conv) return;
     INFO(name);
-    const float held = dynamic_cast<const QuantizedUnit&>(*unit.adapter()).state().weight_step;
-    const std::vector<float> steps = kernels::row_steps(conv->weight().value(), format);
+    const float held = dynamic_cast<const QuantizedUnit&>(*unit.adapter()).state().weight_scale;
+    const std::vector<float> steps = kernels::row_scales(conv->weight().value(), format);
     for (std::size_t c = 4; c < steps.size(); ++c) CHECK(steps[c] == Approx(held).epsilon(0.01));
   });
 }
 
 TEST_CASE("channels are equalized to the step their weights will have", "[quant_equalize]") {
   const auto model = uneven_network();
-  quantize_weights(*model, WeightStep::max);
+  quantize_weights(*model, WeightScale::max);
   equalize_channels(*model);
   for_each_unit(*model, [](const std::string& name, Unit& unit) {
     auto* conv = dynamic_cast<ConvNormAct*>(&unit);
@@ -178,7 +178,7 @@ TEST_CASE("channels are equalized to the step their weights will have", "[quant_
     INFO(name);
     const Tensor& weights = conv->weight().value();
     // All of them reach the end of the layer's range, and none leaves it, which would double the step.
-    const double covered = format.max() * choose_weight_format(weights, bits, WeightStep::max).step;
+    const double covered = format.max() * choose_weight_format(weights, bits, WeightScale::max).scale;
     for (std::int64_t c = 0; c < weights.dim(0); ++c) {
       const double largest = kernels::max_magnitude(weights.rows(c, c + 1));
       CHECK(largest <= covered);

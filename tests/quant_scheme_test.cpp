@@ -15,19 +15,19 @@ double squared_error(const Tensor& weights, const FixedPoint& f) {
   double error = 0;
   for (const double w : reference::elements<double>(weights)) {
     const double q =
-        std::clamp(std::nearbyint(w / f.step), static_cast<double>(f.min()), static_cast<double>(f.max()));
-    error += (w - q * f.step) * (w - q * f.step);
+        std::clamp(std::nearbyint(w / f.scale), static_cast<double>(f.min()), static_cast<double>(f.max()));
+    error += (w - q * f.scale) * (w - q * f.scale);
   }
   return error;
 }
 
 }  // namespace
 
-TEST_CASE("covering_step is the smallest power of two that covers", "[quant_scheme]") {
+TEST_CASE("covering_scale is the smallest power of two that covers", "[quant_scheme]") {
   struct Row {
     float magnitude;
     int max;
-    float step;
+    float scale;
   };
   const Row rows[] = {
       {0, 127, 1},
@@ -46,19 +46,19 @@ TEST_CASE("covering_step is the smallest power of two that covers", "[quant_sche
       {3.5f, 7, 0.5f},
       {15e-3f, 15, 0.001953125f},
       {0x1p-100f, 1, 0x1p-100f},
-      {1e-37f, 127, least_step},
-      {1e-45f, 1, least_step},
+      {1e-37f, 127, least_scale},
+      {1e-45f, 1, least_scale},
   };
   for (const Row& row : rows) {
     INFO(row.magnitude << " in " << row.max);
-    CHECK(covering_step(row.magnitude, row.max) == row.step);
+    CHECK(covering_scale(row.magnitude, row.max) == row.scale);
   }
   // Covers, and half of it would not, for anything.
   Random random(1, RandomStream::test);
   for (int i = 0; i < 10000; ++i) {
     const auto magnitude = static_cast<float>(std::exp2(random.uniform(-30, 30)));
     const int max = std::vector{1, 3, 7, 15, 31, 63, 127, 255}[random.below(8)];
-    const double step = covering_step(magnitude, max);
+    const double step = covering_scale(magnitude, max);
     INFO(magnitude << " in " << max << ": " << step);
     REQUIRE(step * max >= magnitude);
     REQUIRE(step / 2 * max < magnitude);
@@ -83,13 +83,13 @@ TEST_CASE("the format of weights is the best of all exponents", "[quant_scheme]"
       double largest = 0;
       for (const float w : weights.span<float>()) largest = std::max<double>(largest, std::abs(w));
 
-      const FixedPoint max = choose_weight_format(weights, bits, WeightStep::max);
+      const FixedPoint max = choose_weight_format(weights, bits, WeightScale::max);
       CHECK(max.is_signed);
       CHECK(max.bits == bits);
-      CHECK(static_cast<double>(max.step) * max.max() >= largest);
-      CHECK(static_cast<double>(max.step) / 2 * max.max() < largest);
+      CHECK(static_cast<double>(max.scale) * max.max() >= largest);
+      CHECK(static_cast<double>(max.scale) / 2 * max.max() < largest);
 
-      const FixedPoint mse = choose_weight_format(weights, bits, WeightStep::mse);
+      const FixedPoint mse = choose_weight_format(weights, bits, WeightScale::mse);
       CHECK(mse.bits == bits);
       double best = std::numeric_limits<double>::infinity(), step = 0;
       for (int l = -24; l <= 8; ++l) {
@@ -99,15 +99,15 @@ TEST_CASE("the format of weights is the best of all exponents", "[quant_scheme]"
           step = std::ldexp(1.0, l);
         }
       }
-      CHECK(mse.step == step);
-      CHECK(mse.step <= max.step);
+      CHECK(mse.scale == step);
+      CHECK(mse.scale <= max.scale);
     }
   }
   const Tensor zeros = Tensor::zeros({4, 4});
-  for (const WeightStep how : {WeightStep::max, WeightStep::mse}) {
+  for (const WeightScale how : {WeightScale::max, WeightScale::mse}) {
     const FixedPoint format = choose_weight_format(zeros, 4, how);
-    CHECK(std::isfinite(format.step));
-    CHECK(format.step > 0);
+    CHECK(std::isfinite(format.scale));
+    CHECK(format.scale > 0);
   }
 }
 
@@ -131,7 +131,7 @@ TEST_CASE("the format of activations follows its formula", "[quant_scheme]") {
         CHECK(format.bits == bits);
         CHECK(format.is_signed == is_signed);
         CHECK(format.max() == levels);
-        return static_cast<double>(format.step);
+        return static_cast<double>(format.scale);
       };
       const auto formula = [&](double p) { return std::exp2(std::ceil(std::log2(p / levels))); };
       CHECK(step(Calibration::max) == formula(100));

@@ -7,8 +7,8 @@
 #include "nn/load_weights.h"
 #include "quant/adapters.h"
 #include "quant/calibration.h"
+#include "quant/deploy/integer_network.h"
 #include "quant/faq_scheme.h"
-#include "quant/integer_network.h"
 #include "quant/quantize.h"
 #include "tests/testing.h"
 #include "train/sgd.h"
@@ -125,7 +125,7 @@ TEST_CASE("the training forward hands on integers within their bits", "[quant_tr
         const FixedPoint format = value.fixed_point();
         CHECK_FALSE(format.is_signed);
         CHECK((format.bits == bits || format.bits == 8));  // 8: what feeds the classifier
-        CHECK(std::exp2(std::round(std::log2(format.step))) == format.step);
+        CHECK(std::exp2(std::round(std::log2(format.scale))) == format.scale);
         int largest = 0;
         for (const int q : value.span<std::uint8_t>()) largest = std::max(largest, q);
         CHECK(largest <= format.max());
@@ -230,25 +230,25 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
     return all;
   };
   // Of the weights as they are deployed now.
-  const auto weight_steps = [&] {
+  const auto weight_scales = [&] {
     set_training(*model, false);
     std::map<std::string, float> steps;
     const Var logits = model->forward(Var(batch()));
     for (const Var& var : topological_order(logits))
       if (const auto* op = dynamic_cast<const ConvOp*>(var.info().get()))
-        steps[op->name] = op->weights.values.fixed_point().step;
+        steps[op->name] = op->weights.values.fixed_point().scale;
     set_training(*model, true);
     return steps;
   };
   const auto before = activations();
-  const auto steps = weight_steps();
+  const auto steps = weight_scales();
   const std::vector<LayerPlan> plan = layer_plan(*model);
   for_each_unit(*model, [](const std::string&, Unit& unit) {
     auto* conv = dynamic_cast<ConvNormAct*>(&unit);
     if (conv) kernels::scale_in_place(conv->weight().mutable_value(), 4.0f);
   });
   const auto after = activations();
-  const auto steps_after = weight_steps();
+  const auto steps_after = weight_scales();
   REQUIRE(steps.size() == 19);
   for (const auto& [name, step] : steps) CHECK(steps_after.at(name) == 4 * step);
   REQUIRE(before.size() == 19);
@@ -297,10 +297,10 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
     const Tensor images = batch();
     CHECK(reference::same_bytes(network.forward(images), model->forward(Var(images)).value()));
     std::map<std::string, Tensor> weights;
-    for (const IntegerNetwork::Step& step : network.steps()) {
-      if (const auto* conv = dynamic_cast<const ConvOp*>(step.op.get()))
+    for (const IntegerNetwork::Node& node : network.nodes()) {
+      if (const auto* conv = dynamic_cast<const ConvOp*>(node.op.get()))
         weights[conv->name] = conv->weights.values;
-      if (const auto* linear = dynamic_cast<const LinearOp*>(step.op.get()))
+      if (const auto* linear = dynamic_cast<const LinearOp*>(node.op.get()))
         weights[linear->name] = linear->weights.values;
     }
     set_training(*model, true);
@@ -311,12 +311,12 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
   const auto chosen = deployed();
   const double loss_chosen = loss();
   REQUIRE(chosen.size() == 20);
-  hold_weight_steps(*model);
+  hold_weight_scales(*model);
   CHECK(loss() == loss_chosen);
   for (const auto& [name, weights] : deployed()) CHECK(reference::same_bytes(weights, chosen.at(name)));
 
   scale_weights(0.7f);  // a power of two in between: all that follow change their step
-  hold_weight_steps(*model);
+  hold_weight_scales(*model);
   const auto held = deployed();
   const double loss_held = loss();
   for (const auto& [name, weights] : held) {
@@ -363,13 +363,13 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
     INFO(name);
     const bool keeps = name == "conv1" || name == "fc";  // 8 bits all the time
     CHECK(weights.fixed_point().bits == (keeps ? 8 : 3));
-    CHECK((weights.fixed_point().step < held.at(name).fixed_point().step) == !keeps);
+    CHECK((weights.fixed_point().scale < held.at(name).fixed_point().scale) == !keeps);
   }
   // Another scheme chooses its own, and so does who quantizes anew what was never set.
   const auto chooses_anew = [&] {
     for (const auto& [name, weights] : deployed()) {
       INFO(name);
-      CHECK(weights.fixed_point().step < held.at(name).fixed_point().step);
+      CHECK(weights.fixed_point().scale < held.at(name).fixed_point().scale);
     }
   };
   quantize(*model, {.scheme = Scheme::dfp, .weight_bits = 4, .act_bits = 4}, &seen);
@@ -388,14 +388,14 @@ TEST_CASE("of other schemes the fixed-point layers hold their steps", "[quant_tr
       return batch();
     });
     quantize(*model, {.scheme = scheme, .weight_bits = 2}, &seen);
-    hold_weight_steps(*model);
+    hold_weight_scales(*model);
     int held = 0;
     for_each_unit(*model, [&](const std::string& name, Unit& unit) {
       const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
       if (!quantized) return;
       INFO(name);
       const bool fixed_point = name == "conv1" || name == "fc";
-      CHECK((quantized->state().weight_step > 0) == fixed_point);
+      CHECK((quantized->state().weight_scale > 0) == fixed_point);
       held += fixed_point;
     });
     CHECK(held == 2);

@@ -9,7 +9,8 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
     out << ", " << o.pattern << "=" << o.weight_bits << "," << o.act_bits;
   if (c.scheme == Scheme::dfp) out << ", dfp in clusters of " << c.cluster_size;
   if (c.scheme == Scheme::dorefa) out << ", dorefa";
-  return out << (c.norms == Norms::ties ? ", ties" : "") << (c.weight_step == WeightStep::max ? ", max" : "");
+  return out << (c.norms == Norms::ties ? ", ties" : "")
+             << (c.weight_scale == WeightScale::max ? ", max" : "");
 }
 
 Tensor images_for(const Case& c, int count, std::uint64_t salt) {
@@ -66,7 +67,7 @@ void quantize_as(const Case& c, Engine engine, Model& model, const CalibrationRe
   options.act_bits = c.act_bits;
   options.first_last_bits = c.first_last_bits;
   options.layer_bits = c.layer_bits;
-  options.weight_step = c.weight_step;
+  options.weight_scale = c.weight_scale;
   options.engine = engine;
   quantize(model, options, &seen);
   set_training(model, false);
@@ -100,9 +101,9 @@ void check_same_results(const char* what, const IntegerNetwork& network, const s
                         const std::vector<Tensor>& expected) {
   INFO(what);
   REQUIRE(actual.size() == expected.size());
-  REQUIRE(actual.size() == network.steps().size());
+  REQUIRE(actual.size() == network.nodes().size());
   for (std::size_t i = 0; i < actual.size(); ++i) {
-    INFO(network.steps()[i].op->kind() << " '" << network.steps()[i].op->name << "'");
+    INFO(network.nodes()[i].op->kind() << " '" << network.nodes()[i].op->name << "'");
     CHECK(same_result(actual[i], expected[i]));
   }
 }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "quant/calibration.h"
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 #include "quant/quantize.h"
 #include "tests/testing.h"
 
@@ -27,7 +27,7 @@ struct Case {
   int first_last_bits = 8;
   std::vector<LayerBits> layer_bits = {};
   Norms norms = Norms::random;
-  WeightStep weight_step = WeightStep::mse;
+  WeightScale weight_scale = WeightScale::mse;
   int images = 1;
   Scheme scheme = Scheme::faq;
   std::int64_t cluster_size = 4;

@@ -67,7 +67,7 @@ std::vector<T> elements(const Tensor& t) {
 inline std::vector<double> numbers(const Tensor& t) {
   std::vector<double> values = elements<double>(t);
   if (t.is_fixed_point()) {
-    for (double& v : values) v *= t.fixed_point().step;
+    for (double& v : values) v *= t.fixed_point().scale;
   }
   return values;
 }

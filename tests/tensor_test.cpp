@@ -102,10 +102,10 @@ TEST_CASE("a default tensor is no tensor", "[tensor]") {
 
 TEST_CASE("rows of a tensor are a window on it", "[tensor]") {
   Tensor a = Tensor::from({3, 2}, {1, 2, 3, 4, 5, 6});
-  a.set_fixed_point({.step = 0.5f});
+  a.set_fixed_point({.scale = 0.5f});
   Tensor last = a.rows(1, 3);
   CHECK(last.shape() == Shape{2, 2});
-  CHECK(last.fixed_point().step == 0.5f);
+  CHECK(last.fixed_point().scale == 0.5f);
   CHECK(last.data<float>()[0] == 3);
   last.rows(1, 2).mutable_data<float>()[1] = 9;
   CHECK(a.data<float>()[5] == 9);
@@ -118,7 +118,7 @@ TEST_CASE("rows of a tensor are a window on it", "[tensor]") {
 
 TEST_CASE("a place in a block is another tensor on its storage", "[tensor]") {
   Tensor block = Tensor::zeros({16}, DType::u8);
-  block.set_fixed_point({.step = 0.5f, .bits = 8, .is_signed = false});
+  block.set_fixed_point({.scale = 0.5f, .bits = 8, .is_signed = false});
   Tensor place = block.placed(8, {2}, DType::s32);
   CHECK_FALSE(place.is_fixed_point());
   place.mutable_data<std::int32_t>()[1] = 0x01020304;
@@ -130,7 +130,7 @@ TEST_CASE("a place in a block is another tensor on its storage", "[tensor]") {
 
 TEST_CASE("handles share, clones do not", "[tensor]") {
   Tensor a = Tensor::from({2, 3}, {1, 2, 3, 4, 5, 6});
-  a.set_fixed_point({.step = 0.5f});
+  a.set_fixed_point({.scale = 0.5f});
   const Tensor handle = a, row = a.reshaped({6}), copy = a.clone();
   a.mutable_data<float>()[0] = 9;
   CHECK(handle.data<float>()[0] == 9);
@@ -138,8 +138,8 @@ TEST_CASE("handles share, clones do not", "[tensor]") {
   CHECK(copy.data<float>()[0] == 1);
   CHECK(row.same_storage(a));
   CHECK_FALSE(copy.same_storage(a));
-  CHECK(row.fixed_point().step == 0.5f);
-  CHECK(copy.fixed_point().step == 0.5f);
+  CHECK(row.fixed_point().scale == 0.5f);
+  CHECK(copy.fixed_point().scale == 0.5f);
   CHECK(copy.shape() == a.shape());
   CHECK_THROWS_WITH(a.reshaped({7}), Catch::Contains("[2, 3]") && Catch::Contains("[7]"));
 }

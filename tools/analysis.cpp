@@ -13,8 +13,8 @@
 #include "core/standard_error.h"
 #include "nn/load_weights.h"
 #include "quant/scheme.h"
+#include "quant/weight_scales.h"
 #include "quant/weight_similarity.h"
-#include "quant/weight_steps.h"
 #include "tools/quantization.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
@@ -127,7 +127,7 @@ const Variant ingredients[] = {
        o.batch_size = (o.batch_size + 3) / 4;
        o.calibration_batches = (images + o.batch_size - 1) / o.batch_size;
      }},
-    {"steps of weights never held", "steps-not-held", [](TrainOptions& o) { o.hold_weight_steps = 1; }},
+    {"steps of weights never held", "steps-not-held", [](TrainOptions& o) { o.hold_weight_scales = 1; }},
     {"first and last layer like the others", "first-last-bits",
      [](TrainOptions& o) { o.first_last_bits = quant_options(o).weight_bits; }},
     {"no weight decay", "no-weight-decay", [](TrainOptions& o) { o.weight_decay = 0; }},
@@ -312,9 +312,9 @@ Analysis analyze_bits(const TrainOptions& options, const RunContext& context) {
   return a;
 }
 
-Analysis analyze_weight_steps(const TrainOptions& options, const Network& network, Loader& loader,
-                              ProgressDisplay& display) {
-  check(network.trained && !weight_step_choices(*network.trained).empty(), ErrorKind::bad_data, "weights ",
+Analysis analyze_weight_scales(const TrainOptions& options, const Network& network, Loader& loader,
+                               ProgressDisplay& display) {
+  check(network.trained && !weight_scale_choices(*network.trained).empty(), ErrorKind::bad_data, "weights ",
         options.weights, " (", network.kind,
         "): --analyze weight-steps wants a quantized checkpoint that has layers with fixed-point weights");
   const auto evaluated = [&] {
@@ -339,16 +339,16 @@ Analysis analyze_weight_steps(const TrainOptions& options, const Network& networ
     a.table += fmt::format("{:<36} {:<40} {:>8.2f} {:>8.4f}\n", layer, step, e.top1, e.loss);
   };
   add_line("as it is", "", as_it_is);
-  weight_step_choices(*network.trained, [&](const WeightStepChoice& row) {
+  weight_scale_choices(*network.trained, [&](const WeightScaleChoice& row) {
     const Evaluation e = evaluated();
     add_line(row.layer,
-             fmt::format("{:>4} {:>11.4g} {:>11.4g} {:>11.4f}", row.format.bits, row.format.step, row.other,
+             fmt::format("{:>4} {:>11.4g} {:>11.4g} {:>11.4f}", row.format.bits, row.format.scale, row.other,
                          row.error_ratio),
              e);
     a.result["layers"].push_back({{"layer", row.layer},
                                   {"bits", row.format.bits},
-                                  {"step", row.format.step},
-                                  {"other_step", row.other},
+                                  {"step", row.format.scale},
+                                  {"other_scale", row.other},
                                   {"error_ratio", row.error_ratio},
                                   {"top1", e.top1},
                                   {"loss", e.loss}});

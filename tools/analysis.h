@@ -38,9 +38,9 @@ Analysis analyze_sensitivity(const TrainOptions& options, const RunContext& cont
 Analysis analyze_bits(const TrainOptions& options, const RunContext& context);
 
 /// How firmly the layers of a quantized checkpoint, options.weights opened as `network`, prefer the steps of
-/// their weights, and what it scores when one of them has the other step (quant/weight_steps.h).
-Analysis analyze_weight_steps(const TrainOptions& options, const Network& network, Loader& loader,
-                              ProgressDisplay& display);
+/// their weights, and what it scores when one of them has the other step (quant/weight_scales.h).
+Analysis analyze_weight_scales(const TrainOptions& options, const Network& network, Loader& loader,
+                               ProgressDisplay& display);
 
 /// Writes NAME.json and NAME.svg into the folder.
 void save(const Analysis& analysis, const std::string& folder, const std::string& name);

@@ -10,7 +10,7 @@
 #include "core/parallel.h"
 #include "core/profile.h"
 #include "core/rng.h"
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 #include "tools/cli.h"
 #include "tools/quantization.h"
 #include "train/setup.h"

@@ -407,7 +407,7 @@ int body(int argc, char** argv) {
   }
   if (of_steps) {
     make_output_folder(options.output_dir);
-    return report(analyze_weight_steps(options, network, loader, display), parsed, options.output_dir);
+    return report(analyze_weight_scales(options, network, loader, display), parsed, options.output_dir);
   }
   const Names names = names_of(dataset.class_names());
   return print(evaluate(network, dataset, loader, display, parsed.count("per-class") ? &names : nullptr),

@@ -24,7 +24,7 @@ std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const 
                                            Engine engine) {
   const std::vector<Tensor> values = network.forward_all(images, engine);
   std::vector<Network::Layer> layers;
-  for (std::size_t i = 0; i < values.size(); ++i) layers.push_back({network.steps()[i].op->name, values[i]});
+  for (std::size_t i = 0; i < values.size(); ++i) layers.push_back({network.nodes()[i].op->name, values[i]});
   return layers;
 }
 

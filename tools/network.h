@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "nn/models.h"
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 #include "train/options.h"
 
 namespace faq {

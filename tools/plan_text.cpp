@@ -66,10 +66,10 @@ std::string layers_text(const nlohmann::json& layers) {
     text += fmt::format(
         columns, row["name"].get<std::string>(), longest, row["kind"].get<std::string>(), join(extents, "x"),
         row["macs"].get<std::int64_t>(), weight_bits > 0 ? fmt::format("{}b", weight_bits) : "-",
-        weight_bits > 0 ? fmt::format("{:.4g}", row["weight_step"].get<double>()) : "-",
+        weight_bits > 0 ? fmt::format("{:.4g}", row["weight_scale"].get<double>()) : "-",
         quantized ? fmt::format("{}{}", row["act_signed"].get<bool>() ? "s" : "u", row["act_bits"].get<int>())
                   : "-",
-        quantized ? fmt::format("{:.8g}", row["act_step"].get<double>()) : "-",
+        quantized ? fmt::format("{:.8g}", row["act_scale"].get<double>()) : "-",
         quantized ? fmt::format("{:.4g}", row["act_max"].get<double>()) : "-",
         row.contains("calibrated_max") ? fmt::format("{:.4g}", row["calibrated_max"].get<double>()) : "-",
         row["activation_bytes"].get<std::int64_t>());

@@ -11,11 +11,11 @@
 #include "core/safetensors.h"
 #include "core/text.h"
 #include "nn/batch_norm.h"
+#include "quant/deploy/integer_network.h"
+#include "quant/deploy/layer_report.h"
 #include "quant/dfp_scheme.h"
 #include "quant/dorefa_scheme.h"
 #include "quant/equalize.h"
-#include "quant/integer_network.h"
-#include "quant/layer_report.h"
 #include "quant/quantize.h"
 #include "train/checkpoint.h"
 
@@ -28,7 +28,7 @@ const Choices<kernels::TernaryScale> ternary_scales{{"rms", kernels::TernaryScal
                                                     {"least-squares", kernels::TernaryScale::least_squares}};
 const Choices<Calibration> calibrations{
     {"percentile", Calibration::percentile}, {"max", Calibration::max}, {"mse", Calibration::mse}};
-const Choices<WeightStep> weight_steps{{"mse", WeightStep::mse}, {"max", WeightStep::max}};
+const Choices<WeightScale> weight_scales{{"mse", WeightScale::mse}, {"max", WeightScale::max}};
 const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none", Equalize::none}};
 const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
 const Choices<DType> grad_dtypes{{"bf16", DType::bf16}, {"f32", DType::f32}};
@@ -119,8 +119,8 @@ class Quantization final : public Method {
   }
 
   void before_step(Model& model, double done, std::int64_t step) override {
-    if (!holds_ && done >= options_.hold_weight_steps) {
-      hold_weight_steps(model);
+    if (!holds_ && done >= options_.hold_weight_scales) {
+      hold_weight_scales(model);
       holds_ = true;
     }
     if (stochastic_.start >= 1) return;
@@ -154,14 +154,14 @@ class Quantization final : public Method {
                        {"macs", row.macs},
                        {"multiplications", row.multiplications},
                        {"weight_bits", row.weight_bits},
-                       {"weight_step", row.weight_step},
+                       {"weight_scale", row.weight_scale},
                        {"weight_bytes", row.weight_bytes},
                        {"activation_bytes", row.activation_bytes}};
       if (row.activation) {
         j["act_bits"] = row.activation->bits;
-        j["act_step"] = row.activation->step;
+        j["act_scale"] = row.activation->scale;
         j["act_signed"] = row.activation->is_signed;
-        j["act_max"] = static_cast<float>(row.activation->max()) * row.activation->step;
+        j["act_max"] = static_cast<float>(row.activation->max()) * row.activation->scale;
       }
       const auto seen = largest_.find(row.name);
       if (seen != largest_.end()) j["calibrated_max"] = seen->second;
@@ -212,8 +212,8 @@ QuantOptions options_at_one_width(const TrainOptions& o) {
   r.percentile = o.calibration_percentile;
   check(r.percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
         "--calibration-percentile ", r.percentile, " has no effect with --calibration ", o.calibration);
-  r.weight_step = choose("weight-step", o.weight_step, weight_steps);
-  r.hold_weight_steps = o.hold_weight_steps;
+  r.weight_scale = choose("weight-step", o.weight_scale, weight_scales);
+  r.hold_weight_scales = o.hold_weight_scales;
   const bool is_faq = r.scheme == Scheme::faq;
   r.equalize = o.equalize.empty() ? (is_faq ? Equalize::channels : Equalize::none)
                                   : choose("equalize", o.equalize, equalizations);

@@ -183,13 +183,13 @@ const std::vector<OptionRow>& option_table() {
        "N",
        "training batches used for calibration",
        &T::calibration_batches},
-      {{"weight-step"}, "quantization", "HOW", "mse or max", &T::weight_step},
+      {{"weight-step"}, "quantization", "HOW", "mse or max", &T::weight_scale},
       {{"hold-weight-steps"},
        "quantization",
        "SHARE",
        "steps of fixed-point weights follow the weights until this share of a phase is over, then stay; 0: "
        "they stay from its start, 1: they always follow",
-       &T::hold_weight_steps},
+       &T::hold_weight_scales},
       {{"equalize"},
        "quantization",
        "WHAT",
@@ -413,7 +413,7 @@ ResolvedOptions resolve(const TrainOptions& o) {
   in_range("batch-norm-batches", o.batch_norm_batches, -1, 1e6);
   in_range("stochastic-precision", o.stochastic_precision, 0, 1);
   in_range("stochastic-tail", o.stochastic_tail, 0, 1);
-  in_range("hold-weight-steps", o.hold_weight_steps, 0, 1);
+  in_range("hold-weight-steps", o.hold_weight_scales, 0, 1);
   in_range("distill-weight", o.distill_weight, 0, 1e6);
   in_range("epochs", o.epochs, 0, 1e6);
   in_range("batch-size", o.batch_size, 1, 1e6);

@@ -33,10 +33,10 @@ struct TrainOptions {
   std::string calibration = "percentile";
   double calibration_percentile = 0;
   int calibration_batches = 5;
-  std::string weight_step = "mse";
-  double hold_weight_steps = 0.75;  ///< share of a phase after which they stay; 1: never
-  std::string equalize;             ///< empty: channels for faq, none for the others
-  std::string cluster_size = "4";   ///< a number, or all
+  std::string weight_scale = "mse";
+  double hold_weight_scales = 0.75;  ///< share of a phase after which they stay; 1: never
+  std::string equalize;              ///< empty: channels for faq, none for the others
+  std::string cluster_size = "4";    ///< a number, or all
   std::string ternary_scale = "rms";
   std::string stages = "both";
   std::string bits_schedule;        ///< empty: one width

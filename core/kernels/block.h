@@ -14,16 +14,17 @@ namespace faq::kernels {
 /// Elements per block of a kernel without channels.
 inline constexpr std::int64_t block_length = 512;
 
-/// The step of a fixed-point tensor, 1 of any other.
-inline float step_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().step : 1.0f; }
+/// The scale of a fixed-point tensor, 1 of any other.
+inline float scale_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().scale : 1.0f; }
 
-/// out[i] = element offset+i as f32. Integers are not scaled by their step; s32 rounds to nearest above 2^24.
+/// out[i] = element offset+i as f32. Integers are not scaled by their scale; s32 rounds to nearest above
+/// 2^24.
 void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out);
 /// element offset+i = in[i]; to bf16 with rounding half to even; to integers by truncating an already rounded
 /// value.
 void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in);
 
-/// An uninitialised tensor with the step of x, if it has one.
+/// An uninitialised tensor with the scale of x, if it has one.
 Tensor like(const Tensor& x, const Shape& shape, DType dtype);
 
 /// Throws unless `out` has this shape and dtype; `what` starts the message.

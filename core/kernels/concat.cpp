@@ -59,7 +59,7 @@ void concat_channels(std::span<const Tensor> parts, Tensor& out) {
     check(part.dtype() == first.dtype(), "concat: ", part.dtype(), " after ", first.dtype());
     check(part.is_fixed_point() == first.is_fixed_point() &&
               (!part.is_fixed_point() || part.fixed_point() == first.fixed_point()),
-          "concat: steps are not tied");
+          "concat: scales are not tied");
   }
   expect_place("concat", out, shape, first.dtype());
   auto* to = static_cast<std::byte*>(out.mutable_raw());

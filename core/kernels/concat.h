@@ -7,9 +7,9 @@
 
 namespace faq::kernels {
 
-/// N,H,W,ΣC from tensors that differ in C only. Integers must have one format (their steps are tied).
+/// N,H,W,ΣC from tensors that differ in C only. Integers must have one format (their scales are tied).
 Tensor concat_channels(std::span<const Tensor> parts);
-/// The same into `out`, whose step is the caller's to set.
+/// The same into `out`, whose scale is the caller's to set.
 void concat_channels(std::span<const Tensor> parts, Tensor& out);
 Shape concat_channels_shape(std::span<const Shape> parts);
 /// Channels [first, first + count) of x: what a part of a concatenation was, or its gradient.

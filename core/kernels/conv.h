@@ -42,7 +42,7 @@ Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& opti
 /// x and weights of one dtype, f32 or bf16; returns f32.
 Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options);
 
-/// x: u8 or s8, weights: s8; returns s32 accumulators, every one exact. They carry no step.
+/// x: u8 or s8, weights: s8; returns s32 accumulators, every one exact. They carry no scale.
 ///
 /// Exactness (design.md, numerical contract 2). oneDNN may pass accumulators through f32, exact below 2^24,
 /// and without VNNI adds pairs of products in saturating 16 bits, exact while |w| ≤ 64. Weights that could

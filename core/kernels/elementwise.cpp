@@ -30,9 +30,9 @@ FAQ_SIMD void move_block(float* x, const float* y, float share, std::int64_t n) 
 FAQ_SIMD void add_s32_block(std::int32_t* x, const std::int32_t* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] += y[i];
 }
-FAQ_SIMD void quantize_block(float* x, float inverse_step, float low, float high, std::int64_t n) {
+FAQ_SIMD void quantize_block(float* x, float inverse_scale, float low, float high, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
-    x[i] = round_half_even_in_range(clamped(x[i] * inverse_step, low, high));
+    x[i] = round_half_even_in_range(clamped(x[i] * inverse_scale, low, high));
   }
 }
 FAQ_SIMD void mask_block(float* grad, const float* x, float low, float high, std::int64_t n) {
@@ -78,12 +78,12 @@ bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf
 namespace {
 
 // Accumulators can have more digits than f32: in double, which rounds the product of sum and ratio by less
-// than a tie could show. The ratio itself is off where the step of a mean is (see mean_format), and then a
+// than a tie could show. The ratio itself is off where the scale of a mean is (see mean_format), and then a
 // mean at a tie of the formula may go to either side, in training and deployment alike. Small tensors only
 // (pooled sums).
 Tensor quantize_s32(const Tensor& x, const FixedPoint& format) {
   Tensor q = Tensor::empty(x.shape(), format.is_signed ? DType::s8 : DType::u8, format);
-  const double ratio = static_cast<double>(step_of(x)) / format.step;
+  const double ratio = static_cast<double>(scale_of(x)) / format.scale;
   void* out = q.mutable_raw();
   for (std::int64_t i = 0; i < x.numel(); ++i) {
     const double rounded = round_half_even(x.data<std::int32_t>()[i] * ratio);
@@ -99,9 +99,9 @@ Tensor convert(const Tensor& x, DType dtype) {
   const Booked booked(Work::fused);
   check(is_floating(dtype), "convert: to f32 or bf16, not ", dtype);
   if (x.dtype() == dtype) return x;
-  const float step = step_of(x);
-  return map(x, Tensor::empty(x.shape(), dtype), [step](float* v, std::int64_t, std::int64_t n) {
-    if (step != 1.0f) multiply_block(v, step, n);
+  const float scale = scale_of(x);
+  return map(x, Tensor::empty(x.shape(), dtype), [scale](float* v, std::int64_t, std::int64_t n) {
+    if (scale != 1.0f) multiply_block(v, scale, n);
   });
 }
 
@@ -172,7 +172,7 @@ Tensor masked(const Tensor& x, const Tensor& keep, float factor) {
     int exponent = 0;
     check(std::frexp(factor, &exponent) == 0.5f, "mask: integers cannot be multiplied by ", factor);
     FixedPoint format = x.fixed_point();
-    format.step *= factor;
+    format.scale *= factor;
     out.set_fixed_point(format);
     factor = 1.0f;
   }
@@ -185,21 +185,21 @@ Tensor masked(const Tensor& x, const Tensor& keep, float factor) {
 Tensor quantize(const Tensor& x, const FixedPoint& format) {
   if (x.dtype() == DType::s32) return quantize_s32(x, format);
   const DType dtype = format.is_signed ? DType::s8 : DType::u8;
-  const float scale = step_of(x);
-  const float inverse_step = 1.0f / format.step;
+  const float scale = scale_of(x);
+  const float inverse_scale = 1.0f / format.scale;
   const auto low = static_cast<float>(format.min());
   const auto high = static_cast<float>(format.max());
   return map(x, Tensor::empty(x.shape(), dtype, format), [=](float* v, std::int64_t, std::int64_t n) {
     if (scale != 1.0f) multiply_block(v, scale, n);
-    quantize_block(v, inverse_step, low, high, n);
+    quantize_block(v, inverse_scale, low, high, n);
   });
 }
 
 Tensor quantize_backward(const Tensor& grad, const Tensor& x, const FixedPoint& format) {
   check(grad.shape() == x.shape(), "quantize backward: gradient ", grad.shape(), " for ", x.shape());
-  const float scale = step_of(x);
-  const float low = static_cast<float>(format.min()) * format.step;
-  const float high = static_cast<float>(format.max()) * format.step;
+  const float scale = scale_of(x);
+  const float low = static_cast<float>(format.min()) * format.scale;
+  const float high = static_cast<float>(format.max()) * format.scale;
   return map(grad, Tensor::empty(grad.shape(), grad.dtype()),
              [&, scale](float* v, std::int64_t offset, std::int64_t n) {
                Block input;

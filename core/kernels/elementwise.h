@@ -5,7 +5,7 @@
 
 namespace faq::kernels {
 
-/// The numbers a tensor stands for, in another dtype (f32 or bf16): integers are multiplied by their step
+/// The numbers a tensor stands for, in another dtype (f32 or bf16): integers are multiplied by their scale
 /// when they have one. u8, s8 × 2^k is exact in bf16.
 Tensor convert(const Tensor& x, DType dtype);
 /// The bare integers of an integer tensor as f32 or bf16, not scaled.
@@ -22,10 +22,10 @@ void scale_in_place(Tensor& x, float factor);
 void move_towards(Tensor& x, const Tensor& y, float share);
 
 /// x·factor where `keep` (u8, of the shape of x) is not 0, else 0, in the dtype of x: f32 or bf16; u8 or s8
-/// with a step, which takes the factor, a power of two.
+/// with a scale, which takes the factor, a power of two.
 Tensor masked(const Tensor& x, const Tensor& keep, float factor);
 
-/// clamp(round(x / step), min, max) as u8 or s8. x: f32, or an integer tensor with a step.
+/// clamp(round(x / scale), min, max) as u8 or s8. x: f32, or an integer tensor with a scale.
 Tensor quantize(const Tensor& x, const FixedPoint& format);
 /// grad where x lies in the range `format` represents, else 0: the straight-through estimator of quantize
 /// (FAQ, section 2.1). x as in quantize; grad f32 or bf16, the result in its dtype.

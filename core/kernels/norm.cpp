@@ -18,16 +18,16 @@ namespace {
 struct BlockParams {
   const float* scale;
   const float* shift;
-  float residual_step;
+  float residual_scale;
 };
 
-// z = x·scale + shift + r·step: the one expression forward and backward share, so that the mask of the
+// z = x·scale + shift + r·r_scale: the one expression forward and backward share, so that the mask of the
 // backward pass is that of the very bits the forward pass clipped.
 template <class X, class R>
 [[gnu::always_inline]] inline float pre_activation(const X* x, const R* r, const BlockParams& p,
                                                    std::int64_t i) {
   const float z = element(x, i) * p.scale[i] + p.shift[i];
-  return std::is_same_v<R, Nothing> ? z : z + element(r, i) * p.residual_step;
+  return std::is_same_v<R, Nothing> ? z : z + element(r, i) * p.residual_scale;
 }
 
 struct Bounds {
@@ -53,11 +53,11 @@ template <class X, class R>
 }
 
 template <class X, class R>
-[[gnu::always_inline]] inline void quantize_loop(const X* x, const R* r, BlockParams p, float inverse_step,
+[[gnu::always_inline]] inline void quantize_loop(const X* x, const R* r, BlockParams p, float inverse_scale,
                                                  Bounds range, float* __restrict out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float z = pre_activation(x, r, p, i);
-    out[i] = round_half_even_in_range(clamped(z * inverse_step, range.low, range.high));
+    out[i] = round_half_even_in_range(clamped(z * inverse_scale, range.low, range.high));
   }
 }
 
@@ -98,9 +98,9 @@ template <class X, class R, class D>
   FAQ_SIMD void activate(const X* x, const R* r, BlockParams p, float low, float* out, std::int64_t n) { \
     activate_loop(x, r, p, low, out, n);                                                                 \
   }                                                                                                      \
-  FAQ_SIMD void quantize(const X* x, const R* r, BlockParams p, float inverse_step, Bounds range,        \
+  FAQ_SIMD void quantize(const X* x, const R* r, BlockParams p, float inverse_scale, Bounds range,       \
                          float* out, std::int64_t n) {                                                   \
-    quantize_loop(x, r, p, inverse_step, range, out, n);                                                 \
+    quantize_loop(x, r, p, inverse_scale, range, out, n);                                                \
   }
 #define FAQ_BACKWARD(X, R, D)                                                                                \
   FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, const float* mean,   \
@@ -133,9 +133,9 @@ Bounds pass_bounds(const NormAct& params) {
   Bounds bounds{params.relu ? 0.0f : -infinity, infinity};
   if (params.format) {
     const FixedPoint& format = *params.format;
-    bounds.high = static_cast<float>(format.max()) * format.step;
+    bounds.high = static_cast<float>(format.max()) * format.scale;
     // A signed range is closed at its lower end: the next smaller float is the last one outside.
-    const float low = static_cast<float>(format.min()) * format.step;
+    const float low = static_cast<float>(format.min()) * format.scale;
     if (!params.relu) bounds.low = format.is_signed ? std::nextafter(low, -infinity) : low;
   }
   return bounds;
@@ -146,15 +146,15 @@ Bounds pass_bounds(const NormAct& params) {
 class PreActivation {
  public:
   PreActivation(const Tensor& x, const NormAct& params, const ChannelBlocks& blocks)
-      : x_(x), residual_(params.residual), residual_step_(residual_ ? step_of(residual_) : 0.0f) {
-    const float step = step_of(x);
-    std::vector<float> stepped(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
-    for (float& s : stepped) s *= step;  // exact where the step is a power of two: DoReFa's is not
-    scale_ = blocks.repeat(stepped.data());
+      : x_(x), residual_(params.residual), residual_scale_(residual_ ? scale_of(residual_) : 0.0f) {
+    const float x_scale = scale_of(x);
+    std::vector<float> combined(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
+    for (float& s : combined) s *= x_scale;  // exact where x_scale is a power of two: DoReFa's is not
+    scale_ = blocks.repeat(combined.data());
     shift_ = blocks.repeat(params.shift.data<float>());
   }
 
-  BlockParams params() const { return {scale_.data(), shift_.data(), residual_step_}; }
+  BlockParams params() const { return {scale_.data(), shift_.data(), residual_scale_}; }
 
   /// body(x, residual) with elements offset… of both, in their own dtypes where there are loops for them,
   /// else as f32 in `scratch`.
@@ -192,7 +192,7 @@ class PreActivation {
 
   const Tensor& x_;
   const Tensor& residual_;
-  float residual_step_;
+  float residual_scale_;
   std::vector<float> scale_;
   std::vector<float> shift_;
 };
@@ -231,7 +231,7 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
         if (params.format) {
           const auto low =
               static_cast<float>(params.relu ? std::max(0, params.format->min()) : params.format->min());
-          quantize(x_block, r, pre_activation.params(), 1.0f / params.format->step,
+          quantize(x_block, r, pre_activation.params(), 1.0f / params.format->scale,
                    {low, static_cast<float>(params.format->max())}, values.data(), n);
         } else {
           activate(x_block, r, pre_activation.params(), params.relu ? 0.0f : lowest, values.data(), n);
@@ -273,9 +273,9 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
   const std::int64_t length = blocks_.length();
   const PreActivation pre_activation(x_, params_, blocks_);
   const Bounds bounds = pass_bounds(params_);
-  const float step = step_of(x_);
+  const float x_scale = scale_of(x_);
   std::vector<float> mean_units(channels);
-  for (std::int64_t c = 0; c < channels; ++c) mean_units[c] = statistics.mean.data<float>()[c] / step;
+  for (std::int64_t c = 0; c < channels; ++c) mean_units[c] = statistics.mean.data<float>()[c] / x_scale;
   const std::vector<float> mean = blocks_.repeat(mean_units.data());
   std::vector<double> sums(chunks.count() * channels), products(chunks.count() * channels);
   parallel_for(chunks.count(), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -311,14 +311,14 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
       }
       const double inverse_sigma =
           1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
-      const double sum_xhat = product * step * inverse_sigma;
+      const double sum_xhat = product * x_scale * inverse_sigma;
       dgamma[ch] = static_cast<float>(sum_xhat);
       dbeta[ch] = static_cast<float>(sum);
       const double factor = gamma.data<float>()[ch] * inverse_sigma;
       a[ch] = static_cast<float>(factor);
       if (batch_statistics) {
         const double slope = -factor * inverse_sigma * sum_xhat / rows;
-        b[ch] = static_cast<float>(slope * step);
+        b[ch] = static_cast<float>(slope * x_scale);
         c[ch] = static_cast<float>(-factor * sum / rows - slope * statistics.mean.data<float>()[ch]);
       }
     }

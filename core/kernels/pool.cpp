@@ -248,7 +248,7 @@ void global_sum_pool(const Tensor& x, Tensor& out) {
 }
 
 FixedPoint mean_format(const FixedPoint& x, std::int64_t pixels) {
-  return {.step = x.step * (1.0f / static_cast<float>(pixels)), .bits = 32, .is_signed = true};
+  return {.scale = x.scale * (1.0f / static_cast<float>(pixels)), .bits = 32, .is_signed = true};
 }
 
 Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor) {

@@ -14,20 +14,20 @@
 namespace faq::kernels {
 namespace {
 
-FAQ_SIMD float block_error(const float* x, float step, float inverse_step, float low, float high,
+FAQ_SIMD float block_error(const float* x, float scale, float inverse_scale, float low, float high,
                            std::int64_t n) {
   constexpr int lanes = 32;  // independent partial sums, the same ones for every instruction set
   float sums[lanes] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
     for (int lane = 0; lane < lanes; ++lane) {
-      const float q = round_half_even_in_range(clamped(x[i + lane] * inverse_step, low, high)) * step;
+      const float q = round_half_even_in_range(clamped(x[i + lane] * inverse_scale, low, high)) * scale;
       sums[lane] += (x[i + lane] - q) * (x[i + lane] - q);
     }
   }
   float total = 0;
   for (; i < n; ++i) {
-    const float q = round_half_even_in_range(clamped(x[i] * inverse_step, low, high)) * step;
+    const float q = round_half_even_in_range(clamped(x[i] * inverse_scale, low, high)) * scale;
     total += (x[i] - q) * (x[i] - q);
   }
   for (const float sum : sums) total += sum;
@@ -35,7 +35,7 @@ FAQ_SIMD float block_error(const float* x, float step, float inverse_step, float
 }
 
 float block_error(const float* x, const FixedPoint& format, std::int64_t n) {
-  return block_error(x, format.step, 1.0f / format.step, static_cast<float>(format.min()),
+  return block_error(x, format.scale, 1.0f / format.scale, static_cast<float>(format.min()),
                      static_cast<float>(format.max()), n);
 }
 
@@ -74,28 +74,28 @@ std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPo
   return totals;
 }
 
-std::vector<float> group_steps(const Tensor& x, std::int64_t length, const FixedPoint& format) {
+std::vector<float> group_scales(const Tensor& x, std::int64_t length, const FixedPoint& format) {
   constexpr int per_octave = 8,
-                octaves = 3;  // at 2 bits the best step of a Gaussian is 0.4 of the covering one
+                octaves = 3;  // at 2 bits the best scale of a Gaussian is 0.4 of the covering one
   return for_each_group<float>(x, length, [&](const float* values, std::int64_t n) {
     FixedPoint candidate = format;
     const float covering = Eigen::Map<const Eigen::ArrayXf>(values, n).abs().maxCoeff() / format.max();
     float best = 0, smallest = std::numeric_limits<float>::infinity();
     if (!(covering > 0)) return best;
     for (int i = 0; i <= per_octave * octaves; ++i) {
-      candidate.step = covering * std::exp2(-static_cast<float>(i) / per_octave);
+      candidate.scale = covering * std::exp2(-static_cast<float>(i) / per_octave);
       const float error = block_error(values, candidate, n);
       if (error < smallest) {
         smallest = error;
-        best = candidate.step;
+        best = candidate.scale;
       }
     }
     return best;
   });
 }
 
-std::vector<float> row_steps(const Tensor& x, const FixedPoint& format) {
-  return group_steps(x, std::max<std::int64_t>(x.numel() / std::max<std::int64_t>(x.dim(0), 1), 1), format);
+std::vector<float> row_scales(const Tensor& x, const FixedPoint& format) {
+  return group_scales(x, std::max<std::int64_t>(x.numel() / std::max<std::int64_t>(x.dim(0), 1), 1), format);
 }
 
 }  // namespace faq::kernels

@@ -1,4 +1,4 @@
-// What choosing a step needs to know of a tensor.
+// What choosing a scale needs to know of a tensor.
 #pragma once
 
 #include <span>
@@ -14,10 +14,10 @@ float max_magnitude(const Tensor& x);
 /// result does not depend on threads.
 std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPoint> formats);
 /// For every `length` consecutive elements of a row of x (index of the first dimension), the last group of a
-/// row perhaps fewer, the step, any real number to an eighth of an octave, that minimises Σ (x − Q(x))² with
+/// row perhaps fewer, the scale, any real number to an eighth of an octave, that minimises Σ (x − Q(x))² with
 /// the bits of `format`. f32; 0 for a group of zeros.
-std::vector<float> group_steps(const Tensor& x, std::int64_t length, const FixedPoint& format);
+std::vector<float> group_scales(const Tensor& x, std::int64_t length, const FixedPoint& format);
 /// The same of whole rows.
-std::vector<float> row_steps(const Tensor& x, const FixedPoint& format);
+std::vector<float> row_scales(const Tensor& x, const FixedPoint& format);
 
 }  // namespace faq::kernels

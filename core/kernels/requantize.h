@@ -7,12 +7,12 @@ namespace faq::kernels {
 
 /// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high),
 /// the correctly rounded result whatever the instruction set: in double where f32 comes near a tie. acc:
-/// s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the step of the output;
+/// s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the scale of the output;
 /// residual: u8 or s8, or undefined.
 struct Requantize {
   Tensor multiplier;
   Tensor bias;
-  float residual_multiplier = 0.0f;  ///< step of the residual ÷ step of the output
+  float residual_multiplier = 0.0f;  ///< scale of the residual ÷ scale of the output
   bool relu = true;
   FixedPoint format;
 };

@@ -102,7 +102,7 @@ void StatisticsBuilder::add(const Tensor& x, std::int64_t first, std::int64_t la
 }
 
 // Chan et al.'s formula, chunk by chunk.
-ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float step) {
+ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
   const Booked booked(Work::fused);
   parallel_for(chunks_.count(), 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> scratch;
@@ -126,9 +126,9 @@ ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float step) {
         deviation += deviations_[chunk * channels + c] + delta * delta * count * rows / together;
         count = together;
       }
-      mean_out[c] = static_cast<float>(mean * step);
+      mean_out[c] = static_cast<float>(mean * scale);
       variance_out[c] =
-          static_cast<float>(std::max(0.0, deviation / total_rows) * static_cast<double>(step) * step);
+          static_cast<float>(std::max(0.0, deviation / total_rows) * static_cast<double>(scale) * scale);
     }
   });
   return statistics;
@@ -136,7 +136,7 @@ ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float step) {
 
 ChannelStatistics channel_statistics(const Tensor& x) {
   StatisticsBuilder builder(x.shape());
-  return builder.finish(x, step_of(x));
+  return builder.finish(x, scale_of(x));
 }
 
 }  // namespace faq::kernels

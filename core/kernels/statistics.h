@@ -27,8 +27,8 @@ class StatisticsBuilder {
   /// called for different rows by several threads.
   void add(const Tensor& x, std::int64_t first, std::int64_t last);
   /// All of x is filled: takes the chunks that are left. Returns mean and variance of values, not integers:
-  /// of x·step.
-  ChannelStatistics finish(const Tensor& x, float step);
+  /// of x·scale.
+  ChannelStatistics finish(const Tensor& x, float scale);
 
  private:
   template <class X>
@@ -43,7 +43,7 @@ class StatisticsBuilder {
   std::vector<char> taken_;  ///< by chunk
 };
 
-/// The statistics of a whole tensor (f32, or integers with a step).
+/// The statistics of a whole tensor (f32, or integers with a scale).
 ChannelStatistics channel_statistics(const Tensor& x);
 
 }  // namespace faq::kernels

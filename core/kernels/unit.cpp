@@ -105,9 +105,9 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
     if (!in_wide[i]) widen(narrowed.rows(i, i + 1), wide.rows(i, i + 1));
   }
   Accumulators result{is_wide ? wide : narrowed, {}};
-  const float step = x.fixed_point().step * weights.fixed_point().step;
-  result.values.set_fixed_point({.step = step, .bits = is_wide ? 32 : 16, .is_signed = true});
-  if (statistics) result.statistics = statistics->finish(result.values, step);
+  const float scale = x.fixed_point().scale * weights.fixed_point().scale;
+  result.values.set_fixed_point({.scale = scale, .bits = is_wide ? 32 : 16, .is_signed = true});
+  if (statistics) result.statistics = statistics->finish(result.values, scale);
   return result;
 }
 

@@ -13,16 +13,16 @@ namespace faq::kernels {
 
 /// What a unit's convolution leaves behind.
 struct Accumulators {
-  Tensor values;  ///< s16 when every one of the batch fits, else s32; with step x.step·weights.step
+  Tensor values;  ///< s16 when every one of the batch fits, else s32; with scale x.scale·weights.scale
   std::optional<ChannelStatistics> statistics;
 };
 
 /// Integer convolution and, where they are wanted, the statistics of its output. x: u8 or s8, weights: s8,
-/// both with a step.
+/// both with a scale.
 Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvOptions& options,
                                  Engine engine, bool want_statistics);
 
-/// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice, into `out`, whose step is
+/// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice, into `out`, whose scale is
 /// the caller's to set.
 void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
                        const Tensor& residual, const Requantize& params, Tensor& out);

@@ -7,7 +7,7 @@
 
 namespace faq {
 
-/// A value of `bytes` that is there from step `first` to step `last`, both included.
+/// A value of `bytes` that is there from scale `first` to scale `last`, both included.
 struct Lifetime {
   std::int64_t bytes = 0;
   int first = 0;

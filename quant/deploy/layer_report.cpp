@@ -1,4 +1,4 @@
-#include "quant/layer_report.h"
+#include "quant/deploy/layer_report.h"
 
 namespace faq {
 namespace {
@@ -13,7 +13,7 @@ void add_weights(LayerReport& row, const QuantizedWeights& weights) {
   const Tensor& values = weights.values;
   row.macs = row.output.numel() * (values.numel() / values.dim(0));
   row.weight_bits = weights.bits;
-  row.weight_step = values.fixed_point().step;
+  row.weight_scale = values.fixed_point().scale;
   // A sum of inputs, added or subtracted, is multiplied once by its group's scale.
   row.multiplications = weights.code == WeightCode::clusters && weights.bits == 2
                             ? row.output.numel() * weights.clusters.scales.dim(1)
@@ -24,8 +24,8 @@ void add_weights(LayerReport& row, const QuantizedWeights& weights) {
 
 std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
   std::vector<LayerReport> rows;
-  for (std::size_t i = 0; i < network.steps().size(); ++i) {
-    const IntegerOp& op = *network.steps()[i].op;
+  for (std::size_t i = 0; i < network.nodes().size(); ++i) {
+    const IntegerOp& op = *network.nodes()[i].op;
     const TensorInfo& result = network.results()[i];
     LayerReport row;
     row.name = op.name;

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "nn/models.h"
-#include "quant/integer_op.h"
-#include "quant/memory_plan.h"
+#include "quant/deploy/integer_op.h"
+#include "quant/deploy/memory_plan.h"
 
 namespace faq {
 
@@ -47,16 +47,16 @@ class IntegerNetwork {
   const std::map<std::string, std::string>& about() const { return about_; }
 
   /// One op: what it does and the values it reads (0: the images, i: the result of op i−1).
-  struct Step {
+  struct Node {
     std::shared_ptr<const IntegerOp> op;
     std::vector<int> inputs;
   };
-  const std::vector<Step>& steps() const { return steps_; }
+  const std::vector<Node>& nodes() const { return nodes_; }
 
  private:
   // For one image; of n it is n times as much.
   struct Plan {
-    std::vector<TensorInfo> results;  // of the steps
+    std::vector<TensorInfo> results;  // of the nodes
     MemoryPlan memory;                // where they lie, but for the last one
   };
   Plan plan_for(std::int64_t height, std::int64_t width) const;
@@ -64,7 +64,7 @@ class IntegerNetwork {
   void check_nothing_is_left(const NamedTensors& contents, const std::set<std::string>& used) const;
   void run(const Tensor& images, Engine engine, const Plan& plan, Tensor& logits) const;
 
-  std::vector<Step> steps_;
+  std::vector<Node> nodes_;
   Plan plan_;
   std::int64_t height_ = 0;
   std::int64_t width_ = 0;

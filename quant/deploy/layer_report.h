@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 
 namespace faq {
 
@@ -17,7 +17,7 @@ struct LayerReport {
   /// Ternary groups are summed and multiplied by their scale: as many as there are groups.
   std::int64_t multiplications = 0;
   int weight_bits = 0;                   ///< 0: no weights
-  float weight_step = 0;                 ///< of the integers as they are now
+  float weight_scale = 0;                ///< of the integers as they are now
   std::int64_t weight_bytes = 0;         ///< as stored: packed, with multipliers and biases
   std::optional<FixedPoint> activation;  ///< of the output; of a classifier its input; none: s32 sums
   std::int64_t activation_bytes = 0;     ///< of the output

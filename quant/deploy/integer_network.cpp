@@ -1,4 +1,4 @@
-#include "quant/integer_network.h"
+#include "quant/deploy/integer_network.h"
 
 #include <algorithm>
 #include <span>
@@ -53,10 +53,10 @@ IntegerNetwork IntegerNetwork::compile(Model& model, std::int64_t height, std::i
     if (var.same_node(images)) continue;
     auto op = std::dynamic_pointer_cast<const IntegerOp>(var.info());
     check(op != nullptr, "compile: '", var.op(), "' is not an integer op: the model is not quantized");
-    Step step{std::move(op), {}};
-    for (const Var& input : var.inputs()) step.inputs.push_back(value_of.at(input.id()));
-    network.steps_.push_back(std::move(step));
-    value_of.emplace(var.id(), static_cast<int>(network.steps_.size()));
+    Node node{std::move(op), {}};
+    for (const Var& input : var.inputs()) node.inputs.push_back(value_of.at(input.id()));
+    network.nodes_.push_back(std::move(node));
+    value_of.emplace(var.id(), static_cast<int>(network.nodes_.size()));
   }
   network.plan_ = network.plan_for(height, width);
   return network;
@@ -66,19 +66,19 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
   Plan plan;
   std::vector<TensorInfo> values{{{1, height, width, channels_}, DType::u8, {}}};
   std::vector<Lifetime> lifetimes;
-  for (std::size_t i = 0; i < steps_.size(); ++i) {
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
     std::vector<TensorInfo> inputs;
-    for (const int input : steps_[i].inputs) {
+    for (const int input : nodes_[i].inputs) {
       inputs.push_back(values[input]);
       if (input > 0) lifetimes[input - 1].last = static_cast<int>(i);
     }
-    const TensorInfo result = result_of(*steps_[i].op, i, inputs);
-    check(result.shape.numel() <= max_elements, "integer network: '", steps_[i].op->name,
+    const TensorInfo result = result_of(*nodes_[i].op, i, inputs);
+    check(result.shape.numel() <= max_elements, "integer network: '", nodes_[i].op->name,
           "' makes more than ", max_elements, " elements of an image");
     values.push_back(result);
     plan.results.push_back(result);
-    const std::int64_t working = steps_[i].op->working_bytes(inputs);
-    check(working <= max_block, "integer network: '", steps_[i].op->name, "' needs ", working,
+    const std::int64_t working = nodes_[i].op->working_bytes(inputs);
+    check(working <= max_block, "integer network: '", nodes_[i].op->name, "' needs ", working,
           " bytes of working memory for an image, at most ", max_block);
     lifetimes.push_back({result.bytes(), static_cast<int>(i), static_cast<int>(i)});
   }
@@ -92,11 +92,11 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
 // The file holds a network and nothing else.
 void IntegerNetwork::check_nothing_is_left(const NamedTensors& contents,
                                            const std::set<std::string>& used) const {
-  std::vector<bool> is_read(steps_.size() + 1);
-  for (const Step& step : steps_)
-    for (const int input : step.inputs) is_read[input] = true;
-  for (std::size_t i = 0; i + 1 < steps_.size(); ++i)
-    check(is_read[i + 1], ErrorKind::bad_data, "op ", i, " (", steps_[i].op->kind(), " '", steps_[i].op->name,
+  std::vector<bool> is_read(nodes_.size() + 1);
+  for (const Node& node : nodes_)
+    for (const int input : node.inputs) is_read[input] = true;
+  for (std::size_t i = 0; i + 1 < nodes_.size(); ++i)
+    check(is_read[i + 1], ErrorKind::bad_data, "op ", i, " (", nodes_[i].op->kind(), " '", nodes_[i].op->name,
           "'): nobody reads its result");
   for (const auto& [name, tensor] : contents.tensors)
     check(used.contains(name), ErrorKind::bad_data, "tensor ", name, ": no op uses it");
@@ -112,16 +112,16 @@ void IntegerNetwork::run(const Tensor& images, Engine engine, const Plan& plan, 
   const std::int64_t n = images.dim(0);
   const Tensor block = Tensor::empty({n * plan.memory.bytes}, DType::u8);
   std::vector<Tensor> values{images};
-  for (std::size_t i = 0; i < steps_.size(); ++i) {
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
     std::vector<Tensor> inputs;
-    for (const int input : steps_[i].inputs) inputs.push_back(values[input]);
+    for (const int input : nodes_[i].inputs) inputs.push_back(values[input]);
     const TensorInfo& result = plan.results[i];
-    const bool is_last = i + 1 == steps_.size();
+    const bool is_last = i + 1 == nodes_.size();
     Tensor out = is_last ? logits
                          : block.placed(static_cast<std::size_t>(n * plan.memory.offsets[i]),
                                         result.shape.with(0, n), result.dtype);
     if (result.format) out.set_fixed_point(*result.format);
-    steps_[i].op->run_into(inputs, engine, out);
+    nodes_[i].op->run_into(inputs, engine, out);
     values.push_back(std::move(out));
   }
 }
@@ -143,24 +143,24 @@ Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
 std::vector<Tensor> IntegerNetwork::forward_all(const Tensor& images, Engine engine) const {
   check_images(images);
   std::vector<Tensor> values{images};
-  for (const Step& step : steps_) {
+  for (const Node& node : nodes_) {
     std::vector<Tensor> inputs;
-    for (const int input : step.inputs) inputs.push_back(values[input]);
-    values.push_back(step.op->run(inputs, engine));
+    for (const int input : node.inputs) inputs.push_back(values[input]);
+    values.push_back(node.op->run(inputs, engine));
   }
   values.erase(values.begin());
   return values;
 }
 
 std::int64_t IntegerNetwork::num_classes() const {
-  const auto* linear = dynamic_cast<const LinearOp*>(steps_.back().op.get());
+  const auto* linear = dynamic_cast<const LinearOp*>(nodes_.back().op.get());
   check(linear != nullptr, "integer network: does not end in a classifier");
   return linear->weights.values.dim(0);
 }
 
 std::int64_t IntegerNetwork::weight_bytes() const {
   NamedTensors tensors;
-  for (const Step& step : steps_) describe(*step.op, tensors);
+  for (const Node& node : nodes_) describe(*node.op, tensors);
   std::int64_t bytes = 0;
   for (const auto& [name, tensor] : tensors.tensors) bytes += static_cast<std::int64_t>(tensor.bytes());
   return bytes;
@@ -170,9 +170,9 @@ void IntegerNetwork::save(const std::filesystem::path& file,
                           const std::map<std::string, std::string>& about) const {
   NamedTensors contents;
   nlohmann::json ops = nlohmann::json::array();
-  for (const Step& step : steps_) {
-    nlohmann::json op = describe(*step.op, contents);
-    op["inputs"] = step.inputs;
+  for (const Node& node : nodes_) {
+    nlohmann::json op = describe(*node.op, contents);
+    op["inputs"] = node.inputs;
     ops.push_back(std::move(op));
   }
   for (const auto& [name, tensor] : contents.tensors)  // load() would refuse the file
@@ -217,16 +217,16 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
       const auto& description = ops[index];
       where =
           concat("op ", index, description.contains("name") ? " " + description["name"].dump() : "", ": ");
-      Step step{parse_op(description, contents, used), {}};
-      check(names.insert(step.op->name).second, ErrorKind::bad_data, "another op is called '", step.op->name,
+      Node node{parse_op(description, contents, used), {}};
+      check(names.insert(node.op->name).second, ErrorKind::bad_data, "another op is called '", node.op->name,
             "'");
       const auto& inputs = description.at("inputs");
       check(inputs.is_array() && !inputs.empty(), ErrorKind::bad_data, "inputs ", inputs.dump());
       for (const auto& input : inputs) {
-        step.inputs.push_back(
+        node.inputs.push_back(
             static_cast<int>(integer(input, 0, static_cast<std::int64_t>(index), "inputs: value")));
       }
-      network.steps_.push_back(std::move(step));
+      network.nodes_.push_back(std::move(node));
     }
     where.clear();
     network.num_classes();

@@ -1,4 +1,4 @@
-#include "quant/integer_op.h"
+#include "quant/deploy/integer_op.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -19,10 +19,10 @@ void expect_inputs(const IntegerOp& op, Infos inputs, std::size_t least, std::si
         " inputs");
 }
 
-// 8-bit integers with a step.
+// 8-bit integers with a scale.
 const TensorInfo& integers(const IntegerOp& op, const TensorInfo& x) {
   check((x.dtype == DType::u8 || x.dtype == DType::s8) && x.format, op.kind(), " '", op.name,
-        "': expected 8-bit integers with a step, got ", x.dtype, " ", x.shape);
+        "': expected 8-bit integers with a scale, got ", x.dtype, " ", x.shape);
   return x;
 }
 
@@ -76,9 +76,9 @@ TensorInfo ConvOp::result(Infos inputs) const {
   const Shape y = kernels::conv2d_shape(inputs[0].shape, weights.values.shape(), options);
   if (inputs.size() > 1) {
     check(inputs[1].shape == y, "conv '", name, "': a residual ", inputs[1].shape, " for ", y);
-    const float expected = residual_multiplier(inputs[1].format->step, requantize.format);
+    const float expected = residual_multiplier(inputs[1].format->scale, requantize.format);
     check(requantize.residual_multiplier == expected, "conv '", name, "': a residual multiplier of ",
-          requantize.residual_multiplier, ", ", expected, " by the steps");
+          requantize.residual_multiplier, ", ", expected, " by the scales");
   }
   return quantized(y, requantize.format);
 }
@@ -98,8 +98,8 @@ void ConvOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out
                              inputs.size() > 1 ? inputs[1] : Tensor(), requantize, out);
 }
 
-float residual_multiplier(float residual_step, const FixedPoint& output) {
-  return static_cast<float>(residual_step / static_cast<double>(output.step));
+float residual_multiplier(float residual_scale, const FixedPoint& output) {
+  return static_cast<float>(residual_scale / static_cast<double>(output.scale));
 }
 
 TensorInfo NormActOp::result(Infos inputs) const {
@@ -158,7 +158,7 @@ TensorInfo ConcatOp::result(Infos inputs) const {
   for (const TensorInfo& x : inputs) {
     shapes.push_back(integers(*this, x).shape);
     check(x.dtype == inputs[0].dtype && x.format == inputs[0].format, "concat '", name,
-          "': steps are not tied");
+          "': scales are not tied");
   }
   return {kernels::concat_channels_shape(shapes), inputs[0].dtype, inputs[0].format};
 }
@@ -189,7 +189,7 @@ TensorInfo LinearOp::result(Infos inputs) const {
   const Tensor& w = weights.values;
   check(x.rank() == 2 && x[1] == w.dim(1), "linear '", name, "': input ", x, ", weights ", w.shape());
   check(inputs[0].format && (inputs[0].dtype == DType::s32 || inputs[0].format == input), "linear '", name,
-        "': expected s32 sums with a step or integers as its input is (", input, ")");
+        "': expected s32 sums with a scale or integers as its input is (", input, ")");
   return {{x[0], w.dim(0)}, DType::f32, {}};
 }
 
@@ -202,6 +202,6 @@ void LinearOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& o
   kernels::dequantize(accumulators.reshaped({x.dim(0), w.dim(0)}), multiplier, bias, out);
 }
 
-float logit_step(const LinearOp& op) { return op.input.step * op.weights.values.fixed_point().step; }
+float logit_scale(const LinearOp& op) { return op.input.scale * op.weights.values.fixed_point().scale; }
 
 }  // namespace faq

@@ -9,7 +9,7 @@ namespace faq {
 struct Clusters {
   std::int64_t size = 0;  ///< input channels per group; the last group of a row may have fewer
   Tensor codes;           ///< s8, the shape of the weights
-  Tensor scales;          ///< u8 O,G, in units of the layer's step
+  Tensor scales;          ///< u8 O,G, in units of the layer's scale
 };
 
 /// How the integers of a layer are stored in `bits` bits.
@@ -20,7 +20,7 @@ enum class WeightCode {
 };
 
 struct QuantizedWeights {
-  Tensor values;  ///< s8 with a step: what is multiplied
+  Tensor values;  ///< s8 with a scale: what is multiplied
   int bits = 8;
   WeightCode code = WeightCode::fixed_point;
   Clusters clusters = {};  ///< with WeightCode::clusters

@@ -12,7 +12,7 @@
 #include "core/kernels/requantize.h"
 #include "core/ops.h"
 #include "core/safetensors.h"
-#include "quant/weights.h"
+#include "quant/deploy/weights.h"
 
 namespace faq {
 
@@ -36,7 +36,7 @@ struct IntegerOp : OpInfo {
   virtual TensorInfo result(std::span<const TensorInfo> inputs) const = 0;
   /// Memory it needs besides its inputs and its result, about: what a file may ask for is limited by it.
   virtual std::int64_t working_bytes(std::span<const TensorInfo> /*inputs*/) const { return 0; }
-  /// Into `out`, which is as result() says, step and all.
+  /// Into `out`, which is as result() says, scale and all.
   virtual void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const = 0;
   /// Into a tensor of its own.
   Tensor run(std::span<const Tensor> inputs, Engine engine) const;
@@ -44,14 +44,14 @@ struct IntegerOp : OpInfo {
 
 /// Pixels to the quantized, normalised input: a table of 256 values per channel.
 struct InputOp final : IntegerOp {
-  Tensor table;  ///< C,256 s8 with a step
+  Tensor table;  ///< C,256 s8 with a scale
   const char* kind() const override { return "input"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
 /// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and
-/// clipping. The multiplier of a residual is residual_multiplier() of its step.
+/// clipping. The multiplier of a residual is residual_multiplier() of its scale.
 struct ConvOp final : IntegerOp {
   QuantizedWeights weights;  ///< O,I,H,W
   ConvOptions options;
@@ -62,7 +62,7 @@ struct ConvOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-float residual_multiplier(float residual_step, const FixedPoint& output);
+float residual_multiplier(float residual_scale, const FixedPoint& output);
 
 /// kernels::requantize of integers that are there already: a normalisation in front of a convolution.
 struct NormActOp final : IntegerOp {
@@ -87,7 +87,7 @@ struct MaxPoolOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Means, rounded to the step of the input. Throws usage where a window's sum is not exact in f32.
+/// Means, rounded to the scale of the input. Throws usage where a window's sum is not exact in f32.
 struct AvgPoolOp final : IntegerOp {
   kernels::AvgPoolOptions options;
   const char* kind() const override { return "avg_pool"; }
@@ -102,7 +102,7 @@ struct ConcatOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Sums over height and width, s32 with step x.step/(H·W). Throws usage for an image they overflow with.
+/// Sums over height and width, s32 with scale x.scale/(H·W). Throws usage for an image they overflow with.
 struct GlobalAvgPoolOp final : IntegerOp {
   const char* kind() const override { return "global_avg_pool"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
@@ -114,15 +114,15 @@ struct GlobalAvgPoolOp final : IntegerOp {
 struct LinearOp final : IntegerOp {
   FixedPoint input;
   QuantizedWeights weights;  ///< O,I
-  Tensor multiplier;         ///< O, all logit_step()
+  Tensor multiplier;         ///< O, all logit_scale()
   Tensor bias;               ///< O
   const char* kind() const override { return "linear"; }
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Of an accumulator: input.step·weights.step.
-float logit_step(const LinearOp& op);
+/// Of an accumulator: input.scale·weights.scale.
+float logit_scale(const LinearOp& op);
 
 /// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing,
 /// out of range or contradictory, and adds the names of the op's tensors to `used`.

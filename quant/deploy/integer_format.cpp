@@ -4,7 +4,7 @@
 
 #include "core/choices.h"
 #include "core/kernels/elementwise.h"
-#include "quant/integer_op.h"
+#include "quant/deploy/integer_op.h"
 
 namespace faq {
 namespace {
@@ -46,7 +46,7 @@ Tensor unpack(const Tensor& packed, int bits, const Shape& shape, bool is_signed
 // --- formats
 
 json describe(const FixedPoint& format) {
-  return {{"step", format.step}, {"bits", format.bits}, {"signed", format.is_signed}};
+  return {{"step", format.scale}, {"bits", format.bits}, {"signed", format.is_signed}};
 }
 
 int parse_integer(const json& value, const char* key, int low, int high) {
@@ -57,9 +57,9 @@ int parse_integer(const json& value, const char* key, int low, int high) {
 
 // The inverse of a denormal one may be infinite.
 float parse_step(const json& j, const char* key) {
-  const auto step = j.at(key).get<float>();
-  check(std::isnormal(step) && step > 0, ErrorKind::bad_data, key, " ", step);
-  return step;
+  const auto scale = j.at(key).get<float>();
+  check(std::isnormal(scale) && scale > 0, ErrorKind::bad_data, key, " ", scale);
+  return scale;
 }
 
 FixedPoint parse_format(const json& j) {
@@ -91,7 +91,7 @@ void describe_weights(json& j, const IntegerOp& op, const QuantizedWeights& weig
   j["weight_bits"] = weights.bits;
   j["weight_code"] =
       std::ranges::find(weight_codes, weights.code, [](const auto& row) { return row.second; })->first;
-  j["weight_step"] = weights.values.fixed_point().step;
+  j["weight_step"] = weights.values.fixed_point().scale;
   j["weight_shape"] = weights.values.shape().extents();
   Tensor codes = weights.values;
   if (weights.code == WeightCode::odd) codes = to_odd_codes(codes, weights.bits);
@@ -174,7 +174,7 @@ struct Reader {
     }
     const bool as_coded = result.code == WeightCode::fixed_point;
     result.values.set_fixed_point(
-        {.step = parse_step(j, "weight_step"), .bits = as_coded ? result.bits : 8, .is_signed = true});
+        {.scale = parse_step(j, "weight_step"), .bits = as_coded ? result.bits : 8, .is_signed = true});
     return result;
   }
 
@@ -340,9 +340,10 @@ std::shared_ptr<IntegerOp> read_linear(const Reader& r) {
   op->input = parse_format(r.j.at("input"));
   op->multiplier = r.finite("multiplier", op->weights.values.dim(0));
   op->bias = r.finite("bias", op->weights.values.dim(0));
-  const float step = logit_step(*op);
-  check(std::ranges::all_of(op->multiplier.span<float>(), [&](float m) { return m == step; }),
-        ErrorKind::bad_data, "tensor ", r.name, ".multiplier: a value is not ", step, ", the steps' product");
+  const float scale = logit_scale(*op);
+  check(std::ranges::all_of(op->multiplier.span<float>(), [&](float m) { return m == scale; }),
+        ErrorKind::bad_data, "tensor ", r.name, ".multiplier: a value is not ", scale,
+        ", the scales' product");
   return op;
 }
 

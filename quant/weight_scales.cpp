@@ -1,4 +1,4 @@
-#include "quant/weight_steps.h"
+#include "quant/weight_scales.h"
 
 #include <array>
 #include <limits>
@@ -9,26 +9,26 @@
 namespace faq {
 namespace {
 
-WeightStepChoice choice_of(const std::string& layer, const Tensor& weights, const FixedPoint& format) {
+WeightScaleChoice choice_of(const std::string& layer, const Tensor& weights, const FixedPoint& format) {
   FixedPoint doubled = format, halved = format;
-  doubled.step *= 2;
-  halved.step /= 2;
+  doubled.scale *= 2;
+  halved.scale /= 2;
   const auto errors = kernels::quantization_errors(weights, std::array{format, doubled, halved});
-  const bool up = errors[1] <= errors[2] || halved.step < least_step;
+  const bool up = errors[1] <= errors[2] || halved.scale < least_scale;
   const double other = up ? errors[1] : errors[2];
   double ratio = 1;
   if (errors[0] > 0)
     ratio = other / errors[0];
   else if (other > 0)
     ratio = std::numeric_limits<double>::infinity();
-  return {layer, format, up ? doubled.step : halved.step, ratio};
+  return {layer, format, up ? doubled.scale : halved.scale, ratio};
 }
 
 }  // namespace
 
-std::vector<WeightStepChoice> weight_step_choices(Model& model,
-                                                  const std::function<void(const WeightStepChoice&)>& look) {
-  std::vector<WeightStepChoice> rows;
+std::vector<WeightScaleChoice> weight_scale_choices(
+    Model& model, const std::function<void(const WeightScaleChoice&)>& look) {
+  std::vector<WeightScaleChoice> rows;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     auto* quantized = dynamic_cast<QuantizedUnit*>(unit.adapter());
     if (!quantized || quantized->state().weight_bits == 0) return;
@@ -38,7 +38,7 @@ std::vector<WeightStepChoice> weight_step_choices(Model& model,
     if (!look) return;
     const QuantizerState state = quantized->state();
     QuantizerState other = state;
-    other.weight_step = rows.back().other;
+    other.weight_scale = rows.back().other;
     quantized->set_state(other);
     look(rows.back());
     quantized->set_state(state);
