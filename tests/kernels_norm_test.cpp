@@ -189,7 +189,7 @@ TEST_CASE("norm_act against double", "[norm]") {
             if (format) {
               CHECK(y.fixed_point() == *format);
               CHECK(y.dtype() == (format->is_signed ? DType::s8 : DType::u8));
-              for (double& v : z) v /= format->step;
+              for (double& v : z) v /= format->scale;
               // Computed in f32: 2^-23 of the largest level.
               CHECK(check_levels(y, z, format->min(), format->max(), 1e-4) <= 1 + shape.numel() / 10000);
             } else {
@@ -241,9 +241,9 @@ TEST_CASE("norm_act_backward against double", "[norm]") {
                   gamma.data<float>()[c] / std::sqrt(s.variance.data<float>()[c] + eps);
             }
             const std::vector<double> z = pre_activation(x, params);
-            const double high = format ? static_cast<double>(format->max()) * format->step : INFINITY;
+            const double high = format ? static_cast<double>(format->max()) * format->scale : INFINITY;
             const double low = relu     ? 0
-                               : format ? static_cast<double>(format->min()) * format->step
+                               : format ? static_cast<double>(format->min()) * format->scale
                                         : -INFINITY;
             Tensor dy = reference::random(shape, 8);
             for (std::size_t i = 0; i < z.size();

@@ -104,8 +104,8 @@ TEST_CASE("SGD is PyTorch's", "[sgd]") {
         const Tensor g = reference::random({n}, 2 + static_cast<std::uint64_t>(step));
         const std::vector<double> gd = reference::numbers(g);
         for (std::size_t i = 0; i < wd.size(); ++i) {
-          vd[i] = row.scale.momentum * vd[i] + gd[i] * row.scale.grad_scale + row.scale.weight_decay * wd[i];
-          wd[i] -= row.scale.lr * vd[i];
+          vd[i] = row.step.momentum * vd[i] + gd[i] * row.step.grad_scale + row.step.weight_decay * wd[i];
+          wd[i] -= row.step.lr * vd[i];
         }
         kernels::sgd_update(w, v, g, row.scale);
       }
