@@ -49,8 +49,8 @@ TEST_CASE("cross-entropy against double", "[loss]") {
                          {{4, 7}, 1e4, 0},
                          {{4, 7}, 1e4, 0.1f},
                          {{5, 3}, 0, 0.2f}}) {
-    INFO(row.shape << ", scale " << row.scale << ", smoothing " << row.smoothing);
-    const Tensor logits = reference::random(row.shape, 1, -row.scale, row.scale);
+    INFO(row.shape << ", scale " << row.step << ", smoothing " << row.smoothing);
+    const Tensor logits = reference::random(row.shape, 1, -row.step, row.step);
     std::vector<std::int32_t> labels;
     for (std::int64_t i = 0; i < row.shape[0]; ++i)
       labels.push_back(static_cast<std::int32_t>((i * 3 + 1) % row.shape[1]));
@@ -107,7 +107,7 @@ TEST_CASE("SGD is PyTorch's", "[sgd]") {
           vd[i] = row.step.momentum * vd[i] + gd[i] * row.step.grad_scale + row.step.weight_decay * wd[i];
           wd[i] -= row.step.lr * vd[i];
         }
-        kernels::sgd_update(w, v, g, row.scale);
+        kernels::sgd_update(w, v, g, row.step);
       }
       CHECK(reference::relative_error(w, wd) < 1e-6);
       CHECK(reference::relative_error(v, vd) < 1e-6);
