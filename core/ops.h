@@ -37,8 +37,7 @@ Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Va
 struct NormActOptions {
   bool relu = true;
   std::optional<FixedPoint> format = {};  ///< quantize the output
-  bool training = true;  ///< batch statistics (and update the running ones), else the running ones
-  float eps = 1e-5f;
+  bool batch_statistics = true;           ///< normalise with those of the batch, else with the running ones
 };
 
 /// Parameters and running statistics of a batch-norm, C elements each.
@@ -49,25 +48,37 @@ struct NormState {
   /// part of the running mean. Its gradient is 0 with the statistics of the batch; with the running ones,
   /// which do not follow it, γ/√(σ²+ε)·Σ dz, z being what ReLU and quantization get.
   Var conv_bias = {};
+  float eps = 1e-5f;
   float momentum = 0.1f;  ///< running ← (1−m)·running + m·batch, PyTorch's convention
 };
 
 /// The running mean of what the convolution makes without its bias.
 Tensor mean_without_bias(const NormState& norm);
 
+/// What a normalisation found in its batch, C elements each: the mean (of the convolution without its bias)
+/// and the biased variance of `values` values per channel. Undefined where it used the running statistics.
+struct LearnedStatistics {
+  Tensor mean, variance;
+  std::int64_t values = 0;
+};
+/// running ← (1 − momentum)·running + momentum·batch; as in PyTorch the variance is the unbiased one.
+void update_running(NormState& norm, const LearnedStatistics& batch, float momentum);
+
 /// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a scale; residual
 /// (may be undefined): f32, bf16, or u8 or s8 with a scale. The gradient is 1 inside the representable range
-/// and 0 where the value was clipped.
-Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options);
+/// and 0 where the value was clipped. `learned`: receives the statistics of the batch; null: nobody asks.
+Var norm_act(const Var& x, const NormState& norm, const Var& residual, const NormActOptions& options,
+             LearnedStatistics* learned = nullptr);
 
 // --- a whole unit (ops_unit.cpp)
 // ------------------------------------------------------------------------------
 
 /// norm_act(conv2d_integer(x, w)) with the same values and gradients, fused: the accumulators are normalised,
 /// and their gradient used, slice by slice while they are in the cache.
-Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, NormState& norm,
+Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
                           const Var& residual, const ConvOptions& conv_options, Engine engine,
-                          DType grad_dtype, const NormActOptions& norm_options);
+                          DType grad_dtype, const NormActOptions& norm_options,
+                          LearnedStatistics* learned = nullptr);
 
 // --- the rest (ops_basic.cpp)
 // ----------------------------------------------------------------------------------

@@ -5,11 +5,17 @@
 namespace faq {
 namespace {
 
-// running ← (1−m)·running + m·batch; PyTorch keeps the unbiased variance.
-void update_running(NormState& norm, const kernels::ChannelStatistics& batch, std::int64_t values) {
-  const auto n = static_cast<float>(values);
-  const float unbias = values > 1 ? n / (n - 1.0f) : 1.0f;
-  const float momentum = norm.momentum;
+void check_values(const char* what, const Tensor& values, std::int64_t channels) {
+  check(values.numel() == channels, "norm_act: ", channels, " channels, ", what, " has ", values.numel(),
+        " values");
+}
+
+}  // namespace
+
+void update_running(NormState& norm, const LearnedStatistics& batch, float momentum) {
+  check_values("the batch", batch.mean, norm.running_mean.numel());
+  const auto n = static_cast<float>(batch.values);
+  const float unbias = batch.values > 1 ? n / (n - 1.0f) : 1.0f;
   float* mean = norm.running_mean.mutable_data<float>();
   float* variance = norm.running_variance.mutable_data<float>();
   const float* bias = norm.conv_bias ? norm.conv_bias.value().data<float>() : nullptr;
@@ -19,13 +25,6 @@ void update_running(NormState& norm, const kernels::ChannelStatistics& batch, st
     variance[c] = (1.0f - momentum) * variance[c] + momentum * unbias * batch.variance.data<float>()[c];
   }
 }
-
-void check_values(const char* what, const Tensor& values, std::int64_t channels) {
-  check(values.numel() == channels, "norm_act: ", channels, " channels, ", what, " has ", values.numel(),
-        " values");
-}
-
-}  // namespace
 
 Tensor mean_without_bias(const NormState& norm) {
   Tensor mean = norm.running_mean.clone();
@@ -64,7 +63,7 @@ kernels::NormActBackward Normalization::backward(const Tensor& dy) const {
   return {dy, x, params, statistics, gamma, eps, batch_statistics};
 }
 
-Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& residual,
+Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var& residual,
                                const NormActOptions& options,
                                std::optional<kernels::ChannelStatistics> batch) {
   const std::int64_t channels = x.dim(x.rank() - 1);
@@ -78,16 +77,15 @@ Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& resi
                              residual ? residual.value() : Tensor(), options.relu, options.format},
                   .statistics = {},
                   .gamma = norm.gamma.value().clone(),  // the optimizer writes in place
-                  .eps = options.eps,
-                  .batch_statistics = options.training,
+                  .eps = norm.eps,
+                  .batch_statistics = options.batch_statistics,
                   .has_conv_bias = norm.conv_bias.defined()};
-  if (options.training) {
+  if (options.batch_statistics) {
     const std::int64_t values = x.numel() / channels;
     check(values > 1, ErrorKind::usage,
           "norm_act: batch statistics need more than one value per channel, got ", x.shape(),
           ": larger batches or larger images");
     n.statistics = batch ? *batch : kernels::channel_statistics(x);
-    update_running(norm, n.statistics, values);
   } else {  // the backward pass must see what the forward pass saw
     n.statistics = {mean_without_bias(norm), norm.running_variance.clone()};
   }
@@ -95,15 +93,22 @@ Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& resi
   const auto mean = n.statistics.mean.span<float>(), variance = n.statistics.variance.span<float>();
   const auto scales = n.params.scale.mutable_span<float>(), shifts = n.params.shift.mutable_span<float>();
   for (std::int64_t c = 0; c < channels; ++c) {
-    const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + options.eps);
+    const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + norm.eps);
     scales[c] = static_cast<float>(scale);
     shifts[c] = static_cast<float>(beta[c] - scale * mean[c]);
   }
   return n;
 }
 
-Var norm_act(const Var& x, NormState& norm, const Var& residual, const NormActOptions& options) {
+void tell(const Normalization& n, LearnedStatistics* learned) {
+  if (!learned || !n.batch_statistics) return;
+  *learned = {n.statistics.mean, n.statistics.variance, n.x.numel() / n.statistics.mean.numel()};
+}
+
+Var norm_act(const Var& x, const NormState& norm, const Var& residual, const NormActOptions& options,
+             LearnedStatistics* learned) {
   const Normalization n = prepare_norm_act(x.value(), norm, residual, options);
+  tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
   auto backward = [n, want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
     const kernels::NormActBackward pass = n.backward(dy);

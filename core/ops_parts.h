@@ -46,9 +46,11 @@ struct Normalization {
 };
 /// The normalisation's parameters, and the residual if there is one.
 void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var>& inputs);
-/// `batch`: the statistics of x, when they are known already. Updates the running ones in training.
-Normalization prepare_norm_act(const Tensor& x, NormState& norm, const Var& residual,
+/// `batch`: the statistics of x, when they are known already.
+Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var& residual,
                                const NormActOptions& options,
                                std::optional<kernels::ChannelStatistics> batch = {});
+/// Hands the batch's statistics on to who asks for them.
+void tell(const Normalization& n, LearnedStatistics* learned);
 
 }  // namespace faq

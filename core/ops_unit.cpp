@@ -37,14 +37,15 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
 
 }  // namespace
 
-Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, NormState& norm,
+Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
                           const Var& residual, const ConvOptions& conv_options, Engine engine,
-                          DType grad_dtype, const NormActOptions& norm_options) {
+                          DType grad_dtype, const NormActOptions& norm_options, LearnedStatistics* learned) {
   check_quantized(w, quantized);
   const kernels::Accumulators accumulators =
-      kernels::conv2d_accumulators(x.value(), quantized, conv_options, engine, norm_options.training);
+      kernels::conv2d_accumulators(x.value(), quantized, conv_options, engine, norm_options.batch_statistics);
   const Normalization n =
       prepare_norm_act(accumulators.values, norm, residual, norm_options, accumulators.statistics);
+  tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
   const ConvBackward conv{x.value(), quantized, conv_options, grad_dtype, x.requires_grad()};
   std::vector<Var> inputs{x, w};

@@ -20,9 +20,9 @@ class DenseLayer final : public Module {
     v.child("concat", concat_);
   }
 
-  Var forward(const Var& x) {
-    const Var parts[] = {x, conv2_(conv1_(norm1_(x)))};
-    return concat_(parts);
+  Var forward(const Pass& pass, const Var& x) {
+    const Var parts[] = {x, conv2_(pass, conv1_(pass, norm1_(pass, x)))};
+    return concat_(pass, parts);
   }
 
  private:
@@ -45,7 +45,7 @@ class Transition final : public Module {
     v.child("pool", pool_);
   }
 
-  Var forward(const Var& x) { return pool_(conv_(norm_(x))); }
+  Var forward(const Pass& pass, const Var& x) { return pool_(pass, conv_(pass, norm_(pass, x))); }
 
  private:
   NormAct norm_;
@@ -92,13 +92,13 @@ class DenseNet final : public Model {
     v.child("classifier", classifier_);
   }
 
-  Var forward(const Var& images) override {
-    Var x = pool0_(conv0_(input_(images)));
+  Var forward(const Pass& pass, const Var& images) override {
+    Var x = pool0_(pass, conv0_(pass, input_(pass, images)));
     for (std::size_t b = 0; b < blocks_.size(); ++b) {
-      for (auto& layer : blocks_[b]) x = layer->forward(x);
-      if (b < transitions_.size()) x = transitions_[b]->forward(x);
+      for (auto& layer : blocks_[b]) x = layer->forward(pass, x);
+      if (b < transitions_.size()) x = transitions_[b]->forward(pass, x);
     }
-    return classifier_(pool_(norm5_(x)));
+    return classifier_(pass, pool_(pass, norm5_(pass, x)));
   }
 
  private:

@@ -79,7 +79,7 @@ class NamedConv {
         unit_(in_channels, plan.channels, plan.kernel,
               {.stride = plan.stride, .padding = plan.padding, .eps = eps}) {}
   void visit(Visitor& v) { v.child(name_ + ".conv", name_ + ".bn", unit_); }
-  Var operator()(const Var& x) { return unit_(x); }
+  Var operator()(const Pass& pass, const Var& x) { return unit_(pass, x); }
   int channels() const { return channels_; }
 
  private:
@@ -100,8 +100,8 @@ class Chain {
   void visit(Visitor& v) {
     for (auto& conv : convs_) conv->visit(v);
   }
-  Var operator()(Var x) {
-    for (auto& conv : convs_) x = (*conv)(x);
+  Var operator()(const Pass& pass, Var x) {
+    for (auto& conv : convs_) x = (*conv)(pass, x);
     return x;
   }
   int channels() const { return channels_; }
@@ -128,11 +128,11 @@ class Branch {
     for (auto& conv : fork_) conv->visit(v);
   }
 
-  void forward(const Var& x, std::vector<Var>& parts) {
-    const Var pooled = average_ ? (*average_)(x) : maximum_ ? (*maximum_)(x) : x;
-    const Var y = chain_(pooled);
+  void forward(const Pass& pass, const Var& x, std::vector<Var>& parts) {
+    const Var pooled = average_ ? (*average_)(pass, x) : maximum_ ? (*maximum_)(pass, x) : x;
+    const Var y = chain_(pass, pooled);
     if (fork_.empty()) parts.push_back(y);
-    for (auto& conv : fork_) parts.push_back((*conv)(y));
+    for (auto& conv : fork_) parts.push_back((*conv)(pass, y));
   }
 
   int channels() const {
@@ -159,10 +159,10 @@ class Block final : public Module {
     v.child("concat", concat_);
   }
 
-  Var forward(const Var& x) {
+  Var forward(const Pass& pass, const Var& x) {
     std::vector<Var> parts;
-    for (auto& branch : branches_) branch->forward(x, parts);
-    return concat_(parts);
+    for (auto& branch : branches_) branch->forward(pass, x, parts);
+    return concat_(pass, parts);
   }
 
   const std::string& name() const { return name_; }
@@ -190,7 +190,9 @@ class AuxiliaryHead final : public Module {
     v.child("fc", fc_);
   }
 
-  Var forward(const Var& x) { return fc_(pool1_(convs_(pool0_(to_float(x))))); }
+  Var forward(const Pass& pass, const Var& x) {
+    return fc_(pass, pool1_(pass, convs_(pass, pool0_(pass, to_float(x)))));
+  }
 
  private:
   AvgPool pool0_{{.kernel = 5, .stride = 3}};
@@ -237,11 +239,11 @@ class InceptionV3 final : public Model {
     v.child("fc", fc_);
   }
 
-  Var forward(const Var& images) override { return run(images, nullptr); }
+  Var forward(const Pass& pass, const Var& images) override { return run(pass, images, nullptr); }
 
-  TrainingLogits forward_training(const Var& images) override {
+  TrainingLogits forward_training(const Pass& pass, const Var& images) override {
     TrainingLogits result;
-    result.logits = run(images, &result.auxiliary);
+    result.logits = run(pass, images, &result.auxiliary);
     result.auxiliary_weight = 0.4f;
     return result;
   }
@@ -249,13 +251,14 @@ class InceptionV3 final : public Model {
  private:
   static constexpr const char* auxiliary_reads = "Mixed_6e";
 
-  Var run(const Var& images, Var* auxiliary) {
-    Var x = maxpool2_(stem2_(maxpool1_(stem1_(input_(images)))));
+  Var run(const Pass& pass, const Var& images, Var* auxiliary) {
+    Var x = maxpool1_(pass, stem1_(pass, input_(pass, images)));
+    x = maxpool2_(pass, stem2_(pass, x));
     for (auto& block : blocks_) {
-      x = block->forward(x);
-      if (auxiliary && block->name() == auxiliary_reads) *auxiliary = auxiliary_.forward(x);
+      x = block->forward(pass, x);
+      if (auxiliary && block->name() == auxiliary_reads) *auxiliary = auxiliary_.forward(pass, x);
     }
-    return fc_(pool_(x));
+    return fc_(pass, pool_(pass, x));
   }
 
   Input input_;

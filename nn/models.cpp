@@ -150,18 +150,7 @@ void initialize(Model& model, std::uint64_t seed) {
   parallel_for(static_cast<std::int64_t>(units.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       Random random(seed, RandomStream::initialization, static_cast<std::uint64_t>(i));
-      if (auto* conv = dynamic_cast<ConvUnit*>(units[i])) {
-        const Shape shape = conv->filter().shape();
-        const double sigma = std::sqrt(2.0 / static_cast<double>(shape[0] * shape[2] * shape[3]));
-        for (float& w : conv->weight().mutable_value().mutable_span<float>())
-          w = static_cast<float>(sigma * random.normal());
-      } else if (auto* linear = dynamic_cast<Linear*>(units[i])) {
-        const double bound = 1.0 / std::sqrt(static_cast<double>(linear->weight().shape()[1]));
-        for (Var* parameter : {&linear->weight(), &linear->bias()}) {
-          for (float& w : parameter->mutable_value().mutable_span<float>())
-            w = static_cast<float>(random.uniform(-bound, bound));
-        }
-      }
+      units[i]->initialize(random);
     }
   });
 }
@@ -173,7 +162,7 @@ ModelCost model_cost(const std::string& name, const ModelOptions& options) {
   const int size = model_info(name).input_size;
   // The tape of one forward pass tells every convolution's output size.
   const EnableGrad recorded;
-  const Var logits = model->forward(Var(Tensor::zeros({1, size, size, options.in_channels}, DType::u8)));
+  const Var logits = model->forward({}, Var(Tensor::zeros({1, size, size, options.in_channels}, DType::u8)));
   for (const Var& var : topological_order(logits)) {
     const std::string op = var.op();
     if (op != "conv2d" && op != "linear") continue;

@@ -51,9 +51,11 @@ Var training_loss(const TrainingLogits& outputs, std::span<const std::int32_t> l
 class Model : public Module {
  public:
   /// images: u8 N,H,W,C; returns N,K logits.
-  virtual Var forward(const Var& images) = 0;
+  virtual Var forward(const Pass& pass, const Var& images) = 0;
   /// The same with what training adds.
-  virtual TrainingLogits forward_training(const Var& images) { return {forward(images)}; }
+  virtual TrainingLogits forward_training(const Pass& pass, const Var& images) {
+    return {forward(pass, images)};
+  }
 
   /// The row it was made from; an empty one for a model that is not of the zoo.
   const ModelInfo& info() const;

@@ -14,17 +14,27 @@ void Visitor::inside(const std::string& name, Body body) {
 
 void Visitor::child(const std::string& name, Module& module) {
   inside(name, [&] {
-    if (auto* unit = dynamic_cast<Unit*>(&module)) on_unit(path_, *unit);
+    if (Unit* unit = module.as_unit()) on_unit(path_, *unit);
     module.visit(*this);
   });
 }
 
-void Visitor::child(const std::string& conv_name, const std::string& norm_name, ConvNormAct& unit) {
+void Visitor::child(const std::string& conv_name, const std::string& norm_name, ConvUnit& unit) {
   inside(conv_name, [&] {
     on_unit(path_, unit);
     unit.visit_conv(*this);
   });
   inside(norm_name, [&] { unit.visit_norm(*this); });
+}
+
+Var Unit::operator()(const Pass& pass, Inputs inputs) {
+  Var output = adapter_ ? adapter_->forward(pass, inputs) : compute(pass, inputs);
+  if (pass.observer) pass.observer->saw(*this, inputs, output);
+  return output;
+}
+
+std::shared_ptr<Adapter> Unit::quantized_form(const QuantizedForms&) {
+  fail(ErrorKind::internal, "a unit of a kind that has no quantized form");
 }
 
 namespace {
@@ -66,29 +76,15 @@ std::vector<Named<Tensor>> buffers(Module& module) { return collect<BufferCollec
 
 std::vector<Named<Tensor>> running_statistics(Module& module) { return collect<StatisticsCollector>(module); }
 
+std::map<const Unit*, std::string> unit_names(Module& module) {
+  std::map<const Unit*, std::string> names;
+  for_each_unit(module, [&](const std::string& name, Unit& unit) { names[&unit] = name; });
+  return names;
+}
+
 void for_each_unit(Module& module, const std::function<void(const std::string&, Unit&)>& body) {
   UnitCaller caller(body);
   module.visit(caller);
-}
-
-TemporaryAdapters::TemporaryAdapters(Module& module, const Make& make) {
-  for_each_unit(module,
-                [&](const std::string& name, Unit& unit) { others_.emplace_back(&unit, make(name, unit)); });
-  exchange();
-}
-
-TemporaryAdapters::~TemporaryAdapters() { exchange(); }
-
-void TemporaryAdapters::exchange() {
-  for (auto& [unit, other] : others_) {
-    auto present = unit->shared_adapter();
-    unit->set_adapter(std::move(other));
-    other = std::move(present);
-  }
-}
-
-void set_training(Module& module, bool training) {
-  for_each_unit(module, [training](const std::string&, Unit& unit) { unit.set_training(training); });
 }
 
 }  // namespace faq

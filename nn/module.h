@@ -1,26 +1,29 @@
-// Module: lists its children and parameters once, through a visitor. Everything that walks a model —
-// parameters, checkpoint keys, train/eval mode, the replacement of layers by quantized adapters — uses that
-// one list.
+// Module: lists its children and parameters once, through a visitor. Everything that walks a model
+// (parameters, checkpoint keys, the replacement of layers by quantized adapters) uses that one list.
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "core/var.h"
+#include "nn/pass.h"
 
 namespace faq {
 
+class ConvUnit;
+class QuantizedForms;
+class Random;
 class Visitor;
-class Unit;
-class ConvNormAct;
 
 class Module {
  public:
   virtual ~Module() = default;
   virtual void visit(Visitor& visitor) = 0;
+  /// The module as a unit; null: it is made of several.
+  virtual Unit* as_unit() { return nullptr; }
 };
 
 /// What a walk over a model does at each thing it meets. Modules call child(), parameter(), buffer() and
@@ -31,8 +34,9 @@ class Visitor {
   virtual ~Visitor() = default;
 
   void child(const std::string& name, Module& module);
-  /// A unit whose convolution and normalisation have names of their own in checkpoints ("conv1" and "bn1").
-  void child(const std::string& conv_name, const std::string& norm_name, ConvNormAct& unit);
+  /// A unit whose convolution and normalisation have names of their own in checkpoints ("conv1" and "bn1");
+  /// one that has no normalisation leaves out that name.
+  void child(const std::string& conv_name, const std::string& norm_name, ConvUnit& unit);
   void parameter(const std::string& name, Var& parameter) { on_parameter(full(name), parameter); }
   void buffer(const std::string& name, Tensor& buffer) { on_buffer(full(name), buffer); }
   /// A buffer that is set, not learnt: it has no average.
@@ -56,42 +60,64 @@ class Visitor {
 /// activation; to Concat any number.
 using Inputs = std::span<const Var>;
 
-/// Executes a unit in place of its own floating-point code: calibration, quantized training, integer
-/// evaluation.
+/// Executes a unit in integers, in place of its own floating-point code.
 class Adapter {
  public:
   virtual ~Adapter() = default;
-  virtual Var forward(Inputs inputs) = 0;
+  virtual Var forward(const Pass& pass, Inputs inputs) = 0;
   /// The adapter's own state, stored under the unit's name.
   virtual void visit(Visitor& /*visitor*/) {}
 };
 
+/// What a unit does with what it is given: all that calibration and quantization need to know of it.
+enum class UnitRole {
+  input,          ///< makes values of pixels
+  convolution,    ///< makes values, reads integers
+  normalization,  ///< makes values; stands before a convolution
+  linear,         ///< makes logits; quantizes what it reads itself, if nobody has
+  concatenation,  ///< moves values; those of all inputs get one format
+  mean,           ///< of whole images: integers become sums
+  move            ///< hands on values it was given: pooling, subsampling, dropout
+};
+
 /// The smallest thing that can be quantized: a layer, or layers that are fused. Models are written in units
-/// and know nothing of quantization.
+/// and know nothing of quantization. A unit of your own derives from this, implements compute() and, if it
+/// is to be quantized, quantized_form() (docs/example/own_unit.cpp).
 class Unit : public Module {
  public:
-  Var operator()(Inputs inputs) { return adapter_ ? adapter_->forward(inputs) : compute(inputs); }
-  Var operator()(const Var& x) { return (*this)(Inputs(&x, 1)); }
-  Var operator()(const Var& x, const Var& residual) {
+  Var operator()(const Pass& pass, Inputs inputs);
+  Var operator()(const Pass& pass, const Var& x) { return (*this)(pass, Inputs(&x, 1)); }
+  Var operator()(const Pass& pass, const Var& x, const Var& residual) {
     const Var both[] = {x, residual};
-    return (*this)(both);
+    return (*this)(pass, both);
   }
   /// In floating point.
-  virtual Var compute(Inputs inputs) = 0;
+  virtual Var compute(const Pass& pass, Inputs inputs) = 0;
 
+  virtual UnitRole role() const { return UnitRole::move; }
+  /// Whether the values it makes are never negative.
+  virtual bool makes_nonnegative() const { return false; }
+  /// What it normalises with the statistics of the batch in training; null: it does not.
+  virtual NormState* batch_norm() { return nullptr; }
+  /// What a quantizer rounds, as checkpoints have it; null: it has no weights.
+  virtual Var* weights() { return nullptr; }
+  /// Draws random weights.
+  virtual void initialize(Random& /*random*/) {}
+  /// How it is executed in integers; null: as in floating point, it does nothing to them. Throws internal
+  /// for a unit that has no such form.
+  virtual std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms);
+
+  Unit* as_unit() override { return this; }
   void visit(Visitor& visitor) override {
     visit_own(visitor);
-    if (adapter_) adapter_->visit(visitor);
+    visit_adapter(visitor);
   }
 
   /// Whether it belongs to an auxiliary head: absent from the deployed network, and so never quantized.
   bool training_only() const { return training_only_; }
   void set_training_only() { training_only_ = true; }
 
-  bool training() const { return training_; }
-  void set_training(bool training) { training_ = training; }
   Adapter* adapter() const { return adapter_.get(); }
-  const std::shared_ptr<Adapter>& shared_adapter() const { return adapter_; }
   void set_adapter(std::shared_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
 
  protected:
@@ -102,7 +128,6 @@ class Unit : public Module {
 
  private:
   std::shared_ptr<Adapter> adapter_;
-  bool training_ = false;
   bool training_only_ = false;
 };
 
@@ -119,22 +144,7 @@ std::vector<Named<Tensor>> buffers(Module& module);
 /// Those of them that are learnt.
 std::vector<Named<Tensor>> running_statistics(Module& module);
 void for_each_unit(Module& module, const std::function<void(const std::string&, Unit&)>& body);
-void set_training(Module& module, bool training);
-
-/// Other adapters on all units, for a while: `make` may build on the one a unit has. The destructor puts
-/// those back.
-class TemporaryAdapters {
- public:
-  using Make = std::function<std::shared_ptr<Adapter>(const std::string& name, Unit& unit)>;
-  TemporaryAdapters(Module& module, const Make& make);
-  ~TemporaryAdapters();
-  TemporaryAdapters(const TemporaryAdapters&) = delete;
-  TemporaryAdapters& operator=(const TemporaryAdapters&) = delete;
-
- private:
-  void exchange();
-  std::vector<std::pair<Unit*, std::shared_ptr<Adapter>>>
-      others_;  ///< those of the units, while ours are in use
-};
+/// For whoever observes a pass.
+std::map<const Unit*, std::string> unit_names(Module& module);
 
 }  // namespace faq

@@ -36,11 +36,11 @@ class Block final : public Module {
     if (downsample_) v.child("downsample.0", "downsample.1", *downsample_);
   }
 
-  Var forward(const Var& x) {
-    const Var shortcut = downsample_ ? (*downsample_)(x) : x;
+  Var forward(const Pass& pass, const Var& x) {
+    const Var shortcut = downsample_ ? (*downsample_)(pass, x) : x;
     Var y = x;
-    for (std::size_t i = 0; i + 1 < convs_.size(); ++i) y = (*convs_[i])(y);
-    return (*convs_.back())(y, shortcut);
+    for (std::size_t i = 0; i + 1 < convs_.size(); ++i) y = (*convs_[i])(pass, y);
+    return (*convs_.back())(pass, y, shortcut);
   }
 
  private:
@@ -75,8 +75,9 @@ class ResNet final : public Model {
     v.child("fc", fc_);
   }
 
-  Var forward(const Var& images) override {
-    return fc_(pool_(stages_.forward(maxpool_(conv1_(input_(images))))));
+  Var forward(const Pass& pass, const Var& images) override {
+    const Var x = maxpool_(pass, conv1_(pass, input_(pass, images)));
+    return fc_(pass, pool_(pass, stages_.forward(pass, x)));
   }
 
  private:

@@ -18,7 +18,7 @@ class BasicBlock final : public Module {
     v.child("shortcut", shortcut_);
   }
 
-  Var forward(const Var& x) { return conv2_(conv1_(x), shortcut_(x)); }
+  Var forward(const Pass& pass, const Var& x) { return conv2_(pass, conv1_(pass, x), shortcut_(pass, x)); }
 
  private:
   ConvNormAct conv1_;
@@ -51,7 +51,9 @@ class CifarResNet final : public Model {
     v.child("fc", fc_);
   }
 
-  Var forward(const Var& images) override { return fc_(pool_(stages_.forward(conv1_(input_(images))))); }
+  Var forward(const Pass& pass, const Var& images) override {
+    return fc_(pass, pool_(pass, stages_.forward(pass, conv1_(pass, input_(pass, images)))));
+  }
 
  private:
   Input input_;

@@ -26,9 +26,9 @@ class Stages {
     }
   }
 
-  Var forward(Var x) {
+  Var forward(const Pass& pass, Var x) {
     for (auto& stage : stages_) {
-      for (auto& block : stage) x = block->forward(x);
+      for (auto& block : stage) x = block->forward(pass, x);
     }
     return x;
   }

@@ -52,19 +52,30 @@ Input::Input(std::vector<float> mean, std::vector<float> std)
   }
 }
 
-Var Input::compute(Inputs inputs) { return Var(kernels::map_pixels(only("input", inputs).value(), table_)); }
+Var Input::compute(const Pass&, Inputs inputs) {
+  return Var(kernels::map_pixels(only("input", inputs).value(), table_));
+}
 
 ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvOptions& conv, bool relu, float eps)
-    : weight_(Tensor::zeros(weight), true),
-      norm_(neutral_norm(out_channels)),
-      conv_(conv),
-      relu_(relu),
-      eps_(eps) {}
+    : weight_(Tensor::zeros(weight), true), norm_(neutral_norm(out_channels)), conv_(conv), relu_(relu) {
+  norm_.eps = eps;
+}
 
-Var ConvUnit::compute(Inputs inputs) {
+Var ConvUnit::compute(const Pass& pass, Inputs inputs) {
   check(inputs.size() == 1 || inputs.size() == 2, "convolution: ", inputs.size(), " inputs");
-  return norm_act(conv2d(inputs[0], filter(), conv_), norm_, inputs.size() > 1 ? inputs[1] : Var(),
-                  norm_options({}));
+  LearnedStatistics learned;
+  Var y = norm_act(conv2d(inputs[0], filter(), conv_), norm_, inputs.size() > 1 ? inputs[1] : Var(),
+                   norm_options(pass, {}), &learned);
+  keep(pass, norm_, std::move(learned));
+  return y;
+}
+
+// He et al. 2015: N(0, 2/fan_out).
+void ConvUnit::initialize(Random& random) {
+  const Shape shape = filter().shape();
+  const double sigma = std::sqrt(2.0 / static_cast<double>(shape[0] * shape[2] * shape[3]));
+  for (float& w : weight_.mutable_value().mutable_span<float>())
+    w = static_cast<float>(sigma * random.normal());
 }
 
 ConvNormAct::ConvNormAct(int in_channels, int out_channels, Extent kernel, const ConvNormActOptions& options)
@@ -103,65 +114,72 @@ void ConvAct::visit_own(Visitor& visitor) {
   if (bias_) visitor.parameter("bias", norm_.beta);
 }
 
-NormAct::NormAct(int channels, float eps) : norm_(neutral_norm(channels)), eps_(eps) {}
+NormAct::NormAct(int channels, float eps) : norm_(neutral_norm(channels)) { norm_.eps = eps; }
 
-Var NormAct::compute(Inputs inputs) {
-  return norm_act(only("normalisation", inputs), norm_, {}, {.training = training(), .eps = eps_});
+Var NormAct::compute(const Pass& pass, Inputs inputs) {
+  LearnedStatistics learned;
+  Var y = norm_act(only("normalisation", inputs), norm_, {},
+                   {.batch_statistics = pass.with_batch_statistics()}, &learned);
+  keep(pass, norm_, std::move(learned));
+  return y;
 }
 
 void NormAct::visit_own(Visitor& visitor) { visit_norm_state(visitor, norm_); }
 
-Var Shortcut::compute(Inputs inputs) {
+Var Shortcut::compute(const Pass&, Inputs inputs) {
   return subsample_and_pad(only("shortcut", inputs), stride_, out_channels_);
 }
 
-Var MaxPool::compute(Inputs inputs) { return max_pool(only("max pooling", inputs), options_); }
+Var MaxPool::compute(const Pass&, Inputs inputs) { return max_pool(only("max pooling", inputs), options_); }
 
-Var AvgPool::compute(Inputs inputs) {
+Var AvgPool::compute(const Pass&, Inputs inputs) {
   const Var& x = only("average pooling", inputs);
   const bool each_its_own =
       options_.output > 0 && x.shape()[1] == options_.output && x.shape()[2] == options_.output;
   return each_its_own ? x : avg_pool(x, options_);
 }
 
-Var Dropout::compute(Inputs inputs) {
+Var Dropout::compute(const Pass& pass, Inputs inputs) {
   const Var& x = only("dropout", inputs);
-  if (!training() || p_ == 0) return x;
+  if (!pass.training() || p_ == 0) return x;
+  const RandomKeys& keys = pass.keys;
   const std::int64_t images = x.shape()[0];
-  check(keys_ && static_cast<std::int64_t>(keys_->samples.size()) == images,
-        "dropout: set_samples has not named ", images, " samples");
+  check(static_cast<std::int64_t>(keys.samples.size()) == images, "dropout: ", images,
+        " images, the pass names ", keys.samples.size(), " samples (Pass::keys)");
   Tensor keep = Tensor::empty(x.shape(), DType::u8);
   const std::int64_t length = keep.numel() / std::max<std::int64_t>(images, 1);
   const auto threshold = static_cast<std::uint32_t>(std::ldexp(p_, 32));
   auto* out = keep.mutable_data<std::uint8_t>();
   parallel_for(images, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n) {
-      Random random(keys_->seed, RandomStream::dropout,
-                    layer_ << 24 | static_cast<std::uint64_t>(keys_->epoch),
-                    static_cast<std::uint64_t>(keys_->samples[n]));
+      Random random(keys.seed, RandomStream::dropout, layer_ << 24 | static_cast<std::uint64_t>(keys.epoch),
+                    static_cast<std::uint64_t>(keys.samples[n]));
       for (std::int64_t i = n * length; i < (n + 1) * length; ++i) out[i] = random.next_u32() >= threshold;
     }
   });
   return dropout(x, keep, p_);
 }
 
-void set_samples(Module& module, SampleKeys keys) {
-  const auto shared = std::make_shared<const SampleKeys>(std::move(keys));
-  std::uint64_t layer = 0;
-  for_each_unit(module, [&](const std::string&, Unit& unit) {
-    if (auto* dropout = dynamic_cast<Dropout*>(&unit)) dropout->set_samples(shared, layer++);
-  });
+Var GlobalAvgPool::compute(const Pass&, Inputs inputs) {
+  return global_avg_pool(only("average pooling", inputs));
 }
-
-Var GlobalAvgPool::compute(Inputs inputs) { return global_avg_pool(only("average pooling", inputs)); }
 
 Linear::Linear(int in_features, int out_features, float dropout)
     : weight_(Tensor::zeros({out_features, in_features}), true),
       bias_(Tensor::zeros({out_features}), true),
       dropout_(dropout) {}
 
-Var Linear::compute(Inputs inputs) {
-  return linear(dropout_(as_rows(only("linear", inputs))), weight_, bias_);
+Var Linear::compute(const Pass& pass, Inputs inputs) {
+  return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_);
+}
+
+// PyTorch's default: U(±1/√fan_in).
+void Linear::initialize(Random& random) {
+  const double bound = 1.0 / std::sqrt(static_cast<double>(weight_.shape()[1]));
+  for (Var* parameter : {&weight_, &bias_}) {
+    for (float& w : parameter->mutable_value().mutable_span<float>())
+      w = static_cast<float>(random.uniform(-bound, bound));
+  }
 }
 
 void Linear::visit_own(Visitor& visitor) {

@@ -7,6 +7,7 @@
 
 #include "core/ops.h"
 #include "nn/module.h"
+#include "nn/quantized_forms.h"
 
 namespace faq {
 
@@ -14,7 +15,9 @@ namespace faq {
 class Input final : public Unit {
  public:
   Input(std::vector<float> mean, std::vector<float> std);
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  UnitRole role() const override { return UnitRole::input; }
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
 
   int channels() const { return static_cast<int>(mean_.size()); }
   const std::vector<float>& mean() const { return mean_; }
@@ -32,7 +35,17 @@ class Input final : public Unit {
 /// perhaps ReLU.
 class ConvUnit : public Unit {
  public:
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  UnitRole role() const override { return UnitRole::convolution; }
+  bool makes_nonnegative() const override { return relu_; }
+  NormState* batch_norm() override { return has_batch_norm() ? &norm_ : nullptr; }
+  Var* weights() override { return &weight_; }
+  void initialize(Random& random) override;
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
+
+  /// The two halves may have names of their own in checkpoints: see Visitor::child.
+  virtual void visit_conv(Visitor& visitor) = 0;
+  virtual void visit_norm(Visitor& visitor) = 0;
 
   /// As checkpoints have it.
   Var& weight() { return weight_; }
@@ -41,12 +54,15 @@ class ConvUnit : public Unit {
   NormState& norm() { return norm_; }
   const ConvOptions& conv_options() const { return conv_; }
   bool relu() const { return relu_; }
-  float eps() const { return eps_; }
   /// Whether `norm` normalises, with the statistics of the batch in training. Otherwise its scale and
   /// statistics are constants that change nothing.
   virtual bool has_batch_norm() const = 0;
-  NormActOptions norm_options(std::optional<FixedPoint> format) const {
-    return {.relu = relu_, .format = format, .training = has_batch_norm() && training(), .eps = eps_};
+  /// Whether it normalises with the statistics of the batch in this pass.
+  bool with_batch_statistics(const Pass& pass) const {
+    return has_batch_norm() && pass.with_batch_statistics();
+  }
+  NormActOptions norm_options(const Pass& pass, std::optional<FixedPoint> format) const {
+    return {.relu = relu_, .format = format, .batch_statistics = with_batch_statistics(pass)};
   }
 
  protected:
@@ -58,7 +74,6 @@ class ConvUnit : public Unit {
  private:
   ConvOptions conv_;
   bool relu_;
-  float eps_;
 };
 
 struct ConvNormActOptions {
@@ -74,9 +89,8 @@ class ConvNormAct final : public ConvUnit {
  public:
   ConvNormAct(int in_channels, int out_channels, Extent kernel, const ConvNormActOptions& options = {});
 
-  /// The two halves have names of their own in checkpoints: see Visitor::child.
-  void visit_conv(Visitor& visitor);
-  void visit_norm(Visitor& visitor);
+  void visit_conv(Visitor& visitor) override;
+  void visit_norm(Visitor& visitor) override;
   bool has_batch_norm() const override { return true; }
 
  private:
@@ -96,6 +110,8 @@ class ConvAct final : public ConvUnit {
  public:
   ConvAct(int in_channels, int out_channels, Extent kernel, const ConvActOptions& options = {});
   Var filter() override;
+  void visit_conv(Visitor& visitor) override { visit(visitor); }
+  void visit_norm(Visitor&) override {}
   bool has_batch_norm() const override { return false; }
 
  private:
@@ -109,15 +125,17 @@ class ConvAct final : public ConvUnit {
 class NormAct final : public Unit {
  public:
   explicit NormAct(int channels, float eps = 1e-5f);
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  UnitRole role() const override { return UnitRole::normalization; }
+  bool makes_nonnegative() const override { return true; }
+  NormState* batch_norm() override { return &norm_; }
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   NormState& norm() { return norm_; }
-  float eps() const { return eps_; }
 
  private:
   void visit_own(Visitor& visitor) override;
 
   NormState norm_;
-  float eps_;
 };
 
 /// He et al.'s parameter-free shortcut A: subsampled identity, zero-padded in channels.
@@ -125,7 +143,8 @@ class Shortcut final : public Unit {
  public:
   Shortcut(int in_channels, int out_channels, int stride)
       : in_channels_(in_channels), out_channels_(out_channels), stride_(stride) {}
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   bool is_identity() const { return stride_ == 1 && in_channels_ == out_channels_; }
   int stride() const { return stride_; }
   int out_channels() const { return out_channels_; }
@@ -139,7 +158,8 @@ class Shortcut final : public Unit {
 class MaxPool final : public Unit {
  public:
   explicit MaxPool(const kernels::MaxPoolOptions& options) : options_(options) {}
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   const kernels::MaxPoolOptions& options() const { return options_; }
 
  private:
@@ -150,7 +170,8 @@ class MaxPool final : public Unit {
 class AvgPool final : public Unit {
  public:
   explicit AvgPool(const kernels::AvgPoolOptions& options) : options_(options) {}
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   const kernels::AvgPoolOptions& options() const { return options_; }
 
  private:
@@ -160,44 +181,33 @@ class AvgPool final : public Unit {
 /// Along the channels. What is concatenated is quantized with one scale.
 class Concat final : public Unit {
  public:
-  Var compute(Inputs inputs) override { return concat_channels(inputs); }
+  Var compute(const Pass& /*pass*/, Inputs inputs) override { return concat_channels(inputs); }
+  UnitRole role() const override { return UnitRole::concatenation; }
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
 };
 
-/// The samples of a batch: what random layers draw from, so that a mask depends on (seed, epoch, sample) and
-/// not on the batch a sample happens to be in.
-struct SampleKeys {
-  std::uint64_t seed = 0;
-  std::int64_t epoch = 0;
-  std::vector<std::int64_t> samples;  ///< positions in the data set
-};
-
-/// In training, zeroes values with probability p and multiplies the others by 1/(1 − p). Wants set_samples
-/// before every forward pass.
+/// In training, zeroes values with probability p and multiplies the others by 1/(1 − p). What is zeroed is
+/// drawn from the pass's keys. `layer`: distinguishes the dropouts of a network, each has its own number.
 class Dropout final : public Unit {
  public:
-  explicit Dropout(float p) : p_(p) {}
-  Var compute(Inputs inputs) override;
+  explicit Dropout(float p, std::uint64_t layer = 0) : p_(p), layer_(layer) {}
+  Var compute(const Pass& pass, Inputs inputs) override;
+  /// None: deployment has no dropout.
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms&) override { return nullptr; }
   float probability() const { return p_; }
   void set_probability(float p) { p_ = p; }
-  /// `layer`: distinguishes the layers of a network.
-  void set_samples(std::shared_ptr<const SampleKeys> keys, std::uint64_t layer) {
-    keys_ = std::move(keys);
-    layer_ = layer;
-  }
 
  private:
   float p_;
-  std::shared_ptr<const SampleKeys> keys_;
-  std::uint64_t layer_ = 0;
+  std::uint64_t layer_;
 };
-
-/// For the next forward pass of a model in training mode.
-void set_samples(Module& module, SampleKeys keys);
 
 /// Mean over height and width: N,H,W,C to N,C.
 class GlobalAvgPool final : public Unit {
  public:
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  UnitRole role() const override { return UnitRole::mean; }
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
 };
 
 /// N,1,1,C as N,C; N,C as it is.
@@ -208,7 +218,11 @@ class Linear final : public Unit {
  public:
   /// `dropout`: of what it reads, behind the quantization of it.
   Linear(int in_features, int out_features, float dropout = 0);
-  Var compute(Inputs inputs) override;
+  Var compute(const Pass& pass, Inputs inputs) override;
+  UnitRole role() const override { return UnitRole::linear; }
+  Var* weights() override { return &weight_; }
+  void initialize(Random& random) override;
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   Dropout& dropout() { return dropout_; }
   Var& weight() { return weight_; }
   Var& bias() { return bias_; }

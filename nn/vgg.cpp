@@ -32,7 +32,7 @@ class Vgg final : public Model {
   Vgg(const VggRow& row, const ModelOptions& options)
       : input_(options.mean, options.std),
         avgpool_({.output = row.features}),
-        dropouts_{Dropout(dropout_probability), Dropout(dropout_probability)},
+        dropouts_{Dropout(dropout_probability, 0), Dropout(dropout_probability, 1)},
         first_index_(row.dropout_in_front ? 1 : 0),
         fc1_(row.convs.back().channels, hidden, row.features, {.as_matrix = true}),
         fc2_(hidden, hidden, 1, {.as_matrix = true}),
@@ -56,12 +56,7 @@ class Vgg final : public Model {
   void visit(Visitor& v) override {
     v.child("input", input_);
     for (Stage& stage : stages_) {
-      const std::string name = numbered("features", stage.index);
-      if (auto* normalised = dynamic_cast<ConvNormAct*>(stage.conv.get())) {
-        v.child(name, numbered("features", stage.index + 1), *normalised);
-      } else {
-        v.child(name, *stage.conv);
-      }
+      v.child(numbered("features", stage.index), numbered("features", stage.index + 1), *stage.conv);
       if (stage.pool) v.child(numbered("features", stage.pool_index), *stage.pool);
     }
     v.child("avgpool", avgpool_);
@@ -74,15 +69,21 @@ class Vgg final : public Model {
     v.child("classifier.6", fc3_);
   }
 
-  Var forward(const Var& images) override {
-    Var x = input_(images);
+  Var forward(const Pass& pass, const Var& images) override {
+    Var x = input_(pass, images);
     for (Stage& stage : stages_) {
-      x = (*stage.conv)(x);
-      if (stage.pool) x = (*stage.pool)(x);
+      x = (*stage.conv)(pass, x);
+      if (stage.pool) x = (*stage.pool)(pass, x);
     }
-    x = avgpool_(x);
-    if (dropout_in_front_) return fc3_(fc2_(dropouts_[1](fc1_(dropouts_[0](x)))));
-    return fc3_(dropouts_[1](fc2_(dropouts_[0](fc1_(x)))));
+    x = avgpool_(pass, x);
+    if (dropout_in_front_) {
+      x = fc1_(pass, dropouts_[0](pass, x));
+      x = fc2_(pass, dropouts_[1](pass, x));
+    } else {
+      x = dropouts_[0](pass, fc1_(pass, x));
+      x = dropouts_[1](pass, fc2_(pass, x));
+    }
+    return fc3_(pass, x);
   }
 
  private:

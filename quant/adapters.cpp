@@ -72,7 +72,7 @@ Var float_weights(const Var& weights, const QuantizerState& quantizer, const Qua
 
 // Batch-norm as a multiplier and bias of the accumulator, in units of the output's scale:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
-kernels::Requantize requantization(const NormState& norm, float eps, bool relu, double accumulator_scale,
+kernels::Requantize requantization(const NormState& norm, bool relu, double accumulator_scale,
                                    const FixedPoint& format) {
   const Tensor without_bias = mean_without_bias(norm);
   const std::int64_t channels = without_bias.numel();
@@ -86,7 +86,7 @@ kernels::Requantize requantization(const NormState& norm, float eps, bool relu, 
   const auto bias = result.bias.mutable_span<float>();
   const double output_scale = format.scale;
   for (std::int64_t c = 0; c < channels; ++c) {
-    const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + eps);
+    const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + norm.eps);
     multiplier[c] = static_cast<float>(scale * accumulator_scale / output_scale);
     bias[c] = static_cast<float>((beta[c] - mean[c] * scale) / output_scale);
   }
@@ -98,8 +98,8 @@ class QuantizedInput final : public QuantizedUnit {
   QuantizedInput(std::string name, Input& unit, const QuantOptions& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
-  Var forward(Inputs inputs) override {
-    if (!present_precision(unit_.training()).activations) return unit_.compute(inputs);
+  Var forward(const Pass& pass, Inputs inputs) override {
+    if (!precision_of(pass, unit_).activations) return unit_.compute(pass, inputs);
     const FixedPoint format = state().activation;
     if (!op_ || op_->table.fixed_point() != format) {
       auto op = std::make_shared<InputOp>();
@@ -120,18 +120,22 @@ class QuantizedConv final : public QuantizedUnit {
   QuantizedConv(std::string name, ConvUnit& unit, const QuantOptions& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
-  Var forward(Inputs inputs) override {
+  Var forward(const Pass& pass, Inputs inputs) override {
     check(inputs.size() == 1 || inputs.size() == 2, "conv '", name_, "': ", inputs.size(), " inputs");
     const Var& x = inputs[0];
     const Var residual = inputs.size() > 1 ? inputs[1] : Var();
     const QuantizerState quantizer = state();
-    const Precision precision = present_precision(unit_.training());
-    if (!is_quantized(x) || !precision.weights) return in_float(x, residual, quantizer, precision);
-    if (unit_.training()) {
+    const UnitPrecision precision = precision_of(pass, unit_);
+    if (!is_quantized(x) || !precision.weights) return in_float(pass, x, residual, quantizer, precision);
+    if (pass.training() || unit_.with_batch_statistics(pass)) {
       const Var filter = rounded_weights();
-      return conv_norm_act_integer(x, filter, quantized(filter.value(), quantizer, options_).values,
-                                   unit_.norm(), residual, unit_.conv_options(), options_.engine,
-                                   options_.grad_dtype, unit_.norm_options(quantizer.activation));
+      LearnedStatistics learned;
+      Var y = conv_norm_act_integer(x, filter, quantized(filter.value(), quantizer, options_).values,
+                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
+                                    options_.grad_dtype, unit_.norm_options(pass, quantizer.activation),
+                                    &learned);
+      keep(pass, unit_.norm(), std::move(learned));
+      return y;
     }
     const Formats formats{.input = x.value().fixed_point(),
                           .residual_scale = residual ? residual.value().fixed_point().scale : 0.0f,
@@ -149,11 +153,15 @@ class QuantizedConv final : public QuantizedUnit {
 
  private:
   // Where the input is not quantized, or the weights are not.
-  Var in_float(const Var& x, const Var& residual, const QuantizerState& quantizer, Precision precision) {
+  Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
+               UnitPrecision precision) {
     const Var filter = float_weights(unit_.filter(), quantizer, options_, precision.weights);
     const Var y = conv2d(to_float(x), filter, unit_.conv_options(), options_.grad_dtype);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
-    return norm_act(y, unit_.norm(), residual, unit_.norm_options(format));
+    LearnedStatistics learned;
+    Var z = norm_act(y, unit_.norm(), residual, unit_.norm_options(pass, format), &learned);
+    keep(pass, unit_.norm(), std::move(learned));
+    return z;
   }
 
   std::shared_ptr<const ConvOp> build(const Formats& formats) {
@@ -163,8 +171,7 @@ class QuantizedConv final : public QuantizedUnit {
     op->options = unit_.conv_options();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;
-    op->requantize =
-        requantization(unit_.norm(), unit_.eps(), unit_.relu(), accumulator_scale, formats.output);
+    op->requantize = requantization(unit_.norm(), unit_.relu(), accumulator_scale, formats.output);
     op->requantize.residual_multiplier = residual_multiplier(formats.residual_scale, formats.output);
     return op;
   }
@@ -178,16 +185,18 @@ class QuantizedNormAct final : public QuantizedUnit {
   QuantizedNormAct(std::string name, NormAct& unit, const QuantOptions& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
-  Var forward(Inputs inputs) override {
+  Var forward(const Pass& pass, Inputs inputs) override {
     check(inputs.size() == 1, "norm '", name_, "': ", inputs.size(), " inputs");
     const Var& x = inputs[0];
     const FixedPoint format = state().activation;
     NormState& norm = unit_.norm();
-    const bool training = unit_.training();
-    const Precision precision = present_precision(training);
-    if (training || !is_quantized(x)) {
-      const auto wanted = precision.activations ? std::optional(format) : std::nullopt;
-      return norm_act(x, norm, {}, {.format = wanted, .training = training, .eps = unit_.eps()});
+    const bool batch = pass.with_batch_statistics();
+    if (pass.training() || batch || !is_quantized(x)) {
+      const auto wanted = precision_of(pass, unit_).activations ? std::optional(format) : std::nullopt;
+      LearnedStatistics learned;
+      Var y = norm_act(x, norm, {}, {.format = wanted, .batch_statistics = batch}, &learned);
+      keep(pass, norm, std::move(learned));
+      return y;
     }
     const FixedPoint input = x.value().fixed_point();
     const auto op =
@@ -195,7 +204,7 @@ class QuantizedNormAct final : public QuantizedUnit {
                 {.input = input, .output = format}, [&] {
                   auto built = std::make_shared<NormActOp>();
                   built->name = name_;
-                  built->requantize = requantization(norm, unit_.eps(), true, input.scale, format);
+                  built->requantize = requantization(norm, true, input.scale, format);
                   return built;
                 });
     return record(op, inputs, Engine::integer);
@@ -211,21 +220,21 @@ class QuantizedLinear final : public QuantizedUnit {
   QuantizedLinear(std::string name, Linear& unit, const QuantOptions& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
-  Var forward(Inputs inputs) override {
+  Var forward(const Pass& pass, Inputs inputs) override {
     check(inputs.size() == 1, "linear '", name_, "': ", inputs.size(), " inputs");
     const QuantizerState quantizer = state();
-    const Precision precision = present_precision(unit_.training());
+    const UnitPrecision precision = precision_of(pass, unit_);
     if (!precision.weights || !precision.activations) {
-      const Var x = to_float(unit_.dropout()(as_rows(inputs[0])));
+      const Var x = to_float(unit_.dropout()(pass, as_rows(inputs[0])));
       return linear(x, float_weights(unit_.weight(), quantizer, options_, precision.weights), unit_.bias(),
                     options_.grad_dtype);
     }
-    if (unit_.training()) {
+    if (pass.training()) {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
       const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
       const Var weight = rounded_weights();
-      return linear_integer(unit_.dropout()(taken_in), weight,
+      return linear_integer(unit_.dropout()(pass, taken_in), weight,
                             quantized(weight.value(), quantizer, options_).values, unit_.bias(),
                             options_.engine, options_.grad_dtype);
     }
@@ -256,26 +265,67 @@ class QuantizedLinear final : public QuantizedUnit {
   Cached<LinearOp> op_;
 };
 
-// Units that only move integers: in training their differentiable op, in evaluation the integer op.
-class MovingUnit final : public Adapter {
+// Of every unit of the library.
+class Forms final : public QuantizedForms {
  public:
-  MovingUnit(Unit& unit, std::shared_ptr<const IntegerOp> op) : unit_(unit), op_(std::move(op)) {}
+  Forms(const std::string& name, const QuantOptions& options) : name_(name), options_(options) {}
 
-  Var forward(Inputs inputs) override {
-    const auto floats = std::ranges::count_if(inputs, [](const Var& x) { return !is_quantized(x); });
-    if (floats == 0 && !unit_.training()) return record(op_, inputs, Engine::integer);
-    if (floats == 0 || floats == std::ssize(inputs)) return unit_.compute(inputs);
-    std::vector<Var> all_float;
-    for (const Var& x : inputs) all_float.push_back(to_float(x));
-    return unit_.compute(all_float);
+  std::shared_ptr<Adapter> of(Input& unit) const override { return quantized_unit<QuantizedInput>(unit); }
+  std::shared_ptr<Adapter> of(ConvUnit& unit) const override { return quantized_unit<QuantizedConv>(unit); }
+  std::shared_ptr<Adapter> of(NormAct& unit) const override { return quantized_unit<QuantizedNormAct>(unit); }
+  std::shared_ptr<Adapter> of(Linear& unit) const override { return quantized_unit<QuantizedLinear>(unit); }
+
+  std::shared_ptr<Adapter> of(Shortcut& unit) const override {
+    if (unit.is_identity()) return nullptr;
+    auto op = std::make_shared<ShortcutOp>();
+    op->stride = unit.stride();
+    op->out_channels = unit.out_channels();
+    return moving(unit, std::move(op));
+  }
+  std::shared_ptr<Adapter> of(MaxPool& unit) const override {
+    auto op = std::make_shared<MaxPoolOp>();
+    op->options = unit.options();
+    return moving(unit, std::move(op));
+  }
+  std::shared_ptr<Adapter> of(AvgPool& unit) const override {
+    auto op = std::make_shared<AvgPoolOp>();
+    op->options = unit.options();
+    return moving(unit, std::move(op));
+  }
+  std::shared_ptr<Adapter> of(Concat& unit) const override {
+    return moving(unit, std::make_shared<ConcatOp>());
+  }
+  std::shared_ptr<Adapter> of(GlobalAvgPool& unit) const override {
+    return moving(unit, std::make_shared<GlobalAvgPoolOp>());
   }
 
  private:
-  Unit& unit_;
-  std::shared_ptr<const IntegerOp> op_;
+  template <class Quantized, class Kind>
+  std::shared_ptr<Adapter> quantized_unit(Kind& unit) const {
+    return std::make_shared<Quantized>(name_, unit, options_);
+  }
+  template <class Op>
+  std::shared_ptr<Adapter> moving(Unit& unit, std::shared_ptr<Op> op) const {
+    op->name = name_;
+    return std::make_shared<MovingUnit>(unit, std::move(op));
+  }
+
+  const std::string& name_;
+  const QuantOptions& options_;
 };
 
 }  // namespace
+
+Var MovingUnit::forward(const Pass& pass, Inputs inputs) {
+  const auto floats = std::ranges::count_if(inputs, [](const Var& x) { return !is_quantized(x); });
+  if (floats == 0 && !pass.training()) return record(op_, inputs, Engine::integer);
+  if (floats == 0 || floats == std::ssize(inputs)) return unit_.compute(pass, inputs);
+  std::vector<Var> all_float;
+  for (const Var& x : inputs) all_float.push_back(to_float(x));
+  return unit_.compute(pass, all_float);
+}
+
+QuantizedUnit* quantizer_of(const Unit& unit) { return dynamic_cast<QuantizedUnit*>(unit.adapter()); }
 
 bool QuantizedUnit::has_state() const {
   const float* s = state_.data<float>();
@@ -323,39 +373,11 @@ void QuantizedUnit::hold_weight_scale() {
 
 std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,
                                                 const QuantOptions& options) {
-  const auto moving = [&](auto op) {
-    op->name = name;
-    return std::make_shared<MovingUnit>(unit, std::move(op));
-  };
-  if (auto* input = dynamic_cast<Input*>(&unit))
-    return std::make_shared<QuantizedInput>(name, *input, options);
-  if (auto* conv = dynamic_cast<ConvUnit*>(&unit))
-    return std::make_shared<QuantizedConv>(name, *conv, options);
-  if (auto* norm = dynamic_cast<NormAct*>(&unit))
-    return std::make_shared<QuantizedNormAct>(name, *norm, options);
-  if (auto* linear = dynamic_cast<Linear*>(&unit))
-    return std::make_shared<QuantizedLinear>(name, *linear, options);
-  if (auto* shortcut = dynamic_cast<Shortcut*>(&unit)) {
-    if (shortcut->is_identity()) return nullptr;
-    auto op = std::make_shared<ShortcutOp>();
-    op->stride = shortcut->stride();
-    op->out_channels = shortcut->out_channels();
-    return moving(std::move(op));
+  try {
+    return unit.quantized_form(Forms(name, options));
+  } catch (const Error& error) {
+    fail(error.kind(), "quantize: '", name, "': ", error.what());
   }
-  if (auto* pool = dynamic_cast<MaxPool*>(&unit)) {
-    auto op = std::make_shared<MaxPoolOp>();
-    op->options = pool->options();
-    return moving(std::move(op));
-  }
-  if (auto* pool = dynamic_cast<AvgPool*>(&unit)) {
-    auto op = std::make_shared<AvgPoolOp>();
-    op->options = pool->options();
-    return moving(std::move(op));
-  }
-  if (dynamic_cast<Concat*>(&unit)) return moving(std::make_shared<ConcatOp>());
-  if (dynamic_cast<Dropout*>(&unit)) return nullptr;  // deployment has none
-  if (dynamic_cast<GlobalAvgPool*>(&unit)) return moving(std::make_shared<GlobalAvgPoolOp>());
-  fail(ErrorKind::internal, "quantize: '", name, "' is of a kind that has no quantized form");
 }
 
 }  // namespace faq

@@ -40,34 +40,37 @@ class QuantizedUnit : public Adapter {
   /// values: that of fixed-point weights.
   void hold_weight_scale();
 
-  /// In training, compute in full precision until further notice (stochastic precision): neither the weights
-  /// nor what is handed on are quantized.
-  void set_full_precision(bool full_precision) { full_precision_ = full_precision; }
-  /// Hand on what is not quantized, until further notice (calibration).
-  void set_float_activations(bool float_activations) { float_activations_ = float_activations; }
-
  protected:
-  struct Precision {
-    bool weights = true;
-    bool activations = true;
-  };
-  /// What is to be quantized now.
-  Precision present_precision(bool training) const {
-    if (training && full_precision_) return {false, false};
-    return {true, options_.quantize_activations && !float_activations_};
+  /// What the unit is to quantize in this pass.
+  UnitPrecision precision_of(const Pass& pass, const Unit& unit) const {
+    const UnitPrecision planned = pass.precision_of(unit);
+    return {planned.weights, planned.activations && options_.quantize_activations};
   }
 
   const std::string name_;
   const QuantOptions options_;
 
  private:
-  bool full_precision_ = false;
-  bool float_activations_ = false;
   Tensor state_ = Tensor::zeros({5});
 };
 
-/// The adapter for the unit called `name`; nothing for one that does nothing; throws internal for a kind that
-/// has none.
+/// The adapter of a unit that has a quantizer; null: it has none.
+QuantizedUnit* quantizer_of(const Unit& unit);
+
+/// Executes a unit that only moves integers: in training by its own differentiable op, in evaluation by the
+/// integer op. For units of your own as well.
+class MovingUnit final : public Adapter {
+ public:
+  MovingUnit(Unit& unit, std::shared_ptr<const IntegerOp> op) : unit_(unit), op_(std::move(op)) {}
+  Var forward(const Pass& pass, Inputs inputs) override;
+
+ private:
+  Unit& unit_;
+  std::shared_ptr<const IntegerOp> op_;
+};
+
+/// The adapter for the unit called `name` (Unit::quantized_form); nothing for one that does nothing to
+/// integers; throws internal for a kind that has none.
 std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,
                                                 const QuantOptions& options);
 

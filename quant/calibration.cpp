@@ -5,35 +5,25 @@
 namespace faq {
 namespace {
 
-// Computes as the unit does, with the weights it has been given, and looks at what passes.
-class Observer final : public Adapter {
+// Counts what passes between units.
+class Observer final : public UnitObserver {
  public:
-  Observer(std::string name, Unit& unit, CalibrationResult& result)
-      : name_(std::move(name)), unit_(unit), inner_(unit.shared_adapter()), result_(result) {
-    set_float_activations(true);
-  }
-  ~Observer() override { set_float_activations(false); }
-  Observer(const Observer&) = delete;
-  Observer& operator=(const Observer&) = delete;
+  Observer(Model& model, CalibrationResult& result) : names_(unit_names(model)), result_(result) {}
 
-  Var forward(Inputs inputs) override {
-    const auto flow = result_.flow.find(name_);
-    const bool takes_in = dynamic_cast<Linear*>(&unit_) != nullptr;
-    if (takes_in && flow->second.tied_to == name_) result_.activations[name_].add(inputs[0].value());
-    Var y = inner_ ? inner_->forward(inputs) : unit_.compute(inputs);
-    if (!takes_in && flow != result_.flow.end()) result_.activations[flow->second.tied_to].add(y.value());
-    return y;
+  void saw(Unit& unit, Inputs inputs, const Var& output) override {
+    const auto name = names_.find(&unit);
+    if (name == names_.end()) return;
+    const auto flow = result_.flow.find(name->second);
+    if (flow == result_.flow.end()) return;
+    const std::string& tied_to = flow->second.tied_to;
+    if (unit.role() != UnitRole::linear)
+      result_.activations[tied_to].add(output.value());
+    else if (tied_to == name->second)  // what is tied has been counted where it was made
+      result_.activations[tied_to].add(inputs[0].value());
   }
 
  private:
-  void set_float_activations(bool wanted) {
-    if (auto* quantized = dynamic_cast<QuantizedUnit*>(inner_.get()))
-      quantized->set_float_activations(wanted);
-  }
-
-  std::string name_;
-  Unit& unit_;
-  std::shared_ptr<Adapter> inner_;
+  std::map<const Unit*, std::string> names_;
   CalibrationResult& result_;
 };
 
@@ -51,12 +41,12 @@ CalibrationResult calibrate(Model& model, const std::function<std::optional<Tens
   auto images = next_images();
   check(images.has_value() && images->dim(0) > 0, ErrorKind::bad_data, "calibration: no images");
   result.flow = trace_flow(model, images->rows(0, 1));
-  const TemporaryAdapters observers(model, [&](const std::string& name, Unit& unit) {
-    return std::make_shared<Observer>(name, unit, result);
-  });
+  Observer observer(model, result);
+  // With the weights the network has learnt with, quantized if they are, and what passes in floating point.
+  const Pass pass{.precision = {.activations = false}, .observer = &observer};
   const NoGrad no_grad;
   for (; images; images = next_images()) {
-    model.forward(Var(*images));
+    model.forward(pass, Var(*images));
     result.images += images->dim(0);
   }
   return result;

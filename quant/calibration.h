@@ -27,8 +27,7 @@ struct CalibrationResult {
 
 /// Runs images through the model in eval mode until `next_images` returns nothing: with the weights it was
 /// trained with, quantized if it is, as only those are the network that has learnt something, and activations
-/// in floating point. The model is left in eval mode and else as it was. Throws bad_data when there are no
-/// images or an activation is not finite.
+/// in floating point. Throws bad_data when there are no images or an activation is not finite.
 CalibrationResult calibrate(Model& model, const std::function<std::optional<Tensor>()>& next_images);
 
 }  // namespace faq

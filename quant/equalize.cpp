@@ -38,11 +38,10 @@ std::vector<double> channel_factors(const std::vector<float>& scales, float held
   return factors;
 }
 
-void scale(ConvUnit& unit, const std::vector<double>& factors) {
-  NormState& norm = unit.norm();
-  const double eps = unit.eps();
-  const std::int64_t per_channel = unit.weight().value().numel() / static_cast<std::int64_t>(factors.size());
-  float* weights = unit.weight().mutable_value().mutable_data<float>();
+void scale(Var& weight, NormState& norm, const std::vector<double>& factors) {
+  const double eps = norm.eps;
+  const std::int64_t per_channel = weight.value().numel() / static_cast<std::int64_t>(factors.size());
+  float* weights = weight.mutable_value().mutable_data<float>();
   float* gamma = norm.gamma.mutable_value().mutable_data<float>();
   float* mean = norm.running_mean.mutable_data<float>();
   float* bias = norm.conv_bias ? norm.conv_bias.mutable_value().mutable_data<float>() : nullptr;
@@ -62,13 +61,15 @@ void scale(ConvUnit& unit, const std::vector<double>& factors) {
 
 void equalize_channels(Model& model, const std::set<std::string>& except) {
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    auto* conv = dynamic_cast<ConvUnit*>(&unit);  // a normalisation takes the factors back
-    const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter());
-    if (!conv || !conv->has_batch_norm() || !quantized || except.contains(name)) return;
+    NormState* norm = unit.batch_norm();  // it takes the factors back
+    const QuantizedUnit* quantized = quantizer_of(unit);
+    if (unit.role() != UnitRole::convolution || !norm || !quantized || except.contains(name)) return;
     const QuantizerState state = quantized->state();
-    scale(*conv, channel_factors(channel_scales(conv->weight().value(), state.weight_bits,
-                                                quantized->options().weight_scale),
-                                 state.weight_scale));
+    Var& weights = *unit.weights();
+    scale(
+        weights, *norm,
+        channel_factors(channel_scales(weights.value(), state.weight_bits, quantized->options().weight_scale),
+                        state.weight_scale));
   });
 }
 

@@ -6,24 +6,41 @@
 namespace faq {
 namespace {
 
-class Trace {
+class Trace final : public UnitObserver {
  public:
-  Var run(const std::string& name, Unit& unit, Inputs inputs) {
-    read(unit, inputs);
-    Var y = unit.compute(inputs);
-    kept_.push_back(y);  // an id is its own only while its value lives
-    if (dynamic_cast<Concat*>(&unit)) {
-      sources_[y.id()] = tied(inputs);
-    } else if (makes_values(unit)) {
-      flow_[name].tied_to = name;
-      flow_[name].is_signed = !has_relu(unit);
-      sources_[y.id()] = {name};
-    } else {
-      if (dynamic_cast<Linear*>(&unit)) take_in(name, inputs[0]);
-      sources_[y.id()] = sources_[inputs[0].id()];
-      if (dynamic_cast<GlobalAvgPool*>(&unit) || means_.contains(inputs[0].id())) means_.insert(y.id());
+  explicit Trace(Model& model) : names_(unit_names(model)) {}
+
+  void saw(Unit& unit, Inputs inputs, const Var& y) override {
+    const auto known = names_.find(&unit);
+    if (known == names_.end()) return;
+    const std::string& name = known->second;
+    // An id is its own only while its value lives.
+    kept_.insert(kept_.end(), inputs.begin(), inputs.end());
+    kept_.push_back(y);
+    read(unit.role(), inputs);
+    switch (unit.role()) {
+      case UnitRole::concatenation:
+        sources_[y.id()] = tied(inputs);
+        break;
+      case UnitRole::input:
+      case UnitRole::convolution:
+      case UnitRole::normalization:
+        flow_[name].tied_to = name;
+        flow_[name].is_signed = !unit.makes_nonnegative();
+        sources_[y.id()] = {name};
+        break;
+      case UnitRole::linear:
+        take_in(name, inputs[0]);
+        move(inputs[0], y);
+        break;
+      case UnitRole::mean:
+        means_.insert(y.id());
+        move(inputs[0], y);
+        break;
+      case UnitRole::move:
+        move(inputs[0], y);
+        break;
     }
-    return y;
   }
 
   // With the first of each group in the place of whoever it was tied to on the way, and what is known of one
@@ -36,14 +53,9 @@ class Trace {
   }
 
  private:
-  static bool makes_values(const Unit& unit) {
-    return dynamic_cast<const Input*>(&unit) || dynamic_cast<const ConvUnit*>(&unit) ||
-           dynamic_cast<const NormAct*>(&unit);
-  }
-
-  static bool has_relu(const Unit& unit) {
-    const auto* conv = dynamic_cast<const ConvUnit*>(&unit);
-    return dynamic_cast<const NormAct*>(&unit) || (conv && conv->relu());
+  void move(const Var& x, const Var& y) {
+    sources_[y.id()] = sources_[x.id()];
+    if (means_.contains(x.id())) means_.insert(y.id());
   }
 
   static void add(UnitFlow& to, const UnitFlow& flow) {
@@ -64,12 +76,12 @@ class Trace {
     }
   }
 
-  void read(const Unit& unit, Inputs inputs) {
+  void read(UnitRole role, Inputs inputs) {
     for (const std::string& source : sources_[inputs[0].id()]) {
       UnitFlow& flow = flow_[source];
-      flow.read_by_conv |= dynamic_cast<const ConvUnit*>(&unit) != nullptr;
-      flow.read_by_norm |= dynamic_cast<const NormAct*>(&unit) != nullptr;
-      flow.read_by_classifier |= dynamic_cast<const Linear*>(&unit) != nullptr;
+      flow.read_by_conv |= role == UnitRole::convolution;
+      flow.read_by_norm |= role == UnitRole::normalization;
+      flow.read_by_classifier |= role == UnitRole::linear;
     }
   }
 
@@ -88,33 +100,19 @@ class Trace {
     return all;
   }
 
+  std::map<const Unit*, std::string> names_;
   std::map<std::string, UnitFlow> flow_;
   std::map<const void*, std::vector<std::string>> sources_;
   std::set<const void*> means_;  ///< over whole images
   std::vector<Var> kept_;
 };
 
-class Tracer final : public Adapter {
- public:
-  Tracer(std::string name, Unit& unit, Trace& trace) : name_(std::move(name)), unit_(unit), trace_(trace) {}
-  Var forward(Inputs inputs) override { return trace_.run(name_, unit_, inputs); }
-
- private:
-  std::string name_;
-  Unit& unit_;
-  Trace& trace_;
-};
-
 }  // namespace
 
 std::map<std::string, UnitFlow> trace_flow(Model& model, const Tensor& image) {
-  Trace trace;
-  const TemporaryAdapters tracers(model, [&](const std::string& name, Unit& unit) {
-    return std::make_shared<Tracer>(name, unit, trace);
-  });
+  Trace trace(model);
   const NoGrad no_grad;
-  set_training(model, false);
-  model.forward(Var(image));
+  model.forward({.precision = {.weights = false, .activations = false}, .observer = &trace}, Var(image));
   return trace.result();
 }
 

@@ -22,8 +22,7 @@ struct UnitFlow {
   bool is_signed = false;  ///< no ReLU made it what it is
 };
 
-/// By unit name, found by running one image (u8 1,H,W,C) through the model in eval mode. It is left in that
-/// mode and else as it was.
+/// By unit name, found by running one image (u8 1,H,W,C) through the model in floating point.
 std::map<std::string, UnitFlow> trace_flow(Model& model, const Tensor& image);
 
 }  // namespace faq

@@ -43,11 +43,14 @@ constexpr int memory_bits = 8;
 // A unit with a quantizer.
 struct PlannedUnit {
   std::string name;
-  bool is_input = false;
-  bool is_conv = false;
-  bool is_linear = false;
+  UnitRole role;
   const LayerBits* wanted = nullptr;  ///< the last override that matches, if any
 };
+
+bool has_quantizer(UnitRole role) {
+  return role == UnitRole::input || role == UnitRole::convolution || role == UnitRole::normalization ||
+         role == UnitRole::linear;
+}
 
 // What every quantizer of a model is set to, before anything is installed.
 class Planner {
@@ -55,15 +58,11 @@ class Planner {
   Planner(Model& model, const QuantOptions& options, const CalibrationResult& calibration)
       : options_(options), calibration_(calibration) {
     for_each_unit(model, [&](const std::string& name, Unit& unit) {
-      PlannedUnit planned{name, dynamic_cast<Input*>(&unit) != nullptr,
-                          dynamic_cast<ConvUnit*>(&unit) != nullptr, dynamic_cast<Linear*>(&unit) != nullptr};
-      const bool is_norm = dynamic_cast<NormAct*>(&unit) != nullptr;
-      if (unit.training_only() || !(planned.is_input || planned.is_conv || planned.is_linear || is_norm))
-        return;
-      if (!planned.is_input) planned.wanted = last_match(name);
-      units_.push_back(std::move(planned));
+      if (unit.training_only() || !has_quantizer(unit.role())) return;
+      const bool is_input = unit.role() == UnitRole::input;
+      units_.push_back({name, unit.role(), is_input ? nullptr : last_match(name)});
     });
-    const auto first = std::ranges::find(units_, true, &PlannedUnit::is_conv);
+    const auto first = std::ranges::find(units_, UnitRole::convolution, &PlannedUnit::role);
     if (first != units_.end()) first_conv_ = first->name;
     check_overrides();
     agree();
@@ -87,7 +86,7 @@ class Planner {
   void check_overrides() const {
     std::vector<std::string> names;
     for (const PlannedUnit& unit : units_)
-      if (!unit.is_input) names.push_back(unit.name);
+      if (unit.role != UnitRole::input) names.push_back(unit.name);
     for (const LayerBits& wanted : options_.layer_bits) {
       const bool used = std::ranges::any_of(
           names, [&](const std::string& name) { return matches(wanted.pattern.c_str(), name.c_str()); });
@@ -115,8 +114,9 @@ class Planner {
     // Pixels have a bounded range: nothing is gained by clipping it.
     QuantOptions at_maximum = options_;
     at_maximum.calibration = Calibration::max;
-    return unit.is_input ? activation_format(seen, input_bits, true, at_maximum)
-                         : activation_format(seen, act_bits(unit), flow_of(unit).is_signed, options_);
+    return unit.role == UnitRole::input
+               ? activation_format(seen, input_bits, true, at_maximum)
+               : activation_format(seen, act_bits(unit), flow_of(unit).is_signed, options_);
   }
 
   // The general bits, those of the last layer's input, then the overrides.
@@ -131,9 +131,10 @@ class Planner {
 
   // The general bits, those of the first and last layer, then the override; none for what has no weights.
   int weight_bits(const PlannedUnit& unit) const {
-    if (!unit.is_conv && !unit.is_linear) return 0;
+    const bool is_linear = unit.role == UnitRole::linear;
+    if (unit.role != UnitRole::convolution && !is_linear) return 0;
     if (unit.wanted) return unit.wanted->weight_bits;
-    return unit.is_linear || unit.name == first_conv_ ? options_.first_last_bits : options_.weight_bits;
+    return is_linear || unit.name == first_conv_ ? options_.first_last_bits : options_.weight_bits;
   }
 
   const UnitFlow& flow_of(const PlannedUnit& unit) const {
@@ -151,7 +152,7 @@ class Planner {
 
 // In the same form as before weights keep the scale they have learnt with.
 QuantizerState with_held_scale(QuantizerState state, const Unit& unit, Scheme scheme) {
-  const auto* before = dynamic_cast<const QuantizedUnit*>(unit.adapter());
+  const QuantizedUnit* before = quantizer_of(unit);
   if (before && before->has_state() && before->options().scheme == scheme &&
       before->state().weight_bits == state.weight_bits)
     state.weight_scale = before->state().weight_scale;
@@ -167,15 +168,16 @@ void quantize(Model& model, const QuantOptions& options, const CalibrationResult
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
-    if (auto* quantized = dynamic_cast<QuantizedUnit*>(adapter.get()); quantized && calibration)
-      quantized->set_state(with_held_scale(states.at(name), unit, options.scheme));
+    const auto state = states.find(name);
+    if (state != states.end()) state->second = with_held_scale(state->second, unit, options.scheme);
     unit.set_adapter(std::move(adapter));
+    if (state != states.end()) quantizer_of(unit)->set_state(state->second);
   });
 }
 
 void hold_weight_scales(Model& model) {
   for_each_unit(model, [](const std::string&, Unit& unit) {
-    if (auto* quantized = dynamic_cast<QuantizedUnit*>(unit.adapter())) quantized->hold_weight_scale();
+    if (QuantizedUnit* quantized = quantizer_of(unit)) quantized->hold_weight_scale();
   });
 }
 
@@ -184,21 +186,22 @@ double quantized_probability(double start, double tail, double done) {
   return done >= rising ? 1.0 : start + (1 - start) * done / rising;
 }
 
-void draw_precision(Model& model, double quantized, std::uint64_t seed, std::int64_t step) {
+PrecisionPlan draw_precision(Model& model, double quantized, std::uint64_t seed, std::int64_t step) {
+  PrecisionPlan plan;
   std::uint64_t position = 0;
   for_each_unit(model, [&](const std::string&, Unit& unit) {
     ++position;
-    auto* adapter = dynamic_cast<QuantizedUnit*>(unit.adapter());
-    if (!adapter || dynamic_cast<Input*>(&unit)) return;
+    if (!quantizer_of(unit) || unit.role() == UnitRole::input) return;
     Random random(seed, RandomStream::precision, static_cast<std::uint64_t>(step), position);
-    adapter->set_full_precision(random.uniform() >= quantized);
+    if (random.uniform() >= quantized) plan.exceptions.insert(&unit);
   });
+  return plan;
 }
 
 std::vector<LayerPlan> layer_plan(Model& model) {
   std::vector<LayerPlan> rows;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    if (const auto* quantized = dynamic_cast<const QuantizedUnit*>(unit.adapter())) {
+    if (const QuantizedUnit* quantized = quantizer_of(unit)) {
       const QuantizerState state = quantized->state();
       rows.push_back({name, state.weight_bits, state.activation});
     }

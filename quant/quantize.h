@@ -37,7 +37,7 @@ double quantized_probability(double start, double tail, double done);
 /// Draws, for the optimizer step numbered `step`, which units train in full precision: each one,
 /// independently, is quantized with probability `quantized` (Zhuang et al., arXiv 1908.04680, section 3.4).
 /// The draws depend on (seed, scale, position of the unit) alone. The network's input stays quantized.
-void draw_precision(Model& model, double quantized, std::uint64_t seed, std::int64_t step);
+PrecisionPlan draw_precision(Model& model, double quantized, std::uint64_t seed, std::int64_t step);
 
 /// Rows for a report. The model must be quantized.
 std::vector<LayerPlan> layer_plan(Model& model);

@@ -30,7 +30,7 @@ std::vector<WeightScaleChoice> weight_scale_choices(
     Model& model, const std::function<void(const WeightScaleChoice&)>& look) {
   std::vector<WeightScaleChoice> rows;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    auto* quantized = dynamic_cast<QuantizedUnit*>(unit.adapter());
+    QuantizedUnit* quantized = quantizer_of(unit);
     if (!quantized || quantized->state().weight_bits == 0) return;
     const QuantizedWeights weights = quantized->quantized_weights();
     if (weights.code != WeightCode::fixed_point) return;

@@ -203,14 +203,15 @@ class Reference {
     const auto accumulators =
         convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.conv_options());
     const double step = static_cast<double>(x.fixed_point().scale) * w.scale;
-    check_requantized(accumulators, step, {conv.norm(), conv.eps(), conv.relu(), row.activation},
+    check_requantized(accumulators, step, {conv.norm(), conv.norm().eps, conv.relu(), row.activation},
                       inputs.size() > 1 ? inputs[1] : Tensor(), result, differences);
   }
 
   void check_norm_act(const IntegerOp& op, const Tensor& x, const Tensor& result, Differences& differences) {
     auto& norm = unit<NormAct>(op);
     check_requantized(integers(x), x.fixed_point().scale,
-                      {norm.norm(), norm.eps(), true, plan_.at(op.name).activation}, {}, result, differences);
+                      {norm.norm(), norm.norm().eps, true, plan_.at(op.name).activation}, {}, result,
+                      differences);
   }
 
   struct Normalization {
@@ -301,7 +302,7 @@ class Reference {
   // them to their formulas.
   struct Weights {
     std::vector<std::int64_t> integers;
-    float step;
+    float scale;
   };
   Weights weights_of(const Tensor& weights, int bits, const QuantizedWeights& deployed) {
     if (deployed.code != WeightCode::fixed_point)

@@ -49,8 +49,8 @@ TEST_CASE("cross-entropy against double", "[loss]") {
                          {{4, 7}, 1e4, 0},
                          {{4, 7}, 1e4, 0.1f},
                          {{5, 3}, 0, 0.2f}}) {
-    INFO(row.shape << ", scale " << row.step << ", smoothing " << row.smoothing);
-    const Tensor logits = reference::random(row.shape, 1, -row.step, row.step);
+    INFO(row.shape << ", scale " << row.scale << ", smoothing " << row.smoothing);
+    const Tensor logits = reference::random(row.shape, 1, -row.scale, row.scale);
     std::vector<std::int32_t> labels;
     for (std::int64_t i = 0; i < row.shape[0]; ++i)
       labels.push_back(static_cast<std::int32_t>((i * 3 + 1) % row.shape[1]));

@@ -14,27 +14,27 @@ TEST_CASE("norm_act gradient", "[ops]") {
     gradcheck(
         [&](Inputs in) {
           NormState norm = norm_state(in[1], in[2]);
-          return norm_act(in[0], norm, {}, {.relu = false, .format = {}, .training = training});
+          return norm_act(in[0], norm, {}, {.relu = false, .format = {}, .batch_statistics = training});
         },
         {{3, 4, 3, 5}, {5}, {5}});
     gradcheck(
         [&](Inputs in) {
           NormState norm = norm_state(in[1], in[2]);
-          return norm_act(in[0], norm, in[3], {.relu = false, .format = {}, .training = training});
+          return norm_act(in[0], norm, in[3], {.relu = false, .format = {}, .batch_statistics = training});
         },
         {{2, 4, 3, 3}, {3}, {3}, {2, 4, 3, 3}});
     // |γ·x̂| > 2|β|: no value near ReLU's kink.
     gradcheck(
         [&](Inputs in) {
           NormState norm = norm_state(in[1], in[2]);
-          return norm_act(in[0], norm, {}, {.format = {}, .training = training});
+          return norm_act(in[0], norm, {}, {.format = {}, .batch_statistics = training});
         },
         {{3, 4, 3, 5}, {5}, {5}}, {.away_from_zero = 0.8, .scales = {1, 1, 0.2}});
     // The residual decides the sign.
     gradcheck(
         [&](Inputs in) {
           NormState norm = norm_state(in[1], in[2]);
-          return norm_act(in[0], norm, in[3], {.format = {}, .training = training});
+          return norm_act(in[0], norm, in[3], {.format = {}, .batch_statistics = training});
         },
         {{2, 4, 3, 3}, {3}, {3}, {2, 4, 3, 3}}, {.away_from_zero = 0.8, .scales = {1, 0.5, 0.2, 2}});
   }
@@ -43,7 +43,7 @@ TEST_CASE("norm_act gradient", "[ops]") {
       [](Inputs in) {
         NormState norm = norm_state(in[1], in[2]);
         norm.conv_bias = in[3];
-        return norm_act(in[0], norm, {}, {.relu = false, .format = {}, .training = false});
+        return norm_act(in[0], norm, {}, {.relu = false, .format = {}, .batch_statistics = false});
       },
       {{3, 4, 3, 5}, {5}, {5}, {5}});
 }
@@ -58,11 +58,18 @@ TEST_CASE("the bias of a convolution in front of a normalisation", "[ops]") {
     const auto state = [] {
       return norm_state(Var(reference::random({5}, 3, 0.5, 1), true), Var(reference::random({5}, 4), true));
     };
-    const NormActOptions options{.relu = false, .format = {}, .training = training};
+    const NormActOptions options{.relu = false, .format = {}, .batch_statistics = training};
     NormState with = state(), without = state();
     with.conv_bias = Var(bias, true);
     const Var input(x, true), moved(shifted, true);
-    const Var y = norm_act(input, with, {}, options), expected = norm_act(moved, without, {}, options);
+    LearnedStatistics with_bias, without_bias;
+    const Var y = norm_act(input, with, {}, options, &with_bias),
+              expected = norm_act(moved, without, {}, options, &without_bias);
+    CHECK(with_bias.mean.defined() == training);
+    if (training) {
+      update_running(with, with_bias, with.momentum);
+      update_running(without, without_bias, without.momentum);
+    }
     CHECK(reference::relative_error(y.value(), reference::numbers(expected.value())) < 1e-6);
     CHECK(reference::relative_error(with.running_mean, reference::numbers(without.running_mean)) < 1e-6);
     CHECK(reference::relative_error(with.running_variance, reference::numbers(without.running_variance)) <
@@ -85,10 +92,12 @@ TEST_CASE("running statistics follow PyTorch's convention", "[ops]") {
   NormState norm{Var(Tensor::full({2}, 1), true), Var(Tensor::zeros({2}), true), Tensor::full({2}, 5),
                  Tensor::full({2}, 7)};
   const std::vector<double> values = reference::numbers(x);
-  norm_act(Var(x), norm, {}, {.format = {}, .training = false});
+  norm_act(Var(x), norm, {}, {.format = {}, .batch_statistics = false});
   CHECK(reference::numbers(norm.running_mean) == std::vector<double>{5, 5});
-  norm.momentum = 0.25f;
-  norm_act(Var(x), norm, {}, {.format = {}});
+  LearnedStatistics learned;
+  norm_act(Var(x), norm, {}, {.format = {}}, &learned);
+  CHECK(reference::numbers(norm.running_mean) == std::vector<double>{5, 5});
+  update_running(norm, learned, 0.25f);
   for (int c = 0; c < 2; ++c) {
     double mean = 0, variance = 0;
     for (int i = 0; i < 6; ++i) mean += values[2 * i + c] / 6;
@@ -104,7 +113,7 @@ TEST_CASE("the backward pass sees the statistics and parameters of its forward p
     Var input(x.value(), true);
     NormState norm =
         norm_state(Var(reference::random({4}, 2, 0.5, 1), true), Var(reference::random({4}, 3), true));
-    const Var y = norm_act(input, norm, {}, {.format = {}, .training = training});
+    const Var y = norm_act(input, norm, {}, {.format = {}, .batch_statistics = training});
     if (disturb) {
       for (Tensor* t : {&norm.running_mean, &norm.running_variance, &norm.gamma.mutable_value(),
                         &norm.beta.mutable_value()}) {

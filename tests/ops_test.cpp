@@ -39,7 +39,7 @@ TEST_CASE("every op takes its gradient in f32 and in bf16", "[ops]") {
       {"norm_act",
        [&](Inputs in) {
          NormState norm = norm_of(in[1], in[2], in[3]);
-         return norm_act(in[0], norm, in[4], {.format = {}, .training = false});
+         return norm_act(in[0], norm, in[4], {.format = {}, .batch_statistics = false});
        },
        {image, {3}, {3}, {3}, image}},
       {"conv_norm_act_integer",
@@ -106,7 +106,7 @@ TEST_CASE("no images: nothing, or an error", "[ops]") {
                                                 [](const Var& x) {
                                                   NormState norm = norm_state(Var(Tensor::full({3}, 1), true),
                                                                               Var(Tensor::zeros({3}), true));
-                                                  return norm_act(x, norm, {}, {.training = false});
+                                                  return norm_act(x, norm, {}, {.batch_statistics = false});
                                                 }};
   for (const auto& op : ops) {
     const Var x(Tensor::empty(none), true);
@@ -122,7 +122,7 @@ TEST_CASE("no images: nothing, or an error", "[ops]") {
   const Var x(values, true), w(Tensor::zeros({5, 3, 3, 3}), true);
   const auto unit = [&](bool training) {
     return conv_norm_act_integer(x, w, q, norm, {}, {.padding = 1}, Engine::integer, DType::f32,
-                                 {.format = FixedPoint{}, .training = training});
+                                 {.format = FixedPoint{}, .batch_statistics = training});
   };
   CHECK(unit(false).shape() == Shape{0, 4, 4, 5});
   CHECK_THROWS_WITH(backward(unit(false), Tensor::empty({0, 4, 4, 5})), Catch::Contains("no images"));
@@ -152,9 +152,9 @@ TEST_CASE("operations refuse what does not fit together", "[ops]") {
     const auto refused = [&](const char* what, auto shorten) {
       NormState short_of = norm;
       shorten(short_of);
-      CHECK_THROWS_WITH(
-          norm_act(Var(Tensor::zeros({1, 2, 2, 2})), short_of, {}, {.format = {}, .training = training}),
-          Catch::Contains(std::string("2 channels, ") + what + " has 1 values"));
+      CHECK_THROWS_WITH(norm_act(Var(Tensor::zeros({1, 2, 2, 2})), short_of, {},
+                                 {.format = {}, .batch_statistics = training}),
+                        Catch::Contains(std::string("2 channels, ") + what + " has 1 values"));
     };
     refused("gamma", [](NormState& n) { n.gamma = Var(Tensor::zeros({1})); });
     refused("beta", [](NormState& n) { n.beta = Var(Tensor::zeros({1})); });

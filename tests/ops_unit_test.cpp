@@ -120,8 +120,10 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
           const NormActOptions options{
               .relu = row.relu,
               .format = FixedPoint{.scale = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu},
-              .training = row.batch_statistics};
-          const Var y = unit(x, w, q, norm, residual, options);
+              .batch_statistics = row.batch_statistics};
+          LearnedStatistics learned;
+          const Var y = unit(x, w, q, norm, residual, options, learned);
+          if (row.batch_statistics) update_running(norm, learned, norm.momentum);
           Result result{reference::numbers(y.value()), {}, norm};
           backward(y, gradient(ys, 6, dtype));
           for (const Var& v : {x, w, norm.gamma, norm.beta})
@@ -130,12 +132,16 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
           if (row.bias) result.grads.push_back(reference::numbers(norm.conv_bias.grad()));
           return result;
         };
-        const Result fused = run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options) {
-          return conv_norm_act_integer(x, w, q, norm, residual, row.options, engine, dtype, options);
-        });
-        const Result apart = run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options) {
-          return norm_act(conv2d_integer(x, w, q, row.options, engine, dtype), norm, residual, options);
-        });
+        const Result fused =
+            run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options, auto& learned) {
+              return conv_norm_act_integer(x, w, q, norm, residual, row.options, engine, dtype, options,
+                                           &learned);
+            });
+        const Result apart =
+            run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options, auto& learned) {
+              return norm_act(conv2d_integer(x, w, q, row.options, engine, dtype), norm, residual, options,
+                              &learned);
+            });
         CHECK(fused.y == apart.y);
         REQUIRE(fused.grads.size() == apart.grads.size());
         // Two orders of adding up thousands of f32: the same to a few times what one is off.

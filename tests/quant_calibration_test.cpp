@@ -136,7 +136,7 @@ TEST_CASE("a layer that is all but dead is calibrated and quantized", "[quant_ca
     return left-- > 0 ? std::optional(images) : std::nullopt;
   });
   quantize(*model, {.scheme = Scheme::faq}, &seen);
-  const Tensor logits = model->forward(Var(images)).value();
+  const Tensor logits = model->forward({}, Var(images)).value();
   for (const float logit : logits.span<float>()) CHECK(std::isfinite(logit));
 }
 
@@ -147,7 +147,7 @@ TEST_CASE("calibration sees what every unit hands on", "[quant_calibration]") {
   const auto images = [](std::uint64_t salt) {
     return reference::random_integers<std::uint8_t>({2, 8, 8, 3}, salt, 0, 255);
   };
-  const Tensor logits = model->forward(Var(images(1))).value();
+  const Tensor logits = model->forward({}, Var(images(1))).value();
   const CalibrationResult seen = calibrate(*model, [&, i = 0]() mutable -> std::optional<Tensor> {
     if (i++ == 3) return {};
     return images(static_cast<std::uint64_t>(i));
@@ -180,7 +180,7 @@ TEST_CASE("calibration sees what every unit hands on", "[quant_calibration]") {
   }
   // The model is as it was: no adapters, the same result.
   for_each_unit(*model, [](const std::string&, Unit& unit) { CHECK(unit.adapter() == nullptr); });
-  CHECK(reference::same_bytes(logits, model->forward(Var(images(1))).value()));
+  CHECK(reference::same_bytes(logits, model->forward({}, Var(images(1))).value()));
 
   check_error(ErrorKind::bad_data, "no images",
               [&] { calibrate(*model, []() -> std::optional<Tensor> { return {}; }); });

@@ -40,7 +40,6 @@ std::unique_ptr<Model> uneven_network() {
           static_cast<float>(c == 3 ? 0 : random.uniform(0.1, 2));
     }
   });
-  set_training(*model, false);
   return model;
 }
 
@@ -99,7 +98,7 @@ TEST_CASE("a row's step is the best of a fine scan", "[quant_equalize]") {
 
 TEST_CASE("equalized channels compute the same and lose less", "[quant_equalize]") {
   const auto model = uneven_network();
-  const Tensor before = model->forward(Var(images())).value();
+  const Tensor before = model->forward({}, Var(images())).value();
   const auto error =
       [&] {  // per layer, relative: Σ (w − Q(w))² / Σ w² of channels that differ by powers of two at most
         std::map<std::string, double> errors;
@@ -123,7 +122,7 @@ TEST_CASE("equalized channels compute the same and lose less", "[quant_equalize]
   const auto errors_after = error();
   restore_floating_point(*model);
 
-  const Tensor after = model->forward(Var(images())).value();
+  const Tensor after = model->forward({}, Var(images())).value();
   for (std::int64_t i = 0; i < before.numel(); ++i)
     CHECK(after.span<float>()[i] == Approx(before.span<float>()[i]).epsilon(1e-4).margin(1e-4));
   for (const auto& [name, smaller] : errors_after) {

@@ -11,7 +11,6 @@ namespace {
 std::map<std::string, UnitFlow> flow_of(const char* model_name, int size) {
   const auto model = make_model(model_name, {});
   initialize(*model, 1);
-  set_training(*model, false);
   return trace_flow(*model, Tensor::zeros({1, size, size, 3}, DType::u8));
 }
 

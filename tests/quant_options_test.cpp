@@ -20,7 +20,6 @@ TEST_CASE("gradients are bf16 by default only where the CPU has it", "[quant_opt
     return left-- > 0 ? std::optional(images) : std::nullopt;
   });
   quantize(*model, options, &seen);
-  set_training(*model, true);
   const std::vector<std::int32_t> labels{0, 1, 2, 3};
-  CHECK_NOTHROW(backward(training_loss(model->forward_training(Var(images)), labels)));
+  CHECK_NOTHROW(backward(training_loss(model->forward_training(training_pass(), Var(images)), labels)));
 }

@@ -70,11 +70,9 @@ TEST_CASE("with quantized weights alone a network is that of rounded weights", "
     if (c.size > 100) continue;
     INFO(c);
     const auto quantized = with_quantized_weights(c), rounded = with_rounded_weights(c, plan_of(*quantized));
-    set_training(*quantized, false);
-    set_training(*rounded, false);
     const Tensor images = images_for(c, 2);
-    CHECK(reference::same_bytes(rounded->forward(Var(images)).value(),
-                                quantized->forward(Var(images)).value()));
+    CHECK(reference::same_bytes(rounded->forward({}, Var(images)).value(),
+                                quantized->forward({}, Var(images)).value()));
   }
 }
 
@@ -86,8 +84,7 @@ TEST_CASE("with quantized weights alone gradients are those of rounded weights",
     const Tensor images = images_for(c, 3);
     const std::vector<std::int32_t> labels{3, 7, 0};
     const auto gradients = [&](Model& model) {
-      set_training(model, true);
-      backward(training_loss(model.forward_training(Var(images)), labels));
+      backward(training_loss(model.forward_training(training_pass(), Var(images)), labels));
       return parameters(model);
     };
     const auto quantized = with_quantized_weights(c), rounded = with_rounded_weights(c, plan_of(*quantized));
@@ -119,10 +116,10 @@ TEST_CASE("calibration of a quantized network sees the weights it was trained wi
     Model& model = *calibrated.model;
     const CalibrationResult before = see(model);
     quantize_as(c, Engine::integer, model, calibrated.seen);
-    const Tensor logits = model.forward(Var(images_for(c, 2))).value();
+    const Tensor logits = model.forward({}, Var(images_for(c, 2))).value();
     const CalibrationResult seen = see(model);
     // It is as it was: quantized.
-    CHECK(reference::same_bytes(model.forward(Var(images_for(c, 2))).value(), logits));
+    CHECK(reference::same_bytes(model.forward({}, Var(images_for(c, 2))).value(), logits));
 
     round_weights(model, c, plan_of(model));
     for_each_unit(model, [](const std::string&, Unit& unit) { unit.set_adapter(nullptr); });
@@ -137,24 +134,20 @@ TEST_CASE("calibration of a quantized network sees the weights it was trained wi
   }
 }
 
-TEST_CASE("units draw their precision by themselves, in training only", "[precision]") {
+TEST_CASE("units draw their precision by themselves", "[precision]") {
   const OneThread one_thread;
   const Case c{.size = 16, .weight_bits = 4, .act_bits = 4};
   const auto model = quantized_model(c);
   const Tensor images = images_for(c, 2);
-  const Tensor deployed = model->forward(Var(images)).value();
   // Which units hand on floats in training, step by step.
   const auto drawn = [&](double probability, std::uint64_t seed, std::int64_t step) {
-    draw_precision(*model, probability, seed, step);
-    set_training(*model, true);
     std::vector<bool> quantized;
-    const Var logits = model->forward(Var(images));
+    const Var logits = forward_in_training(*model, images, draw_precision(*model, probability, seed, step));
     for (const Var& var : topological_order(logits)) {
       const std::string op = var.op();
       if (op == "norm_act" || op == "conv_norm_act_integer")
         quantized.push_back(var.value().is_fixed_point());
     }
-    set_training(*model, false);
     return quantized;
   };
   CHECK(std::ranges::count(drawn(1, 1, 0), true) == 19);
@@ -167,14 +160,6 @@ TEST_CASE("units draw their precision by themselves, in training only", "[precis
   std::int64_t count = 0;
   for (int step = 0; step < 100; ++step) count += std::ranges::count(drawn(0.7, 3, step), true);
   CHECK(static_cast<double>(count) / 1900 == Approx(0.7).margin(0.042));  // 4 standard deviations
-
-  // What is evaluated is quantized, whatever was drawn (training has moved the statistics).
-  const auto evaluated = [&](double probability) {
-    draw_precision(*model, probability, 1, 3);
-    return model->forward(Var(images)).value();
-  };
-  CHECK(reference::same_bytes(evaluated(0), evaluated(1)));
-  CHECK_FALSE(reference::same_bytes(deployed, evaluated(0)));
 }
 
 TEST_CASE("the probability of being quantized rises to 1", "[precision]") {
@@ -194,14 +179,13 @@ TEST_CASE("networks of every kind train in mixed precision", "[precision]") {
     INFO(c);
     const auto model = quantized_model(c);
     const Tensor images = images_for(c, 2);
-    set_training(*model, true);
     for (const double probability : {0.0, 0.5, 1.0}) {
       INFO("probability " << probability);
-      draw_precision(*model, probability, 1, 1);
-      set_samples(*model, {.seed = 1, .epoch = 0, .samples = {0, 1}});
+      const Pass pass =
+          training_pass({.seed = 1, .samples = {0, 1}}, nullptr, draw_precision(*model, probability, 1, 1));
       for (auto& parameter : parameters(*model)) parameter.value.clear_grad();
       const std::vector<std::int32_t> labels{3, 7};
-      const Var loss = training_loss(model->forward_training(Var(images)), labels);
+      const Var loss = training_loss(model->forward_training(pass, Var(images)), labels);
       CHECK(std::isfinite(loss.value().item()));
       backward(loss);
       int without = 0;

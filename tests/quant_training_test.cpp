@@ -46,8 +46,7 @@ std::unique_ptr<Model> make(const Setup& setup) {
   auto model = make_model("resnet20", {.num_classes = 3, .in_channels = 3});
   initialize(*model, setup.seed);
   // Statistics of the data, as a pretrained network has them: calibration runs in evaluation mode.
-  set_training(*model, true);
-  for (int i = 0; i < 30; ++i) model->forward(Var(batch()));
+  for (int i = 0; i < 30; ++i) forward_in_training(*model, batch());
   const CalibrationResult seen = calibrate(*model, [left = 1]() mutable -> std::optional<Tensor> {
     if (left-- == 0) return {};
     return batch();
@@ -58,7 +57,6 @@ std::unique_ptr<Model> make(const Setup& setup) {
   options.engine = setup.engine;
   options.grad_dtype = setup.grad_dtype;
   quantize(*model, options, &seen);
-  set_training(*model, true);
   return model;
 }
 
@@ -75,7 +73,7 @@ Result train(const Setup& setup, int steps) {
   Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 1e-4, .clip_grad_norm = 0});
   Result result;
   for (int step = 0; step < steps; ++step) {
-    const Var loss = cross_entropy(model->forward(Var(batch())), labels());
+    const Var loss = cross_entropy(forward_in_training(*model, batch()), labels());
     result.losses.push_back(loss.value().item());
     backward(loss);
     if (step == 0)
@@ -115,7 +113,7 @@ TEST_CASE("the training forward hands on integers within their bits", "[quant_tr
     INFO("bits " << bits);
     const auto model = make({.bits = bits});
     int quantized = 0;
-    const Var logits = model->forward(Var(batch()));
+    const Var logits = forward_in_training(*model, batch());
     for (const Var& var : topological_order(logits)) {
       const std::string op = var.op();
       const Tensor& value = var.value();
@@ -167,7 +165,7 @@ TEST_CASE("memory does not grow over steps", "[quant_training]") {
   const auto model = make({.bits = 4});
   Sgd sgd(parameters(*model), {});
   const auto step = [&] {
-    const Var loss = cross_entropy(model->forward(Var(batch())), labels());
+    const Var loss = cross_entropy(forward_in_training(*model, batch()), labels());
     backward(loss);
     sgd.step(0.02, 1.0);
   };
@@ -221,7 +219,7 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
   // Batch-norm takes a factor of the weights out again: if their step follows them, nothing else changes.
   const auto activations = [&] {
     std::vector<std::vector<std::uint8_t>> all;
-    const Var logits = model->forward(Var(batch()));
+    const Var logits = forward_in_training(*model, batch());
     for (const Var& var : topological_order(logits)) {
       if (std::string(var.op()) != "conv_norm_act_integer") continue;
       const auto values = var.value().span<std::uint8_t>();
@@ -231,13 +229,11 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
   };
   // Of the weights as they are deployed now.
   const auto weight_scales = [&] {
-    set_training(*model, false);
     std::map<std::string, float> steps;
-    const Var logits = model->forward(Var(batch()));
+    const Var logits = model->forward({}, Var(batch()));
     for (const Var& var : topological_order(logits))
       if (const auto* op = dynamic_cast<const ConvOp*>(var.info().get()))
         steps[op->name] = op->weights.values.fixed_point().scale;
-    set_training(*model, true);
     return steps;
   };
   const auto before = activations();
@@ -262,12 +258,11 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
   for (std::size_t i = 0; i < plan.size(); ++i) CHECK(plan[i].activation == plan_after[i].activation);
 
   // Evaluation sees new weights, too: its cached ops are made again.
-  set_training(*model, false);
-  const Tensor first = model->forward(Var(batch())).value();
-  CHECK(reference::same_bytes(first, model->forward(Var(batch())).value()));
+  const Tensor first = model->forward({}, Var(batch())).value();
+  CHECK(reference::same_bytes(first, model->forward({}, Var(batch())).value()));
   for (auto& [name, parameter] : parameters(*model))
     if (name == "layer1.0.conv1.weight") kernels::scale_in_place(parameter.mutable_value(), -1.0f);
-  CHECK_FALSE(reference::same_bytes(first, model->forward(Var(batch())).value()));
+  CHECK_FALSE(reference::same_bytes(first, model->forward({}, Var(batch())).value()));
   // Also when another tensor takes their place that was written to as often.
   for (auto& [name, parameter] : parameters(*model)) {
     if (name != "layer1.0.conv1.weight") continue;
@@ -277,7 +272,7 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
     while (turned.version() < weights.version()) turned.mutable_raw();
     weights = turned;
   }
-  CHECK(reference::same_bytes(first, model->forward(Var(batch())).value()));
+  CHECK(reference::same_bytes(first, model->forward({}, Var(batch())).value()));
 }
 
 TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_training]") {
@@ -292,10 +287,9 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
     });
   };
   const auto deployed = [&] {
-    set_training(*model, false);
     const IntegerNetwork network = IntegerNetwork::compile(*model, size, size, 3);
     const Tensor images = batch();
-    CHECK(reference::same_bytes(network.forward(images), model->forward(Var(images)).value()));
+    CHECK(reference::same_bytes(network.forward(images), model->forward({}, Var(images)).value()));
     std::map<std::string, Tensor> weights;
     for (const IntegerNetwork::Node& node : network.nodes()) {
       if (const auto* conv = dynamic_cast<const ConvOp*>(node.op.get()))
@@ -303,10 +297,11 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
       if (const auto* linear = dynamic_cast<const LinearOp*>(node.op.get()))
         weights[linear->name] = linear->weights.values;
     }
-    set_training(*model, true);
     return weights;
   };
-  const auto loss = [&] { return cross_entropy(model->forward(Var(batch())), labels()).value().item(); };
+  const auto loss = [&] {
+    return cross_entropy(forward_in_training(*model, batch()), labels()).value().item();
+  };
 
   const auto chosen = deployed();
   const double loss_chosen = loss();
@@ -330,10 +325,8 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
   const auto loaded = make_model("resnet20", {.num_classes = 3, .in_channels = 3});
   quantize(*loaded, {.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4}, nullptr);
   load_weights(*loaded, saved, {.source = "saved"});
-  set_training(*model, false);
-  set_training(*loaded, false);
-  CHECK(reference::same_bytes(loaded->forward(Var(batch())).value(), model->forward(Var(batch())).value()));
-  set_training(*model, true);
+  CHECK(reference::same_bytes(loaded->forward({}, Var(batch())).value(),
+                              model->forward({}, Var(batch())).value()));
   // Training multiplies by the same integers: weights that are those numbers already make no difference.
   for_each_unit(*model, [&](const std::string& name, Unit& unit) {
     const auto found = held.find(name);
@@ -353,7 +346,6 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
   const auto requantize = [&](int bits) {
     quantize(*model, {.scheme = Scheme::faq, .weight_bits = bits, .act_bits = 4, .grad_dtype = DType::f32},
              &seen);
-    set_training(*model, true);
   };
   scale_weights(0.3f);
   requantize(4);
@@ -405,7 +397,6 @@ TEST_CASE("of other schemes the fixed-point layers hold their steps", "[quant_tr
 TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") {
   const OneThread one_thread;
   const auto model = make({});
-  set_training(*model, false);
   struct {
     const char* what;
     int place;
@@ -433,12 +424,12 @@ TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") 
       INFO(row.what);
       const float saved = buffer.data<float>()[row.place];
       buffer.mutable_data<float>()[row.place] = row.value;
-      const auto run = [&] { model->forward(Var(batch())); };
+      const auto run = [&] { model->forward({}, Var(batch())); };
       check_error(ErrorKind::bad_data, "make no sense", run);
       check_error(ErrorKind::bad_data, "'layer1.0.conv1'", run);
       buffer.mutable_data<float>()[row.place] = saved;
     }
-    CHECK_NOTHROW(model->forward(Var(batch())));
+    CHECK_NOTHROW(model->forward({}, Var(batch())));
   }
 }
 
@@ -447,5 +438,6 @@ TEST_CASE("a quantizer that nothing has set is refused", "[quant_training]") {
   const auto model = make_model("resnet20", {});
   initialize(*model, 1);
   quantize(*model, {.scheme = Scheme::faq}, nullptr);
-  check_error(ErrorKind::bad_data, "quantizer of 'input': not set", [&] { model->forward(Var(batch())); });
+  check_error(ErrorKind::bad_data, "quantizer of 'input': not set",
+              [&] { model->forward({}, Var(batch())); });
 }

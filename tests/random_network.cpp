@@ -70,7 +70,6 @@ void quantize_as(const Case& c, Engine engine, Model& model, const CalibrationRe
   options.weight_scale = c.weight_scale;
   options.engine = engine;
   quantize(model, options, &seen);
-  set_training(model, false);
 }
 
 std::unique_ptr<Model> quantized_model(const Case& c, Engine engine) {
@@ -91,7 +90,7 @@ bool same_result(const Tensor& a, const Tensor& b) {
 std::vector<Tensor> tape_values(Model& model, const Tensor& images) {
   const Var input(images);
   std::vector<Tensor> values;
-  for (const Var& var : topological_order(model.forward(input))) {
+  for (const Var& var : topological_order(model.forward({}, input))) {
     if (!var.same_node(input)) values.push_back(var.value());
   }
   return values;

@@ -123,15 +123,14 @@ class Worst {
 
 TEST_CASE("ResNet-20 agrees with PyTorch: evaluation", "[resnet20][isa]") {
   Network net;
-  set_training(*net.model, false);
   const NoGrad no_grad;
-  CHECK(reference::relative_error(net.model->forward(net.images).value(), expected("eval_logits")) < 1e-5);
+  CHECK(reference::relative_error(net.model->forward({}, net.images).value(), expected("eval_logits")) <
+        1e-5);
 }
 
 TEST_CASE("ResNet-20 agrees with PyTorch: one training step", "[resnet20][isa]") {
   Network net;
-  set_training(*net.model, true);
-  const Var logits = net.model->forward(net.images);
+  const Var logits = forward_in_training(*net.model, net.images.value());
   CHECK(reference::relative_error(logits.value(), expected("train_logits")) < 1e-5);
   const Var loss = cross_entropy(logits, net.labels);
   CHECK(reference::relative_error(loss.value(), expected("loss")) < 1e-5);
@@ -148,13 +147,12 @@ TEST_CASE("ResNet-20 agrees with PyTorch: one training step", "[resnet20][isa]")
 
 TEST_CASE("ResNet-20 agrees with PyTorch: ten steps", "[resnet20][isa]") {
   Network net;
-  set_training(*net.model, true);
   std::vector<Tensor> velocities;
   for (auto& [name, parameter] : parameters(*net.model))
     velocities.push_back(Tensor::zeros(parameter.shape()));
   std::vector<double> losses;
   for (int step = 0; step < 10; ++step) {
-    const Var loss = cross_entropy(net.model->forward(net.images), net.labels);
+    const Var loss = cross_entropy(forward_in_training(*net.model, net.images.value()), net.labels);
     losses.push_back(loss.value().item());
     backward(loss);
     auto velocity = velocities.begin();

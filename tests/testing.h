@@ -17,6 +17,7 @@
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "core/safetensors.h"
+#include "nn/models.h"
 #include "tests/data_testing.h"
 #include "tests/reference.h"
 
@@ -28,6 +29,17 @@ struct OneThread {
   OneThread() { set_num_threads(1); }
   ~OneThread() { set_num_threads(0); }
 };
+
+// --- networks
+
+/// The logits of a training forward, as a run makes it: the statistics of the batch become part of the
+/// running ones.
+inline Var forward_in_training(Model& model, const Tensor& images, PrecisionPlan precision = {}) {
+  BatchStatistics statistics;
+  const Var logits = model.forward(training_pass({}, &statistics, std::move(precision)), Var(images));
+  update_running_statistics(statistics);
+  return logits;
+}
 
 // --- programs
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/rng.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
 
@@ -11,18 +12,9 @@ namespace {
 
 constexpr std::int64_t width = 4096;
 
-// Two dropout layers in a row, by which of a sample's values survive both and which the first.
-struct TwoLayers final : Module {
-  Dropout first{0.25f}, second{0.25f};
-  void visit(Visitor& v) override {
-    v.child("first", first);
-    v.child("second", second);
-  }
-};
-
-std::vector<float> masked(Dropout& dropout, std::size_t row, std::size_t rows) {
-  const Tensor ones = Tensor::full({static_cast<std::int64_t>(rows), width}, 1.0f);
-  const Tensor y = dropout(Var(ones)).value();
+std::vector<float> masked(Dropout& dropout, const RandomKeys& keys, std::size_t row) {
+  const Tensor ones = Tensor::full({static_cast<std::int64_t>(keys.samples.size()), width}, 1.0f);
+  const Tensor y = dropout(training_pass(keys), Var(ones)).value();
   const auto values = y.span<float>().subspan(row * width, width);
   return {values.begin(), values.end()};
 }
@@ -30,21 +22,18 @@ std::vector<float> masked(Dropout& dropout, std::size_t row, std::size_t rows) {
 }  // namespace
 
 TEST_CASE("dropout depends on the sample, not on the batch it is in", "[units]") {
-  TwoLayers layers;
-  set_training(layers, true);
-  set_samples(layers, {.seed = 1, .epoch = 2, .samples = {7, 8, 9}});
-  const auto eight = masked(layers.first, 1, 3), nine = masked(layers.first, 2, 3);
-  const auto second = masked(layers.second, 1, 3);
-  CHECK(eight == masked(layers.first, 1, 3));
+  Dropout first(0.25f, 0), other(0.25f, 1);
+  const RandomKeys several{.seed = 1, .epoch = 2, .samples = {7, 8, 9}};
+  const auto eight = masked(first, several, 1), nine = masked(first, several, 2);
+  const auto second = masked(other, several, 1);
+  CHECK(eight == masked(first, several, 1));
   CHECK(eight != nine);
   CHECK(eight != second);
-  set_samples(layers, {.seed = 1, .epoch = 2, .samples = {8}});
-  CHECK(masked(layers.first, 0, 1) == eight);
-  CHECK(masked(layers.second, 0, 1) == second);
-  set_samples(layers, {.seed = 1, .epoch = 3, .samples = {8}});
-  CHECK(masked(layers.first, 0, 1) != eight);
-  set_samples(layers, {.seed = 2, .epoch = 2, .samples = {8}});
-  CHECK(masked(layers.first, 0, 1) != eight);
+  const RandomKeys alone{.seed = 1, .epoch = 2, .samples = {8}};
+  CHECK(masked(first, alone, 0) == eight);
+  CHECK(masked(other, alone, 0) == second);
+  CHECK(masked(first, {.seed = 1, .epoch = 3, .samples = {8}}, 0) != eight);
+  CHECK(masked(first, {.seed = 2, .epoch = 2, .samples = {8}}, 0) != eight);
 
   // p of the values, and the others larger by 1/(1 - p): 4 standard deviations of 4096 draws are 0.027.
   for (const auto& row : {eight, nine, second}) {
@@ -58,14 +47,52 @@ TEST_CASE("dropout depends on the sample, not on the batch it is in", "[units]")
 }
 
 TEST_CASE("dropout wants to know its samples, in training only", "[units]") {
-  TwoLayers layers;
+  Dropout dropout(0.25f);
   const Var x(Tensor::full({2, width}, 1.0f));
-  set_training(layers, true);
-  CHECK_THROWS_WITH(layers.first(x), Catch::Contains("set_samples has not named 2 samples"));
-  set_samples(layers, {.seed = 1, .epoch = 0, .samples = {5}});
-  CHECK_THROWS_WITH(layers.first(x), Catch::Contains("set_samples has not named 2 samples"));
-  layers.first.set_probability(0);
-  CHECK(layers.first(x).same_node(x));
-  set_training(layers, false);
-  CHECK(layers.second(x).same_node(x));
+  CHECK_THROWS_WITH(dropout(training_pass(), x), Catch::Contains("2 images, the pass names 0 samples"));
+  CHECK_THROWS_WITH(dropout(training_pass({.samples = {5}}), x), Catch::Contains("names 1 samples"));
+  CHECK(dropout({}, x).same_node(x));
+  dropout.set_probability(0);
+  CHECK(dropout(training_pass(), x).same_node(x));
+}
+
+TEST_CASE("a forward returns what batch-norms learned and changes nothing", "[units]") {
+  ConvNormAct conv(2, 3, 1);
+  Random random(1, RandomStream::initialization, 0);
+  conv.initialize(random);
+  const Var x(reference::random({2, 4, 4, 2}, 1));
+  const auto running = [&] { return reference::numbers(conv.norm().running_mean); };
+  const std::vector<double> before = running();
+  conv(training_pass(), x);  // nobody asks
+  BatchStatistics learned;
+  conv(training_pass({}, &learned), x);
+  CHECK(running() == before);
+  REQUIRE(learned.entries().size() == 1);
+  CHECK(learned.entries()[0].norm == &conv.norm());
+  CHECK(learned.entries()[0].learned.values == 32);
+  BatchStatistics nothing;
+  conv({.statistics = &nothing}, x);  // an evaluation learns nothing
+  CHECK(nothing.entries().empty());
+
+  const std::vector<double> mean = reference::numbers(learned.entries()[0].learned.mean);
+  update_running_statistics(learned);
+  for (std::size_t c = 0; c < 3; ++c) CHECK(running()[c] == Approx(0.1 * mean[c]));
+  update_running_statistics(learned, 1);
+  CHECK(running() == mean);
+}
+
+TEST_CASE("an observer sees every unit with what it was given and handed on", "[units]") {
+  struct Seen final : UnitObserver {
+    std::vector<UnitRole> roles;
+    void saw(Unit& unit, Inputs inputs, const Var& output) override {
+      roles.push_back(unit.role());
+      CHECK(inputs.size() == 1);
+      CHECK(output.defined());
+    }
+  } seen;
+  ConvNormAct conv(2, 3, 1);
+  GlobalAvgPool pool;
+  const Pass pass{.observer = &seen};
+  pool(pass, conv(pass, Var(reference::random({2, 4, 4, 2}, 1))));
+  CHECK(seen.roles == std::vector{UnitRole::convolution, UnitRole::mean});
 }

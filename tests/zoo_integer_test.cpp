@@ -37,18 +37,10 @@ Tensor training_images(const Case& c) {
 
 // Running statistics as pretrained networks have them: those of the data.
 void adopt_statistics(Model& model, const Tensor& images) {
-  const auto set_momentum = [&](float momentum) {
-    for_each_unit(model, [momentum](const std::string&, Unit& unit) {
-      if (auto* conv = dynamic_cast<ConvUnit*>(&unit)) conv->norm().momentum = momentum;
-      if (auto* norm = dynamic_cast<NormAct*>(&unit)) norm->norm().momentum = momentum;
-    });
-  };
   const NoGrad no_grad;
-  set_momentum(1);
-  set_training(model, true);
-  set_samples(model, {.seed = 1, .epoch = 0, .samples = {0, 1, 2, 3}});
-  model.forward(Var(images));
-  set_momentum(0.1f);
+  BatchStatistics statistics;
+  model.forward(training_pass({.seed = 1, .samples = {0, 1, 2, 3}}, &statistics), Var(images));
+  update_running_statistics(statistics, 1);
 }
 
 // It is deployed bit for bit, before and after it has learned a little, and survives being saved. (What the
@@ -72,13 +64,14 @@ void check_learning(const Case& c, const Tensor& images) {
     check_same_results("loaded", loaded, loaded.forward_all(images), deployed);
     CHECK(same_result(loaded.forward(images), deployed.back()));
   }
-  set_training(*model, true);
-  set_samples(*model, {.seed = 1, .epoch = 0, .samples = {0, 1, 2, 3}});
   Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 0});
   std::vector<float> losses;
   for (int step = 0; step < 4; ++step) {
     const std::vector<std::int32_t> labels{3, 7, 1, 4};
-    const TrainingLogits outputs = model->forward_training(Var(images));
+    BatchStatistics statistics;
+    const TrainingLogits outputs = model->forward_training(
+        training_pass({.seed = 1, .samples = {0, 1, 2, 3}}, &statistics), Var(images));
+    update_running_statistics(statistics);
     losses.push_back(cross_entropy(outputs.logits, labels).value().item());
     CHECK(outputs.auxiliary.defined() == (model->info().family == "inception"));
     backward(training_loss(outputs, labels));
@@ -88,7 +81,6 @@ void check_learning(const Case& c, const Tensor& images) {
   // Four images are a noisy batch: a later step may undo some of it.
   CHECK(*std::min_element(losses.begin() + 1, losses.end()) < losses.front());
   // And what it has learned is deployed.
-  set_training(*model, false);
   const IntegerNetwork network = compile(*model, c);
   check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
 }

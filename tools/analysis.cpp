@@ -45,7 +45,6 @@ Quantized quantized_network(const std::string& file) {
   const QuantOptions quant = quant_options_at(trained, contents.metadata, file);
   check(quant.scheme != Scheme::none && quant.quantize_activations, ErrorKind::bad_data, "weights ", file,
         ": not quantized, expected an integer network or a quantized checkpoint");
-  set_training(*model, false);
   return {IntegerNetwork::compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels),
           trained.model};
 }

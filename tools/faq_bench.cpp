@@ -112,25 +112,25 @@ Workload make_workload(TrainOptions& options, int image_size) {
 
 Measurement bench_train(TrainOptions& options, int image_size, int steps) {
   Workload w = make_workload(options, image_size);
-  set_training(*w.model, true);
   Sgd sgd(parameters(*w.model), {});
-  SampleKeys keys;
+  RandomKeys keys;
   for (int i = 0; i < options.batch_size; ++i) keys.samples.push_back(i);
   return measure(options.batch_size, steps, [&] {
-    set_samples(*w.model, keys);
-    backward(training_loss(w.model->forward_training(Var(w.images)), w.labels));
+    BatchStatistics statistics;
+    const Pass pass = training_pass(keys, &statistics);
+    backward(training_loss(w.model->forward_training(pass, Var(w.images)), w.labels));
+    update_running_statistics(statistics);
     sgd.step(1e-4, 1.0);
   });
 }
 
 Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
   Workload w = make_workload(options, image_size);
-  set_training(*w.model, false);
   const Engine engine = parse_engine(options.engine);
   if (options.scheme == "none") {
     return measure(options.batch_size, steps, [&] {
       const NoGrad no_grad;
-      w.model->forward(Var(w.images));
+      w.model->forward({}, Var(w.images));
     });
   }
   const auto network = IntegerNetwork::compile(*w.model, w.size, w.size, 3);

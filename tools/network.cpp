@@ -28,32 +28,24 @@ std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const 
   return layers;
 }
 
-// Computes as the unit does, through its adapter if it has one, and remembers.
-class Recorder final : public Adapter {
+class Recorder final : public UnitObserver {
  public:
-  Recorder(std::string name, Unit& unit, std::vector<Network::Layer>& layers)
-      : name_(std::move(name)), unit_(unit), adapter_(unit.shared_adapter()), layers_(layers) {}
-
-  Var forward(Inputs inputs) override {
-    Var y = adapter_ ? adapter_->forward(inputs) : unit_.compute(inputs);
-    layers_.push_back({name_, y.value()});
-    return y;
+  Recorder(Model& model, std::vector<Network::Layer>& layers) : names_(unit_names(model)), layers_(layers) {}
+  void saw(Unit& unit, Inputs, const Var& output) override {
+    const auto name = names_.find(&unit);
+    if (name != names_.end()) layers_.push_back({name->second, output.value()});
   }
 
  private:
-  std::string name_;
-  Unit& unit_;
-  std::shared_ptr<Adapter> adapter_;
+  std::map<const Unit*, std::string> names_;
   std::vector<Network::Layer>& layers_;
 };
 
 std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
   std::vector<Network::Layer> layers;
-  const TemporaryAdapters recorders(model, [&](const std::string& name, Unit& unit) {
-    return std::make_shared<Recorder>(name, unit, layers);
-  });
+  Recorder recorder(model, layers);
   const NoGrad no_grad;
-  model.forward(Var(images));
+  model.forward({.observer = &recorder}, Var(images));
   return layers;
 }
 
@@ -86,13 +78,12 @@ Network of_integer_network(TrainOptions& options) {
 
 Network of_model(const std::string& kind, const std::string& name, std::vector<std::string> names,
                  std::shared_ptr<Model> model, bool quantized, Engine engine) {
-  set_training(*model, false);
   return {kind,
           name,
           std::move(names),
           [model](const Tensor& images) {
             const NoGrad no_grad;
-            return model->forward(Var(images)).value();
+            return model->forward({}, Var(images)).value();
           },
           [model, quantized, engine](const Tensor& images) {
             if (!quantized) return float_layers(*model, images);

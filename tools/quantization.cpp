@@ -118,21 +118,19 @@ class Quantization final : public Method {
     quantize(model, options_, nullptr);
   }
 
-  void before_step(Model& model, double done, std::int64_t step) override {
+  PrecisionPlan before_step(Model& model, double done, std::int64_t step) override {
     if (!holds_ && done >= options_.hold_weight_scales) {
       hold_weight_scales(model);
       holds_ = true;
     }
-    if (stochastic_.start >= 1) return;
-    draw_precision(model, quantized_probability(stochastic_.start, stochastic_.tail, done), stochastic_.seed,
-                   step);
+    if (stochastic_.start >= 1) return {};
+    return draw_precision(model, quantized_probability(stochastic_.start, stochastic_.tail, done),
+                          stochastic_.seed, step);
   }
 
   // The running averages follow weights that jump from one integer to another.
   void end_epoch(Model& model, const BatchSource& training_batches) override {
     if (options_.batch_norm_batches == 0) return;
-    if (stochastic_.start < 1)
-      draw_precision(model, 1, stochastic_.seed, 0);  // evaluated is the quantized network
     reestimate_batch_norm(model, training_batches(options_.batch_norm_batches));
   }
 
@@ -144,7 +142,6 @@ class Quantization final : public Method {
 
   nlohmann::json layers(Model& model, const Deployment& d) override {
     if (!options_.quantize_activations) return nlohmann::json::array();
-    set_training(model, false);
     nlohmann::json rows = nlohmann::json::array();
     for (const LayerReport& row :
          layer_report(IntegerNetwork::compile(model, d.height, d.width, d.channels))) {

@@ -9,10 +9,10 @@ namespace {
 
 // The gradients of all parameters one after the other; a parameter without one counts as zeros.
 std::vector<double> gradient_of(Model& model, const Batch& batch) {
-  set_samples(model, {.seed = 0, .epoch = 0, .samples = batch.samples});
+  const Pass pass = training_pass({.samples = batch.samples});
   auto all = parameters(model);
   for (auto& parameter : all) parameter.value.clear_grad();
-  backward(training_loss(model.forward_training(Var(batch.images)), batch.labels));
+  backward(training_loss(model.forward_training(pass, Var(batch.images)), batch.labels));
   std::vector<double> gradient;
   for (auto& parameter : all) {
     const Tensor& g = parameter.value.grad();
@@ -37,7 +37,6 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 
 GradientNoise gradient_noise(Model& model,
                              const std::function<std::function<std::optional<Batch>()>()>& batches) {
-  set_training(model, true);
   GradientNoise result;
   std::vector<double> mean;
   double squares = 0;

@@ -19,7 +19,7 @@ struct GradientNoise {
 };
 
 /// Of the gradients of the cross-entropy with respect to all parameters, the weights staying as they are, in
-/// training mode (running statistics move). `batches` is asked twice for the same ones: a pass for the mean
+/// training mode. `batches` is asked twice for the same ones: a pass for the mean
 /// and one for the angles, so that memory does not grow with their number. Throws bad_data when there are
 /// none.
 GradientNoise gradient_noise(Model& model,

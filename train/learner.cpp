@@ -83,17 +83,19 @@ void Learner::restore(const NamedTensors& checkpoint, const std::string& source,
 }
 
 Learner::Seen Learner::step(const Step& step, Loader& batches) {
-  method_.before_step(*model_, step.phase_done, step.number);
+  const PrecisionPlan precision = method_.before_step(*model_, step.phase_done, step.number);
   Seen seen;
   int micro_batches = 0;
   for (; micro_batches < options_.grad_accum_steps; ++micro_batches) {
     const auto batch = batches.next();
     if (!batch) break;
-    const SampleKeys samples{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
-    set_samples(*model_, samples);
-    TrainingLogits outputs = model_->forward_training(Var(batch->images));
+    const RandomKeys keys{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
+    BatchStatistics statistics;
+    TrainingLogits outputs =
+        model_->forward_training(training_pass(keys, &statistics, precision), Var(batch->images));
+    update_running_statistics(statistics);
     Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
-    if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, samples));
+    if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, keys));
     const double value = loss.value().item();
     check_finite(value, "loss");
     Scores scores;

@@ -41,8 +41,9 @@ class Method {
   /// is in the file.
   virtual void install(Model& /*model*/, int /*phase*/) {}
 
-  /// Before the optimizer step numbered `step`, when `done` of the phase (0 to 1) is over.
-  virtual void before_step(Model& /*model*/, double /*done*/, std::int64_t /*step*/) {}
+  /// Before the optimizer step numbered `step`, when `done` of the phase (0 to 1) is over: what of the
+  /// network that step computes in integers.
+  virtual PrecisionPlan before_step(Model& /*model*/, double /*done*/, std::int64_t /*step*/) { return {}; }
 
   /// After an epoch, before the model is evaluated and saved.
   virtual void end_epoch(Model& /*model*/, const BatchSource& /*training_batches*/) {}

@@ -21,7 +21,6 @@ Teacher::Teacher(const TrainOptions& options, const TrainOptions& own)
       sgd_options_(resolve(options).sgd),
       record_{{"model", own.model}, {"mean", own.mean}, {"std", own.std}},
       model_(build_model(own)) {
-  set_training(*model_, joint_);
   restart();
 }
 
@@ -81,17 +80,19 @@ Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpo
   return teacher;
 }
 
-Var Teacher::guidance(const Var& logits, const Batch& batch, const SampleKeys& samples) {
+Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& keys) {
   Tensor target;
   if (joint_) {
-    set_samples(*model_, samples);
-    const TrainingLogits outputs = model_->forward_training(Var(batch.images));
+    BatchStatistics statistics;
+    const TrainingLogits outputs =
+        model_->forward_training(training_pass(keys, &statistics), Var(batch.images));
+    update_running_statistics(statistics);
     target = outputs.logits.value();
     backward(add(training_loss(outputs, batch.labels, static_cast<float>(label_smoothing_)),
                  scale(kl_divergence(outputs.logits, logits.value()), static_cast<float>(weight_))));
   } else {
     const NoGrad no_grad;
-    target = model_->forward(Var(batch.images)).value();
+    target = model_->forward({}, Var(batch.images)).value();
   }
   return scale(kl_divergence(logits, target), static_cast<float>(weight_));
 }

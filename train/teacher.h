@@ -22,7 +22,7 @@ class Teacher {
 
   /// What the loss of the network being trained gains: weight · KL(teacher's softmax ‖ its softmax). Joint:
   /// the teacher takes the gradient of its own loss, cross-entropy and weight · KL the other way around.
-  Var guidance(const Var& logits, const Batch& batch, const SampleKeys& samples);
+  Var guidance(const Var& logits, const Batch& batch, const RandomKeys& keys);
 
   /// A step with the accumulated gradients (joint; frozen: nothing). Returns their norm, see Sgd::step.
   double step(double lr, double grad_scale);

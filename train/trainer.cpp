@@ -224,7 +224,6 @@ class Trainer {
   bool train_epoch(const Phase& phase) {
     epoch_ = {};
     if (progress_.step_in_epoch == run_.steps_per_epoch) return true;  // stopped while it was validated
-    set_training(run_.learner.model(), true);
     run_.train_loader.start_epoch(progress_.epoch, progress_.step_in_epoch * run_.options.grad_accum_steps);
     display_.start();
     const auto start = Clock::now();
@@ -286,11 +285,10 @@ class Trainer {
 
   Evaluation validate() {
     Model& model = run_.learner.model();
-    set_training(model, false);
     const NoGrad no_grad;
     Scores scores;
-    return evaluate([&](const Tensor& images) { return model.forward(Var(images)).value(); }, run_.val_loader,
-                    scores, display_);
+    return evaluate([&](const Tensor& images) { return model.forward({}, Var(images)).value(); },
+                    run_.val_loader, scores, display_);
   }
 
   Evaluation validate_epoch() {
@@ -335,7 +333,6 @@ class Trainer {
   void save_best() {
     folder_->save_best(network());
     Model& model = run_.learner.model();
-    set_training(model, false);
     Method::Deployment deployment = run_.deployment();
     deployment.folder = folder_->path();
     deployment.about = integer_network_record(run_.options, progress_.epoch, record_.classes);

@@ -59,17 +59,18 @@ void fine_tune(const char* weights_file, const char* data, const char* output, i
   ProgressDisplay display(/*quiet=*/false);
   Sgd sgd(parameters(*model), {.weight_decay = 5e-4});
   for (int epoch = 0; epoch < epochs; ++epoch) {
-    set_training(*model, true);
     training_images.start_epoch(epoch);
     const auto steps = static_cast<double>(training_images.batches_per_epoch());
     for (int step = 0; const auto batch = training_images.next(); ++step) {
-      backward(training_loss(model->forward_training(Var(batch->images)), batch->labels));
+      BatchStatistics statistics;
+      const Pass pass = training_pass({.epoch = epoch, .samples = batch->samples}, &statistics);
+      backward(training_loss(model->forward_training(pass, Var(batch->images)), batch->labels));
+      update_running_statistics(statistics);
       const double norm = sgd.step(cosine_lr(/*base=*/0.02, epochs, epoch + step / steps), /*grad_scale=*/1);
       check(std::isfinite(norm), ErrorKind::diverged, "epoch ", epoch + 1, ", step ", step + 1,
             ": gradient norm ", norm);
     }
     // What is evaluated is what is deployed.
-    set_training(*model, false);
     const IntegerNetwork network = IntegerNetwork::compile(*model, side, side, channels);
     Scores scores;
     const Evaluation result = evaluate([&](const Tensor& images) { return network.forward(images); },

@@ -38,16 +38,13 @@ std::int64_t integer(const nlohmann::json& value, std::int64_t low, std::int64_t
 
 IntegerNetwork IntegerNetwork::compile(Model& model, std::int64_t height, std::int64_t width,
                                        std::int64_t channels) {
-  for_each_unit(model, [](const std::string& name, Unit& unit) {
-    check(!unit.training(), "compile: '", name, "' is in training mode");
-  });
   IntegerNetwork network;
   network.height_ = height;
   network.width_ = width;
   network.channels_ = channels;
   const EnableGrad recorded;  // the ops are read from the tape
   const Var images(Tensor::zeros({1, height, width, channels}, DType::u8));
-  const Var logits = model.forward(images);
+  const Var logits = model.forward({}, images);
   std::unordered_map<const void*, int> value_of{{images.id(), 0}};
   for (const Var& var : topological_order(logits)) {
     if (var.same_node(images)) continue;
