@@ -154,13 +154,13 @@ TEST_CASE("compiling wants a quantized model in evaluation mode", "[integer_netw
   auto model = make_model("resnet20", {});
   initialize(*model, 1);
   set_training(*model, false);
-  check_error(ErrorKind::internal, "not quantized", [&] { IntegerNetwork::compile(*model, 8, 8, 3); });
+  check_error(ErrorKind::internal, "not quantized", [&] { faq::compile(*model, 8, 8, 3); });
   const auto quantized = quantized_model({.size = 8});
   set_training(*quantized, true);
-  check_error(ErrorKind::internal, "training mode", [&] { IntegerNetwork::compile(*quantized, 8, 8, 3); });
+  check_error(ErrorKind::internal, "training mode", [&] { faq::compile(*quantized, 8, 8, 3); });
   set_training(*quantized, false);
   const NoGrad no_grad;  // the caller's wish, not the compiler's
-  const IntegerNetwork network = IntegerNetwork::compile(*quantized, 8, 8, 3);
+  const IntegerNetwork network = faq::compile(*quantized, 8, 8, 3);
   check_error(ErrorKind::internal, "expected u8", [&] {
     network.forward(Tensor::zeros({1, 8, 8, 1}, DType::u8));
   });

@@ -338,7 +338,7 @@ class Trainer {
     set_training(model, false);
     Method::Deployment deployment = run_.deployment();
     deployment.folder = folder_->path();
-    deployment.about = integer_network_record(run_.options, progress_.epoch, record_.classes);
+    deployment.about = integer_network_record(run_.options, progress_.epoch);
     method_.deploy(model, deployment);
   }
 
