@@ -72,16 +72,16 @@ Network of_integer_network(TrainOptions& options) {
         " has its own, in the table of its input");
   take("in-channels", options.in_channels, static_cast<int>(network->channels()), options.weights);
   take("num-classes", options.num_classes, static_cast<int>(network->num_classes()), options.weights);
-  const Preprocessing& images = network->preprocessing();
-  check(images.height == images.width || options.val_crop_size > 0, ErrorKind::usage, options.weights,
-        " is for images of ", images.height, "×", images.width,
+  const Preprocessing& seen = network->preprocessing();
+  check(seen.height == seen.width || options.val_crop_size > 0, ErrorKind::usage, options.weights,
+        " is for images of ", seen.height, "×", seen.width,
         ": images are cropped to squares here, give --val-crop-size");
-  if (options.val_crop_size == 0) options.val_crop_size = images.height;
-  if (options.val_resize_size < 0) options.val_resize_size = images.resize;
+  if (options.val_crop_size == 0) options.val_crop_size = seen.height;
+  if (options.val_resize_size < 0) options.val_resize_size = seen.resize;
   const auto model = network->about().find("model");
   return {"integer network",
           model == network->about().end() ? "" : model->second,
-          images.class_names,
+          seen.class_names,
           [network, engine](const Tensor& images) { return network->forward(images, engine); },
           [network, engine](const Tensor& images) { return integer_layers(*network, images, engine); },
           nullptr};
