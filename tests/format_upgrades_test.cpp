@@ -28,19 +28,17 @@ Tensor images() {
   return pixels;
 }
 
-const std::vector<float> printed_logits[] = {
-    LOGITS};
+const std::vector<float> printed_logits[] = {LOGITS};
 
 void check_is_small_network(const IntegerNetwork& network, int version) {
   const Tensor logits = network.forward(images());
   const auto values = logits.span<float>();
   CHECK(std::vector<float>(values.begin(), values.end()) == printed_logits[version - 1]);
   const Preprocessing& seen = network.preprocessing();
-  CHECK(seen == Preprocessing{.height = 8,
-                              .width = 8,
-                              .channels = 3,
-                              .resize = 9,
-                              .class_names = {"ant", "bee", "cat", "dog"}});
+  CHECK(
+      seen ==
+      Preprocessing{
+          .height = 8, .width = 8, .channels = 3, .resize = 9, .class_names = {"ant", "bee", "cat", "dog"}});
   CHECK(network.about() == std::map<std::string, std::string>{{"model", "small"}, {"epoch", "3"}});
 }
 
@@ -161,7 +159,10 @@ TEST_CASE("damaged files of older formats are refused", "[format_upgrades]") {
   const Row rows[] = {
       {1, "padding", [](Changed& c) { c.op("first").erase("padding"); }},
       {1, "padding -1", [](Changed& c) { c.op("first")["padding"] = -1; }},
-      {1, "padding [1,1]", [](Changed& c) { c.op("first")["padding"] = {1, 1}; }},
+      {1, "padding [1,1]",
+       [](Changed& c) {
+         c.op("first")["padding"] = {1, 1};
+       }},
       {1, "ops", [](Changed& c) { c.network.erase("ops"); }},
       {1, "kind", [](Changed& c) { c.op("first").erase("kind"); }},
       {1, "no ops", [](Changed& c) { c.network["ops"] = json::object(); }},

@@ -420,12 +420,13 @@ TEST_CASE("what needs more working memory than anybody has is refused", "[intege
   add("padded", {1, channels, 1, 65}, padded);
   ops.push_back({{"kind", "global_avg_pool"}, {"name", "mean"}, {"inputs", {ops.size()}}});
   add("fc", {2, 1}, {{"kind", "linear"}, {"input", format}});
-  file.metadata = {{"format", "faq-integer-network"}, {"format_version", "4"}, {"network", json{{"ops", ops}}.dump()}};
+  file.metadata = {
+      {"format", "faq-integer-network"}, {"format_version", "4"}, {"network", json{{"ops", ops}}.dump()}};
   const auto load_with_height = [&](int height) {
-    file.metadata["preprocessing"] = json{{"height", height}, {"width", 1},           {"channels", 1},
-                                          {"resize", 0},      {"mean", json::array()}, {"std", json::array()},
-                                          {"classes", json::array()}}
-                                         .dump();
+    file.metadata["preprocessing"] =
+        json{{"height", height},      {"width", 1},           {"channels", 1},           {"resize", 0},
+             {"mean", json::array()}, {"std", json::array()}, {"classes", json::array()}}
+            .dump();
     write_safetensors(folder / "n.safetensors", file);
     return IntegerNetwork::load(folder / "n.safetensors");
   };

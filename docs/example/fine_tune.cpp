@@ -70,10 +70,9 @@ void fine_tune(const char* weights_file, const char* data, const char* output, i
     }
     // What is evaluated is what is deployed.
     set_training(*model, false);
-    const IntegerNetwork network = compile(*model, {.height = side,
-                                                    .width = side,
-                                                    .channels = channels,
-                                                    .class_names = validation_set->class_names()});
+    const IntegerNetwork network = compile(
+        *model,
+        {.height = side, .width = side, .channels = channels, .class_names = validation_set->class_names()});
     Scores scores;
     const Evaluation result = evaluate([&](const Tensor& images) { return network.forward(images); },
                                        validation_images, scores, display);

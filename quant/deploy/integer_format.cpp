@@ -78,6 +78,14 @@ bool is_integer_network(const std::map<std::string, std::string>& metadata) {
   return format != metadata.end() && format->second == format_name;
 }
 
+std::int64_t IntegerNetwork::weight_bytes() const {
+  NamedTensors tensors;
+  for (const Node& node : nodes_) describe(*node.op, tensors);
+  std::int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors.tensors) bytes += static_cast<std::int64_t>(tensor.bytes());
+  return bytes;
+}
+
 void IntegerNetwork::save(const std::filesystem::path& file,
                           const std::map<std::string, std::string>& about) const {
   NamedTensors contents;

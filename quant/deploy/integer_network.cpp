@@ -4,7 +4,6 @@
 #include <span>
 
 #include "core/parallel.h"
-#include "quant/deploy/integer_format.h"
 
 namespace faq {
 namespace {
@@ -139,14 +138,6 @@ std::int64_t IntegerNetwork::num_classes() const {
   nodes_.back().op->accept(last);
   check(last.classes > 0, "integer network: does not end in a classifier");
   return last.classes;
-}
-
-std::int64_t IntegerNetwork::weight_bytes() const {
-  NamedTensors tensors;
-  for (const Node& node : nodes_) describe(*node.op, tensors);
-  std::int64_t bytes = 0;
-  for (const auto& [name, tensor] : tensors.tensors) bytes += static_cast<std::int64_t>(tensor.bytes());
-  return bytes;
 }
 
 }  // namespace faq

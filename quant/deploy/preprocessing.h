@@ -10,6 +10,8 @@ namespace faq {
 /// `height` × `width` pixels are cut out, and the first op of the network maps them to integers by `mean` and
 /// `std`. Only the last of these is done by the network itself.
 struct Preprocessing {
+  static constexpr int max_extent = 1 << 12;  ///< of height, width and resize
+
   int height = 0;    ///< of the crop
   int width = 0;     ///< of the crop
   int channels = 3;  ///< 1 (grey) or 3 (red, green, blue)
