@@ -32,6 +32,9 @@ CONFINED = [
 TAPE = re.compile(r"core/(var|ops\w*)\.h$")
 HIDDEN = [(TAPE, "core/kernels/"), (TAPE, "quant/deploy/")]
 
+# Folders in which no unit (NAME.h and NAME.cpp) may need itself through others. core/kernels/ is to be one.
+ACYCLIC = ["quant/deploy/"]
+
 # Headers that one source file, and no header, may include.
 ONCE = [re.compile(r"mpi\.h$")]
 
@@ -74,7 +77,39 @@ def route_to(header, pattern, includes, seen):
     return []
 
 
-def find_offences(includes):
+def shortest_route(graph, start, end):
+    """The units from start to end, both included, or none."""
+    routes = [[start]]
+    seen = {start}
+    for route in routes:  # which grows
+        if route[-1] == end:
+            return route
+        for further in sorted(graph.get(route[-1], {})):
+            if further not in seen:
+                seen.add(further)
+                routes.append(route + [further])
+    return []
+
+
+def find_circles(includes, folder):
+    """[(file, line, text)], one for each set of units that stand in a circle."""
+    graph = {}
+    for file, lines in sorted(includes.items()):
+        for number, header, _ in lines:
+            if file.startswith(folder) and header.startswith(folder):
+                unit, other = (path[len(folder):].rsplit(".", 1)[0] for path in (file, header))
+                if unit != other:
+                    graph.setdefault(unit, {}).setdefault(other, (file, number))
+    circles = {}
+    for unit in sorted(graph):
+        for other, (file, number) in sorted(graph[unit].items()):
+            route = shortest_route(graph, other, unit)
+            if route:
+                circles.setdefault(frozenset(route), (file, number, " -> ".join([unit] + route)))
+    return list(circles.values())
+
+
+def find_offences(includes, acyclic=None):
     offences = []
     once = {pattern: [] for pattern in ONCE}
     for file, lines in sorted(includes.items()):
@@ -104,6 +139,9 @@ def find_offences(includes):
                         offence("%s belongs in a .cpp file" % header)
                     elif set(once[pattern]) != {file}:
                         offence("%s is already included in %s" % (header, once[pattern][0]))
+    for folder in ACYCLIC if acyclic is None else acyclic:
+        offences += ["%s:%d: the arrows of %s run in a circle: %s" % (file, number, folder, text)
+                     for file, number, text in find_circles(includes, folder)]
     return offences
 
 
@@ -114,7 +152,7 @@ def self_test():
                 os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
                 with open(os.path.join(root, path), "w", encoding="utf-8") as file:
                     file.write(text)
-            found = [offence.split(": ")[0] for offence in find_offences(read_includes(root))]
+            found = [offence.split(": ")[0] for offence in find_offences(read_includes(root), ["core/kernels/"])]
             if found != list(expected):
                 sys.exit("check_layers: self-test: expected %s, found %s in %s" % (list(expected), found, files))
 
@@ -136,6 +174,14 @@ def self_test():
             check({home + "a.cpp": '#include "%s"\n' % header}, home + "a.cpp:1")
             check({home + "a.cpp": '#include "core/b.h"\n', "core/b.h": '#include "%s"\n' % header},
                   home + "a.cpp:1")
+    # x.cpp needs y, whose header needs x.h: a circle, though no header includes itself.
+    kernels = {"core/kernels/x.h": "", "core/kernels/x.cpp": '#include "core/kernels/x.h"\n#include "core/kernels/y.h"\n',
+               "core/kernels/y.h": "", "core/kernels/y.cpp": '#include "core/kernels/z.h"\n', "core/kernels/z.h": ""}
+    check(kernels)
+    check({**kernels, "core/kernels/y.h": '#include "core/kernels/x.h"\n'}, "core/kernels/x.cpp:2")
+    check({**kernels, "core/kernels/z.h": '\n#include "core/kernels/x.h"\n'}, "core/kernels/x.cpp:2")
+    check({path.replace("core/kernels", "nn"): text.replace("core/kernels", "nn")
+           for path, text in {**kernels, "core/kernels/z.h": '#include "core/kernels/x.h"\n'}.items()})
     check({"train/comm_mpi.cpp": "#include <mpi.h>\n"})
     check({"train/comm.h": "#include <mpi.h>\n"}, "train/comm.h:1")
     check({"train/a.cpp": "#include <mpi.h>\n", "train/b.cpp": "#include <mpi.h>\n"}, "train/b.cpp:1")
