@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # faq::runtime stands alone: neither the library nor a program that links it has, or asks for, a symbol of the tape, of
-# models, of training or of data.
+# models, of training or of data, and the library asks for nothing of ours that it has not.
 #   runtime_test.sh NM RUNTIME PROGRAM FAQ
 set -euo pipefail
 export LC_ALL=C
@@ -32,3 +32,15 @@ for file in "$runtime" "$program"; do
     exit 1
   fi
 done
+
+# "         U faq::name(…)" against "0000000000000000 T faq::name(…)".
+symbols "$runtime"
+sed -nE 's/^ +U (faq::.*)$/\1/p' "$work/symbols" | sort -u >"$work/wanted"
+sed -nE 's/^[0-9a-f]+ [A-TV-Zuvw] (faq::.*)$/\1/p' "$work/symbols" | sort -u >"$work/defined"
+[ -s "$work/wanted" ]
+comm -23 "$work/wanted" "$work/defined" >"$work/missing"
+if [ -s "$work/missing" ]; then
+  echo "runtime_test: $runtime wants what is not in it:" >&2
+  cat "$work/missing" >&2
+  exit 1
+fi
