@@ -28,7 +28,7 @@ Tensor images() {
   return pixels;
 }
 
-const std::vector<float> printed_logits[] = {LOGITS};
+const std::vector<float> printed_logits[] = {{0}, {0}, {0}};
 
 void check_is_small_network(const IntegerNetwork& network, int version) {
   const Tensor logits = network.forward(images());

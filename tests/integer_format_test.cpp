@@ -1,5 +1,6 @@
 // integer.safetensors: what it holds, and what of it is refused.
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "tests/random_network.h"
 

@@ -1,6 +1,7 @@
 #include "quant/deploy/integer_op.h"
 
 #include "core/kernels/pool.h"
+#include "quant/deploy/integer_format.h"
 #include "tests/testing.h"
 
 using namespace faq;
