@@ -50,6 +50,18 @@ top1=$(sed -n 's/.*"top1":\([0-9.]*\).*/\1/p' "$work/json")
 [ "$(awk "BEGIN { print $top1 / 5 }")" = "$right" ]
 if head -c 700 "$work/data/t10k-images-idx3-ubyte" | "$work/build/deploy" "$work/integer.safetensors" 2>"$work/refused"; then exit 1; fi
 grep -q 'pixels: expected 784 bytes (28×28×1), found 700' "$work/refused"
-# Nothing of what decodes, displays and archives is linked with it.
-ldd "$work/build/deploy" >"$work/linked"
+# Nothing of what decodes, displays and archives is linked with it, nor need it be there.
+mkdir "$work/runtime"
+cat >"$work/runtime/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.23)
+project(runtime LANGUAGES CXX)
+find_package(faq REQUIRED COMPONENTS runtime)
+add_executable(deploy $project/docs/example/deploy.cpp)
+target_link_libraries(deploy PRIVATE faq::runtime)
+END
+cmake -S "$work/runtime" -B "$work/runtime/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" \
+  -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_DISABLE_FIND_PACKAGE_fmt=ON -DCMAKE_DISABLE_FIND_PACKAGE_LibArchive=ON \
+  -DCMAKE_DISABLE_FIND_PACKAGE_TurboJPEG=ON >/dev/null
+cmake --build "$work/runtime/build" >/dev/null
+ldd "$work/runtime/build/deploy" >"$work/linked"
 if grep -E 'libarchive|libturbojpeg|libfmt' "$work/linked"; then exit 1; fi
