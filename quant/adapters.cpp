@@ -7,6 +7,7 @@
 
 #include "core/kernels/elementwise.h"
 #include "quant/faq_scheme.h"
+#include "quant/recorded_op.h"
 #include "quant/scheme.h"
 
 namespace faq {
@@ -16,7 +17,8 @@ namespace {
 Var record(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine engine) {
   std::vector<Tensor> values;
   for (const Var& input : inputs) values.push_back(input.value());
-  return Var::record(op->kind(), op->run(values, engine), {inputs.begin(), inputs.end()}, {}, op);
+  return Var::record(op->kind(), op->run(values, engine), {inputs.begin(), inputs.end()}, {},
+                     std::make_shared<RecordedOp>(op));
 }
 
 // What an op is built for, besides the tensors it is built from.

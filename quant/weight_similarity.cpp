@@ -29,12 +29,6 @@ Products products_of(std::span<const float> a, std::span<const float> b) {
   return p;
 }
 
-const QuantizedWeights* weights_of(const IntegerOp& op) {
-  if (const auto* conv = dynamic_cast<const ConvOp*>(&op)) return &conv->weights;
-  if (const auto* linear = dynamic_cast<const LinearOp*>(&op)) return &linear->weights;
-  return nullptr;
-}
-
 }  // namespace
 
 std::vector<WeightSimilarity> weight_similarity(const IntegerNetwork& network, const NamedTensors& baseline) {

@@ -322,12 +322,34 @@ TEST_CASE("predictions for single images", "[cli]") {
 
 TEST_CASE("an integer network is its own description", "[cli]") {
   const TemporaryFolder folder;
-  IntegerNetwork::load(finished_run("faq") / "integer.safetensors")
-      .save(folder / "mine.safetensors", {{"model", "a network of mine"}});
-  const json result =
-      result_of({"--weights", (folder / "mine.safetensors").string(), "--data-path", tiny_images().string()});
+  const fs::path of_run = finished_run("faq") / "integer.safetensors";
+  const IntegerNetwork trained = IntegerNetwork::load(of_run);
+  trained.save(folder / "mine.safetensors", {{"model", "a network of mine"}});
+  const auto evaluated = [](const fs::path& file, const Words& more = {}) {
+    return result_of(Words{"--weights", file.string(), "--data-path", tiny_images().string()} + more);
+  };
+  const json expected = evaluated(of_run), result = evaluated(folder / "mine.safetensors");
   CHECK(result["kind"] == "integer network");
   CHECK(result["images"] == 30);
+  CHECK(result["loss"] == expected["loss"]);
+
+  // Nothing but the preprocessing says how its images are made: not those of the default model.
+  Preprocessing other = trained.preprocessing();
+  other.resize = other.height + 7;
+  IntegerNetwork(trained.nodes(), other).save(folder / "other.safetensors");
+  const json resized = evaluated(folder / "other.safetensors");
+  CHECK(resized["loss"] != expected["loss"]);
+  CHECK(resized["loss"] == evaluated(of_run, {"--val-resize-size", std::to_string(other.resize)})["loss"]);
+  CHECK(evaluated(folder / "other.safetensors",
+                  {"--val-resize-size", std::to_string(trained.preprocessing().resize)})["loss"] ==
+        expected["loss"]);
+  other.width += 4;
+  IntegerNetwork(trained.nodes(), other).save(folder / "wide.safetensors");
+  check_refused({"no square",
+                 FAQ_EVAL,
+                 {"--weights", (folder / "wide.safetensors").string(), "--data-path", tiny_images().string()},
+                 64,
+                 "give --val-crop-size"});
 }
 
 TEST_CASE("the integer network of any quantized checkpoint", "[cli]") {

@@ -1,5 +1,6 @@
 // integer.safetensors: what it holds, and what of it is refused.
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "tests/random_network.h"
 
@@ -135,6 +136,7 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
 
   struct Broken {
     json network;
+    json images;
     NamedTensors file;
     json& op(const std::string& name) {
       for (json& op : network["ops"])
@@ -162,7 +164,7 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
     return [=](Broken& b) { b.op("conv1")["format"][key] = value; };
   };
   const auto set_extent = [](const char* key, json value) {
-    return [=](Broken& b) { b.network[key] = value; };
+    return [=](Broken& b) { b.images[key] = value; };
   };
   const auto set_tensor = [](const char* name, Tensor value) {
     return [=](Broken& b) { b.tensor(name) = value; };
@@ -219,7 +221,7 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
          for (int i = 0; i < 40; ++i)
            ops.push_back({{"kind", "global_avg_pool"}, {"name", concat("mean", i)}, {"inputs", json{first + i}}});
          ops.push_back(classifier);
-         b.network["height"] = b.network["width"] = 2048;
+         b.images["height"] = b.images["width"] = 2048;
        }},
       {"more ops than any network has", "ops, at most",
        [](Broken& b) {
@@ -273,17 +275,17 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
       {"bits 1", "bits 1", set_format("bits", 1)},
       {"bits 4.5", "", set_format("bits", 4.5)},
       {"bits that wrap to 8", "", set_format("bits", 4294967304)},
-      {"step 0", "step 0", set_format("step", 0)},
-      {"denormal step", "step 1e-39", set_format("step", 1e-39f)},
+      {"scale 0", "scale 0", set_format("scale", 0)},
+      {"denormal scale", "scale 1e-39", set_format("scale", 1e-39f)},
       {"denormal weight_scale", "weight_scale 1e-39", set("conv1", "weight_scale", 1e-39f)},
-      {"step of a residual's sum", "(conv 'layer1.0.conv2'): conv 'layer1.0.conv2': a residual multiplier",
+      {"scale of a residual's sum", "(conv 'layer1.0.conv2'): conv 'layer1.0.conv2': a residual multiplier",
        set("layer1.0.conv2", "residual_multiplier", 0.3)},
       {"multiplier of the classifier", "fc.multiplier: a value is not", set_value("fc.multiplier", 0.3f)},
-      {"step of the classifier's weights", "fc.multiplier: a value is not", set("fc", "weight_scale", 0.3)},
-      {"step -1", "step -1", set_format("step", -1)},
-      {"infinite step", "step inf", set_format("step", 1e300)},
-      {"step is null", "", set_format("step", nullptr)},
-      {"step is text", "", set_format("step", "0.5")},
+      {"scale of the classifier's weights", "fc.multiplier: a value is not", set("fc", "weight_scale", 0.3)},
+      {"scale -1", "scale -1", set_format("scale", -1)},
+      {"infinite scale", "scale inf", set_format("scale", 1e300)},
+      {"scale is null", "", set_format("scale", nullptr)},
+      {"scale is text", "", set_format("scale", "0.5")},
       {"no signedness", "signed", [](Broken& b) { b.op("conv1")["format"].erase("signed"); }},
       {"table of the other signedness", "input.table",
        [](Broken& b) { b.op("input")["format"]["signed"] = false; }},
@@ -295,13 +297,13 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
       {"height negative", "height -8", set_extent("height", -8)},
       {"height absurd", "height", set_extent("height", 1 << 30)},
       {"height and width absurd together", "height",
-       [](Broken& b) { b.network["height"] = b.network["width"] = 16384; }},
+       [](Broken& b) { b.images["height"] = b.images["width"] = 16384; }},
       {"height and width allowed, but not together", "elements of an image",
-       [](Broken& b) { b.network["height"] = b.network["width"] = 4096; }},
+       [](Broken& b) { b.images["height"] = b.images["width"] = 4096; }},
       {"channels absurd", "elements of an image",
        [](Broken& b) {
          b.op("layer2.0.shortcut")["out_channels"] = 1 << 16;
-         b.network["height"] = b.network["width"] = 256;
+         b.images["height"] = b.images["width"] = 256;
        }},
       {"width 2^63", "", set_extent("width", 9223372036854775808u)},
       {"width 1e300", "", set_extent("width", 1e300)},
@@ -310,19 +312,25 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
       {"too small for a convolution", "",
        [](Broken& b) {
          b.op("conv1")["padding"] = {0, 0};
-         b.network["height"] = b.network["width"] = 2;
+         b.images["height"] = b.images["width"] = 2;
        }},
       {"other channels", "", set_extent("channels", 1)},
       {"two channels", "channels 2: expected 1 or 3", set_extent("channels", 2)},
       {"absurd channels", "", set_extent("channels", 1 << 14)},
-      {"no extents", "width", [](Broken& b) { b.network.erase("width"); }},
-      {"no ops", "no ops", set_extent("ops", json::array())},
-      {"ops not a list", "no ops", set_extent("ops", "conv")},
-      {"ops of numbers", "", set_extent("ops", json{1, 2})},
+      {"no extents", "missing \"width\"", [](Broken& b) { b.images.erase("width"); }},
+      {"no ops", "no ops", [](Broken& b) { b.network["ops"] = json::array(); }},
+      {"ops not a list", "no ops", [](Broken& b) { b.network["ops"] = "conv"; }},
+      {"ops of numbers", "", [](Broken& b) { b.network["ops"] = json{1, 2}; }},
       {"does not end in a classifier", "does not end in a classifier",
        [](Broken& b) { b.network["ops"].erase(b.network["ops"].size() - 1); }},
       {"not an object", "", [](Broken& b) { b.network = 5; }},
-      {"another version", "format version '1'",
+      {"a version to come", "format version '5' is newer than this program, which reads 1 to 4",
+       [](Broken& b) { b.file.metadata["format_version"] = std::string("5"); }},
+      {"version 0", "format version '0': expected 1 to 4",
+       [](Broken& b) { b.file.metadata["format_version"] = std::string("0"); }},
+      {"a version that is no number", "format version '4a': expected 1 to 4",
+       [](Broken& b) { b.file.metadata["format_version"] = std::string("4a"); }},
+      {"a version it is not", "padding",
        [](Broken& b) { b.file.metadata["format_version"] = std::string("1"); }},
       {"no version", "format version ''", [](Broken& b) { b.file.metadata.erase("format_version"); }},
       {"another format", "not an integer network",
@@ -343,10 +351,11 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
   };
   for (const Row& row : rows) {
     INFO(row.what);
-    Broken b{json::parse(good.metadata.at("network")), good};
+    Broken b{json::parse(good.metadata.at("network")), json::parse(good.metadata.at("preprocessing")), good};
     for (auto& [name, tensor] : b.file.tensors) tensor = tensor.clone();
     row.change(b);
     b.file.metadata["network"] = b.network.dump();
+    b.file.metadata["preprocessing"] = b.images.dump();
     write_safetensors(file, b.file);
     refused(row.message);
   }
@@ -358,10 +367,12 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
     write_safetensors(file, broken);
     refused("");
   }
-  NamedTensors without = good;
-  without.metadata.erase("network");
-  write_safetensors(file, without);
-  refused("");
+  for (const char* entry : {"network", "preprocessing"}) {
+    NamedTensors without = good;
+    without.metadata.erase(entry);
+    write_safetensors(file, without);
+    refused(entry);
+  }
   // And the file: cut anywhere, a byte flipped anywhere (checksums).
   const std::string bytes = file_bytes(folder / "good.safetensors");
   for (const std::size_t length :
@@ -385,7 +396,7 @@ TEST_CASE("what needs more working memory than anybody has is refused", "[intege
   const TemporaryFolder folder;
   NamedTensors file;
   using json = nlohmann::json;
-  const json format{{"step", 1.0}, {"bits", 8}, {"signed", true}};
+  const json format{{"scale", 1.0}, {"bits", 8}, {"signed", true}};
   json ops = json::array({{{"kind", "input"}, {"name", "in"}, {"format", format}, {"inputs", {0}}}});
   file.add("in.table", Tensor::zeros({1, 256}, DType::s8));
   const auto add = [&](const std::string& name, const Shape& shape, const json& more) {
@@ -410,9 +421,13 @@ TEST_CASE("what needs more working memory than anybody has is refused", "[intege
   add("padded", {1, channels, 1, 65}, padded);
   ops.push_back({{"kind", "global_avg_pool"}, {"name", "mean"}, {"inputs", {ops.size()}}});
   add("fc", {2, 1}, {{"kind", "linear"}, {"input", format}});
-  file.metadata = {{"format", "faq-integer-network"}, {"format_version", "3"}};
+  file.metadata = {
+      {"format", "faq-integer-network"}, {"format_version", "4"}, {"network", json{{"ops", ops}}.dump()}};
   const auto load_with_height = [&](int height) {
-    file.metadata["network"] = json{{"height", height}, {"width", 1}, {"channels", 1}, {"ops", ops}}.dump();
+    file.metadata["preprocessing"] =
+        json{{"height", height},      {"width", 1},           {"channels", 1},           {"resize", 0},
+             {"mean", json::array()}, {"std", json::array()}, {"classes", json::array()}}
+            .dump();
     write_safetensors(folder / "n.safetensors", file);
     return IntegerNetwork::load(folder / "n.safetensors");
   };
@@ -450,7 +465,7 @@ TEST_CASE("ops that ResNet-20 has not are refused just so", "[integer_format]") 
       {"features.transition1.norm", "relu", nullptr, "relu"},
       {"features.transition1.norm", "inputs", json{1}, "256 multipliers for"},
       {"features.transition1.norm", "inputs", json{1, 1}, "2 inputs"},
-      {"features.denseblock1.denselayer1.concat", "inputs", json{3, 4}, "steps are not tied"},
+      {"features.denseblock1.denselayer1.concat", "inputs", json{3, 4}, "scales are not tied"},
       {"features.denseblock1.denselayer1.concat", "inputs", json{1, 2}, "concat: [1, 16, 16, 64] after"},
       {"features.denseblock1.denselayer1.concat", "inputs", json::array(), "inputs []"},
   };

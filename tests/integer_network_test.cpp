@@ -101,7 +101,9 @@ TEST_CASE("an integer network survives saving, other engines and other batch siz
     INFO(c);
     const TemporaryFolder folder;
     const auto model = quantized_model(c);
-    const IntegerNetwork network = compile(*model, c);
+    Preprocessing seen{.height = c.size, .width = c.size, .channels = c.channels, .resize = c.size + 3};
+    for (int k = 0; k < c.classes; ++k) seen.class_names.push_back(concat("Klasse \"", k, "\" ß"));
+    const IntegerNetwork network = faq::compile(*model, seen);
     const Tensor images = images_for(c, 5);
     const std::vector<Tensor> results = network.forward_all(images);
     network.save(folder / "n.safetensors", {{"model", c.model}, {"note", "ü \"quoted\""}});
@@ -110,6 +112,13 @@ TEST_CASE("an integer network survives saving, other engines and other batch siz
     CHECK(loaded.about() == std::map<std::string, std::string>{{"model", c.model}, {"note", "ü \"quoted\""}});
     CHECK(std::vector{loaded.height(), loaded.width(), loaded.channels()} ==
           std::vector<std::int64_t>{c.size, c.size, c.channels});
+    CHECK(loaded.preprocessing() == network.preprocessing());
+    const ModelInfo& info = model->info();
+    seen.mean = loaded.preprocessing().mean;
+    seen.std = loaded.preprocessing().std;
+    CHECK(seen == loaded.preprocessing());
+    if (c.channels == 3) CHECK(seen.mean == info.mean);
+    CHECK(seen.std.size() == static_cast<std::size_t>(c.channels));
     CHECK(loaded.weight_bytes() == network.weight_bytes());
     loaded.save(folder / "again.safetensors", loaded.about());
     CHECK(file_bytes(folder / "again.safetensors") == file_bytes(folder / "n.safetensors"));
@@ -153,10 +162,10 @@ TEST_CASE("compiling wants a quantized model", "[integer_network]") {
   const OneThread one_thread;
   auto model = make_model("resnet20", {});
   initialize(*model, 1);
-  check_error(ErrorKind::internal, "not quantized", [&] { IntegerNetwork::compile(*model, 8, 8, 3); });
+  check_error(ErrorKind::internal, "not quantized", [&] { faq::compile(*model, 8, 8, 3); });
   const auto quantized = quantized_model({.size = 8});
   const NoGrad no_grad;  // the caller's wish, not the compiler's
-  const IntegerNetwork network = IntegerNetwork::compile(*quantized, 8, 8, 3);
+  const IntegerNetwork network = faq::compile(*quantized, 8, 8, 3);
   check_error(ErrorKind::internal, "expected u8", [&] {
     network.forward(Tensor::zeros({1, 8, 8, 1}, DType::u8));
   });

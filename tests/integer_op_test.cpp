@@ -1,6 +1,7 @@
 #include "quant/deploy/integer_op.h"
 
 #include "core/kernels/pool.h"
+#include "quant/deploy/integer_format.h"
 #include "tests/testing.h"
 
 using namespace faq;
@@ -107,5 +108,44 @@ TEST_CASE("what is no description of an op is bad data", "[integer_op]") {
                           json{{"name", "a"}, {"kind", "max_pool"}, {"kernel", "3"}}}) {
     INFO(bad.dump());
     check_error(ErrorKind::bad_data, "", [&] { parse_op(bad, none, used); });
+  }
+}
+
+TEST_CASE("a visitor gets every op as what it is", "[integer_op]") {
+  struct Kinds final : OpVisitor {
+    void visit(const InputOp& op) override { seen.push_back({"input", &op}); }
+    void visit(const ConvOp& op) override { seen.push_back({"conv", &op}); }
+    void visit(const NormActOp& op) override { seen.push_back({"norm_act", &op}); }
+    void visit(const ShortcutOp& op) override { seen.push_back({"shortcut", &op}); }
+    void visit(const MaxPoolOp& op) override { seen.push_back({"max_pool", &op}); }
+    void visit(const AvgPoolOp& op) override { seen.push_back({"avg_pool", &op}); }
+    void visit(const ConcatOp& op) override { seen.push_back({"concat", &op}); }
+    void visit(const GlobalAvgPoolOp& op) override { seen.push_back({"global_avg_pool", &op}); }
+    void visit(const LinearOp& op) override { seen.push_back({"linear", &op}); }
+    std::vector<std::pair<std::string, const IntegerOp*>> seen;
+  };
+  const InputOp input;
+  const ConvOp conv;
+  const NormActOp norm_act;
+  const ShortcutOp shortcut;
+  const MaxPoolOp max_pool;
+  const AvgPoolOp avg_pool;
+  const ConcatOp concat;
+  const GlobalAvgPoolOp global_avg_pool;
+  const LinearOp linear;
+  for (const IntegerOp* op : std::initializer_list<const IntegerOp*>{
+           &input, &conv, &norm_act, &shortcut, &max_pool, &avg_pool, &concat, &global_avg_pool, &linear}) {
+    INFO(op->kind());
+    Kinds kinds;
+    op->accept(kinds);
+    REQUIRE(kinds.seen.size() == 1);
+    CHECK(kinds.seen[0].first == op->kind());
+    CHECK(kinds.seen[0].second == op);
+    const QuantizedWeights* expected = op == &conv     ? &conv.weights
+                                       : op == &linear ? &linear.weights
+                                                       : nullptr;
+    CHECK(weights_of(*op) == expected);
+    PartialOpVisitor none;
+    CHECK_NOTHROW(op->accept(none));
   }
 }

@@ -38,3 +38,30 @@ OMP_NUM_THREADS=1 "$work/installed/bin/faq-eval" --weights "$work/integer.safete
   | tee "$work/json"
 evaluated=$(sed -n 's/.*"loss":\([0-9.]*\).*/\1/p' "$work/json")
 [ "$loss" = "$(printf '%.4f' "$evaluated")" ]
+
+# The example that links faq::runtime alone names as many images rightly as faq-eval does.
+right=0
+for image in $(seq 0 19); do
+  said=$(tail -c "+$((17 + 784 * image))" "$work/data/t10k-images-idx3-ubyte" | head -c 784 |
+    OMP_NUM_THREADS=1 "$work/build/deploy" "$work/integer.safetensors")
+  if [ "${said% *}" = "$((image % 10))" ]; then right=$((right + 1)); fi
+done
+top1=$(sed -n 's/.*"top1":\([0-9.]*\).*/\1/p' "$work/json")
+[ "$(awk "BEGIN { print $top1 / 5 }")" = "$right" ]
+if head -c 700 "$work/data/t10k-images-idx3-ubyte" | "$work/build/deploy" "$work/integer.safetensors" 2>"$work/refused"; then exit 1; fi
+grep -q 'pixels: expected 784 bytes (28×28×1), found 700' "$work/refused"
+# Nothing of what decodes, displays and archives is linked with it, nor need it be there.
+mkdir "$work/runtime"
+cat >"$work/runtime/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.23)
+project(runtime LANGUAGES CXX)
+find_package(faq REQUIRED COMPONENTS runtime)
+add_executable(deploy $project/docs/example/deploy.cpp)
+target_link_libraries(deploy PRIVATE faq::runtime)
+END
+cmake -S "$work/runtime" -B "$work/runtime/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" \
+  -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_DISABLE_FIND_PACKAGE_fmt=ON -DCMAKE_DISABLE_FIND_PACKAGE_LibArchive=ON \
+  -DCMAKE_DISABLE_FIND_PACKAGE_TurboJPEG=ON >/dev/null
+cmake --build "$work/runtime/build" >/dev/null
+ldd "$work/runtime/build/deploy" >"$work/linked"
+if grep -E 'libarchive|libturbojpeg|libfmt' "$work/linked"; then exit 1; fi

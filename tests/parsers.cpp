@@ -103,8 +103,8 @@ std::vector<std::string> tensor_seeds() {
 // One op of every kind, weights of every code.
 NamedTensors network_of_every_op() {
   NamedTensors file;
-  const json format{{"step", 0.125}, {"bits", 8}, {"signed", false}};
-  const json of_input{{"step", 0.0625}, {"bits", 8}, {"signed", true}};
+  const json format{{"scale", 0.125}, {"bits", 8}, {"signed", false}};
+  const json of_input{{"scale", 0.0625}, {"bits", 8}, {"signed", true}};
   json ops = json::array();
   const auto add = [&](const char* kind, const std::string& name, const std::vector<int>& inputs, json more) {
     more.update(json{{"kind", kind}, {"name", name}, {"inputs", inputs}});
@@ -158,23 +158,43 @@ NamedTensors network_of_every_op() {
   file.add("fc.bias", Tensor::zeros({2}));
 
   file.metadata = {{"format", "faq-integer-network"},
-                   {"format_version", "3"},
+                   {"format_version", "4"},
                    {"model", "every op"},
-                   {"network", json{{"height", 8}, {"width", 8}, {"channels", 3}, {"ops", ops}}.dump()}};
+                   {"preprocessing", json{{"height", 8},
+                                          {"width", 8},
+                                          {"channels", 3},
+                                          {"resize", 9},
+                                          {"mean", {0.5, 0.5, 0.5}},
+                                          {"std", {0.25, 0.25, 0.25}},
+                                          {"classes", {"ant", "bee"}}}
+                                         .dump()},
+                   {"network", json{{"ops", ops}}.dump()}};
   return file;
 }
 
 void parse_network(const std::string& bytes) { IntegerNetwork::load(put("n.safetensors", bytes)); }
-std::vector<std::string> network_seeds() { return {without_checksums(network_of_every_op())}; }
+// Of every format there has been.
+std::vector<std::string> network_seeds() {
+  std::vector<std::string> seeds{without_checksums(network_of_every_op())};
+  for (const char* name : {"1.safetensors", "2.safetensors", "3.safetensors"})
+    seeds.push_back(
+        without_checksums(read_safetensors(fs::path(FAQ_TEST_FIXTURES) / "integer_formats" / name)));
+  return seeds;
+}
 
 // The same network described otherwise: its tensors are not touched, so more gets further.
-void parse_description(const std::string& text) {
+void parse_network_with(const char* entry, const std::string& text) {
   NamedTensors file = network_of_every_op();
   parse_json(text, "description");  // what is no JSON could not be written as metadata
-  file.metadata["network"] = text;
+  file.metadata[entry] = text;
   parse_network(without_checksums(file));
 }
+void parse_description(const std::string& text) { parse_network_with("network", text); }
 std::vector<std::string> description_seeds() { return {network_of_every_op().metadata.at("network")}; }
+void parse_images_of_network(const std::string& text) { parse_network_with("preprocessing", text); }
+std::vector<std::string> images_of_network_seeds() {
+  return {network_of_every_op().metadata.at("preprocessing")};
+}
 
 // --- images
 
@@ -263,6 +283,7 @@ constexpr Parser table[] = {
     {"safetensors", parse_tensors, tensor_seeds},
     {"integer_network", parse_network, network_seeds},
     {"network_description", parse_description, description_seeds},
+    {"network_preprocessing", parse_images_of_network, images_of_network_seeds},
     {"image", parse_image, image_seeds},
     {"idx_images", parse_idx_images, idx_image_seeds},
     {"idx_labels", parse_idx_labels, idx_label_seeds},

@@ -7,9 +7,10 @@
 #include "nn/load_weights.h"
 #include "quant/adapters.h"
 #include "quant/calibration.h"
-#include "quant/deploy/integer_network.h"
+#include "quant/compile.h"
 #include "quant/faq_scheme.h"
 #include "quant/quantize.h"
+#include "quant/recorded_op.h"
 #include "tests/testing.h"
 #include "train/sgd.h"
 
@@ -232,7 +233,7 @@ TEST_CASE("the step of weights follows them; that of activations stays", "[quant
     std::map<std::string, float> steps;
     const Var logits = model->forward({}, Var(batch()));
     for (const Var& var : topological_order(logits))
-      if (const auto* op = dynamic_cast<const ConvOp*>(var.info().get()))
+      if (const auto* op = dynamic_cast<const ConvOp*>(integer_op_of(var).get()))
         steps[op->name] = op->weights.values.fixed_point().scale;
     return steps;
   };
@@ -287,7 +288,7 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
     });
   };
   const auto deployed = [&] {
-    const IntegerNetwork network = IntegerNetwork::compile(*model, size, size, 3);
+    const IntegerNetwork network = faq::compile(*model, size, size, 3);
     const Tensor images = batch();
     CHECK(reference::same_bytes(network.forward(images), model->forward({}, Var(images)).value()));
     std::map<std::string, Tensor> weights;

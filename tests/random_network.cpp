@@ -79,7 +79,7 @@ std::unique_ptr<Model> quantized_model(const Case& c, Engine engine) {
 }
 
 IntegerNetwork compile(Model& model, const Case& c) {
-  return IntegerNetwork::compile(model, c.size, c.size, c.channels);
+  return faq::compile(model, c.size, c.size, c.channels);
 }
 
 bool same_result(const Tensor& a, const Tensor& b) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "quant/calibration.h"
-#include "quant/deploy/integer_network.h"
+#include "quant/compile.h"
 #include "quant/quantize.h"
 #include "tests/testing.h"
 

@@ -12,6 +12,7 @@
 #include "core/json.h"
 #include "core/standard_error.h"
 #include "nn/load_weights.h"
+#include "quant/compile.h"
 #include "quant/scheme.h"
 #include "quant/weight_scales.h"
 #include "quant/weight_similarity.h"
@@ -45,7 +46,7 @@ Quantized quantized_network(const std::string& file) {
   const QuantOptions quant = quant_options_at(trained, contents.metadata, file);
   check(quant.scheme != Scheme::none && quant.quantize_activations, ErrorKind::bad_data, "weights ", file,
         ": not quantized, expected an integer network or a quantized checkpoint");
-  return {IntegerNetwork::compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels),
+  return {compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels),
           trained.model};
 }
 

@@ -9,14 +9,16 @@ import re
 import sys
 import tempfile
 
-# Folder: the folders its files may include, besides its own.
+# Layer: the layers its files may include, besides its own. A layer is a folder; of two that lie in each other, a
+# file is of the inner one.
 ALLOWED = {
     "core": [],
     "nn": ["core"],
     "data": ["core"],
-    "quant": ["nn", "core"],
-    "train": ["nn", "data", "core"],
-    "tools": ["train", "nn", "data", "quant", "core"],
+    "quant/deploy": ["core"],
+    "quant": ["quant/deploy", "nn", "core"],
+    "train": ["quant", "quant/deploy", "nn", "data", "core"],
+    "tools": ["train", "nn", "data", "quant", "quant/deploy", "core"],
 }
 
 # Headers that stay in one folder: outside of it they may not be included, not even through another header.
@@ -26,8 +28,12 @@ CONFINED = [
     (re.compile(r"(\w+intrin|arm_neon|arm_sve)\.h$"), "core/kernels/"),
 ]
 
-# Headers that the files of a folder may not see, not even through another header.
-HIDDEN = [(re.compile(r"core/var\.h$"), "core/kernels/")]
+# Headers that the files of a folder may not see, not even through another header: the tape.
+TAPE = re.compile(r"core/(var|ops\w*)\.h$")
+HIDDEN = [(TAPE, "core/kernels/"), (TAPE, "quant/deploy/")]
+
+# Folders in which no unit (NAME.h and NAME.cpp) may need itself through others. core/kernels/ is to be one.
+ACYCLIC = ["quant/deploy/"]
 
 # Headers that one source file, and no header, may include.
 ONCE = [re.compile(r"mpi\.h$")]
@@ -36,10 +42,16 @@ SUFFIXES = (".h", ".hpp", ".cpp", ".cc", ".inl")
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
+def layer_of(path):
+    """The innermost layer a file or header lies in, or none."""
+    inside = [layer for layer in ALLOWED if path.startswith(layer + "/")]
+    return max(inside, key=len, default=None)
+
+
 def read_includes(root):
-    """{file: [(line, header, quoted)]} of all files in the folders of the table, paths relative to root."""
+    """{file: [(line, header, quoted)]} of all files in the layers of the table, paths relative to root."""
     includes = {}
-    for folder in ALLOWED:
+    for folder in sorted({layer.split("/")[0] for layer in ALLOWED}):
         for where, _, names in os.walk(os.path.join(root, folder)):
             for name in sorted(names):
                 if name.endswith(SUFFIXES):
@@ -65,19 +77,51 @@ def route_to(header, pattern, includes, seen):
     return []
 
 
-def find_offences(includes):
+def shortest_route(graph, start, end):
+    """The units from start to end, both included, or none."""
+    routes = [[start]]
+    seen = {start}
+    for route in routes:  # which grows
+        if route[-1] == end:
+            return route
+        for further in sorted(graph.get(route[-1], {})):
+            if further not in seen:
+                seen.add(further)
+                routes.append(route + [further])
+    return []
+
+
+def find_circles(includes, folder):
+    """[(file, line, text)], one for each set of units that stand in a circle."""
+    graph = {}
+    for file, lines in sorted(includes.items()):
+        for number, header, _ in lines:
+            if file.startswith(folder) and header.startswith(folder):
+                unit, other = (path[len(folder):].rsplit(".", 1)[0] for path in (file, header))
+                if unit != other:
+                    graph.setdefault(unit, {}).setdefault(other, (file, number))
+    circles = {}
+    for unit in sorted(graph):
+        for other, (file, number) in sorted(graph[unit].items()):
+            route = shortest_route(graph, other, unit)
+            if route:
+                circles.setdefault(frozenset(route), (file, number, " -> ".join([unit] + route)))
+    return list(circles.values())
+
+
+def find_offences(includes, acyclic=None):
     offences = []
     once = {pattern: [] for pattern in ONCE}
     for file, lines in sorted(includes.items()):
-        folder = file.split("/")[0]
+        layer = layer_of(file)
         for number, header, quoted in lines:
             def offence(text):
                 offences.append("%s:%d: %s" % (file, number, text))
 
-            target = header.split("/")[0] if "/" in header else None
-            if target in ALLOWED:
-                if target != folder and target not in ALLOWED[folder]:
-                    offence("%s may not include %s" % (folder, header))
+            target = layer_of(header)
+            if target:
+                if target != layer and target not in ALLOWED[layer]:
+                    offence("%s may not include %s" % (layer, header))
             elif quoted:
                 offence('expected the path of a header from the root of the tree, found "%s"' % header)
             for pattern, home in CONFINED:
@@ -95,6 +139,9 @@ def find_offences(includes):
                         offence("%s belongs in a .cpp file" % header)
                     elif set(once[pattern]) != {file}:
                         offence("%s is already included in %s" % (header, once[pattern][0]))
+    for folder in ACYCLIC if acyclic is None else acyclic:
+        offences += ["%s:%d: the arrows of %s run in a circle: %s" % (file, number, folder, text)
+                     for file, number, text in find_circles(includes, folder)]
     return offences
 
 
@@ -105,7 +152,7 @@ def self_test():
                 os.makedirs(os.path.dirname(os.path.join(root, path)), exist_ok=True)
                 with open(os.path.join(root, path), "w", encoding="utf-8") as file:
                     file.write(text)
-            found = [offence.split(": ")[0] for offence in find_offences(read_includes(root))]
+            found = [offence.split(": ")[0] for offence in find_offences(read_includes(root), ["core/kernels/"])]
             if found != list(expected):
                 sys.exit("check_layers: self-test: expected %s, found %s in %s" % (list(expected), found, files))
 
@@ -122,9 +169,19 @@ def self_test():
         check({"core/a.cpp": "#include <%s>\n" % header}, "core/a.cpp:1")
         check({"core/kernels/a.h": "#include <%s>\n" % header, "nn/b.cpp": '\n#include "core/kernels/a.h"\n'},
               "nn/b.cpp:2")
-    check({"core/kernels/a.cpp": '#include "core/var.h"\n'}, "core/kernels/a.cpp:1")
-    check({"core/kernels/a.cpp": '#include "core/ops.h"\n', "core/ops.h": '#include "core/var.h"\n'},
-          "core/kernels/a.cpp:1")
+    for home in ("core/kernels/", "quant/deploy/"):
+        for header in ("core/var.h", "core/ops.h", "core/ops_parts.h"):
+            check({home + "a.cpp": '#include "%s"\n' % header}, home + "a.cpp:1")
+            check({home + "a.cpp": '#include "core/b.h"\n', "core/b.h": '#include "%s"\n' % header},
+                  home + "a.cpp:1")
+    # x.cpp needs y, whose header needs x.h: a circle, though no header includes itself.
+    kernels = {"core/kernels/x.h": "", "core/kernels/x.cpp": '#include "core/kernels/x.h"\n#include "core/kernels/y.h"\n',
+               "core/kernels/y.h": "", "core/kernels/y.cpp": '#include "core/kernels/z.h"\n', "core/kernels/z.h": ""}
+    check(kernels)
+    check({**kernels, "core/kernels/y.h": '#include "core/kernels/x.h"\n'}, "core/kernels/x.cpp:2")
+    check({**kernels, "core/kernels/z.h": '\n#include "core/kernels/x.h"\n'}, "core/kernels/x.cpp:2")
+    check({path.replace("core/kernels", "nn"): text.replace("core/kernels", "nn")
+           for path, text in {**kernels, "core/kernels/z.h": '#include "core/kernels/x.h"\n'}.items()})
     check({"train/comm_mpi.cpp": "#include <mpi.h>\n"})
     check({"train/comm.h": "#include <mpi.h>\n"}, "train/comm.h:1")
     check({"train/a.cpp": "#include <mpi.h>\n", "train/b.cpp": "#include <mpi.h>\n"}, "train/b.cpp:1")

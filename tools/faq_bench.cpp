@@ -10,7 +10,7 @@
 #include "core/parallel.h"
 #include "core/profile.h"
 #include "core/rng.h"
-#include "quant/deploy/integer_network.h"
+#include "quant/compile.h"
 #include "tools/cli.h"
 #include "tools/quantization.h"
 #include "train/setup.h"
@@ -133,7 +133,7 @@ Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
       w.model->forward({}, Var(w.images));
     });
   }
-  const auto network = IntegerNetwork::compile(*w.model, w.size, w.size, 3);
+  const auto network = compile(*w.model, w.size, w.size, 3);
   Measurement m = measure(options.batch_size, steps, [&] { network.forward(w.images, engine); });
   m.weight_bytes = network.weight_bytes();
   m.activation_bytes = network.activation_bytes();

@@ -11,6 +11,7 @@
 #include "core/kernels/loss.h"
 #include "core/parallel.h"
 #include "data/decode.h"
+#include "quant/compile.h"
 #include "tools/analysis.h"
 #include "tools/cli.h"
 #include "tools/comparison.h"
@@ -156,9 +157,8 @@ json export_integer_network(const Network& network, const TrainOptions& options,
   std::error_code none;  // two files of which one is not there yet are not the same
   check(!std::filesystem::equivalent(file, options.weights, none), ErrorKind::usage, "--export ", file,
         ": that is the checkpoint itself");
-  const auto compiled = IntegerNetwork::compile(*network.trained, options.val_crop_size,
-                                                options.val_crop_size, options.in_channels);
-  compiled.save(file, integer_network_record(options, network.epoch, network.class_names));
+  const auto compiled = compile(*network.trained, preprocessing_of(options, network.class_names));
+  compiled.save(file, integer_network_record(options, network.epoch));
   return {{"kind", network.kind},
           {"model", network.model},
           {"epoch", network.epoch},

@@ -3,6 +3,7 @@
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
+#include "quant/compile.h"
 #include "tools/quantization.h"
 #include "train/run_record.h"
 #include "train/setup.h"
@@ -63,14 +64,16 @@ Network of_integer_network(TrainOptions& options) {
         " has its own, in the table of its input");
   take("in-channels", options.in_channels, static_cast<int>(network->channels()), options.weights);
   take("num-classes", options.num_classes, static_cast<int>(network->num_classes()), options.weights);
-  if (options.val_crop_size == 0) options.val_crop_size = static_cast<int>(network->height());
+  const Preprocessing& seen = network->preprocessing();
+  check(seen.height == seen.width || options.val_crop_size > 0, ErrorKind::usage, options.weights,
+        " is for images of ", seen.height, "×", seen.width,
+        ": images are cropped to squares here, give --val-crop-size");
+  if (options.val_crop_size == 0) options.val_crop_size = seen.height;
+  if (options.val_resize_size < 0) options.val_resize_size = seen.resize;
   const auto model = network->about().find("model");
-  const auto resize = network->about().find("resize");
-  if (options.val_resize_size < 0 && resize != network->about().end())
-    apply(options, {"val-resize-size", resize->second});
   return {"integer network",
           model == network->about().end() ? "" : model->second,
-          class_names(network->about()),
+          seen.class_names,
           [network, engine](const Tensor& images) { return network->forward(images, engine); },
           [network, engine](const Tensor& images) { return integer_layers(*network, images, engine); },
           nullptr};
@@ -87,7 +90,7 @@ Network of_model(const std::string& kind, const std::string& name, std::vector<s
           },
           [model, quantized, engine](const Tensor& images) {
             if (!quantized) return float_layers(*model, images);
-            const auto network = IntegerNetwork::compile(*model, images.dim(1), images.dim(2), images.dim(3));
+            const auto network = compile(*model, images.dim(1), images.dim(2), images.dim(3));
             return integer_layers(network, images, engine);
           },
           model,

@@ -11,7 +11,7 @@
 #include "core/safetensors.h"
 #include "core/text.h"
 #include "nn/batch_norm.h"
-#include "quant/deploy/integer_network.h"
+#include "quant/compile.h"
 #include "quant/deploy/layer_report.h"
 #include "quant/dfp_scheme.h"
 #include "quant/dorefa_scheme.h"
@@ -136,15 +136,13 @@ class Quantization final : public Method {
 
   void deploy(Model& model, const Deployment& d) override {
     if (!options_.quantize_activations) return;
-    IntegerNetwork::compile(model, d.height, d.width, d.channels)
-        .save(d.folder / "integer.safetensors", d.about);
+    compile(model, d.images).save(d.folder / "integer.safetensors", d.about);
   }
 
   nlohmann::json layers(Model& model, const Deployment& d) override {
     if (!options_.quantize_activations) return nlohmann::json::array();
     nlohmann::json rows = nlohmann::json::array();
-    for (const LayerReport& row :
-         layer_report(IntegerNetwork::compile(model, d.height, d.width, d.channels))) {
+    for (const LayerReport& row : layer_report(compile(model, d.images))) {
       nlohmann::json j{{"name", row.name},
                        {"kind", row.kind},
                        {"output", row.output.extents()},

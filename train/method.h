@@ -10,6 +10,7 @@
 #include <string>
 
 #include "nn/models.h"
+#include "quant/deploy/preprocessing.h"
 
 namespace faq {
 
@@ -52,7 +53,7 @@ class Method {
   /// has none.
   struct Deployment {
     std::filesystem::path folder = {};
-    int height = 0, width = 0, channels = 0;        ///< of the images it will see
+    Preprocessing images = {};                      ///< what it will see
     std::map<std::string, std::string> about = {};  ///< what should be known of it
   };
   virtual void deploy(Model& /*model*/, const Deployment& /*deployment*/) {}

@@ -65,7 +65,7 @@ BatchSource Run::training_batches() {
 }
 
 Method::Deployment Run::deployment() const {
-  return {.height = data.val_crop, .width = data.val_crop, .channels = options.in_channels};
+  return {.images = preprocessing_of(options, data.val->class_names())};
 }
 
 }  // namespace faq

@@ -98,12 +98,16 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
   return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
 }
 
-std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch,
-                                                          const nlohmann::json& classes) {
-  return {{"model", options.model},
-          {"epoch", std::to_string(epoch)},
-          {"resize", std::to_string(options.val_resize_size)},
-          {"classes", json_text(classes)}};
+std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch) {
+  return {{"model", options.model}, {"epoch", std::to_string(epoch)}};
+}
+
+Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names) {
+  return {.height = options.val_crop_size,
+          .width = options.val_crop_size,
+          .channels = options.in_channels,
+          .resize = options.val_resize_size,
+          .class_names = std::move(class_names)};
 }
 
 bool is_checkpoint(const std::map<std::string, std::string>& metadata) {

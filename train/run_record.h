@@ -6,6 +6,7 @@
 #include <string>
 
 #include "data/dataset.h"
+#include "quant/deploy/preprocessing.h"
 #include "train/options.h"
 
 namespace faq {
@@ -31,9 +32,9 @@ void check_same_run(const RunRecord& now, const RunRecord& before, const std::st
 std::string machine_difference(const RunRecord& now, const RunRecord& before);
 
 /// What the integer network of a run says of itself in its file, `epoch` epochs after the run began.
-/// `classes`: their names.
-std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch,
-                                                          const nlohmann::json& classes);
+std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch);
+/// How images are validated with those options; the model knows their mean and standard deviation.
+Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names);
 
 /// Whether a file with that metadata was written by faq-train.
 bool is_checkpoint(const std::map<std::string, std::string>& metadata);

@@ -335,7 +335,7 @@ class Trainer {
     Model& model = run_.learner.model();
     Method::Deployment deployment = run_.deployment();
     deployment.folder = folder_->path();
-    deployment.about = integer_network_record(run_.options, progress_.epoch, record_.classes);
+    deployment.about = integer_network_record(run_.options, progress_.epoch);
     method_.deploy(model, deployment);
   }
 

@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "data/loader.h"
 #include "nn/load_weights.h"
-#include "quant/deploy/integer_network.h"
+#include "quant/compile.h"
 #include "quant/equalize.h"
 #include "quant/quantize.h"
 #include "train/evaluate.h"
@@ -71,7 +71,9 @@ void fine_tune(const char* weights_file, const char* data, const char* output, i
             ": gradient norm ", norm);
     }
     // What is evaluated is what is deployed.
-    const IntegerNetwork network = IntegerNetwork::compile(*model, side, side, channels);
+    const IntegerNetwork network = compile(
+        *model,
+        {.height = side, .width = side, .channels = channels, .class_names = validation_set->class_names()});
     Scores scores;
     const Evaluation result = evaluate([&](const Tensor& images) { return network.forward(images); },
                                        validation_images, scores, display);

@@ -1,399 +1,131 @@
-// Integer ops as JSON and tensors: the contents of integer.safetensors.
-#include <algorithm>
-#include <cmath>
+#include "quant/deploy/integer_format.h"
 
-#include "core/choices.h"
+#include <charconv>
+
+#include "core/json.h"
 #include "core/kernels/elementwise.h"
-#include "quant/deploy/integer_op.h"
+#include "quant/deploy/integer_network.h"
 
 namespace faq {
 namespace {
 
 using nlohmann::json;
 
-// --- packing
+constexpr const char* format_name = "faq-integer-network";
+constexpr const char* own_entries[] = {"format", "format_version", "network", "preprocessing"};
+constexpr std::size_t max_ops = 1 << 13;
 
-// Codes of 2 bits are stored four to a byte and those of up to 4 two to a byte, the first in the lowest bits;
-// what is left of the last byte is 0. Wider ones have a byte each.
-int codes_per_byte(int bits) { return bits <= 2 ? 4 : bits <= 4 ? 2 : 1; }
-
-Tensor pack(std::span<const std::int8_t> codes, int bits) {
-  const auto per_byte = static_cast<std::size_t>(codes_per_byte(bits)), width = 8 / per_byte;
-  const unsigned mask = (1u << width) - 1;
-  Tensor packed =
-      Tensor::zeros({static_cast<std::int64_t>((codes.size() + per_byte - 1) / per_byte)}, DType::u8);
-  auto* to = packed.mutable_data<std::uint8_t>();
-  for (std::size_t i = 0; i < codes.size(); ++i) {
-    const unsigned field = static_cast<unsigned>(codes[i]) & mask;
-    to[i / per_byte] |= static_cast<std::uint8_t>(field << (i % per_byte * width));
-  }
-  return packed;
+int parse_version(const std::string& text) {
+  int version = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, version);
+  check(parsed.ec == std::errc() && parsed.ptr == end && version >= 1, ErrorKind::bad_data,
+        "format version '", text, "': expected 1 to ", integer_format_version);
+  check(version <= integer_format_version, ErrorKind::bad_data, "format version '", text,
+        "' is newer than this program, which reads 1 to ", integer_format_version);
+  return version;
 }
 
-Tensor unpack(const Tensor& packed, int bits, const Shape& shape, bool is_signed) {
-  const int per_byte = codes_per_byte(bits), width = 8 / per_byte;
-  const int mask = (1 << width) - 1, sign = is_signed ? 1 << (width - 1) : 1 << width;
-  Tensor codes = Tensor::empty(shape, DType::s8);
-  const auto* from = packed.data<std::uint8_t>();
-  auto* to = codes.mutable_data<std::int8_t>();
-  for (std::int64_t i = 0; i < codes.numel(); ++i) {
-    const int field = from[i / per_byte] >> (i % per_byte * width) & mask;
-    to[i] = static_cast<std::int8_t>(field >= sign ? field - 2 * sign : field);
-  }
-  return codes;
+IntegerDocument parse_document(NamedTensors contents) {
+  const auto entry = [&](const char* key) { return parse_json(contents.metadata[key], concat("its ", key)); };
+  const int version = parse_version(contents.metadata["format_version"]);
+  IntegerDocument document;
+  document.network = entry("network");
+  if (version >= 4) document.preprocessing = entry("preprocessing");
+  for (const char* own : own_entries) contents.metadata.erase(own);
+  document.contents = std::move(contents);
+  upgrade(document, version);
+  return document;
 }
 
-// --- formats
-
-json describe(const FixedPoint& format) {
-  return {{"step", format.scale}, {"bits", format.bits}, {"signed", format.is_signed}};
+std::vector<int> parse_inputs(const json& description, std::size_t index) {
+  const json& inputs = description.at("inputs");
+  check(inputs.is_array() && !inputs.empty(), ErrorKind::bad_data, "inputs ", inputs.dump());
+  std::vector<int> values;
+  for (const json& input : inputs)
+    values.push_back(
+        static_cast<int>(parse_integer(input, "inputs: value", 0, static_cast<std::int64_t>(index))));
+  return values;
 }
 
-int parse_integer(const json& value, const char* key, int low, int high) {
-  check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, key, " ",
-        value.dump(), ": expected ", low, " to ", high);
-  return value.get<int>();
-}
-
-// The inverse of a denormal one may be infinite.
-float parse_step(const json& j, const char* key) {
-  const auto scale = j.at(key).get<float>();
-  check(std::isnormal(scale) && scale > 0, ErrorKind::bad_data, key, " ", scale);
-  return scale;
-}
-
-FixedPoint parse_format(const json& j) {
-  return {parse_step(j, "step"), parse_integer(j.at("bits"), "bits", 2, 8), j.at("signed").get<bool>()};
-}
-
-const Choices<WeightCode> weight_codes{
-    {"fixed_point", WeightCode::fixed_point}, {"odd", WeightCode::odd}, {"clusters", WeightCode::clusters}};
-
-// Every integer of DoReFa's as its n: q = 2·n − (2^bits − 1).
-Tensor to_odd_codes(const Tensor& values, int bits) {
-  Tensor codes = values.clone();
-  for (std::int8_t& v : codes.mutable_span<std::int8_t>())
-    v = static_cast<std::int8_t>((v + (1 << bits) - 1) / 2);
-  return codes;
-}
-Tensor from_odd_codes(Tensor codes, int bits) {
-  for (std::int8_t& v : codes.mutable_span<std::int8_t>())
-    v = static_cast<std::int8_t>(2 * v - ((1 << bits) - 1));
-  return codes;
-}
-
-// Signed integers with a byte each need no packing.
-DType stored_as(int bits, WeightCode code) {
-  return codes_per_byte(bits) == 1 && code != WeightCode::odd ? DType::s8 : DType::u8;
-}
-
-void describe_weights(json& j, const IntegerOp& op, const QuantizedWeights& weights, NamedTensors& tensors) {
-  j["weight_bits"] = weights.bits;
-  j["weight_code"] =
-      std::ranges::find(weight_codes, weights.code, [](const auto& row) { return row.second; })->first;
-  j["weight_step"] = weights.values.fixed_point().scale;
-  j["weight_shape"] = weights.values.shape().extents();
-  Tensor codes = weights.values;
-  if (weights.code == WeightCode::odd) codes = to_odd_codes(codes, weights.bits);
-  if (weights.code == WeightCode::clusters) {
-    codes = weights.clusters.codes;
-    j["cluster_size"] = weights.clusters.size;
-    tensors.add(op.name + ".scales", weights.clusters.scales);
-  }
-  tensors.add(op.name + ".weight", stored_as(weights.bits, weights.code) == DType::s8
-                                       ? codes
-                                       : pack(codes.span<std::int8_t>(), weights.bits));
-}
-
-void describe_requantize(json& j, const IntegerOp& op, const kernels::Requantize& requantize,
-                         NamedTensors& tensors) {
-  j["relu"] = requantize.relu;
-  j["format"] = describe(requantize.format);
-  tensors.add(op.name + ".multiplier", requantize.multiplier);
-  tensors.add(op.name + ".bias", requantize.bias);
-}
-
-// --- reading, with everything checked
-
-struct Reader {
-  const json& j;
-  const NamedTensors& tensors;
-  std::set<std::string>& used;
-  std::string name;
-
-  const Tensor& tensor(const std::string& suffix, DType dtype) const {
-    const Tensor* found = tensors.find(name + "." + suffix);
-    used.insert(name + "." + suffix);
-    check(found != nullptr, ErrorKind::bad_data, "missing tensor ", name, ".", suffix);
-    check(found->dtype() == dtype, ErrorKind::bad_data, "tensor ", name, ".", suffix, ": expected ", dtype,
-          ", found ", found->dtype());
-    return *found;
-  }
-
-  Tensor finite(const std::string& suffix, std::int64_t count) const {
-    const Tensor& t = tensor(suffix, DType::f32);
-    check(t.rank() == 1 && t.numel() == count, ErrorKind::bad_data, "tensor ", name, ".", suffix,
-          ": expected [", count, "], found ", t.shape());
-    check(std::ranges::all_of(t.span<float>(), [](float v) { return std::isfinite(v); }), ErrorKind::bad_data,
-          "tensor ", name, ".", suffix, ": a value is not finite");
-    return t;
-  }
-
-  int integer(const char* key, int low, int high) const { return parse_integer(j.at(key), key, low, high); }
-  Extent extent(const char* key, int low, int high) const {
-    const json& pair = j.at(key);
-    check(pair.is_array() && pair.size() == 2, ErrorKind::bad_data, key, " ", pair.dump(),
-          ": expected [height, width]");
-    return {parse_integer(pair[0], key, low, high), parse_integer(pair[1], key, low, high)};
-  }
-
-  kernels::Requantize requantize(std::int64_t channels) const {
-    return {.multiplier = finite("multiplier", channels),
-            .bias = finite("bias", channels),
-            .relu = j.at("relu").get<bool>(),
-            .format = parse_format(j.at("format"))};
-  }
-
-  QuantizedWeights weights(int rank) const {
-    const Shape shape = weight_shape(rank);
-    QuantizedWeights result;
-    result.bits = integer("weight_bits", 2, 8);
-    result.code = weight_code(result.bits);
-    const Tensor codes = stored_codes(shape, result.bits, result.code);
-    switch (result.code) {
-      case WeightCode::fixed_point:
-        result.values = codes;
-        break;
-      case WeightCode::odd:
-        result.values = from_odd_codes(codes, result.bits);
-        break;
-      case WeightCode::clusters:
-        result.clusters = clusters(codes, (1 << (result.bits - 1)) - 1);
-        result.values = cluster_values(result.clusters);
-        break;
+std::vector<IntegerNetwork::Node> parse_nodes(const json& ops, const NamedTensors& contents,
+                                              std::set<std::string>& used) {
+  check(ops.is_array() && !ops.empty(), ErrorKind::bad_data, "no ops");
+  check(ops.size() <= max_ops, ErrorKind::bad_data, ops.size(), " ops, at most ", max_ops);
+  std::vector<IntegerNetwork::Node> nodes;
+  for (std::size_t index = 0; index < ops.size(); ++index) {
+    const json& description = ops[index];
+    try {
+      nodes.push_back({parse_op(description, contents, used), parse_inputs(description, index)});
+    } catch (const std::exception& error) {  // ours or the JSON library's
+      fail(ErrorKind::bad_data, "op ", index,
+           description.contains("name") ? " " + description["name"].dump() : "", ": ", error.what());
     }
-    const bool as_coded = result.code == WeightCode::fixed_point;
-    result.values.set_fixed_point(
-        {.scale = parse_step(j, "weight_step"), .bits = as_coded ? result.bits : 8, .is_signed = true});
-    return result;
   }
-
-  Shape weight_shape(int rank) const {
-    const json& extents = j.at("weight_shape");
-    check(extents.is_array() && static_cast<int>(extents.size()) == rank, ErrorKind::bad_data,
-          "weight_shape ", extents.dump(), ": expected ", rank, " extents");
-    std::vector<std::int64_t> sizes;
-    std::int64_t count = 1;
-    for (const json& extent : extents) {
-      check(extent.is_number_integer() && extent >= 1 && extent <= (1 << 20) &&
-                count <= (std::int64_t{1} << 32),
-            ErrorKind::bad_data, "weight_shape ", extents.dump());
-      sizes.push_back(extent.get<std::int64_t>());
-      count *= sizes.back();
-    }
-    return Shape(sizes);
-  }
-
-  // Unpacked, each within its bits.
-  Tensor stored_codes(const Shape& shape, int bits, WeightCode code) const {
-    const bool odd = code == WeightCode::odd;
-    const Tensor& stored = tensor("weight", stored_as(bits, code));
-    const int per_byte = codes_per_byte(bits);
-    const std::int64_t expected = (shape.numel() + per_byte - 1) / per_byte;
-    check(stored.numel() == expected, ErrorKind::bad_data, "tensor ", name, ".weight: expected ", expected,
-          " bytes, found ", stored.shape());
-    Tensor codes =
-        stored.dtype() == DType::s8 ? stored.reshaped(shape).clone() : unpack(stored, bits, shape, !odd);
-    const int low = odd ? 0 : -((1 << (bits - 1)) - 1);
-    const int high = odd ? (1 << bits) - 1 : -low;
-    check(std::ranges::all_of(codes.span<std::int8_t>(), [&](int w) { return w >= low && w <= high; }),
-          ErrorKind::bad_data, "tensor ", name, ".weight: a value is outside ", bits, " bits");
-    return codes;
-  }
-
-  WeightCode weight_code(int bits) const {
-    const std::string text = j.at("weight_code").get<std::string>();
-    const auto found = std::ranges::find(weight_codes, text, [](const auto& row) { return row.first; });
-    check(found != weight_codes.end(), ErrorKind::bad_data, "weight_code '", text, "'");
-    check(found->second != WeightCode::odd || bits < 8, ErrorKind::bad_data, "odd weights of ", bits,
-          " bits");
-    return found->second;
-  }
-
-  Clusters clusters(const Tensor& codes, int max_code) const {
-    Clusters result{integer("cluster_size", 1, static_cast<int>(codes.dim(1))), codes,
-                    tensor("scales", DType::u8)};
-    const Shape expected{codes.dim(0), (codes.dim(1) + result.size - 1) / result.size};
-    check(result.scales.shape() == expected, ErrorKind::bad_data, "tensor ", name, ".scales: expected ",
-          expected, ", found ", result.scales.shape());
-    check(std::ranges::all_of(result.scales.span<std::uint8_t>(),
-                              [&](int scale) { return scale * max_code <= 127; }),
-          ErrorKind::bad_data, "tensor ", name, ".scales: a weight is outside 8 bits");
-    return result;
-  }
-};
-
-// --- one row per kind: writing and reading side by side
-
-void write(const InputOp& op, json& j, NamedTensors& tensors) {
-  j["format"] = describe(op.table.fixed_point());
-  tensors.add(op.name + ".table", op.table);
-}
-std::shared_ptr<IntegerOp> read_input(const Reader& r) {
-  auto op = std::make_shared<InputOp>();
-  const FixedPoint format = parse_format(r.j.at("format"));
-  const Tensor& table = r.tensor("table", format.is_signed ? DType::s8 : DType::u8);
-  check(table.rank() == 2 && (table.dim(0) == 1 || table.dim(0) == 3) && table.dim(1) == 256,
-        ErrorKind::bad_data, "tensor ", r.name, ".table: expected [1 or 3, 256], found ", table.shape());
-  const Tensor integers = kernels::convert_unscaled(table, DType::f32);
-  check(std::ranges::all_of(integers.span<float>(),
-                            [&](float v) { return v >= format.min() && v <= format.max(); }),
-        ErrorKind::bad_data, "tensor ", r.name, ".table: a value is outside ", format);
-  op->table = table;
-  op->table.set_fixed_point(format);
-  return op;
-}
-
-void write(const ConvOp& op, json& j, NamedTensors& tensors) {
-  describe_weights(j, op, op.weights, tensors);
-  j["stride"] = op.options.stride;
-  j["padding"] = {op.options.padding.height, op.options.padding.width};
-  j["residual_multiplier"] = op.requantize.residual_multiplier;
-  describe_requantize(j, op, op.requantize, tensors);
-}
-std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
-  auto op = std::make_shared<ConvOp>();
-  op->weights = r.weights(4);
-  op->options = {r.integer("stride", 1, 64), r.extent("padding", 0, 64)};
-  // More would only add windows that see nothing of the image, and memory.
-  const Extent padding = op->options.padding;
-  const Shape& kernel = op->weights.values.shape();
-  check(padding.height < kernel[2] && padding.width < kernel[3], ErrorKind::bad_data, "padding ", padding,
-        " of a kernel ", kernel);
-  op->requantize = r.requantize(op->weights.values.dim(0));
-  op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
-  check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,
-        "residual_multiplier is not finite");
-  return op;
-}
-
-void write(const NormActOp& op, json& j, NamedTensors& tensors) {
-  j["channels"] = op.requantize.multiplier.numel();
-  describe_requantize(j, op, op.requantize, tensors);
-}
-std::shared_ptr<IntegerOp> read_norm_act(const Reader& r) {
-  auto op = std::make_shared<NormActOp>();
-  op->requantize = r.requantize(r.integer("channels", 1, 1 << 16));
-  return op;
-}
-
-void write(const ShortcutOp& op, json& j, NamedTensors&) {
-  j["stride"] = op.stride;
-  j["out_channels"] = op.out_channels;
-}
-std::shared_ptr<IntegerOp> read_shortcut(const Reader& r) {
-  auto op = std::make_shared<ShortcutOp>();
-  op->stride = r.integer("stride", 1, 64);
-  op->out_channels = r.integer("out_channels", 1, 1 << 16);
-  return op;
-}
-
-void write(const MaxPoolOp& op, json& j, NamedTensors&) {
-  j["kernel"] = op.options.kernel;
-  j["stride"] = op.options.stride;
-  j["padding"] = op.options.padding;
-}
-std::shared_ptr<IntegerOp> read_max_pool(const Reader& r) {
-  auto op = std::make_shared<MaxPoolOp>();
-  op->options = {r.integer("kernel", 1, 64), r.integer("stride", 1, 64), r.integer("padding", 0, 32)};
-  return op;
-}
-
-void write(const AvgPoolOp& op, json& j, NamedTensors&) {
-  j["kernel"] = op.options.kernel;
-  j["stride"] = op.options.stride;
-  j["padding"] = op.options.padding;
-  j["output"] = op.options.output;
-}
-std::shared_ptr<IntegerOp> read_avg_pool(const Reader& r) {
-  auto op = std::make_shared<AvgPoolOp>();
-  op->options = {r.integer("kernel", 1, 64), r.integer("stride", 1, 64), r.integer("padding", 0, 32),
-                 r.integer("output", 0, 64)};
-  return op;
-}
-
-void write(const ConcatOp&, json&, NamedTensors&) {}
-std::shared_ptr<IntegerOp> read_concat(const Reader&) { return std::make_shared<ConcatOp>(); }
-
-void write(const GlobalAvgPoolOp&, json&, NamedTensors&) {}
-std::shared_ptr<IntegerOp> read_global_avg_pool(const Reader&) { return std::make_shared<GlobalAvgPoolOp>(); }
-
-void write(const LinearOp& op, json& j, NamedTensors& tensors) {
-  describe_weights(j, op, op.weights, tensors);
-  j["input"] = describe(op.input);
-  tensors.add(op.name + ".multiplier", op.multiplier);
-  tensors.add(op.name + ".bias", op.bias);
-}
-std::shared_ptr<IntegerOp> read_linear(const Reader& r) {
-  auto op = std::make_shared<LinearOp>();
-  op->weights = r.weights(2);
-  op->input = parse_format(r.j.at("input"));
-  op->multiplier = r.finite("multiplier", op->weights.values.dim(0));
-  op->bias = r.finite("bias", op->weights.values.dim(0));
-  const float scale = logit_scale(*op);
-  check(std::ranges::all_of(op->multiplier.span<float>(), [&](float m) { return m == scale; }),
-        ErrorKind::bad_data, "tensor ", r.name, ".multiplier: a value is not ", scale,
-        ", the scales' product");
-  return op;
-}
-
-struct Kind {
-  const char* name;
-  std::shared_ptr<IntegerOp> (*read)(const Reader&);
-  void (*write)(const IntegerOp&, json&, NamedTensors&);
-};
-
-template <class Op>
-void write_as(const IntegerOp& op, json& j, NamedTensors& tensors) {
-  write(static_cast<const Op&>(op), j, tensors);
-}
-
-const Kind kinds[] = {
-    {"input", read_input, write_as<InputOp>},
-    {"conv", read_conv, write_as<ConvOp>},
-    {"norm_act", read_norm_act, write_as<NormActOp>},
-    {"shortcut", read_shortcut, write_as<ShortcutOp>},
-    {"max_pool", read_max_pool, write_as<MaxPoolOp>},
-    {"avg_pool", read_avg_pool, write_as<AvgPoolOp>},
-    {"concat", read_concat, write_as<ConcatOp>},
-    {"global_avg_pool", read_global_avg_pool, write_as<GlobalAvgPoolOp>},
-    {"linear", read_linear, write_as<LinearOp>},
-};
-
-const Kind& kind_of(const std::string& name) {
-  const auto found = std::ranges::find(kinds, name, &Kind::name);
-  check(found != std::end(kinds), ErrorKind::bad_data, "unknown op kind '", name, "'");
-  return *found;
+  return nodes;
 }
 
 }  // namespace
 
-json describe(const IntegerOp& op, NamedTensors& tensors) {
-  json j{{"kind", op.kind()}, {"name", op.name}};
-  kind_of(op.kind()).write(op, j, tensors);
-  return j;
+std::int64_t parse_integer(const json& value, const std::string& what, std::int64_t low, std::int64_t high) {
+  check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, what, " ",
+        value.dump(), ": expected ", low, " to ", high);
+  return value.get<std::int64_t>();
 }
 
-std::shared_ptr<const IntegerOp> parse_op(const json& description, const NamedTensors& tensors,
-                                          std::set<std::string>& used) {
+bool is_integer_network(const std::map<std::string, std::string>& metadata) {
+  const auto format = metadata.find("format");
+  return format != metadata.end() && format->second == format_name;
+}
+
+std::int64_t IntegerNetwork::weight_bytes() const {
+  NamedTensors tensors;
+  for (const Node& node : nodes_) describe(*node.op, tensors);
+  std::int64_t bytes = 0;
+  for (const auto& [name, tensor] : tensors.tensors) bytes += static_cast<std::int64_t>(tensor.bytes());
+  return bytes;
+}
+
+void IntegerNetwork::save(const std::filesystem::path& file,
+                          const std::map<std::string, std::string>& about) const {
+  NamedTensors contents;
+  json ops = json::array();
+  for (const Node& node : nodes_) {
+    json op = describe(*node.op, contents);
+    op["inputs"] = node.inputs;
+    ops.push_back(std::move(op));
+  }
+  for (const auto& [name, tensor] : contents.tensors)  // load() would refuse the file
+    check(tensor.dtype() != DType::f32 || kernels::all_finite(tensor), ErrorKind::diverged, "writing ", file,
+          ": '", name, "' is not finite: the network has diverged");
+  contents.metadata = about;
+  contents.metadata["format"] = format_name;
+  contents.metadata["format_version"] = std::to_string(integer_format_version);
+  contents.metadata["preprocessing"] = json_text(describe(preprocessing_));
+  contents.metadata["network"] = json{{"ops", std::move(ops)}}.dump();
+  write_safetensors(file, contents);
+}
+
+IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
+  NamedTensors contents = read_safetensors(file);
+  check(is_integer_network(contents.metadata), ErrorKind::bad_data, "integer network ", file,
+        ": not an integer network (its metadata has no \"format\": \"", format_name, "\")");
   try {
-    const std::string name = description.at("name").get<std::string>();
-    const std::string kind = description.at("kind").get<std::string>();
-    auto op = kind_of(kind).read({description, tensors, used, name});
-    op->name = name;
-    return op;
+    IntegerDocument document = parse_document(std::move(contents));
+    std::set<std::string> used;
+    IntegerNetwork network(parse_nodes(document.network.at("ops"), document.contents, used),
+                           parse_preprocessing(document.preprocessing));
+    for (const auto& [name, tensor] : document.contents.tensors)
+      check(used.contains(name), ErrorKind::bad_data, "tensor ", name, ": no op uses it");
+    // That shapes and dtypes fit together is known from the plan. What else a kernel may refuse is found out
+    // once, on an empty image, instead of in the middle of an evaluation.
+    network.forward(Tensor::zeros({1, network.height(), network.width(), network.channels()}, DType::u8));
+    network.about_ = std::move(document.contents.metadata);
+    return network;
   } catch (const json::exception& error) {
-    fail(ErrorKind::bad_data, error.what());
+    fail(ErrorKind::bad_data, "integer network ", file, ": ", error.what());
+  } catch (const Error& error) {
+    fail(ErrorKind::bad_data, "integer network ", file, ": ", error.what());
   }
 }
 

@@ -1,29 +1,35 @@
-// The deployable: a flat list of integer ops compiled from a trained model.
+// The deployable: a flat list of integer ops, and what is done to an image before the first.
 #pragma once
 
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
-#include "nn/models.h"
 #include "quant/deploy/integer_op.h"
 #include "quant/deploy/memory_plan.h"
+#include "quant/deploy/preprocessing.h"
 
 namespace faq {
 
 class IntegerNetwork {
  public:
-  /// From a quantized model: the ops its eval-mode forward executes, read off the tape of one image of that
-  /// shape (H, W, C).
-  static IntegerNetwork compile(Model& model, std::int64_t height, std::int64_t width, std::int64_t channels);
+  /// One op: what it does and the values it reads (0: the images, i: the result of op i−1).
+  struct Node {
+    std::shared_ptr<const IntegerOp> op;
+    std::vector<int> inputs;
+  };
+  /// Throws for ops that cannot follow each other, whose names are not their own, or whose results nobody
+  /// reads, for a last op that is not a classifier, and for class names that are not as many as its outputs.
+  /// Models are compiled into one by quant/compile.h.
+  IntegerNetwork(std::vector<Node> nodes, Preprocessing preprocessing);
 
-  /// Throws as read_safetensors does, and bad_data (naming the op) for a description that is not a valid
-  /// network, and for tensors and ops that are no part of it.
+  /// Reads formats 1 to 4 (quant/deploy/integer_format.h). Throws as read_safetensors does, and bad_data
+  /// (naming the op) for a description that is not a valid network, and for tensors and ops that are no part
+  /// of it.
   static IntegerNetwork load(const std::filesystem::path& file);
-  /// `about`: entries added to the metadata ("model", "mean", …).
+  /// Writes format 4. `about`: entries added to the metadata ("model", "epoch", …).
   /// Throws io, and diverged when a multiplier or a bias is not finite: such a file could not be loaded.
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
 
@@ -34,9 +40,11 @@ class IntegerNetwork {
   /// As forward, keeping the result of every op: what --compare and tests look at.
   std::vector<Tensor> forward_all(const Tensor& images, Engine engine = Engine::integer) const;
 
-  std::int64_t height() const { return height_; }
-  std::int64_t width() const { return width_; }
-  std::int64_t channels() const { return channels_; }
+  /// What is done to an image before forward(); its mean and standard deviation are in the first op.
+  const Preprocessing& preprocessing() const { return preprocessing_; }
+  std::int64_t height() const { return preprocessing_.height; }
+  std::int64_t width() const { return preprocessing_.width; }
+  std::int64_t channels() const { return preprocessing_.channels; }
   std::int64_t num_classes() const;
   /// Bytes of the planned block, for each image a thread takes through the network.
   std::int64_t activation_bytes() const { return plan_.memory.bytes; }
@@ -46,11 +54,6 @@ class IntegerNetwork {
   std::int64_t weight_bytes() const;
   const std::map<std::string, std::string>& about() const { return about_; }
 
-  /// One op: what it does and the values it reads (0: the images, i: the result of op i−1).
-  struct Node {
-    std::shared_ptr<const IntegerOp> op;
-    std::vector<int> inputs;
-  };
   const std::vector<Node>& nodes() const { return nodes_; }
 
  private:
@@ -61,14 +64,12 @@ class IntegerNetwork {
   };
   Plan plan_for(std::int64_t height, std::int64_t width) const;
   void check_images(const Tensor& images) const;
-  void check_nothing_is_left(const NamedTensors& contents, const std::set<std::string>& used) const;
+  void check_nodes() const;
   void run(const Tensor& images, Engine engine, const Plan& plan, Tensor& logits) const;
 
   std::vector<Node> nodes_;
+  Preprocessing preprocessing_;
   Plan plan_;
-  std::int64_t height_ = 0;
-  std::int64_t width_ = 0;
-  std::int64_t channels_ = 0;
   std::map<std::string, std::string> about_;
 };
 

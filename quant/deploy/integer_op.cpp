@@ -58,6 +58,27 @@ Tensor IntegerOp::run(std::span<const Tensor> inputs, Engine engine) const {
   return out;
 }
 
+void InputOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void ConvOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void NormActOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void ShortcutOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void MaxPoolOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void AvgPoolOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void ConcatOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void GlobalAvgPoolOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+void LinearOp::accept(OpVisitor& visitor) const { visitor.visit(*this); }
+
+const QuantizedWeights* weights_of(const IntegerOp& op) {
+  struct Weights final : PartialOpVisitor {
+    using PartialOpVisitor::visit;
+    void visit(const ConvOp& conv) override { found = &conv.weights; }
+    void visit(const LinearOp& linear) override { found = &linear.weights; }
+    const QuantizedWeights* found = nullptr;
+  } weights;
+  op.accept(weights);
+  return weights.found;
+}
+
 TensorInfo InputOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 1);
   const TensorInfo& x = inputs[0];

@@ -1,17 +1,15 @@
-// The ops of an integer network. Training's eval-mode forward and the deployed network execute the same ones.
+// The ops of an integer network. The eval-mode forward of training and the deployed network execute the same
+// ones.
 #pragma once
 
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 
+#include "core/kernels/conv.h"
 #include "core/kernels/pool.h"
 #include "core/kernels/requantize.h"
-#include "core/ops.h"
-#include "core/safetensors.h"
 #include "quant/deploy/weights.h"
 
 namespace faq {
@@ -26,11 +24,20 @@ struct TensorInfo {
 };
 TensorInfo info_of(const Tensor& tensor);
 
+class OpVisitor;
+
 /// Integers in, integers (or f32 logits) out. Immutable; `run` may be called with any batch size.
-struct IntegerOp : OpInfo {
+struct IntegerOp {
+  IntegerOp() = default;
+  IntegerOp(const IntegerOp&) = default;
+  IntegerOp& operator=(const IntegerOp&) = default;
+  virtual ~IntegerOp() = default;
+
   std::string name;  ///< of the unit it was made from
 
   virtual const char* kind() const = 0;
+  /// Calls the visitor's function for this kind.
+  virtual void accept(OpVisitor& visitor) const = 0;
   /// What comes of such inputs, as many as the op was given when it was recorded. Throws when the op cannot
   /// take them.
   virtual TensorInfo result(std::span<const TensorInfo> inputs) const = 0;
@@ -46,6 +53,7 @@ struct IntegerOp : OpInfo {
 struct InputOp final : IntegerOp {
   Tensor table;  ///< C,256 s8 with a scale
   const char* kind() const override { return "input"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -57,6 +65,7 @@ struct ConvOp final : IntegerOp {
   ConvOptions options;
   kernels::Requantize requantize;
   const char* kind() const override { return "conv"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   std::int64_t working_bytes(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
@@ -68,6 +77,7 @@ float residual_multiplier(float residual_scale, const FixedPoint& output);
 struct NormActOp final : IntegerOp {
   kernels::Requantize requantize;
   const char* kind() const override { return "norm_act"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -76,6 +86,7 @@ struct ShortcutOp final : IntegerOp {
   int stride = 1;
   std::int64_t out_channels = 0;
   const char* kind() const override { return "shortcut"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -83,6 +94,7 @@ struct ShortcutOp final : IntegerOp {
 struct MaxPoolOp final : IntegerOp {
   kernels::MaxPoolOptions options;
   const char* kind() const override { return "max_pool"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -91,6 +103,7 @@ struct MaxPoolOp final : IntegerOp {
 struct AvgPoolOp final : IntegerOp {
   kernels::AvgPoolOptions options;
   const char* kind() const override { return "avg_pool"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -98,6 +111,7 @@ struct AvgPoolOp final : IntegerOp {
 /// Along the channels; all inputs have one format.
 struct ConcatOp final : IntegerOp {
   const char* kind() const override { return "concat"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -105,6 +119,7 @@ struct ConcatOp final : IntegerOp {
 /// Sums over height and width, s32 with scale x.scale/(H·W). Throws usage for an image they overflow with.
 struct GlobalAvgPoolOp final : IntegerOp {
   const char* kind() const override { return "global_avg_pool"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -117,6 +132,7 @@ struct LinearOp final : IntegerOp {
   Tensor multiplier;         ///< O, all logit_scale()
   Tensor bias;               ///< O
   const char* kind() const override { return "linear"; }
+  void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
@@ -124,10 +140,37 @@ struct LinearOp final : IntegerOp {
 /// Of an accumulator: input.scale·weights.scale.
 float logit_scale(const LinearOp& op);
 
-/// An op as JSON and tensors (named after the op), and back. Reading throws bad_data for anything missing,
-/// out of range or contradictory, and adds the names of the op's tensors to `used`.
-nlohmann::json describe(const IntegerOp& op, NamedTensors& tensors);
-std::shared_ptr<const IntegerOp> parse_op(const nlohmann::json& description, const NamedTensors& tensors,
-                                          std::set<std::string>& used);
+/// The weights of an op, or null for one that has none.
+const QuantizedWeights* weights_of(const IntegerOp& op);
+
+/// What is done with an op, by kind. An exporter derives from it: a kind that is added later is then an error
+/// of compilation, not a case forgotten.
+class OpVisitor {
+ public:
+  virtual ~OpVisitor() = default;
+  virtual void visit(const InputOp& op) = 0;
+  virtual void visit(const ConvOp& op) = 0;
+  virtual void visit(const NormActOp& op) = 0;
+  virtual void visit(const ShortcutOp& op) = 0;
+  virtual void visit(const MaxPoolOp& op) = 0;
+  virtual void visit(const AvgPoolOp& op) = 0;
+  virtual void visit(const ConcatOp& op) = 0;
+  virtual void visit(const GlobalAvgPoolOp& op) = 0;
+  virtual void visit(const LinearOp& op) = 0;
+};
+
+/// For those that want to know of some kinds only: the others do nothing.
+class PartialOpVisitor : public OpVisitor {
+ public:
+  void visit(const InputOp&) override {}
+  void visit(const ConvOp&) override {}
+  void visit(const NormActOp&) override {}
+  void visit(const ShortcutOp&) override {}
+  void visit(const MaxPoolOp&) override {}
+  void visit(const AvgPoolOp&) override {}
+  void visit(const ConcatOp&) override {}
+  void visit(const GlobalAvgPoolOp&) override {}
+  void visit(const LinearOp&) override {}
+};
 
 }  // namespace faq

@@ -1,5 +1,7 @@
 #include "quant/deploy/layer_report.h"
 
+#include "quant/deploy/integer_format.h"
+
 namespace faq {
 namespace {
 
@@ -20,6 +22,17 @@ void add_weights(LayerReport& row, const QuantizedWeights& weights) {
                             : row.macs;
 }
 
+// A classifier makes logits: what it takes in is told instead.
+class ClassifierInput final : public PartialOpVisitor {
+ public:
+  explicit ClassifierInput(LayerReport& row) : row_(row) {}
+  using PartialOpVisitor::visit;
+  void visit(const LinearOp& op) override { row_.activation = op.input; }
+
+ private:
+  LayerReport& row_;
+};
+
 }  // namespace
 
 std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
@@ -31,12 +44,10 @@ std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
     row.name = op.name;
     row.kind = op.kind();
     row.output = without_batch(result.shape);
-    if (const auto* conv = dynamic_cast<const ConvOp*>(&op)) add_weights(row, conv->weights);
+    if (const QuantizedWeights* weights = weights_of(op)) add_weights(row, *weights);
     if (result.dtype == DType::u8 || result.dtype == DType::s8) row.activation = result.format;
-    if (const auto* linear = dynamic_cast<const LinearOp*>(&op)) {
-      add_weights(row, linear->weights);
-      row.activation = linear->input;
-    }
+    ClassifierInput input(row);
+    op.accept(input);
     NamedTensors stored;
     describe(op, stored);
     for (const auto& [name, tensor] : stored.tensors)
