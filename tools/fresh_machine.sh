@@ -59,7 +59,13 @@ cd "$(dirname "$0")/.."
 # Mounts end before this deletes: they are in namespaces of processes that have ended by then.
 work=$(mktemp -d "${TMPDIR:-/tmp}/fresh_machine.XXXXXX")
 trap 'rm -rf --one-file-system -- "$work"' EXIT
-trap 'exit 130' INT TERM HUP
+child=''
+# unshare itself heeds no TERM; with it all that runs in its namespace ends.
+stop() {
+  [ -z "$child" ] || { kill -KILL "$child" && wait "$child"; } 2>/dev/null || true
+  exit 130
+}
+trap stop INT TERM HUP
 root=${root:-$work/root}
 
 # --- the project, as somebody who has just fetched it
@@ -118,7 +124,12 @@ root=$1; shift 2
 exec chroot "$root" env -i "$@"'
 run() {  # COMMAND...
   unshare --mount --propagation private --pid --fork --kill-child \
-    bash -c "$enter" enter "$root" "$work/faq" "${environment[@]}" sh -c 'cd /root/faq && exec "$@"' sh "$@"
+    bash -c "$enter" enter "$root" "$work/faq" "${environment[@]}" sh -c 'cd /root/faq && exec "$@"' sh "$@" <&0 &
+  child=$!
+  local code=0
+  wait "$child" || code=$?
+  child=''
+  return $code
 }
 
 if [ ${#given[@]} -gt 0 ]; then
