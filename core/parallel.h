@@ -6,8 +6,25 @@
 
 namespace faq {
 
+/// What the number of threads is by default, and why.
+struct ThreadLimits {
+  enum class Source {
+    environment,  ///< OMP_NUM_THREADS, or another of OpenMP's variables
+    quota,        ///< of CPU time, in a container's control groups (core/cpu_limit.h)
+    affinity,     ///< the CPUs this process may run on
+    machine,      ///< all CPUs there are
+  };
+  int threads = 1;  ///< the default
+  Source source = Source::machine;
+  int available = 1;  ///< CPUs for this process: what its quota and its affinity leave of the machine
+  Source limited_by = Source::machine;  ///< what makes them so few
+  int machine = 1;                      ///< CPUs of the machine
+};
+/// As they were when the program started.
+const ThreadLimits& thread_limits();
+
 /// Threads used by kernels (OpenMP's) that the calling thread runs; other threads keep theirs, as OpenMP has
-/// it. 0 restores the default: OMP_NUM_THREADS, without it all cores this process may run on.
+/// it. 0 restores the default of thread_limits(), which the program's first thread has from the start.
 void set_num_threads(int threads);
 /// Of the calling thread. 1 inside a parallel_for, for oneDNN too: what is parallel already runs its kernels
 /// alone.

@@ -115,7 +115,7 @@ const ModelInfo& Model::info() const {
   return info_ ? *info_ : none;
 }
 
-const ModelInfo& model_info(const std::string& name) { return find(name).info; }
+const ModelInfo& model_info(std::string_view name) { return find(std::string(name)).info; }
 
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options) {
   const Entry& entry = find(name);

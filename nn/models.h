@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "nn/units.h"
@@ -67,7 +68,7 @@ class Model : public Module {
 
 const std::vector<ModelInfo>& list_models();
 /// Throws usage, naming the nearest model, when there is none of that name.
-const ModelInfo& model_info(const std::string& name);
+const ModelInfo& model_info(std::string_view name);
 /// The network with zero weights: follow with initialize() or load_weights().
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options);
 

@@ -48,7 +48,7 @@ TEST_CASE("corrupt images stop a run, or are skipped and counted", "[cli]") {
       bad.push_back(last);
     }
     const Words eval{"--weights", network, "--data-path", folder.path().string(), "--threads", "1"};
-    check_refused({"evaluation", FAQ_EVAL, eval, 65, bad[1].filename().c_str()});
+    check_refused({"evaluation", FAQ_EVAL, eval + Words{"--quiet"}, 65, bad[1].filename().c_str()});
     const json result = result_of(eval + Words{"--skip-bad", "1"});
     CHECK(result["images"] == 29);
     CHECK(result["skipped"] == 1);
@@ -118,8 +118,8 @@ TEST_CASE("results that cannot be written are an error", "[cli]") {
       {FAQ_TRAIN, {"--list-models"}},
       {FAQ_EVAL, {"--help"}},
       {FAQ_EVAL, {"--version"}},
-      {FAQ_EVAL, eval},
-      {FAQ_EVAL, eval + Words{"--json"}},
+      {FAQ_EVAL, eval + Words{"--quiet"}},
+      {FAQ_EVAL, eval + Words{"--quiet", "--json"}},
       {FAQ_TRAIN, {"--dry-run", "--data-path", tiny_images().string()}},
   };
   for (const auto& row : rows) {

@@ -220,7 +220,7 @@ TEST_CASE("load_image") {
     check_error(c.kind, (folder / c.file).string(), [&] { load_image(folder / c.file, 3); });
 }
 
-TEST_CASE("decode_image on photographs") {
+TEST_CASE("decode_image on photographs", "[data]") {
   const auto folder = real_data("imagenet-sample");
   if (!folder) return;
   int count = 0;

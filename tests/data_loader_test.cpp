@@ -305,7 +305,7 @@ TEST_CASE("loader: refused options") {
   check_error(ErrorKind::bad_data, "empty", [&] { Loader(empty, options(4, true)); });
 }
 
-TEST_CASE("loader: real images") {
+TEST_CASE("loader: real images", "[data]") {
   const auto folder = real_data("imagenet-sample");
   if (!folder) return;
   const auto dataset = open_dataset({.path = *folder}, Split::val);

@@ -449,7 +449,7 @@ TEST_CASE("two networks compared", "[cli]") {
                  "one at a time"});
 }
 
-TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][real]") {
+TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][data]") {
   const auto weights = real_data("weights"), data = real_data("cifar10");
   if (!weights || !data) return;
   struct {
@@ -463,8 +463,8 @@ TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][r
   for (const auto& row : rows) {
     INFO(row.file);
     if (!fs::exists(*weights / row.file)) {
-      WARN((*weights / row.file).string() << " is not there: not tested");
-      continue;
+      WARN((*weights / row.file).string() << " is not there: not tested on real data");
+      return;
     }
     const std::string converted = (folder / row.model).string() + ".safetensors";
     const Outcome conversion =

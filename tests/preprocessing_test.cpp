@@ -28,7 +28,7 @@ std::uint32_t crc(const Image& image) {
 
 }  // namespace
 
-TEST_CASE("photographs enter the network as torchvision has them, bit for bit", "[real][preprocessing]") {
+TEST_CASE("photographs enter the network as torchvision has them, bit for bit", "[data][preprocessing]") {
   const auto folder = real_data("imagenet-sample");
   if (!folder) return;
   if (std::string(jpeg_decoder_name()) != "libjpeg-turbo") {

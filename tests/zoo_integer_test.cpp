@@ -1,6 +1,4 @@
 // Every network of the zoo in integers.
-#include "data/decode.h"
-#include "data/transforms.h"
 #include "tests/integer_reference.h"
 #include "train/sgd.h"
 
@@ -14,46 +12,67 @@ int small_size(const ModelInfo& info) {
   return info.family == "inception" ? 107 : info.family == "alexnet" ? 67 : info.family == "vgg" ? 32 : 40;
 }
 
-Tensor photographs_of(const fs::path& folder, int count, int size) {
-  std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
-    if (entry.is_regular_file()) files.push_back(entry.path());
-  }
-  std::ranges::sort(files);
-  Tensor images = Tensor::empty({count, size, size, 3}, DType::u8);
-  for (int i = 0; i < count; ++i) {
-    const Image image = transform_for_evaluation(load_image(files[static_cast<std::size_t>(i)], 3),
-                                                 {Augmentation::none, size, size * 8 / 7});
-    std::ranges::copy(image.pixels, images.rows(i, i + 1).mutable_data<std::uint8_t>());
-  }
+// Of the classes of pattern(), which networks tell apart.
+constexpr int classes_of_images = 3;
+
+Tensor training_images(const Case& c) {
+  Tensor images = Tensor::empty({c.images, c.size, c.size, 3}, DType::u8);
+  std::uint8_t* out = images.mutable_data<std::uint8_t>();
+  for (int i = 0; i < c.images; ++i)
+    out = std::ranges::copy(pattern(i % classes_of_images, c.size, static_cast<std::uint64_t>(i)).pixels, out)
+              .out;
   return images;
 }
 
-// Photographs where the shared data are there, else noise.
-Tensor training_images(const Case& c) {
-  const auto photographs = real_data("imagenet-sample");
-  return photographs ? photographs_of(*photographs, c.images, c.size) : images_for(c, c.images);
+std::vector<std::int32_t> training_labels(const Case& c) {
+  std::vector<std::int32_t> labels;
+  for (int i = 0; i < c.images; ++i) labels.push_back(i % classes_of_images);
+  return labels;
+}
+
+RandomKeys samples_of(const Tensor& images) {
+  RandomKeys keys{.seed = 1, .epoch = 0, .samples = {}};
+  for (std::int64_t i = 0; i < images.dim(0); ++i) keys.samples.push_back(i);
+  return keys;
 }
 
 // Running statistics as pretrained networks have them: those of the data.
 void adopt_statistics(Model& model, const Tensor& images) {
   const NoGrad no_grad;
   BatchStatistics statistics;
-  model.forward(training_pass({.seed = 1, .samples = {0, 1, 2, 3}}, &statistics), Var(images));
+  model.forward(training_pass(samples_of(images), &statistics), Var(images));
   update_running_statistics(statistics, 1);
 }
 
-// It is deployed bit for bit, before and after it has learned a little, and survives being saved. (What the
-// deepest DenseNets learn from so small images is no longer finite, and such a network is not loaded.)
-void check_learning(const Case& c, const Tensor& images) {
-  INFO(c);
-  const auto model = make_model(c.model, {.num_classes = c.classes});
+std::unique_ptr<Model> quantized_from_images(const Case& c, const Tensor& images) {
+  auto model = make_model(c.model, {.num_classes = c.classes});
   initialize(*model, 5);
   adopt_statistics(*model, images);
   const CalibrationResult seen = calibrate(*model, [&, left = 1]() mutable -> std::optional<Tensor> {
     return left-- > 0 ? std::optional(images) : std::nullopt;
   });
   quantize_as(c, Engine::integer, *model, seen);
+  return model;
+}
+
+float train_step(Model& model, Sgd& sgd, const Case& c, const Tensor& images, double lr) {
+  BatchStatistics statistics;
+  const TrainingLogits outputs =
+      model.forward_training(training_pass(samples_of(images), &statistics), Var(images));
+  update_running_statistics(statistics);
+  CHECK(outputs.auxiliary.defined() == (model.info().family == "inception"));
+  const float loss = cross_entropy(outputs.logits, training_labels(c)).value().item();
+  backward(training_loss(outputs, training_labels(c)));
+  sgd.step(lr, 1.0);
+  return loss;
+}
+
+// It is deployed bit for bit, before and after steps of training, and survives being saved. That its loss
+// falls is not asked here: a few steps of four images through a hundred layers are chaos.
+void check_deployed(const Case& c, const Tensor& images) {
+  INFO(c);
+  const auto model = quantized_from_images(c, images);
+  Tensor logits;
   {
     const IntegerNetwork network = compile(*model, c);
     const std::vector<Tensor> deployed = network.forward_all(images);
@@ -62,30 +81,42 @@ void check_learning(const Case& c, const Tensor& images) {
     network.save(folder / "n.safetensors");
     const IntegerNetwork loaded = IntegerNetwork::load(folder / "n.safetensors");
     check_same_results("loaded", loaded, loaded.forward_all(images), deployed);
-    CHECK(same_result(loaded.forward(images), deployed.back()));
+    logits = deployed.back();
+    CHECK(same_result(loaded.forward(images), logits));
   }
+  std::vector<Named<Tensor>> before;
+  for (const auto& [name, parameter] : parameters(*model))
+    before.push_back({name, parameter.value().clone()});
   Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 0});
-  std::vector<float> losses;
-  for (int step = 0; step < 4; ++step) {
-    const std::vector<std::int32_t> labels{3, 7, 1, 4};
-    BatchStatistics statistics;
-    const TrainingLogits outputs = model->forward_training(
-        training_pass({.seed = 1, .samples = {0, 1, 2, 3}}, &statistics), Var(images));
-    update_running_statistics(statistics);
-    losses.push_back(cross_entropy(outputs.logits, labels).value().item());
-    CHECK(outputs.auxiliary.defined() == (model->info().family == "inception"));
-    backward(training_loss(outputs, labels));
-    sgd.step(0.002, 1.0);
+  for (int step = 0; step < 2; ++step) train_step(*model, sgd, c, images, 0.002);
+  // Every parameter was reached by the gradient.
+  const auto after = parameters(*model);
+  REQUIRE(after.size() == before.size());
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    INFO(before[i].name);
+    CHECK_FALSE(reference::same_bytes(after[i].value.value(), before[i].value));
   }
-  INFO("losses " << losses[0] << " " << losses[1] << " " << losses[2] << " " << losses[3]);
-  // Four images are a noisy batch: a later step may undo some of it.
-  CHECK(*std::min_element(losses.begin() + 1, losses.end()) < losses.front());
-  // And what it has learned is deployed.
+  // And what it has become is deployed.
   const IntegerNetwork network = compile(*model, c);
-  check_same_results("model", network, network.forward_all(images), tape_values(*model, images));
+  const std::vector<Tensor> deployed = network.forward_all(images);
+  check_same_results("model", network, deployed, tape_values(*model, images));
+  CHECK_FALSE(same_result(deployed.back(), logits));
 }
 
-// Every network of a family is deployed bit for bit, before and after it has learned a little.
+// It learns a batch of images by heart.
+void check_learning(const Case& c, double lr, int steps) {
+  INFO(c);
+  const Tensor images = training_images(c);
+  const auto model = quantized_from_images(c, images);
+  Sgd sgd(parameters(*model), {.momentum = 0.9, .weight_decay = 0});
+  std::vector<float> losses;
+  for (int step = 0; step < steps; ++step) losses.push_back(train_step(*model, sgd, c, images, lr));
+  CAPTURE(losses);
+  CHECK(losses.front() > 0.5f);
+  CHECK(losses.back() < 0.5f * losses.front());
+}
+
+// Every network of a family is deployed.
 int check_family(const std::string& family) {
   int networks = 0;
   for (const ModelInfo& info : list_models()) {
@@ -97,7 +128,7 @@ int check_family(const std::string& family) {
     const Tensor images = training_images(c);
     for (const int bits : {8, 4}) {
       c.weight_bits = c.act_bits = bits;
-      check_learning(c, images);
+      check_deployed(c, images);
     }
   }
   return networks;
@@ -115,17 +146,26 @@ TEST_CASE("one network of each family is what the formulas say", "[zoo][integer_
 }
 
 // A test case each, so that they can run side by side.
-TEST_CASE("the CIFAR ResNets learn in integers", "[zoo][integer_network]") {
+TEST_CASE("the CIFAR ResNets are trained and deployed in integers", "[zoo][integer_network]") {
   CHECK(check_family("cifar-resnet") == 5);
 }
-TEST_CASE("the ResNets learn in integers", "[zoo][integer_network]") { CHECK(check_family("resnet") == 5); }
-TEST_CASE("the VGGs learn in integers", "[zoo][integer_network]") { CHECK(check_family("vgg") == 4); }
-TEST_CASE("AlexNet learns in integers", "[zoo][integer_network]") { CHECK(check_family("alexnet") == 1); }
-TEST_CASE("the DenseNets learn in integers", "[zoo][integer_network]") {
+TEST_CASE("the ResNets are trained and deployed in integers", "[zoo][integer_network]") {
+  CHECK(check_family("resnet") == 5);
+}
+TEST_CASE("the VGGs are trained and deployed in integers", "[zoo][integer_network]") {
+  CHECK(check_family("vgg") == 4);
+}
+TEST_CASE("AlexNet is trained and deployed in integers", "[zoo][integer_network]") {
+  CHECK(check_family("alexnet") == 1);
+}
+TEST_CASE("the DenseNets are trained and deployed in integers", "[zoo][integer_network]") {
   CHECK(check_family("densenet") == 4);
 }
-TEST_CASE("Inception learns in integers", "[zoo][integer_network]") { CHECK(check_family("inception") == 1); }
-TEST_CASE("the other schemes learn on a network of each kind", "[zoo][integer_network]") {
+TEST_CASE("Inception is trained and deployed in integers", "[zoo][integer_network]") {
+  CHECK(check_family("inception") == 1);
+}
+
+TEST_CASE("the other schemes are trained and deployed on a network of each kind", "[zoo][integer_network]") {
   const OneThread one_thread;
   Case cases[] = {
       {.model = "resnet20", .weight_bits = 2, .scheme = Scheme::dfp},
@@ -141,7 +181,29 @@ TEST_CASE("the other schemes learn on a network of each kind", "[zoo][integer_ne
     const ModelInfo& info = model_info(c.model);
     c.size = info.family == "inception" ? info.input_size : small_size(info);
     c.images = 4;
-    check_learning(c, training_images(c));
+    check_deployed(c, training_images(c));
+  }
+}
+
+TEST_CASE("a batch is learnt by heart by networks of several kinds and schemes", "[zoo][integer_network]") {
+  const OneThread one_thread;
+  struct Row {
+    Case c;
+    int steps;
+  };
+  Row rows[] = {
+      {{.model = "resnet18"}, 6},
+      {{.model = "alexnet"}, 8},
+      {{.model = "densenet121"}, 8},
+      {{.model = "resnet20", .weight_bits = 2, .scheme = Scheme::dfp}, 20},
+      {{.model = "resnet18", .weight_bits = 2, .scheme = Scheme::dfp, .cluster_size = 64}, 8},
+      {{.model = "resnet18", .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa}, 8},
+  };
+  for (auto& [c, steps] : rows) {
+    c.size = small_size(model_info(c.model));
+    c.images = 12;
+    c.classes = classes_of_images;
+    check_learning(c, 0.01, steps);
   }
 }
 

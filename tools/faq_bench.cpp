@@ -13,6 +13,7 @@
 #include "quant/compile.h"
 #include "tools/cli.h"
 #include "tools/quantization.h"
+#include "tools/waiting.h"
 #include "train/setup.h"
 #include "train/sgd.h"
 
@@ -289,5 +290,6 @@ int body(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  faq::cli::bound_waiting(argv);
   return faq::cli::run("faq-bench", [&] { return body(argc, argv); });
 }

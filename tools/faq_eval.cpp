@@ -17,9 +17,11 @@
 #include "tools/comparison.h"
 #include "tools/network.h"
 #include "tools/quantization.h"
+#include "tools/waiting.h"
 #include "train/evaluate.h"
 #include "train/run_record.h"
 #include "train/setup.h"
+#include "train/threads_text.h"
 
 namespace {
 
@@ -394,6 +396,7 @@ int body(int argc, char** argv) {
         known == network.class_names.end() ? "" : *known, "'");
   Loader loader(dataset, val_loader_options(options, data));
   ProgressDisplay display(quiet);
+  for (const std::string& line : threads_text(options.threads)) display.line(line);
   if (parsed.count("compare")) {
     TrainOptions other_options = given;
     other_options.weights = cli::text_of(parsed, "compare");
@@ -417,5 +420,6 @@ int body(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  faq::cli::bound_waiting(argv);
   return faq::cli::run("faq-eval", [&] { return body(argc, argv); });
 }

@@ -6,6 +6,7 @@
 #include "tools/option_effects.h"
 #include "tools/plan_text.h"
 #include "tools/quantization.h"
+#include "tools/waiting.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
 
@@ -97,5 +98,6 @@ int body(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  faq::cli::bound_waiting(argv);
   return faq::cli::run("faq-train", [&] { return body(argc, argv); });
 }

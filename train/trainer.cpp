@@ -13,6 +13,7 @@
 #include "train/run.h"
 #include "train/run_record.h"
 #include "train/signals.h"
+#include "train/threads_text.h"
 
 namespace faq {
 namespace {
@@ -81,7 +82,12 @@ class Trainer {
                                       : "choose another folder for what comes of " + run_.options.resume);
   }
 
+  void say_threads() {
+    for (const std::string& line : threads_text(run_.options.threads)) display_.line(line);
+  }
+
   void begin() {
+    say_threads();
     display_.line(fmt::format("{}: {} classes, {} training and {} validation images", run_.options.model,
                               run_.options.num_classes, run_.data.train->size(), run_.data.val->size()));
     for (const std::string& note : run_.learner.begin()) display_.line(note);
@@ -154,6 +160,7 @@ class Trainer {
     check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
           ": step ", progress_.step_in_epoch, " of an epoch of ", run_.steps_per_epoch);
     run_.learner.restore(found.contents, source, progress_.phase);
+    say_threads();
     display_.line(fmt::format("resumed from {}: epoch {}, step {}", source, progress_.epoch, progress_.step));
     if (const std::string text = machine_difference(record_, before); !text.empty())
       display_.line("warning: " + text);

@@ -1,21 +1,52 @@
 #include "core/parallel.h"
 
 #include <omp.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <vector>
+
+#include "core/cpu_limit.h"
 
 namespace faq {
 
 namespace {
 
-// Before anything changed it: OMP_NUM_THREADS, or the cores this process may run on.
-const int threads_at_start = omp_get_max_threads();
+// Before anything changed it.
+ThreadLimits limits_at_start() {
+  using Source = ThreadLimits::Source;
+  ThreadLimits limits;
+  limits.available = std::max(omp_get_num_procs(), 1);
+  limits.machine = std::max(static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)), limits.available);
+  if (limits.available < limits.machine) limits.limited_by = Source::affinity;
+  if (const auto quota = cpu_quota(); quota && threads_for_quota(*quota) < limits.available) {
+    limits.available = threads_for_quota(*quota);
+    limits.limited_by = Source::quota;
+  }
+  limits.threads = omp_get_max_threads();
+  limits.source = Source::environment;
+  // Without a word in the environment OpenMP takes the CPUs the process may run on, and knows of no quota.
+  if (std::getenv("OMP_NUM_THREADS") == nullptr && limits.threads >= limits.available) {
+    limits.threads = limits.available;
+    limits.source = limits.limited_by;
+    omp_set_num_threads(limits.threads);
+  }
+  return limits;
+}
+
+// Before main: nobody has changed anything yet, and the first thread has its default from the start.
+[[maybe_unused]] const ThreadLimits& at_start = thread_limits();
 
 }  // namespace
 
-void set_num_threads(int threads) { omp_set_num_threads(threads > 0 ? threads : threads_at_start); }
+const ThreadLimits& thread_limits() {
+  static const ThreadLimits limits = limits_at_start();
+  return limits;
+}
+
+void set_num_threads(int threads) { omp_set_num_threads(threads > 0 ? threads : thread_limits().threads); }
 
 int num_threads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 

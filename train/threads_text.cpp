@@ -1,0 +1,37 @@
+#include "train/threads_text.h"
+
+#include <fmt/format.h>
+
+namespace faq {
+namespace {
+
+const char* text_of(ThreadLimits::Source source) {
+  switch (source) {
+    case ThreadLimits::Source::environment:
+      return "OMP_NUM_THREADS";
+    case ThreadLimits::Source::quota:
+      return "CPU quota of the container";
+    case ThreadLimits::Source::affinity:
+      return "CPUs this process may run on";
+    case ThreadLimits::Source::machine:
+      break;
+  }
+  return "all CPUs of the machine";
+}
+
+}  // namespace
+
+std::vector<std::string> threads_text(int asked, const ThreadLimits& limits) {
+  const int threads = asked > 0 ? asked : limits.threads;
+  const bool all = asked == 0 && limits.source == ThreadLimits::Source::machine;
+  std::vector<std::string> lines{fmt::format("{} thread{} ({}{})", threads, threads == 1 ? "" : "s",
+                                             asked > 0 ? "--threads" : text_of(limits.source),
+                                             all ? "" : fmt::format("; the machine has {}", limits.machine))};
+  if (threads > limits.available)
+    lines.push_back(fmt::format("warning: {} threads on {} CPU{} ({}): they wait for each other", threads,
+                                limits.available, limits.available == 1 ? "" : "s",
+                                text_of(limits.limited_by)));
+  return lines;
+}
+
+}  // namespace faq
