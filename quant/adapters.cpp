@@ -55,7 +55,7 @@ class Cached {
 };
 
 QuantizedWeights quantized(const Tensor& argument, const QuantizerState& quantizer,
-                           const QuantOptions& options) {
+                           const NumberFormat& options) {
   return quantize_weights(argument, quantizer.weight_bits, options, quantizer.weight_scale);
 }
 
@@ -64,7 +64,7 @@ bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() 
 bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
 // The numbers quantized weights stand for, or the weights themselves.
-Var float_weights(const Var& weights, const QuantizerState& quantizer, const QuantOptions& options,
+Var float_weights(const Var& weights, const QuantizerState& quantizer, const NumberFormat& options,
                   bool quantize) {
   if (!quantize) return weights;
   const Var argument = rounded_argument(weights, quantizer.weight_bits, options);
@@ -97,7 +97,7 @@ kernels::Requantize requantization(const NormState& norm, bool relu, double accu
 
 class QuantizedInput final : public QuantizedUnit {
  public:
-  QuantizedInput(std::string name, Input& unit, const QuantOptions& options)
+  QuantizedInput(std::string name, Input& unit, const NumberFormat& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(const Pass& pass, Inputs inputs) override {
@@ -119,7 +119,7 @@ class QuantizedInput final : public QuantizedUnit {
 
 class QuantizedConv final : public QuantizedUnit {
  public:
-  QuantizedConv(std::string name, ConvUnit& unit, const QuantOptions& options)
+  QuantizedConv(std::string name, ConvUnit& unit, const NumberFormat& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(const Pass& pass, Inputs inputs) override {
@@ -184,7 +184,7 @@ class QuantizedConv final : public QuantizedUnit {
 
 class QuantizedNormAct final : public QuantizedUnit {
  public:
-  QuantizedNormAct(std::string name, NormAct& unit, const QuantOptions& options)
+  QuantizedNormAct(std::string name, NormAct& unit, const NumberFormat& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(const Pass& pass, Inputs inputs) override {
@@ -219,7 +219,7 @@ class QuantizedNormAct final : public QuantizedUnit {
 
 class QuantizedLinear final : public QuantizedUnit {
  public:
-  QuantizedLinear(std::string name, Linear& unit, const QuantOptions& options)
+  QuantizedLinear(std::string name, Linear& unit, const NumberFormat& options)
       : QuantizedUnit(std::move(name), options), unit_(unit) {}
 
   Var forward(const Pass& pass, Inputs inputs) override {
@@ -270,7 +270,7 @@ class QuantizedLinear final : public QuantizedUnit {
 // Of every unit of the library.
 class Forms final : public QuantizedForms {
  public:
-  Forms(const std::string& name, const QuantOptions& options) : name_(name), options_(options) {}
+  Forms(const std::string& name, const NumberFormat& options) : name_(name), options_(options) {}
 
   std::shared_ptr<Adapter> of(Input& unit) const override { return quantized_unit<QuantizedInput>(unit); }
   std::shared_ptr<Adapter> of(ConvUnit& unit) const override { return quantized_unit<QuantizedConv>(unit); }
@@ -313,7 +313,7 @@ class Forms final : public QuantizedForms {
   }
 
   const std::string& name_;
-  const QuantOptions& options_;
+  const NumberFormat& options_;
 };
 
 }  // namespace
@@ -374,7 +374,7 @@ void QuantizedUnit::hold_weight_scale() {
 }
 
 std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,
-                                                const QuantOptions& options) {
+                                                const NumberFormat& options) {
   try {
     return unit.quantized_form(Forms(name, options));
   } catch (const Error& error) {

@@ -7,7 +7,7 @@
 
 #include "nn/units.h"
 #include "quant/deploy/integer_op.h"
-#include "quant/options.h"
+#include "quant/number_format.h"
 
 namespace faq {
 
@@ -22,7 +22,7 @@ struct QuantizerState {
 /// weight scale].
 class QuantizedUnit : public Adapter {
  public:
-  QuantizedUnit(std::string name, const QuantOptions& options) : name_(std::move(name)), options_(options) {}
+  QuantizedUnit(std::string name, const NumberFormat& options) : name_(std::move(name)), options_(options) {}
 
   void visit(Visitor& visitor) override { visitor.setting("quantizer", state_); }
   /// Whether calibration or a checkpoint has set the quantizer.
@@ -30,7 +30,7 @@ class QuantizedUnit : public Adapter {
   /// Throws bad_data when a checkpoint has brought values that make no sense, or nothing has set it.
   QuantizerState state() const;
   void set_state(const QuantizerState& state);
-  const QuantOptions& options() const { return options_; }
+  const NumberFormat& options() const { return options_; }
 
   /// What is quantized as the unit's weights, as it is now; undefined for a unit that has none.
   virtual Var rounded_weights() { return {}; }
@@ -48,7 +48,7 @@ class QuantizedUnit : public Adapter {
   }
 
   const std::string name_;
-  const QuantOptions options_;
+  const NumberFormat options_;
 
  private:
   Tensor state_ = Tensor::zeros({5});
@@ -72,6 +72,6 @@ class MovingUnit final : public Adapter {
 /// The adapter for the unit called `name` (Unit::quantized_form); nothing for one that does nothing to
 /// integers; throws internal for a kind that has none.
 std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,
-                                                const QuantOptions& options);
+                                                const NumberFormat& options);
 
 }  // namespace faq

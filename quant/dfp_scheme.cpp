@@ -21,7 +21,7 @@ struct Group {
 };
 
 std::vector<Group> groups_of(const Tensor& weights, std::int64_t length, int bits,
-                             const QuantOptions& options) {
+                             const NumberFormat& options) {
   std::vector<Group> groups;
   if (bits == 2) {
     for (const kernels::TernaryGroup& g : kernels::ternary_groups(weights, length, options.ternary_scale))
@@ -43,7 +43,7 @@ int code_of(float weight, const Group& group, float scale, int max_code) {
 
 }  // namespace
 
-QuantizedWeights cluster_weights(const Tensor& weights, int bits, const QuantOptions& options) {
+QuantizedWeights cluster_weights(const Tensor& weights, int bits, const NumberFormat& options) {
   check(bits >= 2 && bits <= max_cluster_bits, "clusters: ", bits, " bits");
   const std::int64_t rows = weights.dim(0), channels = weights.dim(1), row_length = weights.numel() / rows;
   Clusters clusters;

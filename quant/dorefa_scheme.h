@@ -3,7 +3,7 @@
 
 #include "quant/deploy/weights.h"
 #include "quant/histogram.h"
-#include "quant/options.h"
+#include "quant/number_format.h"
 
 namespace faq {
 
@@ -17,6 +17,6 @@ inline constexpr int max_dorefa_bits = 7;
 /// r·Q_k(clip(x/r, 0, 1)), a scale of r/(2^k − 1) that is no power of two. r is calibrated like FAQ's range
 /// (percentile, maximum, or least squared error); the paper's networks are trained with r = 1 from the start.
 FixedPoint dorefa_activation_format(const Histogram& histogram, int bits, bool is_signed,
-                                    const QuantOptions& options);
+                                    const NumberFormat& options);
 
 }  // namespace faq

@@ -45,13 +45,13 @@ FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightScale how
   });
 }
 
-double calibration_percentile(int bits, const QuantOptions& options) {
-  if (options.percentile > 0) return options.percentile;
+double calibration_percentile(int bits, const NumberFormat& options) {
+  if (options.calibration_percentile > 0) return options.calibration_percentile;
   return bits > 6 ? 99.99 : 99.9;
 }
 
 FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,
-                                    const QuantOptions& options) {
+                                    const NumberFormat& options) {
   FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = is_signed};
   const float range = options.calibration == Calibration::percentile
                           ? histogram.percentile(calibration_percentile(bits, options))

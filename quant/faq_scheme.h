@@ -4,7 +4,7 @@
 
 #include "core/tensor.h"
 #include "quant/histogram.h"
-#include "quant/options.h"
+#include "quant/number_format.h"
 
 namespace faq {
 
@@ -18,11 +18,11 @@ float covering_scale(float magnitude, int max);
 FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightScale how);
 
 /// The percentile of the options, or the default for that many bits.
-double calibration_percentile(int bits, const QuantOptions& options);
+double calibration_percentile(int bits, const NumberFormat& options);
 
 /// Format of an activation from its histogram: covering_scale of the percentile or of the largest value, or
 /// the power of two with the smallest squared error.
 FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool is_signed,
-                                    const QuantOptions& options);
+                                    const NumberFormat& options);
 
 }  // namespace faq

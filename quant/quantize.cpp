@@ -55,7 +55,7 @@ bool has_quantizer(UnitRole role) {
 // What every quantizer of a model is set to, before anything is installed.
 class Planner {
  public:
-  Planner(Model& model, const QuantOptions& options, const CalibrationResult& calibration)
+  Planner(Model& model, const NumberFormat& options, const CalibrationResult& calibration)
       : options_(options), calibration_(calibration) {
     for_each_unit(model, [&](const std::string& name, Unit& unit) {
       if (unit.training_only() || !has_quantizer(unit.role())) return;
@@ -112,7 +112,7 @@ class Planner {
   FixedPoint format_of(const PlannedUnit& unit) const {
     const Histogram& seen = calibration_.histogram(unit.name);
     // Pixels have a bounded range: nothing is gained by clipping it.
-    QuantOptions at_maximum = options_;
+    NumberFormat at_maximum = options_;
     at_maximum.calibration = Calibration::max;
     return unit.role == UnitRole::input
                ? activation_format(seen, input_bits, true, at_maximum)
@@ -143,7 +143,7 @@ class Planner {
     return found->second;
   }
 
-  const QuantOptions& options_;
+  const NumberFormat& options_;
   const CalibrationResult& calibration_;
   std::vector<PlannedUnit> units_;
   std::string first_conv_;
@@ -161,7 +161,7 @@ QuantizerState with_held_scale(QuantizerState state, const Unit& unit, Scheme sc
 
 }  // namespace
 
-void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration) {
+void quantize(Model& model, const NumberFormat& options, const CalibrationResult* calibration) {
   check(options.scheme != Scheme::none, "quantize: no scheme");
   std::map<std::string, QuantizerState> states;
   if (calibration) states = Planner(model, options, *calibration).states();

@@ -6,7 +6,7 @@
 
 #include "nn/models.h"
 #include "quant/calibration.h"
-#include "quant/options.h"
+#include "quant/number_format.h"
 
 namespace faq {
 
@@ -24,7 +24,7 @@ struct LayerPlan {
 /// throws, until a checkpoint is loaded into its buffers. Throws usage for overrides that match no unit or
 /// contradict each other, and leaves the model as it was. Weights that hold a scale go on with it where
 /// neither scheme nor bits change.
-void quantize(Model& model, const QuantOptions& options, const CalibrationResult* calibration);
+void quantize(Model& model, const NumberFormat& options, const CalibrationResult* calibration);
 
 /// QuantizedUnit::hold_weight_scale of every unit. A scale that is chosen anew at every use stops following
 /// weights; what that is good for: docs/experiments.md, "Steps that weights chase".
@@ -36,7 +36,7 @@ double quantized_probability(double start, double tail, double done);
 
 /// Draws, for the optimizer step numbered `step`, which units train in full precision: each one,
 /// independently, is quantized with probability `quantized` (Zhuang et al., arXiv 1908.04680, section 3.4).
-/// The draws depend on (seed, scale, position of the unit) alone. The network's input stays quantized.
+/// The draws depend on (seed, step, position of the unit) alone. The network's input stays quantized.
 PrecisionPlan draw_precision(Model& model, double quantized, std::uint64_t seed, std::int64_t step);
 
 /// Rows for a report. The model must be quantized.

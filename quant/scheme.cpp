@@ -14,17 +14,17 @@ struct Row {
   Scheme scheme;
   int max_weight_bits;
   Var (*argument)(const Var&);
-  QuantizedWeights (*weights)(const Tensor&, int bits, const QuantOptions&);
-  FixedPoint (*activation)(const Histogram&, int bits, bool is_signed, const QuantOptions&);
+  QuantizedWeights (*weights)(const Tensor&, int bits, const NumberFormat&);
+  FixedPoint (*activation)(const Histogram&, int bits, bool is_signed, const NumberFormat&);
 };
 
 Var itself(const Var& weights) { return weights; }
 
-QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const QuantOptions& options) {
+QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const NumberFormat& options) {
   return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_scale)), bits};
 }
 
-QuantizedWeights odd_weights(const Tensor& weights, int bits, const QuantOptions&) {
+QuantizedWeights odd_weights(const Tensor& weights, int bits, const NumberFormat&) {
   return dorefa_weights(weights, bits);
 }
 
@@ -45,12 +45,12 @@ const Row& row_of(Scheme scheme) {
 
 int max_weight_bits(Scheme scheme) { return row_of(scheme).max_weight_bits; }
 
-Var rounded_argument(const Var& weights, int bits, const QuantOptions& options) {
+Var rounded_argument(const Var& weights, int bits, const NumberFormat& options) {
   const Row& row = row_of(options.scheme);
   return bits <= row.max_weight_bits ? row.argument(weights) : weights;
 }
 
-QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options,
+QuantizedWeights quantize_weights(const Tensor& argument, int bits, const NumberFormat& options,
                                   float held_scale) {
   if (held_scale > 0)
     return {kernels::quantize(argument, {.scale = held_scale, .bits = bits, .is_signed = true}), bits};
@@ -60,7 +60,7 @@ QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantO
 }
 
 FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,
-                             const QuantOptions& options) {
+                             const NumberFormat& options) {
   return row_of(options.scheme).activation(histogram, bits, is_signed, options);
 }
 

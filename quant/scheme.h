@@ -5,7 +5,7 @@
 #include "core/var.h"
 #include "quant/deploy/weights.h"
 #include "quant/histogram.h"
-#include "quant/options.h"
+#include "quant/number_format.h"
 
 namespace faq {
 
@@ -15,15 +15,15 @@ int max_weight_bits(Scheme scheme);
 
 /// The numbers the scheme rounds, as a differentiable function of a layer's weights: DoReFa's tanh(w), w
 /// itself for the others. The rounding's own gradient passes straight through.
-Var rounded_argument(const Var& weights, int bits, const QuantOptions& options);
+Var rounded_argument(const Var& weights, int bits, const NumberFormat& options);
 
 /// Of what rounded_argument gives. With a scale that is held the integers are fixed-point ones of that scale;
 /// 0: the scheme chooses.
-QuantizedWeights quantize_weights(const Tensor& argument, int bits, const QuantOptions& options,
+QuantizedWeights quantize_weights(const Tensor& argument, int bits, const NumberFormat& options,
                                   float held_scale = 0);
 
 /// Format of an activation from its histogram.
 FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,
-                             const QuantOptions& options);
+                             const NumberFormat& options);
 
 }  // namespace faq

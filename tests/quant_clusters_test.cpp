@@ -74,7 +74,7 @@ TEST_CASE("ternary clusters have the best threshold, and scales of 8 bits", "[cl
     for (const std::int64_t size : {1, 4, 5, 16, 100, 0}) {
       const Tensor weights = normal_weights({6, 16, 3, 3}, static_cast<std::uint64_t>(size));
       INFO("form " << static_cast<int>(form) << ", clusters of " << size);
-      QuantOptions options;
+      NumberFormat options;
       options.scheme = Scheme::dfp;
       options.cluster_size = size;
       options.ternary_scale = form;
@@ -119,7 +119,7 @@ TEST_CASE("clusters of 3 and 4 bits are evenly spaced and fit 8 bits", "[cluster
       INFO(bits << " bits, clusters of " << size);
       Tensor weights = normal_weights({8, 12, 3, 3}, 9);
       for (float& v : weights.rows(2, 3).mutable_span<float>()) v *= 0.2f;
-      QuantOptions options;
+      NumberFormat options;
       options.scheme = Scheme::dfp;
       options.cluster_size = size;
       const QuantizedWeights found = quantize_weights(weights, bits, options);
@@ -154,7 +154,7 @@ TEST_CASE("clusters of 3 and 4 bits are evenly spaced and fit 8 bits", "[cluster
 }
 
 TEST_CASE("clusters at the edges", "[clusters]") {
-  QuantOptions options;
+  NumberFormat options;
   options.scheme = Scheme::dfp;
   for (const int bits : {2, 4}) {
     INFO(bits << " bits");
@@ -178,7 +178,7 @@ TEST_CASE("clusters at the edges", "[clusters]") {
 }
 
 TEST_CASE("DoReFa's weights follow their formula", "[dorefa]") {
-  QuantOptions options;
+  NumberFormat options;
   options.scheme = Scheme::dorefa;
   for (int bits = 2; bits <= 7; ++bits) {
     INFO(bits << " bits");
@@ -212,7 +212,7 @@ TEST_CASE("DoReFa's weights follow their formula", "[dorefa]") {
 TEST_CASE("DoReFa's activations divide their range evenly", "[dorefa]") {
   Histogram histogram;
   histogram.add(Tensor::from({5}, {0, 0.5f, 1, 1.5f, 3}));
-  QuantOptions options;
+  NumberFormat options;
   options.scheme = Scheme::dorefa;
   options.calibration = Calibration::max;
   const FixedPoint format = activation_format(histogram, 4, false, options);
@@ -236,7 +236,7 @@ TEST_CASE("DoReFa's activations divide their range evenly", "[dorefa]") {
     }
   }
   options.calibration = Calibration::percentile;
-  options.percentile = 50;
+  options.calibration_percentile = 50;
   CHECK(activation_format(many, 4, false, options).scale == Approx(many.percentile(50) / 15));
 }
 

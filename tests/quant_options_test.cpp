@@ -1,4 +1,4 @@
-#include "quant/options.h"
+#include "quant/number_format.h"
 
 #include "core/cpu.h"
 #include "quant/quantize.h"
@@ -10,7 +10,7 @@ using namespace faq::testing;
 TEST_CASE("gradients are bf16 by default only where the CPU has it", "[quant_options][isa]") {
   const OneThread one_thread;
   INFO(isa_name());
-  const QuantOptions options{.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4};
+  const NumberFormat options{.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4};
   CHECK(options.grad_dtype == (has_native_bf16() ? DType::bf16 : DType::f32));
   // And so a training step works on any.
   const auto model = make_model("resnet20", {});

@@ -11,7 +11,7 @@ namespace {
 
 // Every weight of the model replaced by the number its integer stands for.
 void round_weights(Model& model, const Case& c, const std::map<std::string, LayerPlan>& plan) {
-  QuantOptions options;
+  NumberFormat options;
   options.scheme = c.scheme;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     Var* weight = nullptr;
@@ -35,7 +35,7 @@ std::map<std::string, LayerPlan> plan_of(Model& model) {
 // As in the first of two stages, with gradients in f32.
 std::unique_ptr<Model> with_quantized_weights(const Case& c) {
   Calibrated calibrated = calibrated_model(c);
-  QuantOptions options;
+  NumberFormat options;
   options.scheme = c.scheme;
   options.weight_bits = c.weight_bits;
   options.act_bits = c.act_bits;

@@ -124,9 +124,9 @@ TEST_CASE("the format of activations follows its formula", "[quant_scheme]") {
       INFO((is_signed ? "s" : "u") << bits);
       const int levels = is_signed ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
       const auto step = [&](Calibration calibration, double percentile = 0) {
-        QuantOptions options;
+        NumberFormat options;
         options.calibration = calibration;
-        options.percentile = percentile;
+        options.calibration_percentile = percentile;
         const FixedPoint format = choose_activation_format(histogram, bits, is_signed, options);
         CHECK(format.bits == bits);
         CHECK(format.is_signed == is_signed);

@@ -52,7 +52,7 @@ std::unique_ptr<Model> make(const Setup& setup) {
     if (left-- == 0) return {};
     return batch();
   });
-  QuantOptions options;
+  NumberFormat options;
   options.scheme = Scheme::faq;
   options.weight_bits = options.act_bits = setup.bits;
   options.engine = setup.engine;

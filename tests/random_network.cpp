@@ -60,7 +60,7 @@ Calibrated calibrated_model(const Case& c) {
 }
 
 void quantize_as(const Case& c, Engine engine, Model& model, const CalibrationResult& seen) {
-  QuantOptions options;
+  NumberFormat options;
   options.scheme = c.scheme;
   options.cluster_size = c.cluster_size;
   options.weight_bits = c.weight_bits;

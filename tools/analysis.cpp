@@ -16,10 +16,11 @@
 #include "quant/scheme.h"
 #include "quant/weight_scales.h"
 #include "quant/weight_similarity.h"
-#include "tools/quantization.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/gradient_noise.h"
+#include "train/option_table.h"
+#include "train/quantized_training.h"
 #include "train/run_record.h"
 #include "train/setup.h"
 
@@ -42,12 +43,11 @@ Quantized quantized_network(const std::string& file) {
   }
   TrainOptions trained;
   const NamedTensors contents = read_safetensors(file);
-  const auto model = model_from_checkpoint(contents, file, make_method, trained);
-  const QuantOptions quant = quant_options_at(trained, contents.metadata, file);
+  const auto model = model_from_checkpoint(contents, file, trained);
+  const NumberFormat quant = format_of_checkpoint(trained, contents.metadata, file);
   check(quant.scheme != Scheme::none && quant.quantize_activations, ErrorKind::bad_data, "weights ", file,
         ": not quantized, expected an integer network or a quantized checkpoint");
-  return {compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels),
-          trained.model};
+  return {compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels), trained.model};
 }
 
 // The same run but for one thing.
@@ -73,10 +73,10 @@ std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Var
     TrainOptions changed = options;
     variant.change(changed);
     json settings = to_json(changed);
-    settings["equalize"] = quant_options(changed).equalize;  // an empty one is what the scheme makes of it
+    settings["equalize"] = equalize_of(changed);  // an empty one is what the scheme makes of it
     if (std::ranges::find(known, settings) != known.end()) continue;  // there was nothing to change
     known.push_back(std::move(settings));
-    resolve(changed);
+    check_options(changed);
     auto method = make_method(changed);
     if (changed.epochs > 0 && changed.epochs < method->phases()) continue;
     changed.output_dir = (std::filesystem::path(options.output_dir) / variant.folder).string();
@@ -106,15 +106,15 @@ const Variant ingredients[] = {
     {"the recipe", "recipe", [](TrainOptions&) {}},
     {"no pretraining", "no-pretraining",
      [](TrainOptions& o) {
-       if (o.distill != "none" && o.teacher.empty()) o.teacher = o.weights;  // it keeps what it knows
+       if (o.distill != Distill::none && o.teacher.empty()) o.teacher = o.weights;  // it keeps what it knows
        o.weights.clear();
      }},
     {"no calibration: ranges cover the largest value", "no-calibration",
      [](TrainOptions& o) {
-       o.calibration = "max";
+       o.calibration = Calibration::max;
        o.calibration_percentile = 0;
      }},
-    {"channels not equalized", "not-equalized", [](TrainOptions& o) { o.equalize = "none"; }},
+    {"channels not equalized", "not-equalized", [](TrainOptions& o) { o.equalize = Equalize::none; }},
     {"a quarter of the epochs", "shorter",
      [](TrainOptions& o) {
        const auto quarter = [](int epochs) { return (epochs + 3) / 4; };
@@ -129,7 +129,7 @@ const Variant ingredients[] = {
      }},
     {"steps of weights never held", "steps-not-held", [](TrainOptions& o) { o.hold_weight_scales = 1; }},
     {"first and last layer like the others", "first-last-bits",
-     [](TrainOptions& o) { o.first_last_bits = quant_options(o).weight_bits; }},
+     [](TrainOptions& o) { o.first_last_bits = deployed_format(o).weight_bits; }},
     {"no weight decay", "no-weight-decay", [](TrainOptions& o) { o.weight_decay = 0; }},
 };
 
@@ -207,10 +207,10 @@ Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int
   const auto start = std::chrono::steady_clock::now();
   const auto rows = static_cast<std::int64_t>(std::size(widths) * sizes.size());
   for (const int bits : widths) {
-    options.scheme = bits == 32 ? "none" : "faq";
+    options.scheme = bits == 32 ? Scheme::none : Scheme::faq;
     options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
-    options.calibration = "mse";
-    options.equalize = "none";  // scaled weights would have scaled gradients
+    options.calibration = Calibration::mse;
+    options.equalize = Equalize::none;  // scaled weights would have scaled gradients
     const auto batches_of = [&](int size) {
       options.batch_size = size;
       auto loader = std::make_shared<Loader>(*data.train, train_loader_options(options, data));
@@ -258,7 +258,7 @@ Analysis analyze_gradient_noise(const TrainOptions& given, bool model_given, int
 }
 
 Analysis analyze_sensitivity(const TrainOptions& options, const RunContext& context) {
-  check(options.scheme != "none", ErrorKind::usage, "--analyze sensitivity: the run is not quantized");
+  check(options.scheme != Scheme::none, ErrorKind::usage, "--analyze sensitivity: the run is not quantized");
   Analysis a;
   a.chart = {"One ingredient taken away", "", "top-1 (%)", {}, {{"best", {}}, {"last", {}}}};
   a.result = {{"rows", json::array()}};
@@ -280,9 +280,10 @@ Analysis analyze_sensitivity(const TrainOptions& options, const RunContext& cont
 }
 
 Analysis analyze_bits(const TrainOptions& options, const RunContext& context) {
-  check(options.scheme != "none", ErrorKind::usage, "--analyze bits: the run is not quantized");
+  check(options.scheme != Scheme::none, ErrorKind::usage, "--analyze bits: the run is not quantized");
   check(options.bits_schedule.empty(), ErrorKind::usage,
-        "--analyze bits: the run has a schedule of bits of its own, ", options.bits_schedule);
+        "--analyze bits: the run has a schedule of bits of its own, ",
+        to_json(options)["bits-schedule"].get<std::string>());
   Analysis a;
   a.chart = {"Quantized to fewer and fewer bits",
              "bits of weights and activations",
@@ -291,7 +292,7 @@ Analysis analyze_bits(const TrainOptions& options, const RunContext& context) {
              {{"after training", {}}, {"calibrated only", {}}}};
   a.result = {{"rows", json::array()}};
   a.table = fmt::format("{:>4} {:>16} {:>8} {:>8}\n", "bits", "calibrated only", "best", "last");
-  const int widest = max_weight_bits(parse_scheme(options.scheme));
+  const int widest = max_weight_bits(options.scheme);
   std::vector<Variant> variants;
   for (const int bits : {8, 6, 5, 4, 3, 2}) {
     if (bits > widest) continue;

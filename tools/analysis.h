@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "tools/chart.h"
-#include "tools/network.h"
+#include "train/open_network.h"
 #include "train/options.h"
 #include "train/progress_display.h"
 #include "train/trainer.h"

@@ -19,13 +19,12 @@
 #include "core/json.h"
 #include "core/standard_error.h"
 #include "core/text.h"
+#include "tools/option_text.h"
 
 namespace faq::cli {
 namespace {
 
-bool is_list(const OptionRow& row) {
-  return std::holds_alternative<std::vector<std::string> TrainOptions::*>(row.member);
-}
+bool is_list(const OptionRow& row) { return row.field.kind == OptionField::Kind::accumulate; }
 
 // After an option that may stand alone, a value is most likely meant for it.
 [[noreturn]] void refuse_stray(const std::string& stray, int argc, char** argv) {
@@ -72,14 +71,15 @@ std::vector<std::string> known_names(const cxxopts::Options& parser) {
 void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
   const nlohmann::json defaults = to_json(TrainOptions{});
   for (const OptionRow& row : rows) {
+    const OptionText& text = text_of_option(row.names.front());
     for (const std::string& name : row.names) {
       const std::string help = &name == &row.names.front()
-                                   ? with_default(row.help, defaults[row.names.front()])
+                                   ? with_default(text.help, defaults[row.names.front()])
                                    : "same as --" + row.names.front();
       // A list's commas belong to its values, so every option is read as text and split by the table.
       const auto value = cxxopts::value<std::string>();
       if (!row.alone.empty()) value->implicit_value(row.alone);
-      parser.add_options(row.section)(name, help, value, row.value);
+      parser.add_options(text.section)(name, help, value, text.value);
     }
   }
 }

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "train/options.h"
+#include "train/option_table.h"
 
 namespace faq::cli {
 

@@ -12,8 +12,8 @@
 #include "core/rng.h"
 #include "quant/compile.h"
 #include "tools/cli.h"
-#include "tools/quantization.h"
 #include "tools/waiting.h"
+#include "train/quantized_training.h"
 #include "train/setup.h"
 #include "train/sgd.h"
 
@@ -127,8 +127,8 @@ Measurement bench_train(TrainOptions& options, int image_size, int steps) {
 
 Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
   Workload w = make_workload(options, image_size);
-  const Engine engine = parse_engine(options.engine);
-  if (options.scheme == "none") {
+  const Engine engine = options.engine;
+  if (options.scheme == Scheme::none) {
     return measure(options.batch_size, steps, [&] {
       const NoGrad no_grad;
       w.model->forward({}, Var(w.images));
@@ -145,8 +145,7 @@ Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
 nlohmann::json bench_load(TrainOptions& options, int steps) {
   check(!options.data_path.empty(), ErrorKind::usage, "--mode load wants a --data-path");
   Data data;  // nothing is kept between epochs: every image is decoded every time
-  data.train = open_dataset(
-      {options.data_path, parse_dataset_kind(options.dataset), 3, options.shuffle_buffer}, Split::train);
+  data.train = open_dataset({options.data_path, options.dataset, 3, options.shuffle_buffer}, Split::train);
   choose_preprocessing(options, [&] { return model_info(options.model).input_size; });
   data.crop = options.train_crop_size;
   data.val_crop = options.val_crop_size;
@@ -175,7 +174,7 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
   nlohmann::json result{{"model", options.model},
                         {"mode", mode},
                         {"bits", bits},
-                        {"engine", options.engine},
+                        {"engine", to_text(options.engine)},
                         {"batch", options.batch_size},
                         {"threads", num_threads()},
                         {"isa", isa_name()},

@@ -14,11 +14,11 @@
 #include "quant/compile.h"
 #include "tools/analysis.h"
 #include "tools/cli.h"
-#include "tools/comparison.h"
-#include "tools/network.h"
-#include "tools/quantization.h"
 #include "tools/waiting.h"
+#include "train/compare.h"
 #include "train/evaluate.h"
+#include "train/open_network.h"
+#include "train/option_table.h"
 #include "train/run_record.h"
 #include "train/setup.h"
 #include "train/threads_text.h"
@@ -227,7 +227,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
     const std::string folder = options.output_dir;
     options = cli::options_from(cli::text_of(parsed, "config"), cli::given_settings(parsed, eval_options()));
     options.output_dir = folder;
-    options.grad_dtype = name_of(quant_options(options).grad_dtype);
+    options.grad_dtype = deployed_format(options).grad_dtype;
   }
   make_output_folder(options.output_dir);
   Analysis analysis;
@@ -341,7 +341,7 @@ int body(int argc, char** argv) {
   check(asked <= 1, ErrorKind::usage,
         "--analyze, --compare, --export, --per-class and --predict: one at a time");
   refuse_without_effect(parsed, rows);
-  resolve(options);
+  check_options(options);
   set_num_threads(options.threads);
   const bool quiet = parsed.count("quiet") > 0;
   const bool of_steps = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-steps";

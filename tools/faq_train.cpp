@@ -5,9 +5,9 @@
 #include "tools/cli.h"
 #include "tools/option_effects.h"
 #include "tools/plan_text.h"
-#include "tools/quantization.h"
 #include "tools/waiting.h"
 #include "train/dry_run.h"
+#include "train/quantized_training.h"
 #include "train/trainer.h"
 
 namespace {
@@ -54,13 +54,12 @@ int body(int argc, char** argv) {
                                                 : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
   // What the machine decides is written down, so that a run is continued with the same bits or not at all.
-  options.grad_dtype = name_of(quant_options(options).grad_dtype);
+  options.grad_dtype = deployed_format(options).grad_dtype;
   const bool json = parsed.count("json") > 0;
-  const auto method = make_method(options);
   refuse_integer_weights(options);
 
   if (parsed.count("dry-run")) {
-    const nlohmann::json plan = dry_run(options, *method);
+    const nlohmann::json plan = dry_run(options);
     if (json)
       cli::print_json(plan);
     else

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "train/options.h"
+#include "train/option_table.h"
 
 namespace faq {
 

@@ -1,10 +1,14 @@
 #include "train/dry_run.h"
 
+#include "train/option_table.h"
+#include "train/quantized_training.h"
 #include "train/run.h"
 
 namespace faq {
 
-nlohmann::json dry_run(const TrainOptions& options, Method& method) {
+nlohmann::json dry_run(const TrainOptions& options) {
+  const auto made = make_method(options);
+  Method& method = *made;
   check(options.resume.empty(), ErrorKind::usage, "--resume: a plan is that of a whole run");
   Run run(options, method);
   run.learner.begin();

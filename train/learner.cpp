@@ -6,6 +6,7 @@
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/option_table.h"
 #include "train/run_record.h"
 #include "train/setup.h"
 
@@ -22,8 +23,8 @@ NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>&
   NamedTensors file = read_safetensors(source);
   if (!is_checkpoint(file.metadata)) return file;
   const TrainOptions trained = options_of_checkpoint(file.metadata, source);
-  if (trained.scheme != "none")
-    notes.push_back(concat("warning: ", source, " is quantized (--scheme ", trained.scheme,
+  if (trained.scheme != Scheme::none)
+    notes.push_back(concat("warning: ", source, " is quantized (--scheme ", to_text(trained.scheme),
                            "): this run starts from the float weights behind its integers, at few bits "
                            "another network"));
   if (!same_pixels(options, trained))
@@ -35,9 +36,8 @@ NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>&
 
 Learner::Learner(const TrainOptions& options, Method& method)
     : options_(options), method_(method), model_(build_model(options)) {
-  const ResolvedOptions resolved = resolve(options);
-  sgd_options_ = resolved.sgd;
-  distills_ = resolved.distill != Distill::none;
+  sgd_options_ = sgd_options(options);
+  distills_ = options.distill != Distill::none;
   if (options.resume.empty()) begin_teacher();
 }
 

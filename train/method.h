@@ -1,5 +1,4 @@
-// What a run does to its network besides training it. train knows only this; the programs supply it
-// (tools/quantization.h), so that quantization and training stay strangers.
+// What a run does to its network besides training it. That of a quantized run: train/quantized_training.h.
 #pragma once
 
 #include <filesystem>
@@ -23,6 +22,9 @@ using BatchSource = std::function<Batches(int count)>;
 class Method {
  public:
   virtual ~Method() = default;
+
+  /// Whether the network it trains is quantized; a run whose recipe says otherwise is refused.
+  virtual bool quantizes() const { return false; }
 
   /// The phases of a run, one after the other. Each has its share of the epochs, its own learning-rate
   /// schedule and fresh momentum, and starts from the weights the one before ended with; a run without epochs

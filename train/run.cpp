@@ -43,7 +43,7 @@ Data opened_data(TrainOptions& options) {
 
 Run::Run(const TrainOptions& given, Method& method)
     : options(completed(given)),
-      schedule(resolve(options).schedule),
+      schedule(schedule_options(options)),
       phases(phases_of_run(options, method.phases())),
       data(opened_data(options)),
       train_loader(*data.train, train_loader_options(options, data)),

@@ -7,6 +7,7 @@
 #include "core/cpu.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "train/option_table.h"
 
 namespace faq {
 namespace {

@@ -4,6 +4,7 @@
 #include "data/formats.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/quantized_training.h"
 #include "train/run_record.h"
 
 namespace faq {
@@ -12,7 +13,7 @@ namespace {
 std::vector<float> narrowed(const std::vector<double>& values) { return {values.begin(), values.end()}; }
 
 bool is_idx(const TrainOptions& options) {
-  const DatasetKind kind = parse_dataset_kind(options.dataset);
+  const DatasetKind kind = options.dataset;
   return kind == DatasetKind::idx || (kind == DatasetKind::automatic && looks_like_idx(options.data_path));
 }
 
@@ -65,13 +66,13 @@ void adopt_sizes(TrainOptions& options, const TrainOptions& from) {
   if (options.train_crop_size == 0) options.train_crop_size = from.train_crop_size;
   if (options.val_crop_size == 0) options.val_crop_size = from.val_crop_size;
   if (options.val_resize_size < 0) options.val_resize_size = from.val_resize_size;
-  if (options.augment.empty()) options.augment = from.augment;
+  if (!options.augment) options.augment = from.augment;
 }
 
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size) {
   const ModelInfo& info = model_info(options.model);
   const bool photographs = info.resize > 0;
-  if (options.augment.empty()) options.augment = photographs ? "imagenet" : "cifar";
+  if (!options.augment) options.augment = photographs ? Augmentation::imagenet : Augmentation::cifar;
   if (options.train_crop_size == 0) options.train_crop_size = photographs ? info.input_size : image_size();
   if (options.val_crop_size == 0) options.val_crop_size = options.train_crop_size;
   if (options.val_resize_size < 0)
@@ -82,7 +83,7 @@ void choose_preprocessing(TrainOptions& options, const std::function<int()>& ima
 Data open_data(TrainOptions& options, bool with_train) {
   check(!options.data_path.empty(), ErrorKind::usage, "--data-path is required");
   options.in_channels = resolved_channels(options);
-  const DatasetOptions dataset{options.data_path, parse_dataset_kind(options.dataset), options.in_channels,
+  const DatasetOptions dataset{options.data_path, options.dataset, options.in_channels,
                                options.shuffle_buffer};
   Data data;
   data.val = cached(open_dataset(dataset, Split::val));
@@ -114,7 +115,7 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data) 
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data) {
   LoaderOptions loader = val_loader_options(options, data);
   loader.training = true;
-  loader.transform.augmentation = resolve(options).augmentation;
+  loader.transform.augmentation = options.augment.value_or(Augmentation::none);
   loader.transform.crop = data.crop;
   loader.seed = static_cast<std::uint64_t>(options.seed);
   return loader;
@@ -131,10 +132,11 @@ void check_phase(const Progress& progress, const Method& method, const std::stri
 }
 
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
-                                             const MethodFactory& make_method, TrainOptions& options) {
+                                             TrainOptions& options, std::optional<Engine> engine) {
   options = options_of_checkpoint(checkpoint.metadata, source);
   const Progress progress = progress_in(checkpoint.metadata, source);
   auto model = build_model(options);
+  if (engine) options.engine = *engine;
   const auto method = make_method(options);
   check_phase(progress, *method, source);
   method->install(*model, progress.phase);

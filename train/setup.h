@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "data/loader.h"
 #include "nn/models.h"
@@ -48,15 +49,12 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data);
 /// The network of the options, with zero weights and no quantization.
 std::unique_ptr<Model> build_model(const TrainOptions& options);
 
-/// How the options of a run become its method.
-using MethodFactory = std::function<std::unique_ptr<Method>(const TrainOptions&)>;
-
 /// Throws bad_data when a checkpoint claims a phase its run does not have.
 void check_phase(const Progress& progress, const Method& method, const std::string& source);
 
 /// A checkpoint of faq-train as a network ready for evaluation, in the form its method gave it. `options`:
-/// those of the run.
+/// those of the run. `engine`: what computes it, whatever it was trained on; none: what it was trained on.
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
-                                             const MethodFactory& make_method, TrainOptions& options);
+                                             TrainOptions& options, std::optional<Engine> engine = {});
 
 }  // namespace faq

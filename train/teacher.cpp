@@ -3,6 +3,7 @@
 #include "core/json.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/option_table.h"
 #include "train/run_record.h"
 #include "train/setup.h"
 
@@ -15,10 +16,10 @@ constexpr const char* record_name = "teacher";
 }  // namespace
 
 Teacher::Teacher(const TrainOptions& options, const TrainOptions& own)
-    : joint_(resolve(options).distill == Distill::joint),
+    : joint_(options.distill == Distill::joint),
       weight_(options.distill_weight),
       label_smoothing_(options.label_smoothing),
-      sgd_options_(resolve(options).sgd),
+      sgd_options_(sgd_options(options)),
       record_{{"model", own.model}, {"mean", own.mean}, {"std", own.std}},
       model_(build_model(own)) {
   restart();
@@ -29,7 +30,7 @@ Teacher Teacher::begin(const TrainOptions& options) {
   TrainOptions own = options;
   if (!options.teacher_model.empty()) own.model = options.teacher_model;
   if (file.empty()) {
-    check(options.distill == "joint", ErrorKind::usage,
+    check(options.distill == Distill::joint, ErrorKind::usage,
           "--distill frozen: neither --teacher nor --weights names the teacher");
     Teacher teacher(options, own);
     initialize(*teacher.model_, static_cast<std::uint64_t>(options.seed));
@@ -38,8 +39,8 @@ Teacher Teacher::begin(const TrainOptions& options) {
   const NamedTensors contents = read_safetensors(file);
   if (is_checkpoint(contents.metadata)) {
     const TrainOptions trained = options_of_checkpoint(contents.metadata, file);
-    check(trained.scheme == "none", ErrorKind::bad_data, "teacher ", file, ": quantized (--scheme ",
-          trained.scheme, "), expected a network in full precision");
+    check(trained.scheme == Scheme::none, ErrorKind::bad_data, "teacher ", file, ": quantized (--scheme ",
+          to_text(trained.scheme), "), expected a network in full precision");
     if (options.teacher_model.empty()) own.model = trained.model;
     own.mean = trained.mean;
     own.std = trained.std;

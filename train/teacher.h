@@ -2,6 +2,8 @@
 // section 3.5).
 #pragma once
 
+#include <nlohmann/json.hpp>
+
 #include "data/loader.h"
 #include "nn/models.h"
 #include "train/options.h"

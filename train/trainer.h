@@ -28,6 +28,9 @@ struct RunContext {
 };
 
 /// Runs, or continues, a run. Throws Error; `diverged` names the last good checkpoint.
+TrainResult train(const TrainOptions& options, const RunContext& context = {});
+/// The same with a method of your own. Throws usage when the recipe is quantized and the method is not, or
+/// the other way round: what is recorded must be what was done.
 TrainResult train(const TrainOptions& options, Method& method, const RunContext& context);
 
 }  // namespace faq

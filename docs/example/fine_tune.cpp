@@ -46,7 +46,7 @@ void fine_tune(const char* weights_file, const char* data, const char* output, i
   Loader validation_images(*validation_set, {.transform = {Augmentation::none, side, /*resize=*/0}});
 
   // Five batches tell the ranges of the activations; from then on the network computes in 4-bit integers.
-  const QuantOptions bits{
+  const NumberFormat bits{
       .scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4, .calibration = Calibration::mse};
   const CalibrationResult seen =
       calibrate(*model, [&, left = bits.calibration_batches]() mutable -> std::optional<Tensor> {

@@ -1,4 +1,4 @@
-#include "tools/comparison.h"
+#include "train/compare.h"
 
 #include <fmt/format.h>
 

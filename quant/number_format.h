@@ -1,4 +1,4 @@
-// How a network is quantized.
+// What the numbers of a quantized network are.
 #pragma once
 
 #include <string>
@@ -26,9 +26,6 @@ enum class WeightScale {
   max   ///< the smallest that represents max|w| without clipping
 };
 
-/// What is scaled to use the range of its scale before anything is quantized (quant/equalize.h).
-enum class Equalize { none, channels };
-
 /// Bits of the layers whose name matches `pattern` ('*' any run of characters, '?' any one): the weights, and
 /// the activations the unit hands on.
 struct LayerBits {
@@ -40,27 +37,23 @@ struct LayerBits {
 /// What gradients are computed in unless it is said: bf16 where the CPU multiplies it natively.
 inline DType default_grad_dtype() { return has_native_bf16() ? DType::bf16 : DType::f32; }
 
-/// quantize() (quant/quantize.h) obeys what says what the integers are. The rest is for who calls it:
-/// calibration_batches (what calibrate() is fed), equalize, batch_norm_batches, hold_weight_scales.
-struct QuantOptions {
+/// What quantize() (quant/quantize.h) obeys: what the integers are and how their scales are found. What is
+/// done around it (calibrating, equalizing, phases) is a QuantRecipe's (train/quant_recipe.h).
+struct NumberFormat {
   Scheme scheme = Scheme::none;
   int weight_bits = 8;
   int act_bits = 8;
   int first_last_bits = 8;                 ///< weights of the first and last layer, and the input of the last
   std::vector<LayerBits> layer_bits = {};  ///< overrides, the last match wins
   Calibration calibration = Calibration::percentile;
-  double percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (method.md, section 1)
+  double calibration_percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (FAQ, section 3)
   WeightScale weight_scale = WeightScale::mse;
-  double hold_weight_scales = 1;           ///< after that share of a phase; 1: never
-  Equalize equalize = Equalize::channels;  ///< done by who quantizes: equalize_channels (quant/equalize.h)
   /// Of what units hand on; without it they compute in floating point with the numbers quantized weights
   /// stand for, in training and in evaluation (the first of two stages, Zhuang et al., arXiv 1908.04680,
   /// section 3.2).
   bool quantize_activations = true;
   std::int64_t cluster_size = 4;  ///< dfp: input channels per scale; 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
-  int calibration_batches = 5;
-  int batch_norm_batches = 0;  ///< of reestimate_batch_norm (nn/batch_norm.h), likewise; 0: statistics stay
   Engine engine = Engine::integer;
   DType grad_dtype = default_grad_dtype();  ///< bf16 is for CPUs that have it
 };

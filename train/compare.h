@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "data/loader.h"
-#include "tools/network.h"
+#include "train/open_network.h"
 #include "train/progress_display.h"
 
 namespace faq {

@@ -1,10 +1,11 @@
-#include "tools/network.h"
+#include "train/open_network.h"
 
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
 #include "quant/compile.h"
-#include "tools/quantization.h"
+#include "train/option_table.h"
+#include "train/quantized_training.h"
 #include "train/run_record.h"
 #include "train/setup.h"
 
@@ -58,7 +59,7 @@ void take(const char* option, int& given, int of_file, const std::string& file) 
 }
 
 Network of_integer_network(TrainOptions& options) {
-  const Engine engine = parse_engine(options.engine);
+  const Engine engine = options.engine;
   const auto network = std::make_shared<IntegerNetwork>(IntegerNetwork::load(options.weights));
   check(options.mean.empty() && options.std.empty(), ErrorKind::usage, "--mean, --std: ", options.weights,
         " has its own, in the table of its input");
@@ -121,26 +122,21 @@ Network open_network(TrainOptions& options, const OpenNetworkOptions& how) {
   if (is_checkpoint(metadata)) {
     if (how.average) file = average_in(file, options.weights);
     TrainOptions trained;
-    const auto on_engine = [&](TrainOptions of_run) {
-      of_run.engine = options.engine;  // whatever it was trained on
-      return make_method(of_run);
-    };
-    std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, on_engine, trained);
+    std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, trained, options.engine);
     options.model = trained.model;
     check_pixels(options, trained);
     take("in-channels", options.in_channels, trained.in_channels, options.weights);
     take("num-classes", options.num_classes, trained.num_classes, options.weights);
     if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
     if (options.val_resize_size < 0) options.val_resize_size = trained.val_resize_size;
-    const QuantOptions quant = quant_options_at(trained, metadata, options.weights);
+    const NumberFormat quant = format_of_checkpoint(trained, metadata, options.weights);
     const bool quantized = quant.scheme != Scheme::none;
     const bool integers = quantized && quant.quantize_activations;
     const char* kind = integers    ? "quantized checkpoint"
                        : quantized ? "checkpoint with quantized weights"
                                    : "float checkpoint";
-    Network network =
-        of_model(how.average ? concat("average of a ", kind) : kind, trained.model, class_names(metadata),
-                 std::move(model), integers, parse_engine(options.engine));
+    Network network = of_model(how.average ? concat("average of a ", kind) : kind, trained.model,
+                               class_names(metadata), std::move(model), integers, options.engine);
     network.epoch = progress_in(metadata, options.weights).epoch;
     return network;
   }

@@ -1,0 +1,98 @@
+#include "tools/option_text.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/error.h"
+
+namespace faq::cli {
+
+const OptionText& text_of_option(const std::string& name) {
+  static const std::vector<OptionText> rows{
+      {"model", "model", "NAME", "network (see --list-models)"},
+      {"weights", "model", "FILE", "pretrained weights, safetensors with torchvision's names"},
+      {"num-classes", "model", "N", "classes; default: those of the data"},
+      {"in-channels", "model", "N", "1 or 3; default: those of the weights, else of the data"},
+      {"preset", "quantization", "NAME",
+       "fp32, faq-8bit, faq-4bit or dfp-ternary: a recipe, each part of which other options override"},
+      {"scheme", "quantization", "NAME", "none, faq, dfp or dorefa"},
+      {"weight-bits", "quantization", "B", "2 to 8 (--bits B sets both)"},
+      {"act-bits", "quantization", "B", "2 to 8"},
+      {"first-last-bits", "quantization", "B", "bits of the first and the last layer"},
+      {"layer-bits", "quantization", "PATTERN=W,A",
+       "bits of the layers whose name matches; repeatable, the last match wins"},
+      {"calibration", "quantization", "HOW", "percentile, max or mse"},
+      {"calibration-percentile", "quantization", "P", "0: 99.99 above 6 bits, else 99.9"},
+      {"calibration-batches", "quantization", "N", "training batches used for calibration"},
+      {"weight-step", "quantization", "HOW", "mse or max"},
+      {"hold-weight-steps", "quantization", "SHARE",
+       "steps of fixed-point weights follow the weights until this share of a phase is over, then stay; 0: "
+       "they stay from its start, 1: they always follow"},
+      {"equalize", "quantization", "WHAT",
+       "channels: before quantizing, scale each output channel to the layer's step (batch-norm takes it "
+       "back), the default of faq; or none"},
+      {"cluster-size", "quantization", "N|all", "dfp: input channels that share a scale"},
+      {"ternary-scale", "quantization", "FORM", "dfp: rms or least-squares, of the weights that are not 0"},
+      {"batch-norm-batches", "quantization", "N",
+       "training batches over which batch-norm's statistics are taken anew after quantizing and before "
+       "evaluating; default: dfp as many as calibration, others 0"},
+      {"stages", "methods", "STAGES",
+       "both, or weights,both: first the weights alone are quantized, then the activations, too"},
+      {"bits-schedule", "methods", "B,…",
+       "widths of weights and activations (W/A: each its own) to train at one after the other"},
+      {"phase-epochs", "methods", "N,…",
+       "epochs of each phase (stage, width), in all those of the run; default: equal shares of --epochs"},
+      {"stochastic-precision", "methods", "R",
+       "units train quantized with a probability that rises from R (alone: 0.5) to 1"},
+      {"stochastic-tail", "methods", "X", "share of a phase, at its end, in which all are quantized"},
+      {"distill", "methods", "HOW", "none, joint or frozen: learn from a full-precision teacher"},
+      {"teacher", "methods", "FILE", "weights or checkpoint; default: --weights"},
+      {"teacher-model", "methods", "NAME", "network of --teacher; default: its checkpoint's, else --model"},
+      {"distill-weight", "methods", "X", "of the divergence from the teacher"},
+      {"engine", "quantization", "NAME", "integer or simulated"},
+      {"grad-dtype", "quantization", "DTYPE",
+       "bf16 or f32; default: bf16 where the CPU has it natively, f32 with --scheme none"},
+      {"epochs", "training", "N", "0: calibrate and quantize only"},
+      {"batch-size", "training", "N", "images per step of each accumulation"},
+      {"grad-accum-steps", "training", "N", "batches per optimizer step"},
+      {"lr", "training", "X", "initial learning rate"},
+      {"lr-scheduler", "training", "NAME", "constant, exponential, step or cosine"},
+      {"lr-gamma", "training", "X", "factor per epoch (exponential) or step"},
+      {"lr-step-size", "training", "N", "epochs per step"},
+      {"lr-warmup-epochs", "training", "X", "linear warm-up"},
+      {"momentum", "training", "X", "of SGD"},
+      {"weight-decay", "training", "X", "of every parameter"},
+      {"label-smoothing", "training", "X", "share of the target that all classes have alike"},
+      {"clip-grad-norm", "training", "X", "0: no clipping"},
+      {"model-ema", "training", "DECAY",
+       "validate, keep and deploy a moving average of the weights (alone: 0.9998)"},
+      {"seed", "training", "N", "of everything that is random"},
+      {"data-path", "data", "DIR", "folder with train/ and val/ (or test/), IDX or CIFAR files"},
+      {"dataset", "data", "KIND", "auto, imagefolder, idx, cifar or tar"},
+      {"shuffle-buffer", "data", "N", "samples of tar shards that are shuffled at a time"},
+      {"workers", "data", "N", "threads that prepare batches"},
+      {"train-crop-size", "data", "N", "default: the size the network is for"},
+      {"val-resize-size", "data", "N",
+       "shorter side before the centre crop; 0: no resizing; default: the network's"},
+      {"val-crop-size", "data", "N", "default: as --train-crop-size"},
+      {"augment", "data", "NAME",
+       "cifar (pad, random crop, flip), imagenet (random resized crop, flip) or none; default: the "
+       "network's"},
+      {"mean", "data", "M,…",
+       "per channel, pixels in [0, 1]; default: the checkpoint's in --weights, else the network's"},
+      {"std", "data", "S,…", "per channel, pixels in [0, 1]; default: as --mean"},
+      {"skip-bad", "data", "N", "skip up to N images that cannot be opened or decoded"},
+      {"output-dir", "run", "DIR", "checkpoints, metrics, the integer network"},
+      {"resume", "run", "auto|FILE",
+       "continue from the newest checkpoint of the output folder, or from FILE"},
+      {"checkpoint-interval", "run", "STEPS", "0: at the end of every epoch only"},
+      {"checkpoint-hist", "run", "K", "checkpoints kept besides last and best"},
+      {"threads", "run", "N", "default: OMP_NUM_THREADS, without it all cores"},
+      {"print-freq", "run", "STEPS", "between lines and metrics"},
+  };
+  const auto found = std::ranges::find(rows, name, &OptionText::name);
+  check(found != rows.end(), ErrorKind::internal, "option '", name, "' has no help");
+  return *found;
+}
+
+}  // namespace faq::cli

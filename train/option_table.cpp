@@ -1,0 +1,376 @@
+#include "train/option_table.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "core/choices.h"
+#include "core/text.h"
+#include "train/presets.h"
+
+namespace faq {
+namespace {
+
+using T = TrainOptions;
+using Kind = OptionField::Kind;
+
+const Choices<Schedule> schedules{{"constant", Schedule::constant},
+                                  {"exponential", Schedule::exponential},
+                                  {"step", Schedule::step},
+                                  {"cosine", Schedule::cosine}};
+const Choices<DatasetKind> dataset_kinds{{"auto", DatasetKind::automatic},
+                                         {"imagefolder", DatasetKind::image_folder},
+                                         {"idx", DatasetKind::idx},
+                                         {"cifar", DatasetKind::cifar},
+                                         {"tar", DatasetKind::tar}};
+const Choices<Distill> distillations{
+    {"none", Distill::none}, {"joint", Distill::joint}, {"frozen", Distill::frozen}};
+const Choices<Augmentation> augmentations{
+    {"none", Augmentation::none}, {"cifar", Augmentation::cifar}, {"imagenet", Augmentation::imagenet}};
+
+const Choices<Scheme> schemes{
+    {"none", Scheme::none}, {"faq", Scheme::faq}, {"dfp", Scheme::dfp}, {"dorefa", Scheme::dorefa}};
+const Choices<kernels::TernaryScale> ternary_scales{{"rms", kernels::TernaryScale::rms},
+                                                    {"least-squares", kernels::TernaryScale::least_squares}};
+const Choices<Calibration> calibrations{
+    {"percentile", Calibration::percentile}, {"max", Calibration::max}, {"mse", Calibration::mse}};
+const Choices<WeightScale> weight_scales{{"mse", WeightScale::mse}, {"max", WeightScale::max}};
+const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none", Equalize::none}};
+const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
+const Choices<DType> grad_dtypes{{"bf16", DType::bf16}, {"f32", DType::f32}};
+
+template <class Number>
+Number parse_number(const Setting& setting) {
+  Number value{};
+  const auto& [name, text] = setting;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  check(error == std::errc() && end == text.data() + text.size(), ErrorKind::usage, "--", name, " '", text,
+        "': expected ", std::is_integral_v<Number> ? "an integer" : "a number");
+  if constexpr (std::is_floating_point_v<Number>) {
+    check(std::isfinite(value), ErrorKind::usage, "--", name, " '", text, "': expected a finite number");
+  }
+  return value;
+}
+
+template <class Number>
+std::vector<Number> parse_list(const Setting& setting) {
+  std::vector<Number> values;
+  for (const std::string& part : split(setting.second))
+    values.push_back(parse_number<Number>({setting.first, part}));
+  return values;
+}
+
+template <class Value>
+Value parse_value(const Setting& setting) {
+  if constexpr (std::is_same_v<Value, std::string>) {
+    return setting.second;
+  } else {
+    return parse_number<Value>(setting);
+  }
+}
+
+template <class Value, class Owner>
+OptionField field(Value Owner::*member) {
+  return {.set = [member](T& o, const Setting& s) { o.*member = parse_value<Value>(s); },
+          .get = [member](const T& o) -> nlohmann::json { return o.*member; }};
+}
+
+template <class Number, class Owner>
+OptionField field(std::vector<Number> Owner::*member) {
+  return {.kind = Kind::list,
+          .set = [member](T& o, const Setting& s) { o.*member = parse_list<Number>(s); },
+          .get = [member](const T& o) -> nlohmann::json { return o.*member; }};
+}
+
+template <class Value>
+std::string text_of_choice(Value value, const Choices<Value>& choices) {
+  return std::ranges::find(choices, value, &std::pair<std::string, Value>::second)->first;
+}
+
+template <class Value, class Owner>
+OptionField field(Value Owner::*member, const Choices<Value>& choices) {
+  return {
+      .set = [member, &choices](T& o,
+                                const Setting& s) { o.*member = choose(s.first.c_str(), s.second, choices); },
+      .get = [member, &choices](const T& o) -> nlohmann::json { return text_of_choice(o.*member, choices); }};
+}
+
+// Empty text: left open.
+template <class Value, class Owner>
+OptionField field(std::optional<Value> Owner::*member, const Choices<Value>& choices) {
+  return {.set =
+              [member, &choices](T& o, const Setting& s) {
+                o.*member = s.second.empty() ? std::nullopt
+                                             : std::optional(choose(s.first.c_str(), s.second, choices));
+              },
+          .get = [member, &choices](const T& o) -> nlohmann::json {
+            return o.*member ? text_of_choice(*(o.*member), choices) : "";
+          }};
+}
+
+// PATTERN=W,A
+LayerBits parse_layer_bits(const std::string& text) {
+  const auto equals = text.rfind('=');
+  check(equals != std::string::npos, ErrorKind::usage, "--layer-bits '", text,
+        "': expected PATTERN=WEIGHT_BITS,ACTIVATION_BITS");
+  LayerBits bits{text.substr(0, equals), 0, 0};
+  const char* end = text.data() + text.size();
+  const auto weights = std::from_chars(text.data() + equals + 1, end, bits.weight_bits);
+  const bool comma = weights.ec == std::errc() && weights.ptr != end && *weights.ptr == ',';
+  const auto activations = comma ? std::from_chars(weights.ptr + 1, end, bits.act_bits) : weights;
+  const auto allowed = [](int b) { return b >= 2 && b <= 8; };
+  check(comma && activations.ec == std::errc() && activations.ptr == end && allowed(bits.weight_bits) &&
+            allowed(bits.act_bits),
+        ErrorKind::usage, "--layer-bits '", text,
+        "': expected PATTERN=WEIGHT_BITS,ACTIVATION_BITS, both from 2 to 8");
+  return bits;
+}
+
+OptionField layer_bits_field() {
+  return {.kind = Kind::accumulate,
+          .set = [](T& o, const Setting& s) { o.layer_bits.push_back(parse_layer_bits(s.second)); },
+          .get =
+              [](const T& o) {
+                nlohmann::json rows = nlohmann::json::array();
+                for (const LayerBits& row : o.layer_bits)
+                  rows.push_back(concat(row.pattern, "=", row.weight_bits, ",", row.act_bits));
+                return rows;
+              }};
+}
+
+// A number of input channels, or "all" (0).
+std::int64_t parse_cluster_size(const std::string& text) {
+  if (text == "all") return 0;
+  std::int64_t size = 0;
+  const char* end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data(), end, size);
+  check(parsed.ec == std::errc() && parsed.ptr == end && size >= 1 && size <= (1 << 20), ErrorKind::usage,
+        "--cluster-size '", text, "': expected a number of input channels, or all");
+  return size;
+}
+
+OptionField cluster_size_field() {
+  return {.set = [](T& o, const Setting& s) { o.cluster_size = parse_cluster_size(s.second); },
+          .get = [](const T& o) -> nlohmann::json {
+            return o.cluster_size == 0 ? "all" : std::to_string(o.cluster_size);
+          }};
+}
+
+OptionField stages_field() {
+  return {.set =
+              [](T& o, const Setting& s) {
+                check(s.second == "both" || s.second == "weights,both", ErrorKind::usage, "--stages ",
+                      s.second, ": expected both, or weights,both");
+                o.weights_first = s.second != "both";
+              },
+          .get = [](const T& o) -> nlohmann::json { return o.weights_first ? "weights,both" : "both"; }};
+}
+
+// "4" or "4/8".
+Widths parse_widths(const std::string& text) {
+  const auto slash = text.find('/');
+  const auto number = [&](const std::string& part) {
+    int bits = 0;
+    const char* end = part.data() + part.size();
+    const auto parsed = std::from_chars(part.data(), end, bits);
+    check(parsed.ec == std::errc() && parsed.ptr == end && bits >= 2 && bits <= 8, ErrorKind::usage,
+          "--bits-schedule '", text, "': expected bits from 2 to 8, or WEIGHTS/ACTIVATIONS");
+    return bits;
+  };
+  const int weights = number(text.substr(0, slash));
+  return {weights, slash == std::string::npos ? weights : number(text.substr(slash + 1))};
+}
+
+OptionField bits_schedule_field() {
+  return {.set =
+              [](T& o, const Setting& s) {
+                o.bits_schedule.clear();
+                if (s.second.empty()) return;
+                for (const std::string& part : split(s.second)) o.bits_schedule.push_back(parse_widths(part));
+              },
+          .get = [](const T& o) -> nlohmann::json {
+            std::vector<std::string> parts;
+            for (const Widths& w : o.bits_schedule)
+              parts.push_back(w.weights == w.activations ? std::to_string(w.weights)
+                                                         : concat(w.weights, "/", w.activations));
+            return join(parts, ",");
+          }};
+}
+
+// One name that sets several options, in config files as on the command line; what is more specific wins.
+const std::vector<std::pair<std::string, std::vector<std::string>>> shorthands{
+    {"bits", {"weight-bits", "act-bits"}}};
+
+const std::vector<std::string>* options_of_shorthand(const std::string& name) {
+  for (const auto& [shorthand, options] : shorthands) {
+    if (shorthand == name) return &options;
+  }
+  return nullptr;
+}
+
+std::string text_of(const nlohmann::json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+bool told(const std::vector<Setting>& settings, const std::string& name) {
+  return std::ranges::any_of(settings, [&](const Setting& setting) { return setting.first == name; });
+}
+
+int sum(const std::vector<int>& epochs) {
+  const auto all = std::accumulate(epochs.begin(), epochs.end(), std::int64_t{0});
+  return static_cast<int>(std::clamp<std::int64_t>(all, 0, std::numeric_limits<int>::max()));
+}
+
+// A config file's entries as settings; lists become one setting per element (text) or a comma-separated one
+// (numbers).
+std::vector<Setting> settings_of(const nlohmann::json& config) {
+  std::vector<Setting> settings;
+  for (const auto& [name, value] : config.items()) {
+    const auto* several = options_of_shorthand(name);
+    const OptionRow& row = find_option(several ? several->front() : name);
+    const OptionField::Kind kind = row.field.kind;
+    check(!value.is_object() && !value.is_null() && (!value.is_array() || kind != OptionField::Kind::single),
+          ErrorKind::usage, "'", name, "' has a value of the wrong kind: ", value.dump());
+    if (kind == OptionField::Kind::accumulate) {
+      for (const auto& element : value) settings.emplace_back(name, text_of(element));
+    } else if (value.is_array()) {
+      std::vector<std::string> parts;
+      for (const auto& element : value) parts.push_back(text_of(element));
+      if (!parts.empty()) settings.emplace_back(name, join(parts, ","));
+    } else {
+      settings.emplace(several ? settings.begin() : settings.end(), name, text_of(value));
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
+const std::vector<OptionRow>& option_table() {
+  static const std::vector<OptionRow> table{
+      {{"model"}, field(&T::model)},
+      {{"weights"}, field(&T::weights)},
+      {{"num-classes"}, field(&T::num_classes)},
+      {{"in-channels"}, field(&T::in_channels)},
+      {{"preset"}, field(&T::preset)},
+      {{"scheme"}, field(&T::scheme, schemes)},
+      {{"weight-bits"}, field(&T::weight_bits)},
+      {{"act-bits"}, field(&T::act_bits)},
+      {{"first-last-bits"}, field(&T::first_last_bits)},
+      {{"layer-bits"}, layer_bits_field()},
+      {{"calibration"}, field(&T::calibration, calibrations)},
+      {{"calibration-percentile"}, field(&T::calibration_percentile)},
+      {{"calibration-batches"}, field(&T::calibration_batches)},
+      {{"weight-step"}, field(&T::weight_scale, weight_scales)},
+      {{"hold-weight-steps"}, field(&T::hold_weight_scales)},
+      {{"equalize"}, field(&T::equalize, equalizations)},
+      {{"cluster-size"}, cluster_size_field()},
+      {{"ternary-scale"}, field(&T::ternary_scale, ternary_scales)},
+      {{"batch-norm-batches"}, field(&T::batch_norm_batches)},
+      {{"stages"}, stages_field()},
+      {{"bits-schedule"}, bits_schedule_field()},
+      {{"phase-epochs"}, field(&T::phase_epochs)},
+      {{"stochastic-precision"}, field(&T::stochastic_precision), "0.5"},
+      {{"stochastic-tail"}, field(&T::stochastic_tail)},
+      {{"distill"}, field(&T::distill, distillations)},
+      {{"teacher"}, field(&T::teacher)},
+      {{"teacher-model"}, field(&T::teacher_model)},
+      {{"distill-weight"}, field(&T::distill_weight)},
+      {{"engine"}, field(&T::engine, engines)},
+      {{"grad-dtype"}, field(&T::grad_dtype, grad_dtypes)},
+      {{"epochs"}, field(&T::epochs)},
+      {{"batch-size", "b"}, field(&T::batch_size)},
+      {{"grad-accum-steps"}, field(&T::grad_accum_steps)},
+      {{"lr"}, field(&T::lr)},
+      {{"lr-scheduler"}, field(&T::lr_scheduler, schedules)},
+      {{"lr-gamma"}, field(&T::lr_gamma)},
+      {{"lr-step-size"}, field(&T::lr_step_size)},
+      {{"lr-warmup-epochs"}, field(&T::lr_warmup_epochs)},
+      {{"momentum"}, field(&T::momentum)},
+      {{"weight-decay", "wd"}, field(&T::weight_decay)},
+      {{"label-smoothing"}, field(&T::label_smoothing)},
+      {{"clip-grad-norm"}, field(&T::clip_grad_norm)},
+      {{"model-ema"}, field(&T::model_ema), "0.9998"},
+      {{"seed"}, field(&T::seed)},
+      {{"data-path", "data-dir"}, field(&T::data_path)},
+      {{"dataset"}, field(&T::dataset, dataset_kinds)},
+      {{"shuffle-buffer"}, field(&T::shuffle_buffer)},
+      {{"workers", "j"}, field(&T::workers)},
+      {{"train-crop-size"}, field(&T::train_crop_size)},
+      {{"val-resize-size"}, field(&T::val_resize_size)},
+      {{"val-crop-size"}, field(&T::val_crop_size)},
+      {{"augment"}, field(&T::augment, augmentations)},
+      {{"mean"}, field(&T::mean)},
+      {{"std"}, field(&T::std)},
+      {{"skip-bad"}, field(&T::skip_bad)},
+      {{"output-dir", "output"}, field(&T::output_dir)},
+      {{"resume"}, field(&T::resume)},
+      {{"checkpoint-interval"}, field(&T::checkpoint_interval)},
+      {{"checkpoint-hist"}, field(&T::checkpoint_hist)},
+      {{"threads"}, field(&T::threads)},
+      {{"print-freq"}, field(&T::print_freq)},
+  };
+  return table;
+}
+
+const OptionRow& find_option(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [shorthand, options] : shorthands) names.push_back(shorthand);
+  for (const OptionRow& row : option_table()) {
+    for (const std::string& candidate : row.names) {
+      if (candidate == name) return row;
+      names.push_back(candidate);
+    }
+  }
+  fail(ErrorKind::usage, "unknown option '", name, "'; did you mean '", nearest(name, names), "'?");
+}
+
+void apply(TrainOptions& options, const Setting& setting) {
+  if (const auto* several = options_of_shorthand(setting.first)) {
+    for (const std::string& name : *several) apply(options, {name, setting.second});
+    return;
+  }
+  const OptionRow& row = find_option(setting.first);
+  row.field.set(options, setting);
+}
+
+TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings,
+                      const std::string& source) {
+  check(config.is_object() || config.is_null(), ErrorKind::usage, source, ": expected a JSON object");
+  TrainOptions options;
+  const auto apply_all = [&](const std::vector<Setting>& list, bool with_preset) {
+    for (const Setting& setting : list)
+      if (with_preset && setting.first == "preset" && !setting.second.empty())
+        preset(setting.second).apply(options);
+    for (const Setting& setting : list) apply(options, setting);
+  };
+  std::vector<Setting> from_config;
+  try {
+    from_config = settings_of(config);
+    // A preset of the settings is one of them: it wins over the whole config file, and replaces its preset.
+    apply_all(from_config, !told(settings, "preset"));
+  } catch (const Error& error) {
+    fail(error.kind(), source, ": ", error.what());
+  }
+  if (told(settings, "preset")) options.phase_epochs.clear();  // it has epochs of its own
+  apply_all(settings, true);
+  // The phases say how long the run is, unless that is said as specifically.
+  const bool phases_told = told(settings, "phase-epochs");
+  const bool epochs_told = told(settings, "epochs") || (!phases_told && told(from_config, "epochs"));
+  if (!options.phase_epochs.empty() && !epochs_told) options.epochs = sum(options.phase_epochs);
+  return options;
+}
+
+nlohmann::json to_json(const TrainOptions& options) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const OptionRow& row : option_table()) json[row.names.front()] = row.field.get(options);
+  return json;
+}
+
+std::string to_text(Scheme scheme) { return text_of_choice(scheme, schemes); }
+std::string to_text(Schedule schedule) { return text_of_choice(schedule, schedules); }
+std::string to_text(Engine engine) { return text_of_choice(engine, engines); }
+
+}  // namespace faq

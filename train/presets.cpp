@@ -1,0 +1,81 @@
+#include "train/presets.h"
+
+#include "core/error.h"
+#include "core/text.h"
+
+namespace faq {
+namespace {
+
+// He et al. 2016, section 4.2, annealed by a cosine.
+void fp32(Recipe& r) {
+  r.scheme = Scheme::none;
+  r.epochs = 160;
+  r.batch_size = 128;
+  r.lr = 0.1;
+  r.lr_scheduler = Schedule::cosine;
+  r.weight_decay = 1e-4;
+}
+
+// McKinstry et al., arXiv 1809.04191, section 4.
+void faq_8bit(Recipe& r) {
+  r.scheme = Scheme::faq;
+  r.weight_bits = r.act_bits = 8;
+  r.calibration = Calibration::percentile;
+  r.epochs = 1;
+  r.batch_size = 256;
+  r.lr = 1e-4;
+  r.lr_scheduler = Schedule::constant;
+  r.weight_decay = 1e-4;
+}
+
+void faq_4bit(Recipe& r) {
+  r.scheme = Scheme::faq;
+  r.weight_bits = r.act_bits = 4;
+  r.calibration = Calibration::mse;
+  r.epochs = 110;
+  r.batch_size = 256;
+  r.lr = 0.0015;
+  r.lr_scheduler = Schedule::exponential;
+  r.lr_gamma = 0.936;
+  r.weight_decay = 5e-5;
+}
+
+// Mellempudi et al., arXiv 1701.08978, section 4.
+void dfp_ternary(Recipe& r) {
+  r.scheme = Scheme::dfp;
+  r.weight_bits = 2;
+  r.act_bits = 8;
+  r.cluster_size = 4;
+  r.calibration = Calibration::percentile;
+  r.epochs = 4;
+  r.batch_size = 256;
+  r.lr = 0.01;
+  r.lr_scheduler = Schedule::cosine;
+  r.weight_decay = 1e-4;
+}
+
+}  // namespace
+
+const std::vector<Preset>& presets() {
+  static const std::vector<Preset> rows{
+      {"fp32", fp32}, {"faq-8bit", faq_8bit}, {"faq-4bit", faq_4bit}, {"dfp-ternary", dfp_ternary}};
+  return rows;
+}
+
+const Preset& preset(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Preset& row : presets()) {
+    if (row.name == name) return row;
+    names.push_back(row.name);
+  }
+  fail(ErrorKind::usage, "unknown preset '", name, "'; did you mean '", nearest(name, names),
+       "'? (have: ", join(names), ")");
+}
+
+Recipe recipe(const std::string& preset_name) {
+  Recipe result;
+  preset(preset_name).apply(result);
+  return result;
+}
+
+}  // namespace faq

@@ -1,0 +1,88 @@
+#include "train/quant_recipe.h"
+
+#include "core/cpu.h"
+#include "core/error.h"
+#include "quant/dfp_scheme.h"
+#include "quant/dorefa_scheme.h"
+
+namespace faq {
+namespace {
+
+void check_bits(const char* what, int bits) {
+  check(bits >= 2 && bits <= 8, ErrorKind::usage, "--", what, " ", bits, ": expected 2 to 8");
+}
+
+NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
+  check_bits("weight-bits", widths.weights);
+  check_bits("act-bits", widths.activations);
+  check_bits("first-last-bits", r.first_last_bits);
+  check(r.calibration_percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
+        "--calibration-percentile ", r.calibration_percentile,
+        " has no effect with another --calibration than percentile");
+  check(equalize_of(r) == Equalize::none || r.scheme == Scheme::faq, ErrorKind::usage,
+        "--equalize channels: it fits weights to the scale --scheme faq gives a layer; other schemes have "
+        "none");
+  check(r.scheme != Scheme::dfp || widths.weights <= max_cluster_bits, ErrorKind::usage, "--weight-bits ",
+        widths.weights, " with --scheme dfp: clusters are for ", max_cluster_bits,
+        " bits or fewer; use --scheme faq");
+  check(r.scheme != Scheme::dorefa || widths.weights <= max_dorefa_bits, ErrorKind::usage, "--weight-bits ",
+        widths.weights, " with --scheme dorefa: its ", widths.weights,
+        "-bit weights are odd integers up to 255, which are no 8-bit integers; use ", max_dorefa_bits,
+        " bits or fewer, or --scheme faq");
+  const bool native = r.scheme != Scheme::none && has_native_bf16();
+  const DType grad_dtype = r.grad_dtype.value_or(native ? DType::bf16 : DType::f32);
+  check(grad_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage, "--grad-dtype bf16: this CPU (",
+        isa_name(), ") has no native bf16; use f32");
+  check(grad_dtype == DType::f32 || r.scheme != Scheme::none, ErrorKind::usage,
+        "--grad-dtype bf16: floating-point training (--scheme none) uses f32 gradients");
+  return {.scheme = r.scheme,
+          .weight_bits = widths.weights,
+          .act_bits = widths.activations,
+          .first_last_bits = r.first_last_bits,
+          .layer_bits = r.layer_bits,
+          .calibration = r.calibration,
+          .calibration_percentile = r.calibration_percentile,
+          .weight_scale = r.weight_scale,
+          .cluster_size = r.cluster_size,
+          .ternary_scale = r.ternary_scale,
+          .engine = r.engine,
+          .grad_dtype = grad_dtype};
+}
+
+}  // namespace
+
+Equalize equalize_of(const QuantRecipe& recipe) {
+  return recipe.equalize.value_or(recipe.scheme == Scheme::faq ? Equalize::channels : Equalize::none);
+}
+
+int batch_norm_batches_of(const QuantRecipe& recipe) {
+  if (recipe.batch_norm_batches >= 0) return recipe.batch_norm_batches;
+  return recipe.scheme == Scheme::dfp ? recipe.calibration_batches : 0;
+}
+
+std::vector<NumberFormat> number_formats(const QuantRecipe& recipe) {
+  std::vector<Widths> widths = recipe.bits_schedule;
+  for (std::size_t i = 1; i < widths.size(); ++i) {
+    const Widths &before = widths[i - 1], &now = widths[i];
+    check(now.weights <= before.weights && now.activations <= before.activations && now != before,
+          ErrorKind::usage, "--bits-schedule: ", now.weights, "/", now.activations, " after ", before.weights,
+          "/", before.activations, ": expected fewer bits from one to the next");
+  }
+  if (widths.empty()) widths.push_back({recipe.weight_bits, recipe.act_bits});
+  const bool methods =
+      !recipe.bits_schedule.empty() || recipe.weights_first || recipe.stochastic_precision < 1;
+  check(!methods || recipe.scheme != Scheme::none, ErrorKind::usage,
+        "--stages, --bits-schedule and --stochastic-precision are ways to quantize: they want a --scheme");
+  std::vector<NumberFormat> phases;
+  for (const Widths& at : widths) phases.push_back(format_at(recipe, at));
+  if (recipe.weights_first) {
+    NumberFormat weights_alone = phases.front();
+    weights_alone.quantize_activations = false;
+    phases.insert(phases.begin(), weights_alone);
+  }
+  return phases;
+}
+
+NumberFormat deployed_format(const QuantRecipe& recipe) { return number_formats(recipe).back(); }
+
+}  // namespace faq

@@ -1,0 +1,165 @@
+#include "train/quantized_training.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <set>
+
+#include "core/safetensors.h"
+#include "core/text.h"
+#include "nn/batch_norm.h"
+#include "quant/compile.h"
+#include "quant/deploy/layer_report.h"
+#include "quant/equalize.h"
+#include "quant/quantize.h"
+#include "train/checkpoint.h"
+
+namespace faq {
+namespace {
+
+// Scheme::none is Method itself.
+class QuantizedTraining final : public Method {
+ public:
+  QuantizedTraining(const QuantRecipe& recipe, std::uint64_t seed)
+      : recipe_(recipe), seed_(seed), phases_(number_formats(recipe)) {}
+
+  bool quantizes() const override { return true; }
+  int phases() const override { return static_cast<int>(phases_.size()); }
+
+  std::string describe(int phase) const override {
+    const NumberFormat& o = format_of(phase);
+    return fmt::format("weights {} bits, activations {}", o.weight_bits,
+                       o.quantize_activations ? fmt::format("{} bits", o.act_bits) : "in floating point");
+  }
+
+  std::string begin_phase(Model& model, int phase, const BatchSource& training_batches) override {
+    format_ = format_of(phase);
+    holds_ = false;
+    const auto start = std::chrono::steady_clock::now();
+    // Calibration comes first: it wants the network that has learnt, with the bits of the phase before. After
+    // that only layers are equalized whose integers change anyway.
+    const std::vector<LayerPlan> learnt = layer_plan(model);
+    const CalibrationResult calibration = calibrate(model, training_batches(recipe_.calibration_batches));
+    quantize(model, format_, &calibration);
+    std::vector<std::string> dead;
+    for (const LayerPlan& row : layer_plan(model)) {
+      largest_[row.name] = calibration.histogram(row.name).max();
+      if (largest_[row.name] == 0) dead.push_back(row.name);
+    }
+    if (equalize_of(recipe_) == Equalize::channels) equalize_channels(model, with_same_bits(learnt, model));
+    int batches = 0;
+    if (const int wanted = batch_norm_batches_of(recipe_); wanted > 0)
+      batches = reestimate_batch_norm(model, training_batches(wanted));
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    return fmt::format(
+        "{}; calibrated on {} images{}{} in {:.1f} s", describe(phase), calibration.images,
+        dead.empty() ? "" : fmt::format(", on which {} had nothing but zeros", join(dead)),
+        batches > 0 ? fmt::format(", batch-norm's statistics taken from {} batches", batches) : "",
+        elapsed.count());
+  }
+
+  void install(Model& model, int phase) override {
+    format_ = format_of(phase);
+    holds_ = false;  // what is held comes with the checkpoint; to hold it again changes nothing
+    quantize(model, format_, nullptr);
+  }
+
+  PrecisionPlan before_step(Model& model, double done, std::int64_t step) override {
+    if (!holds_ && done >= recipe_.hold_weight_scales) {
+      hold_weight_scales(model);
+      holds_ = true;
+    }
+    if (recipe_.stochastic_precision >= 1) return {};
+    return draw_precision(model,
+                          quantized_probability(recipe_.stochastic_precision, recipe_.stochastic_tail, done),
+                          seed_, step);
+  }
+
+  // The running averages follow weights that jump from one integer to another.
+  void end_epoch(Model& model, const BatchSource& training_batches) override {
+    if (const int batches = batch_norm_batches_of(recipe_); batches > 0)
+      reestimate_batch_norm(model, training_batches(batches));
+  }
+
+  void deploy(Model& model, const Deployment& d) override {
+    if (!format_.quantize_activations) return;
+    compile(model, d.images).save(d.folder / "integer.safetensors", d.about);
+  }
+
+  nlohmann::json layers(Model& model, const Deployment& d) override {
+    if (!format_.quantize_activations) return nlohmann::json::array();
+    nlohmann::json rows = nlohmann::json::array();
+    for (const LayerReport& row : layer_report(compile(model, d.images))) {
+      nlohmann::json j{{"name", row.name},
+                       {"kind", row.kind},
+                       {"output", row.output.extents()},
+                       {"macs", row.macs},
+                       {"multiplications", row.multiplications},
+                       {"weight_bits", row.weight_bits},
+                       {"weight_scale", row.weight_scale},
+                       {"weight_bytes", row.weight_bytes},
+                       {"activation_bytes", row.activation_bytes}};
+      if (row.activation) {
+        j["act_bits"] = row.activation->bits;
+        j["act_scale"] = row.activation->scale;
+        j["act_signed"] = row.activation->is_signed;
+        j["act_max"] = static_cast<float>(row.activation->max()) * row.activation->scale;
+      }
+      const auto seen = largest_.find(row.name);
+      if (seen != largest_.end()) j["calibrated_max"] = seen->second;
+      rows.push_back(std::move(j));
+    }
+    return rows;
+  }
+
+ private:
+  static std::set<std::string> with_same_bits(const std::vector<LayerPlan>& before, Model& model) {
+    std::map<std::string, int> bits;
+    for (const LayerPlan& row : before) bits[row.name] = row.weight_bits;
+    std::set<std::string> same;
+    for (const LayerPlan& row : layer_plan(model)) {
+      const auto was = bits.find(row.name);
+      if (was != bits.end() && was->second == row.weight_bits) same.insert(row.name);
+    }
+    return same;
+  }
+
+  const NumberFormat& format_of(int phase) const {
+    check(phase >= 0 && phase < phases(), ErrorKind::bad_data, "phase ", phase, " of ", phases());
+    return phases_[static_cast<std::size_t>(phase)];
+  }
+
+  QuantRecipe recipe_;
+  std::uint64_t seed_;
+  std::vector<NumberFormat> phases_;
+  NumberFormat format_;                   // of the phase
+  bool holds_ = false;                    ///< steps of weights, since it began or was gone on with
+  std::map<std::string, float> largest_;  ///< activations calibration has seen, by layer
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_method(const TrainOptions& options) {
+  if (deployed_format(options).scheme == Scheme::none) return std::make_unique<Method>();
+  return std::make_unique<QuantizedTraining>(options, static_cast<std::uint64_t>(options.seed));
+}
+
+NumberFormat format_of_checkpoint(const TrainOptions& options,
+                                  const std::map<std::string, std::string>& metadata,
+                                  const std::string& source) {
+  return number_formats(options).at(static_cast<std::size_t>(progress_in(metadata, source).phase));
+}
+
+void refuse_integer_weights(const TrainOptions& options) {
+  for (const auto& [what, file] :
+       {std::pair("weights ", options.weights), std::pair("teacher ", options.teacher)}) {
+    // A run that goes on has both in its checkpoint, and the files may be gone.
+    if (file.empty() || (!options.resume.empty() && !std::filesystem::exists(file))) continue;
+    check(!is_integer_network(read_safetensors_metadata(file)), ErrorKind::bad_data, what, file,
+          ": an integer network cannot be trained further, nor teach; give the checkpoint it was made from");
+  }
+}
+
+}  // namespace faq

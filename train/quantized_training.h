@@ -1,0 +1,25 @@
+// The Method of a quantized run: calibration, adapters, phases, and the integer network it deploys.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "train/method.h"
+#include "train/options.h"
+
+namespace faq {
+
+/// What the recipe of the options asks for: quantized training, or nothing at all with Scheme::none. Throws
+/// as number_formats() does.
+std::unique_ptr<Method> make_method(const TrainOptions& options);
+
+/// The format a checkpoint of that run is in: that of its phase.
+NumberFormat format_of_checkpoint(const TrainOptions& options,
+                                  const std::map<std::string, std::string>& metadata,
+                                  const std::string& source);
+
+/// Throws bad_data when the weights a run is to start from, or its teacher, are an integer network.
+void refuse_integer_weights(const TrainOptions& options);
+
+}  // namespace faq
