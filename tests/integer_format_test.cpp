@@ -330,7 +330,7 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
        [](Broken& b) { b.file.metadata["format_version"] = std::string("0"); }},
       {"a version that is no number", "format version '4a': expected 1 to 4",
        [](Broken& b) { b.file.metadata["format_version"] = std::string("4a"); }},
-      {"a version it is not", "padding",
+      {"a version it is not", "missing \"step\"",
        [](Broken& b) { b.file.metadata["format_version"] = std::string("1"); }},
       {"no version", "format version ''", [](Broken& b) { b.file.metadata.erase("format_version"); }},
       {"another format", "not an integer network",

@@ -72,7 +72,7 @@ TEST_CASE("a convolution says what memory it works in", "[integer_op]") {
   CHECK(MaxPoolOp().working_bytes({&u8, 1}) == 0);
 }
 
-TEST_CASE("a residual is multiplied by the ratio of the steps", "[integer_op]") {
+TEST_CASE("a residual is multiplied by the ratio of the scales", "[integer_op]") {
   ConvOp op;
   op.name = "conv";
   op.weights.values = Tensor::zeros({1, 1, 1, 1}, DType::s8);
@@ -82,7 +82,7 @@ TEST_CASE("a residual is multiplied by the ratio of the steps", "[integer_op]") 
   CHECK(op.requantize.residual_multiplier == 2);
   CHECK(op.result(inputs).shape == Shape{1, 2, 2, 1});
   op.requantize.residual_multiplier = 1;
-  check_error(ErrorKind::internal, "a residual multiplier of 1, 2 by the steps", [&] { op.result(inputs); });
+  check_error(ErrorKind::internal, "a residual multiplier of 1, 2 by the scales", [&] { op.result(inputs); });
 }
 
 TEST_CASE("a classifier takes sums, or integers of its own format", "[integer_op]") {

@@ -13,6 +13,7 @@ namespace {
 using nlohmann::json;
 
 void rename(json& object, const char* from, const char* to) {
+  check(object.contains(from), ErrorKind::bad_data, "missing \"", from, "\" in ", object.dump());
   object[to] = object.at(from);
   object.erase(from);
 }

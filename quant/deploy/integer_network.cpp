@@ -26,11 +26,12 @@ TensorInfo result_of(const IntegerOp& op, std::size_t index, std::span<const Ten
 IntegerNetwork::IntegerNetwork(std::vector<Node> nodes, Preprocessing preprocessing)
     : nodes_(std::move(nodes)), preprocessing_(std::move(preprocessing)) {
   check_preprocessing(preprocessing_);
-  check_nodes();
-  const std::size_t names = preprocessing_.class_names.size();
-  check(names == 0 || static_cast<std::int64_t>(names) == num_classes(), ErrorKind::usage,
-        "integer network: ", names, " class names, ", num_classes(), " classes");
+  check_names_and_inputs();
+  const std::int64_t names = std::ssize(preprocessing_.class_names), classes = num_classes();
+  check(names == 0 || names == classes, ErrorKind::usage, "integer network: ", names, " class names, ",
+        classes, " classes");
   plan_ = plan_for(height(), width());
+  check_all_is_read();
 }
 
 IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t width) const {
@@ -60,20 +61,22 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
   return plan;
 }
 
-void IntegerNetwork::check_nodes() const {
+void IntegerNetwork::check_names_and_inputs() const {
   check(!nodes_.empty(), "integer network: no ops");
   std::set<std::string> names;
-  std::vector<bool> is_read(nodes_.size() + 1);
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     check(names.insert(nodes_[i].op->name).second, "op ", i, ": another op is called '", nodes_[i].op->name,
           "'");
-    for (const int input : nodes_[i].inputs) {
+    for (const int input : nodes_[i].inputs)
       check(input >= 0 && input <= static_cast<int>(i), "op ", i, ": inputs: value ", input,
             ": expected 0 to ", i);
-      is_read[static_cast<std::size_t>(input)] = true;
-    }
   }
-  num_classes();
+}
+
+void IntegerNetwork::check_all_is_read() const {
+  std::vector<bool> is_read(nodes_.size() + 1);
+  for (const Node& node : nodes_)
+    for (const int input : node.inputs) is_read[static_cast<std::size_t>(input)] = true;
   for (std::size_t i = 0; i + 1 < nodes_.size(); ++i)
     check(is_read[i + 1], "op ", i, " (", nodes_[i].op->kind(), " '", nodes_[i].op->name,
           "'): nobody reads its result");

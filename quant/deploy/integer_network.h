@@ -64,7 +64,8 @@ class IntegerNetwork {
   };
   Plan plan_for(std::int64_t height, std::int64_t width) const;
   void check_images(const Tensor& images) const;
-  void check_nodes() const;
+  void check_names_and_inputs() const;
+  void check_all_is_read() const;
   void run(const Tensor& images, Engine engine, const Plan& plan, Tensor& logits) const;
 
   std::vector<Node> nodes_;
