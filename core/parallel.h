@@ -20,7 +20,9 @@ struct ThreadLimits {
   Source limited_by = Source::machine;  ///< what makes them so few
   int machine = 1;                      ///< CPUs of the machine
 };
-/// As they were when the program started.
+/// As they were when the program started. Beside other processes a program of its own wants
+/// GOMP_SPINCOUNT=3000 in its environment (KMP_BLOCKTIME=1 with clang's OpenMP), as faq-train has:
+/// docs/performance.md, "Threads".
 const ThreadLimits& thread_limits();
 
 /// Threads used by kernels (OpenMP's) that the calling thread runs; other threads keep theirs, as OpenMP has

@@ -118,7 +118,8 @@ TEST_CASE("clusters of 3 and 4 bits are evenly spaced and fit 8 bits", "[cluster
     for (const std::int64_t size : {1, 4, 0}) {
       INFO(bits << " bits, clusters of " << size);
       Tensor weights = normal_weights({8, 12, 3, 3}, 9);
-      for (float& v : weights.rows(2, 3).mutable_span<float>()) v *= 0.2f;
+      Tensor third = weights.rows(2, 3);
+      for (float& v : third.mutable_span<float>()) v *= 0.2f;
       NumberFormat options;
       options.scheme = Scheme::dfp;
       options.cluster_size = size;

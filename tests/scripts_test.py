@@ -143,5 +143,80 @@ class Test(Scripts):
         self.assertRegex(recorded[-1], r"^ctest --test-dir build --no-tests=error .* -R resnet20$")
 
 
+class FreshMachine(Scripts):
+    """Up to where it would make a root file system: that needs root, a mirror and minutes."""
+
+    def setUp(self):
+        super().setUp()
+        self.copy("fresh_machine.sh")
+        self.script("bin/id", "#!/bin/sh\necho ${FAKE_UID:-0}\n")
+        self.script("bin/unshare", RECORD + "exit ${UNSHARE_CODE:-0}\n")
+        self.script("bin/debootstrap", RECORD)
+        self.script("bin/git", RECORD + '[ "$1" = archive ] && tar -cf - -T /dev/null\n')
+        self.script("bin/apt-get", "#!/bin/sh\necho bookworm-security main http://mirror/security/\n"
+                    "echo bookworm main http://mirror/debian/\n")
+        self.script("bin/apt-config", "#!/bin/sh\n")
+
+    def test_syntax(self):
+        done = subprocess.run(["bash", "-n", os.path.join(TOOLS, "fresh_machine.sh")], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_usage(self):
+        table = [
+            ([], {}, 64, "Usage: "),
+            (["buster"], {}, 64, "unexpected argument 'buster'"),
+            (["bookworm", "trixie"], {}, 64, "found both"),
+            (["trixie", "--only", "all"], {}, 64, "--only 'all': expected quickstart or test"),
+            (["trixie", "--root"], {}, 64, "--root wants a folder"),
+            (["trixie", "--"], {}, 64, "-- wants a command"),
+            (["trixie"], {"FAKE_UID": "1000"}, 77, "run as root"),
+            (["trixie"], {"UNSHARE_CODE": "1"}, 77, "CAP_SYS_ADMIN"),
+        ]
+        for arguments, environment, code, message in table:
+            with self.subTest(arguments):
+                done, recorded = self.run_script("fresh_machine.sh", *arguments, **environment)
+                self.assertEqual(done.returncode, code, done.stderr)
+                self.assertIn(message, done.stderr)
+                self.assertNotIn("debootstrap", " ".join(recorded))
+        done, _ = self.run_script("fresh_machine.sh", "--help")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn("--root DIR", done.stdout)
+
+    def test_folders_of_others(self):
+        others, made = os.path.join(self.folder, "others"), os.path.join(self.folder, "made")
+        for folder, name, text in ((others, "thesis", ""), (made, ".fresh_machine", "bookworm\n")):
+            os.makedirs(folder)
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
+        for folder, message in ((others, "neither empty nor made by this script"), (made, "holds bookworm, not trixie")):
+            done, recorded = self.run_script("fresh_machine.sh", "trixie", "--root", folder)
+            self.assertEqual(done.returncode, 64, done.stderr)
+            self.assertIn(message, done.stderr)
+            self.assertNotIn("debootstrap", " ".join(recorded))
+        self.assertEqual(os.listdir(others), ["thesis"])
+
+    def test_calls(self):
+        root, temporary = os.path.join(self.folder, "root"), os.path.join(self.folder, "temporary")
+        os.makedirs(root)
+        os.makedirs(temporary)
+        # What debootstrap would have made of it.
+        self.script("bin/unshare", RECORD + 'case "$*" in\n*debootstrap*) mkdir -p "$ROOT/etc/apt/apt.conf.d" ;;\n'
+                    '*quickstart*) exit 3 ;;\nesac\n')
+        done, recorded = self.run_script("fresh_machine.sh", "trixie", "--root", root, ROOT=root, TMPDIR=temporary)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertTrue(any(line.endswith("trixie %s http://mirror/debian/" % root) for line in recorded), recorded)
+        self.assertRegex(done.stdout, r"tools/quickstart.sh FAILED \(exit code 3\)")
+        self.assertRegex(done.stdout, r"tools/test.sh passed")
+        with open(os.path.join(root, "etc/apt/sources.list"), encoding="utf-8") as file:
+            self.assertEqual(file.read().splitlines()[-1], "deb http://mirror/security/ trixie-security main")
+        self.assertEqual(os.listdir(temporary), [])
+        # Made before: used again, for a command.
+        done, recorded = self.run_script("fresh_machine.sh", "trixie", "--root", root, "--", "tools/test.sh", "-R", "x",
+                                         ROOT=root, TMPDIR=temporary)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotIn("debootstrap", " ".join(recorded))
+        self.assertTrue(" ".join(recorded).endswith("tools/test.sh -R x"), recorded)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -83,13 +83,52 @@ TEST_CASE("a data set of more files than the usual limit", "[streams]") {
 
 TEST_CASE("a scheduler says how many threads there are", "[streams]") {
   const TemporaryFolder folder;
-  const auto threads = [&](const std::string& line, const Words& more) {
-    const fs::path output = folder / std::to_string(std::distance(fs::directory_iterator(folder.path()), {}));
-    require_done(run_in_bash(
-        line, FAQ_TRAIN,
-        Words{"--data-path", images().string(), "--epochs", "0", "--output-dir", output.string()} + more));
-    return json::parse(file_bytes(output / "run.json"))["threads"].get<int>();
+  const struct {
+    const char* line;
+    Words more;
+    int threads;
+    const char* said;  ///< first
+  } rows[] = {
+      {"OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {}, 3, "3 threads (OMP_NUM_THREADS; "},
+      {"OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {"--threads", "1"}, 1, "1 thread (--threads; "},
+      {"unset OMP_NUM_THREADS; exec taskset -c \"$(taskset -cp $$ | grep -o '[0-9]*$')\" \"$0\" \"$@\"",
+       {},
+       1,
+       "1 thread ("},
   };
-  CHECK(threads("OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {}) == 3);
-  CHECK(threads("OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {"--threads", "1"}) == 1);
+  for (const auto& row : rows) {
+    INFO(row.said);
+    const fs::path output = folder / std::to_string(std::distance(fs::directory_iterator(folder.path()), {}));
+    const Outcome outcome = run_in_bash(
+        row.line, FAQ_TRAIN,
+        Words{"--data-path", images().string(), "--epochs", "0", "--output-dir", output.string()} + row.more);
+    require_done(outcome);
+    INFO(outcome.err);
+    CHECK(json::parse(file_bytes(output / "run.json"))["threads"] == row.threads);
+    CHECK(outcome.err.starts_with(row.said));
+  }
+}
+
+TEST_CASE("threads that wait spin for a short time, unless the environment says how", "[streams]") {
+  const TemporaryFolder folder;
+  // It reads its options from a pipe: when that is open, it is past what it does first.
+  const std::string watch =
+      "; mkfifo \"$1/pipe\"; \"$0\" -c \"$1/pipe\" & exec 3>\"$1/pipe\"; cat /proc/$!/comm; tr '\\0' '\\n' "
+      "</proc/$!/environ | grep -E '^(OMP_WAIT|GOMP_SPIN|KMP_BLOCK)' | sort; rm \"$1/pipe\"; echo '{' >&3; "
+      "exec "
+      "3>&-; wait $!";
+  const std::pair<const char*, Words> rows[] = {
+      {"unset OMP_WAIT_POLICY GOMP_SPINCOUNT KMP_BLOCKTIME",
+       {"faq-train", "GOMP_SPINCOUNT=3000", "KMP_BLOCKTIME=1"}},
+      {"unset OMP_WAIT_POLICY KMP_BLOCKTIME; export GOMP_SPINCOUNT=7", {"faq-train", "GOMP_SPINCOUNT=7"}},
+      {"unset GOMP_SPINCOUNT KMP_BLOCKTIME; export OMP_WAIT_POLICY=passive",
+       {"faq-train", "OMP_WAIT_POLICY=passive"}},
+  };
+  for (const auto& [environment, said] : rows) {
+    INFO(environment);
+    const Outcome outcome = run_in_bash(environment + watch, FAQ_TRAIN, {folder.path().string()});
+    INFO(outcome.err);
+    CHECK(outcome.code == 65);  // what it was told is not JSON
+    CHECK(lines_of(outcome.out) == said);
+  }
 }

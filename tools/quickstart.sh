@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on a fresh Debian 12 machine: installs, builds, fine-tunes a pretrained ResNet-20 on Fashion-MNIST to 8 and to
+# The main job on a fresh Debian 12 or 13 machine: installs, builds, fine-tunes a pretrained ResNet-20 on Fashion-MNIST to 8 and to
 # 4 bits, evaluates the integer networks and prints one table. Under ten minutes on two cores.
 # Usage: tools/quickstart.sh [OUTPUT_DIR]   (default runs/quickstart in this project; its w8a8 and w4a4 are made anew)
 #        FASHION_MNIST=DIR names another folder with the four IDX files.
@@ -15,7 +15,9 @@ out=${out:-$PWD/runs/quickstart}
 #          --mean 0.2860 --std 0.3530 --seed 1 --threads 1 --workers 1 --output-dir runs/fashion-mnist-fp32   (its best.safetensors)
 weights=tools/quickstart/resnet20-fashion-mnist.safetensors
 
+echo "== packages: installs what is missing" >&2
 tools/install_deps.sh
+echo "== build: faq-train and faq-eval" >&2
 cmake --preset release >/dev/null
 cmake --build build --target faq-train faq-eval
 echo "== results go to $out (w8a8, w4a4, table.md: made anew)" >&2
@@ -29,6 +31,7 @@ echo "== 4 bits, 5 epochs (the recipe has 110; a short run wants a higher rate)"
 build/faq-train "${common[@]}" --preset faq-4bit --epochs 5 --lr 0.01 --lr-scheduler cosine --output-dir "$out/w4a4"
 
 # One row: name, bits, the accuracy of the float network and of this one, the size of its file, speed.
+echo "== evaluates the float network and both integer networks" >&2
 float=$(build/faq-eval --weights "$weights" --data-path "$data" --json | jq .top1)
 row() {  # NAME BITS FILE
   local top1 rate

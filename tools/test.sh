@@ -4,6 +4,7 @@ set -euo pipefail
 export LC_ALL=C  # what the programs below print and sort is the same everywhere
 cd "$(dirname "$0")/.."
 
+echo "== packages: installs what is missing"
 tools/install_deps.sh
 
 if command -v clang-format-14 >/dev/null; then

@@ -13,7 +13,9 @@ namespace {
 // third.
 constexpr const char* said_by[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"};
 
-constexpr const char* spin_count = "10000";
+// Some 0.1 ms: longer than threads that have a core each wait for one another, far shorter than the
+// milliseconds that one waits for a core other processes use. docs/performance.md has what was measured.
+constexpr const char* spin_count = "3000";
 
 }  // namespace
 
