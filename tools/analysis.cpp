@@ -10,7 +10,6 @@
 
 #include "core/atomic_file.h"
 #include "core/json.h"
-#include "core/standard_error.h"
 #include "nn/load_weights.h"
 #include "quant/compile.h"
 #include "quant/scheme.h"
@@ -46,8 +45,7 @@ Quantized quantized_network(const std::string& file) {
   const QuantOptions quant = quant_options_at(trained, contents.metadata, file);
   check(quant.scheme != Scheme::none && quant.quantize_activations, ErrorKind::bad_data, "weights ", file,
         ": not quantized, expected an integer network or a quantized checkpoint");
-  return {compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels),
-          trained.model};
+  return {compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels), trained.model};
 }
 
 // The same run but for one thing.
@@ -87,7 +85,7 @@ std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Var
 }
 
 TrainResult outcome(const VariantRun& run, const RunContext& context) {
-  if (!context.quiet) write_to_stderr(run.name + ":\n");
+  RunListeners(context.listeners).notice(run.name + ":");
   const TrainResult result = train(run.options, *run.method, context);
   check(!result.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
         run.options.output_dir, "; run the same command again to continue");
