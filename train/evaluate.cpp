@@ -19,7 +19,7 @@ double for_each_batch(const Forward& forward, Loader& loader,
   loader.start_epoch(0);
   tell();
   while (const auto batch = loader.next()) {
-    check(!stop.stop_requested(), ErrorKind::stopped, "stopped by a signal while evaluating");
+    check(!stop.stop_requested(), ErrorKind::stopped, "an evaluation was stopped, as requested");
     body(*batch, forward(batch->images));
     images += batch->size();
     ++batches;
