@@ -45,7 +45,8 @@ Quantized quantized_network(const std::string& file) {
   const QuantOptions quant = quant_options_at(trained, contents.metadata, file);
   check(quant.scheme != Scheme::none && quant.quantize_activations, ErrorKind::bad_data, "weights ", file,
         ": not quantized, expected an integer network or a quantized checkpoint");
-  return {compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels), trained.model};
+  return {compile(*model, trained.val_crop_size, trained.val_crop_size, trained.in_channels),
+          trained.model};
 }
 
 // The same run but for one thing.
