@@ -9,6 +9,11 @@ namespace {
 // A range below it would make bins that f32 cannot divide by; such values are noughts to any scale.
 constexpr float least_range = 0x1p-116f;
 
+bool same_but_for_doublings(float a, float b) {
+  int ignored;
+  return std::frexp(a, &ignored) == std::frexp(b, &ignored);
+}
+
 }  // namespace
 
 void Histogram::add(const Tensor& values) {
@@ -21,7 +26,7 @@ void Histogram::add(const Tensor& values) {
     finite &= std::isfinite(x[i]);
   }
   check(finite, ErrorKind::bad_data, "calibration: an activation is not finite");
-  grow_to(largest);
+  cover(largest);
   max_ = std::max(max_, largest);
   count_ += n;
   if (range_ == 0) {  // nothing but zeros so far
@@ -34,14 +39,34 @@ void Histogram::add(const Tensor& values) {
   }
 }
 
-void Histogram::grow_to(float magnitude) {
+void Histogram::cover(float magnitude) {
   if (magnitude == 0) return;
   if (range_ == 0) range_ = std::max(magnitude, least_range);
-  while (magnitude > range_) {
-    for (int i = 0; i < bins / 2; ++i) counts_[i] = counts_[2 * i] + counts_[2 * i + 1];
-    std::fill(counts_.begin() + bins / 2, counts_.end(), 0);
-    range_ *= 2;
+  while (magnitude > range_) double_range();
+}
+
+void Histogram::double_range() {
+  for (int i = 0; i < bins / 2; ++i) counts_[i] = counts_[2 * i] + counts_[2 * i + 1];
+  std::fill(counts_.begin() + bins / 2, counts_.end(), 0);
+  range_ *= 2;
+}
+
+void Histogram::merge(const Histogram& other) {
+  if (range_ == 0) range_ = other.range_;  // zeros are in the first bin whatever the range
+  max_ = std::max(max_, other.max_);
+  count_ += other.count_;
+  Histogram folded = other;
+  if (folded.range_ == 0) folded.range_ = range_;
+  if (same_but_for_doublings(range_, folded.range_)) {
+    while (range_ < folded.range_) double_range();
+    while (folded.range_ < range_) folded.double_range();
+    for (int i = 0; i < bins; ++i) counts_[i] += folded.counts_[i];
+    return;
   }
+  cover(other.max_);
+  const double bins_of_one = static_cast<double>(other.range_) / range_;
+  for (int i = 0; i < bins; ++i)
+    counts_[std::min(bins - 1, static_cast<int>((i + 0.5) * bins_of_one))] += other.counts_[i];
 }
 
 float Histogram::percentile(double percent) const {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <set>
 
 #include "quant/histogram.h"
@@ -72,6 +73,69 @@ TEST_CASE("percentiles of a histogram are those of the sorted values, to a bin",
       CHECK(found <= exact + bin * (1 + 1e-3));
     }
     CHECK(histogram.percentile(100) == max);
+  }
+}
+
+TEST_CASE("merged histograms of one first range are that of all values", "[quant_calibration]") {
+  struct Row {
+    const char* what;
+    std::vector<std::vector<float>> parts;  // each in a histogram of its own, of all the first one's range
+  };
+  const Row rows[] = {
+      {"one range", {random_values(5000, 1, 3), random_values(4000, 2), random_values(3000, 3)}},
+      {"growing", {random_values(5000, 1, 0.01), random_values(4000, 2), random_values(3000, 3, 40)}},
+      {"largest in the middle", {random_values(5000, 1), random_values(4000, 2, 9), random_values(3000, 3)}},
+      {"nothing", {random_values(5000, 1), {}, random_values(3000, 3)}},
+      {"zeros", {random_values(5000, 1), std::vector<float>(300), random_values(3000, 3, 2)}},
+      {"zeros first", {std::vector<float>(300), std::vector<float>(7), random_values(3000, 3, 2)}},
+  };
+  for (const Row& row : rows) {
+    INFO(row.what);
+    float first = 0;
+    for (const float v : row.parts[0]) first = std::max(first, std::abs(v));
+    Histogram whole, parts[3];
+    for (int i = 0; i < 3; ++i) {
+      whole.add(values_of(row.parts[i]));
+      parts[i].cover(first);
+      parts[i].add(values_of(row.parts[i]));
+    }
+    Histogram left = parts[0], right = parts[1], backwards = parts[2];
+    left.merge(parts[1]);
+    left.merge(parts[2]);  // (a + b) + c
+    right.merge(parts[2]);
+    Histogram other = parts[0];
+    other.merge(right);  // a + (b + c)
+    backwards.merge(parts[1]);
+    backwards.merge(parts[0]);
+    for (const Histogram* merged : {&left, &other, &backwards}) {
+      CHECK(merged->count() == whole.count());
+      CHECK(merged->max() == whole.max());
+      CHECK(merged->range() == whole.range());
+      CHECK(merged->counts() == whole.counts());
+    }
+  }
+}
+
+TEST_CASE("merged histograms of any ranges are a bin from that of all values", "[quant_calibration]") {
+  for (const auto& [scale, other_scale] : {std::pair{1.0, 0.3}, {0.3, 1.0}, {1.0, 1.1}, {100.0, 0.01}}) {
+    INFO(scale << " and " << other_scale);
+    const std::vector<float> a = random_values(6000, 5, scale), b = random_values(7000, 6, other_scale);
+    Histogram merged, other;
+    merged.add(values_of(a));
+    other.add(values_of(b));
+    merged.merge(other);
+    std::vector<float> all = a;
+    all.insert(all.end(), b.begin(), b.end());
+    CHECK(merged.count() == 13000);
+    CHECK(std::accumulate(merged.counts().begin(), merged.counts().end(), std::int64_t{0}) == 13000);
+    float max = 0;
+    for (const float v : all) max = std::max(max, std::abs(v));
+    CHECK(merged.max() == max);
+    const double bin = 2.0 * max / Histogram::bins;
+    for (const double percent : {25.0, 50.0, 90.0, 99.0, 99.9, 100.0}) {
+      INFO(percent << " %");
+      CHECK(std::abs(merged.percentile(percent) - exact_percentile(all, percent)) <= 2 * bin);
+    }
   }
 }
 

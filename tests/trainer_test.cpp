@@ -5,6 +5,8 @@
 #include "core/kernels/elementwise.h"
 #include "tests/run_testing.h"
 #include "tools/quantization.h"
+#include "train/evaluate.h"
+#include "train/metrics.h"
 
 using namespace faq;
 using namespace faq::testing;
@@ -46,6 +48,38 @@ TEST_CASE("scores count ranks", "[trainer]") {
   CHECK(Scores().result().images == 0);
 }
 
+TEST_CASE("merged scores are those of the whole", "[trainer]") {
+  const Tensor logits = reference::random({12, 7}, 4);
+  const std::vector<std::int32_t> labels{0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 0};  // the last class has none
+  const auto of = [&](std::int64_t begin, std::int64_t end) {
+    Scores scores;
+    if (begin < end) scores.add(logits.rows(begin, end), std::span(labels).subspan(begin, end - begin));
+    return scores;
+  };
+  const Scores whole = of(0, 12);
+  for (const auto& [first, second] : {std::pair{4, 9}, {0, 5}, {12, 12}, {1, 1}}) {
+    INFO("parts end at " << first << ", " << second << " and 12");
+    Scores left = of(0, first), right = of(first, second);
+    left.merge(right);
+    left.merge(of(second, 12));  // (a + b) + c
+    right.merge(of(second, 12));
+    Scores other = of(0, first);
+    other.merge(right);  // a + (b + c)
+    for (const Scores* merged : {&left, &other}) {
+      CHECK(merged->correct() == whole.correct());
+      CHECK(merged->result().images == 12);
+      CHECK(merged->result().top5 == whole.result().top5);
+      CHECK(merged->result().loss == Approx(whole.result().loss).epsilon(1e-14));
+      for (int label = 0; label < 7; ++label) {
+        INFO("class " << label);
+        CHECK(merged->of_class(label).images == whole.of_class(label).images);
+        CHECK(merged->of_class(label).top1 == whole.of_class(label).top1);
+        CHECK(merged->of_class(label).loss == Approx(whole.of_class(label).loss).epsilon(1e-14));
+      }
+    }
+  }
+}
+
 TEST_CASE("names of folders need not be UTF-8, which JSON is", "[trainer]") {
   const TemporaryFolder folder;
   const fs::path output = folder / "caf\xe9";
@@ -65,8 +99,8 @@ TEST_CASE("batch-norm's statistics are taken anew before every evaluation", "[tr
     std::string begin_phase(Model& model, int phase, const BatchSource& batches) override {
       return inner_->begin_phase(model, phase, batches);
     }
-    void before_step(Model& model, double done, std::int64_t step) override {
-      inner_->before_step(model, done, step);
+    PrecisionPlan before_step(Model& model, double done, std::int64_t step) override {
+      return inner_->before_step(model, done, step);
     }
     void end_epoch(Model& model, const BatchSource& batches) override {
       ++epochs;
@@ -87,7 +121,8 @@ TEST_CASE("batch-norm's statistics are taken anew before every evaluation", "[tr
   const json config = json::parse(file_bytes(plain / "config.json"));
   const TrainOptions options = assemble(config, {{"output-dir", spoiled.path().string()}});
   Spoiled method(make_method(options));
-  const TrainResult result = train(options, method, {.command = {}, .quiet = true});
+  Metrics metrics;
+  const TrainResult result = train(options, method, {.listeners = {&metrics}});
   CHECK(method.epochs == 2);
   check_same_run(spoiled.path(), plain.path(), 20);
 

@@ -10,7 +10,6 @@
 
 #include "core/atomic_file.h"
 #include "core/json.h"
-#include "core/standard_error.h"
 #include "nn/load_weights.h"
 #include "quant/compile.h"
 #include "quant/scheme.h"
@@ -87,7 +86,7 @@ std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Var
 }
 
 TrainResult outcome(const VariantRun& run, const RunContext& context) {
-  if (!context.quiet) write_to_stderr(run.name + ":\n");
+  RunListeners(context.listeners).notice(run.name + ":");
   const TrainResult result = train(run.options, *run.method, context);
   check(!result.stopped, ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ",
         run.options.output_dir, "; run the same command again to continue");

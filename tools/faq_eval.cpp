@@ -17,10 +17,13 @@
 #include "tools/waiting.h"
 #include "train/compare.h"
 #include "train/evaluate.h"
+#include "train/metrics.h"
 #include "train/open_network.h"
 #include "train/option_table.h"
+#include "train/progress_display.h"
 #include "train/run_record.h"
 #include "train/setup.h"
+#include "train/signals.h"
 #include "train/threads_text.h"
 
 namespace {
@@ -218,7 +221,8 @@ int report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const s
 }
 
 // Those that open weights and data for themselves.
-int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunContext& context) {
+int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std::string& command,
+            bool quiet) {
   const auto kind = cli::text_of(parsed, "analyze");
   const bool of_run = kind == "sensitivity" || kind == "bits";
   if (of_run) {
@@ -238,10 +242,14 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
     check(!parsed.count("model"), ErrorKind::usage, "--model has no effect with --analyze cosine");
     analysis = analyze_cosine(options, cli::text_of(parsed, "baseline"));
   } else if (kind == "gradient-noise") {
-    ProgressDisplay display(context.quiet);
+    ProgressDisplay display(quiet);
     analysis = analyze_gradient_noise(options, parsed.count("model") > 0, cli::count_of(parsed, "batches", 2),
                                       cli::counts_of(parsed, "batch-sizes", 1, 1'000'000), display);
   } else {
+    Metrics metrics;
+    ProgressDisplay display(quiet);
+    const RunContext context{
+        .command = command, .listeners = {&metrics, &display}, .stop = install_stop_handlers()};
     analysis = kind == "bits" ? analyze_bits(options, context) : analyze_sensitivity(options, context);
   }
   return report(analysis, parsed, options.output_dir);
@@ -346,7 +354,7 @@ int body(int argc, char** argv) {
   const bool quiet = parsed.count("quiet") > 0;
   const bool of_steps = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-steps";
   if (parsed.count("analyze") && !of_steps)
-    return analyze(parsed, options, {cli::command_line(argc, argv), quiet});
+    return analyze(parsed, options, cli::command_line(argc, argv), quiet);
   const bool as_json = parsed.count("json") > 0;
   const auto print = [as_json](const json& result, auto text) {
     if (as_json)

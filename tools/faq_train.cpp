@@ -7,7 +7,10 @@
 #include "tools/plan_text.h"
 #include "tools/waiting.h"
 #include "train/dry_run.h"
+#include "train/metrics.h"
+#include "train/progress_display.h"
 #include "train/quantized_training.h"
+#include "train/signals.h"
 #include "train/trainer.h"
 
 namespace {
@@ -66,8 +69,12 @@ int body(int argc, char** argv) {
       cli::print_result(plan_text(plan));
     return 0;
   }
-  const TrainResult result =
-      train(options, *method, {cli::command_line(argc, argv), parsed.count("quiet") > 0});
+  Metrics metrics;
+  ProgressDisplay display(parsed.count("quiet") > 0);
+  const TrainResult result = train(options, *method,
+                                   {.command = cli::command_line(argc, argv),
+                                    .listeners = {&metrics, &display},
+                                    .stop = install_stop_handlers()});
   if (json) {
     cli::print_json({{"stopped", result.stopped},
                      {"epochs", result.epochs},

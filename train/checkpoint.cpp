@@ -163,17 +163,22 @@ CheckpointFolder::CheckpointFolder(std::filesystem::path folder, int keep)
 
 CheckpointFolder::~CheckpointFolder() { ::close(lock_); }
 
-void CheckpointFolder::save_last(const NamedTensors& contents) const {
-  write_safetensors(folder_ / last_file, contents);
+std::filesystem::path CheckpointFolder::save_last(const NamedTensors& contents) const {
+  const auto file = folder_ / last_file;
+  write_safetensors(file, contents);
+  return file;
 }
 
-void CheckpointFolder::save_best(const NamedTensors& contents) const {
-  write_safetensors(folder_ / "best.safetensors", contents);
+std::filesystem::path CheckpointFolder::save_best(const NamedTensors& contents) const {
+  const auto file = folder_ / "best.safetensors";
+  write_safetensors(file, contents);
+  return file;
 }
 
-void CheckpointFolder::save_step(const NamedTensors& contents, std::int64_t step) const {
+std::filesystem::path CheckpointFolder::save_step(const NamedTensors& contents, std::int64_t step) const {
   if (keep_ == 0) return save_last(contents);
-  write_safetensors(folder_ / (prefix + std::to_string(step) + suffix), contents);
+  const auto file = folder_ / (prefix + std::to_string(step) + suffix);
+  write_safetensors(file, contents);
   auto found = step_checkpoints(folder_);
   // Later ones are of a past that this run fell back from, or cannot be read: they do not count as its
   // newest.
@@ -182,6 +187,7 @@ void CheckpointFolder::save_step(const NamedTensors& contents, std::int64_t step
     std::error_code ignored;  // a file that cannot be removed costs space, not results
     std::filesystem::remove(found[i].second, ignored);
   }
+  return file;
 }
 
 std::vector<CheckpointHeader> checkpoints_in(const std::filesystem::path& folder, const Warn& warn) {

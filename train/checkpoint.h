@@ -80,10 +80,11 @@ class CheckpointFolder {
   CheckpointFolder& operator=(const CheckpointFolder&) = delete;
 
   const std::filesystem::path& path() const { return folder_; }
-  void save_last(const NamedTensors& contents) const;
-  void save_best(const NamedTensors& contents) const;
-  /// Saves checkpoint-`step` and removes older ones beyond `keep`.
-  void save_step(const NamedTensors& contents, std::int64_t step) const;
+  /// These return the file that was written.
+  std::filesystem::path save_last(const NamedTensors& contents) const;
+  std::filesystem::path save_best(const NamedTensors& contents) const;
+  /// Saves checkpoint-`step` and removes older ones beyond `keep`; last.safetensors if none are kept.
+  std::filesystem::path save_step(const NamedTensors& contents, std::int64_t step) const;
 
   struct Found {
     std::filesystem::path file;

@@ -32,20 +32,21 @@ std::string csv(const nlohmann::json& history) {
 
 }  // namespace
 
-Metrics::Metrics(const std::filesystem::path& folder, std::int64_t resume_step) : folder_(folder) {
-  const auto file = folder / "metrics.jsonl";
+void Metrics::started(const RunStarted& run) {
+  folder_ = run.folder;
+  const auto file = folder_ / "metrics.jsonl";
   std::string kept;
-  if (resume_step > 0) {
+  if (run.step > 0) {
     std::ifstream old(file);
     for (std::string line; std::getline(old, line);) {
       const auto json = nlohmann::json::parse(line, nullptr, false);
-      if (json.is_object() && json.value("step", resume_step + 1) <= resume_step) kept += line + '\n';
+      if (json.is_object() && json.value("step", run.step + 1) <= run.step) kept += line + '\n';
     }
   }
   AtomicFile fresh(file);
   fresh.write(kept);
   fresh.commit();
-  lines_.open(file, std::ios::app);
+  lines_ = std::ofstream(file, std::ios::app);
   check(lines_.good(), ErrorKind::io, "opening ", file, " for appending");
 }
 
@@ -54,9 +55,23 @@ void Metrics::append(const nlohmann::json& line) {
   check(lines_.good(), ErrorKind::io, "writing ", folder_ / "metrics.jsonl", " failed");
 }
 
-void Metrics::write_summary(const nlohmann::json& history) const {
+void Metrics::step(const StepDone& done) {
+  if (!done.logged) return;
+  append({{"step", done.step},
+          {"epoch", done.epoch},
+          {"train_loss", done.train_loss},
+          {"train_top1", done.train_top1},
+          {"lr", done.lr},
+          {"images_per_s", done.images_per_s}});
+}
+
+void Metrics::epoch(const EpochDone& done) {
+  nlohmann::json row = done.history.back();
+  row["step"] = done.step;
+  row["peak_bytes"] = done.peak_bytes;
+  append(row);
   AtomicFile file(folder_ / "summary.csv");
-  file.write(csv(history));
+  file.write(csv(done.history));
   file.commit();
 }
 

@@ -4,22 +4,25 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <string>
+
+#include "train/run_listener.h"
 
 namespace faq {
 
-/// metrics.jsonl, one object a line, appended; summary.csv, rewritten whole from the history.
-class Metrics {
+/// In the folder of the run: metrics.jsonl, one object a line, appended; summary.csv, rewritten whole from
+/// the history. May hear several runs one after the other.
+class Metrics final : public RunListener {
  public:
-  /// Keeps the lines of an earlier part of the run whose "step" is at most `resume_step`; anything later is
-  /// dropped, because the resumed run writes it again.
-  Metrics(const std::filesystem::path& folder, std::int64_t resume_step);
-
-  /// Throws io when the line cannot be written.
-  void append(const nlohmann::json& line);
-  void write_summary(const nlohmann::json& history) const;
+  /// Of a run that goes on, keeps the lines of metrics.jsonl whose "step" is at most its step; anything later
+  /// is dropped, because the resumed run writes it again.
+  void started(const RunStarted& event) override;
+  /// This and the next throw io when they cannot write.
+  void step(const StepDone& event) override;
+  void epoch(const EpochDone& event) override;
 
  private:
+  void append(const nlohmann::json& line);
+
   std::filesystem::path folder_;
   std::ofstream lines_;
 };

@@ -52,8 +52,9 @@ std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std
 
 ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(stderr_is_terminal()) {}
 
-ProgressDisplay::~ProgressDisplay() {
+void ProgressDisplay::end() {
   if (bar_) write_to_stderr("\n");
+  bar_ = false;
 }
 
 void ProgressDisplay::start() { updated_ = Clock::now(); }

@@ -7,13 +7,16 @@
 #include <string>
 #include <vector>
 
+#include "train/run_listener.h"
+
 namespace faq {
 
-/// Progress on stderr: a bar that redraws itself on a terminal, plain lines otherwise.
-class ProgressDisplay {
+/// Progress on stderr: a bar that redraws itself on a terminal, plain lines otherwise. As a listener it shows
+/// a run, or an evaluation; what counts something else calls start(), due() and update() itself.
+class ProgressDisplay final : public RunListener {
  public:
   explicit ProgressDisplay(bool quiet);
-  ~ProgressDisplay();  ///< what others write then begins on a line of its own
+  ~ProgressDisplay() override { end(); }
   ProgressDisplay(const ProgressDisplay&) = delete;
   ProgressDisplay& operator=(const ProgressDisplay&) = delete;
 
@@ -31,8 +34,21 @@ class ProgressDisplay {
   void update(const Status& status);
   /// Takes the bar away: what it counted is done.
   void clear();
+  /// Leaves the bar where it is: what others write then begins on a line of its own.
+  void end();
   /// A line of its own, which stays.
   void line(const std::string& text);
+
+  void started(const RunStarted& event) override;
+  void phase_started(const PhaseStarted& event) override;
+  void epoch_started(const EpochStarted& event) override;
+  void step(const StepDone& event) override;
+  void evaluating(const Evaluating& event) override;
+  void evaluated() override;
+  void epoch(const EpochDone& event) override;
+  void finished(const RunFinished& event) override;
+  void notice(const std::string& text) override;
+  void warning(const std::string& text) override;
 
  private:
   using Clock = std::chrono::steady_clock;

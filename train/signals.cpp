@@ -1,26 +1,26 @@
 #include "train/signals.h"
 
-#include <atomic>
 #include <csignal>
 #include <initializer_list>
 
 namespace faq {
 namespace {
 
-std::atomic<bool> requested{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only touch lock-free atomics");
+// Made before a handler can need it, and never destroyed: a signal may come while the process exits.
+const StopToken* process_token = nullptr;
 
-void on_signal(int) { requested.store(true, std::memory_order_relaxed); }
+void on_signal(int) { process_token->request_stop(); }
 
 }  // namespace
 
-void install_stop_handlers() {
+StopToken install_stop_handlers() {
+  static const StopToken* const token = new StopToken;
+  process_token = token;
   struct sigaction action = {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   for (int signal : {SIGTERM, SIGINT, SIGUSR1}) sigaction(signal, &action, nullptr);
+  return *token;
 }
-
-bool stop_requested() { return requested.load(std::memory_order_relaxed); }
 
 }  // namespace faq

@@ -32,6 +32,20 @@ FAQ_ACCUMULATE(std::int8_t)
 FAQ_ACCUMULATE(std::uint8_t)
 #undef FAQ_ACCUMULATE
 
+struct Moments {
+  double count = 0, mean = 0;
+  double deviation = 0;  // sum of squared deviations from the mean
+
+  // Chan et al.'s formula.
+  void merge(const Moments& other) {
+    const double delta = other.mean - mean;
+    const double together = count + other.count;
+    mean += delta * other.count / together;
+    deviation += other.deviation + delta * delta * count * other.count / together;
+    count = together;
+  }
+};
+
 }  // namespace
 
 StatisticsBuilder::StatisticsBuilder(const Shape& shape)
@@ -101,7 +115,6 @@ void StatisticsBuilder::add(const Tensor& x, std::int64_t first, std::int64_t la
   });
 }
 
-// Chan et al.'s formula, chunk by chunk.
 ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
   const Booked booked(Work::fused);
   parallel_for(chunks_.count(), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -112,26 +125,46 @@ ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
   });
   const std::int64_t channels = blocks_.channels();
   const auto total_rows = static_cast<double>(blocks_.rows());
-  ChannelStatistics statistics{Tensor::empty({channels}), Tensor::empty({channels})};
+  ChannelStatistics statistics{Tensor::empty({channels}), Tensor::empty({channels}), blocks_.rows()};
   float* mean_out = statistics.mean.mutable_data<float>();
   float* variance_out = statistics.variance.mutable_data<float>();
   parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
-      double count = 0, mean = 0, deviation = 0;
-      for (std::int64_t chunk = 0; chunk < chunks_.count(); ++chunk) {
-        const auto rows = static_cast<double>(chunks_.size(chunk) / channels);
-        const double delta = means_[chunk * channels + c] - mean;
-        const double together = count + rows;
-        mean += delta * rows / together;
-        deviation += deviations_[chunk * channels + c] + delta * delta * count * rows / together;
-        count = together;
-      }
-      mean_out[c] = static_cast<float>(mean * scale);
+      Moments all;
+      for (std::int64_t chunk = 0; chunk < chunks_.count(); ++chunk)
+        all.merge({static_cast<double>(chunks_.size(chunk) / channels), means_[chunk * channels + c],
+                   deviations_[chunk * channels + c]});
+      mean_out[c] = static_cast<float>(all.mean * scale);
       variance_out[c] =
-          static_cast<float>(std::max(0.0, deviation / total_rows) * static_cast<double>(scale) * scale);
+          static_cast<float>(std::max(0.0, all.deviation / total_rows) * static_cast<double>(scale) * scale);
     }
   });
   return statistics;
+}
+
+void ChannelStatistics::merge(const ChannelStatistics& other) {
+  if (!other.mean.defined()) return;
+  if (!mean.defined()) {
+    *this = other;
+    return;
+  }
+  check(mean.shape() == other.mean.shape(), "merging batch statistics: expected those of ", mean.shape(),
+        " channels, got ", other.mean.shape());
+  check(count > 0 && other.count > 0, "merging batch statistics: of ", count, " and ", other.count,
+        " values");
+  const std::int64_t channels = mean.numel();
+  const auto moments = [](const ChannelStatistics& s, std::int64_t c) -> Moments {
+    const auto n = static_cast<double>(s.count);
+    return {n, s.mean.data<float>()[c], n * s.variance.data<float>()[c]};
+  };
+  ChannelStatistics merged{Tensor::empty({channels}), Tensor::empty({channels}), count + other.count};
+  for (std::int64_t c = 0; c < channels; ++c) {
+    Moments all = moments(*this, c);
+    all.merge(moments(other, c));
+    merged.mean.mutable_data<float>()[c] = static_cast<float>(all.mean);
+    merged.variance.mutable_data<float>()[c] = static_cast<float>(all.deviation / all.count);
+  }
+  *this = merged;
 }
 
 ChannelStatistics channel_statistics(const Tensor& x) {

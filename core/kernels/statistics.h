@@ -12,7 +12,12 @@ namespace faq::kernels {
 /// Per channel, f32, C elements each.
 struct ChannelStatistics {
   Tensor mean;
-  Tensor variance;  ///< biased (divided by the number of values)
+  Tensor variance;         ///< biased (divided by the number of values)
+  std::int64_t count = 0;  ///< values of each channel; 0 where it is not known
+
+  /// Makes these the statistics of the values of both, as near as f32 holds the parts'. Nothing and other
+  /// statistics are the other ones. Throws where the channels differ, or a count is not known.
+  void merge(const ChannelStatistics& other);
 };
 
 /// Collects the statistics of a tensor that is filled row by row, while each part is still in the cache.

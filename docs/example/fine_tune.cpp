@@ -13,6 +13,7 @@
 #include "quant/equalize.h"
 #include "quant/quantize.h"
 #include "train/evaluate.h"
+#include "train/progress_display.h"
 #include "train/run_record.h"
 #include "train/schedule.h"
 #include "train/setup.h"

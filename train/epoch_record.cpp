@@ -1,0 +1,39 @@
+#include "train/epoch_record.h"
+
+namespace faq {
+
+nlohmann::json epoch_row(const EpochDone& done) {
+  const Evaluation& validation = done.validation;
+  nlohmann::json row{{"epoch", done.epoch},
+                     {"val_loss", validation.loss},
+                     {"top1", validation.top1},
+                     {"top5", validation.top5},
+                     {"val_images", validation.images},
+                     {"val_images_per_s", validation.images_per_s},
+                     {"skipped", done.skipped}};
+  if (done.training) {
+    row["train_loss"] = done.training->loss;
+    row["train_top1"] = done.training->top1;
+    row["lr"] = done.training->lr;
+    if (done.training->images_per_s) row["images_per_s"] = *done.training->images_per_s;
+  }
+  if (done.not_averaged) {
+    row["raw_top1"] = done.not_averaged->top1;
+    row["raw_val_loss"] = done.not_averaged->loss;
+  }
+  return row;
+}
+
+Evaluation validation_in(const nlohmann::json& history, std::int64_t epoch) {
+  for (const auto& row : history) {
+    if (row.at("epoch") != epoch) continue;
+    return {.images = row.value("val_images", std::int64_t{0}),
+            .top1 = row.at("top1"),
+            .top5 = row.at("top5"),
+            .loss = row.at("val_loss"),
+            .images_per_s = row.value("val_images_per_s", 0.0)};
+  }
+  return {};
+}
+
+}  // namespace faq

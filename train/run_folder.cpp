@@ -1,0 +1,85 @@
+#include "train/run_folder.h"
+
+#include "core/atomic_file.h"
+#include "core/json.h"
+
+namespace faq {
+namespace {
+
+bool is_in_output_folder(const TrainOptions& options) {
+  if (options.resume == "auto") return true;
+  std::error_code ignored;
+  return !options.resume.empty() &&
+         std::filesystem::equivalent(std::filesystem::path(options.resume).parent_path() / ".",
+                                     options.output_dir, ignored);
+}
+
+// Before the folder is made.
+const TrainOptions& with_epochs_left(const TrainOptions& options) {
+  if (const std::string& file = options.resume; !file.empty() && !is_in_output_folder(options))
+    check(progress_in(read_safetensors_metadata(file), file).epoch < options.epochs, ErrorKind::usage,
+          "checkpoint ", file, " is of a finished run: nothing is left to train in another folder");
+  return options;
+}
+
+}  // namespace
+
+RunFolder::RunFolder(const TrainOptions& options, const RunRecord& record, RunListener& listener)
+    : options_(with_epochs_left(options)),
+      record_(record),
+      listener_(listener),
+      checkpoints_(options.output_dir, options.checkpoint_hist) {
+  check(goes_on_here() || !checkpoints_.holds_checkpoints(), ErrorKind::usage, "output folder ", path(),
+        " holds checkpoints of an earlier run: ",
+        options.resume.empty() ? "continue it with --resume auto, or choose another folder"
+                               : "choose another folder for what comes of " + options.resume);
+}
+
+bool RunFolder::goes_on_here() const { return is_in_output_folder(options_); }
+
+std::optional<CheckpointFolder::Found> RunFolder::find_checkpoint() const {
+  if (options_.resume.empty()) return {};
+  if (options_.resume == "auto")
+    return checkpoints_.newest([this](const std::string& text) { listener_.warning(text); });
+  return CheckpointFolder::Found{options_.resume, read_safetensors(options_.resume)};
+}
+
+void RunFolder::write_config(const std::string& command) const {
+  const auto write = [this](const char* name, const nlohmann::json& json) {
+    AtomicFile file(path() / name);
+    file.write(json_text(json, 2) + "\n");
+    file.commit();
+  };
+  nlohmann::json config = record_.config;
+  config.erase("resume");
+  write("config.json", config);
+  nlohmann::json about = record_.machine;
+  about.update({{"command", command}, {"version", FAQ_VERSION}});
+  write("run.json", about);
+}
+
+NamedTensors RunFolder::about_run(const Progress& progress) const {
+  NamedTensors contents;
+  contents.metadata = record_.metadata();
+  contents.metadata["progress"] = to_json(progress).dump();
+  return contents;
+}
+
+void RunFolder::save_last(const NamedTensors& contents, std::int64_t step) const {
+  listener_.saved({Saved::Kind::last, checkpoints_.save_last(contents), step});
+}
+
+void RunFolder::save_best(const NamedTensors& contents, std::int64_t step) const {
+  listener_.saved({Saved::Kind::best, checkpoints_.save_best(contents), step});
+}
+
+void RunFolder::save_step(const NamedTensors& contents, std::int64_t step) const {
+  listener_.saved({Saved::Kind::step, checkpoints_.save_step(contents, step), step});
+}
+
+std::string RunFolder::last_good() const {
+  const auto found = checkpoints_in(path(), [](const std::string&) {});
+  return found.empty() ? "none" : found.front().file.string();
+}
+
+}  // namespace faq

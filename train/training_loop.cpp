@@ -1,0 +1,338 @@
+#include "train/training_loop.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "core/allocator.h"
+#include "train/epoch_record.h"
+#include "train/evaluate.h"
+
+namespace faq {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+const TrainOptions& with_folder(const TrainOptions& options) {
+  check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
+  return options;
+}
+
+double percent(std::int64_t part, double whole) { return 100.0 * static_cast<double>(part) / whole; }
+
+}  // namespace
+
+// --- beginning, and going on
+
+TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const RunContext& context)
+    : method_(method),
+      context_(context),
+      listener_(context.listeners),
+      run_(with_folder(options), method),
+      record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)),
+      began_at_(now()),
+      folder_(run_.options, record_, listener_) {
+  if (const auto checkpoint = folder_.find_checkpoint())
+    restore(*checkpoint);
+  else
+    begin();
+  reset_peak_memory();
+}
+
+RunStarted TrainingLoop::started() const {
+  return {.options = run_.options,
+          .folder = folder_.path(),
+          .train_images = run_.data.train->size(),
+          .val_images = run_.data.val->size(),
+          .epoch = progress_.epoch,
+          .step = progress_.step,
+          .resumed_from = {}};
+}
+
+void TrainingLoop::begin() {
+  listener_.started(started());
+  for (const std::string& note : run_.learner.begin()) tell(listener_, note);
+  for (const Phase& phase : run_.phases)
+    if (phase.epochs() > 0 && run_.options.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
+      listener_.warning(
+          fmt::format("--lr-warmup-epochs {}: the rate does not reach --lr within the {} epochs of phase {}",
+                      run_.options.lr_warmup_epochs, phase.epochs(), phase.index + 1));
+  begin_phase(run_.phases.front().index);
+  folder_.write_config(context_.command);
+}
+
+void TrainingLoop::begin_phase(int phase) {
+  const std::string said = run_.learner.begin_phase(phase, run_.training_batches());
+  listener_.phase_started({phase, method_.phases(), said});
+  progress_.phase = phase;
+  progress_.best_top1 = -1;
+  progress_.best_epoch = -1;
+}
+
+void TrainingLoop::restore(const CheckpointFolder::Found& found) {
+  const std::string source = found.file.string();
+  check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
+        ": not written by faq-train");
+  const RunRecord before = record_in(found.contents.metadata, source);
+  check_same_run(record_, before, source);
+  progress_ = progress_in(found.contents.metadata, source);
+  check_phase(progress_, method_, source);
+  check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
+        ": step ", progress_.step_in_epoch, " of an epoch of ", run_.steps_per_epoch);
+  run_.learner.restore(found.contents, source, progress_.phase);
+  RunStarted event = started();
+  event.resumed_from = found.file;
+  listener_.started(event);
+  if (const std::string text = machine_difference(record_, before); !text.empty()) listener_.warning(text);
+  if (folder_.goes_on_here()) return;
+  // The best network so far is in another folder, and stays there.
+  progress_.best_top1 = -1;
+  progress_.best_epoch = -1;
+  folder_.write_config(context_.command);
+}
+
+// --- the loop
+
+// An error that says what is not finite also says where, and what is left.
+template <class Work>
+auto TrainingLoop::naming_last_good(Work&& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::diverged) throw;
+    fail(ErrorKind::diverged, "training diverged: ", error.what(), " at epoch ", progress_.epoch, ", step ",
+         progress_.step, "; last good checkpoint: ", folder_.last_good());
+  }
+}
+
+bool TrainingLoop::next() {
+  return !stopped_ && naming_last_good([this] {
+    try {
+      return advance();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::stopped) throw;
+      // While validating, which changes nothing that is not done again.
+      folder_.save_last(snapshot(), progress_.step);
+      stopped_ = true;
+      return false;
+    }
+  });
+}
+
+bool TrainingLoop::advance() {
+  if (progress_.step == 0 && !start_evaluated_) {
+    evaluate_start();
+    return !done();
+  }
+  if (done()) return false;
+  const int interval = run_.options.checkpoint_interval;
+  if (!epoch_trained()) {
+    take_step();
+    if (epoch_trained()) {
+      // What follows is part of this step.
+    } else if (context_.stop.stop_requested()) {
+      write_checkpoint();
+      stopped_ = true;
+    } else if (interval > 0 && progress_.step % interval == 0) {
+      write_checkpoint();
+    }
+  }
+  if (epoch_trained()) {
+    close_epoch();
+    stopped_ = context_.stop.stop_requested() && !done();
+  }
+  return !stopped_ && !done();
+}
+
+StepDone TrainingLoop::step() {
+  return naming_last_good([this] { return take_step(); });
+}
+
+void TrainingLoop::finish_epoch() {
+  naming_last_good([this] { close_epoch(); });
+}
+
+void TrainingLoop::save() {
+  naming_last_good([this] { write_checkpoint(); });
+}
+
+void TrainingLoop::begin_epoch() {
+  const Phase& phase = phase_at(run_.phases, progress_.epoch);
+  if (phase.index != progress_.phase) begin_phase(phase.index);
+  run_.train_loader.start_epoch(progress_.epoch, progress_.step_in_epoch * run_.options.grad_accum_steps);
+  listener_.epoch_started({progress_.epoch});
+  epoch_ = {};
+  images_before_ = progress_.images;
+  epoch_began_at_ = now();
+  in_epoch_ = true;
+}
+
+StepDone TrainingLoop::take_step() {
+  check(!done(), "training loop: a step after all ", progress_.epoch, " epochs");
+  check(!epoch_trained(), "training loop: a step after all ", run_.steps_per_epoch,
+        " of the epoch, finish_epoch() is next");
+  if (!in_epoch_) begin_epoch();
+  const Phase& phase = phase_at(run_.phases, progress_.epoch);
+  const double epoch = static_cast<double>(progress_.epoch) + static_cast<double>(progress_.step_in_epoch) /
+                                                                  static_cast<double>(run_.steps_per_epoch);
+  const double lr = learning_rate(run_.schedule, phase, epoch);
+  const Learner::Seen seen =
+      run_.learner.step({.epoch = progress_.epoch,
+                         .number = progress_.step,
+                         .in_phase = progress_.step - phase.begin * run_.steps_per_epoch,
+                         .phase_done = phase.done(epoch),
+                         .lr = lr},
+                        run_.train_loader);
+  progress_.loss_sum += seen.loss_sum;
+  progress_.correct += seen.correct;
+  progress_.images += seen.images;
+  ++progress_.step_in_epoch;
+  ++progress_.step;
+  epoch_ = {progress_.images - images_before_, now() - epoch_began_at_};
+  const auto n = static_cast<double>(progress_.images);
+  const StepDone event{.step = progress_.step,
+                       .epoch = epoch,
+                       .epochs = run_.options.epochs,
+                       .epoch_index = progress_.epoch,
+                       .step_in_epoch = progress_.step_in_epoch,
+                       .steps_per_epoch = run_.steps_per_epoch,
+                       .train_loss = progress_.loss_sum / n,
+                       .train_top1 = percent(progress_.correct, n),
+                       .lr = lr,
+                       .images_per_s = epoch_.rate(),
+                       .seconds_left = (static_cast<double>(run_.options.epochs) - epoch) *
+                                       static_cast<double>(run_.data.train->size()) / epoch_.rate(),
+                       .logged = progress_.step % run_.options.print_freq == 0};
+  listener_.step(event);
+  return event;
+}
+
+// --- evaluating
+
+Evaluation TrainingLoop::evaluate() {
+  Model& model = run_.learner.model();
+  const NoGrad no_grad;
+  Scores scores;
+  return faq::evaluate([&](const Tensor& images) { return model.forward({}, Var(images)).value(); },
+                       run_.val_loader, scores, listener_, context_.stop);
+}
+
+Evaluation TrainingLoop::validate_epoch() {
+  method_.end_epoch(run_.learner.model(), run_.training_batches());
+  return evaluate();
+}
+
+void TrainingLoop::evaluate_start() {
+  check(progress_.step == 0, "training loop: evaluate_start() after ", progress_.step, " steps");
+  start_evaluated_ = true;
+  progress_.history.clear();  // a run without epochs may be continued, too
+  const Evaluation initial = evaluate();
+  record_epoch({.validation = initial, .history = progress_.history});
+  if (run_.options.epochs > 0) return;
+  progress_.best_top1 = initial.top1;
+  progress_.best_epoch = 0;
+  save_best();
+  folder_.save_last(snapshot(), progress_.step);
+}
+
+void TrainingLoop::close_epoch() {
+  check(!done() && epoch_trained(), "training loop: finish_epoch() after ", progress_.step_in_epoch,
+        " steps of an epoch of ", run_.steps_per_epoch);
+  in_epoch_ = false;
+  trained_.images += epoch_.images;
+  trained_.seconds += epoch_.seconds;
+  const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
+  const Phase& phase = phase_at(run_.phases, progress_.epoch);
+  EpochDone epoch{.history = progress_.history};
+  epoch.training = {.loss = progress_.loss_sum / n,
+                    .top1 = percent(progress_.correct, n),
+                    .lr = learning_rate(run_.schedule, phase, static_cast<double>(progress_.epoch)),
+                    .images_per_s = {}};
+  if (epoch_.images > 0) epoch.training->images_per_s = epoch_.rate();
+  std::optional<ModelEma::InPlace> averaged;
+  if (ModelEma* average = run_.learner.average()) {
+    epoch.not_averaged = validate_epoch();
+    averaged.emplace(*average);
+  }
+  const Evaluation evaluation = epoch.validation = validate_epoch();
+  check(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ", evaluation.loss);
+  epoch.epoch = ++progress_.epoch;
+  record_epoch(std::move(epoch));
+  epoch_ = {};
+  progress_.step_in_epoch = 0;
+  progress_.loss_sum = 0;
+  progress_.correct = 0;
+  progress_.images = 0;
+  const bool best = evaluation.top1 > progress_.best_top1;
+  if (best) {
+    progress_.best_top1 = evaluation.top1;
+    progress_.best_epoch = progress_.epoch;
+  }
+  const NamedTensors contents = snapshot();  // handles: saved is what they hold then
+  if (best) save_best();
+  averaged.reset();
+  folder_.save_last(contents, progress_.step);
+}
+
+void TrainingLoop::record_epoch(EpochDone&& done) {
+  done.step = progress_.step;
+  done.skipped = skipped(run_.train_loader) + skipped(run_.val_loader);
+  done.peak_bytes = memory_stats().peak;
+  progress_.history.push_back(epoch_row(done));
+  listener_.epoch(done);
+}
+
+// Says what was skipped since it was last asked; returns how many images were in all.
+std::int64_t TrainingLoop::skipped(const Loader& loader) {
+  for (const std::string& text : loader.skipped_names())
+    if (said_skipped_.insert(text).second) listener_.warning("skipped " + text);
+  return loader.skipped();
+}
+
+// --- saving
+
+// What --resume reads.
+NamedTensors TrainingLoop::snapshot() {
+  NamedTensors contents = folder_.about_run(progress_);
+  run_.learner.export_state(contents);
+  return contents;
+}
+
+void TrainingLoop::write_checkpoint() {
+  if (progress_.step_in_epoch > 0 && !epoch_trained())
+    folder_.save_step(snapshot(), progress_.step);
+  else
+    folder_.save_last(snapshot(), progress_.step);
+}
+
+// What evaluation and a later run's --weights read, and what is deployed.
+void TrainingLoop::save_best() {
+  NamedTensors network = folder_.about_run(progress_);
+  run_.learner.export_network(network);
+  folder_.save_best(network, progress_.step);
+  Method::Deployment deployment = run_.deployment();
+  deployment.folder = folder_.path();
+  deployment.about = integer_network_record(run_.options, progress_.epoch);
+  method_.deploy(run_.learner.model(), deployment);
+}
+
+TrainResult TrainingLoop::finish() {
+  const TrainResult result{.stopped = stopped_,
+                           .epochs = progress_.epoch,
+                           .initial = validation_in(progress_.history, 0),
+                           .last = validation_in(progress_.history, progress_.epoch),
+                           .best = validation_in(progress_.history, progress_.best_epoch),
+                           .best_epoch = progress_.best_epoch,
+                           .seconds = now() - began_at_,
+                           .train_images_per_s = trained_.rate(),
+                           .peak_bytes = memory_stats().peak,
+                           .skipped = run_.train_loader.skipped() + run_.val_loader.skipped()};
+  listener_.finished({result});
+  return result;
+}
+
+}  // namespace faq
