@@ -15,13 +15,13 @@ namespace faq {
 // ----------------------------------------------------------------
 
 /// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I,H,W. `grad_dtype`: what the backward pass computes in.
-Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype = DType::f32);
+Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, DType grad_dtype = DType::f32);
 
 /// The integer convolution of a quantized input with quantized weights.
 /// x: u8 or s8 with a scale; w: the f32 master copy; `quantized`: Q(w), s8 with a scale. The value is s32
 /// accumulators with scale x.scale·w.scale; gradients use Q(w) and pass straight through to w (FAQ,
 /// section 2.1).
-Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options,
+Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvGeometry& geometry,
                    Engine engine, DType grad_dtype);
 
 /// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
@@ -76,9 +76,8 @@ Var norm_act(const Var& x, const NormState& norm, const Var& residual, const Nor
 /// norm_act(conv2d_integer(x, w)) with the same values and gradients, fused: the accumulators are normalised,
 /// and their gradient used, slice by slice while they are in the cache.
 Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
-                          const Var& residual, const ConvOptions& conv_options, Engine engine,
-                          DType grad_dtype, const NormActOptions& norm_options,
-                          LearnedStatistics* learned = nullptr);
+                          const Var& residual, const ConvGeometry& geometry, Engine engine, DType grad_dtype,
+                          const NormActOptions& norm_options, LearnedStatistics* learned = nullptr);
 
 // --- the rest (ops_basic.cpp)
 // ----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/requantize.h"
+#include "core/kernels/weight_gradient.h"
 #include "core/ops_parts.h"
 
 namespace faq {
@@ -38,12 +39,13 @@ Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
 
 Tensor ConvBackward::dx(const Tensor& dy) const {
   return kernels::conv2d_backward_data(kernels::convert(dy, grad_dtype),
-                                       kernels::convert(weights, grad_dtype), x.shape(), options, grad_dtype);
+                                       kernels::convert(weights, grad_dtype), x.shape(), geometry,
+                                       grad_dtype);
 }
 
 Tensor ConvBackward::dw(const Tensor& dy) const {
   return scaled(kernels::conv2d_backward_weights(operand(x), kernels::convert(dy, grad_dtype),
-                                                 weights.shape(), options));
+                                                 weights.shape(), geometry));
 }
 
 Tensor ConvBackward::operand(const Tensor& images) const {
@@ -66,20 +68,20 @@ void check_quantized(const Var& w, const Tensor& quantized) {
         quantized.dtype(), " ", quantized.shape(), " for ", w.shape());
 }
 
-Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype) {
-  Tensor y = kernels::conv2d(x.value(), w.value(), options);
+Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, DType grad_dtype) {
+  Tensor y = kernels::conv2d(x.value(), w.value(), geometry);
   return Var::record("conv2d", std::move(y), {x, w},
-                     ConvBackward{x.value(), w.value(), options, grad_dtype, x.requires_grad()});
+                     ConvBackward{x.value(), w.value(), geometry, grad_dtype, x.requires_grad()});
 }
 
-Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options,
+Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvGeometry& geometry,
                    Engine engine, DType grad_dtype) {
   check_quantized(w, quantized);
-  Tensor acc = kernels::conv2d_integer(x.value(), quantized, options, engine);
+  Tensor acc = kernels::conv2d_integer(x.value(), quantized, geometry, engine);
   const float scale = x.value().fixed_point().scale * quantized.fixed_point().scale;
   acc.set_fixed_point({.scale = scale, .bits = 32, .is_signed = true});
   return Var::record("conv2d_integer", std::move(acc), {x, w},
-                     ConvBackward{x.value(), quantized, options, grad_dtype, x.requires_grad()});
+                     ConvBackward{x.value(), quantized, geometry, grad_dtype, x.requires_grad()});
 }
 
 Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {

@@ -12,7 +12,7 @@ namespace faq {
 /// used (f32, or s8 with a scale).
 struct ConvBackward {
   Tensor x, weights;
-  ConvOptions options;
+  ConvGeometry geometry;
   DType grad_dtype;
   bool dx_wanted;  ///< false for images
 

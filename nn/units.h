@@ -52,7 +52,7 @@ class ConvUnit : public Unit {
   /// O,I,H,W.
   virtual Var filter() { return weight_; }
   NormState& norm() { return norm_; }
-  const ConvOptions& conv_options() const { return conv_; }
+  const ConvGeometry& geometry() const { return geometry_; }
   bool relu() const { return relu_; }
   /// Whether `norm` normalises, with the statistics of the batch in training. Otherwise its scale and
   /// statistics are constants that change nothing.
@@ -66,13 +66,13 @@ class ConvUnit : public Unit {
   }
 
  protected:
-  ConvUnit(const Shape& weight, int out_channels, const ConvOptions& conv, bool relu, float eps);
+  ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry, bool relu, float eps);
 
   Var weight_;
   NormState norm_;
 
  private:
-  ConvOptions conv_;
+  ConvGeometry geometry_;
   bool relu_;
 };
 

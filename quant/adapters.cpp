@@ -133,7 +133,7 @@ class QuantizedConv final : public QuantizedUnit {
       const Var filter = rounded_weights();
       LearnedStatistics learned;
       Var y = conv_norm_act_integer(x, filter, quantized(filter.value(), quantizer, options_).values,
-                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
+                                    unit_.norm(), residual, unit_.geometry(), options_.engine,
                                     options_.grad_dtype, unit_.norm_options(pass, quantizer.activation),
                                     &learned);
       keep(pass, unit_.norm(), std::move(learned));
@@ -158,7 +158,7 @@ class QuantizedConv final : public QuantizedUnit {
   Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
                UnitPrecision precision) {
     const Var filter = float_weights(unit_.filter(), quantizer, options_, precision.weights);
-    const Var y = conv2d(to_float(x), filter, unit_.conv_options(), options_.grad_dtype);
+    const Var y = conv2d(to_float(x), filter, unit_.geometry(), options_.grad_dtype);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
     LearnedStatistics learned;
     Var z = norm_act(y, unit_.norm(), residual, unit_.norm_options(pass, format), &learned);
@@ -170,7 +170,7 @@ class QuantizedConv final : public QuantizedUnit {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
     op->weights = quantized_weights();
-    op->options = unit_.conv_options();
+    op->options = unit_.geometry();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;
     op->requantize = requantization(unit_.norm(), unit_.relu(), accumulator_scale, formats.output);

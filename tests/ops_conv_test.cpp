@@ -10,7 +10,7 @@ using namespace faq::testing;
 TEST_CASE("conv2d gradient", "[ops][isa]") {
   struct Row {
     Shape x, w;
-    ConvOptions options;
+    ConvGeometry options;
   };
   const Row rows[] = {{{2, 5, 5, 3}, {4, 3, 3, 3}, {.padding = 1}},
                       {{2, 5, 6, 3}, {4, 3, 3, 3}, {.stride = 2, .padding = 1}},
@@ -34,7 +34,7 @@ TEST_CASE("linear gradient", "[ops][isa]") {
 TEST_CASE("conv2d_integer: value and gradients", "[ops][isa]") {
   struct Row {
     Shape x, w;
-    ConvOptions options;
+    ConvGeometry options;
     FixedPoint input;
     FixedPoint weights;
   };
@@ -87,7 +87,7 @@ TEST_CASE("conv2d and linear compute their gradients in the dtype they are given
   for (DType dtype : gradient_dtypes()) {
     INFO("gradient " << dtype);
     const Shape xs{2, 6, 7, 16}, ws{24, 16, 3, 3};
-    const ConvOptions options{.stride = 2, .padding = 1};
+    const ConvGeometry options{.stride = 2, .padding = 1};
     const Var x(reference::random(xs, 1), true), w(reference::random(ws, 2), true);
     const Var y = conv2d(x, w, options, dtype);
     const Tensor dy = gradient(y.shape(), 3, dtype);

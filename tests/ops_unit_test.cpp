@@ -11,7 +11,7 @@ using namespace faq::testing;
 TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
   // norm_act(conv2d_integer(x, w), residual) as networks use it: mask, batch statistics and convolution
   // together.
-  const ConvOptions options{.padding = 1};
+  const ConvGeometry options{.padding = 1};
   const Shape xs{2, 6, 5, 8}, ws{4, 8, 3, 3}, ys{2, 6, 5, 4};
   for (DType dtype : gradient_dtypes()) {
     INFO("gradient " << dtype);
@@ -78,7 +78,7 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
     const char* what;
     Shape x;
     std::int64_t out;
-    ConvOptions options;
+    ConvGeometry options;
     int bits;
     bool is_signed, residual, relu;
     bool batch_statistics = true, bias = false;
@@ -171,7 +171,7 @@ TEST_CASE("accumulators are kept in 16 bits when all of a batch fit", "[ops]") {
     Tensor w = Tensor::empty({16, 16, 3, 3}, DType::s8);
     std::ranges::fill(w.mutable_span<std::int8_t>(), std::int8_t{7});
     w.set_fixed_point({.scale = 0.5f, .is_signed = true});
-    const ConvOptions options{.padding = 1};
+    const ConvGeometry options{.padding = 1};
     const auto kept = kernels::conv2d_accumulators(x, w, options, Engine::integer, true);
     CHECK(kept.values.dtype() == (last == 1 ? DType::s16 : DType::s32));
     Tensor sums = kernels::conv2d_integer(x, w, options, Engine::integer);

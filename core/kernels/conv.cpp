@@ -2,19 +2,15 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <optional>
 #include <vector>
 
 #include "core/cpu.h"
 #include "core/kernels/conv_primitives.h"
-#include "core/kernels/conv_trace.h"
 #include "core/kernels/elementwise.h"
-#include "core/kernels/paired_gradient.h"
+#include "core/kernels/rounding.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
-#include "core/rng.h"
 
 namespace faq::kernels {
 namespace {
@@ -61,9 +57,9 @@ FAQ_SIMD void divide_weights(const std::int8_t* w, int offset, int parts, std::i
 }
 
 // x + 128 as u8, with a border that stands for zero.
-Tensor shifted_and_padded(const Tensor& x, const Extent& padding) {
-  const std::int64_t height = x.dim(1) + 2 * padding.height;
-  const std::int64_t width = x.dim(2) + 2 * padding.width;
+Tensor shifted_and_padded(const Tensor& x, const Padding& padding) {
+  const std::int64_t height = x.dim(1) + padding.top + padding.bottom;
+  const std::int64_t width = x.dim(2) + padding.left + padding.right;
   const std::int64_t channels = x.dim(3);
   Tensor out = Tensor::empty({x.dim(0), height, width, channels}, DType::u8);
   std::uint8_t* to = out.mutable_data<std::uint8_t>();
@@ -74,7 +70,7 @@ Tensor shifted_and_padded(const Tensor& x, const Extent& padding) {
       std::memset(image, 128, static_cast<std::size_t>(height * width * channels));
       for (std::int64_t y = 0; y < x.dim(1); ++y) {
         const std::int8_t* row = from + (n * x.dim(1) + y) * x.dim(2) * channels;
-        std::uint8_t* target = image + ((y + padding.height) * width + padding.width) * channels;
+        std::uint8_t* target = image + ((y + padding.top) * width + padding.left) * channels;
         for (std::int64_t i = 0; i < x.dim(2) * channels; ++i)
           target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
       }
@@ -109,7 +105,7 @@ int parts_needed(const Tensor& weights, int max_input, int max_magnitude) {
   const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
   // What the format allows may be enough.
   if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
-      length * weights.fixed_point().max() * max_input < onednn::f32_integers)
+      length * weights.fixed_point().max() * max_input < f32_integers)
     return 1;
   check(length <= max_filter, ErrorKind::internal, "integer convolution: filters of ", weights.shape());
   std::vector<Magnitudes> of_channel(channels);
@@ -119,7 +115,7 @@ int parts_needed(const Tensor& weights, int max_input, int max_magnitude) {
   for (int parts = 1; parts <= 128; ++parts) {
     if (std::ranges::all_of(of_channel, [&](const Magnitudes& m) {
           return (m.largest + parts - 1) / parts <= max_magnitude &&
-                 bound_of_part(m, parts) * max_input < onednn::f32_integers;
+                 bound_of_part(m, parts) * max_input < f32_integers;
         }))
       return parts;
   }
@@ -175,7 +171,7 @@ bool are_f32_integers(const Tensor& sums) {
   const std::int32_t* values = sums.data<std::int32_t>();
   std::atomic<bool> all = true;
   parallel_for(sums.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    if (!are_below(static_cast<std::int32_t>(onednn::f32_integers), values + begin, end - begin))
+    if (!are_below(static_cast<std::int32_t>(f32_integers), values + begin, end - begin))
       all.store(false, std::memory_order_relaxed);
   });
   return all;
@@ -192,17 +188,17 @@ void round_to_s32(const Tensor& x, Tensor& out) {
 // An integer convolution made ready: its images as the engine's kernel reads them, and the bounds within
 // which weights give exact sums with them.
 struct IntegerConvolution {
-  IntegerConvolution(const Tensor& x, const ConvOptions& wanted, Engine engine)
+  IntegerConvolution(const Tensor& x, const ConvGeometry& wanted, Engine engine)
       : integer(engine == Engine::integer),
         is_signed(x.dtype() == DType::s8),
-        options(wanted),
+        geometry(wanted),
         max_input(largest_input(x)),
         max_magnitude(integer && !has_vnni() ? 64 : 128) {
     if (!integer) {
       source = convert_unscaled(x, DType::f32);
     } else if (is_signed) {
-      source = shifted_and_padded(x, options.padding);
-      options.padding = 0;
+      source = shifted_and_padded(x, geometry.padding);
+      geometry.padding = 0;
     } else {
       source = x;
     }
@@ -211,9 +207,9 @@ struct IntegerConvolution {
   /// Exact for weights within the bounds.
   void run(const Tensor& weights, Tensor& sums) const {
     if (integer) {
-      onednn::convolve(source, weights, is_signed ? shift_correction(weights) : Tensor(), options, sums);
+      onednn::convolve(source, weights, is_signed ? shift_correction(weights) : Tensor(), geometry, sums);
     } else {
-      round_to_s32(conv2d(source, convert_unscaled(weights, DType::f32), options), sums);
+      round_to_s32(conv2d(source, convert_unscaled(weights, DType::f32), geometry), sums);
     }
   }
 
@@ -221,11 +217,11 @@ struct IntegerConvolution {
   /// correction is added in f32, which the result does not show.)
   bool may_try_whole(const Tensor& weights) const {
     return integer && !is_signed && has_vnni() && weights.numel() / weights.dim(0) <= max_filter_of_bytes &&
-           onednn::rounds_results_alone(source, weights, options);
+           rounds_results_alone(source.shape(), weights.shape(), geometry);
   }
 
   bool integer, is_signed;
-  ConvOptions options;
+  ConvGeometry geometry;
   int max_input, max_magnitude;
   Tensor source;
 
@@ -241,24 +237,10 @@ struct IntegerConvolution {
 
 }  // namespace
 
-Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& options) {
-  check(x.rank() == 4, "conv2d: expected an N,H,W,C tensor, got ", x);
-  check(weights.rank() == 4, "conv2d: expected O,I,H,W weights, got ", weights);
-  check(x[3] == weights[1], "conv2d: ", x[3], " input channels, weights ", weights, " want ", weights[1]);
-  check(weights.numel() > 0, "conv2d: no weights in ", weights);
-  check(options.stride > 0 && options.padding.height >= 0 && options.padding.width >= 0, "conv2d: stride ",
-        options.stride, ", padding ", options.padding);
-  const std::int64_t height = x[1] + 2 * options.padding.height - weights[2];
-  const std::int64_t width = x[2] + 2 * options.padding.width - weights[3];
-  check(height >= 0 && width >= 0, ErrorKind::usage, "conv2d: kernel ", weights, " does not fit an image of ",
-        x, " with padding ", options.padding, ": larger images are needed");
-  return {x[0], height / options.stride + 1, width / options.stride + 1, weights[0]};
-}
-
-Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options) {
+Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry) {
   check(x.dtype() == weights.dtype(), "conv2d: input ", x.dtype(), ", weights ", weights.dtype());
-  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), options));
-  onednn::convolve(x, weights, {}, options, y);
+  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), geometry));
+  onednn::convolve(x, weights, {}, geometry, y);
   return y;
 }
 
@@ -267,38 +249,20 @@ std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_
   return parts == 1 ? std::vector{weights} : divided(weights, parts);
 }
 
-Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine) {
-  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), options), DType::s32);
-  conv2d_integer(x, weights, options, engine, y);
+Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry, Engine engine) {
+  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), geometry), DType::s32);
+  conv2d_integer(x, weights, geometry, engine, y);
   return y;
 }
 
-Tensor rounding_probe(const Shape& weights) {
-  constexpr std::int64_t input = 255, large = 127, small = 126;
-  const std::int64_t length = weights[1] * weights[2] * weights[3];
-  // The most positive weights p for which input·(p·large − (length − p)·small) stays below the limit.
-  const std::int64_t positive =
-      std::min(length, ((onednn::f32_integers - 1) / input + small * length) / (large + small));
-  Tensor probe = Tensor::empty(weights, DType::s8);
-  const auto values = probe.mutable_span<std::int8_t>();
-  Random random(0, RandomStream::synthetic);
-  std::uint32_t bits = 0;
-  for (std::int64_t i = 0; i < probe.numel(); ++i) {
-    bits = i % 32 == 0 ? random.next_u32() : bits >> 1;
-    const auto magnitude = static_cast<std::int8_t>(small + (bits & 1));
-    values[i] = i % length < positive ? magnitude : static_cast<std::int8_t>(-magnitude);
-  }
-  return probe;
-}
-
-void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
+void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry, Engine engine,
                     Tensor& y) {
   check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "integer convolution: input u8 or s8, got ",
         x.dtype());
   check(weights.dtype() == DType::s8, "integer convolution: weights s8, got ", weights.dtype());
-  check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.shape(), options),
+  check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.shape(), geometry),
         "integer convolution: no place for the sums in ", y.dtype(), " ", y.shape());
-  const IntegerConvolution conv(x, options, engine);
+  const IntegerConvolution conv(x, geometry, engine);
   if (cached_parts_needed(weights, conv.max_input, conv.max_magnitude) == 1) return conv.run(weights, y);
   // Weights that could lead beyond the limit seldom do.
   if (conv.may_try_whole(weights)) {
@@ -315,87 +279,18 @@ void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& o
 }
 
 Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x,
-                            const ConvOptions& options, DType dtype) {
+                            const ConvGeometry& geometry, DType dtype) {
   Tensor dx = Tensor::empty(x, dtype);
-  conv2d_backward_data(dy, weights, options, dx);
+  conv2d_backward_data(dy, weights, geometry, dx);
   return dx;
 }
 
-void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx) {
+void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvGeometry& geometry, Tensor& dx) {
   check(dy.dtype() == weights.dtype(), "conv2d backward: gradient ", dy.dtype(), ", weights ",
         weights.dtype());
-  check(dy.shape() == conv2d_shape(dx.shape(), weights.shape(), options), "conv2d backward: gradient ",
+  check(dy.shape() == conv2d_shape(dx.shape(), weights.shape(), geometry), "conv2d backward: gradient ",
         dy.shape(), " for an input of ", dx.shape());
-  onednn::convolve_backward_data(dy, weights, options, dx);
-}
-
-Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
-                               const ConvOptions& options) {
-  WeightGradient gradient(weights, options, 1);
-  gradient.add(x, dy, 0);
-  return gradient.sum();
-}
-
-// Parts of different length may get different layouts from oneDNN.
-struct WeightGradient::Share {
-  std::optional<PairedGradient> paired;
-  std::vector<onednn::Packed> sums;
-
-  void add(onednn::Packed part) {
-    const auto same = std::ranges::find_if(sums, [&](const auto& sum) { return sum.desc == part.desc; });
-    if (same == sums.end()) {
-      sums.push_back(std::move(part));
-    } else {
-      add_in_place(same->storage, part.storage);
-    }
-  }
-};
-
-WeightGradient::WeightGradient(const Shape& weights, const ConvOptions& options, int shares)
-    : weights_(weights), options_(options), shares_(shares) {}
-
-WeightGradient::~WeightGradient() = default;
-
-void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
-  const bool is_integer = x.dtype() == DType::u8 || x.dtype() == DType::s8;
-  check((dy.dtype() == DType::f32 || dy.dtype() == DType::bf16) && (is_integer || x.dtype() == dy.dtype()),
-        "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
-  check(dy.shape() == conv2d_shape(x.shape(), weights_, options_), "conv2d backward: gradient ", dy.shape(),
-        " for an input of ", x.shape());
-  const bool is_paired = PairedGradient::suits(weights_, x.dtype(), dy.dtype());
-  const Tensor operand = is_integer && !is_paired ? convert_unscaled(x, dy.dtype()) : x;
-  record({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), options_, operand.dtype(), DType::f32,
-          dy.dtype()});
-  Share& sums = shares_.at(share);
-  if (is_paired) {
-    if (!sums.paired) sums.paired.emplace(weights_, options_);
-    sums.paired->add(operand, dy);
-  } else {
-    sums.add(onednn::convolve_backward_weights(operand, dy, weights_, options_));
-  }
-}
-
-Tensor WeightGradient::sum() {
-  Share total;
-  for (Share& share : shares_) {
-    if (share.paired && total.paired) {
-      total.paired->add(*share.paired);
-    } else if (share.paired) {
-      total.paired = std::move(share.paired);
-    }
-    for (onednn::Packed& part : share.sums) total.add(std::move(part));
-  }
-  Tensor dw = total.paired ? total.paired->sum() : Tensor();
-  for (const onednn::Packed& part : total.sums) {
-    const Tensor more = onednn::unpacked(part, weights_);
-    if (dw) {
-      add_in_place(dw, more);
-    } else {
-      dw = more;
-    }
-  }
-  check(static_cast<bool>(dw), ErrorKind::internal, "conv2d backward: gradient of no images");
-  return dw;
+  onednn::convolve_backward_data(dy, weights, geometry, dx);
 }
 
 }  // namespace faq::kernels

@@ -64,10 +64,10 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
 
 // Accumulators of few bits nearly always fit into 16: half the memory to keep and to read four times. From
 // the first slice on that has one which does not, they are kept in 32.
-Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvOptions& options,
+Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry,
                                  Engine engine, bool want_statistics) {
   const Booked booked(Work::fused);
-  const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
+  const Shape shape = conv2d_shape(x.shape(), weights.shape(), geometry);
   const std::int64_t images = shape[0];
   const std::int64_t rows_per_image = shape[1] * shape[2];
   std::optional<StatisticsBuilder> statistics;
@@ -88,10 +88,10 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
     };
     if (is_wide) {
       Tensor sums = slice.of(wide);
-      conv2d_integer(part, weights, options, engine, sums);
+      conv2d_integer(part, weights, geometry, engine, sums);
       return keep_wide();
     }
-    const Tensor sums = conv2d_integer(part, weights, options, engine);
+    const Tensor sums = conv2d_integer(part, weights, geometry, engine);
     if (narrow(sums, slice.of(narrowed))) return add_to_statistics(narrowed);
     {
       const std::lock_guard lock(widening);
@@ -111,13 +111,13 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
   return result;
 }
 
-void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
+void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry, Engine engine,
                        const Tensor& residual, const Requantize& params, Tensor& out) {
-  const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
+  const Shape shape = conv2d_shape(x.shape(), weights.shape(), geometry);
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
   expect_place("convolution", out, shape, params.format.is_signed ? DType::s8 : DType::u8);
   for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.numel(), [&](const Slice& slice) {
-    const Tensor sums = conv2d_integer(slice.of(x), weights, options, engine);
+    const Tensor sums = conv2d_integer(slice.of(x), weights, geometry, engine);
     Tensor part = slice.of(out);
     requantize(sums, slice.of(residual), params, part);
   });

@@ -109,9 +109,9 @@ std::int64_t ConvOp::working_bytes(Infos inputs) const {
   const Shape& x = inputs[0].shape;
   const std::int64_t sums = kernels::conv2d_shape(x, weights.values.shape(), options).numel() * 4;
   const bool is_copied = inputs[0].dtype == DType::s8;
-  return sums + (is_copied
-                     ? x[0] * (x[1] + 2 * options.padding.height) * (x[2] + 2 * options.padding.width) * x[3]
-                     : 0);
+  return sums + (is_copied ? x[0] * (x[1] + options.padding.top + options.padding.bottom) *
+                                 (x[2] + options.padding.left + options.padding.right) * x[3]
+                           : 0);
 }
 
 void ConvOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {

@@ -62,7 +62,7 @@ struct InputOp final : IntegerOp {
 /// clipping. The multiplier of a residual is residual_multiplier() of its scale.
 struct ConvOp final : IntegerOp {
   QuantizedWeights weights;  ///< O,I,H,W
-  ConvOptions options;
+  ConvGeometry options;
   kernels::Requantize requantize;
   const char* kind() const override { return "conv"; }
   void accept(OpVisitor& visitor) const override;

@@ -21,7 +21,10 @@ class Writer final : public OpVisitor {
   void visit(const ConvOp& op) override {
     weights(op, op.weights);
     j_["stride"] = op.options.stride;
-    j_["padding"] = {op.options.padding.height, op.options.padding.width};
+    const ConvGeometry& geometry = op.options;
+    check(geometry.padding.is_symmetric() && geometry.dilation == 1 && geometry.groups == 1, ErrorKind::usage,
+          "conv '", op.name, "': the format has no place for ", geometry);
+    j_["padding"] = {geometry.padding.top, geometry.padding.left};
     j_["residual_multiplier"] = op.requantize.residual_multiplier;
     requantize(op, op.requantize);
   }
