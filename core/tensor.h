@@ -93,6 +93,8 @@ class Tensor {
   /// Of the storage: drawn anew, and never the same twice in a program, when it is made and whenever somebody
   /// asks to write. What was derived from a tensor is good for one of the same version and shape.
   std::uint64_t version() const;
+  /// Whether this is the only handle on the storage: nobody else would notice a write.
+  bool is_only_handle() const { return storage_.use_count() == 1; }
   /// Whether both handles name the same storage.
   bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }
 
