@@ -38,19 +38,19 @@ Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
 }  // namespace
 
 Tensor ConvBackward::dx(const Tensor& dy) const {
-  return kernels::conv2d_backward_data(kernels::convert(dy, grad_dtype),
-                                       kernels::convert(weights, grad_dtype), x.shape(), geometry,
-                                       grad_dtype);
+  return kernels::conv2d_backward_data(kernels::convert(dy, grad_format.dtype()),
+                                       kernels::convert(weights, grad_format.dtype()), x.shape(), geometry,
+                                       grad_format.dtype());
 }
 
 Tensor ConvBackward::dw(const Tensor& dy) const {
-  return scaled(kernels::conv2d_backward_weights(operand(x), kernels::convert(dy, grad_dtype),
+  return scaled(kernels::conv2d_backward_weights(operand(x), kernels::convert(dy, grad_format.dtype()),
                                                  weights.shape(), geometry));
 }
 
 Tensor ConvBackward::operand(const Tensor& images) const {
   const bool is_integer = images.dtype() == DType::u8 || images.dtype() == DType::s8;
-  return is_integer ? images : kernels::convert(images, grad_dtype);
+  return is_integer ? images : kernels::convert(images, grad_format.dtype());
 }
 
 Tensor ConvBackward::scaled(Tensor gradient) const {
@@ -59,7 +59,7 @@ Tensor ConvBackward::scaled(Tensor gradient) const {
 }
 
 Grads ConvBackward::operator()(const Tensor& dy) const {
-  const Tensor gradient = kernels::convert(dy, grad_dtype);
+  const Tensor gradient = kernels::convert(dy, grad_format.dtype());
   return {dx_wanted ? dx(gradient) : Tensor(), dw(gradient)};
 }
 
@@ -68,23 +68,23 @@ void check_quantized(const Var& w, const Tensor& quantized) {
         quantized.dtype(), " ", quantized.shape(), " for ", w.shape());
 }
 
-Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, DType grad_dtype) {
+Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradFormat& grad_format) {
   Tensor y = kernels::conv2d(x.value(), w.value(), geometry);
   return Var::record("conv2d", std::move(y), {x, w},
-                     ConvBackward{x.value(), w.value(), geometry, grad_dtype, x.requires_grad()});
+                     ConvBackward{x.value(), w.value(), geometry, grad_format, x.requires_grad()});
 }
 
 Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvGeometry& geometry,
-                   Engine engine, DType grad_dtype) {
+                   Engine engine, const GradFormat& grad_format) {
   check_quantized(w, quantized);
   Tensor acc = kernels::conv2d_integer(x.value(), quantized, geometry, engine);
   const float scale = x.value().fixed_point().scale * quantized.fixed_point().scale;
   acc.set_fixed_point({.scale = scale, .bits = 32, .is_signed = true});
   return Var::record("conv2d_integer", std::move(acc), {x, w},
-                     ConvBackward{x.value(), quantized, geometry, grad_dtype, x.requires_grad()});
+                     ConvBackward{x.value(), quantized, geometry, grad_format, x.requires_grad()});
 }
 
-Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {
+Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format) {
   check_linear(x, w, b);
   const Tensor image = x.value().reshaped(as_image(x.shape()));
   const Tensor filter = w.value().reshaped(as_filter(w.shape()));
@@ -92,7 +92,7 @@ Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {
   float* out = y.mutable_data<float>();
   const float* bias = b.value().data<float>();
   for (std::int64_t i = 0; i < y.numel(); ++i) out[i] += bias[i % y.dim(1)];
-  const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
+  const ConvBackward conv{image, filter, {}, grad_format, x.requires_grad()};
   return Var::record("linear", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
                        return linear_backward(conv, xs, ws, dy);
@@ -100,7 +100,7 @@ Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {
 }
 
 Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine,
-                   DType grad_dtype) {
+                   const GradFormat& grad_format) {
   check_linear(x, w, b);
   check_quantized(w, quantized);
   const Tensor image = x.value().reshaped(as_image(x.shape()));
@@ -108,7 +108,7 @@ Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Va
   const Tensor acc =
       kernels::conv2d_integer(image, filter, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
   Tensor y = biased(acc, x.value().fixed_point().scale * quantized.fixed_point().scale, b.value());
-  const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
+  const ConvBackward conv{image, filter, {}, grad_format, x.requires_grad()};
   return Var::record("linear_integer", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
                        return linear_backward(conv, xs, ws, dy);

@@ -14,16 +14,16 @@ namespace {
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                     bool want_dresidual) {
   const kernels::NormActBackward pass = norm.backward(dy);
-  Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_dtype) : Tensor();
-  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_dtype) : Tensor();
-  const Tensor weights = kernels::convert(conv.weights, conv.grad_dtype);
+  Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
+  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
+  const Tensor weights = kernels::convert(conv.weights, conv.grad_format.dtype());
   const std::int64_t images = dy.dim(0);
   kernels::WeightGradient dw(weights.shape(), conv.geometry, num_shares(images));
   const std::int64_t bytes_per_image = (dy.numel() + conv.x.numel()) / std::max<std::int64_t>(images, 1) *
-                                       static_cast<std::int64_t>(size_of(conv.grad_dtype));
+                                       static_cast<std::int64_t>(size_of(conv.grad_format.dtype()));
   kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.bytes()),
                           [&](const kernels::Slice& slice) {
-                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_dtype);
+                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_format.dtype());
                             Tensor dresidual_part = slice.of(dresidual);
                             pass.apply(slice.first, slice.last, gradient, dresidual_part);
                             dw.add(conv.operand(slice.of(conv.x)), gradient, slice.share);
@@ -39,8 +39,9 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
 }  // namespace
 
 Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
-                          const Var& residual, const ConvGeometry& geometry, Engine engine, DType grad_dtype,
-                          const NormActOptions& norm_options, LearnedStatistics* learned) {
+                          const Var& residual, const ConvGeometry& geometry, Engine engine,
+                          const GradFormat& grad_format, const NormActOptions& norm_options,
+                          LearnedStatistics* learned) {
   check_quantized(w, quantized);
   const kernels::Accumulators accumulators =
       kernels::conv2d_accumulators(x.value(), quantized, geometry, engine, norm_options.batch_statistics);
@@ -48,7 +49,7 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, c
       prepare_norm_act(accumulators.values, norm, residual, norm_options, accumulators.statistics);
   tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
-  const ConvBackward conv{x.value(), quantized, geometry, grad_dtype, x.requires_grad()};
+  const ConvBackward conv{x.value(), quantized, geometry, grad_format, x.requires_grad()};
   std::vector<Var> inputs{x, w};
   add_norm_inputs(norm, residual, inputs);
   return Var::record("conv_norm_act_integer", std::move(y), std::move(inputs),

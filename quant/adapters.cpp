@@ -134,7 +134,7 @@ class QuantizedConv final : public QuantizedUnit {
       LearnedStatistics learned;
       Var y = conv_norm_act_integer(x, filter, quantized(filter.value(), quantizer, options_).values,
                                     unit_.norm(), residual, unit_.geometry(), options_.engine,
-                                    options_.grad_dtype, unit_.norm_options(pass, quantizer.activation),
+                                    options_.grad_format, unit_.norm_options(pass, quantizer.activation),
                                     &learned);
       keep(pass, unit_.norm(), std::move(learned));
       return y;
@@ -158,7 +158,7 @@ class QuantizedConv final : public QuantizedUnit {
   Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
                UnitPrecision precision) {
     const Var filter = float_weights(unit_.filter(), quantizer, options_, precision.weights);
-    const Var y = conv2d(to_float(x), filter, unit_.geometry(), options_.grad_dtype);
+    const Var y = conv2d(to_float(x), filter, unit_.geometry(), options_.grad_format);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
     LearnedStatistics learned;
     Var z = norm_act(y, unit_.norm(), residual, unit_.norm_options(pass, format), &learned);
@@ -229,7 +229,7 @@ class QuantizedLinear final : public QuantizedUnit {
     if (!precision.weights || !precision.activations) {
       const Var x = to_float(unit_.dropout()(pass, as_rows(inputs[0])));
       return linear(x, float_weights(unit_.weight(), quantizer, options_, precision.weights), unit_.bias(),
-                    options_.grad_dtype);
+                    options_.grad_format);
     }
     if (pass.training()) {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
@@ -238,7 +238,7 @@ class QuantizedLinear final : public QuantizedUnit {
       const Var weight = rounded_weights();
       return linear_integer(unit_.dropout()(pass, taken_in), weight,
                             quantized(weight.value(), quantizer, options_).values, unit_.bias(),
-                            options_.engine, options_.grad_dtype);
+                            options_.engine, options_.grad_format);
     }
     const Tensor& x = inputs[0].value();
     const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;

@@ -38,7 +38,7 @@ struct LayerBits {
 };
 
 /// What gradients are computed in unless it is said: bf16 where the CPU multiplies it natively.
-inline DType default_grad_dtype() { return has_native_bf16() ? DType::bf16 : DType::f32; }
+inline GradFormat default_grad_format() { return has_native_bf16() ? GradFormat::bf16 : GradFormat::f32; }
 
 /// quantize() (quant/quantize.h) obeys what says what the integers are. The rest is for who calls it:
 /// calibration_batches (what calibrate() is fed), equalize, batch_norm_batches, hold_weight_scales.
@@ -62,7 +62,7 @@ struct QuantOptions {
   int calibration_batches = 5;
   int batch_norm_batches = 0;  ///< of reestimate_batch_norm (nn/batch_norm.h), likewise; 0: statistics stay
   Engine engine = Engine::integer;
-  DType grad_dtype = default_grad_dtype();  ///< bf16 is for CPUs that have it
+  GradFormat grad_format = default_grad_format();  ///< bf16 is for CPUs that have it
 };
 
 }  // namespace faq

@@ -227,7 +227,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const RunC
     const std::string folder = options.output_dir;
     options = cli::options_from(cli::text_of(parsed, "config"), cli::given_settings(parsed, eval_options()));
     options.output_dir = folder;
-    options.grad_dtype = name_of(quant_options(options).grad_dtype);
+    options.grad_dtype = name_of(quant_options(options).grad_format);
   }
   make_output_folder(options.output_dir);
   Analysis analysis;

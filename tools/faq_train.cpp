@@ -54,7 +54,7 @@ int body(int argc, char** argv) {
                                                 : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
   // What the machine decides is written down, so that a run is continued with the same bits or not at all.
-  options.grad_dtype = name_of(quant_options(options).grad_dtype);
+  options.grad_dtype = name_of(quant_options(options).grad_format);
   const bool json = parsed.count("json") > 0;
   const auto method = make_method(options);
   refuse_integer_weights(options);

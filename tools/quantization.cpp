@@ -31,7 +31,7 @@ const Choices<Calibration> calibrations{
 const Choices<WeightScale> weight_scales{{"mse", WeightScale::mse}, {"max", WeightScale::max}};
 const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none", Equalize::none}};
 const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
-const Choices<DType> grad_dtypes{{"bf16", DType::bf16}, {"f32", DType::f32}};
+const Choices<GradFormat> grad_formats{{"bf16", GradFormat::bf16}, {"f32", GradFormat::f32}};
 
 // PATTERN=W,A
 LayerBits parse_layer_bits(const std::string& text) {
@@ -229,11 +229,11 @@ QuantOptions options_at_one_width(const TrainOptions& o) {
                                                    : 0;
   r.engine = parse_engine(o.engine);
   const bool native = r.scheme != Scheme::none && has_native_bf16();
-  r.grad_dtype = o.grad_dtype.empty() ? (native ? DType::bf16 : DType::f32)
-                                      : choose("grad-dtype", o.grad_dtype, grad_dtypes);
-  check(r.grad_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage, "--grad-dtype bf16: this CPU (",
-        isa_name(), ") has no native bf16; use f32");
-  check(r.grad_dtype == DType::f32 || r.scheme != Scheme::none, ErrorKind::usage,
+  r.grad_format = o.grad_dtype.empty() ? (native ? GradFormat::bf16 : GradFormat::f32)
+                                       : choose("grad-dtype", o.grad_dtype, grad_formats);
+  check(r.grad_format == GradFormat::f32 || has_native_bf16(), ErrorKind::usage,
+        "--grad-dtype bf16: this CPU (", isa_name(), ") has no native bf16; use f32");
+  check(r.grad_format == GradFormat::f32 || r.scheme != Scheme::none, ErrorKind::usage,
         "--grad-dtype bf16: floating-point training (--scheme none) uses f32 gradients");
   return r;
 }
