@@ -15,22 +15,25 @@ namespace faq {
 // --- convolution and linear maps (ops_conv.cpp)
 // ----------------------------------------------------------------
 
-/// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I,H,W. `grad_format`: what the backward pass computes in.
-Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradFormat& grad_format = {});
+/// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I/G,H,W. `grad_format`: what the backward pass computes in. `packed`:
+/// the value of w, if the caller keeps it packed.
+Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradFormat& grad_format = {},
+           const kernels::PackedWeights& packed = {});
 
 /// The integer convolution of a quantized input with quantized weights.
 /// x: u8 or s8 with a scale; w: the f32 master copy; `quantized`: Q(w), s8 with a scale. The value is s32
 /// accumulators with scale x.scale·w.scale; gradients use Q(w) and pass straight through to w (FAQ,
 /// section 2.1).
-Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvGeometry& geometry,
-                   Engine engine, const GradFormat& grad_format);
+Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
+                   const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format);
 
 /// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
-Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format = {});
+Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format = {},
+           const kernels::PackedWeights& packed = {});
 
 /// As conv2d_integer, with the f32 result acc·scale + b. x: u8 or s8, N,C.
-Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine,
-                   const GradFormat& grad_format);
+Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized, const Var& b,
+                   Engine engine, const GradFormat& grad_format);
 
 // --- normalisation (ops_norm.cpp)
 // ------------------------------------------------------------------------------
@@ -76,9 +79,9 @@ Var norm_act(const Var& x, const NormState& norm, const Var& residual, const Nor
 
 /// norm_act(conv2d_integer(x, w)) with the same values and gradients, fused: the accumulators are normalised,
 /// and their gradient used, slice by slice while they are in the cache.
-Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
-                          const Var& residual, const ConvGeometry& geometry, Engine engine,
-                          const GradFormat& grad_format, const NormActOptions& norm_options,
+Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
+                          const NormState& norm, const Var& residual, const ConvGeometry& geometry,
+                          Engine engine, const GradFormat& grad_format, const NormActOptions& norm_options,
                           LearnedStatistics* learned = nullptr);
 
 // --- the rest (ops_basic.cpp)

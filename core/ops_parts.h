@@ -11,7 +11,8 @@ namespace faq {
 /// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_format. `weights` is what the forward pass
 /// used (f32, or s8 with a scale).
 struct ConvBackward {
-  Tensor x, weights;
+  Tensor x;
+  kernels::PackedWeights weights;
   ConvGeometry geometry;
   GradFormat grad_format;
   bool dx_wanted;  ///< false for images
@@ -26,7 +27,7 @@ struct ConvBackward {
   Tensor scaled(Tensor gradient) const;
 };
 
-void check_quantized(const Var& w, const Tensor& quantized);
+void check_quantized(const Var& w, const kernels::PackedWeights& quantized);
 
 /// A normalisation on its way: what forward and backward pass are computed from.
 struct Normalization {

@@ -16,12 +16,12 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
   const kernels::NormActBackward pass = norm.backward(dy);
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
   Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
-  const Tensor weights = kernels::convert(conv.weights, conv.grad_format.dtype());
+  const kernels::PackedWeights weights = conv.weights.as(conv.grad_format.dtype());
   const std::int64_t images = dy.dim(0);
-  kernels::WeightGradient dw(weights.shape(), conv.geometry, num_shares(images));
+  kernels::WeightGradient dw(weights.filter_shape(), conv.geometry, num_shares(images));
   const std::int64_t bytes_per_image = (dy.numel() + conv.x.numel()) / std::max<std::int64_t>(images, 1) *
                                        static_cast<std::int64_t>(size_of(conv.grad_format.dtype()));
-  kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.bytes()),
+  kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.values().bytes()),
                           [&](const kernels::Slice& slice) {
                             Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_format.dtype());
                             Tensor dresidual_part = slice.of(dresidual);
@@ -38,9 +38,9 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
 
 }  // namespace
 
-Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
-                          const Var& residual, const ConvGeometry& geometry, Engine engine,
-                          const GradFormat& grad_format, const NormActOptions& norm_options,
+Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
+                          const NormState& norm, const Var& residual, const ConvGeometry& geometry,
+                          Engine engine, const GradFormat& grad_format, const NormActOptions& norm_options,
                           LearnedStatistics* learned) {
   check_quantized(w, quantized);
   const kernels::Accumulators accumulators =

@@ -67,8 +67,9 @@ ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& ge
 Var ConvUnit::compute(const Pass& pass, Inputs inputs) {
   check(inputs.size() == 1 || inputs.size() == 2, "convolution: ", inputs.size(), " inputs");
   LearnedStatistics learned;
-  Var y = norm_act(conv2d(inputs[0], filter(), geometry_), norm_, inputs.size() > 1 ? inputs[1] : Var(),
-                   norm_options(pass, {}), &learned);
+  const Var weights = filter();
+  Var y = norm_act(conv2d(inputs[0], weights, geometry_, {}, packed(weights)), norm_,
+                   inputs.size() > 1 ? inputs[1] : Var(), norm_options(pass, {}), &learned);
   keep(pass, norm_, std::move(learned));
   return y;
 }
@@ -175,7 +176,7 @@ Linear::Linear(int in_features, int out_features, float dropout)
       dropout_(dropout) {}
 
 Var Linear::compute(const Pass& pass, Inputs inputs) {
-  return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_);
+  return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_, {}, packed_weight());
 }
 
 // PyTorch's default: U(±1/√fan_in).

@@ -51,6 +51,8 @@ class ConvUnit : public Unit {
   Var& weight() { return weight_; }
   /// O,I,H,W.
   virtual Var filter() { return weight_; }
+  /// filter() for floating-point kernels, packed once for each version of the weights.
+  kernels::PackedWeights packed(const Var& filter) const { return packer_(filter.value()); }
   NormState& norm() { return norm_; }
   const ConvGeometry& geometry() const { return geometry_; }
   bool relu() const { return relu_; }
@@ -73,6 +75,7 @@ class ConvUnit : public Unit {
 
  private:
   ConvGeometry geometry_;
+  kernels::WeightPacker packer_;
   bool relu_;
 };
 
@@ -225,6 +228,8 @@ class Linear final : public Unit {
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   Dropout& dropout() { return dropout_; }
   Var& weight() { return weight_; }
+  /// For floating-point kernels, packed once for each version of the weights.
+  kernels::PackedWeights packed_weight() const { return packer_(weight_.value()); }
   Var& bias() { return bias_; }
 
  private:
@@ -233,6 +238,7 @@ class Linear final : public Unit {
   Var weight_;
   Var bias_;
   Dropout dropout_;
+  kernels::WeightPacker packer_;
 };
 
 }  // namespace faq

@@ -176,82 +176,8 @@ TEST_CASE("integer convolution follows its weights when they change", "[conv][is
   const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 16}, 6, 0, 255);
   Tensor w = reference::random_integers<std::int8_t>({16, 16, 3, 3}, 7, -127, 127);
   check_both_engines(x, w, {.padding = 1});
-  check_both_engines(x, w, {.padding = 1});  // from the packed form
   w.mutable_data<std::int8_t>()[0] = static_cast<std::int8_t>(-w.data<std::int8_t>()[0]);
   check_both_engines(x, w, {.padding = 1});
-}
-
-TEST_CASE("what is cached with weights is that of the view that was used", "[conv][isa]") {
-  const Tensor unsigned_x = reference::random_integers<std::uint8_t>({1, 4, 4, 16}, 6, 0, 255);
-  const Tensor x = reference::random_integers<std::int8_t>({1, 4, 4, 16}, 6, -127, 127);
-  const Tensor halves = reference::random_integers<std::int8_t>({1, 4, 4, 8}, 6, -127, 127);
-  const Tensor w = reference::random_integers<std::int8_t>({16, 16, 3, 3}, 7, -127, 127);
-  const Tensor as_more = w.reshaped({32, 8, 3, 3});
-  for (int pass = 0; pass < 2; ++pass) {
-    check_both_engines(x, w.rows(0, 8), {.padding = 1});
-    check_both_engines(x, w, {.padding = 1});
-    check_both_engines(halves, as_more, {.padding = 1});
-    check_both_engines(unsigned_x, w.rows(0, 4), {.padding = 1});
-  }
-}
-
-TEST_CASE("weights and all that is cached with them die together", "[conv][isa]") {
-  const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 64}, 8, 0, 15);
-  for (int largest : {7, 127}) {  // one addend; several on every machine
-    const std::size_t before = memory_stats().in_use;
-    for (Engine engine : {Engine::integer, Engine::simulated}) {
-      const Tensor w = reference::random_integers<std::int8_t>({16, 64, 3, 3}, 9, -largest, largest);
-      kernels::conv2d_integer(x, w, {.padding = 1}, engine);
-    }
-    CHECK(memory_stats().in_use == before);
-  }
-}
-
-TEST_CASE("exact addends", "[conv][isa]") {
-  struct Row {
-    Shape shape;
-    int largest, max_input, max_magnitude;
-    std::size_t parts;  ///< 0: several
-  };
-  const Row rows[] = {{{4, 3, 3, 3}, 127, 255, 128, 1},   {{4, 3, 3, 3}, 127, 255, 64, 2},
-                      {{4, 3, 3, 3}, 64, 255, 64, 1},     {{4, 64, 3, 3}, 127, 15, 128, 1},
-                      {{4, 512, 3, 3}, 127, 255, 128, 0}, {{4, 512, 3, 3}, 127, 255, 64, 0},
-                      {{4, 512, 3, 3}, 7, 15, 64, 1},     {{1, 2048, 1, 1}, 127, 255, 128, 0},
-                      {{2, 1, 1, 1}, 0, 255, 64, 1},      {{3, 2048, 3, 3}, 127, 255, 64, 0}};
-  for (const Row& row : rows) {
-    INFO(row.shape << " up to " << row.largest << ", input " << row.max_input << ", magnitude "
-                   << row.max_magnitude);
-    const auto largest = static_cast<std::int8_t>(row.largest);
-    const Tensor w = filled<std::int8_t>(row.shape, [&](std::int64_t i) {
-      return i % 3 == 1 ? -largest : largest - (i % 11 == 5 && largest);
-    });
-    const std::vector<Tensor> addends = kernels::exact_addends(w, row.max_input, row.max_magnitude);
-    if (row.parts) {
-      CHECK(addends.size() == row.parts);
-    } else {
-      CHECK(addends.size() > 1);
-    }
-    const std::int64_t length = w.numel() / w.dim(0);
-    std::vector<std::int64_t> sum(w.numel());
-    for (const Tensor& addend : addends) {
-      REQUIRE(addend.shape() == w.shape());
-      std::vector<std::int64_t> positive(w.dim(0)), negative(w.dim(0));
-      int magnitude = 0;
-      for (std::int64_t i = 0; i < w.numel(); ++i) {
-        const int part = addend.data<std::int8_t>()[i];
-        sum[i] += part;
-        (part > 0 ? positive : negative)[i / length] += std::abs(part);
-        magnitude = std::max(magnitude, std::abs(part));
-      }
-      CHECK(magnitude <= row.max_magnitude);
-      CHECK(*std::ranges::max_element(positive) * row.max_input < (1 << 24));
-      CHECK(*std::ranges::max_element(negative) * row.max_input < (1 << 24));
-    }
-    CHECK(sum == reference::elements<std::int64_t>(w));
-  }
-  CHECK_THROWS_AS(kernels::exact_addends(
-                      filled<std::int8_t>({1, 1 << 17, 1, 1}, [](std::int64_t) { return 127; }), 255, 128),
-                  Error);
 }
 
 TEST_CASE("the probe goes beyond 2^24 and comes back", "[conv]") {

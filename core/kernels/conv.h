@@ -2,9 +2,8 @@
 // weight_gradient.h. Images N,H,W,C, weights O,I/G,H,W.
 #pragma once
 
-#include <vector>
-
 #include "core/kernels/conv_geometry.h"
+#include "core/kernels/packed_weights.h"
 #include "core/tensor.h"
 
 namespace faq {
@@ -20,7 +19,7 @@ enum class Engine {
 namespace faq::kernels {
 
 /// x and weights of one dtype, f32 or bf16; returns f32.
-Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry);
+Tensor conv2d(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry);
 
 /// x: u8 or s8, weights: s8; returns s32 accumulators, every one exact. They carry no scale.
 ///
@@ -28,22 +27,18 @@ Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvGeometry& geomet
 /// and without VNNI adds pairs of products in saturating 16 bits, exact while |w| ≤ 64. Weights that could
 /// leave these bounds are split into addends that cannot, whose convolutions are summed in s32; with VNNI
 /// only when a result lies beyond them. Signed inputs are shifted into u8 and corrected.
-Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry, Engine engine);
+Tensor conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
+                      Engine engine);
 
 /// The same into y, which is s32 and has the right shape.
-void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvGeometry& geometry, Engine engine,
-                    Tensor& y);
+void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
+                    Engine engine, Tensor& y);
 
 /// Gradient of the input, in `dtype` (f32 or bf16). dy and weights of one dtype, f32 or bf16.
-Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x,
+Tensor conv2d_backward_data(const Tensor& dy, const PackedWeights& weights, const Shape& x,
                             const ConvGeometry& geometry, DType dtype);
 /// The same into dx, in its dtype.
-void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvGeometry& geometry, Tensor& dx);
-
-/// s8 weights as few s8 addends whose magnitudes stay within `max_magnitude` and whose sums with
-/// inputs of 0 to `max_input`, in whatever order, stay within ±2^24: that is, the positive and the negative
-/// weights of an output channel, each for themselves, bounded from their sums and counts. Exposed for its
-/// test.
-std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude);
+void conv2d_backward_data(const Tensor& dy, const PackedWeights& weights, const ConvGeometry& geometry,
+                          Tensor& dx);
 
 }  // namespace faq::kernels

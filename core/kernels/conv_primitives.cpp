@@ -1,9 +1,5 @@
 #include "core/kernels/conv_primitives.h"
 
-#include <algorithm>
-#include <list>
-#include <mutex>
-
 #include "core/kernels/conv_record.h"
 #include "core/parallel.h"
 
@@ -25,21 +21,6 @@ std::shared_ptr<const Compiled<Primitive>> compiled(const char* what, PrimitiveC
   });
 }
 
-dnnl::memory packed(const Tensor& weights, int groups, const dnnl::memory::desc& wanted) {
-  const dnnl::memory::desc plain = plain_weights(weights.shape(), weights.dtype(), groups);
-  if (plain == wanted) return view(plain, weights);
-  const std::lock_guard lock(weight_cache_mutex());
-  WeightCache& cache = weight_cache(weights);
-  for (const auto& entry : cache.packed) {
-    if (entry.desc == wanted) return view(wanted, entry.storage);
-  }
-  Tensor storage = buffer(wanted);
-  const dnnl::memory target = view(wanted, storage);
-  reorder(view(plain, weights), target);
-  cache.packed.push_back({wanted, storage});
-  return target;
-}
-
 }  // namespace
 
 ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvGeometry& geometry, DType source,
@@ -55,24 +36,7 @@ ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvGeometry&
           .threads = num_threads()};
 }
 
-std::mutex& weight_cache_mutex() {
-  static std::mutex mutex;
-  return mutex;
-}
-
-WeightCache& weight_cache(const Tensor& weights) {
-  std::shared_ptr<void>& slot = weights.cache();
-  if (!slot) slot = std::make_shared<std::list<WeightCache>>();
-  auto& of_views = *static_cast<std::list<WeightCache>*>(slot.get());
-  const auto known = std::ranges::find_if(of_views, [&](const WeightCache& cache) {
-    return cache.shape == weights.shape() && cache.dtype == weights.dtype();
-  });
-  if (known != of_views.end()) return *known;
-  of_views.push_back({.shape = weights.shape(), .dtype = weights.dtype()});
-  return of_views.back();
-}
-
-void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const ConvGeometry& geometry,
+void convolve(const Tensor& x, WeightForms& weights, const Tensor& bias, const ConvGeometry& geometry,
               Tensor& y) {
   record({ConvPass::forward, x.shape(), weights.shape(), y.shape(), geometry, x.dtype(), weights.dtype(),
           y.dtype()});
@@ -81,13 +45,13 @@ void convolve(const Tensor& x, const Tensor& weights, const Tensor& bias, const 
   if (bias) problem.bias = bias.dtype();
   const auto conv = compiled("conv2d", Context::instance().forward(), problem, forward_desc);
   Arguments arguments{{DNNL_ARG_SRC, view(conv->desc.src_desc(), x)},
-                      {DNNL_ARG_WEIGHTS, packed(weights, geometry.groups, conv->desc.weights_desc())},
+                      {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), geometry.groups)},
                       {DNNL_ARG_DST, view(conv->desc.dst_desc(), y)}};
   if (bias) arguments.insert_or_assign(DNNL_ARG_BIAS, view(conv->desc.bias_desc(), bias));
   execute("conv2d", conv->primitive, conv->desc.scratchpad_desc(), std::move(arguments));
 }
 
-void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvGeometry& geometry,
+void convolve_backward_data(const Tensor& dy, WeightForms& weights, const ConvGeometry& geometry,
                             Tensor& dx) {
   record({ConvPass::backward_data, dx.shape(), weights.shape(), dy.shape(), geometry, dx.dtype(),
           weights.dtype(), dy.dtype()});
@@ -97,7 +61,7 @@ void convolve_backward_data(const Tensor& dy, const Tensor& weights, const ConvG
       compiled("conv2d backward data", Context::instance().backward_data(), problem, backward_data_desc);
   execute("conv2d backward data", conv->primitive, conv->desc.scratchpad_desc(),
           {{DNNL_ARG_DIFF_DST, view(conv->desc.diff_dst_desc(), dy)},
-           {DNNL_ARG_WEIGHTS, packed(weights, geometry.groups, conv->desc.weights_desc())},
+           {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), geometry.groups)},
            {DNNL_ARG_DIFF_SRC, view(conv->desc.diff_src_desc(), dx)}});
 }
 

@@ -67,7 +67,7 @@ void sum_gradient(const ConvCall& call, const Tensor& x, const Tensor& dy) {
 
 double median_seconds(const ConvCall& call, int repeats) {
   Tensor x = some(call.x, call.x_dtype);
-  Tensor weights = some(call.weights, call.weight_dtype);
+  WeightForms weights(some(call.weights, call.weight_dtype));
   Tensor y = some(call.y, call.y_dtype);
   std::vector<double> seconds;
   for (int i = -2; i < repeats; ++i) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/kernels/conv_primitives.h"
+#include "core/kernels/exact_addends.h"
 #include "core/rng.h"
 
 namespace faq::kernels {
@@ -60,7 +61,8 @@ bool finds_sums_of_probe(const Shape& xs, const Shape& ws, const ConvGeometry& g
   std::ranges::fill(images.mutable_span<std::uint8_t>(), static_cast<std::uint8_t>(input));
   const Tensor probe = rounding_probe(ws);
   Tensor found = Tensor::empty(conv2d_shape(xs, ws, geometry), DType::s32);
-  onednn::convolve(images, probe, {}, geometry, found);
+  WeightForms forms(probe);
+  onednn::convolve(images, forms, {}, geometry, found);
   std::map<std::pair<Taps, Taps>, WindowSums> of_window;
   bool beyond = false;
   const std::int32_t* y = found.data<std::int32_t>();

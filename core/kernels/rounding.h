@@ -6,9 +6,6 @@
 
 namespace faq::kernels {
 
-/// Up to here every integer is an f32.
-inline constexpr std::int64_t f32_integers = std::int64_t{1} << 24;
-
 /// s8 O,I,H,W weights that show where a kernel rounds partial sums to f32. With inputs of 255, each output
 /// channel sums first as many positive weights of 127 or 126 as its whole sum, the negative ones included,
 /// can have below 2^24: most partial sums are then beyond 2^24, half of them odd, where filters are long
