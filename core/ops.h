@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 
+#include "core/activation.h"
 #include "core/grad_format.h"
 #include "core/kernels/conv.h"
 #include "core/kernels/pool.h"
@@ -39,7 +40,7 @@ Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& qua
 // ------------------------------------------------------------------------------
 
 struct NormActOptions {
-  bool relu = true;
+  Activation activation = Activation::relu;
   std::optional<FixedPoint> format = {};  ///< quantize the output
   bool batch_statistics = true;           ///< normalise with those of the batch, else with the running ones
 };
@@ -68,9 +69,10 @@ struct LearnedStatistics {
 /// running ← (1 − momentum)·running + momentum·batch; as in PyTorch the variance is the unbiased one.
 void update_running(NormState& norm, const LearnedStatistics& batch, float momentum);
 
-/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a scale; residual
-/// (may be undefined): f32, bf16, or u8 or s8 with a scale. The gradient is 1 inside the representable range
-/// and 0 where the value was clipped. `learned`: receives the statistics of the batch; null: nobody asks.
+/// y = Q(activation(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a scale;
+/// residual (may be undefined): f32, bf16, or u8 or s8 with a scale. The gradient is 1 inside the
+/// representable range and 0 where the value was clipped. `learned`: receives the statistics of the batch;
+/// null: nobody asks.
 Var norm_act(const Var& x, const NormState& norm, const Var& residual, const NormActOptions& options,
              LearnedStatistics* learned = nullptr);
 

@@ -56,11 +56,12 @@ Var Input::compute(const Pass&, Inputs inputs) {
   return Var(kernels::map_pixels(only("input", inputs).value(), table_));
 }
 
-ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry, bool relu, float eps)
+ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry,
+                   const Activation& activation, float eps)
     : weight_(Tensor::zeros(weight), true),
       norm_(neutral_norm(out_channels)),
       geometry_(geometry),
-      relu_(relu) {
+      activation_(activation) {
   norm_.eps = eps;
 }
 
@@ -84,7 +85,7 @@ void ConvUnit::initialize(Random& random) {
 
 ConvNormAct::ConvNormAct(int in_channels, int out_channels, Extent kernel, const ConvNormActOptions& options)
     : ConvUnit({out_channels, in_channels, kernel.height, kernel.width}, out_channels,
-               {.kernel = kernel, .stride = options.stride, .padding = options.padding}, options.relu,
+               {.kernel = kernel, .stride = options.stride, .padding = options.padding}, options.activation,
                options.eps) {
   if (options.bias) norm_.conv_bias = Var(Tensor::zeros({out_channels}), true);
 }
@@ -106,7 +107,7 @@ ConvAct::ConvAct(int in_channels, int out_channels, Extent kernel, const ConvAct
     : ConvUnit(options.as_matrix ? Shape{out_channels, in_channels * kernel.height * kernel.width}
                                  : Shape{out_channels, in_channels, kernel.height, kernel.width},
                out_channels, {.kernel = kernel, .stride = options.stride, .padding = options.padding},
-               options.relu, 0.0f),
+               options.activation, 0.0f),
       filter_({out_channels, in_channels, kernel.height, kernel.width}),
       bias_(options.bias) {
   norm_.gamma = Var(norm_.gamma.value());

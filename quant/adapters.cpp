@@ -60,13 +60,13 @@ bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
 // Batch-norm as a multiplier and bias of the accumulator, in units of the output's scale:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
-kernels::Requantize requantization(const NormState& norm, bool relu, double accumulator_scale,
-                                   const FixedPoint& format) {
+kernels::Requantize requantization(const NormState& norm, const Activation& activation,
+                                   double accumulator_scale, const FixedPoint& format) {
   const Tensor without_bias = mean_without_bias(norm);
   const std::int64_t channels = without_bias.numel();
   kernels::Requantize result{.multiplier = Tensor::empty({channels}),
                              .bias = Tensor::empty({channels}),
-                             .relu = relu,
+                             .activation = activation,
                              .format = format};
   const auto gamma = norm.gamma.value().span<float>(), beta = norm.beta.value().span<float>();
   const auto mean = without_bias.span<float>(), variance = norm.running_variance.span<float>();
@@ -163,7 +163,7 @@ class QuantizedConv final : public QuantizedUnit {
     op->options = unit_.geometry();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;
-    op->requantize = requantization(unit_.norm(), unit_.relu(), accumulator_scale, formats.output);
+    op->requantize = requantization(unit_.norm(), unit_.activation(), accumulator_scale, formats.output);
     op->requantize.residual_multiplier = residual_multiplier(formats.residual_scale, formats.output);
     return op;
   }
@@ -196,7 +196,7 @@ class QuantizedNormAct final : public QuantizedUnit {
                 {.input = input, .output = format}, [&] {
                   auto built = std::make_shared<NormActOp>();
                   built->name = name_;
-                  built->requantize = requantization(norm, true, input.scale, format);
+                  built->requantize = requantization(norm, Activation::relu, input.scale, format);
                   return built;
                 });
     return record(op, inputs, Engine::integer);

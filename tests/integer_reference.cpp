@@ -200,10 +200,10 @@ class Reference {
     const Tensor& x = inputs[0];
     const Tensor weights = conv.filter().value();
     const Weights w = weights_of(weights, row.weight_bits, dynamic_cast<const ConvOp&>(op).weights);
-    const auto accumulators =
-        convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.geometry());
+    const auto accumulators = convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.geometry());
     const double step = static_cast<double>(x.fixed_point().scale) * w.scale;
-    check_requantized(accumulators, step, {conv.norm(), conv.norm().eps, conv.relu(), row.activation},
+    check_requantized(accumulators, step,
+                      {conv.norm(), conv.norm().eps, conv.activation() == Activation::relu, row.activation},
                       inputs.size() > 1 ? inputs[1] : Tensor(), result, differences);
   }
 

@@ -118,7 +118,7 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
                          Tensor::full({row.out}, 1)};
           if (row.bias) norm.conv_bias = Var(reference::random({row.out}, 7), true);
           const NormActOptions options{
-              .relu = row.relu,
+              .activation = row.relu ? Activation::relu : Activation::identity,
               .format = FixedPoint{.scale = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu},
               .batch_statistics = row.batch_statistics};
           LearnedStatistics learned;

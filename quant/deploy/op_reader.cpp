@@ -63,7 +63,7 @@ struct Reader {
   kernels::Requantize requantize(std::int64_t channels) const {
     return {.multiplier = finite("multiplier", channels),
             .bias = finite("bias", channels),
-            .relu = j.at("relu").get<bool>(),
+            .activation = j.at("relu").get<bool>() ? Activation::relu : Activation::identity,
             .format = parse_format(j.at("format"))};
   }
 

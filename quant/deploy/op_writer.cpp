@@ -76,7 +76,10 @@ class Writer final : public OpVisitor {
   }
 
   void requantize(const IntegerOp& op, const kernels::Requantize& requantize) {
-    j_["relu"] = requantize.relu;
+    const Activation& activation = requantize.activation;
+    check(activation == Activation::relu || activation == Activation::identity, ErrorKind::usage, op.kind(),
+          " '", op.name, "': the format has no place for the activation ", activation);
+    j_["relu"] = activation == Activation::relu;
     j_["format"] = describe(requantize.format);
     tensors_.add(op.name + ".multiplier", requantize.multiplier);
     tensors_.add(op.name + ".bias", requantize.bias);
