@@ -42,6 +42,15 @@ Tensor shifted_and_padded(const Tensor& x, const Padding& padding) {
   return out;
 }
 
+// Whether oneDNN is given signed images as they are. Its kernels for them shift what they load by 128 and
+// take the border for zero. Without VNNI they halve the weights, which is not exact. Where there is a border
+// and the kernel is larger than 3×3, they take longer than a copy and the kernel for unsigned ones does
+// (docs/performance.md, "What was tried").
+bool takes_signed_images(const ConvGeometry& geometry) {
+  return has_avx512_vnni() &&
+         (geometry.padding == 0 || (geometry.kernel.height <= 3 && geometry.kernel.width <= 3));
+}
+
 // Whether each is below the limit beyond which an f32 need not be the integer it was.
 FAQ_SIMD bool are_below(std::int32_t limit, const std::int32_t* sums, std::int64_t n) {
   std::int32_t beyond = 0;
@@ -73,12 +82,13 @@ struct IntegerConvolution {
   IntegerConvolution(const Tensor& x, const ConvGeometry& wanted, Engine engine)
       : integer(engine == Engine::integer),
         is_signed(x.dtype() == DType::s8),
+        is_copied(integer && is_signed && !takes_signed_images(wanted)),
         geometry(wanted),
         max_input(largest_input(x)),
         max_magnitude(integer && !has_vnni() ? 64 : 128) {
     if (!integer) {
       source = convert_unscaled(x, DType::f32);
-    } else if (is_signed) {
+    } else if (is_copied) {
       source = shifted_and_padded(x, geometry.padding);
       geometry.padding = 0;
     } else {
@@ -89,7 +99,7 @@ struct IntegerConvolution {
   /// Exact for weights within the bounds.
   void run(WeightForms& weights, Tensor& sums) const {
     if (integer) {
-      onednn::convolve(source, weights, is_signed ? weights.shift_correction() : Tensor(), geometry, sums);
+      onednn::convolve(source, weights, is_copied ? weights.shift_correction() : Tensor(), geometry, sums);
     } else {
       Tensor y = Tensor::empty(sums.shape());
       onednn::convolve(source, *weights.integers_as_f32(), {}, geometry, y);
@@ -97,14 +107,15 @@ struct IntegerConvolution {
     }
   }
 
-  /// Whether of weights beyond the bounds, too, every sum below 2^24 is exact. (Not of signed inputs: their
-  /// correction is added in f32, which the result does not show.)
+  /// Whether of weights beyond the bounds, too, every sum below 2^24 is exact. (Not of signed inputs:
+  /// what the shift adds may be taken away again in f32, which the result does not show.)
   bool may_try_whole(const Shape& weights) const {
     return integer && !is_signed && has_vnni() && weights.numel() / weights[0] <= max_filter_of_bytes &&
            rounds_results_alone(source.shape(), weights, geometry);
   }
 
   bool integer, is_signed;
+  bool is_copied;  ///< shifted by 128, with its border
   ConvGeometry geometry;
   int max_input, max_magnitude;
   Tensor source;
@@ -142,7 +153,7 @@ void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeo
   check(weights.dtype() == DType::s8, "integer convolution: weights s8, got ", weights.dtype());
   check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.filter_shape(), geometry),
         "integer convolution: no place for the sums in ", y.dtype(), " ", y.shape());
-  const IntegerConvolution conv(x, geometry, engine);
+  const IntegerConvolution conv(x, geometry.of(weights.filter_shape()), engine);
   WeightForms& whole = weights.forms();
   if (whole.exact_parts(conv.max_input, conv.max_magnitude) == 1) return conv.run(whole, y);
   // Weights that could lead beyond the limit seldom do.

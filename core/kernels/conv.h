@@ -26,7 +26,8 @@ Tensor conv2d(const Tensor& x, const PackedWeights& weights, const ConvGeometry&
 /// Exactness (the numerical contract). oneDNN may pass accumulators through f32, exact below 2^24,
 /// and without VNNI adds pairs of products in saturating 16 bits, exact while |w| ≤ 64. Weights that could
 /// leave these bounds are split into addends that cannot, whose convolutions are summed in s32; with VNNI
-/// only when a result lies beyond them. Signed inputs are shifted into u8 and corrected.
+/// only when a result lies beyond them. Signed inputs are shifted into u8 and corrected, by
+/// oneDNN or before it.
 Tensor conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                       Engine engine);
 
