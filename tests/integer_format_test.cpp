@@ -2,6 +2,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "quant/deploy/integer_format.h"
 #include "tests/random_network.h"
 
 using namespace faq;

@@ -82,7 +82,7 @@ TEST_CASE("a residual is multiplied by the ratio of the steps", "[integer_op]") 
   CHECK(op.requantize.residual_multiplier == 2);
   CHECK(op.result(inputs).shape == Shape{1, 2, 2, 1});
   op.requantize.residual_multiplier = 1;
-  check_error(ErrorKind::internal, "a residual multiplier of 1, 2 by the steps", [&] { op.result(inputs); });
+  check_error(ErrorKind::internal, "a residual multiplier of 1, 2 by the scales", [&] { op.result(inputs); });
 }
 
 TEST_CASE("a classifier takes sums, or integers of its own format", "[integer_op]") {

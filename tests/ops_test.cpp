@@ -141,7 +141,7 @@ TEST_CASE("operations refuse what does not fit together", "[ops]") {
   Tensor q = Tensor::zeros({1, 3, 1, 1}, DType::s8);
   q.set_fixed_point({.is_signed = true});
   CHECK_THROWS_WITH(conv2d_integer(image, filter, q, {}, Engine::integer, GradFormat::f32),
-                    Catch::Contains("no step"));
+                    Catch::Contains("no scale"));
   CHECK_THROWS_AS(conv2d_integer(image, filter, Tensor::zeros({1, 3, 3, 3}, DType::s8), {}, Engine::integer,
                                  GradFormat::f32),
                   Error);

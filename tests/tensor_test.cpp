@@ -148,7 +148,7 @@ TEST_CASE("typed access checks the type", "[tensor]") {
   Tensor t = Tensor::zeros({2}, DType::u8);
   CHECK_THROWS_WITH(t.data<float>(), Catch::Contains("expected f32, got u8"));
   CHECK_THROWS_AS(t.mutable_data<std::int8_t>(), Error);
-  CHECK_THROWS_WITH(t.fixed_point(), Catch::Contains("no step"));
+  CHECK_THROWS_WITH(t.fixed_point(), Catch::Contains("no scale"));
   CHECK_FALSE(t.is_fixed_point());
 }
 
