@@ -6,6 +6,8 @@ namespace faq {
 /// u8·s8 products are summed in 32 bits (AVX-512 VNNI, AVX-VNNI). Without it oneDNN sums pairs in saturating
 /// 16 bits.
 bool has_vnni();
+/// The same in AVX-512.
+bool has_avx512_vnni();
 /// bf16 dot products.
 bool has_native_bf16();
 /// Products of bf16 matrices (AMX).

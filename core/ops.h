@@ -5,6 +5,8 @@
 #include <optional>
 #include <span>
 
+#include "core/activation.h"
+#include "core/grad_format.h"
 #include "core/kernels/conv.h"
 #include "core/kernels/pool.h"
 #include "core/var.h"
@@ -14,28 +16,31 @@ namespace faq {
 // --- convolution and linear maps (ops_conv.cpp)
 // ----------------------------------------------------------------
 
-/// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I,H,W. `grad_dtype`: what the backward pass computes in.
-Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype = DType::f32);
+/// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I/G,H,W. `grad_format`: what the backward pass computes in. `packed`:
+/// the value of w, if the caller keeps it packed.
+Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradFormat& grad_format = {},
+           const kernels::PackedWeights& packed = {});
 
 /// The integer convolution of a quantized input with quantized weights.
 /// x: u8 or s8 with a scale; w: the f32 master copy; `quantized`: Q(w), s8 with a scale. The value is s32
 /// accumulators with scale x.scale·w.scale; gradients use Q(w) and pass straight through to w (FAQ,
 /// section 2.1).
-Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options,
-                   Engine engine, DType grad_dtype);
+Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
+                   const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format);
 
 /// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
-Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype = DType::f32);
+Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format = {},
+           const kernels::PackedWeights& packed = {});
 
 /// As conv2d_integer, with the f32 result acc·scale + b. x: u8 or s8, N,C.
-Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine,
-                   DType grad_dtype);
+Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized, const Var& b,
+                   Engine engine, const GradFormat& grad_format);
 
 // --- normalisation (ops_norm.cpp)
 // ------------------------------------------------------------------------------
 
 struct NormActOptions {
-  bool relu = true;
+  Activation activation = Activation::relu;
   std::optional<FixedPoint> format = {};  ///< quantize the output
   bool batch_statistics = true;           ///< normalise with those of the batch, else with the running ones
 };
@@ -64,9 +69,10 @@ struct LearnedStatistics {
 /// running ← (1 − momentum)·running + momentum·batch; as in PyTorch the variance is the unbiased one.
 void update_running(NormState& norm, const LearnedStatistics& batch, float momentum);
 
-/// y = Q(relu(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a scale; residual
-/// (may be undefined): f32, bf16, or u8 or s8 with a scale. The gradient is 1 inside the representable range
-/// and 0 where the value was clipped. `learned`: receives the statistics of the batch; null: nobody asks.
+/// y = Q(activation(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a scale;
+/// residual (may be undefined): f32, bf16, or u8 or s8 with a scale. The gradient is 1 inside the
+/// representable range and 0 where the value was clipped. `learned`: receives the statistics of the batch;
+/// null: nobody asks.
 Var norm_act(const Var& x, const NormState& norm, const Var& residual, const NormActOptions& options,
              LearnedStatistics* learned = nullptr);
 
@@ -75,9 +81,9 @@ Var norm_act(const Var& x, const NormState& norm, const Var& residual, const Nor
 
 /// norm_act(conv2d_integer(x, w)) with the same values and gradients, fused: the accumulators are normalised,
 /// and their gradient used, slice by slice while they are in the cache.
-Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
-                          const Var& residual, const ConvOptions& conv_options, Engine engine,
-                          DType grad_dtype, const NormActOptions& norm_options,
+Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
+                          const NormState& norm, const Var& residual, const ConvGeometry& geometry,
+                          Engine engine, const GradFormat& grad_format, const NormActOptions& norm_options,
                           LearnedStatistics* learned = nullptr);
 
 // --- the rest (ops_basic.cpp)

@@ -1,12 +1,12 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/requantize.h"
+#include "core/kernels/weight_gradient.h"
 #include "core/ops_parts.h"
 
 namespace faq {
 namespace {
 
 Shape as_image(const Shape& rows) { return {rows[0], 1, 1, rows[1]}; }
-Shape as_filter(const Shape& matrix) { return {matrix[0], matrix[1], 1, 1}; }
 
 // Σ over rows of dy: the gradient of a bias.
 Tensor column_sums(const Tensor& dy) {
@@ -29,6 +29,14 @@ void check_linear(const Var& x, const Var& w, const Var& b) {
   check(b.value().numel() == w.shape()[0], "linear: bias ", b.shape(), " for weights ", w.shape());
 }
 
+// The weights of an op, packed by its caller or for this op alone.
+kernels::PackedWeights packed_or(const Var& w, const kernels::PackedWeights& packed) {
+  if (!packed) return w.value();
+  check(packed.shape() == w.shape() && packed.dtype() == w.value().dtype(), "packed weights: expected ",
+        w.value().dtype(), " ", w.shape(), ", got ", packed.dtype(), " ", packed.shape());
+  return packed;
+}
+
 // acc·(x.scale·w.scale) + b in f32.
 Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
   return kernels::dequantize(accumulators, Tensor::full({bias.numel()}, scale), bias);
@@ -37,18 +45,19 @@ Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
 }  // namespace
 
 Tensor ConvBackward::dx(const Tensor& dy) const {
-  return kernels::conv2d_backward_data(kernels::convert(dy, grad_dtype),
-                                       kernels::convert(weights, grad_dtype), x.shape(), options, grad_dtype);
+  return kernels::conv2d_backward_data(kernels::convert(dy, grad_format.dtype()),
+                                       weights.as(grad_format.dtype()), x.shape(), geometry,
+                                       grad_format.dtype());
 }
 
 Tensor ConvBackward::dw(const Tensor& dy) const {
-  return scaled(kernels::conv2d_backward_weights(operand(x), kernels::convert(dy, grad_dtype),
-                                                 weights.shape(), options));
+  return scaled(kernels::conv2d_backward_weights(operand(x), kernels::convert(dy, grad_format.dtype()),
+                                                 weights.filter_shape(), geometry));
 }
 
 Tensor ConvBackward::operand(const Tensor& images) const {
   const bool is_integer = images.dtype() == DType::u8 || images.dtype() == DType::s8;
-  return is_integer ? images : kernels::convert(images, grad_dtype);
+  return is_integer ? images : kernels::convert(images, grad_format.dtype());
 }
 
 Tensor ConvBackward::scaled(Tensor gradient) const {
@@ -57,56 +66,58 @@ Tensor ConvBackward::scaled(Tensor gradient) const {
 }
 
 Grads ConvBackward::operator()(const Tensor& dy) const {
-  const Tensor gradient = kernels::convert(dy, grad_dtype);
+  const Tensor gradient = kernels::convert(dy, grad_format.dtype());
   return {dx_wanted ? dx(gradient) : Tensor(), dw(gradient)};
 }
 
-void check_quantized(const Var& w, const Tensor& quantized) {
+void check_quantized(const Var& w, const kernels::PackedWeights& quantized) {
   check(quantized.dtype() == DType::s8 && quantized.shape() == w.shape(), "integer op: quantized weights ",
         quantized.dtype(), " ", quantized.shape(), " for ", w.shape());
 }
 
-Var conv2d(const Var& x, const Var& w, const ConvOptions& options, DType grad_dtype) {
-  Tensor y = kernels::conv2d(x.value(), w.value(), options);
+Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradFormat& grad_format,
+           const kernels::PackedWeights& packed) {
+  const kernels::PackedWeights weights = packed_or(w, packed);
+  Tensor y = kernels::conv2d(x.value(), weights, geometry);
   return Var::record("conv2d", std::move(y), {x, w},
-                     ConvBackward{x.value(), w.value(), options, grad_dtype, x.requires_grad()});
+                     ConvBackward{x.value(), weights, geometry, grad_format, x.requires_grad()});
 }
 
-Var conv2d_integer(const Var& x, const Var& w, const Tensor& quantized, const ConvOptions& options,
-                   Engine engine, DType grad_dtype) {
+Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
+                   const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format) {
   check_quantized(w, quantized);
-  Tensor acc = kernels::conv2d_integer(x.value(), quantized, options, engine);
-  const float scale = x.value().fixed_point().scale * quantized.fixed_point().scale;
+  Tensor acc = kernels::conv2d_integer(x.value(), quantized, geometry, engine);
+  const float scale = x.value().fixed_point().scale * quantized.values().fixed_point().scale;
   acc.set_fixed_point({.scale = scale, .bits = 32, .is_signed = true});
   return Var::record("conv2d_integer", std::move(acc), {x, w},
-                     ConvBackward{x.value(), quantized, options, grad_dtype, x.requires_grad()});
+                     ConvBackward{x.value(), quantized, geometry, grad_format, x.requires_grad()});
 }
 
-Var linear(const Var& x, const Var& w, const Var& b, DType grad_dtype) {
+Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format,
+           const kernels::PackedWeights& packed) {
   check_linear(x, w, b);
+  const kernels::PackedWeights weights = packed_or(w, packed);
   const Tensor image = x.value().reshaped(as_image(x.shape()));
-  const Tensor filter = w.value().reshaped(as_filter(w.shape()));
-  Tensor y = kernels::conv2d(image, filter, {}).reshaped({x.shape()[0], w.shape()[0]});
+  Tensor y = kernels::conv2d(image, weights, {}).reshaped({x.shape()[0], w.shape()[0]});
   float* out = y.mutable_data<float>();
   const float* bias = b.value().data<float>();
   for (std::int64_t i = 0; i < y.numel(); ++i) out[i] += bias[i % y.dim(1)];
-  const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
+  const ConvBackward conv{image, weights, {}, grad_format, x.requires_grad()};
   return Var::record("linear", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
                        return linear_backward(conv, xs, ws, dy);
                      });
 }
 
-Var linear_integer(const Var& x, const Var& w, const Tensor& quantized, const Var& b, Engine engine,
-                   DType grad_dtype) {
+Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized, const Var& b,
+                   Engine engine, const GradFormat& grad_format) {
   check_linear(x, w, b);
   check_quantized(w, quantized);
   const Tensor image = x.value().reshaped(as_image(x.shape()));
-  const Tensor filter = quantized.reshaped(as_filter(w.shape()));
   const Tensor acc =
-      kernels::conv2d_integer(image, filter, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
-  Tensor y = biased(acc, x.value().fixed_point().scale * quantized.fixed_point().scale, b.value());
-  const ConvBackward conv{image, filter, {}, grad_dtype, x.requires_grad()};
+      kernels::conv2d_integer(image, quantized, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
+  Tensor y = biased(acc, x.value().fixed_point().scale * quantized.values().fixed_point().scale, b.value());
+  const ConvBackward conv{image, quantized, {}, grad_format, x.requires_grad()};
   return Var::record("linear_integer", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
                        return linear_backward(conv, xs, ws, dy);

@@ -74,7 +74,7 @@ Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var
   if (norm.conv_bias) check_values("the convolution's bias", norm.conv_bias.value(), channels);
   Normalization n{.x = x,
                   .params = {Tensor::empty({channels}), Tensor::empty({channels}),
-                             residual ? residual.value() : Tensor(), options.relu, options.format},
+                             residual ? residual.value() : Tensor(), options.activation, options.format},
                   .statistics = {},
                   .gamma = norm.gamma.value().clone(),  // the optimizer writes in place
                   .eps = norm.eps,

@@ -8,25 +8,26 @@
 
 namespace faq {
 
-/// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_dtype. `weights` is what the forward pass
+/// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_format. `weights` is what the forward pass
 /// used (f32, or s8 with a scale).
 struct ConvBackward {
-  Tensor x, weights;
-  ConvOptions options;
-  DType grad_dtype;
+  Tensor x;
+  kernels::PackedWeights weights;
+  ConvGeometry geometry;
+  GradFormat grad_format;
   bool dx_wanted;  ///< false for images
 
   Tensor dx(const Tensor& dy) const;
   Tensor dw(const Tensor& dy) const;
   Grads operator()(const Tensor& dy) const;
 
-  /// Some images of x as an operand: u8 and s8, which are exact in bf16, as they are, else in grad_dtype.
+  /// Some images of x as an operand: u8 and s8, which are exact in bf16, as they are, else in grad_format.
   Tensor operand(const Tensor& images) const;
   /// The gradient of the weights from that with respect to operand().
   Tensor scaled(Tensor gradient) const;
 };
 
-void check_quantized(const Var& w, const Tensor& quantized);
+void check_quantized(const Var& w, const kernels::PackedWeights& quantized);
 
 /// A normalisation on its way: what forward and backward pass are computed from.
 struct Normalization {

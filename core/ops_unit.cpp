@@ -2,6 +2,7 @@
 
 #include "core/kernels/elementwise.h"
 #include "core/kernels/unit.h"
+#include "core/kernels/weight_gradient.h"
 #include "core/ops_parts.h"
 #include "core/parallel.h"
 
@@ -13,22 +14,22 @@ namespace {
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                     bool want_dresidual) {
   const kernels::NormActBackward pass = norm.backward(dy);
-  Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_dtype) : Tensor();
-  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_dtype) : Tensor();
-  const Tensor weights = kernels::convert(conv.weights, conv.grad_dtype);
+  Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
+  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
+  const kernels::PackedWeights weights = conv.weights.as(conv.grad_format.dtype());
   const std::int64_t images = dy.dim(0);
-  kernels::WeightGradient dw(weights.shape(), conv.options, num_shares(images));
+  kernels::WeightGradient dw(weights.filter_shape(), conv.geometry, num_shares(images));
   const std::int64_t bytes_per_image = (dy.numel() + conv.x.numel()) / std::max<std::int64_t>(images, 1) *
-                                       static_cast<std::int64_t>(size_of(conv.grad_dtype));
-  kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.bytes()),
+                                       static_cast<std::int64_t>(size_of(conv.grad_format.dtype()));
+  kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.values().bytes()),
                           [&](const kernels::Slice& slice) {
-                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_dtype);
+                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_format.dtype());
                             Tensor dresidual_part = slice.of(dresidual);
                             pass.apply(slice.first, slice.last, gradient, dresidual_part);
                             dw.add(conv.operand(slice.of(conv.x)), gradient, slice.share);
                             if (!dx) return;
                             Tensor dx_part = slice.of(dx);
-                            kernels::conv2d_backward_data(gradient, weights, conv.options, dx_part);
+                            kernels::conv2d_backward_data(gradient, weights, conv.geometry, dx_part);
                           });
   Grads grads = norm.grads(pass, dresidual);
   grads.insert(grads.begin(), {dx, conv.scaled(dw.sum())});
@@ -37,17 +38,18 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
 
 }  // namespace
 
-Var conv_norm_act_integer(const Var& x, const Var& w, const Tensor& quantized, const NormState& norm,
-                          const Var& residual, const ConvOptions& conv_options, Engine engine,
-                          DType grad_dtype, const NormActOptions& norm_options, LearnedStatistics* learned) {
+Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
+                          const NormState& norm, const Var& residual, const ConvGeometry& geometry,
+                          Engine engine, const GradFormat& grad_format, const NormActOptions& norm_options,
+                          LearnedStatistics* learned) {
   check_quantized(w, quantized);
   const kernels::Accumulators accumulators =
-      kernels::conv2d_accumulators(x.value(), quantized, conv_options, engine, norm_options.batch_statistics);
+      kernels::conv2d_accumulators(x.value(), quantized, geometry, engine, norm_options.batch_statistics);
   const Normalization n =
       prepare_norm_act(accumulators.values, norm, residual, norm_options, accumulators.statistics);
   tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
-  const ConvBackward conv{x.value(), quantized, conv_options, grad_dtype, x.requires_grad()};
+  const ConvBackward conv{x.value(), quantized, geometry, grad_format, x.requires_grad()};
   std::vector<Var> inputs{x, w};
   add_norm_inputs(norm, residual, inputs);
   return Var::record("conv_norm_act_integer", std::move(y), std::move(inputs),

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "core/error.h"
+#include "core/hash.h"
 
 namespace faq {
 
@@ -40,6 +41,7 @@ class Shape {
     shape.extents_[i] = extent;
     return shape;
   }
+  std::size_t hash() const { return hash_of(rank_, extents_[0], extents_[1], extents_[2], extents_[3]); }
   bool operator==(const Shape&) const = default;
 
  private:

@@ -58,7 +58,6 @@ const void* Tensor::raw() const {
 
 void* Tensor::mutable_raw() {
   check(defined(), "tensor: no storage (default-constructed)");
-  if (storage_->cache) storage_->cache.reset();
   storage_->version.store(next_version(), std::memory_order_relaxed);
   return storage_->memory.get() + offset_;
 }
@@ -117,12 +116,6 @@ float Tensor::item() const {
       return std::bit_cast<float>(std::uint32_t{data<bfloat16>()->bits} << 16);
   }
   fail(ErrorKind::internal, "item: not available for ", dtype_);
-}
-
-std::shared_ptr<void>& Tensor::cache() const {
-  check(defined(), "tensor: no storage (default-constructed)");
-  check(offset_ == 0, "tensor: rows of another have no cache of their own");
-  return storage_->cache;
 }
 
 std::uint64_t Tensor::version() const {

@@ -49,10 +49,9 @@ class Tensor {
   bool is_fixed_point() const { return format_.has_value(); }
   void set_fixed_point(const FixedPoint& format) { format_ = format; }
 
-  /// Typed access; throws when T is not the dtype. Asking to write drops anything cached from the old
-  /// contents (weights packed for oneDNN) and changes the version. That happens here, not with each write:
-  /// after the next use of the tensor, the pointer must not be written through any more. Ask again, and not
-  /// for each element.
+  /// Typed access; throws when T is not the dtype. Asking to write changes the version. That happens here,
+  /// not with each write: after the next use of the tensor, the pointer must not be written through any more.
+  /// Ask again, and not for each element.
   template <class T>
   const T* data() const {
     expect(dtype_of<T>);
@@ -86,20 +85,17 @@ class Tensor {
   /// The value of a tensor of one element, as f32 (fixed-point: not scaled).
   float item() const;
 
-  /// A slot that lives and dies with the contents: kernels keep packed forms of weights here. All views of
-  /// the storage share it (but those that start further in have none): what is kept must say which shape it
-  /// is of.
-  std::shared_ptr<void>& cache() const;
   /// Of the storage: drawn anew, and never the same twice in a program, when it is made and whenever somebody
   /// asks to write. What was derived from a tensor is good for one of the same version and shape.
   std::uint64_t version() const;
+  /// Whether this is the only handle on the storage: nobody else would notice a write.
+  bool is_only_handle() const { return storage_.use_count() == 1; }
   /// Whether both handles name the same storage.
   bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }
 
  private:
   struct Storage {
     std::shared_ptr<std::byte> memory;
-    std::shared_ptr<void> cache;
     std::atomic<std::uint64_t> version;  ///< several threads may write, each its own rows
   };
 

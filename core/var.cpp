@@ -63,23 +63,50 @@ std::vector<Var> topological_order(const Var& root) {
   return order;
 }
 
-void backward(Var root, Tensor seed) {
-  check(root.defined() && root.requires_grad(),
-        "backward: the root does not depend on anything that wants a gradient");
-  if (!seed) {
-    check(root.value().numel() == 1, "backward: a root of shape ", root.shape(), " needs a seed");
-    seed = Tensor::full(root.shape(), 1.0f);
+class BackwardPass {
+ public:
+  BackwardPass(Var root, Tensor seed, OnLeaf on_leaf)
+      : on_leaf_(std::move(on_leaf)), order_(topological_order(root)) {
+    for (const Var& var : order_) {
+      if (!var.requires_grad()) continue;
+      for (const Var& input : var.inputs()) {
+        if (input.defined() && input.requires_grad()) ++awaited_[input.id()];
+      }
+    }
+    pending_[root.id()].sum = std::move(seed);
   }
-  check(seed.shape() == root.shape(), "backward: seed ", seed.shape(), " for a root of ", root.shape());
 
+  void run() {
+    while (!order_.empty()) {
+      Var var = std::move(order_.back());
+      order_.pop_back();
+      if (!var.requires_grad()) continue;
+      const auto entry = pending_.find(var.id());
+      if (is_leaf(var)) {
+        // All the others were complete before: the root, or one that contributions did not reach.
+        if (entry != pending_.end()) complete(var);
+      } else if (entry != pending_.end()) {
+        Pending total = std::move(entry->second);
+        pending_.erase(entry);
+        propagate(*var.node_, std::move(total.sum));
+      } else {
+        for (Var& input : var.node_->inputs) contribution_came(input);
+      }
+    }
+  }
+
+ private:
   // A sum of several gradients may be written in place; a single one may be shared with another op's saved
   // tensors.
   struct Pending {
     Tensor sum;
     bool owned = false;
   };
-  std::unordered_map<const void*, Pending> pending;
-  const auto accumulate = [](Pending& slot, const Tensor& grad) {
+
+  static bool is_leaf(const Var& var) { return !var.node_->backward; }
+
+  void add(const Var& input, const Tensor& grad) {
+    Pending& slot = pending_[input.id()];
     if (!slot.sum) {
       slot.sum = grad;
     } else if (!slot.owned) {
@@ -88,44 +115,71 @@ void backward(Var root, Tensor seed) {
     } else {
       kernels::add_in_place(slot.sum, grad);
     }
-  };
-
-  std::vector<Var> order = topological_order(root);
-  pending[root.id()].sum = std::move(seed);
-  root = {};
-  while (!order.empty()) {
-    const Var var = std::move(order.back());
-    order.pop_back();
-    Var::Node& node = *var.node_;
-    const auto entry = pending.find(var.id());
-    if (entry == pending.end() || !node.requires_grad) continue;
-    Pending total = std::move(entry->second);
-    pending.erase(entry);
-    check(!node.spent, "backward: the tape behind '", node.op, "' has been used already");
-    if (!node.backward) {  // a leaf
-      if (!node.grad) {
-        node.grad = total.owned ? total.sum : total.sum.clone();
-      } else {
-        kernels::add_in_place(node.grad, total.sum);
-      }
-      continue;
-    }
-    const Grads grads = node.backward(total.sum);
-    total = {};
-    check(grads.size() == node.inputs.size(), "backward of '", node.op, "': ", grads.size(),
-          " gradients for ", node.inputs.size(), " inputs");
-    for (std::size_t i = 0; i < grads.size(); ++i) {
-      const Var& input = node.inputs[i];
-      if (!grads[i] || !input.defined() || !input.requires_grad()) continue;
-      check(grads[i].shape() == input.shape(), "backward of '", node.op, "': input ", i, " has shape ",
-            input.shape(), ", its gradient ", grads[i].shape());
-      accumulate(pending[input.id()], grads[i]);
-    }
-    node.backward = nullptr;
-    node.inputs = {};
-    node.spent = true;
   }
+
+  // Hands the gradient of a node on to its inputs, and ends what the node holds.
+  void propagate(Var::Node& node, Tensor total) {
+    std::vector<Var> inputs = std::move(node.inputs);
+    {
+      Grads grads = node.backward(total);
+      total = {};
+      node.backward = nullptr;
+      node.inputs = {};
+      node.spent = true;
+      check(grads.size() == inputs.size(), "backward of '", node.op, "': ", grads.size(), " gradients for ",
+            inputs.size(), " inputs");
+      for (std::size_t i = 0; i < grads.size(); ++i) {
+        if (!grads[i] || !inputs[i].defined() || !inputs[i].requires_grad()) continue;
+        check(grads[i].shape() == inputs[i].shape(), "backward of '", node.op, "': input ", i, " has shape ",
+              inputs[i].shape(), ", its gradient ", grads[i].shape());
+        add(inputs[i], grads[i]);
+        grads[i] = {};  // what only the sum holds can become the leaf's
+      }
+    }
+    for (Var& input : inputs) contribution_came(input);
+  }
+
+  // One of the contributions awaited by `input`, though it may have been none.
+  void contribution_came(Var& input) {
+    if (!input.defined() || !input.requires_grad()) return;
+    if (--awaited_.at(input.id()) == 0 && is_leaf(input) && pending_.contains(input.id())) complete(input);
+  }
+
+  void complete(Var& leaf) {
+    const auto entry = pending_.find(leaf.id());
+    Pending total = std::move(entry->second);
+    pending_.erase(entry);
+    Var::Node& node = *leaf.node_;
+    check(!node.spent, "backward: the tape behind '", node.op, "' has been used already");
+    if (node.grad) {
+      kernels::add_in_place(node.grad, total.sum);
+    } else if (total.owned || total.sum.is_only_handle()) {
+      node.grad = std::move(total.sum);
+    } else {
+      node.grad = total.sum.clone();
+    }
+    if (on_leaf_) on_leaf_(leaf);
+  }
+
+  const OnLeaf on_leaf_;
+  std::vector<Var> order_;  ///< what is still to be done, the next at the end
+  std::unordered_map<const void*, Pending> pending_;
+  std::unordered_map<const void*, std::int64_t> awaited_;  ///< contributions to each input of a node
+};
+
+void backward(Var root, Tensor seed, OnLeaf on_leaf) {
+  check(root.defined() && root.requires_grad(),
+        "backward: the root does not depend on anything that wants a gradient");
+  if (!seed) {
+    check(root.value().numel() == 1, "backward: a root of shape ", root.shape(), " needs a seed");
+    seed = Tensor::full(root.shape(), 1.0f);
+  }
+  check(seed.shape() == root.shape(), "backward: seed ", seed.shape(), " for a root of ", root.shape());
+  BackwardPass pass(std::move(root), std::move(seed), std::move(on_leaf));
+  pass.run();
 }
+
+void backward(Var root, OnLeaf on_leaf) { backward(std::move(root), {}, std::move(on_leaf)); }
 
 RecordingGuard::RecordingGuard(bool on) : previous_(recording) { recording = on; }
 RecordingGuard::~RecordingGuard() { recording = previous_; }

@@ -78,16 +78,24 @@ class Var {
 
   std::shared_ptr<Node> node_;
 
-  friend void backward(Var root, Tensor seed);
+  friend class BackwardPass;
 };
 
 /// The tape behind `root`, inputs before the nodes made from them.
 std::vector<Var> topological_order(const Var& root);
 
+/// Told of a leaf whose gradient is complete.
+using OnLeaf = std::function<void(Var& leaf)>;
+
 /// Back-propagates from `root`; `seed` defaults to ones (a scalar loss). Gradients accumulate in the leaves
 /// that require one. Saved tensors are released as the pass leaves them behind: a tape serves once, and
 /// reaching a node of a used one is an error.
-void backward(Var root, Tensor seed = {});
+///
+/// `on_leaf` is called once for each leaf that gets a gradient, as soon as the last contribution of this pass
+/// is in it: while the gradients of the others are still on their way, it can be sent to other machines. It
+/// may change the gradient.
+void backward(Var root, Tensor seed = {}, OnLeaf on_leaf = {});
+void backward(Var root, OnLeaf on_leaf);
 
 /// While alive, decides whether ops of this thread are recorded; the innermost one counts.
 class RecordingGuard {

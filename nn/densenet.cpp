@@ -11,7 +11,8 @@ class DenseLayer final : public Module {
   DenseLayer(int in_channels, int growth)
       : norm1_(in_channels),
         conv1_(in_channels, bottleneck * growth, 1),
-        conv2_(bottleneck * growth, growth, 3, {.padding = 1, .relu = false, .bias = false}) {}
+        conv2_(bottleneck * growth, growth, 3,
+               {.padding = 1, .activation = Activation::identity, .bias = false}) {}
 
   void visit(Visitor& v) override {
     v.child("norm1", norm1_);
@@ -36,7 +37,7 @@ class Transition final : public Module {
  public:
   explicit Transition(int channels)
       : norm_(channels),
-        conv_(channels, channels / 2, 1, {.relu = false, .bias = false}),
+        conv_(channels, channels / 2, 1, {.activation = Activation::identity, .bias = false}),
         pool_({.kernel = 2, .stride = 2}) {}
 
   void visit(Visitor& v) override {

@@ -23,8 +23,9 @@ class Block final : public Module {
       add(width, width, 3, 1);
     }
     if (stride != 1 || in_channels != out_channels) {
-      downsample_ = std::make_unique<ConvNormAct>(in_channels, out_channels, 1,
-                                                  ConvNormActOptions{.stride = stride, .relu = false});
+      downsample_ = std::make_unique<ConvNormAct>(
+          in_channels, out_channels, 1,
+          ConvNormActOptions{.stride = stride, .activation = Activation::identity});
     }
   }
 

@@ -56,16 +56,21 @@ Var Input::compute(const Pass&, Inputs inputs) {
   return Var(kernels::map_pixels(only("input", inputs).value(), table_));
 }
 
-ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvOptions& conv, bool relu, float eps)
-    : weight_(Tensor::zeros(weight), true), norm_(neutral_norm(out_channels)), conv_(conv), relu_(relu) {
+ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry,
+                   const Activation& activation, float eps)
+    : weight_(Tensor::zeros(weight), true),
+      norm_(neutral_norm(out_channels)),
+      geometry_(geometry),
+      activation_(activation) {
   norm_.eps = eps;
 }
 
 Var ConvUnit::compute(const Pass& pass, Inputs inputs) {
   check(inputs.size() == 1 || inputs.size() == 2, "convolution: ", inputs.size(), " inputs");
   LearnedStatistics learned;
-  Var y = norm_act(conv2d(inputs[0], filter(), conv_), norm_, inputs.size() > 1 ? inputs[1] : Var(),
-                   norm_options(pass, {}), &learned);
+  const Var weights = filter();
+  Var y = norm_act(conv2d(inputs[0], weights, geometry_, {}, packed(weights)), norm_,
+                   inputs.size() > 1 ? inputs[1] : Var(), norm_options(pass, {}), &learned);
   keep(pass, norm_, std::move(learned));
   return y;
 }
@@ -80,7 +85,8 @@ void ConvUnit::initialize(Random& random) {
 
 ConvNormAct::ConvNormAct(int in_channels, int out_channels, Extent kernel, const ConvNormActOptions& options)
     : ConvUnit({out_channels, in_channels, kernel.height, kernel.width}, out_channels,
-               {.stride = options.stride, .padding = options.padding}, options.relu, options.eps) {
+               {.kernel = kernel, .stride = options.stride, .padding = options.padding}, options.activation,
+               options.eps) {
   if (options.bias) norm_.conv_bias = Var(Tensor::zeros({out_channels}), true);
 }
 
@@ -100,7 +106,8 @@ void ConvNormAct::visit_own(Visitor&) {
 ConvAct::ConvAct(int in_channels, int out_channels, Extent kernel, const ConvActOptions& options)
     : ConvUnit(options.as_matrix ? Shape{out_channels, in_channels * kernel.height * kernel.width}
                                  : Shape{out_channels, in_channels, kernel.height, kernel.width},
-               out_channels, {.stride = options.stride, .padding = options.padding}, options.relu, 0.0f),
+               out_channels, {.kernel = kernel, .stride = options.stride, .padding = options.padding},
+               options.activation, 0.0f),
       filter_({out_channels, in_channels, kernel.height, kernel.width}),
       bias_(options.bias) {
   norm_.gamma = Var(norm_.gamma.value());
@@ -170,7 +177,7 @@ Linear::Linear(int in_features, int out_features, float dropout)
       dropout_(dropout) {}
 
 Var Linear::compute(const Pass& pass, Inputs inputs) {
-  return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_);
+  return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_, {}, packed_weight());
 }
 
 // PyTorch's default: U(±1/√fan_in).

@@ -32,12 +32,12 @@ class Input final : public Unit {
 };
 
 /// A convolution with what is fused to it: an affine map per channel (a normalisation, or a bias), then
-/// perhaps ReLU.
+/// perhaps an activation.
 class ConvUnit : public Unit {
  public:
   Var compute(const Pass& pass, Inputs inputs) override;
   UnitRole role() const override { return UnitRole::convolution; }
-  bool makes_nonnegative() const override { return relu_; }
+  bool makes_nonnegative() const override { return activation_.low >= 0; }
   NormState* batch_norm() override { return has_batch_norm() ? &norm_ : nullptr; }
   Var* weights() override { return &weight_; }
   void initialize(Random& random) override;
@@ -51,9 +51,11 @@ class ConvUnit : public Unit {
   Var& weight() { return weight_; }
   /// O,I,H,W.
   virtual Var filter() { return weight_; }
+  /// filter() for floating-point kernels, packed once for each version of the weights.
+  kernels::PackedWeights packed(const Var& filter) const { return packer_(filter.value()); }
   NormState& norm() { return norm_; }
-  const ConvOptions& conv_options() const { return conv_; }
-  bool relu() const { return relu_; }
+  const ConvGeometry& geometry() const { return geometry_; }
+  const Activation& activation() const { return activation_; }
   /// Whether `norm` normalises, with the statistics of the batch in training. Otherwise its scale and
   /// statistics are constants that change nothing.
   virtual bool has_batch_norm() const = 0;
@@ -62,24 +64,26 @@ class ConvUnit : public Unit {
     return has_batch_norm() && pass.with_batch_statistics();
   }
   NormActOptions norm_options(const Pass& pass, std::optional<FixedPoint> format) const {
-    return {.relu = relu_, .format = format, .batch_statistics = with_batch_statistics(pass)};
+    return {.activation = activation_, .format = format, .batch_statistics = with_batch_statistics(pass)};
   }
 
  protected:
-  ConvUnit(const Shape& weight, int out_channels, const ConvOptions& conv, bool relu, float eps);
+  ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry, const Activation& activation,
+           float eps);
 
   Var weight_;
   NormState norm_;
 
  private:
-  ConvOptions conv_;
-  bool relu_;
+  ConvGeometry geometry_;
+  kernels::WeightPacker packer_;
+  Activation activation_;
 };
 
 struct ConvNormActOptions {
   int stride = 1;
   Extent padding = 0;
-  bool relu = true;
+  Activation activation = Activation::relu;
   float eps = 1e-5f;
   bool bias = false;  ///< of the convolution (VGG): part of the running mean, see NormState
 };
@@ -100,7 +104,7 @@ class ConvNormAct final : public ConvUnit {
 struct ConvActOptions {
   int stride = 1;
   Extent padding = 0;
-  bool relu = true;
+  Activation activation = Activation::relu;
   bool bias = true;
   bool as_matrix = false;  ///< a fully connected layer's: checkpoints have it as O,(I·H·W)
 };
@@ -225,6 +229,8 @@ class Linear final : public Unit {
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   Dropout& dropout() { return dropout_; }
   Var& weight() { return weight_; }
+  /// For floating-point kernels, packed once for each version of the weights.
+  kernels::PackedWeights packed_weight() const { return packer_(weight_.value()); }
   Var& bias() { return bias_; }
 
  private:
@@ -233,6 +239,7 @@ class Linear final : public Unit {
   Var weight_;
   Var bias_;
   Dropout dropout_;
+  kernels::WeightPacker packer_;
 };
 
 }  // namespace faq

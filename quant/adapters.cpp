@@ -54,33 +54,19 @@ class Cached {
   Formats formats_;
 };
 
-QuantizedWeights quantized(const Tensor& argument, const QuantizerState& quantizer,
-                           const NumberFormat& options) {
-  return quantize_weights(argument, quantizer.weight_bits, options, quantizer.weight_scale);
-}
-
 bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() == DType::s8; }
 
 bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
-// The numbers quantized weights stand for, or the weights themselves.
-Var float_weights(const Var& weights, const QuantizerState& quantizer, const NumberFormat& options,
-                  bool quantize) {
-  if (!quantize) return weights;
-  const Var argument = rounded_argument(weights, quantizer.weight_bits, options);
-  return straight_through(
-      argument, kernels::convert(quantized(argument.value(), quantizer, options).values, DType::f32));
-}
-
 // Batch-norm as a multiplier and bias of the accumulator, in units of the output's scale:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
-kernels::Requantize requantization(const NormState& norm, bool relu, double accumulator_scale,
-                                   const FixedPoint& format) {
+kernels::Requantize requantization(const NormState& norm, const Activation& activation,
+                                   double accumulator_scale, const FixedPoint& format) {
   const Tensor without_bias = mean_without_bias(norm);
   const std::int64_t channels = without_bias.numel();
   kernels::Requantize result{.multiplier = Tensor::empty({channels}),
                              .bias = Tensor::empty({channels}),
-                             .relu = relu,
+                             .activation = activation,
                              .format = format};
   const auto gamma = norm.gamma.value().span<float>(), beta = norm.beta.value().span<float>();
   const auto mean = without_bias.span<float>(), variance = norm.running_variance.span<float>();
@@ -132,10 +118,9 @@ class QuantizedConv final : public QuantizedUnit {
     if (pass.training() || unit_.with_batch_statistics(pass)) {
       const Var filter = rounded_weights();
       LearnedStatistics learned;
-      Var y = conv_norm_act_integer(x, filter, quantized(filter.value(), quantizer, options_).values,
-                                    unit_.norm(), residual, unit_.conv_options(), options_.engine,
-                                    options_.grad_dtype, unit_.norm_options(pass, quantizer.activation),
-                                    &learned);
+      Var y = conv_norm_act_integer(x, filter, integer_weights(filter).packed, unit_.norm(), residual,
+                                    unit_.geometry(), options_.engine, options_.grad_format,
+                                    unit_.norm_options(pass, quantizer.activation), &learned);
       keep(pass, unit_.norm(), std::move(learned));
       return y;
     }
@@ -151,14 +136,14 @@ class QuantizedConv final : public QuantizedUnit {
     return record(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
   }
 
-  Var rounded_weights() override { return rounded_argument(unit_.filter(), state().weight_bits, options_); }
+  Var master_weights() override { return unit_.filter(); }
 
  private:
   // Where the input is not quantized, or the weights are not.
   Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
                UnitPrecision precision) {
-    const Var filter = float_weights(unit_.filter(), quantizer, options_, precision.weights);
-    const Var y = conv2d(to_float(x), filter, unit_.conv_options(), options_.grad_dtype);
+    const FloatWeights w = precision.weights ? rounded_float_weights() : own_weights();
+    const Var y = conv2d(to_float(x), w.weights, unit_.geometry(), options_.grad_format, w.packed);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
     LearnedStatistics learned;
     Var z = norm_act(y, unit_.norm(), residual, unit_.norm_options(pass, format), &learned);
@@ -166,14 +151,19 @@ class QuantizedConv final : public QuantizedUnit {
     return z;
   }
 
+  FloatWeights own_weights() {
+    const Var filter = unit_.filter();
+    return {filter, unit_.packed(filter)};
+  }
+
   std::shared_ptr<const ConvOp> build(const Formats& formats) {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
     op->weights = quantized_weights();
-    op->options = unit_.conv_options();
+    op->options = unit_.geometry();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;
-    op->requantize = requantization(unit_.norm(), unit_.relu(), accumulator_scale, formats.output);
+    op->requantize = requantization(unit_.norm(), unit_.activation(), accumulator_scale, formats.output);
     op->requantize.residual_multiplier = residual_multiplier(formats.residual_scale, formats.output);
     return op;
   }
@@ -206,7 +196,7 @@ class QuantizedNormAct final : public QuantizedUnit {
                 {.input = input, .output = format}, [&] {
                   auto built = std::make_shared<NormActOp>();
                   built->name = name_;
-                  built->requantize = requantization(norm, true, input.scale, format);
+                  built->requantize = requantization(norm, Activation::relu, input.scale, format);
                   return built;
                 });
     return record(op, inputs, Engine::integer);
@@ -228,17 +218,17 @@ class QuantizedLinear final : public QuantizedUnit {
     const UnitPrecision precision = precision_of(pass, unit_);
     if (!precision.weights || !precision.activations) {
       const Var x = to_float(unit_.dropout()(pass, as_rows(inputs[0])));
-      return linear(x, float_weights(unit_.weight(), quantizer, options_, precision.weights), unit_.bias(),
-                    options_.grad_dtype);
+      const FloatWeights w =
+          precision.weights ? rounded_float_weights() : FloatWeights{unit_.weight(), unit_.packed_weight()};
+      return linear(x, w.weights, unit_.bias(), options_.grad_format, w.packed);
     }
     if (pass.training()) {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
       const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
       const Var weight = rounded_weights();
-      return linear_integer(unit_.dropout()(pass, taken_in), weight,
-                            quantized(weight.value(), quantizer, options_).values, unit_.bias(),
-                            options_.engine, options_.grad_dtype);
+      return linear_integer(unit_.dropout()(pass, taken_in), weight, integer_weights(weight).packed,
+                            unit_.bias(), options_.engine, options_.grad_format);
     }
     const Tensor& x = inputs[0].value();
     const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;
@@ -249,7 +239,7 @@ class QuantizedLinear final : public QuantizedUnit {
     return record(op, inputs, options_.engine);
   }
 
-  Var rounded_weights() override { return rounded_argument(unit_.weight(), state().weight_bits, options_); }
+  Var master_weights() override { return unit_.weight(); }
 
  private:
   std::shared_ptr<const LinearOp> build(const FixedPoint& format) {
@@ -360,9 +350,34 @@ void QuantizedUnit::set_state(const QuantizerState& state) {
   s[4] = state.weight_scale;
 }
 
-QuantizedWeights QuantizedUnit::quantized_weights() {
-  return quantized(rounded_weights().value(), state(), options_);
+Var QuantizedUnit::rounded_weights() {
+  const Var master = master_weights();
+  return master ? rounded_argument(master, state().weight_bits, options_) : Var();
 }
+
+const QuantizedUnit::IntegerWeights& QuantizedUnit::integer_weights(const Var& argument) {
+  const QuantizerState quantizer = state();
+  const std::uint64_t version = master_weights().value().version();
+  if (!kept_.packed || version != kept_version_ || quantizer.weight_bits != kept_bits_ ||
+      quantizer.weight_scale != kept_scale_) {
+    kept_ = {};  // the old ones go before the new ones come
+    kept_.quantized =
+        quantize_weights(argument.value(), quantizer.weight_bits, options_, quantizer.weight_scale);
+    kept_.packed = kept_.quantized.values;
+    kept_version_ = version;
+    kept_bits_ = quantizer.weight_bits;
+    kept_scale_ = quantizer.weight_scale;
+  }
+  return kept_;
+}
+
+QuantizedUnit::FloatWeights QuantizedUnit::rounded_float_weights() {
+  const Var argument = rounded_weights();
+  const kernels::PackedWeights packed = integer_weights(argument).packed.as(DType::f32);
+  return {straight_through(argument, packed.values()), packed};
+}
+
+QuantizedWeights QuantizedUnit::quantized_weights() { return integer_weights(rounded_weights()).quantized; }
 
 void QuantizedUnit::hold_weight_scale() {
   QuantizerState held = state();

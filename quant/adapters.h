@@ -32,8 +32,10 @@ class QuantizedUnit : public Adapter {
   void set_state(const QuantizerState& state);
   const NumberFormat& options() const { return options_; }
 
-  /// What is quantized as the unit's weights, as it is now; undefined for a unit that has none.
-  virtual Var rounded_weights() { return {}; }
+  /// The unit's weights in floating point; undefined for a unit that has none.
+  virtual Var master_weights() { return {}; }
+  /// What is quantized as the unit's weights, as it is now: a function of them.
+  Var rounded_weights();
   /// The integers that gives.
   QuantizedWeights quantized_weights();
   /// From now on the weights keep the scale they have, where it is a scale the scheme chooses from their
@@ -41,6 +43,22 @@ class QuantizedUnit : public Adapter {
   void hold_weight_scale();
 
  protected:
+  struct IntegerWeights {
+    QuantizedWeights quantized;
+    kernels::PackedWeights packed;
+  };
+  /// quantized_weights(), packed for the kernels of both directions; made once for each version of the
+  /// weights and each setting of the quantizer, however many passes use them. `argument`: rounded_weights().
+  /// Good until it is called again.
+  const IntegerWeights& integer_weights(const Var& argument);
+
+  /// The numbers rounded weights stand for, for kernels in floating point.
+  struct FloatWeights {
+    Var weights;
+    kernels::PackedWeights packed;
+  };
+  FloatWeights rounded_float_weights();
+
   /// What the unit is to quantize in this pass.
   UnitPrecision precision_of(const Pass& pass, const Unit& unit) const {
     const UnitPrecision planned = pass.precision_of(unit);
@@ -52,6 +70,10 @@ class QuantizedUnit : public Adapter {
 
  private:
   Tensor state_ = Tensor::zeros({5});
+  IntegerWeights kept_;
+  std::uint64_t kept_version_ = 0;  ///< of the weights kept_ is of
+  int kept_bits_ = 0;               ///< and the setting
+  float kept_scale_ = 0;
 };
 
 /// The adapter of a unit that has a quantizer; null: it has none.

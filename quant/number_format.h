@@ -35,7 +35,7 @@ struct LayerBits {
 };
 
 /// What gradients are computed in unless it is said: bf16 where the CPU multiplies it natively.
-inline DType default_grad_dtype() { return has_native_bf16() ? DType::bf16 : DType::f32; }
+inline GradFormat default_grad_format() { return has_native_bf16() ? GradFormat::bf16 : GradFormat::f32; }
 
 /// What quantize() (quant/quantize.h) obeys: what the integers are and how their scales are found. What is
 /// done around it (calibrating, equalizing, phases) is a QuantRecipe's (train/quant_recipe.h).
@@ -55,7 +55,7 @@ struct NumberFormat {
   std::int64_t cluster_size = 4;  ///< dfp: input channels per scale; 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   Engine engine = Engine::integer;
-  DType grad_dtype = default_grad_dtype();  ///< bf16 is for CPUs that have it
+  GradFormat grad_format = default_grad_format();  ///< bf16 is for CPUs that have it
 };
 
 }  // namespace faq

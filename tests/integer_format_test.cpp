@@ -2,6 +2,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "quant/deploy/integer_format.h"
 #include "tests/random_network.h"
 
 using namespace faq;
@@ -433,6 +434,36 @@ TEST_CASE("what needs more working memory than anybody has is refused", "[intege
   };
   CHECK(load_with_height(1).num_classes() == 2);
   check_error(ErrorKind::bad_data, "'padded' needs", [&] { load_with_height(4096); });
+}
+
+TEST_CASE("what the format has no place for is not written", "[integer_format]") {
+  struct Row {
+    ConvGeometry geometry;
+    Activation activation;
+    const char* message;
+  };
+  const Row rows[] = {{{.padding = {1, 0, 0, 1}}, Activation::relu, "top 1 left 0 bottom 0 right 1"},
+                      {{.dilation = 2}, Activation::relu, "dilation 2×2"},
+                      {{.groups = 2}, Activation::relu, "2 groups"},
+                      {{}, {0, 6}, "clip to [0, 6]"}};
+  ConvOp op;
+  op.name = "conv1";
+  op.weights.values = Tensor::zeros({2, 1, 3, 3}, DType::s8);
+  op.weights.values.set_fixed_point({.scale = 0.5f, .bits = 8, .is_signed = true});
+  op.requantize = {.multiplier = Tensor::zeros({2}), .bias = Tensor::zeros({2}), .format = {}};
+  for (const Row& row : rows) {
+    op.options = row.geometry;
+    op.requantize.activation = row.activation;
+    NamedTensors tensors;
+    CHECK_THROWS_WITH(describe(op, tensors), Catch::Contains("conv 'conv1': the format has no place for") &&
+                                                 Catch::Contains(row.message));
+  }
+  op.options = {.padding = {1, 2}};
+  for (const Activation& activation : {Activation::relu, Activation::identity}) {
+    op.requantize.activation = activation;
+    NamedTensors tensors;
+    CHECK(describe(op, tensors).at("relu") == (activation == Activation::relu));
+  }
 }
 
 TEST_CASE("ops that ResNet-20 has not are refused just so", "[integer_format]") {

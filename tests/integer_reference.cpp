@@ -15,7 +15,7 @@ std::vector<std::int64_t> integers(const Tensor& t) { return reference::elements
 // As reference::conv2d, fast enough for whole networks: the output channels are the innermost loop.
 std::vector<std::int64_t> convolve(const std::vector<std::int64_t>& x, const Shape& xs,
                                    const std::vector<std::int64_t>& w, const Shape& ws,
-                                   const ConvOptions& o) {
+                                   const ConvGeometry& o) {
   const Shape ys = kernels::conv2d_shape(xs, ws, o);
   std::vector<std::int64_t> y(ys.numel()), taps(w.size());
   for (std::int64_t out = 0; out < ws[0]; ++out)
@@ -27,8 +27,8 @@ std::vector<std::int64_t> convolve(const std::vector<std::int64_t>& x, const Sha
         std::int64_t* sums = &y[((n * ys[1] + oy) * ys[2] + ox) * ys[3]];
         for (std::int64_t ky = 0; ky < ws[2]; ++ky)
           for (std::int64_t kx = 0; kx < ws[3]; ++kx) {
-            const std::int64_t iy = oy * o.stride - o.padding.height + ky,
-                               ix = ox * o.stride - o.padding.width + kx;
+            const std::int64_t iy = oy * o.stride - o.padding.top + ky,
+                               ix = ox * o.stride - o.padding.left + kx;
             if (iy < 0 || iy >= xs[1] || ix < 0 || ix >= xs[2]) continue;
             const std::int64_t* pixel = &x[((n * xs[1] + iy) * xs[2] + ix) * xs[3]];
             for (std::int64_t in = 0; in < xs[3]; ++in) {
@@ -200,10 +200,10 @@ class Reference {
     const Tensor& x = inputs[0];
     const Tensor weights = conv.filter().value();
     const Weights w = weights_of(weights, row.weight_bits, dynamic_cast<const ConvOp&>(op).weights);
-    const auto accumulators =
-        convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.conv_options());
+    const auto accumulators = convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.geometry());
     const double step = static_cast<double>(x.fixed_point().scale) * w.scale;
-    check_requantized(accumulators, step, {conv.norm(), conv.norm().eps, conv.relu(), row.activation},
+    check_requantized(accumulators, step,
+                      {conv.norm(), conv.norm().eps, conv.activation() == Activation::relu, row.activation},
                       inputs.size() > 1 ? inputs[1] : Tensor(), result, differences);
   }
 

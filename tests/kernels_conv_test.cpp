@@ -9,6 +9,8 @@
 #include "core/kernels/conv_trace.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
+#include "core/kernels/rounding.h"
+#include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
@@ -20,12 +22,11 @@ namespace {
 struct Case {
   Shape x;
   Shape w;
-  ConvOptions options;
+  ConvGeometry options;
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << "x " << c.x << ", w " << c.w << ", stride " << c.options.stride << ", padding "
-             << c.options.padding;
+  return out << "x " << c.x << ", w " << c.w << ", " << c.options;
 }
 
 // Channels, kernels, strides and paddings all with all; the other extents take turns.
@@ -46,17 +47,29 @@ std::vector<Case> all_cases() {
   cases.push_back({{2, 9, 9, 16}, {8, 16, 7, 1}, {.padding = {3, 0}}});
   cases.push_back({{1, 5, 6, 3}, {4, 3, 3, 1}, {.stride = 2, .padding = {1, 0}}});
   cases.push_back({{1, 6, 5, 4}, {5, 4, 2, 3}, {.padding = {0, 2}}});
+  // Padded on some sides only.
+  cases.push_back({{2, 6, 7, 16}, {16, 16, 3, 3}, {.padding = {1, 0, 0, 2}}});
+  cases.push_back({{1, 7, 7, 3}, {4, 3, 3, 3}, {.stride = 2, .padding = {0, 0, 1, 1}}});
+  // Windows with holes.
+  cases.push_back({{2, 9, 8, 16}, {32, 16, 3, 3}, {.padding = 2, .dilation = 2}});
+  cases.push_back({{1, 8, 9, 3}, {5, 3, 3, 2}, {.stride = 2, .padding = {1, 0}, .dilation = {2, 3}}});
+  // In groups: two, and one for each channel.
+  cases.push_back({{2, 6, 5, 32}, {32, 16, 3, 3}, {.padding = 1, .groups = 2}});
+  cases.push_back({{1, 7, 6, 12}, {6, 4, 3, 3}, {.stride = 2, .padding = 1, .groups = 3}});
+  cases.push_back({{2, 8, 8, 16}, {16, 1, 3, 3}, {.padding = 1, .groups = 16}});
+  cases.push_back({{1, 9, 8, 24}, {24, 1, 3, 3}, {.stride = 2, .padding = 1, .groups = 24}});
+  cases.push_back({{1, 9, 8, 6}, {12, 1, 3, 3}, {.padding = 2, .dilation = 2, .groups = 6}});
   return cases;
 }
 
-bool equals_reference(const Tensor& y, const Tensor& x, const Tensor& w, const ConvOptions& options) {
+bool equals_reference(const Tensor& y, const Tensor& x, const Tensor& w, const ConvGeometry& options) {
   const auto expected = reference::conv2d(reference::elements<std::int64_t>(x), x.shape(),
                                           reference::elements<std::int64_t>(w), w.shape(), options);
   return y.dtype() == DType::s32 && y.shape() == kernels::conv2d_shape(x.shape(), w.shape(), options) &&
          reference::elements<std::int64_t>(y) == expected;
 }
 
-void check_both_engines(const Tensor& x, const Tensor& w, const ConvOptions& options) {
+void check_both_engines(const Tensor& x, const Tensor& w, const ConvGeometry& options) {
   CHECK(equals_reference(kernels::conv2d_integer(x, w, options, Engine::integer), x, w, options));
   CHECK(equals_reference(kernels::conv2d_integer(x, w, options, Engine::simulated), x, w, options));
 }
@@ -163,82 +176,8 @@ TEST_CASE("integer convolution follows its weights when they change", "[conv][is
   const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 16}, 6, 0, 255);
   Tensor w = reference::random_integers<std::int8_t>({16, 16, 3, 3}, 7, -127, 127);
   check_both_engines(x, w, {.padding = 1});
-  check_both_engines(x, w, {.padding = 1});  // from the packed form
   w.mutable_data<std::int8_t>()[0] = static_cast<std::int8_t>(-w.data<std::int8_t>()[0]);
   check_both_engines(x, w, {.padding = 1});
-}
-
-TEST_CASE("what is cached with weights is that of the view that was used", "[conv][isa]") {
-  const Tensor unsigned_x = reference::random_integers<std::uint8_t>({1, 4, 4, 16}, 6, 0, 255);
-  const Tensor x = reference::random_integers<std::int8_t>({1, 4, 4, 16}, 6, -127, 127);
-  const Tensor halves = reference::random_integers<std::int8_t>({1, 4, 4, 8}, 6, -127, 127);
-  const Tensor w = reference::random_integers<std::int8_t>({16, 16, 3, 3}, 7, -127, 127);
-  const Tensor as_more = w.reshaped({32, 8, 3, 3});
-  for (int pass = 0; pass < 2; ++pass) {
-    check_both_engines(x, w.rows(0, 8), {.padding = 1});
-    check_both_engines(x, w, {.padding = 1});
-    check_both_engines(halves, as_more, {.padding = 1});
-    check_both_engines(unsigned_x, w.rows(0, 4), {.padding = 1});
-  }
-}
-
-TEST_CASE("weights and all that is cached with them die together", "[conv][isa]") {
-  const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 64}, 8, 0, 15);
-  for (int largest : {7, 127}) {  // one addend; several on every machine
-    const std::size_t before = memory_stats().in_use;
-    for (Engine engine : {Engine::integer, Engine::simulated}) {
-      const Tensor w = reference::random_integers<std::int8_t>({16, 64, 3, 3}, 9, -largest, largest);
-      kernels::conv2d_integer(x, w, {.padding = 1}, engine);
-    }
-    CHECK(memory_stats().in_use == before);
-  }
-}
-
-TEST_CASE("exact addends", "[conv][isa]") {
-  struct Row {
-    Shape shape;
-    int largest, max_input, max_magnitude;
-    std::size_t parts;  ///< 0: several
-  };
-  const Row rows[] = {{{4, 3, 3, 3}, 127, 255, 128, 1},   {{4, 3, 3, 3}, 127, 255, 64, 2},
-                      {{4, 3, 3, 3}, 64, 255, 64, 1},     {{4, 64, 3, 3}, 127, 15, 128, 1},
-                      {{4, 512, 3, 3}, 127, 255, 128, 0}, {{4, 512, 3, 3}, 127, 255, 64, 0},
-                      {{4, 512, 3, 3}, 7, 15, 64, 1},     {{1, 2048, 1, 1}, 127, 255, 128, 0},
-                      {{2, 1, 1, 1}, 0, 255, 64, 1},      {{3, 2048, 3, 3}, 127, 255, 64, 0}};
-  for (const Row& row : rows) {
-    INFO(row.shape << " up to " << row.largest << ", input " << row.max_input << ", magnitude "
-                   << row.max_magnitude);
-    const auto largest = static_cast<std::int8_t>(row.largest);
-    const Tensor w = filled<std::int8_t>(row.shape, [&](std::int64_t i) {
-      return i % 3 == 1 ? -largest : largest - (i % 11 == 5 && largest);
-    });
-    const std::vector<Tensor> addends = kernels::exact_addends(w, row.max_input, row.max_magnitude);
-    if (row.parts) {
-      CHECK(addends.size() == row.parts);
-    } else {
-      CHECK(addends.size() > 1);
-    }
-    const std::int64_t length = w.numel() / w.dim(0);
-    std::vector<std::int64_t> sum(w.numel());
-    for (const Tensor& addend : addends) {
-      REQUIRE(addend.shape() == w.shape());
-      std::vector<std::int64_t> positive(w.dim(0)), negative(w.dim(0));
-      int magnitude = 0;
-      for (std::int64_t i = 0; i < w.numel(); ++i) {
-        const int part = addend.data<std::int8_t>()[i];
-        sum[i] += part;
-        (part > 0 ? positive : negative)[i / length] += std::abs(part);
-        magnitude = std::max(magnitude, std::abs(part));
-      }
-      CHECK(magnitude <= row.max_magnitude);
-      CHECK(*std::ranges::max_element(positive) * row.max_input < (1 << 24));
-      CHECK(*std::ranges::max_element(negative) * row.max_input < (1 << 24));
-    }
-    CHECK(sum == reference::elements<std::int64_t>(w));
-  }
-  CHECK_THROWS_AS(kernels::exact_addends(
-                      filled<std::int8_t>({1, 1 << 17, 1, 1}, [](std::int64_t) { return 127; }), 255, 128),
-                  Error);
 }
 
 TEST_CASE("the probe goes beyond 2^24 and comes back", "[conv]") {
@@ -374,24 +313,27 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
   CHECK(reference::relative_error(
             dw, reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.options)) <
         1e-5);  // of up to 10,240 products of either sign, in f32
-  if (kernels::PairedGradient::suits(c.w, x_dtype, gradient_dtype)) CHECK(reference::same_bytes(alone, dw));
+  if (kernels::PairedGradient::suits(c.w, c.options, x_dtype, gradient_dtype))
+    CHECK(reference::same_bytes(alone, dw));
 }
 
 TEST_CASE("gradients from pairs of pixels wherever that is the way", "[conv][isa]") {
   const auto suits = kernels::PairedGradient::suits;
   const Shape layer{64, 16, 3, 3};
   const bool here = has_native_bf16() && !has_bf16_matrices();
-  for (DType x : {DType::u8, DType::s8, DType::bf16}) CHECK(suits(layer, x, DType::bf16) == here);
-  for (DType dy : {DType::f32, DType::u8, DType::s32}) CHECK_FALSE(suits(layer, DType::u8, dy));
-  for (DType x : {DType::f32, DType::s16, DType::s32}) CHECK_FALSE(suits(layer, x, DType::bf16));
+  for (DType x : {DType::u8, DType::s8, DType::bf16}) CHECK(suits(layer, {}, x, DType::bf16) == here);
+  for (DType dy : {DType::f32, DType::u8, DType::s32}) CHECK_FALSE(suits(layer, {}, DType::u8, dy));
+  for (DType x : {DType::f32, DType::s16, DType::s32}) CHECK_FALSE(suits(layer, {}, x, DType::bf16));
   for (const Shape& weights : {Shape{64, 24, 3, 3}, Shape{24, 16, 3, 3}, Shape{128, 16, 3, 3},
                                Shape{64, 16, 3, 1}, Shape{0, 16, 3, 3}, Shape{16, 0, 3, 3}})
-    CHECK_FALSE(suits(weights, DType::u8, DType::bf16));
+    CHECK_FALSE(suits(weights, {}, DType::u8, DType::bf16));
+  CHECK_FALSE(suits(layer, {.dilation = 2}, DType::u8, DType::bf16));
+  CHECK_FALSE(suits(layer, {.groups = 2}, DType::u8, DType::bf16));
 }
 
 TEST_CASE("the gradient of the weights of integers is the sum over the parts of a batch", "[conv][isa]") {
   const Shape xs{9, 7, 6, 16}, ws{32, 16, 3, 3};
-  const ConvOptions options{.padding = 1};
+  const ConvGeometry options{.padding = 1};
   const Tensor x = reference::random_integers<std::uint8_t>(xs, 10, 0, 255);
   const DType dtype = has_native_bf16() ? DType::bf16 : DType::f32;
   const Tensor dy = kernels::convert(reference::random(kernels::conv2d_shape(xs, ws, options), 12), dtype);
@@ -408,7 +350,7 @@ TEST_CASE("the gradient of the weights of integers is the sum over the parts of 
 
 TEST_CASE("the gradient of the weights is the sum over the parts of a batch", "[conv][isa]") {
   const Shape xs{9, 7, 6, 5}, ws{4, 5, 3, 3};
-  const ConvOptions options{.stride = 2, .padding = 1};
+  const ConvGeometry options{.stride = 2, .padding = 1};
   const Tensor x = reference::random(xs, 10),
                dy = reference::random(kernels::conv2d_shape(xs, ws, options), 12);
   const auto whole = reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), xs, ws, options);
@@ -431,31 +373,7 @@ TEST_CASE("the gradient of the weights is the sum over the parts of a batch", "[
   CHECK_THROWS_AS(summed(2, {}), Error);
 }
 
-TEST_CASE("convolution shapes", "[conv]") {
-  struct Row {
-    Shape x, w;
-    ConvOptions options;
-    Shape y;
-  };
-  const Row rows[] = {{{2, 32, 32, 3}, {16, 3, 3, 3}, {.padding = 1}, {2, 32, 32, 16}},
-                      {{1, 224, 224, 3}, {64, 3, 7, 7}, {.stride = 2, .padding = 3}, {1, 112, 112, 64}},
-                      {{1, 5, 8, 4}, {7, 4, 1, 1}, {.stride = 2}, {1, 3, 4, 7}},
-                      {{1, 3, 3, 1}, {1, 1, 3, 3}, {}, {1, 1, 1, 1}},
-                      {{1, 6, 6, 1}, {1, 1, 1, 7}, {.padding = 3}, {1, 12, 6, 1}}};
-  for (const Row& row : rows) CHECK(kernels::conv2d_shape(row.x, row.w, row.options) == row.y);
-}
-
 TEST_CASE("convolution refuses what does not fit", "[conv]") {
-  const auto shape = [](const Shape& x, const Shape& w, const ConvOptions& o) {
-    return kernels::conv2d_shape(x, w, o);
-  };
-  CHECK_THROWS_WITH(shape({2, 3, 3}, {1, 3, 1, 1}, {}), Catch::Contains("[2, 3, 3]"));
-  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 3, 1}, {}), Catch::Contains("O,I,H,W"));
-  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 4, 1, 1}, {}), Catch::Contains("3 input channels"));
-  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 3, 5, 5}, {}), Catch::Contains("does not fit"));
-  CHECK_THROWS_AS(shape({1, 3, 3, 3}, {1, 3, 1, 1}, {.stride = 0}), Error);
-  CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {0, 3, 1, 1}, {}), Catch::Contains("no weights"));
-  CHECK_THROWS_AS(shape({1, 3, 3, 3}, {1, 3, 1, 1}, {.padding = -1}), Error);
   const Tensor x = Tensor::zeros({1, 3, 3, 2}), w = Tensor::zeros({1, 2, 3, 3});
   const Tensor xq = Tensor::zeros({1, 3, 3, 2}, DType::u8), wq = Tensor::zeros({1, 2, 3, 3}, DType::s8);
   CHECK_THROWS_AS(kernels::conv2d_integer(x, wq, {}, Engine::integer), Error);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 
 #include "core/kernels/requantize.h"
 #include "core/parallel.h"
@@ -82,7 +83,7 @@ std::vector<double> pre_activation(const Tensor& x, const NormAct& params) {
 NormAct affine(std::int64_t channels, const Tensor& residual, bool relu,
                const std::optional<FixedPoint>& format) {
   return {reference::random({channels}, 60, 0.5, 1.5), reference::random({channels}, 61, -0.5, 0.5), residual,
-          relu, format};
+          relu ? Activation::relu : Activation::identity, format};
 }
 
 struct Residual {
@@ -237,11 +238,11 @@ TEST_CASE("norm_act against double", "[norm]") {
 TEST_CASE("norm_act rounds half to even and clips", "[norm]") {
   const Tensor x = Tensor::from({1, 12}, {-9, -0.5, 0, 0.25, 0.75, 1.25, 1.75, 7.25, 7.5, 7.75, 8, 1e9});
   const NormAct params{
-      Tensor::full({12}, 1), Tensor::zeros({12}), {}, true, FixedPoint{.scale = 0.5f, .bits = 4}};
+      Tensor::full({12}, 1), Tensor::zeros({12}), {}, Activation::relu, FixedPoint{.scale = 0.5f, .bits = 4}};
   CHECK(reference::elements<int>(kernels::norm_act(x, params)) ==
         std::vector<int>{0, 0, 0, 0, 2, 2, 4, 14, 15, 15, 15, 15});
   NormAct is_signed = params;
-  is_signed.relu = false;
+  is_signed.activation = Activation::identity;
   is_signed.format = FixedPoint{.scale = 0.5f, .bits = 4, .is_signed = true};
   CHECK(reference::elements<int>(kernels::norm_act(x, is_signed)) ==
         std::vector<int>{-7, -1, 0, 0, 2, 2, 4, 7, 7, 7, 7, 7});
@@ -321,6 +322,31 @@ TEST_CASE("norm_act_backward against double", "[norm]") {
   }
 }
 
+TEST_CASE("norm_act clips to the interval of the activation", "[norm]") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const Tensor x = Tensor::from({1, 6}, {-8, -0.5f, 0, 0.75f, 6, 9});
+  struct Row {
+    Activation activation;
+    std::optional<FixedPoint> format;
+    std::vector<double> expected;
+  };
+  const Row rows[] = {{Activation::identity, {}, {-8, -0.5, 0, 0.75, 6, 9}},
+                      {Activation::relu, {}, {0, 0, 0, 0.75, 6, 9}},
+                      {{0, 6}, {}, {0, 0, 0, 0.75, 6, 6}},
+                      {{-0.25f, 0.5f}, {}, {-0.25, -0.25, 0, 0.5, 0.5, 0.5}},
+                      {{0, 6}, FixedPoint{.scale = 0.5f}, {0, 0, 0, 1, 6, 6}},
+                      {{0, 6}, FixedPoint{.scale = 0.25f, .bits = 4}, {0, 0, 0, 0.75, 3.75, 3.75}},
+                      {{-1, 6}, FixedPoint{.scale = 0.25f, .is_signed = true}, {-1, -0.5, 0, 0.75, 6, 6}}};
+  const Tensor one = Tensor::full({6}, 1), zero = Tensor::zeros({6});
+  for (const Row& row : rows) {
+    INFO(row.activation);
+    CHECK(reference::numbers(kernels::norm_act(x, {one, zero, {}, row.activation, row.format})) ==
+          row.expected);
+    const Tensor lost = kernels::norm_act(Tensor::full({1, 6}, nan), {one, zero, {}, row.activation, {}});
+    for (const float v : lost.span<float>()) CHECK(std::isnan(v));
+  }
+}
+
 TEST_CASE("norm_act_backward: where exactly the gradient stops", "[norm]") {
   const float above = std::nextafter(7.5f, 8.0f), below = std::nextafter(0.0f, -1.0f),
               tiny = std::nextafter(0.0f, 1.0f);
@@ -328,29 +354,41 @@ TEST_CASE("norm_act_backward: where exactly the gradient stops", "[norm]") {
                              7.5f, above, 7.6f, -3.5f, std::nextafter(-3.5f, -4.0f)};
   struct Row {
     const char* name;
-    bool relu;
+    Activation activation;
     std::optional<FixedPoint> format;
     std::vector<double> passes;
   };
   const Row rows[] = {
-      {"f32, no relu", false, std::nullopt, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
-      {"f32, relu", true, std::nullopt, {0, 0, 0, 1, 1, 1, 1, 1, 0, 0}},
-      {"u4, relu", true, FixedPoint{.scale = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
-      {"u4, no relu", false, FixedPoint{.scale = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
+      {"f32, no relu", Activation::identity, std::nullopt, {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
+      {"f32, relu", Activation::relu, std::nullopt, {0, 0, 0, 1, 1, 1, 1, 1, 0, 0}},
+      {"u4, relu", Activation::relu, FixedPoint{.scale = 0.5f, .bits = 4}, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
+      {"u4, no relu",
+       Activation::identity,
+       FixedPoint{.scale = 0.5f, .bits = 4},
+       {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
       {"s4, no relu",
-       false,
+       Activation::identity,
        FixedPoint{.scale = 0.5f, .bits = 4, .is_signed = true},
        {1, 1, 1, 1, 1, 0, 0, 0, 1, 0}},
       {"s4, relu",
-       true,
+       Activation::relu,
        FixedPoint{.scale = 0.5f, .bits = 4, .is_signed = true},
        {0, 0, 0, 1, 1, 0, 0, 0, 0, 0}},
+      {"f32, clipped", {0, 7.5f}, std::nullopt, {0, 0, 0, 1, 1, 1, 0, 0, 0, 0}},
+      {"u4, clipped below its range",
+       {0, 7.0f},
+       FixedPoint{.scale = 0.5f, .bits = 4},
+       {0, 0, 0, 1, 1, 0, 0, 0, 0, 0}},
+      {"s8, clipped on both sides",
+       {-3.5f, 7.5f},
+       FixedPoint{.scale = 0.5f, .bits = 8, .is_signed = true},
+       {1, 1, 1, 1, 1, 1, 0, 0, 0, 0}},
   };
   const auto n = static_cast<std::int64_t>(z.size());
   const Tensor one = Tensor::full({n}, 1), zero = Tensor::zeros({n});
   for (const Row& row : rows) {
     INFO(row.name);
-    const NormAct params{one, zero, {}, row.relu, row.format};
+    const NormAct params{one, zero, {}, row.activation, row.format};
     const NormActGrads g = norm_act_backward(Tensor::full({1, n}, 1), Tensor::from<float>({1, n}, z), params,
                                              {zero, one}, one, 0, false, false);
     CHECK(reference::numbers(g.dx) == row.passes);
@@ -404,7 +442,8 @@ TEST_CASE("requantize is correctly rounded", "[norm]") {
           const Tensor acc = accumulators(shape, 10, 1 << 24, 1);
           const double largest = format->max() * 1.5 / (1 << 24);
           const Requantize params{reference::random({shape[3]}, 11, -largest, largest),
-                                  reference::random({shape[3]}, 12, -3, 3), 0.37f, relu, *format};
+                                  reference::random({shape[3]}, 12, -3, 3), 0.37f,
+                                  relu ? Activation::relu : Activation::identity, *format};
           const std::vector<double> a = reference::elements<double>(acc);
           const std::vector<double> r =
               added ? reference::elements<double>(added) : std::vector<double>(a.size());
@@ -438,7 +477,7 @@ TEST_CASE("requantize trusts no f32 that has overflown", "[norm]") {
                                          {.multiplier = Tensor::full({channels}, 1e31f),
                                           .bias = Tensor::zeros({channels}),
                                           .residual_multiplier = 1e38f,
-                                          .relu = true,
+                                          .activation = Activation::relu,
                                           .format = {1, 8, false}});
     for (const int v : q.span<std::uint8_t>()) CHECK(v == 255);
   }
@@ -447,23 +486,28 @@ TEST_CASE("requantize trusts no f32 that has overflown", "[norm]") {
 TEST_CASE("requantize rounds ties to even and clips", "[norm]") {
   const Tensor acc =
       Tensor::from<std::int32_t>({1, 9}, std::vector<std::int32_t>{-1000, -3, -1, 0, 1, 3, 5, 509, 1 << 30});
-  const Requantize params{Tensor::full({9}, 0.5f), Tensor::zeros({9}), 0, false, {}};
+  const Requantize params{Tensor::full({9}, 0.5f), Tensor::zeros({9}), 0, {}, {}};
   struct Row {
     FixedPoint format;
-    bool relu;
+    Activation activation;
     std::vector<int> expected;
   };
-  const Row rows[] = {{{.bits = 8}, true, {0, 0, 0, 0, 0, 2, 2, 254, 255}},
-                      {{.bits = 8}, false, {0, 0, 0, 0, 0, 2, 2, 254, 255}},
-                      {{.bits = 4}, true, {0, 0, 0, 0, 0, 2, 2, 15, 15}},
-                      {{.bits = 8, .is_signed = true}, false, {-127, -2, 0, 0, 0, 2, 2, 127, 127}},
-                      {{.bits = 8, .is_signed = true}, true, {0, 0, 0, 0, 0, 2, 2, 127, 127}},
-                      {{.bits = 4, .is_signed = true}, false, {-7, -2, 0, 0, 0, 2, 2, 7, 7}}};
+  const Row rows[] = {
+      {{.bits = 8}, Activation::relu, {0, 0, 0, 0, 0, 2, 2, 254, 255}},
+      {{.bits = 8}, Activation::identity, {0, 0, 0, 0, 0, 2, 2, 254, 255}},
+      {{.bits = 4}, Activation::relu, {0, 0, 0, 0, 0, 2, 2, 15, 15}},
+      {{.bits = 8, .is_signed = true}, Activation::identity, {-127, -2, 0, 0, 0, 2, 2, 127, 127}},
+      {{.bits = 8, .is_signed = true}, Activation::relu, {0, 0, 0, 0, 0, 2, 2, 127, 127}},
+      {{.bits = 4, .is_signed = true}, Activation::identity, {-7, -2, 0, 0, 0, 2, 2, 7, 7}},
+      {{.scale = 0.5f, .bits = 8}, {0, 6}, {0, 0, 0, 0, 0, 2, 2, 12, 12}},
+      {{.scale = 4, .bits = 8}, {0, 6}, {0, 0, 0, 0, 0, 2, 2, 2, 2}},
+      {{.scale = 0.5f, .bits = 4}, {0, 8}, {0, 0, 0, 0, 0, 2, 2, 15, 15}},
+      {{.bits = 8, .is_signed = true}, {-1, 1}, {-1, -1, 0, 0, 0, 1, 1, 1, 1}}};
   for (const Row& row : rows) {
-    INFO(row.format << ", relu " << row.relu);
+    INFO(row.format << ", " << row.activation);
     Requantize p = params;
     p.format = row.format;
-    p.relu = row.relu;
+    p.activation = row.activation;
     CHECK(reference::elements<int>(kernels::requantize(acc, {}, p)) == row.expected);
   }
 }
@@ -491,25 +535,27 @@ TEST_CASE("dequantize is correctly rounded", "[norm]") {
 TEST_CASE("normalisation refuses what does not fit together", "[norm]") {
   const Tensor x = Tensor::zeros({1, 2, 2, 3}), v3 = Tensor::zeros({3}), v2 = Tensor::zeros({2});
   const Tensor acc = Tensor::zeros({1, 2, 2, 3}, DType::s32);
-  CHECK_THROWS_WITH(kernels::norm_act(x, {v2, v3, {}, true, {}}),
+  CHECK_THROWS_WITH(kernels::norm_act(x, {v2, v3, {}, Activation::relu, {}}),
                     Catch::Contains("scale") && Catch::Contains("expected 3"));
-  CHECK_THROWS_WITH(kernels::norm_act(x, {v3, v2, {}, true, {}}), Catch::Contains("shift"));
-  CHECK_THROWS_WITH(kernels::norm_act(x, {v3, v3, Tensor::zeros({1, 2, 3, 3}), true, {}}),
+  CHECK_THROWS_WITH(kernels::norm_act(x, {v3, v2, {}, Activation::relu, {}}), Catch::Contains("shift"));
+  CHECK_THROWS_WITH(kernels::norm_act(x, {v3, v3, Tensor::zeros({1, 2, 3, 3}), Activation::relu, {}}),
                     Catch::Contains("residual [1, 2, 3, 3]"));
-  CHECK_THROWS_WITH(
-      norm_act_backward(Tensor::zeros({1, 2, 2, 2}), x, {v3, v3, {}, true, {}}, {v3, v3}, v3, 0, true, false),
-      Catch::Contains("[1, 2, 2, 2]"));
+  CHECK_THROWS_WITH(norm_act_backward(Tensor::zeros({1, 2, 2, 2}), x, {v3, v3, {}, Activation::relu, {}},
+                                      {v3, v3}, v3, 0, true, false),
+                    Catch::Contains("[1, 2, 2, 2]"));
   const auto backward_with = [&](const Tensor& mean, const Tensor& variance, const Tensor& gamma) {
-    norm_act_backward(x, x, {v3, v3, {}, true, {}}, {mean, variance}, gamma, 0, true, false);
+    norm_act_backward(x, x, {v3, v3, {}, Activation::relu, {}}, {mean, variance}, gamma, 0, true, false);
   };
   CHECK_THROWS_WITH(backward_with(v2, v3, v3), Catch::Contains("backward: mean"));
   CHECK_THROWS_WITH(backward_with(v3, v2, v3), Catch::Contains("backward: variance"));
   CHECK_THROWS_WITH(backward_with(v3, v3, v2), Catch::Contains("backward: gamma"));
-  CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v2, v3, 0, true, {}}), Catch::Contains("multiplier"));
-  CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v3, v2, 0, true, {}}), Catch::Contains("bias"));
-  CHECK_THROWS_WITH(kernels::requantize(acc, Tensor::zeros({1, 2, 2, 1}, DType::u8), {v3, v3, 0, true, {}}),
-                    Catch::Contains("residual"));
-  CHECK_THROWS_AS(kernels::requantize(x, {}, {v3, v3, 0, true, {}}), Error);
+  CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v2, v3, 0, Activation::relu, {}}),
+                    Catch::Contains("multiplier"));
+  CHECK_THROWS_WITH(kernels::requantize(acc, {}, {v3, v2, 0, Activation::relu, {}}), Catch::Contains("bias"));
+  CHECK_THROWS_WITH(
+      kernels::requantize(acc, Tensor::zeros({1, 2, 2, 1}, DType::u8), {v3, v3, 0, Activation::relu, {}}),
+      Catch::Contains("residual"));
+  CHECK_THROWS_AS(kernels::requantize(x, {}, {v3, v3, 0, Activation::relu, {}}), Error);
   CHECK_THROWS_WITH(kernels::dequantize(acc, v2, v3), Catch::Contains("multiplier"));
   CHECK_THROWS_AS(kernels::channel_statistics(v3), Error);
 }

@@ -89,14 +89,14 @@ TEST_CASE("dropout: what stays is larger, and so is its gradient", "[ops]") {
   const Tensor keep = reference::random_integers<std::uint8_t>({3, 50}, 1, 0, 1);
   const std::vector<double> kept = reference::elements<double>(keep);
   gradcheck([&](Inputs in) { return dropout(in[0], keep, 0.3f); }, {{3, 50}});
-  for (DType dtype : gradient_dtypes()) {
+  for (const GradFormat& grads : gradient_formats()) {
     const Var x(reference::random_fixed_point({3, 50}, 2, {.scale = 0.25f}), true);
     const Var y = dropout(x, keep, 0.5f);
     CHECK(y.value().dtype() == DType::u8);
     CHECK(y.value().fixed_point() == FixedPoint{.scale = 0.5f});
-    const Tensor dy = gradient({3, 50}, 3, dtype);
+    const Tensor dy = gradient({3, 50}, 3, grads.dtype());
     backward(y, dy);
-    CHECK(x.grad().dtype() == dtype);
+    CHECK(x.grad().dtype() == grads.dtype());
     const auto in = reference::numbers(x.value()), out = reference::numbers(y.value()),
                din = reference::numbers(x.grad()), dout = reference::numbers(dy);
     for (std::size_t i = 0; i < kept.size(); ++i) {

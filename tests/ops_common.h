@@ -28,9 +28,9 @@ inline Tensor gradient(const Shape& shape, std::uint64_t salt, DType dtype) {
 inline double tolerance(DType dtype) { return dtype == DType::bf16 ? 1.0 / 128 : 1e-5; }
 
 /// Those that this CPU's kernels take without converting.
-inline std::vector<DType> gradient_dtypes() {
-  if (has_native_bf16()) return {DType::f32, DType::bf16};
-  return {DType::f32};
+inline std::vector<GradFormat> gradient_formats() {
+  if (has_native_bf16()) return {GradFormat::f32, GradFormat::bf16};
+  return {GradFormat::f32};
 }
 
 }  // namespace faq::testing

@@ -10,7 +10,7 @@ using namespace faq::testing;
 TEST_CASE("conv2d gradient", "[ops][isa]") {
   struct Row {
     Shape x, w;
-    ConvOptions options;
+    ConvGeometry options;
   };
   const Row rows[] = {{{2, 5, 5, 3}, {4, 3, 3, 3}, {.padding = 1}},
                       {{2, 5, 6, 3}, {4, 3, 3, 3}, {.stride = 2, .padding = 1}},
@@ -34,7 +34,7 @@ TEST_CASE("linear gradient", "[ops][isa]") {
 TEST_CASE("conv2d_integer: value and gradients", "[ops][isa]") {
   struct Row {
     Shape x, w;
-    ConvOptions options;
+    ConvGeometry options;
     FixedPoint input;
     FixedPoint weights;
   };
@@ -56,24 +56,25 @@ TEST_CASE("conv2d_integer: value and gradients", "[ops][isa]") {
        {.scale = 0.25f, .bits = 4, .is_signed = true}},
   };
   for (const Row& row : rows) {
-    for (DType dtype : gradient_dtypes()) {
+    for (const GradFormat& grads : gradient_formats()) {
       INFO("x " << row.x << " " << row.input << ", w " << row.w << " " << row.weights << ", gradient "
-                << dtype);
+                << grads);
       const Var x(reference::random_fixed_point(row.x, 1, row.input), true);
       const Var w(reference::random(row.w, 2), true);
       const Tensor q = kernels::quantize(w.value(), row.weights);
       const std::vector<double> xd = reference::numbers(x.value()), wd = reference::numbers(q);
       for (Engine engine : {Engine::integer, Engine::simulated}) {
         Var input(x.value(), true), master(w.value(), true);
-        const Var y = conv2d_integer(input, master, q, row.options, engine, dtype);
+        const Var y = conv2d_integer(input, master, q, row.options, engine, grads);
         CHECK(y.value().dtype() == DType::s32);
         CHECK(reference::numbers(y.value()) == reference::conv2d(xd, row.x, wd, row.w, row.options));
-        const Tensor dy = gradient(y.shape(), 3, dtype);
+        const Tensor dy = gradient(y.shape(), 3, grads.dtype());
         backward(y, dy);
         const std::vector<double> dyd = reference::numbers(dy);
-        CHECK(input.grad().dtype() == dtype);
-        CHECK(reference::relative_error(
-                  input.grad(), reference::conv2d_dx(dyd, row.x, wd, row.w, row.options)) < tolerance(dtype));
+        CHECK(input.grad().dtype() == grads.dtype());
+        CHECK(reference::relative_error(input.grad(),
+                                        reference::conv2d_dx(dyd, row.x, wd, row.w, row.options)) <
+              tolerance(grads.dtype()));
         CHECK(master.grad().dtype() == DType::f32);
         // Inputs and gradients are exact in bf16, sums are f32.
         CHECK(reference::relative_error(master.grad(),
@@ -83,35 +84,35 @@ TEST_CASE("conv2d_integer: value and gradients", "[ops][isa]") {
   }
 }
 
-TEST_CASE("conv2d and linear compute their gradients in the dtype they are given", "[ops][isa]") {
-  for (DType dtype : gradient_dtypes()) {
-    INFO("gradient " << dtype);
+TEST_CASE("conv2d and linear compute their gradients in the format they are given", "[ops][isa]") {
+  for (const GradFormat& grads : gradient_formats()) {
+    INFO("gradient " << grads);
     const Shape xs{2, 6, 7, 16}, ws{24, 16, 3, 3};
-    const ConvOptions options{.stride = 2, .padding = 1};
+    const ConvGeometry options{.stride = 2, .padding = 1};
     const Var x(reference::random(xs, 1), true), w(reference::random(ws, 2), true);
-    const Var y = conv2d(x, w, options, dtype);
-    const Tensor dy = gradient(y.shape(), 3, dtype);
+    const Var y = conv2d(x, w, options, grads);
+    const Tensor dy = gradient(y.shape(), 3, grads.dtype());
     backward(y, dy);
     const std::vector<double> dyd = reference::numbers(dy), xd = reference::numbers(x.value()),
                               wd = reference::numbers(w.value());
     CHECK(reference::relative_error(x.grad(), reference::conv2d_dx(dyd, xs, wd, ws, options)) <
-          tolerance(dtype));
+          tolerance(grads.dtype()));
     CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dyd, xd, xs, ws, options)) <
-          tolerance(dtype));
+          tolerance(grads.dtype()));
     CHECK(w.grad().dtype() == DType::f32);
 
     const Shape as_image{6, 1, 1, 33}, as_filter{10, 33, 1, 1};
     const Var a(reference::random({6, 33}, 4), true), m(reference::random({10, 33}, 5), true),
         b(reference::random({10}, 6), true);
-    const Var z = linear(a, m, b, dtype);
-    const Tensor dz = gradient(z.shape(), 7, dtype);
+    const Var z = linear(a, m, b, grads);
+    const Tensor dz = gradient(z.shape(), 7, grads.dtype());
     backward(z, dz);
     const std::vector<double> dzd = reference::numbers(dz), ad = reference::numbers(a.value()),
                               md = reference::numbers(m.value());
     CHECK(reference::relative_error(a.grad(), reference::conv2d_dx(dzd, as_image, md, as_filter, {})) <
-          tolerance(dtype));
+          tolerance(grads.dtype()));
     CHECK(reference::relative_error(m.grad(), reference::conv2d_dw(dzd, ad, as_image, as_filter, {})) <
-          tolerance(dtype));
+          tolerance(grads.dtype()));
     CHECK(m.grad().dtype() == DType::f32);
   }
 }
@@ -120,25 +121,25 @@ TEST_CASE("linear_integer: value and gradients", "[ops][isa]") {
   const FixedPoint weights{.scale = 1.0f / 64, .bits = 8, .is_signed = true};
   for (const FixedPoint& format :
        {FixedPoint{.scale = 1.0f / 16}, FixedPoint{.scale = 1.0f / 16, .is_signed = true}}) {
-    for (DType dtype : gradient_dtypes()) {
-      INFO(format << ", gradient " << dtype);
+    for (const GradFormat& grads : gradient_formats()) {
+      INFO(format << ", gradient " << grads);
       const Shape xs{6, 1, 1, 33}, ws{10, 33, 1, 1};
       const Var x(reference::random_fixed_point({6, 33}, 1, format), true);
       const Var w(reference::random({10, 33}, 2), true), b(reference::random({10}, 3), true);
       const Tensor q = kernels::quantize(w.value(), weights);
       const std::vector<double> xd = reference::numbers(x.value()), wd = reference::numbers(q);
-      const Var y = linear_integer(x, w, q, b, Engine::integer, dtype);
-      CHECK(reference::same_bytes(y.value(), linear_integer(x, w, q, b, Engine::simulated, dtype).value()));
+      const Var y = linear_integer(x, w, q, b, Engine::integer, grads);
+      CHECK(reference::same_bytes(y.value(), linear_integer(x, w, q, b, Engine::simulated, grads).value()));
       std::vector<double> expected = reference::conv2d(xd, xs, wd, ws, {});
       for (std::size_t i = 0; i < expected.size(); ++i) {
         expected[i] = static_cast<float>(expected[i] + b.value().data<float>()[i % 10]);
       }
       CHECK(reference::numbers(y.value()) == expected);
-      const Tensor dy = gradient({6, 10}, 4, dtype);
+      const Tensor dy = gradient({6, 10}, 4, grads.dtype());
       backward(y, dy);
       const std::vector<double> dyd = reference::numbers(dy);
       CHECK(reference::relative_error(x.grad(), reference::conv2d_dx(dyd, xs, wd, ws, {})) <
-            tolerance(dtype));
+            tolerance(grads.dtype()));
       CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dyd, xd, xs, ws, {})) < 1e-5);
       std::vector<double> db(10);
       for (std::size_t i = 0; i < dyd.size(); ++i) db[i % 10] += dyd[i];

@@ -14,13 +14,15 @@ TEST_CASE("norm_act gradient", "[ops]") {
     gradcheck(
         [&](Inputs in) {
           NormState norm = norm_state(in[1], in[2]);
-          return norm_act(in[0], norm, {}, {.relu = false, .format = {}, .batch_statistics = training});
+          return norm_act(in[0], norm, {},
+                          {.activation = Activation::identity, .format = {}, .batch_statistics = training});
         },
         {{3, 4, 3, 5}, {5}, {5}});
     gradcheck(
         [&](Inputs in) {
           NormState norm = norm_state(in[1], in[2]);
-          return norm_act(in[0], norm, in[3], {.relu = false, .format = {}, .batch_statistics = training});
+          return norm_act(in[0], norm, in[3],
+                          {.activation = Activation::identity, .format = {}, .batch_statistics = training});
         },
         {{2, 4, 3, 3}, {3}, {3}, {2, 4, 3, 3}});
     // |γ·x̂| > 2|β|: no value near ReLU's kink.
@@ -43,7 +45,8 @@ TEST_CASE("norm_act gradient", "[ops]") {
       [](Inputs in) {
         NormState norm = norm_state(in[1], in[2]);
         norm.conv_bias = in[3];
-        return norm_act(in[0], norm, {}, {.relu = false, .format = {}, .batch_statistics = false});
+        return norm_act(in[0], norm, {},
+                        {.activation = Activation::identity, .format = {}, .batch_statistics = false});
       },
       {{3, 4, 3, 5}, {5}, {5}, {5}});
 }
@@ -58,7 +61,8 @@ TEST_CASE("the bias of a convolution in front of a normalisation", "[ops]") {
     const auto state = [] {
       return norm_state(Var(reference::random({5}, 3, 0.5, 1), true), Var(reference::random({5}, 4), true));
     };
-    const NormActOptions options{.relu = false, .format = {}, .batch_statistics = training};
+    const NormActOptions options{
+        .activation = Activation::identity, .format = {}, .batch_statistics = training};
     NormState with = state(), without = state();
     with.conv_bias = Var(bias, true);
     const Var input(x, true), moved(shifted, true);

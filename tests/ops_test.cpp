@@ -26,14 +26,14 @@ TEST_CASE("every op takes its gradient in f32 and in bf16", "[ops]") {
       {"conv2d_integer",
        [&](Inputs in) {
          return conv2d_integer(quantize(in[0], input), in[1], kernels::quantize(in[1].value(), weights),
-                               {.padding = 1}, Engine::integer, DType::f32);
+                               {.padding = 1}, Engine::integer, GradFormat::f32);
        },
        {image, filter}},
       {"linear", [](Inputs in) { return linear(in[0], in[1], in[2]); }, {{2, 7}, {5, 7}, {5}}},
       {"linear_integer",
        [&](Inputs in) {
          return linear_integer(quantize(in[0], input), in[1], kernels::quantize(in[1].value(), weights),
-                               in[2], Engine::integer, DType::f32);
+                               in[2], Engine::integer, GradFormat::f32);
        },
        {{2, 7}, {5, 7}, {5}}},
       {"norm_act",
@@ -47,7 +47,7 @@ TEST_CASE("every op takes its gradient in f32 and in bf16", "[ops]") {
          NormState norm = norm_of(in[2], in[3], in[4]);
          return conv_norm_act_integer(quantize(in[0], input), in[1],
                                       kernels::quantize(in[1].value(), weights), norm, {}, {.padding = 1},
-                                      Engine::integer, DType::f32, {.format = {}});
+                                      Engine::integer, GradFormat::f32, {.format = {}});
        },
        {image, filter, {5}, {5}, {5}}},
       {"global_avg_pool", [](Inputs in) { return global_avg_pool(in[0]); }, {image}},
@@ -121,7 +121,7 @@ TEST_CASE("no images: nothing, or an error", "[ops]") {
   NormState norm = norm_state(Var(Tensor::full({5}, 1), true), Var(Tensor::zeros({5}), true));
   const Var x(values, true), w(Tensor::zeros({5, 3, 3, 3}), true);
   const auto unit = [&](bool training) {
-    return conv_norm_act_integer(x, w, q, norm, {}, {.padding = 1}, Engine::integer, DType::f32,
+    return conv_norm_act_integer(x, w, q, norm, {}, {.padding = 1}, Engine::integer, GradFormat::f32,
                                  {.format = FixedPoint{}, .batch_statistics = training});
   };
   CHECK(unit(false).shape() == Shape{0, 4, 4, 5});
@@ -135,16 +135,16 @@ TEST_CASE("operations refuse what does not fit together", "[ops]") {
   CHECK_THROWS_WITH(linear(x, Var(Tensor::zeros({4, 2})), b),
                     Catch::Contains("[2, 3]") && Catch::Contains("[4, 2]"));
   CHECK_THROWS_WITH(linear(x, w, Var(Tensor::zeros({3}))), Catch::Contains("bias [3]"));
-  CHECK_THROWS_WITH(linear_integer(x, w, Tensor::zeros({4, 3}), b, Engine::integer, DType::f32),
+  CHECK_THROWS_WITH(linear_integer(x, w, Tensor::zeros({4, 3}), b, Engine::integer, GradFormat::f32),
                     Catch::Contains("f32"));
   const Var image(Tensor::zeros({1, 2, 2, 3}, DType::u8)), filter(Tensor::zeros({1, 3, 1, 1}));
   Tensor q = Tensor::zeros({1, 3, 1, 1}, DType::s8);
   q.set_fixed_point({.is_signed = true});
-  CHECK_THROWS_WITH(conv2d_integer(image, filter, q, {}, Engine::integer, DType::f32),
-                    Catch::Contains("no step"));
-  CHECK_THROWS_AS(
-      conv2d_integer(image, filter, Tensor::zeros({1, 3, 3, 3}, DType::s8), {}, Engine::integer, DType::f32),
-      Error);
+  CHECK_THROWS_WITH(conv2d_integer(image, filter, q, {}, Engine::integer, GradFormat::f32),
+                    Catch::Contains("no scale"));
+  CHECK_THROWS_AS(conv2d_integer(image, filter, Tensor::zeros({1, 3, 3, 3}, DType::s8), {}, Engine::integer,
+                                 GradFormat::f32),
+                  Error);
   NormState norm{Var(Tensor::zeros({2})), Var(Tensor::zeros({2})), Tensor::zeros({2}), Tensor::zeros({2})};
   CHECK_THROWS_WITH(norm_act(Var(Tensor::zeros({1, 2, 2, 3})), norm, {}, {}), Catch::Contains("3 channels"));
   // One value would do for none but one channel: memory behind it is not ours.

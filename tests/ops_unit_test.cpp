@@ -11,10 +11,10 @@ using namespace faq::testing;
 TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
   // norm_act(conv2d_integer(x, w), residual) as networks use it: mask, batch statistics and convolution
   // together.
-  const ConvOptions options{.padding = 1};
+  const ConvGeometry options{.padding = 1};
   const Shape xs{2, 6, 5, 8}, ws{4, 8, 3, 3}, ys{2, 6, 5, 4};
-  for (DType dtype : gradient_dtypes()) {
-    INFO("gradient " << dtype);
+  for (const GradFormat& grads : gradient_formats()) {
+    INFO("gradient " << grads);
     const Var x(reference::random_fixed_point(xs, 1, {.scale = 1.0f / 64}), true);
     const Var w(reference::random(ws, 2), true);
     const Var residual(reference::random_fixed_point(ys, 3, {.scale = 1.0f / 64}), true);
@@ -23,7 +23,7 @@ TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
                    Var(reference::random({4}, 5, -1.5, -0.5), true), Tensor::zeros({4}),
                    Tensor::full({4}, 1)};
     const FixedPoint format{.scale = 1.0f / 8, .bits = 4};
-    const Var y = norm_act(conv2d_integer(x, w, q, options, Engine::integer, dtype), norm, residual,
+    const Var y = norm_act(conv2d_integer(x, w, q, options, Engine::integer, grads), norm, residual,
                            {.format = format});
 
     // Forward in double.
@@ -35,7 +35,7 @@ TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
     for (std::size_t i = 0; i < conv.size(); ++i) mean[i % 4] += conv[i] / n;
     for (std::size_t i = 0; i < conv.size(); ++i) sigma[i % 4] += std::pow(conv[i] - mean[i % 4], 2) / n;
     for (double& s : sigma) s = std::sqrt(s + 1e-5);
-    Tensor dy = gradient(ys, 6, dtype);
+    Tensor dy = gradient(ys, 6, grads.dtype());
     std::vector<double> dz = reference::numbers(dy);
     int zero = 0, high = 0;
     for (std::size_t i = 0; i < conv.size(); ++i) {
@@ -67,9 +67,9 @@ TEST_CASE("a quantized residual unit, gradients against double", "[ops][isa]") {
     CHECK(reference::relative_error(norm.gamma.grad(), product) < 1e-5);
     CHECK(reference::relative_error(norm.beta.grad(), sum) < 1e-5);
     CHECK(reference::relative_error(x.grad(), reference::conv2d_dx(dconv, xs, wd, ws, options)) <
-          tolerance(dtype));
+          tolerance(grads.dtype()));
     CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dconv, xd, xs, ws, options)) <
-          tolerance(dtype));
+          tolerance(grads.dtype()));
   }
 }
 
@@ -78,7 +78,7 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
     const char* what;
     Shape x;
     std::int64_t out;
-    ConvOptions options;
+    ConvGeometry options;
     int bits;
     bool is_signed, residual, relu;
     bool batch_statistics = true, bias = false;
@@ -96,8 +96,8 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
       {"bias and constant statistics", {4, 6, 6, 8}, 8, {.padding = 1}, 4, false, true, true, false, true}};
   for (const Row& row : rows) {
     INFO(row.what);
-    for (DType dtype : gradient_dtypes()) {
-      INFO("gradient " << dtype);
+    for (const GradFormat& grads : gradient_formats()) {
+      INFO("gradient " << grads);
       for (const Engine engine : {Engine::integer, Engine::simulated}) {
         const Shape ws{row.out, row.x[3], 3, 3};
         const Shape ys = kernels::conv2d_shape(row.x, ws, row.options);
@@ -118,14 +118,14 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
                          Tensor::full({row.out}, 1)};
           if (row.bias) norm.conv_bias = Var(reference::random({row.out}, 7), true);
           const NormActOptions options{
-              .relu = row.relu,
+              .activation = row.relu ? Activation::relu : Activation::identity,
               .format = FixedPoint{.scale = 1.0f / 8, .bits = row.bits, .is_signed = !row.relu},
               .batch_statistics = row.batch_statistics};
           LearnedStatistics learned;
           const Var y = unit(x, w, q, norm, residual, options, learned);
           if (row.batch_statistics) update_running(norm, learned, norm.momentum);
           Result result{reference::numbers(y.value()), {}, norm};
-          backward(y, gradient(ys, 6, dtype));
+          backward(y, gradient(ys, 6, grads.dtype()));
           for (const Var& v : {x, w, norm.gamma, norm.beta})
             result.grads.push_back(reference::numbers(v.grad()));
           if (residual) result.grads.push_back(reference::numbers(residual.grad()));
@@ -134,19 +134,19 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
         };
         const Result fused =
             run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options, auto& learned) {
-              return conv_norm_act_integer(x, w, q, norm, residual, row.options, engine, dtype, options,
+              return conv_norm_act_integer(x, w, q, norm, residual, row.options, engine, grads, options,
                                            &learned);
             });
         const Result apart =
             run([&](auto& x, auto& w, auto& q, auto& norm, auto& residual, auto& options, auto& learned) {
-              return norm_act(conv2d_integer(x, w, q, row.options, engine, dtype), norm, residual, options,
+              return norm_act(conv2d_integer(x, w, q, row.options, engine, grads), norm, residual, options,
                               &learned);
             });
         CHECK(fused.y == apart.y);
         REQUIRE(fused.grads.size() == apart.grads.size());
         // Two orders of adding up thousands of f32: the same to a few times what one is off.
         for (std::size_t i = 0; i < fused.grads.size(); ++i)
-          CHECK(reference::relative_error(fused.grads[i], apart.grads[i]) < 4 * tolerance(dtype));
+          CHECK(reference::relative_error(fused.grads[i], apart.grads[i]) < 4 * tolerance(grads.dtype()));
         CHECK(fused.grads[2] == apart.grads[2]);
         CHECK(fused.grads[3] == apart.grads[3]);
         CHECK(reference::numbers(fused.norm.running_mean) == reference::numbers(apart.norm.running_mean));
@@ -171,7 +171,7 @@ TEST_CASE("accumulators are kept in 16 bits when all of a batch fit", "[ops]") {
     Tensor w = Tensor::empty({16, 16, 3, 3}, DType::s8);
     std::ranges::fill(w.mutable_span<std::int8_t>(), std::int8_t{7});
     w.set_fixed_point({.scale = 0.5f, .is_signed = true});
-    const ConvOptions options{.padding = 1};
+    const ConvGeometry options{.padding = 1};
     const auto kept = kernels::conv2d_accumulators(x, w, options, Engine::integer, true);
     CHECK(kept.values.dtype() == (last == 1 ? DType::s16 : DType::s32));
     Tensor sums = kernels::conv2d_integer(x, w, options, Engine::integer);

@@ -9,7 +9,7 @@
 #include "quant/faq_scheme.h"
 #include "quant/quantize.h"
 #include "tests/testing.h"
-#include "tools/quantization.h"
+#include "train/quantized_training.h"
 
 using namespace faq;
 using namespace faq::testing;

@@ -11,7 +11,7 @@ TEST_CASE("gradients are bf16 by default only where the CPU has it", "[quant_opt
   const OneThread one_thread;
   INFO(isa_name());
   const NumberFormat options{.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4};
-  CHECK(options.grad_dtype == (has_native_bf16() ? DType::bf16 : DType::f32));
+  CHECK(options.grad_format == (has_native_bf16() ? GradFormat::bf16 : GradFormat::f32));
   // And so a training step works on any.
   const auto model = make_model("resnet20", {});
   initialize(*model, 1);

@@ -40,7 +40,7 @@ std::unique_ptr<Model> with_quantized_weights(const Case& c) {
   options.weight_bits = c.weight_bits;
   options.act_bits = c.act_bits;
   options.quantize_activations = false;
-  options.grad_dtype = DType::f32;
+  options.grad_format = GradFormat::f32;
   quantize(*calibrated.model, options, &calibrated.seen);
   return std::move(calibrated.model);
 }

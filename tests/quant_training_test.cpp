@@ -22,7 +22,7 @@ namespace {
 struct Setup {
   int bits = 8;
   Engine engine = Engine::integer;
-  DType grad_dtype = DType::f32;
+  GradFormat grad_format = GradFormat::f32;
   std::uint64_t seed = 1;
   int threads = 1;
 };
@@ -56,7 +56,7 @@ std::unique_ptr<Model> make(const Setup& setup) {
   options.scheme = Scheme::faq;
   options.weight_bits = options.act_bits = setup.bits;
   options.engine = setup.engine;
-  options.grad_dtype = setup.grad_dtype;
+  options.grad_format = setup.grad_format;
   quantize(*model, options, &seen);
   return model;
 }
@@ -185,7 +185,7 @@ TEST_CASE("bf16 gradients point where f32 gradients do", "[quant_training]") {
   }
   for (const int bits : {8, 4}) {
     const Result f32 = train({.bits = bits}, 1);
-    const Result bf16 = train({.bits = bits, .grad_dtype = DType::bf16}, 1);
+    const Result bf16 = train({.bits = bits, .grad_format = GradFormat::bf16}, 1);
     CHECK(f32.losses == bf16.losses);
     std::vector<double> all_f32, all_bf16;
     for (std::size_t i = 0; i < f32.grads.size(); ++i) {
@@ -205,7 +205,7 @@ TEST_CASE("same seed, same threads: same bits", "[quant_training]") {
   for (const int threads : {1, 2}) {
     INFO(threads << " threads");
     const Setup setup{
-        .bits = 4, .grad_dtype = has_native_bf16() ? DType::bf16 : DType::f32, .threads = threads};
+        .bits = 4, .grad_format = has_native_bf16() ? GradFormat::bf16 : GradFormat::f32, .threads = threads};
     const Result first = train(setup, 2), second = train(setup, 2);
     CHECK(first.losses == second.losses);
     check_same(first.grads, second.grads);
@@ -345,7 +345,8 @@ TEST_CASE("steps that are held stay, whatever becomes of the weights", "[quant_t
     return batch();
   });
   const auto requantize = [&](int bits) {
-    quantize(*model, {.scheme = Scheme::faq, .weight_bits = bits, .act_bits = 4, .grad_dtype = DType::f32},
+    quantize(*model,
+             {.scheme = Scheme::faq, .weight_bits = bits, .act_bits = 4, .grad_format = GradFormat::f32},
              &seen);
   };
   scale_weights(0.3f);

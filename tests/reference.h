@@ -98,40 +98,43 @@ inline bool same_bytes(const Tensor& a, const Tensor& b) {
 /// Calls tap(i of y, i of x, i of w) for every product of a convolution. Forward adds x·w to y, the gradients
 /// add y·w to x and x·y to w.
 template <class Tap>
-void for_each_tap(const Shape& x, const Shape& w, const ConvOptions& o, Tap tap) {
+void for_each_tap(const Shape& x, const Shape& w, const ConvGeometry& o, Tap tap) {
   const Shape y = kernels::conv2d_shape(x, w, o);
   for (std::int64_t n = 0; n < y[0]; ++n)
     for (std::int64_t oy = 0; oy < y[1]; ++oy)
       for (std::int64_t ox = 0; ox < y[2]; ++ox)
         for (std::int64_t ky = 0; ky < w[2]; ++ky)
           for (std::int64_t kx = 0; kx < w[3]; ++kx) {
-            const std::int64_t iy = oy * o.stride - o.padding.height + ky;
-            const std::int64_t ix = ox * o.stride - o.padding.width + kx;
+            const std::int64_t iy = oy * o.stride - o.padding.top + ky * o.dilation.height;
+            const std::int64_t ix = ox * o.stride - o.padding.left + kx * o.dilation.width;
             if (iy < 0 || iy >= x[1] || ix < 0 || ix >= x[2]) continue;
-            for (std::int64_t out = 0; out < y[3]; ++out)
-              for (std::int64_t in = 0; in < x[3]; ++in)
-                tap(((n * y[1] + oy) * y[2] + ox) * y[3] + out, ((n * x[1] + iy) * x[2] + ix) * x[3] + in,
+            for (std::int64_t out = 0; out < y[3]; ++out) {
+              const std::int64_t first = out / (y[3] / o.groups) * w[1];  // input channel of its group
+              for (std::int64_t in = 0; in < w[1]; ++in)
+                tap(((n * y[1] + oy) * y[2] + ox) * y[3] + out,
+                    ((n * x[1] + iy) * x[2] + ix) * x[3] + first + in,
                     ((out * w[1] + in) * w[2] + ky) * w[3] + kx);
+            }
           }
 }
 
 template <class T>
 std::vector<T> conv2d(const std::vector<T>& x, const Shape& xs, const std::vector<T>& w, const Shape& ws,
-                      const ConvOptions& o) {
+                      const ConvGeometry& o) {
   std::vector<T> y(kernels::conv2d_shape(xs, ws, o).numel());
   for_each_tap(xs, ws, o, [&](auto yi, auto xi, auto wi) { y[yi] += x[xi] * w[wi]; });
   return y;
 }
 
 inline std::vector<double> conv2d_dx(const std::vector<double>& dy, const Shape& xs,
-                                     const std::vector<double>& w, const Shape& ws, const ConvOptions& o) {
+                                     const std::vector<double>& w, const Shape& ws, const ConvGeometry& o) {
   std::vector<double> dx(xs.numel());
   for_each_tap(xs, ws, o, [&](auto yi, auto xi, auto wi) { dx[xi] += dy[yi] * w[wi]; });
   return dx;
 }
 
 inline std::vector<double> conv2d_dw(const std::vector<double>& dy, const std::vector<double>& x,
-                                     const Shape& xs, const Shape& ws, const ConvOptions& o) {
+                                     const Shape& xs, const Shape& ws, const ConvGeometry& o) {
   std::vector<double> dw(ws.numel());
   for_each_tap(xs, ws, o, [&](auto yi, auto xi, auto wi) { dw[wi] += dy[yi] * x[xi]; });
   return dw;

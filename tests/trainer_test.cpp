@@ -4,9 +4,9 @@
 
 #include "core/kernels/elementwise.h"
 #include "tests/run_testing.h"
-#include "tools/quantization.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
+#include "train/quantized_training.h"
 
 using namespace faq;
 using namespace faq::testing;

@@ -1,8 +1,8 @@
 #include "train/training_loop.h"
 
 #include "tests/run_testing.h"
-#include "tools/quantization.h"
 #include "train/metrics.h"
+#include "train/quantized_training.h"
 #include "train/trainer.h"
 
 using namespace faq;

@@ -87,6 +87,105 @@ TEST_CASE("leaves accumulate over passes until cleared", "[var]") {
   CHECK(x.grad().item() == 6);
 }
 
+TEST_CASE("a leaf takes over a gradient that is nobody else's", "[var]") {
+  const void* handed_out = nullptr;
+  Tensor kept;
+  const auto op = [&](const Var& x, const Tensor& dx) {
+    handed_out = dx.raw();
+    return Var::record("op", x.value(), {x}, [dx](const Tensor&) -> Grads { return {dx}; });
+  };
+  const auto ones = [] { return Tensor::from({1}, {1}); };
+  const Var x = leaf({1});
+  SECTION("made for it") {
+    const Var y = op(x, ones());
+    backward(y);
+    CHECK(x.grad().raw() == handed_out);
+  }
+  SECTION("kept by somebody") {
+    kept = ones();
+    const Var y = op(x, kept);
+    backward(y);
+    CHECK(x.grad().raw() != handed_out);
+  }
+  SECTION("the seed the caller holds") {
+    kept = ones();
+    backward(x, kept);
+    CHECK(x.grad().raw() != kept.raw());
+  }
+  SECTION("two leaves, one tensor") {
+    const Var y = leaf({1});
+    backward(add(x, y), ones());
+    CHECK(x.grad().raw() != y.grad().raw());
+    CHECK(y.grad().item() == 1);
+  }
+  CHECK(x.grad().item() == 1);
+}
+
+TEST_CASE("backward tells when a leaf's gradient is complete", "[var]") {
+  struct Told {
+    const void* leaf;
+    float grad;
+    bool operator==(const Told&) const = default;
+  };
+  std::vector<Told> told;
+  const OnLeaf on_leaf = [&](Var& leaf) { told.push_back({leaf.id(), leaf.grad().item()}); };
+  const Var a = leaf({1}), b = leaf({1}), c = leaf({1});
+  // Two inputs, with gradients of 3 and 5 times that of the result.
+  const auto combine = [](const Var& x, const Var& y) {
+    return Var::record("combine", x.value(), {x, y}, [](const Tensor& dz) -> Grads {
+      Tensor dx = dz.clone(), dy = dz.clone();
+      kernels::scale_in_place(dx, 3);
+      kernels::scale_in_place(dy, 5);
+      return {dx, dy};
+    });
+  };
+  SECTION("in the order of the tape, whatever the order of the inputs") {
+    SECTION("parameters last") { backward(combine(combine(combine(a, b), c), c), on_leaf); }
+    SECTION("parameters first") {
+      const Var constant(Tensor::from({1}, {1}));
+      backward(combine(c, combine(b, combine(a, constant))), on_leaf);
+      CHECK(told == std::vector<Told>{{c.id(), 3}, {b.id(), 15}, {a.id(), 75}});
+      return;
+    }
+    CHECK(told == std::vector<Told>{{c.id(), 20}, {a.id(), 27}, {b.id(), 45}});
+  }
+  SECTION("once, after the last contribution") {
+    backward(combine(combine(a, b), combine(combine(b, a), a)), on_leaf);
+    CHECK(told.size() == 2);
+    CHECK(a.grad().item() == 3 * 3 + 5 * 5 + 5 * 3 * 5);
+    CHECK(b.grad().item() == 3 * 5 + 5 * 3 * 3);
+    for (const Told& leaf : told) CHECK(leaf.grad == (leaf.leaf == a.id() ? a : b).grad().item());
+  }
+  SECTION("not for what wants none or gets none") {
+    const Var constant(Tensor::from({1}, {1}));
+    const Var stopped = Var::record("stop", b.value(), {b, c}, [](const Tensor& dy) -> Grads {
+      return {Tensor(), dy};
+    });
+    backward(combine(combine(a, constant), stopped), on_leaf);
+    CHECK(told == std::vector<Told>{{c.id(), 5}, {a.id(), 9}});
+    CHECK_FALSE(b.grad().defined());
+  }
+  SECTION("a node no gradient reaches does not hold up its leaves") {
+    const Var unreached = scaled(a, 2);
+    const Var stopped = Var::record("stop", b.value(), {b, unreached}, [](const Tensor& dy) -> Grads {
+      return {dy, Tensor()};
+    });
+    backward(combine(combine(a, b), stopped), on_leaf);
+    CHECK(told.size() == 2);
+    CHECK(a.grad().item() == 9);
+    CHECK(b.grad().item() == 15 + 5);
+  }
+  SECTION("of the root itself") {
+    backward(a, on_leaf);
+    CHECK(told == std::vector<Told>{{a.id(), 1}});
+  }
+  SECTION("with what was there before") {
+    backward(scaled(a, 2));
+    backward(scaled(a, 3), on_leaf);
+    CHECK(told == std::vector<Told>{{a.id(), 5}});
+  }
+}
+
 TEST_CASE("only what wants a gradient gets one", "[var]") {
   const Var x = leaf({1});
   const Var constant(Tensor::from({1}, {2}));

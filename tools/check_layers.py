@@ -32,8 +32,8 @@ CONFINED = [
 TAPE = re.compile(r"core/(var|ops\w*)\.h$")
 HIDDEN = [(TAPE, "core/kernels/"), (TAPE, "quant/deploy/")]
 
-# Folders in which no unit (NAME.h and NAME.cpp) may need itself through others. core/kernels/ is to be one.
-ACYCLIC = ["quant/deploy/"]
+# Folders in which no unit (NAME.h and NAME.cpp) may need itself through others.
+ACYCLIC = ["core/kernels/", "quant/deploy/"]
 
 # Headers that one source file, and no header, may include.
 ONCE = [re.compile(r"mpi\.h$")]

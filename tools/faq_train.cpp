@@ -57,7 +57,7 @@ int body(int argc, char** argv) {
                                                 : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
   // What the machine decides is written down, so that a run is continued with the same bits or not at all.
-  options.grad_dtype = deployed_format(options).grad_dtype;
+  options.grad_format = deployed_format(options).grad_format;
   const bool json = parsed.count("json") > 0;
   refuse_integer_weights(options);
 
@@ -71,10 +71,9 @@ int body(int argc, char** argv) {
   }
   Metrics metrics;
   ProgressDisplay display(parsed.count("quiet") > 0);
-  const TrainResult result = train(options, *method,
-                                   {.command = cli::command_line(argc, argv),
-                                    .listeners = {&metrics, &display},
-                                    .stop = install_stop_handlers()});
+  const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
+                                             .listeners = {&metrics, &display},
+                                             .stop = install_stop_handlers()});
   if (json) {
     cli::print_json({{"stopped", result.stopped},
                      {"epochs", result.epochs},

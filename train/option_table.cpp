@@ -39,7 +39,7 @@ const Choices<Calibration> calibrations{
 const Choices<WeightScale> weight_scales{{"mse", WeightScale::mse}, {"max", WeightScale::max}};
 const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none", Equalize::none}};
 const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
-const Choices<DType> grad_dtypes{{"bf16", DType::bf16}, {"f32", DType::f32}};
+const Choices<GradFormat> grad_formats{{"bf16", GradFormat::bf16}, {"f32", GradFormat::f32}};
 
 template <class Number>
 Number parse_number(const Setting& setting) {
@@ -279,7 +279,7 @@ const std::vector<OptionRow>& option_table() {
       {{"teacher-model"}, field(&T::teacher_model)},
       {{"distill-weight"}, field(&T::distill_weight)},
       {{"engine"}, field(&T::engine, engines)},
-      {{"grad-dtype"}, field(&T::grad_dtype, grad_dtypes)},
+      {{"grad-dtype"}, field(&T::grad_format, grad_formats)},
       {{"epochs"}, field(&T::epochs)},
       {{"batch-size", "b"}, field(&T::batch_size)},
       {{"grad-accum-steps"}, field(&T::grad_accum_steps)},

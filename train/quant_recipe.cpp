@@ -30,10 +30,10 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
         "-bit weights are odd integers up to 255, which are no 8-bit integers; use ", max_dorefa_bits,
         " bits or fewer, or --scheme faq");
   const bool native = r.scheme != Scheme::none && has_native_bf16();
-  const DType grad_dtype = r.grad_dtype.value_or(native ? DType::bf16 : DType::f32);
-  check(grad_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage, "--grad-dtype bf16: this CPU (",
-        isa_name(), ") has no native bf16; use f32");
-  check(grad_dtype == DType::f32 || r.scheme != Scheme::none, ErrorKind::usage,
+  const GradFormat grad_format = r.grad_format.value_or(native ? GradFormat::bf16 : GradFormat::f32);
+  check(grad_format == GradFormat::f32 || has_native_bf16(), ErrorKind::usage,
+        "--grad-dtype bf16: this CPU (", isa_name(), ") has no native bf16; use f32");
+  check(grad_format == GradFormat::f32 || r.scheme != Scheme::none, ErrorKind::usage,
         "--grad-dtype bf16: floating-point training (--scheme none) uses f32 gradients");
   return {.scheme = r.scheme,
           .weight_bits = widths.weights,
@@ -46,7 +46,7 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
           .cluster_size = r.cluster_size,
           .ternary_scale = r.ternary_scale,
           .engine = r.engine,
-          .grad_dtype = grad_dtype};
+          .grad_format = grad_format};
 }
 
 }  // namespace

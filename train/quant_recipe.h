@@ -39,7 +39,7 @@ struct QuantRecipe {
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   int batch_norm_batches = -1;  ///< -1: as many as calibration takes for dfp, none for the others
   Engine engine = Engine::integer;
-  std::optional<DType> grad_dtype;  ///< none: bf16 where the CPU has it natively, f32 with Scheme::none
+  std::optional<GradFormat> grad_format;  ///< none: bf16 where the CPU has it natively, f32 with Scheme::none
 
   // Ways to get there (Zhuang et al., arXiv 1908.04680).
   bool weights_first = false;         ///< two stages: the weights alone, then the activations, too

@@ -2,68 +2,27 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <optional>
 #include <vector>
 
 #include "core/cpu.h"
 #include "core/kernels/conv_primitives.h"
-#include "core/kernels/conv_trace.h"
 #include "core/kernels/elementwise.h"
-#include "core/kernels/paired_gradient.h"
+#include "core/kernels/exact_addends.h"
+#include "core/kernels/rounding.h"
 #include "core/kernels/simd.h"
+#include "core/kernels/weight_forms.h"
 #include "core/parallel.h"
-#include "core/rng.h"
 
 namespace faq::kernels {
 namespace {
 
 constexpr std::int64_t max_filter_of_bytes = (std::int64_t{1} << 31) / (255 * 128);  ///< sums fit into s32
 
-using onednn::weight_cache;
-using onednn::WeightCache;
-
-// Of the weights of an output channel: the sums and the numbers of those of either sign.
-struct Magnitudes {
-  int largest = 0;
-  std::int32_t positive = 0, negative = 0;
-  std::int32_t positives = 0, negatives = 0;
-};
-FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n) {
-  std::int32_t largest = 0, sum = 0, total = 0, positives = 0, nonzero = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int32_t weight = w[i];
-    const std::int32_t magnitude = weight < 0 ? -weight : weight;
-    largest = magnitude > largest ? magnitude : largest;
-    sum += weight;
-    total += magnitude;
-    positives += weight > 0 ? 1 : 0;
-    nonzero += weight != 0 ? 1 : 0;
-  }
-  return {largest, (total + sum) / 2, (total - sum) / 2, positives, nonzero - positives};
-}
-
-// A bound of the sums over a channel after division into `parts`: rounding adds less than one to each weight.
-std::int64_t bound_of_part(const Magnitudes& m, std::int64_t parts) {
-  return std::max(m.positive + m.positives * (parts - 1), m.negative + m.negatives * (parts - 1)) / parts;
-}
-
-// out = (|w| + offset) / parts, rounded down, with the sign of w.
-FAQ_SIMD void divide_weights(const std::int8_t* w, int offset, int parts, std::int8_t* out, std::int64_t n) {
-  const float divisor = static_cast<float>(parts);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const int magnitude = w[i] < 0 ? -w[i] : w[i];
-    // Exact: both are small integers, and a quotient that is none is not rounded to one.
-    const int part = static_cast<int>(static_cast<float>(magnitude + offset) / divisor);
-    out[i] = static_cast<std::int8_t>(w[i] < 0 ? -part : part);
-  }
-}
-
 // x + 128 as u8, with a border that stands for zero.
-Tensor shifted_and_padded(const Tensor& x, const Extent& padding) {
-  const std::int64_t height = x.dim(1) + 2 * padding.height;
-  const std::int64_t width = x.dim(2) + 2 * padding.width;
+Tensor shifted_and_padded(const Tensor& x, const Padding& padding) {
+  const std::int64_t height = x.dim(1) + padding.top + padding.bottom;
+  const std::int64_t width = x.dim(2) + padding.left + padding.right;
   const std::int64_t channels = x.dim(3);
   Tensor out = Tensor::empty({x.dim(0), height, width, channels}, DType::u8);
   std::uint8_t* to = out.mutable_data<std::uint8_t>();
@@ -74,7 +33,7 @@ Tensor shifted_and_padded(const Tensor& x, const Extent& padding) {
       std::memset(image, 128, static_cast<std::size_t>(height * width * channels));
       for (std::int64_t y = 0; y < x.dim(1); ++y) {
         const std::int8_t* row = from + (n * x.dim(1) + y) * x.dim(2) * channels;
-        std::uint8_t* target = image + ((y + padding.height) * width + padding.width) * channels;
+        std::uint8_t* target = image + ((y + padding.top) * width + padding.left) * channels;
         for (std::int64_t i = 0; i < x.dim(2) * channels; ++i)
           target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
       }
@@ -83,85 +42,13 @@ Tensor shifted_and_padded(const Tensor& x, const Extent& padding) {
   return out;
 }
 
-Tensor shift_correction(const Tensor& weights) {
-  const std::lock_guard lock(onednn::weight_cache_mutex());
-  Tensor& correction = weight_cache(weights).shift_correction;
-  if (!correction) {
-    correction = Tensor::empty({weights.dim(0)}, DType::s32);
-    const std::int64_t length = weights.numel() / weights.dim(0);
-    const std::int8_t* w = weights.data<std::int8_t>();
-    std::int32_t* out = correction.mutable_data<std::int32_t>();
-    for (std::int64_t o = 0; o < weights.dim(0); ++o) {
-      std::int32_t sum = 0;
-      for (std::int64_t i = 0; i < length; ++i) sum += w[o * length + i];
-      out[o] = -128 * sum;
-    }
-  }
-  return correction;
-}
-
-// Into how many addends the weights must be split for every sum to be exact. The magnitudes of a weight's
-// parts differ by at most one; the first is the largest.
-int parts_needed(const Tensor& weights, int max_input, int max_magnitude) {
-  constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
-  const std::int8_t* w = weights.data<std::int8_t>();
-  const std::int64_t channels = weights.dim(0);
-  const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
-  // What the format allows may be enough.
-  if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
-      length * weights.fixed_point().max() * max_input < onednn::f32_integers)
-    return 1;
-  check(length <= max_filter, ErrorKind::internal, "integer convolution: filters of ", weights.shape());
-  std::vector<Magnitudes> of_channel(channels);
-  parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t o = begin; o < end; ++o) of_channel[o] = magnitudes(w + o * length, length);
-  });
-  for (int parts = 1; parts <= 128; ++parts) {
-    if (std::ranges::all_of(of_channel, [&](const Magnitudes& m) {
-          return (m.largest + parts - 1) / parts <= max_magnitude &&
-                 bound_of_part(m, parts) * max_input < onednn::f32_integers;
-        }))
-      return parts;
-  }
-  fail(ErrorKind::internal, "integer convolution: weights ", weights.shape(),
-       " are too many for exact 32-bit sums");
-}
-
-std::vector<Tensor> divided(const Tensor& weights, int parts) {
-  const std::int8_t* w = weights.data<std::int8_t>();
-  std::vector<Tensor> addends;
-  for (int part = 0; part < parts; ++part) {
-    Tensor addend = Tensor::empty(weights.shape(), DType::s8);
-    std::int8_t* out = addend.mutable_data<std::int8_t>();
-    parallel_for(weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-      divide_weights(w + begin, parts - 1 - part, parts, out + begin, end - begin);
-    });
-    addends.push_back(std::move(addend));
-  }
-  return addends;
-}
-
-// Precondition: the lock of the caches is held.
-WeightCache::Addends& addends_entry(const Tensor& weights, int max_input, int max_magnitude) {
-  auto& known = weight_cache(weights).addends;
-  const auto entry = std::ranges::find_if(known, [&](const WeightCache::Addends& a) {
-    return a.max_input == max_input && a.max_magnitude == max_magnitude;
-  });
-  if (entry != known.end()) return *entry;
-  known.push_back({max_input, max_magnitude, parts_needed(weights, max_input, max_magnitude), {}});
-  return known.back();
-}
-
-int cached_parts_needed(const Tensor& weights, int max_input, int max_magnitude) {
-  const std::lock_guard lock(onednn::weight_cache_mutex());
-  return addends_entry(weights, max_input, max_magnitude).parts;
-}
-
-std::vector<Tensor> cached_addends(const Tensor& weights, int max_input, int max_magnitude) {
-  const std::lock_guard lock(onednn::weight_cache_mutex());
-  WeightCache::Addends& addends = addends_entry(weights, max_input, max_magnitude);
-  if (addends.tensors.empty()) addends.tensors = divided(weights, addends.parts);
-  return addends.tensors;
+// Whether oneDNN is given signed images as they are. Its kernels for them shift what they load by 128 and
+// take the border for zero. Without VNNI they halve the weights, which is not exact. Where there is a border
+// and the kernel is larger than 3×3, they take longer than a copy and the kernel for unsigned ones does
+// (docs/performance.md, "What was tried").
+bool takes_signed_images(const ConvGeometry& geometry) {
+  return has_avx512_vnni() &&
+         (geometry.padding == 0 || (geometry.kernel.height <= 3 && geometry.kernel.width <= 3));
 }
 
 // Whether each is below the limit beyond which an f32 need not be the integer it was.
@@ -175,7 +62,7 @@ bool are_f32_integers(const Tensor& sums) {
   const std::int32_t* values = sums.data<std::int32_t>();
   std::atomic<bool> all = true;
   parallel_for(sums.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    if (!are_below(static_cast<std::int32_t>(onednn::f32_integers), values + begin, end - begin))
+    if (!are_below(static_cast<std::int32_t>(f32_integers), values + begin, end - begin))
       all.store(false, std::memory_order_relaxed);
   });
   return all;
@@ -192,40 +79,44 @@ void round_to_s32(const Tensor& x, Tensor& out) {
 // An integer convolution made ready: its images as the engine's kernel reads them, and the bounds within
 // which weights give exact sums with them.
 struct IntegerConvolution {
-  IntegerConvolution(const Tensor& x, const ConvOptions& wanted, Engine engine)
+  IntegerConvolution(const Tensor& x, const ConvGeometry& wanted, Engine engine)
       : integer(engine == Engine::integer),
         is_signed(x.dtype() == DType::s8),
-        options(wanted),
+        is_copied(integer && is_signed && !takes_signed_images(wanted)),
+        geometry(wanted),
         max_input(largest_input(x)),
         max_magnitude(integer && !has_vnni() ? 64 : 128) {
     if (!integer) {
       source = convert_unscaled(x, DType::f32);
-    } else if (is_signed) {
-      source = shifted_and_padded(x, options.padding);
-      options.padding = 0;
+    } else if (is_copied) {
+      source = shifted_and_padded(x, geometry.padding);
+      geometry.padding = 0;
     } else {
       source = x;
     }
   }
 
   /// Exact for weights within the bounds.
-  void run(const Tensor& weights, Tensor& sums) const {
+  void run(WeightForms& weights, Tensor& sums) const {
     if (integer) {
-      onednn::convolve(source, weights, is_signed ? shift_correction(weights) : Tensor(), options, sums);
+      onednn::convolve(source, weights, is_copied ? weights.shift_correction() : Tensor(), geometry, sums);
     } else {
-      round_to_s32(conv2d(source, convert_unscaled(weights, DType::f32), options), sums);
+      Tensor y = Tensor::empty(sums.shape());
+      onednn::convolve(source, *weights.integers_as_f32(), {}, geometry, y);
+      round_to_s32(y, sums);
     }
   }
 
-  /// Whether of weights beyond the bounds, too, every sum below 2^24 is exact. (Not of signed inputs: their
-  /// correction is added in f32, which the result does not show.)
-  bool may_try_whole(const Tensor& weights) const {
-    return integer && !is_signed && has_vnni() && weights.numel() / weights.dim(0) <= max_filter_of_bytes &&
-           onednn::rounds_results_alone(source, weights, options);
+  /// Whether of weights beyond the bounds, too, every sum below 2^24 is exact. (Not of signed inputs:
+  /// what the shift adds may be taken away again in f32, which the result does not show.)
+  bool may_try_whole(const Shape& weights) const {
+    return integer && !is_signed && has_vnni() && weights.numel() / weights[0] <= max_filter_of_bytes &&
+           rounds_results_alone(source.shape(), weights, geometry);
   }
 
   bool integer, is_signed;
-  ConvOptions options;
+  bool is_copied;  ///< shifted by 128, with its border
+  ConvGeometry geometry;
   int max_input, max_magnitude;
   Tensor source;
 
@@ -241,161 +132,58 @@ struct IntegerConvolution {
 
 }  // namespace
 
-Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvOptions& options) {
-  check(x.rank() == 4, "conv2d: expected an N,H,W,C tensor, got ", x);
-  check(weights.rank() == 4, "conv2d: expected O,I,H,W weights, got ", weights);
-  check(x[3] == weights[1], "conv2d: ", x[3], " input channels, weights ", weights, " want ", weights[1]);
-  check(weights.numel() > 0, "conv2d: no weights in ", weights);
-  check(options.stride > 0 && options.padding.height >= 0 && options.padding.width >= 0, "conv2d: stride ",
-        options.stride, ", padding ", options.padding);
-  const std::int64_t height = x[1] + 2 * options.padding.height - weights[2];
-  const std::int64_t width = x[2] + 2 * options.padding.width - weights[3];
-  check(height >= 0 && width >= 0, ErrorKind::usage, "conv2d: kernel ", weights, " does not fit an image of ",
-        x, " with padding ", options.padding, ": larger images are needed");
-  return {x[0], height / options.stride + 1, width / options.stride + 1, weights[0]};
-}
-
-Tensor conv2d(const Tensor& x, const Tensor& weights, const ConvOptions& options) {
+Tensor conv2d(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry) {
   check(x.dtype() == weights.dtype(), "conv2d: input ", x.dtype(), ", weights ", weights.dtype());
-  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), options));
-  onednn::convolve(x, weights, {}, options, y);
+  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.filter_shape(), geometry));
+  onednn::convolve(x, weights.forms(), {}, geometry, y);
   return y;
 }
 
-std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude) {
-  const int parts = parts_needed(weights, max_input, max_magnitude);
-  return parts == 1 ? std::vector{weights} : divided(weights, parts);
-}
-
-Tensor conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine) {
-  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.shape(), options), DType::s32);
-  conv2d_integer(x, weights, options, engine, y);
+Tensor conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
+                      Engine engine) {
+  Tensor y = Tensor::empty(conv2d_shape(x.shape(), weights.filter_shape(), geometry), DType::s32);
+  conv2d_integer(x, weights, geometry, engine, y);
   return y;
 }
 
-Tensor rounding_probe(const Shape& weights) {
-  constexpr std::int64_t input = 255, large = 127, small = 126;
-  const std::int64_t length = weights[1] * weights[2] * weights[3];
-  // The most positive weights p for which input·(p·large − (length − p)·small) stays below the limit.
-  const std::int64_t positive =
-      std::min(length, ((onednn::f32_integers - 1) / input + small * length) / (large + small));
-  Tensor probe = Tensor::empty(weights, DType::s8);
-  const auto values = probe.mutable_span<std::int8_t>();
-  Random random(0, RandomStream::synthetic);
-  std::uint32_t bits = 0;
-  for (std::int64_t i = 0; i < probe.numel(); ++i) {
-    bits = i % 32 == 0 ? random.next_u32() : bits >> 1;
-    const auto magnitude = static_cast<std::int8_t>(small + (bits & 1));
-    values[i] = i % length < positive ? magnitude : static_cast<std::int8_t>(-magnitude);
-  }
-  return probe;
-}
-
-void conv2d_integer(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
-                    Tensor& y) {
+void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
+                    Engine engine, Tensor& y) {
   check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "integer convolution: input u8 or s8, got ",
         x.dtype());
   check(weights.dtype() == DType::s8, "integer convolution: weights s8, got ", weights.dtype());
-  check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.shape(), options),
+  check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.filter_shape(), geometry),
         "integer convolution: no place for the sums in ", y.dtype(), " ", y.shape());
-  const IntegerConvolution conv(x, options, engine);
-  if (cached_parts_needed(weights, conv.max_input, conv.max_magnitude) == 1) return conv.run(weights, y);
+  const IntegerConvolution conv(x, geometry.of(weights.filter_shape()), engine);
+  WeightForms& whole = weights.forms();
+  if (whole.exact_parts(conv.max_input, conv.max_magnitude) == 1) return conv.run(whole, y);
   // Weights that could lead beyond the limit seldom do.
-  if (conv.may_try_whole(weights)) {
-    conv.run(weights, y);
+  if (conv.may_try_whole(weights.filter_shape())) {
+    conv.run(whole, y);
     if (are_f32_integers(y)) return;
   }
-  const std::vector<Tensor> addends = cached_addends(weights, conv.max_input, conv.max_magnitude);
-  conv.run(addends.front(), y);
+  const auto addends = whole.addends(conv.max_input, conv.max_magnitude);
+  conv.run(*addends.front(), y);
   for (std::size_t i = 1; i < addends.size(); ++i) {
     Tensor more = Tensor::empty(y.shape(), DType::s32);
-    conv.run(addends[i], more);
+    conv.run(*addends[i], more);
     add_s32_in_place(y, more);
   }
 }
 
-Tensor conv2d_backward_data(const Tensor& dy, const Tensor& weights, const Shape& x,
-                            const ConvOptions& options, DType dtype) {
+Tensor conv2d_backward_data(const Tensor& dy, const PackedWeights& weights, const Shape& x,
+                            const ConvGeometry& geometry, DType dtype) {
   Tensor dx = Tensor::empty(x, dtype);
-  conv2d_backward_data(dy, weights, options, dx);
+  conv2d_backward_data(dy, weights, geometry, dx);
   return dx;
 }
 
-void conv2d_backward_data(const Tensor& dy, const Tensor& weights, const ConvOptions& options, Tensor& dx) {
+void conv2d_backward_data(const Tensor& dy, const PackedWeights& weights, const ConvGeometry& geometry,
+                          Tensor& dx) {
   check(dy.dtype() == weights.dtype(), "conv2d backward: gradient ", dy.dtype(), ", weights ",
         weights.dtype());
-  check(dy.shape() == conv2d_shape(dx.shape(), weights.shape(), options), "conv2d backward: gradient ",
-        dy.shape(), " for an input of ", dx.shape());
-  onednn::convolve_backward_data(dy, weights, options, dx);
-}
-
-Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
-                               const ConvOptions& options) {
-  WeightGradient gradient(weights, options, 1);
-  gradient.add(x, dy, 0);
-  return gradient.sum();
-}
-
-// Parts of different length may get different layouts from oneDNN.
-struct WeightGradient::Share {
-  std::optional<PairedGradient> paired;
-  std::vector<onednn::Packed> sums;
-
-  void add(onednn::Packed part) {
-    const auto same = std::ranges::find_if(sums, [&](const auto& sum) { return sum.desc == part.desc; });
-    if (same == sums.end()) {
-      sums.push_back(std::move(part));
-    } else {
-      add_in_place(same->storage, part.storage);
-    }
-  }
-};
-
-WeightGradient::WeightGradient(const Shape& weights, const ConvOptions& options, int shares)
-    : weights_(weights), options_(options), shares_(shares) {}
-
-WeightGradient::~WeightGradient() = default;
-
-void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
-  const bool is_integer = x.dtype() == DType::u8 || x.dtype() == DType::s8;
-  check((dy.dtype() == DType::f32 || dy.dtype() == DType::bf16) && (is_integer || x.dtype() == dy.dtype()),
-        "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
-  check(dy.shape() == conv2d_shape(x.shape(), weights_, options_), "conv2d backward: gradient ", dy.shape(),
-        " for an input of ", x.shape());
-  const bool is_paired = PairedGradient::suits(weights_, x.dtype(), dy.dtype());
-  const Tensor operand = is_integer && !is_paired ? convert_unscaled(x, dy.dtype()) : x;
-  record({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), options_, operand.dtype(), DType::f32,
-          dy.dtype()});
-  Share& sums = shares_.at(share);
-  if (is_paired) {
-    if (!sums.paired) sums.paired.emplace(weights_, options_);
-    sums.paired->add(operand, dy);
-  } else {
-    sums.add(onednn::convolve_backward_weights(operand, dy, weights_, options_));
-  }
-}
-
-Tensor WeightGradient::sum() {
-  Share total;
-  for (Share& share : shares_) {
-    if (share.paired && total.paired) {
-      total.paired->add(*share.paired);
-    } else if (share.paired) {
-      total.paired = std::move(share.paired);
-    }
-    for (onednn::Packed& part : share.sums) total.add(std::move(part));
-  }
-  Tensor dw = total.paired ? total.paired->sum() : Tensor();
-  for (const onednn::Packed& part : total.sums) {
-    const Tensor more = onednn::unpacked(part, weights_);
-    if (dw) {
-      add_in_place(dw, more);
-    } else {
-      dw = more;
-    }
-  }
-  check(static_cast<bool>(dw), ErrorKind::internal, "conv2d backward: gradient of no images");
-  return dw;
+  check(dy.shape() == conv2d_shape(dx.shape(), weights.filter_shape(), geometry),
+        "conv2d backward: gradient ", dy.shape(), " for an input of ", dx.shape());
+  onednn::convolve_backward_data(dy, weights.forms(), geometry, dx);
 }
 
 }  // namespace faq::kernels

@@ -6,6 +6,8 @@
 
 #include "core/kernels/block.h"
 #include "core/kernels/conv_primitives.h"
+#include "core/kernels/conv_record.h"
+#include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 
 namespace faq::kernels {
@@ -13,8 +15,8 @@ namespace {
 
 bool same_layer(const ConvCall& a, const ConvCall& b) {
   return a.pass == b.pass && a.x.with(0, 0) == b.x.with(0, 0) && a.weights == b.weights &&
-         a.options.stride == b.options.stride && a.options.padding == b.options.padding &&
-         a.x_dtype == b.x_dtype && a.weight_dtype == b.weight_dtype && a.y_dtype == b.y_dtype;
+         a.geometry.of(a.weights) == b.geometry.of(b.weights) && a.x_dtype == b.x_dtype &&
+         a.weight_dtype == b.weight_dtype && a.y_dtype == b.y_dtype;
 }
 
 }  // namespace
@@ -34,13 +36,12 @@ struct ConvTrace::Impl {
   }
 
   std::mutex mutex;
+  bool is_running = false;
   std::int64_t batch = 0;
   std::vector<ConvCall> calls;
 };
 
 namespace {
-
-ConvTrace::Impl* trace = nullptr;
 
 // Small numbers of every kind the dtype has.
 Tensor some(const Shape& shape, DType dtype) {
@@ -57,7 +58,7 @@ Tensor some(const Shape& shape, DType dtype) {
 }
 
 void sum_gradient(const ConvCall& call, const Tensor& x, const Tensor& dy) {
-  WeightGradient gradient(call.weights, call.options, num_shares(call.x[0]));
+  WeightGradient gradient(call.weights, call.geometry, num_shares(call.x[0]));
   parallel_shares(call.x[0], [&](std::int64_t begin, std::int64_t end, int share) {
     gradient.add(x.rows(begin, end), dy.rows(begin, end), share);
   });
@@ -66,17 +67,17 @@ void sum_gradient(const ConvCall& call, const Tensor& x, const Tensor& dy) {
 
 double median_seconds(const ConvCall& call, int repeats) {
   Tensor x = some(call.x, call.x_dtype);
-  Tensor weights = some(call.weights, call.weight_dtype);
+  WeightForms weights(some(call.weights, call.weight_dtype));
   Tensor y = some(call.y, call.y_dtype);
   std::vector<double> seconds;
   for (int i = -2; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     switch (call.pass) {
       case ConvPass::forward:
-        onednn::convolve(x, weights, {}, call.options, y);
+        onednn::convolve(x, weights, {}, call.geometry, y);
         break;
       case ConvPass::backward_data:
-        onednn::convolve_backward_data(y, weights, call.options, x);
+        onednn::convolve_backward_data(y, weights, call.geometry, x);
         break;
       case ConvPass::backward_weights:
         sum_gradient(call, x, y);
@@ -92,25 +93,23 @@ double median_seconds(const ConvCall& call, int repeats) {
 std::string description(const ConvCall& call) {
   constexpr const char* names[] = {"forward", "backward data", "backward weights"};
   return concat(names[static_cast<int>(call.pass)], " ", call.x_dtype, "·", call.weight_dtype, " ", call.x,
-                " ⋆ ", call.weights, " stride ", call.options.stride);
+                " ⋆ ", call.weights, " stride ", call.geometry.stride);
 }
 
 }  // namespace
 
-void record(const ConvCall& call) {
-  if (trace) trace->add(call);
-}
-
 ConvTrace::ConvTrace(std::int64_t batch) : impl_(std::make_unique<Impl>()) {
-  check(trace == nullptr, "convolution trace: one at a time");
   impl_->batch = batch;
-  trace = impl_.get();
+  observe_convolutions([impl = impl_.get()](const ConvCall& call) { impl->add(call); });
+  impl_->is_running = true;
 }
 
 ConvTrace::~ConvTrace() { stop(); }
 
 void ConvTrace::stop() {
-  if (trace == impl_.get()) trace = nullptr;
+  if (!impl_->is_running) return;
+  observe_convolutions({});
+  impl_->is_running = false;
 }
 
 std::vector<ConvTrace::Row> ConvTrace::measure(int repeats) const {

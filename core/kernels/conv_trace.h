@@ -6,23 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernels/conv.h"
-
 namespace faq::kernels {
-
-enum class ConvPass { forward, backward_data, backward_weights };
-
-/// A convolution as it is executed. Shapes and dtypes are those of what stands in the places of input,
-/// weights and output: values or their gradients.
-struct ConvCall {
-  ConvPass pass;
-  Shape x, weights, y;
-  ConvOptions options;
-  DType x_dtype, weight_dtype, y_dtype;
-};
-
-/// Every function that executes a convolution calls this: the trace that is under way, if any, takes it down.
-void record(const ConvCall& call);
 
 /// Until stopped, remembers the convolutions that are executed, in whatever thread. One trace at a time.
 class ConvTrace {

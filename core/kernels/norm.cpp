@@ -44,11 +44,13 @@ struct Combination {
 
 // The loops, and below them the overloads that are compiled for every instruction set.
 template <class X, class R>
-[[gnu::always_inline]] inline void activate_loop(const X* x, const R* r, BlockParams p, float low,
+[[gnu::always_inline]] inline void activate_loop(const X* x, const R* r, BlockParams p, Bounds range,
                                                  float* __restrict out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float z = pre_activation(x, r, p, i);
-    out[i] = z < low ? low : z;  // NaN stays NaN: a diverged network must not look healthy
+    const float raised = z < range.low ? range.low : z;
+    out[i] =
+        raised > range.high ? range.high : raised;  // NaN stays NaN: a diverged network must not look healthy
   }
 }
 
@@ -94,13 +96,13 @@ template <class X, class R, class D>
   }
 }
 
-#define FAQ_FORWARD(X, R)                                                                                \
-  FAQ_SIMD void activate(const X* x, const R* r, BlockParams p, float low, float* out, std::int64_t n) { \
-    activate_loop(x, r, p, low, out, n);                                                                 \
-  }                                                                                                      \
-  FAQ_SIMD void quantize(const X* x, const R* r, BlockParams p, float inverse_scale, Bounds range,       \
-                         float* out, std::int64_t n) {                                                   \
-    quantize_loop(x, r, p, inverse_scale, range, out, n);                                                \
+#define FAQ_FORWARD(X, R)                                                                                   \
+  FAQ_SIMD void activate(const X* x, const R* r, BlockParams p, Bounds range, float* out, std::int64_t n) { \
+    activate_loop(x, r, p, range, out, n);                                                                  \
+  }                                                                                                         \
+  FAQ_SIMD void quantize(const X* x, const R* r, BlockParams p, float inverse_scale, Bounds range,          \
+                         float* out, std::int64_t n) {                                                      \
+    quantize_loop(x, r, p, inverse_scale, range, out, n);                                                   \
   }
 #define FAQ_BACKWARD(X, R, D)                                                                                \
   FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, const float* mean,   \
@@ -130,13 +132,13 @@ FAQ_BOTH(std::int32_t, std::int8_t)
 // The open-closed interval in which the gradient passes.
 Bounds pass_bounds(const NormAct& params) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
-  Bounds bounds{params.relu ? 0.0f : -infinity, infinity};
+  Bounds bounds{params.activation.low, params.activation.high};
   if (params.format) {
     const FixedPoint& format = *params.format;
-    bounds.high = static_cast<float>(format.max()) * format.scale;
+    bounds.high = std::min(bounds.high, static_cast<float>(format.max()) * format.scale);
     // A signed range is closed at its lower end: the next smaller float is the last one outside.
     const float low = static_cast<float>(format.min()) * format.scale;
-    if (!params.relu) bounds.low = format.is_signed ? std::nextafter(low, -infinity) : low;
+    bounds.low = std::max(bounds.low, format.is_signed ? std::nextafter(low, -infinity) : low);
   }
   return bounds;
 }
@@ -221,7 +223,7 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
                                              *params.format)
                              : Tensor::empty(x.shape());
   void* destination = out.mutable_raw();
-  constexpr float lowest = -std::numeric_limits<float>::infinity();
+  const Levels levels = params.format ? levels_of(params.activation, *params.format) : Levels{};
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> values(blocks.length()), scratch;
     for (std::int64_t b = begin; b < end; ++b) {
@@ -229,12 +231,11 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
       const std::int64_t n = blocks.size(b);
       pre_activation.at(offset, n, scratch, [&](const auto* x_block, const auto* r) {
         if (params.format) {
-          const auto low =
-              static_cast<float>(params.relu ? std::max(0, params.format->min()) : params.format->min());
           quantize(x_block, r, pre_activation.params(), 1.0f / params.format->scale,
-                   {low, static_cast<float>(params.format->max())}, values.data(), n);
+                   {levels.low, levels.high}, values.data(), n);
         } else {
-          activate(x_block, r, pre_activation.params(), params.relu ? 0.0f : lowest, values.data(), n);
+          activate(x_block, r, pre_activation.params(), {params.activation.low, params.activation.high},
+                   values.data(), n);
         }
       });
       store_block(destination, out.dtype(), offset, n, values.data());

@@ -1,4 +1,4 @@
-// Batch normalisation fused with what follows it in a unit: residual sum, ReLU, quantization.
+// Batch normalisation fused with what follows it in a unit: residual sum, activation, quantization.
 // The input is f32, or integers with a step (value = integer × step): a convolution's accumulators, s32 or
 // s16 when they fit, or what was quantized already, u8 or s8.
 #pragma once
@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/activation.h"
 #include "core/kernels/statistics.h"
 #include "core/tensor.h"
 
@@ -16,7 +17,7 @@ struct NormAct {
   Tensor scale;     ///< C, f32: γ/√(σ²+ε); multiplies values, not accumulators
   Tensor shift;     ///< C, f32: β − μ·γ/√(σ²+ε)
   Tensor residual;  ///< as x in shape, f32, bf16 or integer with a step; undefined: none
-  bool relu = true;
+  Activation activation = Activation::relu;
   std::optional<FixedPoint> format;  ///< quantize the result to u8 (s8 when signed)
 };
 
@@ -24,8 +25,9 @@ struct NormAct {
 Tensor norm_act(const Tensor& x, const NormAct& params);
 
 /// Gradient of norm_act(batch-norm(x)), in the two passes it takes: construction reduces, apply() then writes
-/// any images wanted. The mask of ReLU and clipping (straight-through: 1 inside the representable range,
-/// ReLU's zero side excluded) is recomputed from x in both; nothing but x and the residual is saved.
+/// any images wanted. The mask of activation and clipping (straight-through: 1 inside the representable
+/// range, the lower end of the activation excluded) is recomputed from x in both; nothing but x and the
+/// residual is saved.
 class NormActBackward {
  public:
   /// dy: f32 or bf16. With `batch_statistics` the gradient flows through the mean and variance, otherwise

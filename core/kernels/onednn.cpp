@@ -17,7 +17,8 @@ bool includes(dnnl::cpu_isa wanted) {
 
 }  // namespace
 
-bool has_vnni() { return includes(dnnl::cpu_isa::avx512_core_vnni) || includes(dnnl::cpu_isa::avx2_vnni); }
+bool has_avx512_vnni() { return includes(dnnl::cpu_isa::avx512_core_vnni); }
+bool has_vnni() { return has_avx512_vnni() || includes(dnnl::cpu_isa::avx2_vnni); }
 bool has_native_bf16() { return includes(dnnl::cpu_isa::avx512_core_bf16); }
 bool has_bf16_matrices() { return includes(dnnl::cpu_isa::avx512_core_amx); }
 
@@ -39,16 +40,31 @@ constexpr auto any = dnnl::memory::format_tag::any;
 constexpr auto direct = dnnl::algorithm::convolution_direct;
 constexpr auto training = dnnl::prop_kind::forward_training;
 
+dnnl::memory::dims nchw(const Shape& x) { return {x[0], x[3], x[1], x[2]}; }
+
+// Extents of weights as oneDNN has them: groups come first where there are several.
+dnnl::memory::dims weight_dims(const Shape& w, int groups) {
+  if (groups == 1) return {w[0], w[1], w[2], w[3]};
+  return {groups, w[0] / groups, w[1], w[2], w[3]};
+}
+
 struct Descs {
   explicit Descs(const ConvProblem& p)
-      : source(p.source_dims, p.source, nhwc),
-        weights(p.weight_dims, p.weights, any),
-        destination(p.destination_dims, p.destination, nhwc) {
-    if (p.bias != dnnl::memory::data_type::undef)
-      bias = {{p.weight_dims[0]}, p.bias, dnnl::memory::format_tag::x};
+      : source(nchw(p.x), data_type(p.source), nhwc),
+        weights(weight_dims(p.weights, p.geometry.groups), data_type(p.weight), any),
+        destination(nchw(p.y), data_type(p.destination), nhwc),
+        gradient(weight_dims(p.weights, p.geometry.groups), dnnl::memory::data_type::f32, any),
+        strides{p.geometry.stride, p.geometry.stride},
+        dilation{p.geometry.dilation.height - 1, p.geometry.dilation.width - 1},
+        before{p.geometry.padding.top, p.geometry.padding.left},
+        behind{p.geometry.padding.bottom, p.geometry.padding.right} {
+    if (p.bias) bias = {{p.weights[0]}, data_type(*p.bias), dnnl::memory::format_tag::x};
   }
-  dnnl::memory::desc source, weights, bias, destination;
+  dnnl::memory::desc source, weights, bias, destination, gradient;
+  dnnl::memory::dims strides, dilation, before, behind;
 };
+
+const dnnl::engine& engine() { return Context::instance().engine(); }
 
 dnnl::primitive_attr attributes() {
   dnnl::primitive_attr attr;
@@ -59,20 +75,33 @@ dnnl::primitive_attr attributes() {
 // oneDNN wants the forward convolution a gradient belongs to: its input has the dtype of the weights,
 // whatever the gradient's is.
 dnnl::convolution_forward::primitive_desc forward_of_backward_data(ConvProblem problem) {
-  problem.source = problem.weights;
+  problem.source = problem.weight;
   return forward_desc(problem);
 }
 
 }  // namespace
 
-dnnl::engine& engine() {
-  static dnnl::engine instance(dnnl::engine::kind::cpu, 0);
+std::size_t ConvProblem::hash() const {
+  const std::size_t dtypes =
+      hash_of(source, weight, destination, bias.has_value(), bias.value_or(DType::f32));
+  return hash_of(dtypes, x.hash(), weights.hash(), y.hash(), geometry.hash(), threads);
+}
+
+Context& Context::instance() {
+  static Context instance;
   return instance;
 }
 
-dnnl::stream& stream() {
-  thread_local dnnl::stream instance(engine());
+dnnl::stream& Context::stream() {
+  thread_local dnnl::stream instance(engine_);
   return instance;
+}
+
+void Context::clear() {
+  forward_.clear();
+  backward_data_.clear();
+  backward_weights_.clear();
+  rounds_results_alone_.clear();
 }
 
 dnnl::memory::data_type data_type(DType dtype) {
@@ -93,8 +122,13 @@ dnnl::memory::data_type data_type(DType dtype) {
   return dnnl::memory::data_type::undef;
 }
 
+dnnl::memory::desc plain_weights(const Shape& weights, DType dtype, int groups) {
+  return {weight_dims(weights, groups), data_type(dtype),
+          groups == 1 ? dnnl::memory::format_tag::oihw : dnnl::memory::format_tag::goihw};
+}
+
 dnnl::memory view(const dnnl::memory::desc& desc, const Tensor& tensor) {
-  return {desc, engine(), const_cast<void*>(tensor.raw())};
+  return {desc, Context::instance().engine(), const_cast<void*>(tensor.raw())};
 }
 
 Tensor buffer(const dnnl::memory::desc& desc) {
@@ -107,39 +141,39 @@ void execute(const char* what, const dnnl::primitive& primitive, const dnnl::mem
   try {
     const Tensor scratch = buffer(scratchpad);
     arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD, view(scratchpad, scratch));
-    primitive.execute(stream(), arguments);
-    stream().wait();
+    dnnl::stream& stream = Context::instance().stream();
+    primitive.execute(stream, arguments);
+    stream.wait();
   } catch (const dnnl::error& error) {
     fail(ErrorKind::internal, what, ": oneDNN: ", error.what());
   }
 }
 
 void reorder(const dnnl::memory& from, const dnnl::memory& to) {
-  dnnl::reorder(from, to).execute(stream(), const_cast<dnnl::memory&>(from), const_cast<dnnl::memory&>(to));
-  stream().wait();
+  dnnl::stream& stream = Context::instance().stream();
+  dnnl::reorder(from, to).execute(stream, const_cast<dnnl::memory&>(from), const_cast<dnnl::memory&>(to));
+  stream.wait();
 }
 
 #if DNNL_VERSION_MAJOR >= 3
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
-  return {engine(),      training,  direct,    d.source,  d.weights,   d.bias,
-          d.destination, p.strides, p.padding, p.padding, attributes()};
+  return {engine(),      training,  direct,     d.source, d.weights, d.bias,
+          d.destination, d.strides, d.dilation, d.before, d.behind,  attributes()};
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
   const Descs d(p);
-  return {engine(),    direct,        d.source,
-          d.weights,   d.destination, p.strides,
-          p.padding,   p.padding,     forward_of_backward_data(p),
+  return {engine(),    direct,     d.source, d.weights, d.destination,
+          d.strides,   d.dilation, d.before, d.behind,  forward_of_backward_data(p),
           attributes()};
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
   const Descs d(p);
-  const dnnl::memory::desc gradient(p.weight_dims, dnnl::memory::data_type::f32, any);
-  return {engine(),  direct,    d.source,  gradient,        d.destination,
-          p.strides, p.padding, p.padding, forward_desc(p), attributes()};
+  return {engine(),   direct,   d.source, d.gradient,      d.destination, d.strides,
+          d.dilation, d.before, d.behind, forward_desc(p), attributes()};
 }
 
 #else
@@ -147,22 +181,21 @@ dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const C
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
   const dnnl::convolution_forward::desc op(training, direct, d.source, d.weights, d.bias, d.destination,
-                                           p.strides, p.padding, p.padding);
+                                           d.strides, d.dilation, d.before, d.behind);
   return {op, attributes(), engine()};
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
   const Descs d(p);
-  const dnnl::convolution_backward_data::desc op(direct, d.source, d.weights, d.destination, p.strides,
-                                                 p.padding, p.padding);
+  const dnnl::convolution_backward_data::desc op(direct, d.source, d.weights, d.destination, d.strides,
+                                                 d.dilation, d.before, d.behind);
   return {op, attributes(), engine(), forward_of_backward_data(p)};
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
   const Descs d(p);
-  const dnnl::memory::desc gradient(p.weight_dims, dnnl::memory::data_type::f32, any);
-  const dnnl::convolution_backward_weights::desc op(direct, d.source, gradient, d.destination, p.strides,
-                                                    p.padding, p.padding);
+  const dnnl::convolution_backward_weights::desc op(direct, d.source, d.gradient, d.destination, d.strides,
+                                                    d.dilation, d.before, d.behind);
   return {op, attributes(), engine(), forward_desc(p)};
 }
 

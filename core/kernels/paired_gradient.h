@@ -1,7 +1,8 @@
 // The gradient of a convolution's weights by dot products over pairs of pixels, in bf16.
 #pragma once
 
-#include "core/kernels/conv.h"
+#include "core/kernels/conv_geometry.h"
+#include "core/tensor.h"
 
 namespace faq::kernels {
 
@@ -14,11 +15,11 @@ class PairedGradient {
  public:
   /// Whether that is the way here: the CPU has the instruction (and no matrix unit, which oneDNN uses), the
   /// operands are bf16 or integers, and the layer has multiples of 16 channels, few of them at its output,
-  /// and a kernel wider than one tap (one is a matrix product).
-  static bool suits(const Shape& weights, DType x, DType dy);
+  /// and a kernel wider than one tap (one is a matrix product), all of them neighbours, in one group.
+  static bool suits(const Shape& weights, const ConvGeometry& geometry, DType x, DType dy);
 
   /// Precondition: suits().
-  PairedGradient(const Shape& weights, const ConvOptions& options);
+  PairedGradient(const Shape& weights, const ConvGeometry& geometry);
   PairedGradient(PairedGradient&&) = default;
   PairedGradient& operator=(PairedGradient&&) = default;
 
@@ -31,7 +32,7 @@ class PairedGradient {
 
  private:
   Shape weights_;
-  ConvOptions options_;
+  ConvGeometry geometry_;
   Tensor sums_;  ///< O/16, H, I/8, W, 8, 16
 };
 

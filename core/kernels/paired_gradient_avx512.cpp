@@ -42,16 +42,16 @@ struct Layout {
 };
 
 // A pair covers two neighbours of the output, which lie a stride apart in the input.
-Layout layout_of(const Shape& x, const Shape& dy, std::int64_t kernel_width, const ConvOptions& options) {
+Layout layout_of(const Shape& x, const Shape& dy, std::int64_t kernel_width, const ConvGeometry& geometry) {
   Layout layout{x[1], x[2], dy[1], dy[2], (dy[2] + 1) / 2, {}, {}};
   for (int tap = 0; tap < kernel_width; ++tap) {
-    const int column = tap - options.padding.width;
+    const int column = tap - geometry.padding.left;
     const auto shared = std::ranges::find_if(
-        layout.copies, [&](const Copy& c) { return (column - c.first_column) % (2 * options.stride) == 0; });
+        layout.copies, [&](const Copy& c) { return (column - c.first_column) % (2 * geometry.stride) == 0; });
     const std::size_t index = static_cast<std::size_t>(shared - layout.copies.begin());
     if (shared == layout.copies.end()) layout.copies.push_back({column, 0});
     Copy& copy = layout.copies[index];
-    const std::int64_t first = (column - copy.first_column) / (2 * options.stride);
+    const std::int64_t first = (column - copy.first_column) / (2 * geometry.stride);
     copy.pairs = std::max(copy.pairs, first + layout.out_pairs);
     layout.taps.push_back({index, first});
   }
@@ -218,12 +218,12 @@ class Group {
 
   /// sums: those of one block of outputs, one row of the kernel and one block of inputs.
   void add_products(std::int64_t output_block, std::int64_t kernel_row, std::int64_t input_block,
-                    const ConvOptions& options, float* sums) const {
+                    const ConvGeometry& geometry, float* sums) const {
     // Output row r reads input row r·stride + up, where there is one.
-    const std::int64_t up = kernel_row - options.padding.height;
-    const std::int64_t first = up < 0 ? (-up + options.stride - 1) / options.stride : 0;
+    const std::int64_t up = kernel_row - geometry.padding.top;
+    const std::int64_t first = up < 0 ? (-up + geometry.stride - 1) / geometry.stride : 0;
     const std::int64_t past =
-        layout_.height > up ? std::min(layout_.out_height, (layout_.height - up - 1) / options.stride + 1)
+        layout_.height > up ? std::min(layout_.out_height, (layout_.height - up - 1) / geometry.stride + 1)
                             : 0;
     if (first >= past) return;
     const std::uint32_t* dy = words(dy_) + output_block * images_ * layout_.out_height * dy_row_;
@@ -235,10 +235,10 @@ class Group {
       for (std::int64_t t = 0; t < n; ++t) {
         const Tap& at = layout_.taps[tap + t];
         const std::int64_t length = layout_.copies[at.copy].pairs * inputs;
-        rows.x_row[t] = options.stride * length;
+        rows.x_row[t] = geometry.stride * length;
         rows.x_image[t] = layout_.height * length;
         rows.x[t] = words(copies_[at.copy]) +
-                    (input_block * images_ * layout_.height + first * options.stride + up) * length +
+                    (input_block * images_ * layout_.height + first * geometry.stride + up) * length +
                     at.first_pair * inputs;
       }
       passes[n - 1](dy, rows, sums + tap * inputs * outputs);
@@ -262,22 +262,22 @@ class Group {
 
 }  // namespace
 
-bool PairedGradient::suits(const Shape& weights, DType x, DType dy) {
-  return has_native_bf16() && !has_bf16_matrices() && dy == DType::bf16 &&
-         (x == DType::u8 || x == DType::s8 || x == DType::bf16) && weights[0] > 0 &&
+bool PairedGradient::suits(const Shape& weights, const ConvGeometry& geometry, DType x, DType dy) {
+  return geometry.dilation == 1 && geometry.groups == 1 && has_native_bf16() && !has_bf16_matrices() &&
+         dy == DType::bf16 && (x == DType::u8 || x == DType::s8 || x == DType::bf16) && weights[0] > 0 &&
          weights[0] <= max_outputs && weights[0] % outputs == 0 && weights[1] > 0 &&
          weights[1] % (2 * inputs) == 0 && weights[3] > 1;
 }
 
-PairedGradient::PairedGradient(const Shape& weights, const ConvOptions& options)
-    : weights_(weights), options_(options), sums_(Tensor::zeros({weights.numel()})) {}
+PairedGradient::PairedGradient(const Shape& weights, const ConvGeometry& geometry)
+    : weights_(weights), geometry_(geometry), sums_(Tensor::zeros({weights.numel()})) {}
 
 void PairedGradient::add(const Tensor& x, const Tensor& dy) {
   const Booked booked(Work::convolution);
   // As many images as leave most of a second-level cache of 1 MB to what made dy and what comes next; but the
   // sums, too, are read and written for every group.
   constexpr std::int64_t cache_bytes = 1 << 17;
-  const Layout layout = layout_of(x.shape(), dy.shape(), weights_[3], options_);
+  const Layout layout = layout_of(x.shape(), dy.shape(), weights_[3], geometry_);
   const std::int64_t in_channels = weights_[1], out_channels = weights_[0], images = x.dim(0);
   const std::int64_t longest =
       std::max<std::int64_t>(1, std::max(cache_bytes, static_cast<std::int64_t>(sums_.bytes())) /
@@ -291,17 +291,17 @@ void PairedGradient::add(const Tensor& x, const Tensor& dy) {
     group.set_images(end - begin);
     group.fill_gradient(static_cast<const std::uint16_t*>(some_dy.raw()), out_channels);
     if (x.dtype() == DType::u8) {
-      group.fill_input(some_x.data<std::uint8_t>(), in_channels, options_.stride);
+      group.fill_input(some_x.data<std::uint8_t>(), in_channels, geometry_.stride);
     } else if (x.dtype() == DType::s8) {
-      group.fill_input(some_x.data<std::int8_t>(), in_channels, options_.stride);
+      group.fill_input(some_x.data<std::int8_t>(), in_channels, geometry_.stride);
     } else {
-      group.fill_input(static_cast<const std::uint16_t*>(some_x.raw()), in_channels, options_.stride);
+      group.fill_input(static_cast<const std::uint16_t*>(some_x.raw()), in_channels, geometry_.stride);
     }
     const std::int64_t input_blocks = in_channels / inputs, rows = weights_[2];
     float* sums = sums_.mutable_data<float>();
     parallel_for(out_channels / outputs * rows * input_blocks, 1, [&](std::int64_t from, std::int64_t to) {
       for (std::int64_t i = from; i < to; ++i)
-        group.add_products(i / input_blocks / rows, i / input_blocks % rows, i % input_blocks, options_,
+        group.add_products(i / input_blocks / rows, i / input_blocks % rows, i % input_blocks, geometry_,
                            sums + i * weights_[3] * inputs * outputs);
     });
   }

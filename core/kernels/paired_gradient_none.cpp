@@ -3,8 +3,8 @@
 
 namespace faq::kernels {
 
-bool PairedGradient::suits(const Shape&, DType, DType) { return false; }
-PairedGradient::PairedGradient(const Shape&, const ConvOptions&) {}
+bool PairedGradient::suits(const Shape&, const ConvGeometry&, DType, DType) { return false; }
+PairedGradient::PairedGradient(const Shape&, const ConvGeometry&) {}
 void PairedGradient::add(const Tensor&, const Tensor&) {}
 void PairedGradient::add(const PairedGradient&) {}
 Tensor PairedGradient::sum() const { return {}; }

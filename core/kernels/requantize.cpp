@@ -115,11 +115,12 @@ void requantize_to(const Tensor& accumulators, const Tensor& residual, const Req
   // A value that is not clipped is at most 2^8 off zero, each of its terms at most that and the other two:
   // three roundings, and one more of an accumulator above 2^24.
   const float terms = 256.0f + largest_magnitude(params.bias) + 256.0f * std::abs(params.residual_multiplier);
+  const Levels levels = levels_of(params.activation, format);
   const RowParams row{.multiplier = multiplier.data(),
                       .bias = bias.data(),
                       .residual_factor = params.residual_multiplier,
-                      .low = static_cast<float>(params.relu ? std::max(0, format.min()) : format.min()),
-                      .high = static_cast<float>(format.max()),
+                      .low = levels.low,
+                      .high = levels.high,
                       .certain = 0.5f - 8 * 0x1p-24f * terms};
   Q* to = out.mutable_data<Q>();
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {

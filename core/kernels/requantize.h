@@ -1,6 +1,7 @@
 // From accumulators to what deployment hands on: the next integers, or logits.
 #pragma once
 
+#include "core/activation.h"
 #include "core/tensor.h"
 
 namespace faq::kernels {
@@ -13,7 +14,7 @@ struct Requantize {
   Tensor multiplier;
   Tensor bias;
   float residual_multiplier = 0.0f;  ///< scale of the residual ÷ scale of the output
-  bool relu = true;
+  Activation activation = Activation::relu;
   FixedPoint format;
 };
 Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params);

@@ -64,10 +64,10 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
 
 // Accumulators of few bits nearly always fit into 16: half the memory to keep and to read four times. From
 // the first slice on that has one which does not, they are kept in 32.
-Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvOptions& options,
+Accumulators conv2d_accumulators(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                                  Engine engine, bool want_statistics) {
   const Booked booked(Work::fused);
-  const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
+  const Shape shape = conv2d_shape(x.shape(), weights.filter_shape(), geometry);
   const std::int64_t images = shape[0];
   const std::int64_t rows_per_image = shape[1] * shape[2];
   std::optional<StatisticsBuilder> statistics;
@@ -77,50 +77,53 @@ Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const C
   std::atomic<bool> is_wide = false;
   std::mutex widening;
   std::vector<char> in_wide(images);
-  for_each_slice(images, rows_per_image * shape[3] * 4, weights.numel(), [&](const Slice& slice) {
-    const Tensor part = slice.of(x);
-    const auto add_to_statistics = [&](const Tensor& values) {
-      if (statistics) statistics->add(values, slice.first * rows_per_image, slice.last * rows_per_image);
-    };
-    const auto keep_wide = [&] {
-      std::fill(in_wide.begin() + slice.first, in_wide.begin() + slice.last, 1);
-      add_to_statistics(wide);
-    };
-    if (is_wide) {
-      Tensor sums = slice.of(wide);
-      conv2d_integer(part, weights, options, engine, sums);
-      return keep_wide();
-    }
-    const Tensor sums = conv2d_integer(part, weights, options, engine);
-    if (narrow(sums, slice.of(narrowed))) return add_to_statistics(narrowed);
-    {
-      const std::lock_guard lock(widening);
-      if (!is_wide) wide = Tensor::empty(shape, DType::s32);
-      is_wide = true;
-    }
-    std::ranges::copy(sums.span<std::int32_t>(), slice.of(wide).mutable_data<std::int32_t>());
-    keep_wide();
-  });
+  for_each_slice(images, rows_per_image * shape[3] * 4, weights.filter_shape().numel(),
+                 [&](const Slice& slice) {
+                   const Tensor part = slice.of(x);
+                   const auto add_to_statistics = [&](const Tensor& values) {
+                     if (statistics)
+                       statistics->add(values, slice.first * rows_per_image, slice.last * rows_per_image);
+                   };
+                   const auto keep_wide = [&] {
+                     std::fill(in_wide.begin() + slice.first, in_wide.begin() + slice.last, 1);
+                     add_to_statistics(wide);
+                   };
+                   if (is_wide) {
+                     Tensor sums = slice.of(wide);
+                     conv2d_integer(part, weights, geometry, engine, sums);
+                     return keep_wide();
+                   }
+                   const Tensor sums = conv2d_integer(part, weights, geometry, engine);
+                   if (narrow(sums, slice.of(narrowed))) return add_to_statistics(narrowed);
+                   {
+                     const std::lock_guard lock(widening);
+                     if (!is_wide) wide = Tensor::empty(shape, DType::s32);
+                     is_wide = true;
+                   }
+                   std::ranges::copy(sums.span<std::int32_t>(), slice.of(wide).mutable_data<std::int32_t>());
+                   keep_wide();
+                 });
   for (std::int64_t i = 0; is_wide && i < images; ++i) {
     if (!in_wide[i]) widen(narrowed.rows(i, i + 1), wide.rows(i, i + 1));
   }
   Accumulators result{is_wide ? wide : narrowed, {}};
-  const float scale = x.fixed_point().scale * weights.fixed_point().scale;
+  const float scale = x.fixed_point().scale * weights.values().fixed_point().scale;
   result.values.set_fixed_point({.scale = scale, .bits = is_wide ? 32 : 16, .is_signed = true});
   if (statistics) result.statistics = statistics->finish(result.values, scale);
   return result;
 }
 
-void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
-                       const Tensor& residual, const Requantize& params, Tensor& out) {
-  const Shape shape = conv2d_shape(x.shape(), weights.shape(), options);
+void conv2d_requantize(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
+                       Engine engine, const Tensor& residual, const Requantize& params, Tensor& out) {
+  const Shape shape = conv2d_shape(x.shape(), weights.filter_shape(), geometry);
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
   expect_place("convolution", out, shape, params.format.is_signed ? DType::s8 : DType::u8);
-  for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.numel(), [&](const Slice& slice) {
-    const Tensor sums = conv2d_integer(slice.of(x), weights, options, engine);
-    Tensor part = slice.of(out);
-    requantize(sums, slice.of(residual), params, part);
-  });
+  for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.filter_shape().numel(),
+                 [&](const Slice& slice) {
+                   const Tensor sums = conv2d_integer(slice.of(x), weights, geometry, engine);
+                   Tensor part = slice.of(out);
+                   requantize(sums, slice.of(residual), params, part);
+                 });
 }
 
 }  // namespace faq::kernels

@@ -19,13 +19,13 @@ struct Accumulators {
 
 /// Integer convolution and, where they are wanted, the statistics of its output. x: u8 or s8, weights: s8,
 /// both with a scale.
-Accumulators conv2d_accumulators(const Tensor& x, const Tensor& weights, const ConvOptions& options,
+Accumulators conv2d_accumulators(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                                  Engine engine, bool want_statistics);
 
 /// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice, into `out`, whose scale is
 /// the caller's to set.
-void conv2d_requantize(const Tensor& x, const Tensor& weights, const ConvOptions& options, Engine engine,
-                       const Tensor& residual, const Requantize& params, Tensor& out);
+void conv2d_requantize(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
+                       Engine engine, const Tensor& residual, const Requantize& params, Tensor& out);
 
 /// Images [first, last) of a batch. The slices of one share (of num_shares()) follow each other.
 struct Slice {

@@ -109,13 +109,13 @@ std::int64_t ConvOp::working_bytes(Infos inputs) const {
   const Shape& x = inputs[0].shape;
   const std::int64_t sums = kernels::conv2d_shape(x, weights.values.shape(), options).numel() * 4;
   const bool is_copied = inputs[0].dtype == DType::s8;
-  return sums + (is_copied
-                     ? x[0] * (x[1] + 2 * options.padding.height) * (x[2] + 2 * options.padding.width) * x[3]
-                     : 0);
+  return sums + (is_copied ? x[0] * (x[1] + options.padding.top + options.padding.bottom) *
+                                 (x[2] + options.padding.left + options.padding.right) * x[3]
+                           : 0);
 }
 
 void ConvOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
-  kernels::conv2d_requantize(inputs[0], weights.values, options, engine,
+  kernels::conv2d_requantize(inputs[0], packer(weights.values), options, engine,
                              inputs.size() > 1 ? inputs[1] : Tensor(), requantize, out);
 }
 
@@ -218,8 +218,8 @@ void LinearOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& o
   const Tensor x = inputs[0].reshaped(rows_of(inputs[0].shape()));
   const Tensor& w = weights.values;
   const Tensor q = kernels::quantize(x, input);
-  const Tensor accumulators = kernels::conv2d_integer(q.reshaped({x.dim(0), 1, 1, x.dim(1)}),
-                                                      w.reshaped({w.dim(0), w.dim(1), 1, 1}), {}, engine);
+  const Tensor accumulators =
+      kernels::conv2d_integer(q.reshaped({x.dim(0), 1, 1, x.dim(1)}), packer(w), {}, engine);
   kernels::dequantize(accumulators.reshaped({x.dim(0), w.dim(0)}), multiplier, bias, out);
 }
 

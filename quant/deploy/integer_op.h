@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/kernels/conv.h"
+#include "core/kernels/packed_weights.h"
 #include "core/kernels/pool.h"
 #include "core/kernels/requantize.h"
 #include "quant/deploy/weights.h"
@@ -62,8 +63,9 @@ struct InputOp final : IntegerOp {
 /// clipping. The multiplier of a residual is residual_multiplier() of its scale.
 struct ConvOp final : IntegerOp {
   QuantizedWeights weights;  ///< O,I,H,W
-  ConvOptions options;
+  ConvGeometry options;
   kernels::Requantize requantize;
+  kernels::WeightPacker packer;
   const char* kind() const override { return "conv"; }
   void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;
@@ -131,6 +133,7 @@ struct LinearOp final : IntegerOp {
   QuantizedWeights weights;  ///< O,I
   Tensor multiplier;         ///< O, all logit_scale()
   Tensor bias;               ///< O
+  kernels::WeightPacker packer;
   const char* kind() const override { return "linear"; }
   void accept(OpVisitor& visitor) const override;
   TensorInfo result(std::span<const TensorInfo> inputs) const override;

@@ -63,7 +63,7 @@ struct Reader {
   kernels::Requantize requantize(std::int64_t channels) const {
     return {.multiplier = finite("multiplier", channels),
             .bias = finite("bias", channels),
-            .relu = j.at("relu").get<bool>(),
+            .activation = j.at("relu").get<bool>() ? Activation::relu : Activation::identity,
             .format = parse_format(j.at("format"))};
   }
 
@@ -163,12 +163,12 @@ std::shared_ptr<IntegerOp> read_input(const Reader& r) {
 std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   auto op = std::make_shared<ConvOp>();
   op->weights = r.weights(4);
-  op->options = {r.integer("stride", 1, 64), r.extent("padding", 0, 64)};
+  const Extent padding = r.extent("padding", 0, 64);
   // More would only add windows that see nothing of the image, and memory.
-  const Extent padding = op->options.padding;
   const Shape& kernel = op->weights.values.shape();
   check(padding.height < kernel[2] && padding.width < kernel[3], ErrorKind::bad_data, "padding ", padding,
         " of a kernel ", kernel);
+  op->options = ConvGeometry{.stride = r.integer("stride", 1, 64), .padding = padding}.of(kernel);
   op->requantize = r.requantize(op->weights.values.dim(0));
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
   check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,

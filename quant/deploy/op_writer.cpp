@@ -21,7 +21,10 @@ class Writer final : public OpVisitor {
   void visit(const ConvOp& op) override {
     weights(op, op.weights);
     j_["stride"] = op.options.stride;
-    j_["padding"] = {op.options.padding.height, op.options.padding.width};
+    const ConvGeometry& geometry = op.options;
+    check(geometry.padding.is_symmetric() && geometry.dilation == 1 && geometry.groups == 1, ErrorKind::usage,
+          "conv '", op.name, "': the format has no place for ", geometry);
+    j_["padding"] = {geometry.padding.top, geometry.padding.left};
     j_["residual_multiplier"] = op.requantize.residual_multiplier;
     requantize(op, op.requantize);
   }
@@ -73,7 +76,10 @@ class Writer final : public OpVisitor {
   }
 
   void requantize(const IntegerOp& op, const kernels::Requantize& requantize) {
-    j_["relu"] = requantize.relu;
+    const Activation& activation = requantize.activation;
+    check(activation == Activation::relu || activation == Activation::identity, ErrorKind::usage, op.kind(),
+          " '", op.name, "': the format has no place for the activation ", activation);
+    j_["relu"] = activation == Activation::relu;
     j_["format"] = describe(requantize.format);
     tensors_.add(op.name + ".multiplier", requantize.multiplier);
     tensors_.add(op.name + ".bias", requantize.bias);

@@ -1,0 +1,95 @@
+#include "core/kernels/exact_addends.h"
+
+#include <algorithm>
+
+#include "core/kernels/simd.h"
+#include "core/parallel.h"
+
+namespace faq::kernels {
+namespace {
+
+// Of the weights of an output channel: the sums and the numbers of those of either sign.
+struct Magnitudes {
+  int largest = 0;
+  std::int32_t positive = 0, negative = 0;
+  std::int32_t positives = 0, negatives = 0;
+};
+FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n) {
+  std::int32_t largest = 0, sum = 0, total = 0, positives = 0, nonzero = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int32_t weight = w[i];
+    const std::int32_t magnitude = weight < 0 ? -weight : weight;
+    largest = magnitude > largest ? magnitude : largest;
+    sum += weight;
+    total += magnitude;
+    positives += weight > 0 ? 1 : 0;
+    nonzero += weight != 0 ? 1 : 0;
+  }
+  return {largest, (total + sum) / 2, (total - sum) / 2, positives, nonzero - positives};
+}
+
+// A bound of the sums over a channel after division into `parts`: rounding adds less than one to each weight.
+std::int64_t bound_of_part(const Magnitudes& m, std::int64_t parts) {
+  return std::max(m.positive + m.positives * (parts - 1), m.negative + m.negatives * (parts - 1)) / parts;
+}
+
+// out = (|w| + offset) / parts, rounded down, with the sign of w.
+FAQ_SIMD void divide_weights(const std::int8_t* w, int offset, int parts, std::int8_t* out, std::int64_t n) {
+  const float divisor = static_cast<float>(parts);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const int magnitude = w[i] < 0 ? -w[i] : w[i];
+    // Exact: both are small integers, and a quotient that is none is not rounded to one.
+    const int part = static_cast<int>(static_cast<float>(magnitude + offset) / divisor);
+    out[i] = static_cast<std::int8_t>(w[i] < 0 ? -part : part);
+  }
+}
+
+}  // namespace
+
+// Into how many addends the weights must be split for every sum to be exact. The magnitudes of a weight's
+// parts differ by at most one; the first is the largest.
+int exact_parts(const Tensor& weights, int max_input, int max_magnitude) {
+  constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
+  const std::int8_t* w = weights.data<std::int8_t>();
+  const std::int64_t channels = weights.dim(0);
+  const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
+  // What the format allows may be enough.
+  if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
+      length * weights.fixed_point().max() * max_input < f32_integers)
+    return 1;
+  check(length <= max_filter, ErrorKind::internal, "integer convolution: filters of ", weights.shape());
+  std::vector<Magnitudes> of_channel(channels);
+  parallel_for(channels, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t o = begin; o < end; ++o) of_channel[o] = magnitudes(w + o * length, length);
+  });
+  for (int parts = 1; parts <= 128; ++parts) {
+    if (std::ranges::all_of(of_channel, [&](const Magnitudes& m) {
+          return (m.largest + parts - 1) / parts <= max_magnitude &&
+                 bound_of_part(m, parts) * max_input < f32_integers;
+        }))
+      return parts;
+  }
+  fail(ErrorKind::internal, "integer convolution: weights ", weights.shape(),
+       " are too many for exact 32-bit sums");
+}
+
+std::vector<Tensor> divided(const Tensor& weights, int parts) {
+  const std::int8_t* w = weights.data<std::int8_t>();
+  std::vector<Tensor> addends;
+  for (int part = 0; part < parts; ++part) {
+    Tensor addend = Tensor::empty(weights.shape(), DType::s8);
+    std::int8_t* out = addend.mutable_data<std::int8_t>();
+    parallel_for(weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+      divide_weights(w + begin, parts - 1 - part, parts, out + begin, end - begin);
+    });
+    addends.push_back(std::move(addend));
+  }
+  return addends;
+}
+
+std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude) {
+  const int parts = exact_parts(weights, max_input, max_magnitude);
+  return parts == 1 ? std::vector{weights} : divided(weights, parts);
+}
+
+}  // namespace faq::kernels

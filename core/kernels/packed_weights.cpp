@@ -1,0 +1,53 @@
+#include "core/kernels/packed_weights.h"
+
+#include "core/kernels/weight_forms.h"
+
+namespace faq::kernels {
+namespace {
+
+Tensor as_filter(const Tensor& weights) {
+  return weights.rank() == 2 ? weights.reshaped({weights.dim(0), weights.dim(1), 1, 1}) : weights;
+}
+
+// The same place, read the same way.
+bool is_same(const Tensor& a, const Tensor& b) {
+  return a.same_storage(b) && a.raw() == b.raw() && a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         a.is_fixed_point() == b.is_fixed_point() &&
+         (!a.is_fixed_point() || a.fixed_point() == b.fixed_point());
+}
+
+}  // namespace
+
+PackedWeights::PackedWeights(Tensor weights)
+    : values_(std::move(weights)), forms_(std::make_shared<WeightForms>(as_filter(values_))) {}
+
+PackedWeights::PackedWeights(Tensor values, std::shared_ptr<WeightForms> forms)
+    : values_(std::move(values)), forms_(std::move(forms)) {}
+
+const Shape& PackedWeights::filter_shape() const { return forms().shape(); }
+
+PackedWeights PackedWeights::as(DType wanted) const {
+  if (wanted == dtype()) return *this;
+  auto converted = forms().converted(wanted);
+  Tensor values = converted->weights().reshaped(shape());
+  return {std::move(values), std::move(converted)};
+}
+
+WeightPacker& WeightPacker::operator=(const WeightPacker& other) {
+  if (this == &other) return *this;
+  const std::lock_guard lock(mutex_);
+  packed_ = {};
+  return *this;
+}
+
+PackedWeights WeightPacker::operator()(const Tensor& weights) const {
+  const std::lock_guard lock(mutex_);
+  if (!packed_ || version_ != weights.version() || !is_same(packed_.values(), weights)) {
+    packed_ = {};  // the old forms go before the new ones come
+    packed_ = PackedWeights(weights);
+    version_ = weights.version();
+  }
+  return packed_;
+}
+
+}  // namespace faq::kernels

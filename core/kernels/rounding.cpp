@@ -1,0 +1,120 @@
+#include "core/kernels/rounding.h"
+
+#include <algorithm>
+#include <compare>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "core/kernels/conv_primitives.h"
+#include "core/kernels/exact_addends.h"
+#include "core/rng.h"
+
+namespace faq::kernels {
+namespace {
+
+// What weights add up to over the taps of a window that lie inside the image, per output channel: of all of
+// them, and of the positive ones, which come first.
+struct WindowSums {
+  std::vector<std::int64_t> all, positive;
+};
+
+// The taps [first, last) of a window that lie inside the image, in one dimension.
+struct Taps {
+  std::int64_t first, last;
+  auto operator<=>(const Taps&) const = default;
+};
+Taps taps_inside(std::int64_t at, std::int64_t size, std::int64_t kernel, int stride, int padding,
+                 int dilation) {
+  const std::int64_t begin = at * stride - padding;
+  // Tap k lies at begin + k·dilation.
+  const auto first_from = [&](std::int64_t position) {
+    return position <= begin ? 0 : (position - begin + dilation - 1) / dilation;
+  };
+  return {std::min(kernel, first_from(0)), std::min(kernel, first_from(size))};
+}
+
+WindowSums sums_over(const Tensor& weights, const Taps& rows, const Taps& columns) {
+  const std::int64_t outputs = weights.dim(0), inputs = weights.dim(1), width = weights.dim(3);
+  const std::int8_t* filter = weights.data<std::int8_t>();
+  WindowSums sums{std::vector<std::int64_t>(outputs), std::vector<std::int64_t>(outputs)};
+  for (std::int64_t o = 0; o < outputs; ++o) {
+    for (std::int64_t i = 0; i < inputs; ++i, filter += weights.dim(2) * width) {
+      for (std::int64_t row = rows.first; row < rows.last; ++row) {
+        for (std::int64_t column = columns.first; column < columns.last; ++column) {
+          const std::int64_t w = filter[row * width + column];
+          sums.all[o] += w;
+          sums.positive[o] += std::max<std::int64_t>(w, 0);
+        }
+      }
+    }
+  }
+  return sums;
+}
+
+// Whether a kernel finds the sums of the probe, whose partial sums f32 would have to round; false also where
+// no partial sum is that large, so that nothing is found out. The images are constant: a result is known from
+// the taps inside.
+bool finds_sums_of_probe(const Shape& xs, const Shape& ws, const ConvGeometry& geometry) {
+  constexpr int input = 255;
+  Tensor images = Tensor::empty(xs, DType::u8);
+  std::ranges::fill(images.mutable_span<std::uint8_t>(), static_cast<std::uint8_t>(input));
+  const Tensor probe = rounding_probe(ws);
+  Tensor found = Tensor::empty(conv2d_shape(xs, ws, geometry), DType::s32);
+  WeightForms forms(probe);
+  onednn::convolve(images, forms, {}, geometry, found);
+  std::map<std::pair<Taps, Taps>, WindowSums> of_window;
+  bool beyond = false;
+  const std::int32_t* y = found.data<std::int32_t>();
+  for (std::int64_t image = 0; image < found.dim(0); ++image) {
+    for (std::int64_t row = 0; row < found.dim(1); ++row) {
+      for (std::int64_t column = 0; column < found.dim(2); ++column) {
+        const std::pair window{
+            taps_inside(row, xs[1], ws[2], geometry.stride, geometry.padding.top, geometry.dilation.height),
+            taps_inside(column, xs[2], ws[3], geometry.stride, geometry.padding.left,
+                        geometry.dilation.width)};
+        auto known = of_window.find(window);
+        if (known == of_window.end())
+          known = of_window.emplace(window, sums_over(probe, window.first, window.second)).first;
+        const WindowSums& sums = known->second;
+        for (std::int64_t o = 0; o < ws[0]; ++o) {
+          const std::int64_t sum = input * sums.all[o];
+          const bool is_f32 = std::abs(sum) < f32_integers;
+          if (is_f32 && *y != sum) return false;
+          beyond |= is_f32 && input * sums.positive[o] >= f32_integers;
+          ++y;
+        }
+      }
+    }
+  }
+  return beyond;
+}
+
+}  // namespace
+
+Tensor rounding_probe(const Shape& weights) {
+  constexpr std::int64_t input = 255, large = 127, small = 126;
+  const std::int64_t length = weights[1] * weights[2] * weights[3];
+  // The most positive weights p for which input·(p·large − (length − p)·small) stays below the limit.
+  const std::int64_t positive =
+      std::min(length, ((f32_integers - 1) / input + small * length) / (large + small));
+  Tensor probe = Tensor::empty(weights, DType::s8);
+  const auto values = probe.mutable_span<std::int8_t>();
+  Random random(0, RandomStream::synthetic);
+  std::uint32_t bits = 0;
+  for (std::int64_t i = 0; i < probe.numel(); ++i) {
+    bits = i % 32 == 0 ? random.next_u32() : bits >> 1;
+    const auto magnitude = static_cast<std::int8_t>(small + (bits & 1));
+    values[i] = i % length < positive ? magnitude : static_cast<std::int8_t>(-magnitude);
+  }
+  return probe;
+}
+
+bool rounds_results_alone(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
+  const onednn::ConvProblem problem =
+      onednn::problem_of(x, weights, geometry, DType::u8, DType::s8, DType::s32);
+  return *onednn::Context::instance().rounds_results_alone().get(
+      problem, [&] { return finds_sums_of_probe(x, weights, geometry); });
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,80 @@
+#include "core/kernels/weight_forms.h"
+
+#include <algorithm>
+
+#include "core/kernels/elementwise.h"
+#include "core/kernels/exact_addends.h"
+
+namespace faq::kernels {
+
+dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, int groups) {
+  const dnnl::memory::desc plain = onednn::plain_weights(shape(), dtype(), groups);
+  if (plain == wanted) return onednn::view(plain, weights_);
+  const std::lock_guard lock(mutex_);
+  for (const Layout& layout : layouts_) {
+    if (layout.desc == wanted) return onednn::view(wanted, layout.storage);
+  }
+  Tensor storage = onednn::buffer(wanted);
+  const dnnl::memory target = onednn::view(wanted, storage);
+  onednn::reorder(onednn::view(plain, weights_), target);
+  layouts_.push_back({wanted, storage});
+  return target;
+}
+
+WeightForms::Addends& WeightForms::addends_entry(int max_input, int max_magnitude) {
+  const auto entry = std::ranges::find_if(addends_, [&](const Addends& a) {
+    return a.max_input == max_input && a.max_magnitude == max_magnitude;
+  });
+  if (entry != addends_.end()) return *entry;
+  addends_.push_back({max_input, max_magnitude, kernels::exact_parts(weights_, max_input, max_magnitude)});
+  return addends_.back();
+}
+
+int WeightForms::exact_parts(int max_input, int max_magnitude) {
+  const std::lock_guard lock(mutex_);
+  return addends_entry(max_input, max_magnitude).parts;
+}
+
+std::vector<std::shared_ptr<WeightForms>> WeightForms::addends(int max_input, int max_magnitude) {
+  const std::lock_guard lock(mutex_);
+  Addends& entry = addends_entry(max_input, max_magnitude);
+  if (entry.parts_of_weights.empty()) {
+    for (Tensor& part : divided(weights_, entry.parts))
+      entry.parts_of_weights.push_back(std::make_shared<WeightForms>(std::move(part)));
+  }
+  return entry.parts_of_weights;
+}
+
+Tensor WeightForms::shift_correction() {
+  const std::lock_guard lock(mutex_);
+  if (!shift_correction_) {
+    shift_correction_ = Tensor::empty({shape()[0]}, DType::s32);
+    const std::int64_t length = shape().numel() / shape()[0];
+    const std::int8_t* w = weights_.data<std::int8_t>();
+    std::int32_t* out = shift_correction_.mutable_data<std::int32_t>();
+    for (std::int64_t o = 0; o < shape()[0]; ++o) {
+      std::int32_t sum = 0;
+      for (std::int64_t i = 0; i < length; ++i) sum += w[o * length + i];
+      out[o] = -128 * sum;
+    }
+  }
+  return shift_correction_;
+}
+
+std::shared_ptr<WeightForms> WeightForms::integers_as_f32() {
+  const std::lock_guard lock(mutex_);
+  if (!integers_as_f32_)
+    integers_as_f32_ = std::make_shared<WeightForms>(convert_unscaled(weights_, DType::f32));
+  return integers_as_f32_;
+}
+
+std::shared_ptr<WeightForms> WeightForms::converted(DType dtype) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& known : converted_) {
+    if (known->dtype() == dtype) return known;
+  }
+  converted_.push_back(std::make_shared<WeightForms>(convert(weights_, dtype)));
+  return converted_.back();
+}
+
+}  // namespace faq::kernels

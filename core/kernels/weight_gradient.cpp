@@ -1,0 +1,82 @@
+#include "core/kernels/weight_gradient.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "core/kernels/conv_primitives.h"
+#include "core/kernels/conv_record.h"
+#include "core/kernels/elementwise.h"
+#include "core/kernels/paired_gradient.h"
+
+namespace faq::kernels {
+
+Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
+                               const ConvGeometry& geometry) {
+  WeightGradient gradient(weights, geometry, 1);
+  gradient.add(x, dy, 0);
+  return gradient.sum();
+}
+
+// Parts of different length may get different layouts from oneDNN.
+struct WeightGradient::Share {
+  std::optional<PairedGradient> paired;
+  std::vector<onednn::Packed> sums;
+
+  void add(onednn::Packed part) {
+    const auto same = std::ranges::find_if(sums, [&](const auto& sum) { return sum.desc == part.desc; });
+    if (same == sums.end()) {
+      sums.push_back(std::move(part));
+    } else {
+      add_in_place(same->storage, part.storage);
+    }
+  }
+};
+
+WeightGradient::WeightGradient(const Shape& weights, const ConvGeometry& geometry, int shares)
+    : weights_(weights), geometry_(geometry), shares_(shares) {}
+
+WeightGradient::~WeightGradient() = default;
+
+void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
+  const bool is_integer = x.dtype() == DType::u8 || x.dtype() == DType::s8;
+  check((dy.dtype() == DType::f32 || dy.dtype() == DType::bf16) && (is_integer || x.dtype() == dy.dtype()),
+        "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
+  check(dy.shape() == conv2d_shape(x.shape(), weights_, geometry_), "conv2d backward: gradient ", dy.shape(),
+        " for an input of ", x.shape());
+  const bool is_paired = PairedGradient::suits(weights_, geometry_, x.dtype(), dy.dtype());
+  const Tensor operand = is_integer && !is_paired ? convert_unscaled(x, dy.dtype()) : x;
+  record({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), geometry_, operand.dtype(), DType::f32,
+          dy.dtype()});
+  Share& sums = shares_.at(share);
+  if (is_paired) {
+    if (!sums.paired) sums.paired.emplace(weights_, geometry_);
+    sums.paired->add(operand, dy);
+  } else {
+    sums.add(onednn::convolve_backward_weights(operand, dy, weights_, geometry_));
+  }
+}
+
+Tensor WeightGradient::sum() {
+  Share total;
+  for (Share& share : shares_) {
+    if (share.paired && total.paired) {
+      total.paired->add(*share.paired);
+    } else if (share.paired) {
+      total.paired = std::move(share.paired);
+    }
+    for (onednn::Packed& part : share.sums) total.add(std::move(part));
+  }
+  Tensor dw = total.paired ? total.paired->sum() : Tensor();
+  for (const onednn::Packed& part : total.sums) {
+    const Tensor more = onednn::unpacked(part, weights_, geometry_.groups);
+    if (dw) {
+      add_in_place(dw, more);
+    } else {
+      dw = more;
+    }
+  }
+  check(static_cast<bool>(dw), ErrorKind::internal, "conv2d backward: gradient of no images");
+  return dw;
+}
+
+}  // namespace faq::kernels

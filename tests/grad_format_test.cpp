@@ -1,0 +1,28 @@
+#include "core/grad_format.h"
+
+#include <sstream>
+
+#include "tests/catch.h"
+
+using namespace faq;
+
+TEST_CASE("formats of gradients", "[ops]") {
+  struct Row {
+    GradFormat format;
+    DType dtype;
+    const char* text;
+  };
+  const Row rows[] = {{GradFormat::f32, DType::f32, "f32"}, {GradFormat::bf16, DType::bf16, "bf16"}};
+  for (const Row& row : rows) {
+    CHECK(row.format.dtype() == row.dtype);
+    std::ostringstream text;
+    text << row.format;
+    CHECK(text.str() == row.text);
+    CHECK(name_of(row.format) == std::string(row.text));
+    for (const Row& other : rows) {
+      CHECK((row.format == other.format) == (&row == &other));
+      CHECK((row.format.hash() == other.format.hash()) == (&row == &other));
+    }
+  }
+  CHECK(GradFormat() == GradFormat::f32);
+}
