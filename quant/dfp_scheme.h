@@ -1,4 +1,4 @@
-// Clustered weights in dynamic fixed point (Mellempudi et al., arXiv 1701.08978; method.md, section 2).
+// Clustered weights in dynamic fixed point (Mellempudi et al., arXiv 1701.08978).
 #pragma once
 
 #include "quant/deploy/weights.h"

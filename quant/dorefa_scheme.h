@@ -1,4 +1,4 @@
-// DoReFa's quantizers, as Zhuang et al. use them (arXiv 1908.04680, section 3.1; method.md, section 3).
+// DoReFa's quantizers, as Zhuang et al. use them (arXiv 1908.04680, section 3.1).
 #pragma once
 
 #include "quant/deploy/weights.h"

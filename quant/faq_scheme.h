@@ -1,5 +1,4 @@
-// FAQ's quantizer: fixed point with power-of-two scales (McKinstry et al., arXiv 1809.04191; method.md,
-// section 1).
+// FAQ's quantizer: fixed point with power-of-two scales (McKinstry et al., arXiv 1809.04191).
 #pragma once
 
 #include "core/tensor.h"

@@ -27,7 +27,7 @@ struct LayerPlan {
 void quantize(Model& model, const NumberFormat& options, const CalibrationResult* calibration);
 
 /// QuantizedUnit::hold_weight_scale of every unit. A scale that is chosen anew at every use stops following
-/// weights; what that is good for: docs/experiments.md, "Steps that weights chase".
+/// weights; what that is good for: docs/experiments/weight-scales.md.
 void hold_weight_scales(Model& model);
 
 /// The probability of draw_precision when `done` of the steps (0 to 1) are over: from `start` it rises evenly

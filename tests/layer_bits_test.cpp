@@ -171,7 +171,7 @@ TEST_CASE("the share of multiplications that ternary groups replace", "[integer_
   const double whole = 442368 + layers[0].second + layers[1].second + layers[2].second + 640;
   struct Row {
     std::int64_t cluster_size;
-    double replaced;  // docs/experiments.md
+    double replaced;  // docs/experiments/clusters.md
   };
   for (const Row& row : {Row{1, 87.92}, Row{4, 96.16}, Row{16, 98.22}, Row{64, 98.48}, Row{0, 98.48}}) {
     INFO("clusters of " << row.cluster_size);

@@ -32,12 +32,16 @@ for split in train t10k; do
   { printf '\0\0\10\3\0\0\0\24\0\0\0\34\0\0\0\34'; head -c 15680 "$weights"; } >"$work/data/$split-images-idx3-ubyte"
   printf '\0\0\10\1\0\0\0\24\0\1\2\3\4\5\6\7\10\11\0\1\2\3\4\5\6\7\10\11' >"$work/data/$split-labels-idx1-ubyte"
 done
-"$work/build/fine_tune" "$weights" "$work/data" "$work/integer.safetensors" 2 | tee "$work/said"
-loss=$(sed -n 's/^epoch 2: .*loss \([0-9.]*\) in integers$/\1/p' "$work/said")
+"$work/build/fine_tune" resnet20 "$weights" "$work/data" "$work/run" 2 | tee "$work/said"
+cp "$work/run/integer.safetensors" "$work/integer.safetensors"
+loss=$(sed -n 's/^deployed: .*loss \([0-9.]*\) in integers$/\1/p' "$work/said")
 OMP_NUM_THREADS=1 "$work/installed/bin/faq-eval" --weights "$work/integer.safetensors" --data-path "$work/data" --json \
   | tee "$work/json"
 evaluated=$(sed -n 's/.*"loss":\([0-9.]*\).*/\1/p' "$work/json")
 [ "$loss" = "$(printf '%.4f' "$evaluated")" ]
+
+# A unit outside the library learns and is deployed.
+[ "$("$work/build/own_unit" "$work/own.safetensors")" = "deployed: top-1 100.00" ]
 
 # The example that links faq::runtime alone names as many images rightly as faq-eval does.
 right=0

@@ -14,7 +14,7 @@
 #include "quant/deploy/integer_network.h"
 #include "tests/tar_writer.h"
 #include "train/checkpoint.h"
-#include "train/options.h"
+#include "train/option_table.h"
 
 namespace faq::testing {
 namespace {
@@ -265,7 +265,7 @@ std::vector<std::string> tar_seeds() {
 
 // --- JSON
 
-void parse_config(const std::string& text) { resolve(assemble(parse_json(text, "config"), {})); }
+void parse_config(const std::string& text) { check_options(assemble(parse_json(text, "config"), {})); }
 std::vector<std::string> config_seeds() {
   return {
       to_json(assemble(json::object(), {{"preset", "faq-4bit"}})).dump(),

@@ -204,22 +204,31 @@ TEST_CASE("a phase equalizes the layers whose weights get other bits than they l
           "[quant_equalize]") {
   struct Row {
     const char* what;
-    std::string stages, bits_schedule;
-    std::vector<std::string> layer_bits;
+    bool weights_first;
+    std::vector<Widths> bits_schedule;
+    std::vector<LayerBits> layer_bits;
     std::set<std::string> kept;  // by the second phase, of the three looked at
   };
   const Row rows[] = {
-      {"both after weights", "weights,both", "", {}, {"conv1", "layer1.0.conv1", "layer3.2.conv2"}},
-      {"fewer bits, the first layer's stay", "both", "4,3", {}, {"conv1"}},
-      {"fewer bits but for one layer", "both", "4,3", {"layer1.0.conv1=5,5"}, {"conv1", "layer1.0.conv1"}},
-      {"fewer bits of activations", "both", "4/8,4/4", {}, {"conv1", "layer1.0.conv1", "layer3.2.conv2"}},
+      {"both after weights", true, {}, {}, {"conv1", "layer1.0.conv1", "layer3.2.conv2"}},
+      {"fewer bits, the first layer's stay", false, {{4, 4}, {3, 3}}, {}, {"conv1"}},
+      {"fewer bits but for one layer",
+       false,
+       {{4, 4}, {3, 3}},
+       {{"layer1.0.conv1", 5, 5}},
+       {"conv1", "layer1.0.conv1"}},
+      {"fewer bits of activations",
+       false,
+       {{4, 8}, {4, 4}},
+       {},
+       {"conv1", "layer1.0.conv1", "layer3.2.conv2"}},
   };
   for (const Row& row : rows) {
     INFO(row.what);
     TrainOptions options;
-    options.scheme = "faq";
+    options.scheme = Scheme::faq;
     options.weight_bits = options.act_bits = 4;
-    options.stages = row.stages;
+    options.weights_first = row.weights_first;
     options.bits_schedule = row.bits_schedule;
     options.layer_bits = row.layer_bits;
     const auto method = make_method(options);

@@ -63,7 +63,7 @@ TEST_CASE("covering_scale is the smallest power of two that covers", "[quant_sch
     REQUIRE(step * max >= magnitude);
     REQUIRE(step / 2 * max < magnitude);
     REQUIRE(std::exp2(std::round(std::log2(step))) == step);
-    // method.md: l = ceil(log2(p / (2^b − 1))); away from powers of two, where log2 is not exact.
+    // FAQ, section 3: l = ceil(log2(p / (2^b − 1))); away from powers of two, where log2 is not exact.
     const double l = std::log2(static_cast<double>(magnitude) / max);
     if (std::abs(l - std::round(l)) > 1e-9) REQUIRE(std::log2(step) == std::ceil(l));
   }

@@ -111,7 +111,7 @@ TEST_CASE("a phase begins without the teacher's momentum of the one before", "[t
   TrainOptions options;
   options.num_classes = 3;
   options.in_channels = 3;
-  options.distill = "joint";
+  options.distill = Distill::joint;
   Teacher teacher = Teacher::begin(options);
   const auto momentum = [&] {
     NamedTensors state;

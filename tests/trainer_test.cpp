@@ -110,6 +110,7 @@ TEST_CASE("batch-norm's statistics are taken anew before every evaluation", "[tr
       inner_->end_epoch(model, batches);
     }
     void deploy(Model& model, const Deployment& deployment) override { inner_->deploy(model, deployment); }
+    bool quantizes() const override { return inner_->quantizes(); }
     int epochs = 0;
 
    private:

@@ -254,7 +254,7 @@ int body(int argc, char** argv) {
   if (bits != 32) settings.emplace_back("bits", std::to_string(bits));
   for (Setting& setting : cli::given_settings(parsed, rows)) settings.push_back(std::move(setting));
   TrainOptions options = assemble(nlohmann::json::object(), settings);
-  resolve(options);
+  check_options(options);
   set_num_threads(options.threads);
 
   if (mode == "load") {

@@ -404,7 +404,9 @@ int body(int argc, char** argv) {
         known == network.class_names.end() ? "" : *known, "'");
   Loader loader(dataset, val_loader_options(options, data));
   ProgressDisplay display(quiet);
-  for (const std::string& line : threads_text(options.threads)) display.line(line);
+  const auto begin = [&] {  // nothing is refused any more
+    for (const std::string& line : threads_text(options.threads)) display.line(line);
+  };
   if (parsed.count("compare")) {
     TrainOptions other_options = given;
     other_options.weights = cli::text_of(parsed, "compare");
@@ -414,6 +416,7 @@ int body(int argc, char** argv) {
         ErrorKind::usage, "--compare ", other_options.weights, ": ", other_options.num_classes,
         " classes and ", other_options.in_channels, " channels, the network has ", options.num_classes,
         " and ", options.in_channels);
+    begin();
     return print(comparison_json(network, other, compare(network, other, loader, display)), comparison_text);
   }
   if (of_steps) {
@@ -421,6 +424,7 @@ int body(int argc, char** argv) {
     return report(analyze_weight_scales(options, network, loader, display), parsed, options.output_dir);
   }
   const Names names = names_of(dataset.class_names());
+  begin();
   return print(evaluate(network, dataset, loader, display, parsed.count("per-class") ? &names : nullptr),
                evaluation_text);
 }

@@ -17,24 +17,24 @@ namespace faq {
 /// The network, and what it starts from.
 struct ModelChoice {
   std::string model = "resnet20";
-  std::string weights;  ///< safetensors; empty: random
-  int num_classes = 0;  ///< 0: those of the data
-  int in_channels = 0;  ///< 0: those of the weights, else 1 for IDX data and 3 for everything else
+  std::string weights = {};  ///< safetensors; empty: random
+  int num_classes = 0;       ///< 0: those of the data
+  int in_channels = 0;       ///< 0: those of the weights, else 1 for IDX data and 3 for everything else
 };
 
 /// The images, and what is done to them. What is left open is chosen with the network: see
 /// choose_preprocessing (train/setup.h).
 struct DataChoice {
-  std::string data_path;
+  std::string data_path = {};
   DatasetKind dataset = DatasetKind::automatic;
   int shuffle_buffer = 8192;
   int workers = 2;
   int train_crop_size = 0;
   int val_resize_size = -1;  ///< 0: no resizing; -1: left open
   int val_crop_size = 0;
-  std::optional<Augmentation> augment;
-  std::vector<double> mean;
-  std::vector<double> std;
+  std::optional<Augmentation> augment = {};
+  std::vector<double> mean = {};
+  std::vector<double> std = {};
   int skip_bad = 0;
 };
 
@@ -43,11 +43,11 @@ enum class Distill { none, joint, frozen };
 /// How it is quantized and trained. Named recipes: train/presets.h.
 struct Recipe : QuantRecipe {
   Distill distill = Distill::none;
-  std::string teacher;        ///< empty: the weights
-  std::string teacher_model;  ///< empty: that of the teacher's checkpoint, else the model
+  std::string teacher = {};        ///< empty: the weights
+  std::string teacher_model = {};  ///< empty: that of the teacher's checkpoint, else the model
   double distill_weight = 1;
   int epochs = 1;
-  std::vector<int> phase_epochs;  ///< empty: equal shares of `epochs`
+  std::vector<int> phase_epochs = {};  ///< empty: equal shares of `epochs`
   int batch_size = 128;
   int grad_accum_steps = 1;
   double lr = 0.1;
@@ -65,8 +65,8 @@ struct Recipe : QuantRecipe {
 
 /// Where and how it runs.
 struct RunChoice {
-  std::string output_dir;
-  std::string resume;           ///< "auto", or a checkpoint; empty: from the beginning
+  std::string output_dir = {};
+  std::string resume = {};      ///< "auto", or a checkpoint; empty: from the beginning
   int checkpoint_interval = 0;  ///< optimizer steps; 0: at the end of every epoch only
   int checkpoint_hist = 2;
   int threads = 0;
@@ -74,7 +74,7 @@ struct RunChoice {
 };
 
 struct TrainOptions : ModelChoice, DataChoice, Recipe, RunChoice {
-  std::string preset;  ///< the name of the recipe it began with, for the record
+  std::string preset = {};  ///< the name of the recipe it began with, for the record
 };
 
 /// Throws usage for values outside their range and for combinations that make no sense.

@@ -26,7 +26,7 @@ struct QuantRecipe {
   int weight_bits = 8;
   int act_bits = 8;
   int first_last_bits = 8;
-  std::vector<LayerBits> layer_bits;
+  std::vector<LayerBits> layer_bits = {};
   Calibration calibration = Calibration::percentile;
   double calibration_percentile = 0;
   int calibration_batches = 5;
@@ -34,18 +34,19 @@ struct QuantRecipe {
   /// Scales of fixed-point weights follow the weights until this share of a phase is over, then stay; 1: they
   /// always follow.
   double hold_weight_scales = 0.75;
-  std::optional<Equalize> equalize;  ///< none: channels for faq, nothing for the others
-  std::int64_t cluster_size = 4;     ///< 0: all
+  std::optional<Equalize> equalize = {};  ///< none: channels for faq, nothing for the others
+  std::int64_t cluster_size = 4;          ///< 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   int batch_norm_batches = -1;  ///< -1: as many as calibration takes for dfp, none for the others
   Engine engine = Engine::integer;
-  std::optional<GradFormat> grad_format;  ///< none: bf16 where the CPU has it natively, f32 with Scheme::none
+  std::optional<GradFormat> grad_format =
+      {};  ///< none: bf16 where the CPU has it natively, f32 with Scheme::none
 
   // Ways to get there (Zhuang et al., arXiv 1908.04680).
-  bool weights_first = false;         ///< two stages: the weights alone, then the activations, too
-  std::vector<Widths> bits_schedule;  ///< widths to train at one after the other; empty: one width
-  double stochastic_precision = 1;    ///< the probability of being quantized it begins with; 1: always
-  double stochastic_tail = 0.2;       ///< share of a phase at its end in which everything is quantized
+  bool weights_first = false;              ///< two stages: the weights alone, then the activations, too
+  std::vector<Widths> bits_schedule = {};  ///< widths to train at one after the other; empty: one width
+  double stochastic_precision = 1;         ///< the probability of being quantized it begins with; 1: always
+  double stochastic_tail = 0.2;            ///< share of a phase at its end in which everything is quantized
 };
 
 /// The number format of every phase, the deployed one last. Throws usage for values out of range, for

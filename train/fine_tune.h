@@ -1,0 +1,31 @@
+// The product's main job in one value: a pretrained network, its data and a recipe; out comes the network in
+// the integers it will be deployed in.
+#pragma once
+
+#include "train/options.h"
+#include "train/presets.h"
+#include "train/run_context.h"
+
+namespace faq {
+
+/// FineTune{.model = {.model = "resnet20", .weights = "resnet20.safetensors"},
+///          .data = {.data_path = "cifar10"},
+///          .recipe = recipe("faq-4bit"),
+///          .output = {.output_dir = "runs/r20-w4a4"}}.run();
+///
+/// The output folder receives what faq-train writes: last.safetensors and best.safetensors, which
+/// open_network and another run's `weights` read, and integer.safetensors of the best epoch, which
+/// IntegerNetwork::load reads.
+struct FineTune {
+  ModelChoice model;
+  DataChoice data;
+  Recipe recipe;
+  RunChoice output;
+
+  /// All of it as the record of a run has it.
+  TrainOptions options() const { return {model, data, recipe, output, /*preset=*/{}}; }
+  /// As train() (train/trainer.h), which also writes metrics.jsonl and summary.csv.
+  TrainResult run(const RunContext& context = {}) const;
+};
+
+}  // namespace faq
