@@ -8,7 +8,7 @@
 
 namespace faq {
 
-/// What went wrong, as the sysexits code the programs end with (docs: README, "Exit codes").
+/// What went wrong, as the sysexits code the programs end with (docs/commands.md, "Exit codes").
 enum class ErrorKind {
   usage = 64,          ///< an option or a combination of options that makes no sense
   bad_data = 65,       ///< data, weights or a checkpoint that cannot be used
