@@ -53,6 +53,7 @@ class ConvUnit : public Unit {
   virtual Var filter() { return weight_; }
   /// filter() for floating-point kernels, packed once for each version of the weights.
   kernels::PackedWeights packed(const Var& filter) const { return packer_(filter.value()); }
+  void release_packed() const { packer_.release(); }
   NormState& norm() { return norm_; }
   const ConvGeometry& geometry() const { return geometry_; }
   const Activation& activation() const { return activation_; }
@@ -231,6 +232,7 @@ class Linear final : public Unit {
   Var& weight() { return weight_; }
   /// For floating-point kernels, packed once for each version of the weights.
   kernels::PackedWeights packed_weight() const { return packer_(weight_.value()); }
+  void release_packed() const { packer_.release(); }
   Var& bias() { return bias_; }
 
  private:

@@ -116,6 +116,7 @@ class QuantizedConv final : public QuantizedUnit {
     const UnitPrecision precision = precision_of(pass, unit_);
     if (!is_quantized(x) || !precision.weights) return in_float(pass, x, residual, quantizer, precision);
     if (pass.training() || unit_.with_batch_statistics(pass)) {
+      unit_.release_packed();  // of the passes in floating point before this one
       const Var filter = rounded_weights();
       LearnedStatistics learned;
       Var y = conv_norm_act_integer(x, filter, integer_weights(filter).packed, unit_.norm(), residual,
@@ -161,6 +162,7 @@ class QuantizedConv final : public QuantizedUnit {
     op->name = name_;
     op->weights = quantized_weights();
     op->options = unit_.geometry();
+    unit_.release_packed();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;
     op->requantize = requantization(unit_.norm(), unit_.activation(), accumulator_scale, formats.output);
@@ -226,6 +228,7 @@ class QuantizedLinear final : public QuantizedUnit {
       // In front of a fully connected layer values are integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
       const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
+      unit_.release_packed();
       const Var weight = rounded_weights();
       return linear_integer(unit_.dropout()(pass, taken_in), weight, integer_weights(weight).packed,
                             unit_.bias(), options_.engine, options_.grad_format);
@@ -250,6 +253,7 @@ class QuantizedLinear final : public QuantizedUnit {
     const Tensor& values = op->weights.values;
     op->multiplier = Tensor::full({values.dim(0)}, logit_scale(*op));
     op->bias = unit_.bias().value().clone();
+    unit_.release_packed();
     return op;
   }
 
@@ -355,20 +359,24 @@ Var QuantizedUnit::rounded_weights() {
   return master ? rounded_argument(master, state().weight_bits, options_) : Var();
 }
 
-const QuantizedUnit::IntegerWeights& QuantizedUnit::integer_weights(const Var& argument) {
+QuantizedUnit::IntegerWeights QuantizedUnit::integer_weights(const Var& argument) {
   const QuantizerState quantizer = state();
   const std::uint64_t version = master_weights().value().version();
-  if (!kept_.packed || version != kept_version_ || quantizer.weight_bits != kept_bits_ ||
-      quantizer.weight_scale != kept_scale_) {
-    kept_ = {};  // the old ones go before the new ones come
-    kept_.quantized =
-        quantize_weights(argument.value(), quantizer.weight_bits, options_, quantizer.weight_scale);
-    kept_.packed = kept_.quantized.values;
-    kept_version_ = version;
-    kept_bits_ = quantizer.weight_bits;
-    kept_scale_ = quantizer.weight_scale;
-  }
-  return kept_;
+  const bool is_known = version == kept_version_ && quantizer.weight_bits == kept_bits_ &&
+                        quantizer.weight_scale == kept_scale_;
+  const bool is_kept = is_known || is_reused_;
+  is_reused_ = is_known;
+  if (is_known && kept_.packed) return kept_;
+  kept_ = {};  // the old ones go before the new ones come
+  IntegerWeights made;
+  made.quantized =
+      quantize_weights(argument.value(), quantizer.weight_bits, options_, quantizer.weight_scale);
+  made.packed = made.quantized.values;
+  kept_version_ = version;
+  kept_bits_ = quantizer.weight_bits;
+  kept_scale_ = quantizer.weight_scale;
+  if (is_kept) kept_ = made;
+  return made;
 }
 
 QuantizedUnit::FloatWeights QuantizedUnit::rounded_float_weights() {

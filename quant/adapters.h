@@ -48,9 +48,9 @@ class QuantizedUnit : public Adapter {
     kernels::PackedWeights packed;
   };
   /// quantized_weights(), packed for the kernels of both directions; made once for each version of the
-  /// weights and each setting of the quantizer, however many passes use them. `argument`: rounded_weights().
-  /// Good until it is called again.
-  const IntegerWeights& integer_weights(const Var& argument);
+  /// weights and each setting of the quantizer. Kept as kernels::WeightPacker does: once several passes use a
+  /// version. `argument`: rounded_weights().
+  IntegerWeights integer_weights(const Var& argument);
 
   /// The numbers rounded weights stand for, for kernels in floating point.
   struct FloatWeights {
@@ -71,6 +71,7 @@ class QuantizedUnit : public Adapter {
  private:
   Tensor state_ = Tensor::zeros({5});
   IntegerWeights kept_;
+  bool is_reused_ = false;          ///< the last weights and setting were asked for again
   std::uint64_t kept_version_ = 0;  ///< of the weights kept_ is of
   int kept_bits_ = 0;               ///< and the setting
   float kept_scale_ = 0;

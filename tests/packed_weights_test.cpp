@@ -107,6 +107,26 @@ TEST_CASE("weights are packed once for each version of them", "[conv]") {
   }
 }
 
+TEST_CASE("a packer keeps what is asked for again", "[conv]") {
+  const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 64}, 8, 0, 255);
+  Tensor w = weights({16, 64, 3, 3}, 127);
+  const WeightPacker packer;
+  const auto use = [&] { kernels::conv2d_integer(x, packer(w), {.padding = 1}, Engine::simulated); };
+  use();
+  const std::size_t before = memory_stats().in_use;
+  w.mutable_data<std::int8_t>()[0] = 1;
+  use();  // once for each version: nothing stays
+  CHECK(memory_stats().in_use == before);
+  use();
+  const std::size_t kept = memory_stats().in_use;
+  CHECK(kept > before);
+  w.mutable_data<std::int8_t>()[0] = 2;
+  use();  // the last version was used again, so this one may be
+  CHECK(memory_stats().in_use == kept);
+  packer.release();
+  CHECK(memory_stats().in_use == before);
+}
+
 TEST_CASE("weights and all that was made of them die together", "[conv][isa]") {
   const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 259}, 8, 0, 255);
   for (const int largest : {7, 127}) {

@@ -36,18 +36,33 @@ PackedWeights PackedWeights::as(DType wanted) const {
 WeightPacker& WeightPacker::operator=(const WeightPacker& other) {
   if (this == &other) return *this;
   const std::lock_guard lock(mutex_);
-  packed_ = {};
+  weights_ = {};
+  kept_ = {};
   return *this;
 }
 
 PackedWeights WeightPacker::operator()(const Tensor& weights) const {
   const std::lock_guard lock(mutex_);
-  if (!packed_ || version_ != weights.version() || !is_same(packed_.values(), weights)) {
-    packed_ = {};  // the old forms go before the new ones come
-    packed_ = PackedWeights(weights);
-    version_ = weights.version();
+  const bool is_known = weights_ && version_ == weights.version() && is_same(weights_, weights);
+  const bool is_kept = is_known || is_reused_;  // this version is, or the last one was, asked for again
+  is_reused_ = is_known;
+  if (is_known) {
+    if (auto forms = forms_.lock()) return kept_ = PackedWeights(weights, std::move(forms));
   }
-  return packed_;
+  kept_ = {};  // the old forms go before the new ones come
+  PackedWeights packed(weights);
+  weights_ = weights;
+  version_ = weights.version();
+  forms_ = packed.forms_;
+  if (is_kept) kept_ = packed;
+  return packed;
+}
+
+void WeightPacker::release() const {
+  const std::lock_guard lock(mutex_);
+  weights_ = {};
+  kept_ = {};
+  is_reused_ = false;
 }
 
 }  // namespace faq::kernels

@@ -37,6 +37,7 @@ class PackedWeights {
   }
 
  private:
+  friend class WeightPacker;
   PackedWeights(Tensor values, std::shared_ptr<WeightForms> forms);
 
   Tensor values_;
@@ -45,20 +46,27 @@ class PackedWeights {
 
 /// Packs weights once for each version of them. Whoever owns weights that may be written to keeps one; any
 /// thread may ask. A copy of it has packed nothing yet.
+///
+/// Memory: what is asked for once for each version, as in training without accumulation, lives as long as who
+/// asked holds it. What is asked for again is kept, and so are later versions.
 class WeightPacker {
  public:
   WeightPacker() = default;
   WeightPacker(const WeightPacker&) {}
   WeightPacker& operator=(const WeightPacker&);
 
-  /// What it made of these weights the last time, if they are the same and as they were; else that is
-  /// dropped.
+  /// What it made of these weights the last time, if they are the same and as they were.
   PackedWeights operator()(const Tensor& weights) const;
+  /// Keeps nothing any more.
+  void release() const;
 
  private:
   mutable std::mutex mutex_;
-  mutable PackedWeights packed_;
+  mutable Tensor weights_;  ///< asked for the last time
   mutable std::uint64_t version_ = 0;
+  mutable std::weak_ptr<WeightForms> forms_;
+  mutable bool is_reused_ = false;
+  mutable PackedWeights kept_;
 };
 
 }  // namespace faq::kernels
