@@ -14,8 +14,9 @@ namespace faq {
 /// f32 rounding), in training batch statistics see to it; only what quantization loses changes. Channels a
 /// quarter as strong as the median or weaker, which batch-norm has switched off or will not miss, are scaled
 /// by no more than four times its factor. Not in the FAQ paper, which leaves the layout of a layer's weights
-/// as pretraining did; docs/experiments/ingredients.md has what it is worth. The idea of moving scales between layers is
-/// Nagel et al., arXiv 1906.04721, section 4.1. The model must be quantized (quant/quantize.h).
+/// as pretraining did; docs/experiments/ingredients.md has what it is worth. The idea of moving scales
+/// between layers is Nagel et al., arXiv 1906.04721, section 4.1. The model must be quantized
+/// (quant/quantize.h).
 ///
 /// It is the weights behind the integers that compute the same: a network that has learnt with integers of as
 /// many bits gets others, and unlearns. `except`: layers of which that must not happen.

@@ -8,6 +8,7 @@
 #include "nn/models.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
+#include "tests/testing.h"
 
 using namespace faq;
 

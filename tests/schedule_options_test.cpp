@@ -2,6 +2,7 @@
 #include <set>
 
 #include "tests/testing.h"
+#include "tools/option_text.h"
 #include "train/option_table.h"
 #include "train/schedule.h"
 
@@ -90,8 +91,10 @@ TEST_CASE("every option has names of its own", "[options]") {
   for (const OptionRow& row : option_table()) {
     REQUIRE(!row.names.empty());
     INFO(row.names.front());
-    CHECK(!row.section.empty());
-    CHECK(!row.value.empty());
+    const cli::OptionText& text = cli::text_of_option(row.names.front());
+    CHECK(*text.section != '\0');
+    CHECK(*text.value != '\0');
+    CHECK(*text.help != '\0');
     CHECK(row.names.front().size() > 1);  // the canonical name is a word
     for (const std::string& name : row.names) {
       CHECK(names.insert(name).second);

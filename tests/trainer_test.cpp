@@ -6,6 +6,7 @@
 #include "tests/run_testing.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
+#include "train/option_table.h"
 #include "train/quantized_training.h"
 
 using namespace faq;

@@ -2,6 +2,7 @@
 
 #include "tests/run_testing.h"
 #include "train/metrics.h"
+#include "train/option_table.h"
 #include "train/quantized_training.h"
 #include "train/trainer.h"
 
