@@ -131,7 +131,7 @@ TEST_CASE("ResNet-20 agrees with PyTorch: evaluation", "[resnet20][isa]") {
 
 TEST_CASE("ResNet-20 agrees with PyTorch: one training step", "[resnet20][isa]") {
   Network net;
-  const Var logits = forward_in_training(*net.model, net.images.value());
+  const Var logits = testing::forward_in_training(*net.model, net.images.value());
   CHECK(reference::relative_error(logits.value(), expected("train_logits")) < 1e-5);
   const Var loss = cross_entropy(logits, net.labels);
   CHECK(reference::relative_error(loss.value(), expected("loss")) < 1e-5);
@@ -153,7 +153,7 @@ TEST_CASE("ResNet-20 agrees with PyTorch: ten steps", "[resnet20][isa]") {
     velocities.push_back(Tensor::zeros(parameter.shape()));
   std::vector<double> losses;
   for (int step = 0; step < 10; ++step) {
-    const Var loss = cross_entropy(forward_in_training(*net.model, net.images.value()), net.labels);
+    const Var loss = cross_entropy(testing::forward_in_training(*net.model, net.images.value()), net.labels);
     losses.push_back(loss.value().item());
     backward(loss);
     auto velocity = velocities.begin();
