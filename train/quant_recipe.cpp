@@ -17,8 +17,8 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   check_bits("act-bits", widths.activations);
   check_bits("first-last-bits", r.first_last_bits);
   check(r.calibration_percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
-        "--calibration-percentile ", r.calibration_percentile,
-        " has no effect with another --calibration than percentile");
+        "--calibration-percentile ", r.calibration_percentile, " has no effect with --calibration ",
+        r.calibration == Calibration::mse ? "mse" : "max");
   check(equalize_of(r) == Equalize::none || r.scheme == Scheme::faq, ErrorKind::usage,
         "--equalize channels: it fits weights to the scale --scheme faq gives a layer; other schemes have "
         "none");
