@@ -35,7 +35,7 @@ done
 # What is installed finds its libraries by name, and its headers where they were put.
 configure -B "$work/build" -S . -DCMAKE_INSTALL_INCLUDEDIR=headers || fail "with another folder for headers"
 targets=("$work"/build/CMakeFiles/Export/*/faq-targets.cmake)
-grep -q '"${_IMPORT_PREFIX}/headers/faq"' "${targets[0]}" || fail "the exported target does not name headers/faq"
+grep -q '"${_IMPORT_PREFIX}/headers;${_IMPORT_PREFIX}/headers/faq"' "${targets[0]}" || fail "the exported target does not name headers and headers/faq"
 if grep -nE 'FAQ_VERSION|INTERFACE_LINK_LIBRARIES.*[;"]/' "${targets[0]}"; then
   fail "the exported target has a definition or a file of this machine"
 fi
