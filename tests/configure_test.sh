@@ -76,7 +76,7 @@ get_property(definitions TARGET faq PROPERTY INTERFACE_COMPILE_DEFINITIONS)
 message(STATUS "targets [\${targets}], build type [\${CMAKE_BUILD_TYPE}], definitions [\${definitions}]")
 END
 configure -S "$work/parent" -B "$work/added" -DCMAKE_DISABLE_FIND_PACKAGE_Catch2=ON || fail "as a part of another project"
-grep -qF 'targets [faq_build_options;faq], build type [], definitions []' "$work/said" || fail "not only the library"
+grep -qF 'targets [faq_build_options;faq_runtime;faq], build type [], definitions []' "$work/said" || fail "not only the library"
 if [ -e "$work/added/compile_commands.json" ] || [ -e "$work/added/faq/tools" ] || [ -e "$work/added/faq/tests" ]; then
   fail "programs, tests or compile commands for another project"
 fi
