@@ -114,13 +114,18 @@ void check_error(ErrorKind kind, const std::string& part, F f) {
   CHECK(std::string(error->what()).find(part) != std::string::npos);
 }
 
-/// A folder of the real data sets below $FAQ_DATA. Nothing when it is not there, with a note that makes ctest
-/// count the test as skipped (tests/CMakeLists.txt): it has the tag [data] and does nothing else.
+/// The folder, if it is there; else a note that makes ctest count the test as skipped (tests/CMakeLists.txt),
+/// which does nothing else.
+inline std::optional<fs::path> data_in(const fs::path& folder) {
+  if (fs::exists(folder)) return folder;
+  WARN(folder.string() << " is not there: not tested on real data");
+  return std::nullopt;
+}
+
+/// The same of the real data sets below $FAQ_DATA. The test has the tag [data].
 inline std::optional<fs::path> real_data(const std::string& name) {
-  const char* data = std::getenv("FAQ_DATA");
-  const fs::path folder = data ? fs::path(data) / name : fs::path();
-  if (data && fs::exists(folder)) return folder;
-  WARN((data ? folder.string() + " is not there" : "FAQ_DATA is not set") << ": not tested on real data");
+  if (const char* data = std::getenv("FAQ_DATA")) return data_in(fs::path(data) / name);
+  WARN("FAQ_DATA is not set: not tested on real data");
   return std::nullopt;
 }
 
