@@ -6,9 +6,9 @@ void keep(const Pass& pass, NormState& norm, LearnedStatistics learned) {
   if (pass.statistics && learned.mean) pass.statistics->add(norm, std::move(learned));
 }
 
-void update_running_statistics(const BatchStatistics& batch, float momentum) {
+void update_running_statistics(const BatchStatistics& batch, std::optional<float> momentum) {
   for (const BatchStatistics::Entry& entry : batch.entries())
-    update_running(*entry.norm, entry.learned, momentum < 0 ? entry.norm->momentum : momentum);
+    update_running(*entry.norm, entry.learned, momentum.value_or(entry.norm->momentum));
 }
 
 Pass training_pass(RandomKeys keys, BatchStatistics* statistics, PrecisionPlan precision) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_set>
 #include <utility>
@@ -53,8 +54,8 @@ class BatchStatistics {
 void keep(const Pass& pass, NormState& norm, LearnedStatistics learned);
 
 /// running ← (1 − momentum)·running + momentum·batch for every entry, with the momentum of each norm. The
-/// one place that changes running statistics. `momentum`: another one for all; negative: their own.
-void update_running_statistics(const BatchStatistics& batch, float momentum = -1);
+/// one place that changes running statistics. `momentum`: another one for all.
+void update_running_statistics(const BatchStatistics& batch, std::optional<float> momentum = {});
 
 /// Sees every unit run.
 class UnitObserver {

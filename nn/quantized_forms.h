@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 namespace faq {
 
@@ -20,6 +21,8 @@ class Shortcut;
 class QuantizedForms {
  public:
   virtual ~QuantizedForms() = default;
+  /// Of the unit that asks: what its op in the deployed network is called.
+  virtual const std::string& name() const = 0;
   virtual std::shared_ptr<Adapter> of(Input& unit) const = 0;
   virtual std::shared_ptr<Adapter> of(ConvUnit& unit) const = 0;
   virtual std::shared_ptr<Adapter> of(NormAct& unit) const = 0;

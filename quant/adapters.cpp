@@ -266,6 +266,8 @@ class Forms final : public QuantizedForms {
  public:
   Forms(const std::string& name, const NumberFormat& options) : name_(name), options_(options) {}
 
+  const std::string& name() const override { return name_; }
+
   std::shared_ptr<Adapter> of(Input& unit) const override { return quantized_unit<QuantizedInput>(unit); }
   std::shared_ptr<Adapter> of(ConvUnit& unit) const override { return quantized_unit<QuantizedConv>(unit); }
   std::shared_ptr<Adapter> of(NormAct& unit) const override { return quantized_unit<QuantizedNormAct>(unit); }

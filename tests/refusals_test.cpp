@@ -29,6 +29,7 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
       {"unknown model", FAQ_TRAIN, train({"--model", "resnet21"}), 64, "did you mean 'resnet20'"},
       {"percentile not in use", FAQ_TRAIN, train({"--preset", "faq-4bit", "--calibration-percentile", "99"}),
        64, "no effect with --calibration mse"},
+      {"a plan of what makes no sense", FAQ_TRAIN, train({"--dry-run", "-b", "0"}), 64, "--batch-size 0"},
       {"unknown preset", FAQ_TRAIN, train({"--preset", "faq-4bits"}), 64, "did you mean 'faq-4bit'"},
       {"unknown scheme", FAQ_TRAIN, train({"--scheme", "fag"}), 64, "did you mean 'faq'"},
       {"unknown engine",

@@ -231,7 +231,6 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
     const std::string folder = options.output_dir;
     options = cli::options_from(cli::text_of(parsed, "config"), cli::given_settings(parsed, eval_options()));
     options.output_dir = folder;
-    options.grad_format = deployed_format(options).grad_format;
   }
   make_output_folder(options.output_dir);
   Analysis analysis;

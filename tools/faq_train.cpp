@@ -9,7 +9,6 @@
 #include "train/dry_run.h"
 #include "train/metrics.h"
 #include "train/progress_display.h"
-#include "train/quantized_training.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -53,13 +52,11 @@ int body(int argc, char** argv) {
   std::vector<Setting> settings;
   if (parsed.count("bits")) settings.emplace_back("bits", cli::text_of(parsed, "bits"));
   for (Setting& setting : cli::given_settings(parsed, option_table())) settings.push_back(std::move(setting));
-  TrainOptions options = parsed.count("config") ? cli::options_from(cli::text_of(parsed, "config"), settings)
-                                                : assemble(nlohmann::json::object(), settings);
+  const TrainOptions options = parsed.count("config")
+                                   ? cli::options_from(cli::text_of(parsed, "config"), settings)
+                                   : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
-  // What the machine decides is written down, so that a run is continued with the same bits or not at all.
-  options.grad_format = deployed_format(options).grad_format;
   const bool json = parsed.count("json") > 0;
-  refuse_integer_weights(options);
 
   if (parsed.count("dry-run")) {
     const nlohmann::json plan = dry_run(options);

@@ -26,10 +26,10 @@ const OptionText& text_of_option(const std::string& name) {
       {"calibration-batches", "quantization", "N", "training batches used for calibration"},
       {"weight-step", "quantization", "HOW", "mse or max"},
       {"hold-weight-steps", "quantization", "SHARE",
-       "steps of fixed-point weights follow the weights until this share of a phase is over, then stay; 0: "
+       "scales of fixed-point weights follow the weights until this share of a phase is over, then stay; 0: "
        "they stay from its start, 1: they always follow"},
       {"equalize", "quantization", "WHAT",
-       "channels: before quantizing, scale each output channel to the layer's step (batch-norm takes it "
+       "channels: before quantizing, scale each output channel to the layer's scale (batch-norm takes it "
        "back), the default of faq; or none"},
       {"cluster-size", "quantization", "N|all", "dfp: input channels that share a scale"},
       {"ternary-scale", "quantization", "FORM", "dfp: rms or least-squares, of the weights that are not 0"},

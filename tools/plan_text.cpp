@@ -52,8 +52,8 @@ std::string layers_text(const nlohmann::json& layers) {
     longest = std::max(longest, row["name"].get_ref<const std::string&>().size());
   constexpr const char* columns =
       "{:<{}} {:<15} {:<14} {:>12} {:>9} {:>10} {:>4} {:>11} {:>9} {:>9} {:>10}\n";
-  std::string text = fmt::format(columns, "layer", longest, "kind", "output", "MACs", "weights", "step",
-                                 "act", "step", "range", "seen", "bytes");
+  std::string text = fmt::format(columns, "layer", longest, "kind", "output", "MACs", "weights", "scale",
+                                 "act", "scale", "range", "seen", "bytes");
   std::int64_t weight_bytes = 0, macs = 0, multiplications = 0;
   for (const auto& row : layers) {
     const int weight_bits = row["weight_bits"];

@@ -1,14 +1,28 @@
 #include "train/run.h"
 
 #include "core/parallel.h"
+#include "train/option_table.h"
+#include "train/quantized_training.h"
 #include "train/run_record.h"
 
 namespace faq {
 namespace {
 
-// With what the options leave to the weights; of a run that goes on that is in its checkpoint, and the
-// weights may be gone.
-TrainOptions completed(TrainOptions options) {
+// What is recorded must be what is done.
+void check_honoured(const TrainOptions& options, const Method& method) {
+  check_options(options);
+  check(method.quantizes() == (options.scheme != Scheme::none), ErrorKind::usage, "--scheme ",
+        to_text(options.scheme), ": the method ",
+        method.quantizes() ? "quantizes" : "trains in floating point");
+  refuse_integer_weights(options);
+}
+
+// With what the options leave to the machine, which is written down, so that a run is continued with the same
+// bits or not at all, and to the weights; of a run that goes on that is in its checkpoint, and the weights
+// may be gone.
+TrainOptions completed(TrainOptions options, const Method& method) {
+  check_honoured(options, method);
+  options.grad_format = deployed_format(options).grad_format;
   std::optional<CheckpointHeader> checkpoint;
   if (options.resume == "auto")
     checkpoint = furthest_checkpoint(options.output_dir);
@@ -42,7 +56,7 @@ Data opened_data(TrainOptions& options) {
 }  // namespace
 
 Run::Run(const TrainOptions& given, Method& method)
-    : options(completed(given)),
+    : options(completed(given, method)),
       schedule(schedule_options(options)),
       phases(phases_of_run(options, method.phases())),
       data(opened_data(options)),

@@ -9,7 +9,6 @@
 #include "core/allocator.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
-#include "train/option_table.h"
 
 namespace faq {
 namespace {
@@ -18,13 +17,8 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// What is recorded must be what is done.
-const TrainOptions& checked(const TrainOptions& options, const Method& method) {
-  check_options(options);
+const TrainOptions& with_folder(const TrainOptions& options) {
   check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
-  check(method.quantizes() == (options.scheme != Scheme::none), ErrorKind::usage, "--scheme ",
-        to_text(options.scheme), ": the method ",
-        method.quantizes() ? "quantizes" : "trains in floating point");
   return options;
 }
 
@@ -38,7 +32,7 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
     : method_(method),
       context_(context),
       listener_(context.listeners),
-      run_(checked(options, method), method),
+      run_(with_folder(options), method),
       record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)),
       began_at_(now()),
       folder_(run_.options, record_, listener_) {

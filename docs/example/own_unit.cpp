@@ -16,9 +16,9 @@ class EverySecondPixel final : public Unit {
   Var compute(const Pass&, Inputs inputs) override {
     return subsample_and_pad(inputs[0], /*stride=*/2, channels_);
   }
-  std::shared_ptr<Adapter> quantized_form(const QuantizedForms&) override {
+  std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override {
     auto op = std::make_shared<ShortcutOp>();
-    op->name = "every_second";
+    op->name = forms.name();
     op->stride = 2;
     op->out_channels = channels_;
     return std::make_shared<MovingUnit>(*this, std::move(op));
