@@ -287,3 +287,17 @@ TEST_CASE("a run that diverges stops, and keeps what was good", "[trainer]") {
   CHECK(!fs::exists(last / "last.safetensors"));
   CHECK(file_bytes(output / "best.safetensors") == good);
 }
+
+TEST_CASE("a step trains the network its precision plan says", "[trainer]") {
+  const auto first_loss = [](const Words& more) {
+    const TemporaryFolder run;
+    require_done(train_by_program(run.path(), faq_options + Words{"--epochs", "1"} + more));
+    for (const json& line : metrics(run.path()))
+      if (!line.contains("top1")) return line.at("train_loss").get<double>();
+    return -1.0;
+  };
+  // From probability 0 on, every unit of the first step is in full precision; from 1 on, none.
+  const double quantized = first_loss({});
+  CHECK(first_loss({"--stochastic-precision=1"}) == quantized);
+  CHECK(first_loss({"--stochastic-precision=0"}) != quantized);
+}
