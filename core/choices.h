@@ -13,15 +13,15 @@ namespace faq {
 template <class Value>
 using Choices = std::vector<std::pair<std::string, Value>>;
 
-/// The value called `text`; throws usage, naming the option, the choices and the nearest one.
+/// The value called `text`; throws usage, naming the setting, the choices and the nearest one.
 template <class Value>
-Value choose(const char* option, const std::string& text, const Choices<Value>& choices) {
+Value choose(const char* setting, const std::string& text, const Choices<Value>& choices) {
   std::vector<std::string> names;
   for (const auto& [name, value] : choices) {
     if (name == text) return value;
     names.push_back(name);
   }
-  fail(ErrorKind::usage, "--", option, " ", text, ": expected one of ", join(names), "; did you mean '",
+  fail(ErrorKind::usage, "`", setting, "` ", text, ": expected one of ", join(names), "; did you mean '",
        nearest(text, names), "'?");
 }
 

@@ -121,7 +121,7 @@ std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& o
   const Entry& entry = find(name);
   ModelOptions resolved = options;
   if (resolved.num_classes == 0) resolved.num_classes = entry.info.num_classes;
-  check(resolved.num_classes >= 2, ErrorKind::usage, "model: --num-classes ", options.num_classes,
+  check(resolved.num_classes >= 2, ErrorKind::usage, "model: `num_classes` ", options.num_classes,
         ", expected at least 2");
   check(options.in_channels == 1 || options.in_channels == 3, ErrorKind::usage,
         "model: ", options.in_channels, " input channels, expected 1 or 3");

@@ -161,7 +161,7 @@ class QuantizedConv final : public QuantizedUnit {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
     op->weights = quantized_weights();
-    op->options = unit_.geometry();
+    op->geometry = unit_.geometry();
     unit_.release_packed();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;

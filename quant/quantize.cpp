@@ -90,7 +90,7 @@ class Planner {
     for (const LayerBits& wanted : options_.layer_bits) {
       const bool used = std::ranges::any_of(
           names, [&](const std::string& name) { return matches(wanted.pattern.c_str(), name.c_str()); });
-      check(used, ErrorKind::usage, "--layer-bits ", wanted.pattern, "=", wanted.weight_bits, ",",
+      check(used, ErrorKind::usage, "`layer_bits` ", wanted.pattern, "=", wanted.weight_bits, ",",
             wanted.act_bits, ": no layer has that name; did you mean '", nearest(wanted.pattern, names),
             "'?");
     }
@@ -102,7 +102,7 @@ class Planner {
       if (!unit.wanted) continue;
       const auto [place, is_first] = chosen_.emplace(flow_of(unit).tied_to, &unit);
       const PlannedUnit& other = *place->second;
-      check(is_first || unit.wanted->act_bits == other.wanted->act_bits, ErrorKind::usage, "--layer-bits: '",
+      check(is_first || unit.wanted->act_bits == other.wanted->act_bits, ErrorKind::usage, "`layer_bits`: '",
             other.name, "' and '", unit.name, "' share their activations, which ", other.wanted->pattern, "=",
             other.wanted->weight_bits, ",", other.wanted->act_bits, " and ", unit.wanted->pattern, "=",
             unit.wanted->weight_bits, ",", unit.wanted->act_bits, " give different bits");

@@ -33,7 +33,7 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
     CHECK(lines_of(text.out).back().starts_with("all "));
   }
   const Words on_data{"--data-path", data, "--val-resize-size", "20", "--threads", "1"};
-  const Words steps = Words{"--analyze",    "weight-steps",
+  const Words steps = Words{"--analyze",    "weight-scales",
                             "--weights",    (run / "best.safetensors").string(),
                             "--output-dir", (folder / "steps").string()} +
                       on_data;
@@ -48,8 +48,8 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
     changed += row["loss"] != by_step["loss"];
   }
   CHECK(changed > 15);
-  CHECK(by_step == json::parse(file_bytes(folder / "steps" / "weight-steps.json")));
-  CHECK(file_bytes(folder / "steps" / "weight-steps.svg").starts_with("<svg "));
+  CHECK(by_step == json::parse(file_bytes(folder / "steps" / "weight-scales.json")));
+  CHECK(file_bytes(folder / "steps" / "weight-scales.svg").starts_with("<svg "));
   const Outcome steps_text = run_program(FAQ_EVAL, steps);
   CHECK(lines_of(steps_text.out).size() == 22);
   CHECK(lines_of(steps_text.out)[1].starts_with("as it is "));
@@ -141,17 +141,17 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
        {"--analyze", "cosine", "--weights", baseline, "--baseline", baseline},
        65,
        "not quantized"},
-      {"steps of floating point",
+      {"scales of floating point",
        FAQ_EVAL,
-       {"--analyze", "weight-steps", "--weights", baseline, "--data-path", data},
+       {"--analyze", "weight-scales", "--weights", baseline, "--data-path", data},
        65,
-       "(float checkpoint): --analyze weight-steps wants a quantized checkpoint"},
-      {"steps of an integer network",
+       "(float checkpoint): expected a quantized checkpoint"},
+      {"scales of an integer network",
        FAQ_EVAL,
-       {"--analyze", "weight-steps", "--weights", (run / "integer.safetensors").string(), "--data-path",
+       {"--analyze", "weight-scales", "--weights", (run / "integer.safetensors").string(), "--data-path",
         data},
        65,
-       "(integer network): --analyze weight-steps wants"},
+       "(integer network): expected a quantized checkpoint"},
       {"no weights", FAQ_EVAL, {"--analyze", "gradient-noise", "--data-path", data}, 64, "--weights"},
       {"batches of text",
        FAQ_EVAL,

@@ -53,7 +53,7 @@ TEST_CASE("a run does what its recipe says, or is refused", "[fine_tune]") {
   check_error(ErrorKind::usage, "trains in floating point", [&] { train(quantized, floating_point, {}); });
   check_error(ErrorKind::usage, "quantizes", [&] { train(in_float, *quantizing, {}); });
   quantized.batch_size = 0;
-  check_error(ErrorKind::usage, "batch-size 0", [&] { train(quantized); });
+  check_error(ErrorKind::usage, "`batch_size` 0", [&] { train(quantized); });
   CHECK_FALSE(fs::exists(folder / "run"));
 }
 

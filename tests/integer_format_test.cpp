@@ -452,13 +452,13 @@ TEST_CASE("what the format has no place for is not written", "[integer_format]")
   op.weights.values.set_fixed_point({.scale = 0.5f, .bits = 8, .is_signed = true});
   op.requantize = {.multiplier = Tensor::zeros({2}), .bias = Tensor::zeros({2}), .format = {}};
   for (const Row& row : rows) {
-    op.options = row.geometry;
+    op.geometry = row.geometry;
     op.requantize.activation = row.activation;
     NamedTensors tensors;
     CHECK_THROWS_WITH(describe(op, tensors), Catch::Contains("conv 'conv1': the format has no place for") &&
                                                  Catch::Contains(row.message));
   }
-  op.options = {.padding = {1, 2}};
+  op.geometry = {.padding = {1, 2}};
   for (const Activation& activation : {Activation::relu, Activation::identity}) {
     op.requantize.activation = activation;
     NamedTensors tensors;

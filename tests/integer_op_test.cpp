@@ -65,7 +65,7 @@ TEST_CASE("a convolution says what memory it works in", "[integer_op]") {
   ConvOp op;
   op.name = "conv";
   op.weights.values = Tensor::zeros({4, 1, 3, 5}, DType::s8);
-  op.options = {.stride = 1, .padding = {1, 2}};
+  op.geometry = {.stride = 1, .padding = {1, 2}};
   const TensorInfo u8 = images(10, 20, {1, 8, false}), s8 = images(10, 20, {1, 8, true});
   CHECK(op.working_bytes({&u8, 1}) == 4 * 4 * 10 * 20);
   CHECK(op.working_bytes({&s8, 1}) == 4 * 4 * 10 * 20 + 12 * 24);

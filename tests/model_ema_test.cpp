@@ -86,7 +86,7 @@ TEST_CASE("a run keeps and deploys the average of its network", "[ema]") {
     return largest;
   };
   // Steps that are held in the middle are not averaged with what was there before.
-  const fs::path held = run("held", {"--model-ema=0.5", "--hold-weight-steps", "0.5"});
+  const fs::path held = run("held", {"--model-ema=0.5", "--hold-weight-scales", "0.5"});
   const NamedTensors kept = network(held / "best.safetensors"), now = network(held / "last.safetensors");
   int steps = 0;
   for (const auto& [name, tensor] : kept.tensors) {

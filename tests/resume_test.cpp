@@ -52,7 +52,7 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
        20,
        {{4, SIGTERM}, {10, SIGTERM}, {15, SIGTERM}}},
       {"averaged, steps held from a moment on",
-       faq_options + Words{"--model-ema", "--hold-weight-steps", "0.3"},
+       faq_options + Words{"--model-ema", "--hold-weight-scales", "0.3"},
        20,
        {{3, SIGTERM}, {6, SIGTERM}, {13, SIGTERM}}},
       {"averaged, in two phases, said to be equally long",

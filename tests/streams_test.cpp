@@ -90,7 +90,7 @@ TEST_CASE("a scheduler says how many threads there are", "[streams]") {
     const char* said;  ///< first
   } rows[] = {
       {"OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {}, 3, "3 threads (OMP_NUM_THREADS; "},
-      {"OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {"--threads", "1"}, 1, "1 thread (--threads; "},
+      {"OMP_NUM_THREADS=3 exec \"$0\" \"$@\"", {"--threads", "1"}, 1, "1 thread (as asked; "},
       {"unset OMP_NUM_THREADS; exec taskset -c \"$(taskset -cp $$ | grep -o '[0-9]*$')\" \"$0\" \"$@\"",
        {},
        1,

@@ -18,16 +18,16 @@ TEST_CASE("a run says how many threads it has, and why", "[threads]") {
   const Row rows[] = {
       {0, whole, {"2 threads (all CPUs of the machine)"}},
       {0, alone, {"1 thread (all CPUs of the machine)"}},
-      {1, whole, {"1 thread (--threads; the machine has 2)"}},
+      {1, whole, {"1 thread (as asked; the machine has 2)"}},
       {0, quota, {"2 threads (CPU quota of the container; the machine has 64)"}},
       {0, mask, {"8 threads (CPUs this process may run on; the machine has 64)"}},
       {8,
        quota,
-       {"8 threads (--threads; the machine has 64)",
+       {"8 threads (as asked; the machine has 64)",
         "warning: 8 threads on 2 CPUs (CPU quota of the container): they wait for each other"}},
       {9,
        mask,
-       {"9 threads (--threads; the machine has 64)",
+       {"9 threads (as asked; the machine has 64)",
         "warning: 9 threads on 8 CPUs (CPUs this process may run on): they wait for each other"}},
       {0,
        told,
@@ -35,7 +35,7 @@ TEST_CASE("a run says how many threads it has, and why", "[threads]") {
         "warning: 3 threads on 1 CPU (CPU quota of the container): they wait for each other"}},
       {3,
        whole,
-       {"3 threads (--threads; the machine has 2)",
+       {"3 threads (as asked; the machine has 2)",
         "warning: 3 threads on 2 CPUs (all CPUs of the machine): they wait for each other"}},
   };
   for (const Row& row : rows) {

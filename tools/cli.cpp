@@ -248,7 +248,7 @@ int run(const char* program, const std::function<int()>& body) {
   try {
     return body();
   } catch (const Error& error) {
-    return say(program, error.what(), error.kind());
+    return say(program, with_options(error.what()), error.kind());
   } catch (const std::bad_alloc&) {
     return say(program, "out of memory", ErrorKind::out_of_memory);
   } catch (const std::exception& error) {

@@ -13,9 +13,11 @@
 #include "quant/compile.h"
 #include "tools/cli.h"
 #include "tools/waiting.h"
+#include "train/progress_display.h"
 #include "train/quantized_training.h"
 #include "train/setup.h"
 #include "train/sgd.h"
+#include "train/threads_text.h"
 
 namespace {
 
@@ -266,6 +268,8 @@ int body(int argc, char** argv) {
                                     options.workers));
     return 0;
   }
+  ProgressDisplay display(/*quiet=*/false);
+  for (const std::string& line : threads_text(options.threads)) display.line(line);
   const Measurement m =
       mode == "train" ? bench_train(options, image_size, steps) : bench_infer(options, image_size, steps);
   nlohmann::json result = report(options, mode, bits, m);

@@ -17,7 +17,7 @@ const std::vector<Rule>& rules() {
   using O = TrainOptions;
   static const std::vector<Rule> rows{
       {{"bits", "weight-bits", "act-bits", "first-last-bits", "layer-bits", "calibration",
-        "calibration-percentile", "calibration-batches", "weight-step", "hold-weight-steps", "cluster-size",
+        "calibration-percentile", "calibration-batches", "weight-scale", "hold-weight-scales", "cluster-size",
         "ternary-scale", "batch-norm-batches"},
        [](const O& o) { return o.scheme == Scheme::none; },
        "in floating point: it wants a --scheme (faq, dfp or dorefa) or a preset that has one"},

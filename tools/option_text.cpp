@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "train/option_table.h"
 
 namespace faq::cli {
 
@@ -24,8 +25,8 @@ const OptionText& text_of_option(const std::string& name) {
       {"calibration", "quantization", "HOW", "percentile, max or mse"},
       {"calibration-percentile", "quantization", "P", "0: 99.99 above 6 bits, else 99.9"},
       {"calibration-batches", "quantization", "N", "training batches used for calibration"},
-      {"weight-step", "quantization", "HOW", "mse or max"},
-      {"hold-weight-steps", "quantization", "SHARE",
+      {"weight-scale", "quantization", "HOW", "mse or max"},
+      {"hold-weight-scales", "quantization", "SHARE",
        "scales of fixed-point weights follow the weights until this share of a phase is over, then stay; 0: "
        "they stay from its start, 1: they always follow"},
       {"equalize", "quantization", "WHAT",
@@ -93,6 +94,38 @@ const OptionText& text_of_option(const std::string& name) {
   const auto found = std::ranges::find(rows, name, &OptionText::name);
   check(found != rows.end(), ErrorKind::internal, "option '", name, "' has no help");
   return *found;
+}
+
+namespace {
+
+// The option that sets a field, or that a setting of a config file is; empty: there is none.
+std::string option_of(const std::string& field) {
+  if (field == "average") return "use-ema";  // of NetworkChoice, which is no run's
+  for (const OptionRow& row : option_table()) {
+    if (std::ranges::find(row.names, field) != row.names.end()) return field;
+    std::string member = row.names.front();
+    std::ranges::replace(member, '-', '_');
+    if (field == (row.member.empty() ? member : row.member)) return row.names.front();
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string with_options(const std::string& text) {
+  std::string result;
+  std::size_t at = 0;
+  while (at < text.size()) {
+    const std::size_t open = text.find('`', at);
+    const std::size_t close = open == std::string::npos ? open : text.find('`', open + 1);
+    if (close == std::string::npos) break;
+    const std::string option = option_of(text.substr(open + 1, close - open - 1));
+    // Without an option what comes before the second quote stays, which may open a name itself.
+    result += text.substr(at, (option.empty() ? close : open) - at);
+    if (!option.empty()) result += "--" + option;
+    at = option.empty() ? close : close + 1;
+  }
+  return result + text.substr(at);
 }
 
 }  // namespace faq::cli

@@ -116,7 +116,7 @@ NamedTensors average_in(const NamedTensors& checkpoint, const std::string& sourc
   NamedTensors network = network_in(checkpoint);
   const auto is_average = [](const auto& entry) { return entry.first.starts_with(state_prefix::average); };
   check(std::ranges::any_of(checkpoint.tensors, is_average), ErrorKind::usage, "checkpoint ", source,
-        ": no moving average; runs with --model-ema keep one in last.safetensors and checkpoint-N.safetensors"
+        ": no moving average; runs with `model_ema` keep one in last.safetensors and checkpoint-N.safetensors"
         " (their best.safetensors is one)");
   for (auto& [name, tensor] : network.tensors) {
     if (is_quantizer(name)) continue;

@@ -43,7 +43,7 @@ std::int64_t largest(const Tensor& logits, std::int64_t row) {
 
 }  // namespace
 
-Comparison compare(const Network& a, const Network& b, Loader& loader, ProgressDisplay& display) {
+Comparison compare(const Network& a, const Network& b, Loader& loader, RunListener& listener) {
   Comparison result;
   const auto count = [&](const Batch& batch, const Tensor& logits) {
     if (result.images == 0) {
@@ -57,7 +57,7 @@ Comparison compare(const Network& a, const Network& b, Loader& loader, ProgressD
       result.agreeing += largest(logits, i) == largest(others, i);
     result.images += batch.size();
   };
-  for_each_batch(a.forward, loader, count, display,
+  for_each_batch(a.forward, loader, count, listener,
                  [&] { return fmt::format("{} of {} predictions agree", result.agreeing, result.images); });
   return result;
 }

@@ -6,7 +6,7 @@
 
 #include "data/loader.h"
 #include "train/open_network.h"
-#include "train/progress_display.h"
+#include "train/run_listener.h"
 
 namespace faq {
 
@@ -22,6 +22,6 @@ struct Comparison {
   std::string first_diverging;  ///< the first that differs in a bit of these numbers; empty: none
 };
 
-Comparison compare(const Network& a, const Network& b, Loader& loader, ProgressDisplay& display);
+Comparison compare(const Network& a, const Network& b, Loader& loader, RunListener& listener);
 
 }  // namespace faq

@@ -9,7 +9,7 @@ namespace faq {
 nlohmann::json dry_run(const TrainOptions& options) {
   const auto made = make_method(options);
   Method& method = *made;
-  check(options.resume.empty(), ErrorKind::usage, "--resume: a plan is that of a whole run");
+  check(options.resume.empty(), ErrorKind::usage, "`resume`: a plan is that of a whole run");
   Run run(options, method);
   run.learner.begin();
   run.learner.begin_phase(method.phases() - 1, run.training_batches());

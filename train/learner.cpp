@@ -24,11 +24,11 @@ NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>&
   if (!is_checkpoint(file.metadata)) return file;
   const TrainOptions trained = options_of_checkpoint(file.metadata, source);
   if (trained.scheme != Scheme::none)
-    notes.push_back(concat("warning: ", source, " is quantized (--scheme ", to_text(trained.scheme),
+    notes.push_back(concat("warning: ", source, " is quantized (scheme ", to_text(trained.scheme),
                            "): this run starts from the float weights behind its integers, at few bits "
                            "another network"));
   if (!same_pixels(options, trained))
-    notes.push_back(concat("warning: ", source, " was trained with other --mean and --std"));
+    notes.push_back(concat("warning: ", source, " was trained with another mean and deviation"));
   return weights_in(file);  // the network of an earlier run, without its momentum and quantizers
 }
 

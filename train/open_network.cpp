@@ -1,5 +1,7 @@
 #include "train/open_network.h"
 
+#include <filesystem>
+
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
@@ -51,104 +53,165 @@ std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
   return layers;
 }
 
-// What a file knows for itself cannot be told otherwise.
-void take(const char* option, int& given, int of_file, const std::string& file) {
-  check(given == 0 || given == of_file, ErrorKind::usage, "--", option, " ", given, ": ", file, " has ",
-        of_file);
-  given = of_file;
+// What a file says of itself cannot be chosen otherwise.
+void check_same(const NetworkChoice& choice, const Network& network) {
+  check(choice.model.empty() || network.model.empty() || choice.model == network.model, ErrorKind::usage,
+        "`model` ", choice.model, ": ", choice.weights, " is a ", network.model);
+  const auto check_number = [&](const char* field, int chosen, int of_file) {
+    check(chosen == 0 || chosen == of_file, ErrorKind::usage, "`", field, "` ", chosen, ": ", choice.weights,
+          " has ", of_file);
+  };
+  check_number("num_classes", choice.num_classes, network.num_classes);
+  check_number("in_channels", choice.in_channels, network.preprocessing.channels);
 }
 
-Network of_integer_network(TrainOptions& options) {
-  const Engine engine = options.engine;
-  const auto network = std::make_shared<IntegerNetwork>(IntegerNetwork::load(options.weights));
-  check(options.mean.empty() && options.std.empty(), ErrorKind::usage, "--mean, --std: ", options.weights,
+Network of_integer_network(const NetworkChoice& choice) {
+  check(choice.mean.empty() && choice.std.empty(), ErrorKind::usage, "`mean`, `std`: ", choice.weights,
         " has its own, in the table of its input");
-  take("in-channels", options.in_channels, static_cast<int>(network->channels()), options.weights);
-  take("num-classes", options.num_classes, static_cast<int>(network->num_classes()), options.weights);
-  const Preprocessing& seen = network->preprocessing();
-  check(seen.height == seen.width || options.val_crop_size > 0, ErrorKind::usage, options.weights,
-        " is for images of ", seen.height, "×", seen.width,
-        ": images are cropped to squares here, give --val-crop-size");
-  if (options.val_crop_size == 0) options.val_crop_size = seen.height;
-  if (options.val_resize_size < 0) options.val_resize_size = seen.resize;
+  const auto network = std::make_shared<IntegerNetwork>(IntegerNetwork::load(choice.weights));
   const auto model = network->about().find("model");
-  return {"integer network",
-          model == network->about().end() ? "" : model->second,
-          seen.class_names,
-          [network, engine](const Tensor& images) { return network->forward(images, engine); },
-          [network, engine](const Tensor& images) { return integer_layers(*network, images, engine); },
-          nullptr};
+  return {.kind = "integer network",
+          .model = model == network->about().end() ? "" : model->second,
+          .weights = choice.weights,
+          .num_classes = static_cast<int>(network->num_classes()),
+          .preprocessing = network->preprocessing(),
+          .forward = [network, engine = choice.engine](
+                         const Tensor& images) { return network->forward(images, engine); },
+          .layers = [network, engine = choice.engine](
+                        const Tensor& images) { return integer_layers(*network, images, engine); },
+          .trained = nullptr};
 }
 
-Network of_model(const std::string& kind, const std::string& name, std::vector<std::string> names,
-                 std::shared_ptr<Model> model, bool quantized, Engine engine) {
-  return {kind,
-          name,
-          std::move(names),
-          [model](const Tensor& images) {
-            const NoGrad no_grad;
-            return model->forward({}, Var(images)).value();
-          },
-          [model, quantized, engine](const Tensor& images) {
-            if (!quantized) return float_layers(*model, images);
-            const auto network = compile(*model, images.dim(1), images.dim(2), images.dim(3));
-            return integer_layers(network, images, engine);
-          },
-          model,
-          quantized};
+// What runs a model that was trained. `quantized`: it can be compiled.
+void set_model(Network& network, std::shared_ptr<Model> model, bool quantized, Engine engine) {
+  network.forward = [model](const Tensor& images) {
+    const NoGrad no_grad;
+    return model->forward({}, Var(images)).value();
+  };
+  network.layers = [model, quantized, engine](const Tensor& images) {
+    if (!quantized) return float_layers(*model, images);
+    return integer_layers(compile(*model, images.dim(1), images.dim(2), images.dim(3)), images, engine);
+  };
+  network.trained = std::move(model);
+  network.quantized = quantized;
+}
+
+Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents) {
+  const std::string& source = choice.weights;
+  TrainOptions trained;
+  std::shared_ptr<Model> model = model_from_checkpoint(
+      choice.average ? average_in(contents, source) : contents, source, trained, choice.engine);
+  TrainOptions given;
+  given.weights = source;
+  given.mean = choice.mean;
+  given.std = choice.std;
+  check_pixels(given, trained);
+  const NumberFormat format = format_of_checkpoint(trained, contents.metadata, source);
+  const bool integers = format.scheme != Scheme::none && format.quantize_activations;
+  const char* kind = integers                        ? "quantized checkpoint"
+                     : format.scheme != Scheme::none ? "checkpoint with quantized weights"
+                                                     : "float checkpoint";
+  Network network{.kind = choice.average ? concat("average of a ", kind) : kind,
+                  .model = trained.model,
+                  .weights = source,
+                  .num_classes = trained.num_classes,
+                  .preprocessing = preprocessing_of(trained, class_names(contents.metadata)),
+                  .forward = {},
+                  .layers = {},
+                  .trained = {},
+                  .epoch = progress_in(contents.metadata, source).epoch};
+  set_model(network, std::move(model), integers, choice.engine);
+  return network;
+}
+
+Network of_plain_weights(const NetworkChoice& choice, const NamedTensors& contents) {
+  check(!choice.model.empty(), ErrorKind::usage, "`model` is required for plain weights (", choice.weights,
+        ")");
+  const ModelInfo& info = model_info(choice.model);
+  TrainOptions options;
+  options.model = choice.model;
+  options.num_classes = choice.num_classes > 0 ? choice.num_classes : classes_in(contents, info);
+  options.in_channels = choice.in_channels > 0 ? choice.in_channels : channels_in(contents, info);
+  options.mean = choice.mean;
+  options.std = choice.std;
+  check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ", choice.weights,
+        ": neither a first convolution nor a classifier of ", choice.model);
+  std::shared_ptr<Model> model = build_model(options);
+  load_weights(*model, contents, {.source = choice.weights});
+  Network network{.kind = "float weights",
+                  .model = choice.model,
+                  .weights = choice.weights,
+                  .num_classes = options.num_classes,
+                  .preprocessing = {.channels = options.in_channels, .resize = -1},
+                  .forward = {},
+                  .layers = {},
+                  .trained = {}};
+  set_model(network, std::move(model), false, choice.engine);
+  return network;
 }
 
 }  // namespace
 
-void check_pixels(const TrainOptions& options, const TrainOptions& trained) {
-  check(same_pixels(options, trained), ErrorKind::usage, "--mean, --std: ", options.weights,
-        " was trained with its own, ",
-        trained.mean.empty() ? concat("those of ", trained.model) : to_json(trained)["mean"].dump());
-}
-
-bool knows_pixels(const std::string& file) {
+bool describes_itself(const std::string& file) {
   const auto metadata = read_safetensors_metadata(file);
   return is_integer_network(metadata) || is_checkpoint(metadata);
 }
 
-Network open_network(TrainOptions& options, const OpenNetworkOptions& how) {
-  check(!options.weights.empty(), ErrorKind::usage, "--weights is required");
-  const auto metadata = read_safetensors_metadata(options.weights);
-  check(!how.average || is_checkpoint(metadata), ErrorKind::usage, "--use-ema: ", options.weights,
-        " is no checkpoint of faq-train, which alone keeps an average");
-  if (is_integer_network(metadata)) return of_integer_network(options);
+void check_pixels(const TrainOptions& given, const TrainOptions& of_run) {
+  check(same_pixels(given, of_run), ErrorKind::usage, "`mean`, `std`: ", given.weights,
+        " was trained with its own, ",
+        of_run.mean.empty() ? concat("those of ", of_run.model) : to_json(of_run)["mean"].dump());
+}
 
-  NamedTensors file = read_safetensors(options.weights);
-  if (is_checkpoint(metadata)) {
-    if (how.average) file = average_in(file, options.weights);
-    TrainOptions trained;
-    std::shared_ptr<Model> model = model_from_checkpoint(file, options.weights, trained, options.engine);
-    options.model = trained.model;
-    check_pixels(options, trained);
-    take("in-channels", options.in_channels, trained.in_channels, options.weights);
-    take("num-classes", options.num_classes, trained.num_classes, options.weights);
-    if (options.val_crop_size == 0) options.val_crop_size = trained.val_crop_size;
-    if (options.val_resize_size < 0) options.val_resize_size = trained.val_resize_size;
-    const NumberFormat quant = format_of_checkpoint(trained, metadata, options.weights);
-    const bool quantized = quant.scheme != Scheme::none;
-    const bool integers = quantized && quant.quantize_activations;
-    const char* kind = integers    ? "quantized checkpoint"
-                       : quantized ? "checkpoint with quantized weights"
-                                   : "float checkpoint";
-    Network network = of_model(how.average ? concat("average of a ", kind) : kind, trained.model,
-                               class_names(metadata), std::move(model), integers, options.engine);
-    network.epoch = progress_in(metadata, options.weights).epoch;
+Network open_network(const NetworkChoice& choice) {
+  check(!choice.weights.empty(), ErrorKind::usage, "`weights` is required");
+  const auto metadata = read_safetensors_metadata(choice.weights);
+  check(!choice.average || is_checkpoint(metadata), ErrorKind::usage, "`average`: ", choice.weights,
+        " is no checkpoint of faq-train, which alone keeps an average");
+  if (is_integer_network(metadata)) {
+    Network network = of_integer_network(choice);
+    check_same(choice, network);
     return network;
   }
-  check(how.model_given, ErrorKind::usage, "--model is required for plain weights (", options.weights, ")");
-  const ModelInfo& info = model_info(options.model);
-  if (options.num_classes == 0) options.num_classes = classes_in(file, info);
-  if (options.in_channels == 0) options.in_channels = channels_in(file, info);
-  check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ", options.weights,
-        ": neither a first convolution nor a classifier of ", options.model);
-  std::shared_ptr<Model> model = build_model(options);
-  load_weights(*model, file, {.source = options.weights});
-  return of_model("float weights", options.model, {}, std::move(model), false, Engine::integer);
+  const NamedTensors contents = read_safetensors(choice.weights);
+  Network network =
+      is_checkpoint(metadata) ? of_checkpoint(choice, contents) : of_plain_weights(choice, contents);
+  check_same(choice, network);
+  return network;
+}
+
+Preprocessing preprocessing_for(const Network& network, const DataChoice& data,
+                                const std::function<int()>& image_size) {
+  const Preprocessing& seen = network.preprocessing;
+  check(seen.height == seen.width || data.val_crop_size > 0, ErrorKind::usage, network.weights,
+        " is for images of ", seen.height, "×", seen.width,
+        ": images are cropped to squares here, give `val_crop_size`");
+  TrainOptions options;
+  static_cast<DataChoice&>(options) = data;
+  if (!network.model.empty()) options.model = network.model;
+  options.in_channels = seen.channels;
+  if (options.val_crop_size == 0) options.val_crop_size = seen.height;
+  if (options.val_resize_size < 0) options.val_resize_size = seen.resize;
+  if (options.val_crop_size == 0 || options.val_resize_size < 0) {
+    options.train_crop_size = options.val_crop_size;  // when it is known, nothing asks for the images' size
+    choose_preprocessing(options, image_size);
+  }
+  Preprocessing preprocessing = preprocessing_of(options, seen.class_names);
+  preprocessing.mean = seen.mean;
+  preprocessing.std = seen.std;
+  return preprocessing;
+}
+
+IntegerNetwork export_integer_network(const Network& network, const Preprocessing& preprocessing,
+                                      const std::string& file) {
+  check(network.quantized, ErrorKind::usage, "export: ", network.weights,
+        ": expected a quantized checkpoint, found ", network.kind);
+  std::error_code none;  // two files of which one is not there yet are not the same
+  check(!std::filesystem::equivalent(file, network.weights, none), ErrorKind::usage, "export ", file,
+        ": that is the checkpoint itself");
+  IntegerNetwork compiled = compile(*network.trained, preprocessing);
+  compiled.save(file, integer_network_record(network.model, network.epoch));
+  return compiled;
 }
 
 }  // namespace faq

@@ -12,37 +12,58 @@
 
 namespace faq {
 
+/// Which network to open. What is left open comes from the file. A value that differs from the file's is
+/// refused.
+struct NetworkChoice {
+  std::string weights;                      ///< an integer network, a checkpoint of a run, or plain weights
+  std::string model = {};                   ///< plain weights do not name theirs
+  int num_classes = 0;                      ///< 0: the file's
+  int in_channels = 0;                      ///< 0: the file's
+  std::vector<double> mean = {}, std = {};  ///< empty: the file's; of plain weights: the model's
+  bool average = false;                     ///< the moving average that a checkpoint keeps
+  Engine engine = Engine::integer;          ///< computes a quantized network, whatever it was trained on
+};
+
 struct Network {
-  std::string kind;                      ///< "integer network", "quantized checkpoint", …
-  std::string model;                     ///< as the file names it; empty: it does not
-  std::vector<std::string> class_names;  ///< empty: the file does not say
+  std::string kind;     ///< "integer network", "quantized checkpoint", …
+  std::string model;    ///< as the file names it; empty: it does not
+  std::string weights;  ///< the file
+  int num_classes = 0;
+  /// What the file says of its images. Plain weights say the channels alone: height and width are 0, resize
+  /// is -1.
+  Preprocessing preprocessing;
   /// u8 images N,H,W,C to logits N,K.
   std::function<Tensor(const Tensor& images)> forward;
-  /// What every layer hands on, by layer, in order: integers with their step, or f32.
+  /// The output of every layer, in order: integers with their scale, or f32.
   struct Layer {
     std::string name;
     Tensor value;
   };
   std::function<std::vector<Layer>(const Tensor& images)> layers;
-  std::shared_ptr<Model> trained;  ///< in eval mode, what `forward` runs; null for an integer network
+  std::shared_ptr<Model> trained;  ///< what `forward` runs; null for an integer network
   bool quantized = false;          ///< `trained` computes in integers and can be compiled
-  std::int64_t epoch = 0;          ///< of a checkpoint: after how many
+  std::int64_t epoch = 0;          ///< of a checkpoint: how many were finished
 };
 
-/// Whether a file says what mean and deviation its network was trained with: plain weights do not.
-bool knows_pixels(const std::string& file);
-/// Throws usage when the options have another mean or deviation than the run of their weights.
-void check_pixels(const TrainOptions& options, const TrainOptions& trained);
+/// Throws usage for plain weights without a model, for what differs from the file, and for an average that
+/// the file does not have; bad_data and missing_input for files that cannot be used.
+Network open_network(const NetworkChoice& choice);
 
-struct OpenNetworkOptions {
-  bool model_given = false;  ///< options.model was chosen, it is not the default
-  bool average = false;      ///< of a checkpoint: its moving average, not the network in training
-};
+/// Whether a file names its model and says which mean and deviation it was trained with: plain weights do
+/// not.
+bool describes_itself(const std::string& file);
+/// Throws usage when `given` has another mean or deviation than the run its weights are from.
+void check_pixels(const TrainOptions& given, const TrainOptions& of_run);
 
-/// Opens options.weights: an integer network, a checkpoint of faq-train, or weights of options.model. Fills
-/// in what the file knows and the options leave open: channels, classes, sizes. Throws usage for weights
-/// alone without a model, for channels, classes, mean and deviation that are not the file's, and for an
-/// average that it does not have.
-Network open_network(TrainOptions& options, const OpenNetworkOptions& how);
+/// How images are prepared for a network: as `data` says, else as the file says, else as choose_preprocessing
+/// chooses (train/setup.h), which may ask for `image_size`. Throws usage for a network of images that are not
+/// square when `data` names no size.
+Preprocessing preprocessing_for(const Network& network, const DataChoice& data,
+                                const std::function<int()>& image_size);
+
+/// Writes the integer network of a quantized checkpoint, for images prepared like that. Throws usage when
+/// the network is not a quantized checkpoint, or the file is that checkpoint.
+IntegerNetwork export_integer_network(const Network& network, const Preprocessing& preprocessing,
+                                      const std::string& file);
 
 }  // namespace faq

@@ -3,12 +3,9 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <limits>
-#include <numeric>
 
 #include "core/choices.h"
 #include "core/text.h"
-#include "train/presets.h"
 
 namespace faq {
 namespace {
@@ -46,10 +43,10 @@ Number parse_number(const Setting& setting) {
   Number value{};
   const auto& [name, text] = setting;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  check(error == std::errc() && end == text.data() + text.size(), ErrorKind::usage, "--", name, " '", text,
+  check(error == std::errc() && end == text.data() + text.size(), ErrorKind::usage, "`", name, "` '", text,
         "': expected ", std::is_integral_v<Number> ? "an integer" : "a number");
   if constexpr (std::is_floating_point_v<Number>) {
-    check(std::isfinite(value), ErrorKind::usage, "--", name, " '", text, "': expected a finite number");
+    check(std::isfinite(value), ErrorKind::usage, "`", name, "` '", text, "': expected a finite number");
   }
   return value;
 }
@@ -113,7 +110,7 @@ OptionField field(std::optional<Value> Owner::*member, const Choices<Value>& cho
 // PATTERN=W,A
 LayerBits parse_layer_bits(const std::string& text) {
   const auto equals = text.rfind('=');
-  check(equals != std::string::npos, ErrorKind::usage, "--layer-bits '", text,
+  check(equals != std::string::npos, ErrorKind::usage, "`layer-bits` '", text,
         "': expected PATTERN=WEIGHT_BITS,ACTIVATION_BITS");
   LayerBits bits{text.substr(0, equals), 0, 0};
   const char* end = text.data() + text.size();
@@ -123,7 +120,7 @@ LayerBits parse_layer_bits(const std::string& text) {
   const auto allowed = [](int b) { return b >= 2 && b <= 8; };
   check(comma && activations.ec == std::errc() && activations.ptr == end && allowed(bits.weight_bits) &&
             allowed(bits.act_bits),
-        ErrorKind::usage, "--layer-bits '", text,
+        ErrorKind::usage, "`layer-bits` '", text,
         "': expected PATTERN=WEIGHT_BITS,ACTIVATION_BITS, both from 2 to 8");
   return bits;
 }
@@ -147,7 +144,7 @@ std::int64_t parse_cluster_size(const std::string& text) {
   const char* end = text.data() + text.size();
   const auto parsed = std::from_chars(text.data(), end, size);
   check(parsed.ec == std::errc() && parsed.ptr == end && size >= 1 && size <= (1 << 20), ErrorKind::usage,
-        "--cluster-size '", text, "': expected a number of input channels, or all");
+        "`cluster-size` '", text, "': expected a number of input channels, or all");
   return size;
 }
 
@@ -161,7 +158,7 @@ OptionField cluster_size_field() {
 OptionField stages_field() {
   return {.set =
               [](T& o, const Setting& s) {
-                check(s.second == "both" || s.second == "weights,both", ErrorKind::usage, "--stages ",
+                check(s.second == "both" || s.second == "weights,both", ErrorKind::usage, "`stages` ",
                       s.second, ": expected both, or weights,both");
                 o.weights_first = s.second != "both";
               },
@@ -176,7 +173,7 @@ Widths parse_widths(const std::string& text) {
     const char* end = part.data() + part.size();
     const auto parsed = std::from_chars(part.data(), end, bits);
     check(parsed.ec == std::errc() && parsed.ptr == end && bits >= 2 && bits <= 8, ErrorKind::usage,
-          "--bits-schedule '", text, "': expected bits from 2 to 8, or WEIGHTS/ACTIVATIONS");
+          "`bits-schedule` '", text, "': expected bits from 2 to 8, or WEIGHTS/ACTIVATIONS");
     return bits;
   };
   const int weights = number(text.substr(0, slash));
@@ -199,53 +196,6 @@ OptionField bits_schedule_field() {
           }};
 }
 
-// One name that sets several options, in config files as on the command line; what is more specific wins.
-const std::vector<std::pair<std::string, std::vector<std::string>>> shorthands{
-    {"bits", {"weight-bits", "act-bits"}}};
-
-const std::vector<std::string>* options_of_shorthand(const std::string& name) {
-  for (const auto& [shorthand, options] : shorthands) {
-    if (shorthand == name) return &options;
-  }
-  return nullptr;
-}
-
-std::string text_of(const nlohmann::json& value) {
-  return value.is_string() ? value.get<std::string>() : value.dump();
-}
-
-bool told(const std::vector<Setting>& settings, const std::string& name) {
-  return std::ranges::any_of(settings, [&](const Setting& setting) { return setting.first == name; });
-}
-
-int sum(const std::vector<int>& epochs) {
-  const auto all = std::accumulate(epochs.begin(), epochs.end(), std::int64_t{0});
-  return static_cast<int>(std::clamp<std::int64_t>(all, 0, std::numeric_limits<int>::max()));
-}
-
-// A config file's entries as settings; lists become one setting per element (text) or a comma-separated one
-// (numbers).
-std::vector<Setting> settings_of(const nlohmann::json& config) {
-  std::vector<Setting> settings;
-  for (const auto& [name, value] : config.items()) {
-    const auto* several = options_of_shorthand(name);
-    const OptionRow& row = find_option(several ? several->front() : name);
-    const OptionField::Kind kind = row.field.kind;
-    check(!value.is_object() && !value.is_null() && (!value.is_array() || kind != OptionField::Kind::single),
-          ErrorKind::usage, "'", name, "' has a value of the wrong kind: ", value.dump());
-    if (kind == OptionField::Kind::accumulate) {
-      for (const auto& element : value) settings.emplace_back(name, text_of(element));
-    } else if (value.is_array()) {
-      std::vector<std::string> parts;
-      for (const auto& element : value) parts.push_back(text_of(element));
-      if (!parts.empty()) settings.emplace_back(name, join(parts, ","));
-    } else {
-      settings.emplace(several ? settings.begin() : settings.end(), name, text_of(value));
-    }
-  }
-  return settings;
-}
-
 }  // namespace
 
 const std::vector<OptionRow>& option_table() {
@@ -263,13 +213,13 @@ const std::vector<OptionRow>& option_table() {
       {{"calibration"}, field(&T::calibration, calibrations)},
       {{"calibration-percentile"}, field(&T::calibration_percentile)},
       {{"calibration-batches"}, field(&T::calibration_batches)},
-      {{"weight-step"}, field(&T::weight_scale, weight_scales)},
-      {{"hold-weight-steps"}, field(&T::hold_weight_scales)},
+      {{"weight-scale", "weight-step"}, field(&T::weight_scale, weight_scales)},
+      {{"hold-weight-scales", "hold-weight-steps"}, field(&T::hold_weight_scales)},
       {{"equalize"}, field(&T::equalize, equalizations)},
       {{"cluster-size"}, cluster_size_field()},
       {{"ternary-scale"}, field(&T::ternary_scale, ternary_scales)},
       {{"batch-norm-batches"}, field(&T::batch_norm_batches)},
-      {{"stages"}, stages_field()},
+      {{"stages"}, stages_field(), {}, "weights_first"},
       {{"bits-schedule"}, bits_schedule_field()},
       {{"phase-epochs"}, field(&T::phase_epochs)},
       {{"stochastic-precision"}, field(&T::stochastic_precision), "0.5"},
@@ -279,7 +229,7 @@ const std::vector<OptionRow>& option_table() {
       {{"teacher-model"}, field(&T::teacher_model)},
       {{"distill-weight"}, field(&T::distill_weight)},
       {{"engine"}, field(&T::engine, engines)},
-      {{"grad-dtype"}, field(&T::grad_format, grad_formats)},
+      {{"grad-dtype"}, field(&T::grad_format, grad_formats), {}, "grad_format"},
       {{"epochs"}, field(&T::epochs)},
       {{"batch-size", "b"}, field(&T::batch_size)},
       {{"grad-accum-steps"}, field(&T::grad_accum_steps)},
@@ -313,60 +263,6 @@ const std::vector<OptionRow>& option_table() {
       {{"print-freq"}, field(&T::print_freq)},
   };
   return table;
-}
-
-const OptionRow& find_option(const std::string& name) {
-  std::vector<std::string> names;
-  for (const auto& [shorthand, options] : shorthands) names.push_back(shorthand);
-  for (const OptionRow& row : option_table()) {
-    for (const std::string& candidate : row.names) {
-      if (candidate == name) return row;
-      names.push_back(candidate);
-    }
-  }
-  fail(ErrorKind::usage, "unknown option '", name, "'; did you mean '", nearest(name, names), "'?");
-}
-
-void apply(TrainOptions& options, const Setting& setting) {
-  if (const auto* several = options_of_shorthand(setting.first)) {
-    for (const std::string& name : *several) apply(options, {name, setting.second});
-    return;
-  }
-  const OptionRow& row = find_option(setting.first);
-  row.field.set(options, setting);
-}
-
-TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings,
-                      const std::string& source) {
-  check(config.is_object() || config.is_null(), ErrorKind::usage, source, ": expected a JSON object");
-  TrainOptions options;
-  const auto apply_all = [&](const std::vector<Setting>& list, bool with_preset) {
-    for (const Setting& setting : list)
-      if (with_preset && setting.first == "preset" && !setting.second.empty())
-        preset(setting.second).apply(options);
-    for (const Setting& setting : list) apply(options, setting);
-  };
-  std::vector<Setting> from_config;
-  try {
-    from_config = settings_of(config);
-    // A preset of the settings is one of them: it wins over the whole config file, and replaces its preset.
-    apply_all(from_config, !told(settings, "preset"));
-  } catch (const Error& error) {
-    fail(error.kind(), source, ": ", error.what());
-  }
-  if (told(settings, "preset")) options.phase_epochs.clear();  // it has epochs of its own
-  apply_all(settings, true);
-  // The phases say how long the run is, unless that is said as specifically.
-  const bool phases_told = told(settings, "phase-epochs");
-  const bool epochs_told = told(settings, "epochs") || (!phases_told && told(from_config, "epochs"));
-  if (!options.phase_epochs.empty() && !epochs_told) options.epochs = sum(options.phase_epochs);
-  return options;
-}
-
-nlohmann::json to_json(const TrainOptions& options) {
-  nlohmann::json json = nlohmann::json::object();
-  for (const OptionRow& row : option_table()) json[row.names.front()] = row.field.get(options);
-  return json;
 }
 
 std::string to_text(Scheme scheme) { return text_of_choice(scheme, schemes); }

@@ -30,9 +30,12 @@ struct OptionField {
 };
 
 struct OptionRow {
-  std::vector<std::string> names;  ///< the first is the canonical one
+  std::vector<std::string> names;  ///< the first is the canonical one, also in config files
   OptionField field;
   std::string alone = {};  ///< the value of the option given without one; empty: it wants one
+  /// The field of TrainOptions; empty: the canonical name with underscores. Error texts name fields:
+  /// `weight_bits`.
+  std::string member = {};
 };
 const std::vector<OptionRow>& option_table();
 /// The row of that name; throws usage, naming the nearest, when there is none.

@@ -9,57 +9,57 @@ namespace faq {
 namespace {
 
 void in_range(const char* name, double value, double low, double high) {
-  check(value >= low && value <= high, ErrorKind::usage, "--", name, " ", value, ": expected ", low, " to ",
+  check(value >= low && value <= high, ErrorKind::usage, "`", name, "` ", value, ": expected ", low, " to ",
         high);
 }
 
 }  // namespace
 
 void check_options(const TrainOptions& o) {
-  in_range("weight-bits", o.weight_bits, 2, 8);
-  in_range("act-bits", o.act_bits, 2, 8);
-  in_range("first-last-bits", o.first_last_bits, 2, 8);
-  in_range("calibration-percentile", o.calibration_percentile, 0, 100);
-  in_range("calibration-batches", o.calibration_batches, 1, 1e6);
-  in_range("batch-norm-batches", o.batch_norm_batches, -1, 1e6);
-  in_range("stochastic-precision", o.stochastic_precision, 0, 1);
-  in_range("stochastic-tail", o.stochastic_tail, 0, 1);
-  in_range("hold-weight-steps", o.hold_weight_scales, 0, 1);
-  in_range("distill-weight", o.distill_weight, 0, 1e6);
+  in_range("weight_bits", o.weight_bits, 2, 8);
+  in_range("act_bits", o.act_bits, 2, 8);
+  in_range("first_last_bits", o.first_last_bits, 2, 8);
+  in_range("calibration_percentile", o.calibration_percentile, 0, 100);
+  in_range("calibration_batches", o.calibration_batches, 1, 1e6);
+  in_range("batch_norm_batches", o.batch_norm_batches, -1, 1e6);
+  in_range("stochastic_precision", o.stochastic_precision, 0, 1);
+  in_range("stochastic_tail", o.stochastic_tail, 0, 1);
+  in_range("hold_weight_scales", o.hold_weight_scales, 0, 1);
+  in_range("distill_weight", o.distill_weight, 0, 1e6);
   in_range("epochs", o.epochs, 0, 1e6);
-  in_range("batch-size", o.batch_size, 1, 1e6);
-  in_range("grad-accum-steps", o.grad_accum_steps, 1, 1e6);
+  in_range("batch_size", o.batch_size, 1, 1e6);
+  in_range("grad_accum_steps", o.grad_accum_steps, 1, 1e6);
   in_range("lr", o.lr, 0, 1e6);
-  in_range("lr-gamma", o.lr_gamma, 0, 1e6);
-  in_range("lr-step-size", o.lr_step_size, 1, 1e6);
-  in_range("lr-warmup-epochs", o.lr_warmup_epochs, 0, 1e6);
+  in_range("lr_gamma", o.lr_gamma, 0, 1e6);
+  in_range("lr_step_size", o.lr_step_size, 1, 1e6);
+  in_range("lr_warmup_epochs", o.lr_warmup_epochs, 0, 1e6);
   in_range("momentum", o.momentum, 0, 1);
-  in_range("weight-decay", o.weight_decay, 0, 1e6);
-  in_range("label-smoothing", o.label_smoothing, 0, 1);
-  in_range("clip-grad-norm", o.clip_grad_norm, 0, 1e9);
-  in_range("model-ema", o.model_ema, 0, 1);
-  in_range("shuffle-buffer", o.shuffle_buffer, 1, 1e9);
+  in_range("weight_decay", o.weight_decay, 0, 1e6);
+  in_range("label_smoothing", o.label_smoothing, 0, 1);
+  in_range("clip_grad_norm", o.clip_grad_norm, 0, 1e9);
+  in_range("model_ema", o.model_ema, 0, 1);
+  in_range("shuffle_buffer", o.shuffle_buffer, 1, 1e9);
   in_range("workers", o.workers, 0, 1024);
   in_range("threads", o.threads, 0, 4096);
-  in_range("skip-bad", o.skip_bad, 0, 1e9);
-  in_range("checkpoint-interval", o.checkpoint_interval, 0, 1e9);
-  in_range("checkpoint-hist", o.checkpoint_hist, 0, 1e6);
-  in_range("print-freq", o.print_freq, 1, 1e9);
-  in_range("train-crop-size", o.train_crop_size, 0, 4096);
-  in_range("val-crop-size", o.val_crop_size, 0, 4096);
-  in_range("val-resize-size", o.val_resize_size, -1, 4096);
-  in_range("in-channels", o.in_channels, 0, 3);
-  in_range("num-classes", o.num_classes, 0, 1e6);
+  in_range("skip_bad", o.skip_bad, 0, 1e9);
+  in_range("checkpoint_interval", o.checkpoint_interval, 0, 1e9);
+  in_range("checkpoint_hist", o.checkpoint_hist, 0, 1e6);
+  in_range("print_freq", o.print_freq, 1, 1e9);
+  in_range("train_crop_size", o.train_crop_size, 0, 4096);
+  in_range("val_crop_size", o.val_crop_size, 0, 4096);
+  in_range("val_resize_size", o.val_resize_size, -1, 4096);
+  in_range("in_channels", o.in_channels, 0, 3);
+  in_range("num_classes", o.num_classes, 0, 1e6);
   in_range("seed", o.seed, 0, 2147483647);
 
   if (!o.phase_epochs.empty()) {
-    for (const int epochs : o.phase_epochs) in_range("phase-epochs", epochs, 1, 1e6);
+    for (const int epochs : o.phase_epochs) in_range("phase_epochs", epochs, 1, 1e6);
     const auto all = std::accumulate(o.phase_epochs.begin(), o.phase_epochs.end(), std::int64_t{0});
-    check(all == o.epochs, ErrorKind::usage, "--phase-epochs: ", all, " epochs in all, --epochs ", o.epochs);
+    check(all == o.epochs, ErrorKind::usage, "`phase_epochs`: ", all, " epochs in all, `epochs` ", o.epochs);
   }
 
   check(o.distill != Distill::none || (o.teacher.empty() && o.teacher_model.empty()), ErrorKind::usage,
-        o.teacher.empty() ? "--teacher-model" : "--teacher", " has no effect with --distill none");
+        o.teacher.empty() ? "`teacher_model`" : "`teacher`", " has no effect with `distill` none");
 }
 
 SgdOptions sgd_options(const Recipe& r) { return {r.momentum, r.weight_decay, r.clip_grad_norm}; }

@@ -9,32 +9,32 @@ namespace faq {
 namespace {
 
 void check_bits(const char* what, int bits) {
-  check(bits >= 2 && bits <= 8, ErrorKind::usage, "--", what, " ", bits, ": expected 2 to 8");
+  check(bits >= 2 && bits <= 8, ErrorKind::usage, "`", what, "` ", bits, ": expected 2 to 8");
 }
 
 NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
-  check_bits("weight-bits", widths.weights);
-  check_bits("act-bits", widths.activations);
-  check_bits("first-last-bits", r.first_last_bits);
+  check_bits("weight_bits", widths.weights);
+  check_bits("act_bits", widths.activations);
+  check_bits("first_last_bits", r.first_last_bits);
   check(r.calibration_percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
-        "--calibration-percentile ", r.calibration_percentile, " has no effect with --calibration ",
+        "`calibration_percentile` ", r.calibration_percentile, " has no effect with `calibration` ",
         r.calibration == Calibration::mse ? "mse" : "max");
   check(equalize_of(r) == Equalize::none || r.scheme == Scheme::faq, ErrorKind::usage,
-        "--equalize channels: it fits weights to the scale --scheme faq gives a layer; other schemes have "
+        "`equalize` channels: it fits weights to the scale `scheme` faq gives a layer; other schemes have "
         "none");
-  check(r.scheme != Scheme::dfp || widths.weights <= max_cluster_bits, ErrorKind::usage, "--weight-bits ",
-        widths.weights, " with --scheme dfp: clusters are for ", max_cluster_bits,
-        " bits or fewer; use --scheme faq");
-  check(r.scheme != Scheme::dorefa || widths.weights <= max_dorefa_bits, ErrorKind::usage, "--weight-bits ",
-        widths.weights, " with --scheme dorefa: its ", widths.weights,
+  check(r.scheme != Scheme::dfp || widths.weights <= max_cluster_bits, ErrorKind::usage, "`weight_bits` ",
+        widths.weights, " with `scheme` dfp: clusters are for ", max_cluster_bits,
+        " bits or fewer; use `scheme` faq");
+  check(r.scheme != Scheme::dorefa || widths.weights <= max_dorefa_bits, ErrorKind::usage, "`weight_bits` ",
+        widths.weights, " with `scheme` dorefa: its ", widths.weights,
         "-bit weights are odd integers up to 255, which are no 8-bit integers; use ", max_dorefa_bits,
-        " bits or fewer, or --scheme faq");
+        " bits or fewer, or `scheme` faq");
   const bool native = r.scheme != Scheme::none && has_native_bf16();
   const GradFormat grad_format = r.grad_format.value_or(native ? GradFormat::bf16 : GradFormat::f32);
   check(grad_format == GradFormat::f32 || has_native_bf16(), ErrorKind::usage,
-        "--grad-dtype bf16: this CPU (", isa_name(), ") has no native bf16; use f32");
+        "`grad_format` bf16: this CPU (", isa_name(), ") has no native bf16; use f32");
   check(grad_format == GradFormat::f32 || r.scheme != Scheme::none, ErrorKind::usage,
-        "--grad-dtype bf16: floating-point training (--scheme none) uses f32 gradients");
+        "`grad_format` bf16: floating-point training (`scheme` none) uses f32 gradients");
   return {.scheme = r.scheme,
           .weight_bits = widths.weights,
           .act_bits = widths.activations,
@@ -65,14 +65,15 @@ std::vector<NumberFormat> number_formats(const QuantRecipe& recipe) {
   for (std::size_t i = 1; i < widths.size(); ++i) {
     const Widths &before = widths[i - 1], &now = widths[i];
     check(now.weights <= before.weights && now.activations <= before.activations && now != before,
-          ErrorKind::usage, "--bits-schedule: ", now.weights, "/", now.activations, " after ", before.weights,
+          ErrorKind::usage, "`bits_schedule`: ", now.weights, "/", now.activations, " after ", before.weights,
           "/", before.activations, ": expected fewer bits from one to the next");
   }
   if (widths.empty()) widths.push_back({recipe.weight_bits, recipe.act_bits});
   const bool methods =
       !recipe.bits_schedule.empty() || recipe.weights_first || recipe.stochastic_precision < 1;
   check(!methods || recipe.scheme != Scheme::none, ErrorKind::usage,
-        "--stages, --bits-schedule and --stochastic-precision are ways to quantize: they want a --scheme");
+        "`weights_first`, `bits_schedule` and `stochastic_precision` are ways to quantize: they want a "
+        "`scheme`");
   std::vector<NumberFormat> phases;
   for (const Widths& at : widths) phases.push_back(format_at(recipe, at));
   if (recipe.weights_first) {

@@ -11,7 +11,7 @@ namespace {
 // What is recorded must be what is done.
 void check_honoured(const TrainOptions& options, const Method& method) {
   check_options(options);
-  check(method.quantizes() == (options.scheme != Scheme::none), ErrorKind::usage, "--scheme ",
+  check(method.quantizes() == (options.scheme != Scheme::none), ErrorKind::usage, "`scheme` ",
         to_text(options.scheme), ": the method ",
         method.quantizes() ? "quantizes" : "trains in floating point");
   refuse_integer_weights(options);
@@ -39,10 +39,10 @@ TrainOptions completed(TrainOptions options, const Method& method) {
 }
 
 std::vector<Phase> phases_of_run(const TrainOptions& options, int count) {
-  check(options.epochs == 0 || options.epochs >= count, ErrorKind::usage, "--epochs ", options.epochs,
+  check(options.epochs == 0 || options.epochs >= count, ErrorKind::usage, "`epochs` ", options.epochs,
         ": fewer than the run's ", count, " phases");
   check(options.phase_epochs.empty() || static_cast<int>(options.phase_epochs.size()) == count,
-        ErrorKind::usage, "--phase-epochs: ", options.phase_epochs.size(), " numbers, the run has ", count,
+        ErrorKind::usage, "`phase_epochs`: ", options.phase_epochs.size(), " numbers, the run has ", count,
         " phases");
   return options.phase_epochs.empty() ? split_into_phases(options.epochs, count)
                                       : phases_of(options.phase_epochs);

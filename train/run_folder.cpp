@@ -31,7 +31,7 @@ RunFolder::RunFolder(const TrainOptions& options, const RunRecord& record, RunLi
       checkpoints_(options.output_dir, options.checkpoint_hist) {
   check(goes_on_here() || !checkpoints_.holds_checkpoints(), ErrorKind::usage, "output folder ", path(),
         " holds checkpoints of an earlier run: ",
-        options.resume.empty() ? "continue it with --resume auto, or choose another folder"
+        options.resume.empty() ? "continue it with `resume` auto, or choose another folder"
                                : "choose another folder for what comes of " + options.resume);
 }
 

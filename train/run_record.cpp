@@ -76,10 +76,11 @@ RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const 
 }
 
 void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source) {
-  const nlohmann::json defaults = to_json(TrainOptions{});  // what options did that were not there yet
+  // Under today's names, with what options did that were not there yet.
+  const nlohmann::json config = to_json(assemble(before.config, {}, source));
   for (const auto& [name, value] : now.config.items()) {
     if (std::ranges::find(free_to_change, name) != std::end(free_to_change)) continue;
-    const nlohmann::json& old = before.config.contains(name) ? before.config[name] : defaults[name];
+    const nlohmann::json& old = config.at(name);
     check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
           old.dump(), ", is now ", value.dump());
   }
@@ -99,8 +100,8 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
   return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
 }
 
-std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch) {
-  return {{"model", options.model}, {"epoch", std::to_string(epoch)}};
+std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch) {
+  return {{"model", model}, {"epoch", std::to_string(epoch)}};
 }
 
 Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names) {

@@ -31,8 +31,8 @@ void check_same_run(const RunRecord& now, const RunRecord& before, const std::st
 /// log; empty: in nothing.
 std::string machine_difference(const RunRecord& now, const RunRecord& before);
 
-/// What the integer network of a run says of itself in its file, `epoch` epochs after the run began.
-std::map<std::string, std::string> integer_network_record(const TrainOptions& options, std::int64_t epoch);
+/// The metadata of the integer network of a run: the model's name, and how many epochs were finished.
+std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch);
 /// How images are validated with those options; the model knows their mean and standard deviation.
 Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names);
 

@@ -27,7 +27,8 @@ int resolved_channels(const TrainOptions& options) {
   return is_idx(options) ? 1 : 3;
 }
 
-/// The shorter side of the first image, past as many bad ones as may be skipped.
+}  // namespace
+
 int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
   for (std::int64_t i = 0;; ++i) {
     try {
@@ -38,8 +39,6 @@ int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
     }
   }
 }
-
-}  // namespace
 
 void adopt_from_weights(TrainOptions& options) {
   if (options.weights.empty()) return;
@@ -81,7 +80,7 @@ void choose_preprocessing(TrainOptions& options, const std::function<int()>& ima
 }
 
 Data open_data(TrainOptions& options, bool with_train) {
-  check(!options.data_path.empty(), ErrorKind::usage, "--data-path is required");
+  check(!options.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   options.in_channels = resolved_channels(options);
   const DatasetOptions dataset{options.data_path, options.dataset, options.in_channels,
                                options.shuffle_buffer};

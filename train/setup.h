@@ -43,6 +43,9 @@ void adopt_sizes(TrainOptions& options, const TrainOptions& from);
 /// resized to it in training, and so for evaluation.
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size);
 
+/// The shorter side of the first image, past as many bad ones as may be skipped.
+int side_of_images(const Dataset& dataset, std::int64_t skip_bad);
+
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data);
 LoaderOptions val_loader_options(const TrainOptions& options, const Data& data);
 

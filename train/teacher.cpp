@@ -31,7 +31,7 @@ Teacher Teacher::begin(const TrainOptions& options) {
   if (!options.teacher_model.empty()) own.model = options.teacher_model;
   if (file.empty()) {
     check(options.distill == Distill::joint, ErrorKind::usage,
-          "--distill frozen: neither --teacher nor --weights names the teacher");
+          "`distill` frozen: neither `teacher` nor `weights` names the teacher");
     Teacher teacher(options, own);
     initialize(*teacher.model_, static_cast<std::uint64_t>(options.seed));
     return teacher;
@@ -39,7 +39,7 @@ Teacher Teacher::begin(const TrainOptions& options) {
   const NamedTensors contents = read_safetensors(file);
   if (is_checkpoint(contents.metadata)) {
     const TrainOptions trained = options_of_checkpoint(contents.metadata, file);
-    check(trained.scheme == Scheme::none, ErrorKind::bad_data, "teacher ", file, ": quantized (--scheme ",
+    check(trained.scheme == Scheme::none, ErrorKind::bad_data, "teacher ", file, ": quantized (scheme ",
           to_text(trained.scheme), "), expected a network in full precision");
     if (options.teacher_model.empty()) own.model = trained.model;
     own.mean = trained.mean;

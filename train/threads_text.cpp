@@ -25,7 +25,7 @@ std::vector<std::string> threads_text(int asked, const ThreadLimits& limits) {
   const int threads = asked > 0 ? asked : limits.threads;
   const bool all = asked == 0 && limits.source == ThreadLimits::Source::machine;
   std::vector<std::string> lines{fmt::format("{} thread{} ({}{})", threads, threads == 1 ? "" : "s",
-                                             asked > 0 ? "--threads" : text_of(limits.source),
+                                             asked > 0 ? "as asked" : text_of(limits.source),
                                              all ? "" : fmt::format("; the machine has {}", limits.machine))};
   if (threads > limits.available)
     lines.push_back(fmt::format("warning: {} threads on {} CPU{} ({}): they wait for each other", threads,

@@ -9,7 +9,7 @@
 namespace faq {
 
 /// The lines a run begins with, e.g. "2 threads (CPU quota of the container; the machine has 64)"; another
-/// one warns of more threads than there are CPUs for them. `asked`: the value of --threads, 0 without one.
+/// one warns of more threads than there are CPUs for them. `asked`: RunChoice::threads.
 std::vector<std::string> threads_text(int asked, const ThreadLimits& limits = thread_limits());
 
 }  // namespace faq

@@ -18,7 +18,7 @@ double now() {
 }
 
 const TrainOptions& with_folder(const TrainOptions& options) {
-  check(!options.output_dir.empty(), ErrorKind::usage, "--output-dir is required");
+  check(!options.output_dir.empty(), ErrorKind::usage, "`output_dir` is required");
   return options;
 }
 
@@ -58,9 +58,9 @@ void TrainingLoop::begin() {
   for (const std::string& note : run_.learner.begin()) tell(listener_, note);
   for (const Phase& phase : run_.phases)
     if (phase.epochs() > 0 && run_.options.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
-      listener_.warning(
-          fmt::format("--lr-warmup-epochs {}: the rate does not reach --lr within the {} epochs of phase {}",
-                      run_.options.lr_warmup_epochs, phase.epochs(), phase.index + 1));
+      listener_.warning(fmt::format(
+          "a warm-up of {} epochs: the rate does not reach its full value within the {} epochs of phase {}",
+          run_.options.lr_warmup_epochs, phase.epochs(), phase.index + 1));
   begin_phase(run_.phases.front().index);
   folder_.write_config(context_.command);
 }
@@ -316,7 +316,7 @@ void TrainingLoop::save_best() {
   folder_.save_best(network, progress_.step);
   Method::Deployment deployment = run_.deployment();
   deployment.folder = folder_.path();
-  deployment.about = integer_network_record(run_.options, progress_.epoch);
+  deployment.about = integer_network_record(run_.options.model, progress_.epoch);
   method_.deploy(run_.learner.model(), deployment);
 }
 

@@ -25,13 +25,10 @@ void fine_tune(const char* model, const char* weights, const char* data, const c
   std::printf("calibrated: top-1 %.2f, fine-tuned: %.2f\n", result.initial.top1, result.best.top1);
 
   // What was evaluated is what is deployed: the file says the same numbers again.
-  TrainOptions deployed = job.options();
-  deployed.weights = std::string(output) + "/integer.safetensors";
-  const Network network = open_network(deployed, {});
-  const Data images = open_data(deployed, /*with_train=*/false);
-  Loader loader(*images.val, val_loader_options(deployed, images));
+  const Network network = open_network({.weights = std::string(output) + "/integer.safetensors"});
+  const EvaluationData images = open_evaluation_data(network, job.data);
   Scores scores;
-  const Evaluation e = evaluate(network.forward, loader, scores, display);
+  const Evaluation e = evaluate(network.forward, *images.loader, scores, display);
   std::printf("deployed: top-1 %.2f  loss %.4f in integers\n", e.top1, e.loss);
 }
 

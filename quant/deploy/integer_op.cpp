@@ -94,7 +94,7 @@ void InputOp::run_into(std::span<const Tensor> inputs, Engine, Tensor& out) cons
 TensorInfo ConvOp::result(Infos inputs) const {
   expect_inputs(*this, inputs, 1, 2);
   for (const TensorInfo& x : inputs) integers(*this, x);
-  const Shape y = kernels::conv2d_shape(inputs[0].shape, weights.values.shape(), options);
+  const Shape y = kernels::conv2d_shape(inputs[0].shape, weights.values.shape(), geometry);
   if (inputs.size() > 1) {
     check(inputs[1].shape == y, "conv '", name, "': a residual ", inputs[1].shape, " for ", y);
     const float expected = residual_multiplier(inputs[1].format->scale, requantize.format);
@@ -107,15 +107,15 @@ TensorInfo ConvOp::result(Infos inputs) const {
 // Sums in 32 bits, and a signed input shifted and padded (kernels::conv2d_integer).
 std::int64_t ConvOp::working_bytes(Infos inputs) const {
   const Shape& x = inputs[0].shape;
-  const std::int64_t sums = kernels::conv2d_shape(x, weights.values.shape(), options).numel() * 4;
+  const std::int64_t sums = kernels::conv2d_shape(x, weights.values.shape(), geometry).numel() * 4;
   const bool is_copied = inputs[0].dtype == DType::s8;
-  return sums + (is_copied ? x[0] * (x[1] + options.padding.top + options.padding.bottom) *
-                                 (x[2] + options.padding.left + options.padding.right) * x[3]
+  return sums + (is_copied ? x[0] * (x[1] + geometry.padding.top + geometry.padding.bottom) *
+                                 (x[2] + geometry.padding.left + geometry.padding.right) * x[3]
                            : 0);
 }
 
 void ConvOp::run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const {
-  kernels::conv2d_requantize(inputs[0], packer(weights.values), options, engine,
+  kernels::conv2d_requantize(inputs[0], packer(weights.values), geometry, engine,
                              inputs.size() > 1 ? inputs[1] : Tensor(), requantize, out);
 }
 

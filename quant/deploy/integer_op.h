@@ -63,7 +63,7 @@ struct InputOp final : IntegerOp {
 /// clipping. The multiplier of a residual is residual_multiplier() of its scale.
 struct ConvOp final : IntegerOp {
   QuantizedWeights weights;  ///< O,I,H,W
-  ConvGeometry options;
+  ConvGeometry geometry;
   kernels::Requantize requantize;
   kernels::WeightPacker packer;
   const char* kind() const override { return "conv"; }

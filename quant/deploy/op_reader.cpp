@@ -168,7 +168,7 @@ std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   const Shape& kernel = op->weights.values.shape();
   check(padding.height < kernel[2] && padding.width < kernel[3], ErrorKind::bad_data, "padding ", padding,
         " of a kernel ", kernel);
-  op->options = ConvGeometry{.stride = r.integer("stride", 1, 64), .padding = padding}.of(kernel);
+  op->geometry = ConvGeometry{.stride = r.integer("stride", 1, 64), .padding = padding}.of(kernel);
   op->requantize = r.requantize(op->weights.values.dim(0));
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
   check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,

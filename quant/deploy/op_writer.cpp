@@ -20,8 +20,8 @@ class Writer final : public OpVisitor {
   }
   void visit(const ConvOp& op) override {
     weights(op, op.weights);
-    j_["stride"] = op.options.stride;
-    const ConvGeometry& geometry = op.options;
+    const ConvGeometry& geometry = op.geometry;
+    j_["stride"] = geometry.stride;
     check(geometry.padding.is_symmetric() && geometry.dilation == 1 && geometry.groups == 1, ErrorKind::usage,
           "conv '", op.name, "': the format has no place for ", geometry);
     j_["padding"] = {geometry.padding.top, geometry.padding.left};

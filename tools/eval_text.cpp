@@ -1,0 +1,139 @@
+#include "tools/eval_text.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <map>
+#include <sstream>
+
+#include "tools/cli.h"
+
+namespace faq {
+
+using nlohmann::json;
+
+ClassNames read_class_names(const std::string& file, const std::vector<std::string>& folders, int classes) {
+  std::istringstream in(cli::read_text("class names", file));
+  std::vector<std::string> in_order;
+  std::map<std::string, std::string> by_folder;
+  for (std::string line; std::getline(in, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty() && in.peek() == std::istringstream::traits_type::eof()) break;  // an empty last line
+    const auto tab = line.find('\t');
+    if (tab == std::string::npos) {
+      in_order.push_back(line);
+    } else {
+      by_folder[line.substr(0, tab)] = line.substr(tab + 1);
+      in_order.push_back(line.substr(tab + 1));
+    }
+  }
+  const bool by_order = by_folder.empty() || folders.empty();
+  check(!by_order || std::ssize(in_order) == classes, ErrorKind::bad_data, "class names ", file, ": ",
+        in_order.size(), " lines, the network has ", classes, " classes");
+  if (by_order) return {in_order};
+  std::vector<std::string> names;
+  for (const std::string& folder : folders)
+    names.push_back(by_folder.contains(folder) ? by_folder[folder] : folder);
+  return {names};
+}
+
+json evaluation_json(const Network& network, const Evaluation& e, std::int64_t skipped) {
+  return {{"top1", e.top1},
+          {"top5", e.top5},
+          {"loss", e.loss},
+          {"images", e.images},
+          {"images_per_s", e.images_per_s},
+          {"skipped", skipped},
+          {"kind", network.kind}};
+}
+
+json per_class_json(const Scores& scores, const ClassNames& names, std::size_t classes) {
+  json rows = json::array();
+  for (std::size_t k = 0; k < classes; ++k) {
+    const Evaluation of = scores.of_class(static_cast<std::int32_t>(k));
+    rows.push_back({{"class", names.of(k)},
+                    {"images", of.images},
+                    {"top1", of.top1},
+                    {"top5", of.top5},
+                    {"loss", of.loss}});
+  }
+  return rows;
+}
+
+std::string evaluation_text(const json& e) {
+  const auto skipped = e["skipped"].get<std::int64_t>();
+  std::string text =
+      fmt::format("{}: top-1 {:.2f}  top-5 {:.2f}  loss {:.4f}  {} images{}  {:.0f} images/s\n",
+                  e["kind"].get<std::string>(), e["top1"].get<double>(), e["top5"].get<double>(),
+                  e["loss"].get<double>(), e["images"].get<std::int64_t>(),
+                  skipped > 0 ? fmt::format(" ({} skipped)", skipped) : "", e["images_per_s"].get<double>());
+  if (!e.contains("classes")) return text;
+  text += fmt::format("{:<28} {:>7} {:>7} {:>7} {:>8}\n", "class", "images", "top-1", "top-5", "loss");
+  for (const json& row : e["classes"])
+    text += fmt::format("{:<28} {:>7} {:>7.2f} {:>7.2f} {:>8.4f}\n", row["class"].get<std::string>(),
+                        row["images"].get<std::int64_t>(), row["top1"].get<double>(),
+                        row["top5"].get<double>(), row["loss"].get<double>());
+  return text;
+}
+
+json prediction_json(const std::string& file, const std::vector<Guess>& guesses, const ClassNames& names) {
+  json best = json::array();
+  for (const Guess& guess : guesses)
+    best.push_back({{"class", names.of(static_cast<std::size_t>(guess.index))},
+                    {"index", guess.index},
+                    {"probability", guess.probability}});
+  return {{"file", file}, {"top5", best}};
+}
+
+std::string predictions_text(const json& result) {
+  std::string text;
+  for (const json& row : result["predictions"]) {
+    text += row["file"].get<std::string>() + ":";
+    for (const json& guess : row["top5"])
+      text += fmt::format("  {} {:.1f} %", guess["class"].get<std::string>(),
+                          100 * guess["probability"].get<double>());
+    text += "\n";
+  }
+  return text;
+}
+
+json export_json(const Network& network, const IntegerNetwork& exported, const std::string& file) {
+  return {{"kind", network.kind},
+          {"model", network.model},
+          {"epoch", network.epoch},
+          {"file", file},
+          {"bytes", std::filesystem::file_size(file)},
+          {"input", {exported.height(), exported.width(), exported.channels()}}};
+}
+
+std::string export_text(const json& e) {
+  return fmt::format("{}: {} after epoch {}, as an integer network for images of {}x{} ({} bytes)\n",
+                     e["file"].get<std::string>(), e["kind"].get<std::string>(), e["epoch"].get<int>(),
+                     e["input"][0].get<int>(), e["input"][1].get<int>(), e["bytes"].get<std::uint64_t>());
+}
+
+json comparison_json(const Network& a, const Network& b, const Comparison& c) {
+  json layers = json::array();
+  for (const auto& layer : c.layers)
+    layers.push_back({{"name", layer.name}, {"difference", layer.difference}});
+  return {{"kind", a.kind},
+          {"other", b.kind},
+          {"images", c.images},
+          {"agreement", 100.0 * static_cast<double>(c.agreeing) / static_cast<double>(c.images)},
+          {"first_diverging_layer", c.first_diverging},
+          {"layers", layers}};
+}
+
+std::string comparison_text(const json& c) {
+  std::string text = fmt::format("{} and {} agree on {:.2f} % of {} images\n", c["kind"].get<std::string>(),
+                                 c["other"].get<std::string>(), c["agreement"].get<double>(),
+                                 c["images"].get<std::int64_t>());
+  const auto first = c["first_diverging_layer"].get<std::string>();
+  text += first.empty() ? "no layer differs in a bit\n" : "the first layer that differs: " + first + "\n";
+  for (const json& row : c["layers"])
+    text +=
+        fmt::format("{:<40} {:>12.3e}\n", row["name"].get<std::string>(), row["difference"].get<double>());
+  return text;
+}
+
+}  // namespace faq

@@ -1,0 +1,42 @@
+#include "train/evaluation_data.h"
+
+#include <algorithm>
+
+#include "train/setup.h"
+
+namespace faq {
+namespace {
+
+// A class the data lack would shift the numbers of all behind it.
+void check_classes(const Network& network, const Dataset& dataset, const std::string& path) {
+  const std::vector<std::string>& names = dataset.class_names();
+  check(static_cast<int>(names.size()) == network.num_classes, ErrorKind::usage, "data ", path, " has ",
+        names.size(), " classes, the network ", network.num_classes);
+  const std::vector<std::string>& known = network.preprocessing.class_names;
+  const auto [of_network, of_data] = std::ranges::mismatch(known, names);
+  check(of_network == known.end(), ErrorKind::usage, "data ", path, ": class ", of_data - names.begin(),
+        " is '", of_data == names.end() ? "" : *of_data, "', the network's is '",
+        of_network == known.end() ? "" : *of_network, "'");
+}
+
+}  // namespace
+
+EvaluationData open_evaluation_data(const Network& network, const DataChoice& choice, int batch_size,
+                                    Split split) {
+  check(!choice.data_path.empty(), ErrorKind::usage, "`data_path` is required");
+  EvaluationData data;
+  data.dataset = cached(open_dataset(
+      {choice.data_path, choice.dataset, network.preprocessing.channels, choice.shuffle_buffer}, split));
+  check_classes(network, *data.dataset, choice.data_path);
+  const Preprocessing seen =
+      preprocessing_for(network, choice, [&] { return side_of_images(*data.dataset, choice.skip_bad); });
+  LoaderOptions loader;
+  loader.batch_size = batch_size;
+  loader.workers = choice.workers;
+  loader.skip_bad = choice.skip_bad;
+  loader.transform = {Augmentation::none, seen.height, seen.resize};
+  data.loader = std::make_unique<Loader>(*data.dataset, loader);
+  return data;
+}
+
+}  // namespace faq

@@ -1,0 +1,21 @@
+// The images a network is evaluated on, prepared as it wants them.
+#pragma once
+
+#include <memory>
+
+#include "data/loader.h"
+#include "train/open_network.h"
+
+namespace faq {
+
+struct EvaluationData {
+  std::unique_ptr<Dataset> dataset;
+  std::unique_ptr<Loader> loader;  ///< in the order of the data set, without augmentation
+};
+
+/// Opens a split of `data.data_path` for a network. Throws usage when the data have other classes than the
+/// network, in number or, where its file names them, in name.
+EvaluationData open_evaluation_data(const Network& network, const DataChoice& data, int batch_size = 128,
+                                    Split split = Split::val);
+
+}  // namespace faq

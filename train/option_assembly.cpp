@@ -1,0 +1,115 @@
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "core/text.h"
+#include "train/option_table.h"
+#include "train/presets.h"
+
+namespace faq {
+namespace {
+
+// One name that sets several options, in config files as on the command line; what is more specific wins.
+const std::vector<std::pair<std::string, std::vector<std::string>>> shorthands{
+    {"bits", {"weight-bits", "act-bits"}}};
+
+const std::vector<std::string>* options_of_shorthand(const std::string& name) {
+  for (const auto& [shorthand, options] : shorthands) {
+    if (shorthand == name) return &options;
+  }
+  return nullptr;
+}
+
+std::string text_of(const nlohmann::json& value) {
+  return value.is_string() ? value.get<std::string>() : value.dump();
+}
+
+bool told(const std::vector<Setting>& settings, const std::string& name) {
+  return std::ranges::any_of(settings, [&](const Setting& setting) { return setting.first == name; });
+}
+
+int sum(const std::vector<int>& epochs) {
+  const auto all = std::accumulate(epochs.begin(), epochs.end(), std::int64_t{0});
+  return static_cast<int>(std::clamp<std::int64_t>(all, 0, std::numeric_limits<int>::max()));
+}
+
+// A config file's entries as settings; lists become one setting per element (text) or a comma-separated one
+// (numbers).
+std::vector<Setting> settings_of(const nlohmann::json& config) {
+  std::vector<Setting> settings;
+  for (const auto& [name, value] : config.items()) {
+    const auto* several = options_of_shorthand(name);
+    const OptionRow& row = find_option(several ? several->front() : name);
+    const OptionField::Kind kind = row.field.kind;
+    check(!value.is_object() && !value.is_null() && (!value.is_array() || kind != OptionField::Kind::single),
+          ErrorKind::usage, "'", name, "' has a value of the wrong kind: ", value.dump());
+    if (kind == OptionField::Kind::accumulate) {
+      for (const auto& element : value) settings.emplace_back(name, text_of(element));
+    } else if (value.is_array()) {
+      std::vector<std::string> parts;
+      for (const auto& element : value) parts.push_back(text_of(element));
+      if (!parts.empty()) settings.emplace_back(name, join(parts, ","));
+    } else {
+      settings.emplace(several ? settings.begin() : settings.end(), name, text_of(value));
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
+const OptionRow& find_option(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [shorthand, options] : shorthands) names.push_back(shorthand);
+  for (const OptionRow& row : option_table()) {
+    for (const std::string& candidate : row.names) {
+      if (candidate == name) return row;
+      names.push_back(candidate);
+    }
+  }
+  fail(ErrorKind::usage, "unknown option '", name, "'; did you mean '", nearest(name, names), "'?");
+}
+
+void apply(TrainOptions& options, const Setting& setting) {
+  if (const auto* several = options_of_shorthand(setting.first)) {
+    for (const std::string& name : *several) apply(options, {name, setting.second});
+    return;
+  }
+  const OptionRow& row = find_option(setting.first);
+  row.field.set(options, setting);
+}
+
+TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings,
+                      const std::string& source) {
+  check(config.is_object() || config.is_null(), ErrorKind::usage, source, ": expected a JSON object");
+  TrainOptions options;
+  const auto apply_all = [&](const std::vector<Setting>& list, bool with_preset) {
+    for (const Setting& setting : list)
+      if (with_preset && setting.first == "preset" && !setting.second.empty())
+        preset(setting.second).apply(options);
+    for (const Setting& setting : list) apply(options, setting);
+  };
+  std::vector<Setting> from_config;
+  try {
+    from_config = settings_of(config);
+    // A preset of the settings is one of them: it wins over the whole config file, and replaces its preset.
+    apply_all(from_config, !told(settings, "preset"));
+  } catch (const Error& error) {
+    fail(error.kind(), source, ": ", error.what());
+  }
+  if (told(settings, "preset")) options.phase_epochs.clear();  // it has epochs of its own
+  apply_all(settings, true);
+  // The phases say how long the run is, unless that is said as specifically.
+  const bool phases_told = told(settings, "phase-epochs");
+  const bool epochs_told = told(settings, "epochs") || (!phases_told && told(from_config, "epochs"));
+  if (!options.phase_epochs.empty() && !epochs_told) options.epochs = sum(options.phase_epochs);
+  return options;
+}
+
+nlohmann::json to_json(const TrainOptions& options) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const OptionRow& row : option_table()) json[row.names.front()] = row.field.get(options);
+  return json;
+}
+
+}  // namespace faq

@@ -1,0 +1,33 @@
+#include "train/predict.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/kernels/loss.h"
+#include "data/decode.h"
+#include "data/transforms.h"
+
+namespace faq {
+
+std::vector<Guess> predict(const Network& network, const Preprocessing& seen, const std::string& image_file,
+                           int count) {
+  const Image image = transform_for_evaluation(load_image(image_file, seen.channels),
+                                               {Augmentation::none, seen.height, seen.resize});
+  const Tensor logits =
+      network.forward(Tensor::from<std::uint8_t>({1, seen.height, seen.width, seen.channels}, image.pixels));
+  const auto z = logits.span<float>();
+  std::vector<std::size_t> ranked(z.size());
+  std::iota(ranked.begin(), ranked.end(), std::size_t{0});
+  std::ranges::stable_sort(ranked, [&](std::size_t i, std::size_t k) { return z[i] > z[k]; });
+  // The loss of a class is −log of its probability; others differ from it as their logits do.
+  const auto likeliest = static_cast<std::int32_t>(ranked[0]);
+  const double loss = kernels::cross_entropy(logits, {&likeliest, 1}, 0.0f).loss;
+  std::vector<Guess> guesses;
+  for (std::size_t i = 0; i < std::min<std::size_t>(static_cast<std::size_t>(count), ranked.size()); ++i)
+    guesses.push_back({static_cast<std::int64_t>(ranked[i]),
+                       std::exp(static_cast<double>(z[ranked[i]]) - z[ranked[0]] - loss)});
+  return guesses;
+}
+
+}  // namespace faq

@@ -1,0 +1,22 @@
+// The likeliest classes of single images.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "train/open_network.h"
+
+namespace faq {
+
+struct Guess {
+  std::int64_t index = 0;  ///< of the class
+  double probability = 0;  ///< softmax of the logits
+};
+
+/// The `count` likeliest classes of an image file (JPEG or PNG) prepared like that, the likeliest first; of
+/// equal logits the class with the smaller index is first. Throws as load_image does.
+std::vector<Guess> predict(const Network& network, const Preprocessing& preprocessing,
+                           const std::string& image_file, int count = 5);
+
+}  // namespace faq
