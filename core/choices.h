@@ -13,7 +13,7 @@ namespace faq {
 template <class Value>
 using Choices = std::vector<std::pair<std::string, Value>>;
 
-/// The value called `text`; throws usage, naming the option, the choices and the nearest one.
+/// Returns the value called `text`. Throws usage, with the option, the choices and the nearest choice.
 template <class Value>
 Value choose(const char* option, const std::string& text, const Choices<Value>& choices) {
   std::vector<std::string> names;
