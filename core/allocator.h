@@ -11,10 +11,9 @@
 namespace faq {
 
 struct MemoryStats {
-  std::size_t in_use = 0;  ///< bytes held by live tensors, rounded up to size classes
-  std::size_t peak = 0;    ///< the largest `in_use` since the last reset
-  std::size_t reserved =
-      0;  ///< bytes taken from the system, in use or cached; large blocks count in whole huge pages
+  std::size_t in_use = 0;    ///< bytes held by live tensors, rounded up to size classes
+  std::size_t peak = 0;      ///< the largest `in_use` since the last reset
+  std::size_t reserved = 0;  ///< bytes taken from the system, used or cached; large blocks in huge pages
 };
 
 /// Returns 64-byte-aligned, uninitialised memory. When the last handle dies, the memory goes back to the

@@ -13,9 +13,9 @@
 
 namespace faq {
 
-/// A dense array. Copying a Tensor copies the handle. Images are N,H,W,C; convolution weights O,I,H,W
-/// (PyTorch's order). An integer tensor that stands for real numbers carries its `FixedPoint` (value =
-/// integer × scale).
+/// A dense array. Copying a Tensor copies the handle. Images are N,H,W,C; convolution weights O,I,H,W, as in
+/// PyTorch. An integer tensor that stands for real numbers carries its `FixedPoint` (value = integer ×
+/// scale).
 class Tensor {
  public:
   Tensor() = default;  ///< no tensor: defined() is false

@@ -15,8 +15,8 @@ Image resize(const Image& image, int height, int width);
 /// Resizes the part [top, top+crop_height) × [left, left+crop_width). The same as crop followed by resize.
 Image resized_crop(const Image& image, int top, int left, int crop_height, int crop_width, int height,
                    int width);
-/// Resizes the shorter side to `size` and the longer one in proportion (torchvision: int(size * longer /
-/// shorter)).
+/// Resizes the shorter side to `size` and the longer one in proportion, to int(size * longer / shorter) as
+/// torchvision does.
 Image resize_shorter_side(const Image& image, int size);
 /// Returns the middle of the image, padded with black if the image is smaller. The offset is rounded as in
 /// torchvision.

@@ -19,9 +19,8 @@ struct ModelInfo {
   int num_classes = 0;  ///< default
   std::string source;   ///< paper and section
   // Names in checkpoints of the layers that depend on the data:
-  std::string stem = "conv1";  ///< the first convolution
-  std::vector<std::string> classifiers = {
-      "fc"};  ///< layers with one row per class; the main classifier first
+  std::string stem = "conv1";                     ///< the first convolution
+  std::vector<std::string> classifiers = {"fc"};  ///< layers with one row per class; the main one first
   /// Prefix of the tensors that a file may lack: parts that run in training only.
   std::string optional_part = {};
   int resize =
@@ -35,8 +34,7 @@ struct ModelInfo {
 struct ModelOptions {
   int num_classes = 0;  ///< 0: the model's default (ModelInfo), 10 or ImageNet's 1000
   int in_channels = 3;
-  std::vector<float> mean =
-      {};  ///< per channel; empty: the model's default (ModelInfo), averaged over the colours for grey images
+  std::vector<float> mean = {};  ///< per channel; empty: the model's default, see make_model()
   std::vector<float> std = {};
 };
 
@@ -72,8 +70,9 @@ class Model : public Module {
 const std::vector<ModelInfo>& list_models();
 /// Returns the row of that name. Throws usage, with the nearest name, when there is none.
 const ModelInfo& model_info(std::string_view name);
-/// Makes a network with zero weights: call initialize() or load_weights() next. Throws usage for an unknown
-/// name, fewer than 2 classes, and channels that are not 1 or 3 or do not fit the means and standard
+/// Makes a network with zero weights: call initialize() or load_weights() next. Mean and standard deviation
+/// default to those of the ModelInfo; for grey images, to their average over the colours. Throws usage for an
+/// unknown name, fewer than 2 classes, and channels that are not 1 or 3 or do not fit the means and standard
 /// deviations.
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options);
 

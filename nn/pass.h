@@ -78,8 +78,7 @@ struct Pass {
   Normalize normalize = Normalize::with_running;
   RandomKeys keys = {};  ///< training needs `samples` where the network draws random numbers
   PrecisionPlan precision = {};
-  BatchStatistics* statistics =
-      nullptr;  ///< filled by norms that use the batch's statistics; null: not wanted
+  BatchStatistics* statistics = nullptr;  ///< filled by norms that use the batch's; null: not wanted
   UnitObserver* observer = nullptr;
 
   bool training() const { return mode == Mode::training; }

@@ -7,10 +7,10 @@
 
 namespace faq {
 
-/// Quantizes weights: ŵ = 2·Q_k(t/(2·M) + 1/2) − 1 with t = tanh(w), M = max|t| and Q_k(x) = round(x·(2^k −
-/// 1))/(2^k − 1). The result is odd integers from −(2^k − 1) to 2^k − 1 with the scale M/(2^k − 1).
-/// `tanh_weights`: t. Throws for fewer than 2 or more than max_dorefa_bits bits: with 8 bits the odd integers
-/// reach 255, which is not an s8.
+/// Quantizes weights: ŵ = 2·Q_k(t/(2·M) + 1/2) − 1 with t = tanh(w), M = max|t| and
+/// Q_k(x) = round(x·(2^k − 1))/(2^k − 1). `tanh_weights`: t.
+/// The result is odd integers from −(2^k − 1) to 2^k − 1 with the scale M/(2^k − 1). Throws for fewer than 2
+/// or more than max_dorefa_bits bits: with 8 bits the odd integers reach 255, which is not an s8.
 ///
 /// The paper's scale has no factor M. We keep the factor, so the output of a pretrained layer keeps its
 /// magnitude. Before a batch-norm it makes no other difference.

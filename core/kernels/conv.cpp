@@ -17,8 +17,7 @@
 namespace faq::kernels {
 namespace {
 
-constexpr std::int64_t max_filter_of_bytes =
-    (std::int64_t{1} << 31) / (255 * 128);  ///< so that sums fit into s32
+constexpr std::int64_t max_filter_of_bytes = (std::int64_t{1} << 31) / (255 * 128);  ///< sums fit into s32
 
 // x + 128 as u8, with a border that stands for zero.
 Tensor shifted_and_padded(const Tensor& x, const Padding& padding) {

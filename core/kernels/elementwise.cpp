@@ -240,8 +240,7 @@ bool all_finite(const Tensor& x) {
 }
 
 double sum_of_squares(const Tensor& x) {
-  constexpr std::int64_t chunk =
-      1 << 14;  // partial sums of fixed length: the result does not depend on threads
+  constexpr std::int64_t chunk = 1 << 14;  // fixed length: the sum does not depend on threads
   const float* values = x.data<float>();
   std::vector<double> sums((x.numel() + chunk - 1) / chunk);
   parallel_for(static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {

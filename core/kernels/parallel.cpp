@@ -61,8 +61,7 @@ void parallel_for(std::int64_t n, std::int64_t grain,
   std::vector<std::exception_ptr> errors(parts);
 #pragma omp parallel for num_threads(static_cast <int>(parts)) schedule(static)
   for (std::int64_t part = 0; part < parts; ++part) {
-    omp_set_num_threads(
-        1);  // for this thread, until the loop ends: oneDNN plans its primitives for this number
+    omp_set_num_threads(1);  // until the loop ends; oneDNN plans its primitives for this number
     try {
       body(n * part / parts, n * (part + 1) / parts);
     } catch (...) {

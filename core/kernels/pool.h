@@ -46,8 +46,8 @@ void avg_pool(const Tensor& x, const AvgPoolOptions& options, Tensor& out);
 /// the dtype of dy (f32 or bf16).
 Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions& options);
 
-/// Shortcut A of He et al.: takes every `stride`-th pixel and adds zero channels on both sides, (channels −
-/// C)/2 before. Any dtype; the scale is kept.
+/// Shortcut A of He et al.: takes every `stride`-th pixel and adds zero channels on both sides, of which
+/// (channels − C)/2 come first. Any dtype; the scale is kept.
 Shape subsample_and_pad_shape(const Shape& x, int stride, std::int64_t channels);
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels);
 void subsample_and_pad(const Tensor& x, int stride, std::int64_t channels, Tensor& out);
