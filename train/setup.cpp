@@ -27,7 +27,7 @@ int resolved_channels(const TrainOptions& options) {
   return is_idx(options) ? 1 : 3;
 }
 
-/// The shorter side of the first image, past as many bad ones as may be skipped.
+/// Returns the shorter side of the first good image. It passes over as many bad images as may be skipped.
 int side_of_images(const Dataset& dataset, std::int64_t skip_bad) {
   for (std::int64_t i = 0;; ++i) {
     try {
