@@ -6,7 +6,7 @@ namespace faq {
 /// True if u8·s8 products are summed in 32 bits (AVX-512 VNNI, AVX-VNNI). Without it oneDNN sums pairs in
 /// saturating 16 bits.
 bool has_vnni();
-/// True if AVX-512 VNNI does that.
+/// True if AVX-512 VNNI is available.
 bool has_avx512_vnni();
 /// True if there are bf16 dot products.
 bool has_native_bf16();

@@ -76,7 +76,7 @@ Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var
                   .params = {Tensor::empty({channels}), Tensor::empty({channels}),
                              residual ? residual.value() : Tensor(), options.activation, options.format},
                   .statistics = {},
-                  .gamma = norm.gamma.value().clone(),  // the optimizer writes in place
+                  .gamma = norm.gamma.value().clone(),  // a copy: the optimizer writes in place
                   .eps = norm.eps,
                   .batch_statistics = options.batch_statistics,
                   .has_conv_bias = norm.conv_bias.defined()};

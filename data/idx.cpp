@@ -84,7 +84,7 @@ class Input {
     return filled;
   }
 
-  /// A gzip file may be several concatenated ones.
+  /// A gzip file may consist of several concatenated gzip files.
   void next_member() {
     ended_ = position_ == bytes_.size();
     if (ended_) return;

@@ -75,7 +75,7 @@ void check_options(const Dataset& dataset, const LoaderOptions& o) {
 }
 
 struct Failure {
-  std::int64_t row = 0;  ///< in the batch
+  std::int64_t row = 0;  ///< row in the batch
   std::exception_ptr error;
   std::string message;
   bool bad_data = false;
@@ -119,7 +119,7 @@ struct Loader::State {
 
   bool started = false;
   std::int64_t epoch = 0;
-  std::vector<std::int64_t> order;  ///< empty: in order. Changes only while no worker is busy.
+  std::vector<std::int64_t> order;  ///< empty: samples in order. Changes only while no worker is busy.
   std::int64_t next_batch = 0;      ///< index of the next batch to be opened
   std::deque<std::unique_ptr<PendingBatch>> pending;  ///< in order; next() returns the first one
   std::exception_ptr failed;                          ///< the error that ended the epoch early

@@ -58,7 +58,7 @@ bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() 
 
 bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
-// Batch-norm as a multiplier and bias of the accumulator, in units of the output's scale:
+// Turns batch-norm into a multiplier and a bias of the accumulator, in units of the output's scale:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
 kernels::Requantize requantization(const NormState& norm, const Activation& activation,
                                    double accumulator_scale, const FixedPoint& format) {

@@ -62,7 +62,7 @@ void scale(Var& weight, NormState& norm, const std::vector<double>& factors) {
 
 void equalize_channels(Model& model, const std::set<std::string>& except) {
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    NormState* norm = unit.batch_norm();  // it takes the factors back
+    NormState* norm = unit.batch_norm();  // the batch-norm that takes the factors back
     const QuantizedUnit* quantized = quantizer_of(unit);
     if (unit.role() != UnitRole::convolution || !norm || !quantized || except.contains(name)) return;
     const QuantizerState state = quantized->state();

@@ -104,7 +104,7 @@ class Trace final : public UnitObserver {
   std::map<const Unit*, std::string> names_;
   std::map<std::string, UnitFlow> flow_;
   std::map<const void*, std::vector<std::string>> sources_;
-  std::set<const void*> means_;  ///< over whole images
+  std::set<const void*> means_;  ///< ids of means over whole images
   std::vector<Var> kept_;
 };
 

@@ -148,7 +148,7 @@ class Planner {
   const CalibrationResult& calibration_;
   std::vector<PlannedUnit> units_;
   std::string first_conv_;
-  std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: whose override counts
+  std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: the unit whose override counts
 };
 
 // Weights keep their held scale if neither the scheme nor their bits change.

@@ -129,14 +129,14 @@ FAQ_BOTH(std::int32_t, std::int8_t)
 #undef FAQ_BACKWARD
 #undef FAQ_BOTH
 
-// The open-closed interval in which the gradient passes.
+// The interval (low, high] in which the gradient passes.
 Bounds pass_bounds(const NormAct& params) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   Bounds bounds{params.activation.low, params.activation.high};
   if (params.format) {
     const FixedPoint& format = *params.format;
     bounds.high = std::min(bounds.high, static_cast<float>(format.max()) * format.scale);
-    // A signed range is closed at its lower end: the next smaller float is the last one outside.
+    // A signed range is closed at its lower end, so the last float outside it is the next smaller one.
     const float low = static_cast<float>(format.min()) * format.scale;
     bounds.low = std::max(bounds.low, format.is_signed ? std::nextafter(low, -infinity) : low);
   }
@@ -264,7 +264,7 @@ NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormAc
   reduce(statistics, gamma, eps, batch_statistics);
 }
 
-// Σ dz and Σ dz·(x − μ) per channel, the latter in units of the accumulator; from them
+// Computes Σ dz and Σ dz·(x − μ) per channel, the second in units of the accumulator. From them follows
 //   dx = γ/σ · (dz − mean(dz) − x̂·mean(dz·x̂)),  x̂ = (x − μ)/σ.
 void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps,
                              bool batch_statistics) {

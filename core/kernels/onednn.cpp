@@ -8,7 +8,7 @@ namespace {
 
 dnnl::cpu_isa isa() { return dnnl::get_effective_cpu_isa(); }
 
-// The instruction sets are bit masks, each holding the bits of those it extends.
+// The instruction sets are bit masks. A set contains the bits of the sets it extends.
 bool includes(dnnl::cpu_isa wanted) {
   const auto have = static_cast<unsigned>(isa());
   const auto bits = static_cast<unsigned>(wanted);

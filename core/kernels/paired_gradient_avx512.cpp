@@ -134,8 +134,8 @@ FAQ_BF16_DOT void pair_input_row(const Element* row, std::int64_t width, std::in
 
 // The rows of up to three taps in both operands.
 struct Rows {
-  std::int64_t images, first, count;             ///< of the output, in each image
-  std::int64_t dy_row, dy_image;                 ///< distances
+  std::int64_t images, first, count;             ///< images, and the rows of the output in each
+  std::int64_t dy_row, dy_image;                 ///< between rows and between images
   std::array<const std::uint32_t*, max_taps> x;  ///< of row `first` of the first image
   std::array<std::int64_t, max_taps> x_row, x_image;
   std::int64_t pairs;

@@ -8,9 +8,9 @@
 
 namespace faq::kernels {
 
-// With the t largest magnitudes as the support and S₁, S₂ the sums of them and of their squares,
-//   Σ (w − α·sign(w)·[w ∈ I])² = Σ w² − 2·α·S₁ + α²·t:
-// one pass over the sorted magnitudes tries every threshold.
+// I: the t largest magnitudes, the support. S₁, S₂: the sums of them and of their squares. Then
+//   Σ (w − α·sign(w)·[w ∈ I])² = Σ w² − 2·α·S₁ + α²·t.
+// So one pass over the sorted magnitudes tries every threshold.
 std::vector<TernaryGroup> ternary_groups(const Tensor& x, std::int64_t length, TernaryScale form) {
   return for_each_group<TernaryGroup>(x, length, [form](const float* values, std::int64_t n) {
     thread_local std::vector<float> sorted;

@@ -62,7 +62,7 @@ class IntegerNetwork {
  private:
   // The plan for one image. n images need n times the memory.
   struct Plan {
-    std::vector<TensorInfo> results;  // of the nodes
+    std::vector<TensorInfo> results;  // of each node
     MemoryPlan memory;                // where the results lie, except the last one
   };
   Plan plan_for(std::int64_t height, std::int64_t width) const;

@@ -39,8 +39,8 @@ struct IntegerOp {
   virtual const char* kind() const = 0;
   /// Calls the visitor's function for this kind.
   virtual void accept(OpVisitor& visitor) const = 0;
-  /// Returns the shape, dtype and format of the result for these inputs. There must be as many inputs as when
-  /// the op was put on the tape. Throws when the op cannot take them.
+  /// Returns the shape, dtype and format of the result. `inputs`: one entry for each input of the op's node.
+  /// Throws when the op cannot take them.
   virtual TensorInfo result(std::span<const TensorInfo> inputs) const = 0;
   /// Bytes of memory the op needs besides its inputs and its result; an estimate. IntegerNetwork refuses an
   /// op that needs too much, so that a file cannot demand any amount of memory.
