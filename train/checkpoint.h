@@ -16,8 +16,8 @@ namespace faq {
 /// The position of a run. Every checkpoint has it, as JSON.
 struct Progress {
   std::int64_t epoch = 0;          ///< epochs finished
-  std::int64_t step_in_epoch = 0;  ///< optimizer steps done in the next one
-  std::int64_t step = 0;           ///< optimizer steps done in all
+  std::int64_t step_in_epoch = 0;  ///< optimizer steps done in the unfinished epoch
+  std::int64_t step = 0;           ///< optimizer steps done in total
   int phase = -1;                  ///< the phase of the network (see Method::phases); -1: none yet
   double best_top1 = -1;
   std::int64_t best_epoch = -1;
