@@ -34,7 +34,7 @@ class Learner {
   struct Step {
     std::int64_t epoch = 0;     ///< epoch of the run
     std::int64_t number = 0;    ///< optimizer steps before it in the run
-    std::int64_t in_phase = 0;  ///< and in the phase
+    std::int64_t in_phase = 0;  ///< optimizer steps before it in the phase
     double phase_done = 0;      ///< fraction of the phase that is over, 0 to 1
     double lr = 0;
   };
