@@ -44,7 +44,7 @@ struct StepDone {
   double epoch = 0;       ///< position in the run, in epochs
   std::int64_t epochs = 0;
   std::int64_t epoch_index = 0;    ///< epochs finished before this one
-  std::int64_t step_in_epoch = 0;  ///< this one counted
+  std::int64_t step_in_epoch = 0;  ///< number in the epoch, counting this one
   std::int64_t steps_per_epoch = 0;
   double train_loss = 0;
   double train_top1 = 0;  ///< percent
