@@ -42,9 +42,10 @@ void adopt_sizes(TrainOptions& options, const TrainOptions& from);
 /// Networks for photographs: random resized crops of the size the network was designed for. Evaluation
 /// resizes by 256/224 (342/299) and takes the centre crop.
 ///
-/// CIFAR's networks: images of the data set's size, padded and cropped. Images of another size, also in a
-/// data set of several sizes, are resized to that size, in training and in evaluation. `image_size`: returns
-/// the size of the images; called only in this case.
+/// CIFAR's networks: crops of the size of the data set's images, from padded images. If the crop size is
+/// another one, or the images have several sizes, they are resized to the crop size, in training and in
+/// evaluation. `image_size`: returns the size of the images; called only for CIFAR's networks without a crop
+/// size.
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size);
 
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data);
