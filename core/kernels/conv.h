@@ -26,8 +26,9 @@ Tensor conv2d(const Tensor& x, const PackedWeights& weights, const ConvGeometry&
 /// Exactness (the numerical contract). oneDNN may pass accumulators through f32, which is exact below 2^24.
 /// Without VNNI it adds pairs of products in saturating 16 bits, which is exact while |w| ≤ 64. Weights that
 /// could exceed these bounds are split into addends that cannot; the convolutions with the addends are summed
-/// in s32. With VNNI this happens only when a result lies beyond the bound. Signed inputs are shifted to u8
-/// and the sums corrected, by oneDNN or before it is called.
+/// in s32. With VNNI and unsigned inputs, the unsplit weights are tried first if the kernel rounds only its
+/// results (rounding.h); then they are split only when a result lies beyond the bound. Signed inputs are
+/// shifted to u8 and the sums corrected, by oneDNN or before it is called.
 Tensor conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                       Engine engine);
 
