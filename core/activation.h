@@ -1,4 +1,4 @@
-// What follows a normalisation: clipping to an interval.
+// The activation after a normalisation: clipping to an interval.
 #pragma once
 
 #include <cstddef>
@@ -22,10 +22,10 @@ struct Activation {
 inline constexpr Activation Activation::identity{};
 inline constexpr Activation Activation::relu{.low = 0.0f};
 
-/// "identity", "relu", else the interval: "clip to [0, 6]".
+/// Writes "identity", "relu", or else the interval: "clip to [0, 6]".
 std::ostream& operator<<(std::ostream& out, const Activation& activation);
 
-/// What an activation leaves of the range of a format: its lowest and highest integer.
+/// The lowest and the highest integer of a format that are left after an activation.
 struct Levels {
   float low = 0;
   float high = 0;

@@ -14,19 +14,19 @@ namespace {
 
 constexpr std::size_t alignment = 64;
 
-// Sizes are rounded up to one of eight steps per power of two, so that the slightly different sizes of one
-// network share blocks. That adds at most an eighth; from 2 MB on, taken() adds what is missing to whole huge
-// pages, which is most for blocks of little more than one page.
+// Sizes are rounded up to one of eight sizes per power of two, so that the slightly different sizes of one
+// network share blocks. This adds at most an eighth. From 2 MB on, taken() also rounds up to whole huge
+// pages, which adds most for blocks of little more than one page.
 std::size_t rounded(std::size_t bytes) {
   if (bytes <= 512) return (bytes + alignment - 1) / alignment * alignment + (bytes == 0 ? alignment : 0);
   const std::size_t granule = std::bit_floor(bytes - 1) / 8;
   return (bytes + granule - 1) / granule * granule;
 }
 
-// Blocks that fill huge pages ask for them: fewer faults, and fewer misses of the page table's cache.
+// Blocks of at least a huge page ask for huge pages: fewer page faults and fewer TLB misses.
 constexpr std::size_t huge_page = std::size_t{1} << 21;
 
-// What a block of this (rounded) size takes from the system.
+// The bytes that a block of this (rounded) size takes from the system.
 std::size_t taken(std::size_t bytes) {
   return bytes < huge_page ? bytes : (bytes + huge_page - 1) / huge_page * huge_page;
 }
@@ -35,7 +35,7 @@ std::byte* from_system(std::size_t bytes) {
   if (bytes < huge_page) return static_cast<std::byte*>(std::aligned_alloc(alignment, bytes));
   void* block = std::aligned_alloc(huge_page, taken(bytes));
 #if defined(MADV_HUGEPAGE)
-  if (block != nullptr) madvise(block, taken(bytes), MADV_HUGEPAGE);  // refused: ordinary pages do
+  if (block != nullptr) madvise(block, taken(bytes), MADV_HUGEPAGE);  // if refused, ordinary pages are used
 #endif
   return static_cast<std::byte*>(block);
 }
@@ -102,7 +102,7 @@ class Cache {
   MemoryStats stats_;
 };
 
-// Never destroyed: tensors in static objects may outlive any static of this file.
+// Never destroyed, because tensors in static objects may live longer than any static of this file.
 Cache& cache() {
   static Cache& instance = *new Cache;
   return instance;

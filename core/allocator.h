@@ -1,7 +1,8 @@
-// A caching allocator: the page faults of a fresh large buffer cost more than the convolution that fills it.
-// A block whose tensor is gone is kept for the next one of its size class (eight per power of two), for as
-// long as the program runs: a process keeps the most it ever needed. Who is done with large tensors and wants
-// their memory back calls release_cached_memory(); so does allocate() itself before it gives up.
+// A caching allocator. It exists because the page faults of a fresh large buffer cost more than the
+// convolution that fills it. A freed block is kept for the next tensor of the same size class (eight classes
+// per power of two) until the program ends. So a process keeps the most memory it ever needed. Call
+// release_cached_memory() to give unused blocks back to the system; allocate() does that itself before it
+// fails.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +11,13 @@
 namespace faq {
 
 struct MemoryStats {
-  std::size_t in_use = 0;    ///< bytes held by live tensors, rounded up to their size classes
-  std::size_t peak = 0;      ///< the most `in_use` has been since the last reset
-  std::size_t reserved = 0;  ///< bytes obtained from the system, live or cached: large blocks in whole pages
+  std::size_t in_use = 0;    ///< bytes held by live tensors, rounded up to size classes
+  std::size_t peak = 0;      ///< the largest `in_use` since the last reset
+  std::size_t reserved = 0;  ///< bytes taken from the system, used or cached; large blocks in huge pages
 };
 
-/// 64-byte-aligned, uninitialised memory; returned to a cache, not to the system, when the handle dies.
-/// Throws std::bad_alloc. Safe to call from any thread.
+/// Returns 64-byte-aligned, uninitialised memory. When the last handle dies, the memory goes back to the
+/// cache, not to the system. Throws std::bad_alloc. Thread-safe.
 std::shared_ptr<std::byte> allocate(std::size_t bytes);
 
 MemoryStats memory_stats();

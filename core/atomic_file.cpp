@@ -16,8 +16,8 @@
 namespace faq {
 namespace {
 
-// Beyond RLIMIT_FSIZE, write() fails with EFBIG but first sends the calling thread SIGXFSZ, which would kill
-// the process. The signal is held back during the call and taken off the queue afterwards.
+// Beyond RLIMIT_FSIZE, write() fails with EFBIG, but first the calling thread gets SIGXFSZ, which would kill
+// the process. The signal is blocked during the call and removed from the queue afterwards.
 class HoldFileSizeSignal {
  public:
   HoldFileSizeSignal() {
@@ -48,7 +48,7 @@ ssize_t write_once(int descriptor, std::span<const std::byte> bytes) {
   return file_calls().write(descriptor, bytes.data(), bytes.size());
 }
 
-// The descriptor is gone whatever close() returns; after EINTR nothing was lost.
+// The descriptor is closed whatever close() returns. After EINTR nothing is lost.
 bool close_succeeds(int descriptor) { return file_calls().close(descriptor) == 0 || errno == EINTR; }
 
 constexpr std::string_view marker = ".tmp.";
@@ -116,7 +116,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = write_once(descriptor_, bytes);
     if (written < 0 && errno == EINTR) continue;
-    if (written == 0) errno = ENOSPC;  // no progress and no reason given: do not try for ever
+    if (written == 0) errno = ENOSPC;  // no progress and no error: do not retry for ever
     if (written <= 0) give_up("write");
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }

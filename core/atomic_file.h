@@ -1,4 +1,4 @@
-// Files that are either the old one or the complete new one, whatever happens in between.
+// Atomic replacement of files: a file is the old one or the complete new one, whatever happens in between.
 #pragma once
 
 #include <sys/types.h>
@@ -11,10 +11,12 @@
 namespace faq {
 
 /// Writes a temporary file `.<name>.tmp.<pid>` beside `file`, fsyncs it, renames it over `file` and fsyncs
-/// the folder. On any failure the temporary is removed, the old `file` is untouched, and Error(io) names the
-/// call, the file and the cause; a file-size limit (RLIMIT_FSIZE) is such a failure and does not kill the
-/// process. A failed fsync is never retried. When only the last call, the fsync of the folder, fails, `file`
-/// is already the complete new one. One writer per file at a time.
+/// the folder. One writer per file at a time.
+///
+/// On any failure the temporary file is removed, the old `file` is untouched, and Error(io) names the call,
+/// the file and the cause. Exception: when only the last call fails, the fsync of the folder, `file` is
+/// already the complete new one. A failed fsync is never retried. A file-size limit (RLIMIT_FSIZE) is a
+/// failure like others and does not kill the process.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path file);
@@ -35,11 +37,11 @@ class AtomicFile {
   int descriptor_ = -1;
 };
 
-/// Removes the temporary files that killed processes left in `folder`; one that cannot be removed stays.
-/// Precondition: nobody writes an AtomicFile there.
+/// Removes the temporary files that killed processes left in `folder`. A file that cannot be removed stays.
+/// Precondition: no AtomicFile is being written there.
 void remove_temporary_files(const std::filesystem::path& folder) noexcept;
 
-/// The system calls that files are read and written with. Tests replace entries to inject faults.
+/// The system calls for reading and writing files. Tests replace entries to inject faults.
 struct FileCalls {
   int (*open)(const char* file, int flags, mode_t mode);
   ssize_t (*read)(int descriptor, void* bytes, std::size_t count);

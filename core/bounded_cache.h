@@ -1,4 +1,4 @@
-// A cache that holds the values used last.
+// A cache of the most recently used values.
 #pragma once
 
 #include <cstddef>
@@ -12,15 +12,16 @@
 
 namespace faq {
 
-/// At most `capacity` values; a new one takes the place of the one that was not used for the longest time.
-/// Any thread may use it. Keys have operator== and hash().
+/// Holds at most `capacity` values. A new value replaces the one that was unused for the longest time.
+/// Thread-safe. Keys need operator== and hash().
 template <class Key, class Value>
 class BoundedCache {
  public:
   explicit BoundedCache(std::size_t capacity) : capacity_(capacity) {}
 
-  /// The value of `key`, made by make() when there is none. What make() throws passes through. Nobody else
-  /// gets a value meanwhile, so that none is made twice. The value lives as long as somebody holds it.
+  /// Returns the value of `key`. If there is none, calls make() for it; an exception from make() passes
+  /// through. Other threads wait meanwhile, so no value is made twice. The value lives as long as somebody
+  /// holds it.
   template <class Make>
   std::shared_ptr<const Value> get(const Key& key, Make make) {
     const std::lock_guard lock(mutex_);
@@ -54,7 +55,7 @@ class BoundedCache {
 
   const std::size_t capacity_;
   mutable std::mutex mutex_;
-  Order order_;  ///< the one used last comes first
+  Order order_;  ///< most recently used first
   std::unordered_map<Key, typename Order::iterator, MemberHash> entries_;
 };
 

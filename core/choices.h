@@ -13,7 +13,7 @@ namespace faq {
 template <class Value>
 using Choices = std::vector<std::pair<std::string, Value>>;
 
-/// The value called `text`; throws usage, naming the setting, the choices and the nearest one.
+/// Returns the value called `text`. Throws usage, with the setting, the choices and the nearest choice.
 template <class Value>
 Value choose(const char* setting, const std::string& text, const Choices<Value>& choices) {
   std::vector<std::string> names;

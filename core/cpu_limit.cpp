@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A cgroup file system as it is mounted: `group` is seen at `folder`, what lies above it is not seen.
+// A mounted cgroup file system. `group` is seen at `folder`; groups above it are not visible.
 struct Mount {
   bool v2;
   std::string group;
@@ -45,8 +45,8 @@ std::vector<Mount> cgroup_mounts(const fs::path& root) {
   return mounts;
 }
 
-// The process's group in the hierarchy of v2, or in that of v1's cpu controller. Lines are
-// ID:CONTROLLERS:GROUP, those of v2 0::GROUP.
+// The process's group, in the hierarchy of v2 or in that of v1's cpu controller. A line is
+// ID:CONTROLLERS:GROUP, for v2 it is 0::GROUP.
 std::optional<std::string> group_of_process(const fs::path& root, bool v2) {
   std::ifstream in(root / "proc/self/cgroup");
   for (std::string line; std::getline(in, line);) {
@@ -59,9 +59,9 @@ std::optional<std::string> group_of_process(const fs::path& root, bool v2) {
   return std::nullopt;
 }
 
-// The folders of a group below the mount, innermost first. A container may see its own group as the mount,
-// while the process's group is named as the host sees it, or from elsewhere (/../..): then the mount alone is
-// left.
+// The folders of a group below the mount, innermost first. In a container the mount may show the container's
+// own group, while the name of the process's group is the host's, or points elsewhere (/../..). Then only the
+// folder of the mount is used.
 std::vector<fs::path> folders_of(const Mount& mount, const std::string& group) {
   std::string below;
   if (mount.group == "/")
@@ -77,7 +77,7 @@ std::vector<fs::path> folders_of(const Mount& mount, const std::string& group) {
   return folders;
 }
 
-// Microseconds; nothing for "max", for -1, which is v1's word for it, and where there is no such file.
+// Returns microseconds. Returns nothing for "max", for -1 (v1's "max"), and if there is no such file.
 std::optional<double> microseconds(std::istream& in) {
   double value = 0;
   if (in >> value && value > 0) return value;
@@ -110,7 +110,7 @@ std::optional<double> cpu_quota(const fs::path& root) {
 }
 
 int threads_for_quota(double cpus) {
-  // No machine has as many, and a quota may be any number.
+  // Limited to 1e6, because a quota may be any number.
   return static_cast<int>(std::clamp(std::floor(cpus + 0.5), 1.0, 1e6));
 }
 

@@ -1,4 +1,4 @@
-// The CPU time that the control groups of this process allow it, e.g. those of its container.
+// The limit of CPU time that control groups set for this process, e.g. those of its container.
 #pragma once
 
 #include <filesystem>
@@ -6,14 +6,14 @@
 
 namespace faq {
 
-/// In CPUs, e.g. 1.5: the tightest quota of the process's own control group and of all groups around it that
-/// can be seen, of cgroup v1 and v2. Nothing when none of them has one. `root` is where /proc and the mounted
-/// cgroups are looked for.
+/// Returns the tightest CPU quota, in CPUs, e.g. 1.5. It looks at the control group of the process and at all
+/// visible groups around it, in cgroup v1 and v2. Returns nothing when no group has a quota. `root`: the
+/// folder under which /proc and the mounted cgroups are found.
 std::optional<double> cpu_quota(const std::filesystem::path& root = "/");
 
-/// The number of threads for a quota. Rounded to the nearest, at least 1: all threads of a team wait for each
-/// other, and when the group has used its quota up none of them runs until the next period. With the number
-/// rounded up, two threads on 1.1 CPUs would stand still for almost half of the time.
+/// Returns the number of threads for a quota: the nearest integer, at least 1. Why not rounded up: all
+/// threads of a team wait for each other, and when the group's quota is used up, none of them runs until the
+/// next period. Two threads on 1.1 CPUs would stand still for almost half of the time.
 int threads_for_quota(double cpus);
 
 }  // namespace faq

@@ -9,7 +9,7 @@ namespace faq {
 
 enum class DType : std::uint8_t { f32, bf16, s32, s16, s8, u8 };
 
-/// bfloat16: the upper half of an f32. Conversion rounds half to even; NaN stays NaN.
+/// bfloat16: the upper half of an f32. A conversion rounds half to even; NaN stays NaN.
 struct bfloat16 {
   std::uint16_t bits = 0;
 };

@@ -8,7 +8,8 @@
 
 namespace faq {
 
-/// What went wrong, as the sysexits code the programs end with (docs/commands.md, "Exit codes").
+/// The kind of an error. Its value is the sysexits code that the programs exit with (docs/commands.md, "Exit
+/// codes").
 enum class ErrorKind {
   usage = 64,          ///< an option or a combination of options that makes no sense
   bad_data = 65,       ///< data, weights or a checkpoint that cannot be used
@@ -20,7 +21,7 @@ enum class ErrorKind {
   diverged = 76,  ///< non-finite loss or gradient
 };
 
-/// One line: what was being done, on what, what was expected and what was found.
+/// The message is one line: the operation, the object, what was expected and what was found.
 class Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
@@ -31,8 +32,8 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-/// All parts written one after the other, as `operator<<` writes them, whatever the program's locale: some of
-/// these texts are files.
+/// Concatenates all parts as `operator<<` writes them. The program's locale has no influence, because some of
+/// these texts go into files.
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
@@ -53,7 +54,7 @@ void check(bool condition, ErrorKind kind, const Parts&... parts) {
     fail(kind, parts...);
 }
 
-/// A violated precondition of a library function.
+/// Throws Error(internal, …) unless `condition` holds: a precondition of a library function is violated.
 template <class... Parts>
 void check(bool condition, const char* first, const Parts&... parts) {
   if (!condition) [[unlikely]]

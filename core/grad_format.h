@@ -1,4 +1,4 @@
-// What gradients are computed in.
+// The number format of gradients.
 #pragma once
 
 #include <cstddef>
@@ -8,15 +8,15 @@
 
 namespace faq {
 
-/// What the backward pass of an op computes in. A format, not a dtype: what does not fit in one tensor's
-/// dtype (a scale, a way of rounding) is part of it.
+/// The format that the backward pass of an op computes in. It is a format and not a dtype: it can hold more
+/// than a tensor's dtype does (a scale, a way of rounding).
 struct GradFormat {
   enum class Kind { f32, bf16 };
   Kind kind = Kind::f32;
 
   static const GradFormat f32, bf16;
 
-  /// Of the tensors gradients are kept in.
+  /// The dtype of the tensors that hold gradients.
   constexpr DType dtype() const { return kind == Kind::bf16 ? DType::bf16 : DType::f32; }
   constexpr std::size_t hash() const { return static_cast<std::size_t>(kind); }
   constexpr bool operator==(const GradFormat&) const = default;

@@ -6,7 +6,7 @@
 
 namespace faq {
 
-/// A hash of the values, in their order.
+/// Returns a hash of the values in their order.
 template <class... Values>
 std::size_t hash_of(const Values&... values) {
   std::size_t hash = 0;

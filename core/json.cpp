@@ -10,7 +10,7 @@ nlohmann::json parse_json(std::string_view text, const std::string& what) {
     check(depth <= deepest, ErrorKind::bad_data, what, ": JSON nested deeper than ", deepest, " levels");
     return true;
   };
-  // The parser takes a zero byte for the end of its input.
+  // The parser would take a zero byte as the end of its input.
   const std::size_t zero = text.find('\0');
   check(zero == text.npos, ErrorKind::bad_data, what, ": not valid JSON at byte ", zero + 1, ": a zero byte");
   try {

@@ -1,4 +1,4 @@
-// JSON from files that anybody may have written, and for files that anybody may read.
+// Reads JSON from untrusted files, and writes JSON that any reader can parse.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -7,12 +7,12 @@
 
 namespace faq {
 
-/// Throws bad_data, naming `what`, for text that is not JSON or is nested deeper than anything of ours: what
-/// walks a document afterwards calls itself for every level.
+/// Parses JSON. Throws bad_data, with `what`, for text that is not JSON or is nested too deep. The depth is
+/// limited because code that walks a document recurses for every level.
 nlohmann::json parse_json(std::string_view text, const std::string& what);
 
-/// On one line, or on many with that indent. Names of files and folders need not be UTF-8, which JSON is:
-/// what is not becomes U+FFFD.
+/// Writes JSON on one line, or on several lines with that indent. Names of files and folders may not be
+/// UTF-8, but JSON must be: bytes that are not UTF-8 become U+FFFD.
 std::string json_text(const nlohmann::json& json, int indent = -1);
 
 }  // namespace faq

@@ -21,7 +21,7 @@ Var global_avg_pool(const Var& x) {
       });
 }
 
-// y = max over the window;  dx = dy at the winner.
+// y = max over the window;  dx = dy at the maximum.
 Var max_pool(const Var& x, const kernels::MaxPoolOptions& options) {
   Tensor y = kernels::max_pool(x.value(), options);
   return Var::record("max_pool", std::move(y), {x}, [x = x.value(), options](const Tensor& dy) -> Grads {
@@ -29,7 +29,7 @@ Var max_pool(const Var& x, const kernels::MaxPoolOptions& options) {
   });
 }
 
-// y = Σ x / n over the window;  dx = Σ dy / n over the windows a pixel is in.
+// y = Σ x / n over the window;  dx = Σ dy / n over the windows that contain the pixel.
 Var avg_pool(const Var& x, const kernels::AvgPoolOptions& options) {
   return Var::record("avg_pool", kernels::avg_pool(x.value(), options), {x},
                      [shape = x.shape(), options](const Tensor& dy) -> Grads {
@@ -37,7 +37,7 @@ Var avg_pool(const Var& x, const kernels::AvgPoolOptions& options) {
                      });
 }
 
-// y = (x₁ x₂ …);  dxᵢ = the channels of dy that are xᵢ's.
+// y = (x₁ x₂ …);  dxᵢ = the channels of dy that belong to xᵢ.
 Var concat_channels(std::span<const Var> parts) {
   struct Part {
     std::int64_t channels;
@@ -84,7 +84,7 @@ Var straight_through(const Var& x, Tensor value) {
                      [](const Tensor& dy) -> Grads { return {dy}; });
 }
 
-// y = x·scale;  dx = dy, a gradient with respect to the number x stands for already.
+// y = x·scale;  dx = dy: dy is already the gradient with respect to the real number.
 Var to_float(const Var& x) {
   if (x.value().dtype() == DType::f32) return x;
   return Var::record("to_float", kernels::convert(x.value(), DType::f32), {x},

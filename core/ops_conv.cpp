@@ -29,7 +29,7 @@ void check_linear(const Var& x, const Var& w, const Var& b) {
   check(b.value().numel() == w.shape()[0], "linear: bias ", b.shape(), " for weights ", w.shape());
 }
 
-// The weights of an op, packed by its caller or for this op alone.
+// Returns the weights as packed by the caller, or packs them for this call only.
 kernels::PackedWeights packed_or(const Var& w, const kernels::PackedWeights& packed) {
   if (!packed) return w.value();
   check(packed.shape() == w.shape() && packed.dtype() == w.value().dtype(), "packed weights: expected ",

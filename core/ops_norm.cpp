@@ -42,7 +42,7 @@ void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var
   if (residual) inputs.push_back(residual);
 }
 
-// The mean of a batch takes the bias away again, a constant one does not: db = γ/√(σ²+ε)·Σ dz.
+// The mean of a batch subtracts the bias again; a running mean does not follow it: db = γ/√(σ²+ε)·Σ dz.
 Tensor Normalization::dconv_bias(const Tensor& dbeta) const {
   Tensor gradient = Tensor::zeros(dbeta.shape());
   if (batch_statistics) return gradient;
@@ -76,7 +76,7 @@ Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var
                   .params = {Tensor::empty({channels}), Tensor::empty({channels}),
                              residual ? residual.value() : Tensor(), options.activation, options.format},
                   .statistics = {},
-                  .gamma = norm.gamma.value().clone(),  // the optimizer writes in place
+                  .gamma = norm.gamma.value().clone(),  // a copy: the optimizer writes in place
                   .eps = norm.eps,
                   .batch_statistics = options.batch_statistics,
                   .has_conv_bias = norm.conv_bias.defined()};

@@ -1,4 +1,4 @@
-// What an operation and its fused form share. For core/ops_*.cpp.
+// Code shared by operations and their fused forms. For core/ops_*.cpp only.
 #pragma once
 
 #include <optional>
@@ -8,28 +8,29 @@
 
 namespace faq {
 
-/// y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_format. `weights` is what the forward pass
-/// used (f32, or s8 with a scale).
+/// The backward pass of y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_format. `weights`: the
+/// weights of the forward pass (f32, or s8 with a scale).
 struct ConvBackward {
   Tensor x;
   kernels::PackedWeights weights;
   ConvGeometry geometry;
   GradFormat grad_format;
-  bool dx_wanted;  ///< false for images
+  bool dx_wanted;  ///< false where x is the images: dx is not computed
 
   Tensor dx(const Tensor& dy) const;
   Tensor dw(const Tensor& dy) const;
   Grads operator()(const Tensor& dy) const;
 
-  /// Some images of x as an operand: u8 and s8, which are exact in bf16, as they are, else in grad_format.
+  /// Some images of x as an operand: u8 and s8 stay as they are, because they are exact in bf16; others are
+  /// converted to grad_format.
   Tensor operand(const Tensor& images) const;
-  /// The gradient of the weights from that with respect to operand().
+  /// Turns the gradient with respect to operand() into the gradient of the weights.
   Tensor scaled(Tensor gradient) const;
 };
 
 void check_quantized(const Var& w, const kernels::PackedWeights& quantized);
 
-/// A normalisation on its way: what forward and backward pass are computed from.
+/// All that the forward and the backward pass of a normalisation are computed from.
 struct Normalization {
   Tensor x;
   kernels::NormAct params;
@@ -40,18 +41,18 @@ struct Normalization {
   bool has_conv_bias;
 
   kernels::NormActBackward backward(const Tensor& dy) const;
-  /// Of the bias of the convolution before, from that of beta (Σ dz).
+  /// The gradient of the bias of the convolution in front, from the gradient of beta (Σ dz).
   Tensor dconv_bias(const Tensor& dbeta) const;
-  /// What `pass` found for the inputs add_norm_inputs() has listed.
+  /// The gradients of the inputs that add_norm_inputs() lists, from `pass`.
   Grads grads(const kernels::NormActBackward& pass, const Tensor& dresidual) const;
 };
-/// The normalisation's parameters, and the residual if there is one.
+/// Adds the normalisation's parameters, and the residual if there is one, to `inputs`.
 void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var>& inputs);
-/// `batch`: the statistics of x, when they are known already.
+/// Prepares a normalisation. `batch`: the statistics of x, if they are known already.
 Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var& residual,
                                const NormActOptions& options,
                                std::optional<kernels::ChannelStatistics> batch = {});
-/// Hands the batch's statistics on to who asks for them.
+/// Copies the batch's statistics to `learned`, if it is not null and the normalisation used them.
 void tell(const Normalization& n, LearnedStatistics* learned);
 
 }  // namespace faq

@@ -9,8 +9,8 @@
 namespace faq {
 namespace {
 
-// The second pass of the normalisation and both gradients of the convolution, slice by slice: the gradient of
-// the accumulators and what the input is turned into for it are nowhere but in the cache.
+// Runs the second pass of the normalisation and both gradients of the convolution, slice by slice. So the
+// gradient of the accumulators, and the converted input, exist only in the cache.
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                     bool want_dresidual) {
   const kernels::NormActBackward pass = norm.backward(dy);

@@ -1,4 +1,4 @@
-// Data parallelism over the OpenMP threads that oneDNN uses too: one pool, no oversubscription.
+// Data parallelism on the OpenMP threads that oneDNN uses too: one pool, no oversubscription.
 #pragma once
 
 #include <cstdint>
@@ -6,42 +6,44 @@
 
 namespace faq {
 
-/// What the number of threads is by default, and why.
+/// The default number of threads, and the reason for it.
 struct ThreadLimits {
   enum class Source {
     environment,  ///< OMP_NUM_THREADS, or another of OpenMP's variables
-    quota,        ///< of CPU time, in a container's control groups (core/cpu_limit.h)
+    quota,        ///< a quota of CPU time, in a container's control groups (core/cpu_limit.h)
     affinity,     ///< the CPUs this process may run on
-    machine,      ///< all CPUs there are
+    machine,      ///< all CPUs of the machine
   };
   int threads = 1;  ///< the default
   Source source = Source::machine;
-  int available = 1;  ///< CPUs for this process: what its quota and its affinity leave of the machine
-  Source limited_by = Source::machine;  ///< what makes them so few
+  int available = 1;                    ///< CPUs for this process, after its quota and its affinity
+  Source limited_by = Source::machine;  ///< what limits `available`
   int machine = 1;                      ///< CPUs of the machine
 };
-/// As they were when the program started. Beside other processes a program of its own wants
-/// GOMP_SPINCOUNT=3000 in its environment (KMP_BLOCKTIME=1 with clang's OpenMP), as faq-train has:
+/// The limits when the program started. A program that runs beside other processes should set
+/// GOMP_SPINCOUNT=3000 in its environment (KMP_BLOCKTIME=1 with clang's OpenMP), as faq-train does:
 /// docs/performance.md, "Threads".
 const ThreadLimits& thread_limits();
 
-/// Threads used by kernels (OpenMP's) that the calling thread runs; other threads keep theirs, as OpenMP has
-/// it. 0 restores the default of thread_limits(), which the program's first thread has from the start.
+/// Sets the number of OpenMP threads for kernels that the calling thread runs. Other threads keep theirs, as
+/// always in OpenMP. 0 restores the default of thread_limits(). The first thread of the program starts with
+/// that default.
 void set_num_threads(int threads);
-/// Of the calling thread. 1 inside a parallel_for, for oneDNN too: what is parallel already runs its kernels
-/// alone.
+/// The number of threads of the calling thread. It is 1 inside a parallel_for, also for oneDNN: parallel code
+/// runs its kernels single-threaded.
 int num_threads();
 
-/// Calls body(begin, end) on disjoint ranges that cover [0, n), each (but the last) at least `grain` long.
-/// When bodies throw, the exception of the first range is rethrown after all have ended.
+/// Calls body(begin, end) on disjoint ranges that cover [0, n). Each range but the last is at least `grain`
+/// long. When bodies throw, the exception of the first range is rethrown after all bodies have ended.
 void parallel_for(std::int64_t n, std::int64_t grain,
                   const std::function<void(std::int64_t, std::int64_t)>& body);
 
-/// For images that each pass through several kernels: calls body(begin, end, share) once per thread, with
-/// shares of [0, n) that differ by at most one, and what it calls runs alone; or once with everything, and
-/// what it calls uses all threads, where n is so small that one image more would keep the others waiting.
+/// For images that each pass through several kernels. Calls body(begin, end, share) once per thread. The
+/// shares of [0, n) differ in size by at most one, and the kernels called by `body` run on one thread.
+/// Exception: where n is so small that a share with one more image would keep the other threads waiting, body
+/// is called once with all of [0, n), and its kernels use all threads.
 void parallel_shares(std::int64_t n, const std::function<void(std::int64_t, std::int64_t, int)>& body);
-/// How many shares that makes of n > 0.
+/// The number of shares that parallel_shares makes of n > 0.
 int num_shares(std::int64_t n);
 
 }  // namespace faq

@@ -1,4 +1,4 @@
-// Where the time of a step goes.
+// Measures what the time of an optimizer step is spent on.
 #pragma once
 
 #include <array>
@@ -9,7 +9,8 @@ namespace faq {
 enum class Work { other, convolution, fused, optimizer, data };
 inline constexpr std::array work_names{"other", "convolutions", "fused_passes", "optimizer", "data"};
 
-/// While alive, the calling thread's time is booked on what it is doing. One at a time.
+/// While a Profile is alive, it books the calling thread's time on the kind of work the thread does. A thread
+/// can have only one at a time.
 class Profile {
  public:
   Profile();
@@ -17,7 +18,7 @@ class Profile {
   Profile(const Profile&) = delete;
   Profile& operator=(const Profile&) = delete;
 
-  /// Seconds booked so far, by Work.
+  /// The seconds booked so far, by Work.
   std::array<double, work_names.size()> seconds() const;
 
  private:
@@ -29,8 +30,8 @@ class Profile {
   std::chrono::steady_clock::time_point since_;
 };
 
-/// Books the time until its end, less what is booked on others inside it. Costs a branch when nobody
-/// profiles.
+/// Books the time until its end on `work`, minus the time that a Booked inside it books on other work. Costs
+/// one branch when there is no Profile.
 class Booked {
  public:
   explicit Booked(Work work);

@@ -1,5 +1,5 @@
-// Counter-based random numbers: a value depends on (seed, stream, counter) and on nothing else, so that it
-// is the same whichever thread, worker or rank draws it, and so that resuming needs no generator state.
+// Counter-based random numbers. A value depends only on (seed, stream, counter). So it is the same whichever
+// thread, worker or rank draws it, and resuming needs no generator state.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@ namespace faq {
 /// Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11).
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
-/// What randomness is used for; each purpose is a stream of its own.
+/// The uses of random numbers. Each has its own stream.
 enum class RandomStream : std::uint32_t {
   initialization = 1,
   shuffle = 2,
@@ -21,7 +21,7 @@ enum class RandomStream : std::uint32_t {
   precision = 7
 };
 
-/// A sequence of draws addressed by (seed, stream, major, minor), e.g. (seed, augmentation, epoch, sample).
+/// A sequence of draws, addressed by (seed, stream, major, minor), e.g. (seed, augmentation, epoch, sample).
 class Random {
  public:
   Random(std::uint64_t seed, RandomStream stream, std::uint64_t major = 0, std::uint64_t minor = 0);

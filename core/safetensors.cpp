@@ -38,8 +38,8 @@ std::uint32_t crc32_of(const void* bytes, std::size_t count) {
   return static_cast<std::uint32_t>(crc32_z(0, static_cast<const Bytef*>(bytes), count));
 }
 
-/// The checksums a file carries (empty: none). Takes their entry out of the metadata and verifies the
-/// header's own.
+/// Returns the checksums of a file (empty: none). Removes their entry from the metadata and verifies the
+/// checksum of the header.
 Checksums take_checksums(Header& header, const std::string& context) {
   const auto found = header.metadata.find(checksum_key);
   if (found == header.metadata.end()) return {};
@@ -61,7 +61,7 @@ Checksums take_checksums(Header& header, const std::string& context) {
 
 // ---- Reading ----
 
-/// Bytes of known number that can be read at any place: a file or memory.
+/// A file or memory: a known number of bytes that can be read at any offset.
 struct Source {
   std::string name;
   std::uint64_t bytes = 0;
@@ -72,7 +72,7 @@ void validate(const Entry& e, std::uint64_t buffer_bytes, const std::string& con
   check(e.offsets[0] <= e.offsets[1] && e.offsets[1] <= buffer_bytes, ErrorKind::bad_data, context,
         "data_offsets [", e.offsets[0], ", ", e.offsets[1], "] do not lie within the buffer of ",
         buffer_bytes, " bytes");
-  // Extents of 0 count as 1 here, so that no order of multiplication can overflow later.
+  // Extents of 0 count as 1 here, so a later multiplication cannot overflow in any order.
   std::int64_t product = static_cast<std::int64_t>(sizeof(std::int64_t));
   bool empty = false;
   for (std::size_t i = 0; i < e.rank; ++i) {
@@ -87,14 +87,14 @@ void validate(const Entry& e, std::uint64_t buffer_bytes, const std::string& con
         e.offsets[1], "]");
 }
 
-/// Whether a file that begins with these eight bytes, which are no length of a header, was written by
-/// torch.save: as a zip archive (PK\3\4) or as pickles (\x80 and the protocol).
+/// True if a file that begins with these eight bytes (which are not the length of a header) was written by
+/// torch.save, as a zip archive (PK\3\4) or as pickles (\x80 and the protocol).
 bool is_of_torch(std::uint64_t start) {
   const std::uint64_t protocol = start >> 8 & 0xff;
   return (start & 0xffffffff) == 0x04034b50 || ((start & 0xff) == 0x80 && protocol >= 2 && protocol <= 5);
 }
 
-/// Reads and validates everything before the buffer; the entries come out in the order of their data.
+/// Reads and validates everything before the buffer. The entries are returned in the order of their data.
 Header read_header(const Source& source, std::uint64_t& buffer_start) {
   const std::string context = concat("reading ", source.name, ": ");
   std::uint64_t length = 0;
@@ -211,8 +211,8 @@ class Descriptor {
   int value_;
 };
 
-// Plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. Reads go from front to
-// back.
+// Uses plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. Reads go from front
+// to back.
 void read_next(int descriptor, std::uint64_t offset, std::span<std::byte> into, const std::string& context) {
   while (!into.empty()) {
     const ssize_t count = file_calls().read(descriptor, into.data(), into.size());
@@ -230,7 +230,7 @@ void read_next(int descriptor, std::uint64_t offset, std::span<std::byte> into, 
 template <class Use>
 auto with_file(const std::filesystem::path& file, Use use) {
   const std::string context = concat("reading ", file.string(), ": ");
-  // Non-blocking: opening a named pipe must not wait for somebody to write to it.
+  // Non-blocking: opening a named pipe must not wait for a writer.
   const Descriptor descriptor(file_calls().open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0));
   check(descriptor.get() >= 0, ErrorKind::missing_input, context,
         "cannot open: ", std::generic_category().message(errno));

@@ -14,8 +14,8 @@
 namespace faq {
 
 /// An ordered set of named tensors and string metadata. F32, BF16, I32, I16, I8 and U8 load as the dtype of
-/// the same name; F16 and F64 are converted to f32; I64 is converted to s32. A finite number that does not
-/// fit is refused. The FixedPoint of a tensor is not part of the format.
+/// the same name. F16 and F64 are converted to f32, I64 to s32; a finite number that does not fit is refused.
+/// The FixedPoint of a tensor is not part of the format.
 struct NamedTensors {
   std::vector<std::pair<std::string, Tensor>> tensors;  ///< in file order
   std::map<std::string, std::string> metadata;
@@ -24,24 +24,27 @@ struct NamedTensors {
   void add(std::string name, Tensor tensor) { tensors.emplace_back(std::move(name), std::move(tensor)); }
 };
 
-/// Reads a whole file. Throws missing_input when it cannot be opened, io when reading fails or the file
-/// shrinks meanwhile, bad_data (naming the file, the tensor and the offset) when the header is malformed:
-/// length 0 or beyond the file or above 100,000,000, not a JSON object, duplicate keys, nesting deeper than
-/// the format needs, invalid UTF-8, non-string metadata, unknown dtype, negative or fractional sizes, a shape
-/// whose product overflows or disagrees with its byte range, ranges that are not contiguous from 0, holes,
-/// overlaps, trailing bytes, rank above Shape::max_rank; or when a checksum written by write_safetensors does
-/// not match.
+/// Reads a whole file. Throws:
+/// - missing_input when the file cannot be opened.
+/// - io when reading fails or the file shrinks meanwhile.
+/// - bad_data (with the file, the tensor and the offset) when the header is malformed: length 0 or beyond the
+///   file or above 100,000,000, not a JSON object, duplicate keys, nesting deeper than the format needs,
+///   invalid UTF-8, non-string metadata, unknown dtype, negative or fractional sizes, a shape whose product
+///   overflows or disagrees with its byte range, ranges that are not contiguous from 0, holes, overlaps,
+///   trailing bytes, rank above Shape::max_rank.
+/// - bad_data when a checksum written by write_safetensors does not match.
 NamedTensors read_safetensors(const std::filesystem::path& file);
 
-/// Only the metadata (the header is validated as above, the buffer is not read).
+/// Reads only the metadata. The header is validated as above; the buffer is not read.
 std::map<std::string, std::string> read_safetensors_metadata(const std::filesystem::path& file);
 
-/// Writes atomically (see atomic_file.h), with checksums in the metadata entry "crc32": a JSON object of 8
-/// hex digits each, the CRC-32 of every tensor's bytes under its name, and under "__metadata__" that of the
-/// header as it is without the entry. Reading verifies them when the entry is present, and removes it.
+/// Writes atomically (see atomic_file.h). Checksums go into the metadata entry "crc32", a JSON object of 8
+/// hex digits each: the CRC-32 of every tensor's bytes under its name, and under "__metadata__" that of the
+/// header without the "crc32" entry. Reading verifies the checksums if the entry is present, and removes the
+/// entry.
 void write_safetensors(const std::filesystem::path& file, const NamedTensors& contents);
 
-/// The parser alone, for bytes already in memory; `name` is used in messages.
+/// The same parser for bytes in memory. `name` is used in messages.
 NamedTensors parse_safetensors(std::span<const std::byte> bytes, const std::string& name);
 
 }  // namespace faq

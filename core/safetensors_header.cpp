@@ -13,8 +13,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// Events of the JSON parser; whatever a grammar does not expect is refused where it stands, so that nothing
-/// the format has no use for is ever stored or nested.
+/// The events of the JSON parser. Anything a grammar does not expect is refused at once, so nothing that the
+/// format has no use for is ever stored or nested.
 class Grammar : public nlohmann::json_sax<Json> {
  public:
   explicit Grammar(const std::string& context) : context_(context) {}
@@ -33,7 +33,7 @@ class Grammar : public nlohmann::json_sax<Json> {
   bool end_array() override { return true; }
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    // The library's text ends with what it last read, which may be the whole file.
+    // The library's message ends with the last text it read, which may be the whole file.
     std::string cause = error.what();
     cause = cause.substr(0, cause.find("; last read"));
     if (const auto start = cause.find(": "); start != std::string::npos) cause = cause.substr(start + 2);
@@ -143,7 +143,7 @@ class HeaderGrammar : public Grammar {
   }
 
  private:
-  // Where the parser stands, that is, what it has to come upon next.
+  // The state of the parser: what must come next.
   enum class At { start, top, tensor, metadata, metadata_value, fields, dtype, shape, offsets, end };
   struct Field {
     const char* name;
@@ -155,7 +155,7 @@ class HeaderGrammar : public Grammar {
   std::string where() const {
     return at_ == At::start || at_ == At::top ? context() : concat(context(), quoted(name_), ": ");
   }
-  // Unlike with check(), the place is put into words only when it is needed.
+  // Unlike check(), it makes the text of the place only when it is needed.
   template <class... Parts>
   void require(bool condition, const Parts&... parts) const {
     if (!condition) fail(ErrorKind::bad_data, where(), parts...);
@@ -182,7 +182,7 @@ class HeaderGrammar : public Grammar {
                       in_array_ ? " whole numbers in " : " an array of whole numbers as ",
                       at_ == At::shape ? "shape" : "data_offsets");
       default:
-        return "a key";  // only keys can follow here: the parser itself sees to it
+        return "a key";  // only keys can follow here: the JSON parser ensures that
     }
   }
 
@@ -226,7 +226,7 @@ class ChecksumGrammar : public Grammar {
 };
 
 void parse(const std::string& text, Grammar& grammar, const std::string& context) {
-  // The parser takes a zero byte for the end of its input.
+  // The parser would take a zero byte as the end of its input.
   const std::size_t zero = text.find('\0');
   check(zero == std::string::npos, ErrorKind::bad_data, context, "not valid JSON at byte ", zero + 1,
         ": a zero byte");

@@ -1,4 +1,4 @@
-// The JSON of a safetensors file: what it may say, parsed strictly, and how it is written.
+// The JSON header of a safetensors file: a strict parser, and a writer.
 #pragma once
 
 #include <array>
@@ -24,14 +24,14 @@ struct Format {
   std::size_t size;
   DType loads_as;
 };
-/// The first row of a DType is the one it is written as.
+/// A DType is written as the first row that has it.
 inline constexpr std::array formats = {
     Format{"F32", 4, DType::f32}, Format{"BF16", 2, DType::bf16}, Format{"I32", 4, DType::s32},
     Format{"I16", 2, DType::s16}, Format{"I8", 1, DType::s8},     Format{"U8", 1, DType::u8},
     Format{"F16", 2, DType::f32}, Format{"F64", 8, DType::f32},   Format{"I64", 8, DType::s32},
 };
 
-/// What the header says of one tensor; offsets count from the start of the buffer.
+/// The header's entry for one tensor. Offsets count from the start of the buffer.
 struct Entry {
   std::string name;
   const Format* format = nullptr;
@@ -48,24 +48,26 @@ struct Header {
   Metadata metadata;
 };
 
+/// Parses the header:
 /// {"__metadata__": {string: string...}, name: {"dtype": string, "shape": [n...], "data_offsets": [n, n]}...}
-/// Throws bad_data, the message starting with `context`, for anything else, duplicate keys, more than
-/// Shape::max_rank dimensions and unknown dtypes. What the numbers say is not checked here.
+/// Throws bad_data, with a message that starts with `context`, for anything else, duplicate keys, more than
+/// Shape::max_rank dimensions and unknown dtypes. The numbers themselves are not checked here.
 Header parse_header(const std::string& text, const std::string& context);
 
-/// {name: "8 hex digits"...}; throws as parse_header does.
+/// Parses {name: "8 hex digits"...}. Throws as parse_header does.
 Checksums parse_checksums(const std::string& text, const std::string& context);
 
-/// The header of these entries, without padding. Throws nlohmann's type_error when a string is not UTF-8.
+/// Returns the header for these entries, without padding. Throws nlohmann's type_error when a string is not
+/// UTF-8.
 std::string header_text(const std::vector<Entry>& entries, const Metadata& metadata);
 
-/// {name: "8 hex digits"...} of these checksums; throws as header_text does.
+/// Returns {name: "8 hex digits"...} for these checksums. Throws as header_text does.
 std::string checksums_text(const Checksums& checksums);
 
-/// 8 hex digits.
+/// Returns 8 hex digits.
 std::string hex(std::uint32_t value);
 
-/// A name from a file, fit for a message of one line.
+/// Returns a name from a file in a form that fits into a message of one line.
 std::string quoted(const std::string& name);
 
 }  // namespace faq::safetensors

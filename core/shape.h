@@ -35,7 +35,7 @@ class Shape {
     return n;
   }
   std::span<const std::int64_t> extents() const { return {extents_.data(), static_cast<std::size_t>(rank_)}; }
-  /// The same shape with another extent of dimension i.
+  /// Returns the same shape with another extent of dimension i.
   Shape with(int i, std::int64_t extent) const {
     Shape shape = *this;
     shape.extents_[i] = extent;

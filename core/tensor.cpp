@@ -10,7 +10,7 @@
 namespace faq {
 namespace {
 
-// One count for all tensors: where one has taken another's place, their versions differ.
+// One counter for all tensors. So when a tensor takes the place of another one, the versions differ.
 std::uint64_t next_version() {
   static std::atomic<std::uint64_t> last = 0;
   return last.fetch_add(1, std::memory_order_relaxed) + 1;

@@ -13,8 +13,9 @@
 
 namespace faq {
 
-/// Dense array. Copying copies the handle. Images are N,H,W,C; convolution weights O,I,H,W (PyTorch's order).
-/// An integer tensor that stands for real numbers carries its `FixedPoint` (value = integer × scale).
+/// A dense array. Copying a Tensor copies the handle. Images are N,H,W,C; convolution weights O,I,H,W, as in
+/// PyTorch. An integer tensor that stands for real numbers carries its `FixedPoint` (value = integer ×
+/// scale).
 class Tensor {
  public:
   Tensor() = default;  ///< no tensor: defined() is false
@@ -44,14 +45,15 @@ class Tensor {
   DType dtype() const { return dtype_; }
   std::size_t bytes() const { return static_cast<std::size_t>(numel()) * size_of(dtype_); }
 
-  /// How integers are to be read; precondition: is_fixed_point().
+  /// How to read the integers. Precondition: is_fixed_point().
   const FixedPoint& fixed_point() const;
   bool is_fixed_point() const { return format_.has_value(); }
   void set_fixed_point(const FixedPoint& format) { format_ = format; }
 
-  /// Typed access; throws when T is not the dtype. Asking to write changes the version. That happens here,
-  /// not with each write: after the next use of the tensor, the pointer must not be written through any more.
-  /// Ask again, and not for each element.
+  /// Typed access. Throws when T is not the dtype.
+  ///
+  /// The mutable_ functions change the version when they are called, not at each write. So do not write
+  /// through a pointer after the next use of the tensor: ask for a new one. Do not ask once per element.
   template <class T>
   const T* data() const {
     expect(dtype_of<T>);
@@ -73,24 +75,26 @@ class Tensor {
   const void* raw() const;
   void* mutable_raw();
 
-  /// The same storage read with another shape of as many elements.
+  /// Returns the same storage with another shape. Throws unless the number of elements is the same.
   Tensor reshaped(const Shape& shape) const;
-  /// The same storage seen from element `begin` to `end` of the first dimension: some images of a batch.
+  /// Returns the same storage from element `begin` to `end` of the first dimension: some images of a batch.
+  /// Throws for a range outside the dimension.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
-  /// Part of the same storage, from that many bytes on, as another tensor: a place in a block that was
-  /// planned.
+  /// Returns part of the same storage as another tensor: a place in a planned block of memory. `offset` is in
+  /// bytes. Throws when the part is not inside this tensor or not aligned to the dtype.
   Tensor placed(std::size_t offset, const Shape& shape, DType dtype) const;
-  /// A copy with storage of its own.
+  /// Returns a copy with its own storage.
   Tensor clone() const;
-  /// The value of a tensor of one element, as f32 (fixed-point: not scaled).
+  /// Returns the value of a tensor of one element, as f32 (an integer is not multiplied by the scale).
   float item() const;
 
-  /// Of the storage: drawn anew, and never the same twice in a program, when it is made and whenever somebody
-  /// asks to write. What was derived from a tensor is good for one of the same version and shape.
+  /// The version of the storage. It gets a new number, unique in the program, when the storage is made and
+  /// whenever write access is requested. A result derived from a tensor is valid while version and shape stay
+  /// the same.
   std::uint64_t version() const;
-  /// Whether this is the only handle on the storage: nobody else would notice a write.
+  /// True if this is the only handle on the storage: nobody else would notice a write.
   bool is_only_handle() const { return storage_.use_count() == 1; }
-  /// Whether both handles name the same storage.
+  /// True if both handles have the same storage.
   bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }
 
  private:
@@ -103,7 +107,7 @@ class Tensor {
   void copy_in(const void* source, std::size_t bytes);
 
   std::shared_ptr<Storage> storage_;
-  std::size_t offset_ = 0;  ///< of the first element, in bytes
+  std::size_t offset_ = 0;  ///< offset of the first element, in bytes
   Shape shape_;
   DType dtype_ = DType::f32;
   std::optional<FixedPoint> format_;

@@ -1,4 +1,4 @@
-// Small help with names.
+// Small functions for names.
 #pragma once
 
 #include <string>
@@ -7,13 +7,13 @@
 
 namespace faq {
 
-/// The candidate with the smallest edit distance to `name`; empty when there are none.
+/// Returns the candidate with the smallest edit distance to `name`; empty when there are no candidates.
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates);
 
 /// "a, b, c".
 std::string join(const std::vector<std::string>& parts, std::string_view separator = ", ");
 
-/// The parts between separators: one more than there are of them.
+/// Returns the parts between separators: one part more than there are separators.
 std::vector<std::string> split(std::string_view text, char separator = ',');
 
 }  // namespace faq

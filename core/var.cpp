@@ -14,7 +14,8 @@ thread_local bool recording = true;
 
 }  // namespace
 
-// A long chain must not be destroyed by recursion: what only this node holds hands over its inputs first.
+// Recursion over a long chain could overflow the stack. So a node that dies takes over the inputs of the
+// nodes that only it holds.
 Var::Node::~Node() {
   std::vector<Var> orphans = std::move(inputs);
   while (!orphans.empty()) {
@@ -83,7 +84,8 @@ class BackwardPass {
       if (!var.requires_grad()) continue;
       const auto entry = pending_.find(var.id());
       if (is_leaf(var)) {
-        // All the others were complete before: the root, or one that contributions did not reach.
+        // Most leaves are complete before. Left are the root, and leaves that some contributions did not
+        // reach.
         if (entry != pending_.end()) complete(var);
       } else if (entry != pending_.end()) {
         Pending total = std::move(entry->second);
@@ -96,8 +98,8 @@ class BackwardPass {
   }
 
  private:
-  // A sum of several gradients may be written in place; a single one may be shared with another op's saved
-  // tensors.
+  // A sum of several gradients may be written in place. A single gradient may be shared with saved tensors of
+  // another op.
   struct Pending {
     Tensor sum;
     bool owned = false;
@@ -117,7 +119,7 @@ class BackwardPass {
     }
   }
 
-  // Hands the gradient of a node on to its inputs, and ends what the node holds.
+  // Passes the gradient of a node on to its inputs, and releases what the node holds.
   void propagate(Var::Node& node, Tensor total) {
     std::vector<Var> inputs = std::move(node.inputs);
     {
@@ -133,13 +135,13 @@ class BackwardPass {
         check(grads[i].shape() == inputs[i].shape(), "backward of '", node.op, "': input ", i, " has shape ",
               inputs[i].shape(), ", its gradient ", grads[i].shape());
         add(inputs[i], grads[i]);
-        grads[i] = {};  // what only the sum holds can become the leaf's
+        grads[i] = {};  // a gradient that only the sum holds can be moved to the leaf
       }
     }
     for (Var& input : inputs) contribution_came(input);
   }
 
-  // One of the contributions awaited by `input`, though it may have been none.
+  // Counts one of the contributions that `input` waits for. The contribution may have been none.
   void contribution_came(Var& input) {
     if (!input.defined() || !input.requires_grad()) return;
     if (--awaited_.at(input.id()) == 0 && is_leaf(input) && pending_.contains(input.id())) complete(input);
@@ -162,7 +164,7 @@ class BackwardPass {
   }
 
   const OnLeaf on_leaf_;
-  std::vector<Var> order_;  ///< what is still to be done, the next at the end
+  std::vector<Var> order_;  ///< nodes still to be processed; the next one is last
   std::unordered_map<const void*, Pending> pending_;
   std::unordered_map<const void*, std::int64_t> awaited_;  ///< contributions to each input of a node
 };

@@ -10,27 +10,27 @@
 
 namespace faq {
 
-/// One gradient per input of an op; an undefined tensor where there is none.
+/// One gradient per input of an op. An undefined tensor means no gradient.
 using Grads = std::vector<Tensor>;
-/// Maps the gradient of an op's output to those of its inputs.
+/// Maps the gradient of an op's output to the gradients of its inputs.
 using Backward = std::function<Grads(const Tensor& output_grad)>;
 
-/// What an op wants to tell a reader of the tape besides its name: quant compiles the integer network from
-/// it.
+/// What an op tells a reader of the tape besides its name. quant compiles the integer network from it.
 struct OpInfo {
   virtual ~OpInfo() = default;
 };
 
-/// Value, gradient, and how the value was made. A cheap handle; copies name the same node. Value and gradient
-/// have independent dtypes: a u8 value has a bf16 or f32 gradient with respect to the number it stands for.
+/// A node of the tape: value, gradient, and how the value was made. Var is a cheap handle; copies refer to
+/// the same node. Value and gradient have independent dtypes: a u8 value has a bf16 or f32 gradient, taken
+/// with respect to the real number that the integer stands for.
 class Var {
  public:
-  Var() = default;  ///< no value: defined() is false, and reading anything of it is an error
+  Var() = default;  ///< no value: defined() is false, and every other access throws
   explicit Var(Tensor value, bool requires_grad = false);
 
-  /// The result of an op. Nothing is kept for the backward pass while recording is off (NoGrad), or when no
-  /// input requires a gradient and there is no `info`. `backward` must capture tensors, never the output Var
-  /// (a cycle).
+  /// Returns the result of an op, and puts the op on the tape. Keeps only the value while the tape is off
+  /// (NoGrad), or when no input requires a gradient and there is no `info`. `backward` must capture tensors,
+  /// never the output Var (that would be a cycle of ownership).
   static Var record(const char* op, Tensor value, std::vector<Var> inputs, Backward backward,
                     std::shared_ptr<const OpInfo> info = nullptr);
 
@@ -38,12 +38,12 @@ class Var {
   explicit operator bool() const { return defined(); }
 
   const Tensor& value() const { return node().value; }
-  /// For optimizers and loaders: leaves only.
+  /// For optimizers and loaders. Only for leaves.
   Tensor& mutable_value() { return node().value; }
   const Shape& shape() const { return value().shape(); }
   bool requires_grad() const { return node().requires_grad; }
 
-  /// The accumulated gradient of a leaf after backward(); undefined before.
+  /// The accumulated gradient of a leaf after backward(); undefined before it.
   const Tensor& grad() const { return node().grad; }
   Tensor& mutable_grad() { return node().grad; }
   void clear_grad() { node().grad = {}; }
@@ -64,13 +64,13 @@ class Var {
     Tensor value;
     Tensor grad;
     bool requires_grad = false;
-    bool spent = false;  ///< a backward pass went through
+    bool spent = false;  ///< a backward pass has used this node
     const char* op = "leaf";
     std::vector<Var> inputs;
     Backward backward;
     std::shared_ptr<const OpInfo> info;
   };
-  /// Every access goes through here: a default-constructed Var has no node.
+  /// Every access goes through this function, because a default-constructed Var has no node.
   Node& node() const {
     check(defined(), "var: no value (default-constructed)");
     return *node_;
@@ -81,23 +81,23 @@ class Var {
   friend class BackwardPass;
 };
 
-/// The tape behind `root`, inputs before the nodes made from them.
+/// Returns the nodes of the tape that `root` was made from. Inputs come before the nodes made from them.
 std::vector<Var> topological_order(const Var& root);
 
-/// Told of a leaf whose gradient is complete.
+/// Called for a leaf whose gradient is complete.
 using OnLeaf = std::function<void(Var& leaf)>;
 
-/// Back-propagates from `root`; `seed` defaults to ones (a scalar loss). Gradients accumulate in the leaves
-/// that require one. Saved tensors are released as the pass leaves them behind: a tape serves once, and
-/// reaching a node of a used one is an error.
+/// Back-propagates from `root`. `seed`: the gradient of root, by default 1 (root must then be a scalar, a
+/// loss). Gradients are added to those of the leaves that require one. Saved tensors are released during the
+/// pass, so a tape can be used once; a second use throws.
 ///
-/// `on_leaf` is called once for each leaf that gets a gradient, as soon as the last contribution of this pass
-/// is in it: while the gradients of the others are still on their way, it can be sent to other machines. It
+/// `on_leaf` is called once for each leaf that gets a gradient, as soon as this pass has added the last
+/// contribution. So a gradient can be sent to other machines while others are still being computed. on_leaf
 /// may change the gradient.
 void backward(Var root, Tensor seed = {}, OnLeaf on_leaf = {});
 void backward(Var root, OnLeaf on_leaf);
 
-/// While alive, decides whether ops of this thread are recorded; the innermost one counts.
+/// While alive, decides whether this thread's ops go on the tape. The innermost guard counts.
 class RecordingGuard {
  public:
   explicit RecordingGuard(bool recording);
@@ -109,13 +109,14 @@ class RecordingGuard {
   bool previous_;
 };
 
-/// While alive, ops of this thread record nothing.
+/// While alive, this thread's ops do not go on the tape.
 class NoGrad : RecordingGuard {
  public:
   NoGrad() : RecordingGuard(false) {}
 };
 
-/// While alive, ops of this thread record, within a NoGrad too: for functions that read the tape themselves.
+/// While alive, this thread's ops go on the tape, even inside a NoGrad. For functions that read the tape
+/// themselves.
 class EnableGrad : RecordingGuard {
  public:
   EnableGrad() : RecordingGuard(true) {}

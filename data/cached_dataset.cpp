@@ -45,8 +45,9 @@ class CachedDataset final : public Dataset {
   bool in_memory() const override { return dataset_->in_memory(); }
 
  private:
-  /// Whether another image of so many bytes may be kept. What has been seen so far predicts the whole; when
-  /// the whole does not fit, everything is let go, since part of an epoch is not worth the memory.
+  /// True if another image of this size may be kept. The average size so far predicts the size of the whole
+  /// data set. If that does not fit, all pixels are dropped, because part of an epoch is not worth the
+  /// memory.
   bool reserve(std::size_t bytes) const {
     constexpr double enough = 64;
     bool fits = false;

@@ -1,4 +1,4 @@
-// Grey to colour and back, as PIL's convert("RGB") and convert("L").
+// Converts grey images to colour and back, as PIL's convert("RGB") and convert("L").
 #pragma once
 
 #include "data/image.h"

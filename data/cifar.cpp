@@ -1,5 +1,5 @@
-// CIFAR's binary files (https://www.cs.toronto.edu/~kriz/cifar.html): records of one label (CIFAR-10) or a
-// coarse and a fine one (CIFAR-100), then 32 x 32 pixels in three planes.
+// CIFAR's binary files (https://www.cs.toronto.edu/~kriz/cifar.html): entries of one label (CIFAR-10) or a
+// coarse and a fine label (CIFAR-100), then 32 x 32 pixels in three planes.
 
 #include <algorithm>
 #include <sstream>
@@ -21,7 +21,7 @@ struct Variant {
   const char* name;
   std::vector<std::string> train_files;
   std::vector<std::string> test_files;
-  std::vector<int> label_limits;  ///< one per label byte; the last label is the class
+  std::vector<int> label_limits;  ///< one per byte of label; the last label is the class
   const char* names_file;
 };
 

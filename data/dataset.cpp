@@ -19,7 +19,8 @@ struct Format {
   std::unique_ptr<Dataset> (*open)(const DatasetOptions&, Split);
 };
 
-/// In the order in which they are tried: any folder with folders in it looks like an image folder.
+/// The formats in the order in which they are tried. Image folders are last: any folder that contains folders
+/// looks like one.
 constexpr Format formats[] = {
     {DatasetKind::idx, "train-images-idx3-ubyte[.gz]", looks_like_idx, open_idx},
     {DatasetKind::cifar, "data_batch_1.bin or train.bin", looks_like_cifar, open_cifar},
@@ -54,7 +55,7 @@ std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed, 
 std::vector<std::int64_t> buffered_order(std::span<const std::int64_t> ends, std::int64_t buffer,
                                          std::uint64_t seed, std::int64_t epoch) {
   check(buffer > 0, "shuffle: a buffer of ", buffer);
-  // The order of the shards has draws of its own, so that it does not depend on the size of the buffer.
+  // The order of the shards uses other draws, so it does not depend on the size of the buffer.
   Random random(seed, RandomStream::shuffle, static_cast<std::uint64_t>(epoch), 1);
   std::vector<std::int64_t> order, held;
   const auto release = [&] {

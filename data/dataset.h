@@ -12,32 +12,33 @@
 
 namespace faq {
 
-/// A Fisher-Yates shuffle of 0 to size − 1 drawn from (seed, epoch).
+/// Returns a Fisher-Yates shuffle of 0 to size − 1, drawn from (seed, epoch).
 std::vector<std::int64_t> shuffled_order(std::int64_t size, std::uint64_t seed, std::int64_t epoch);
-/// What reading shards front to back through a shuffle buffer gives: shards in an order drawn from (seed,
-/// epoch); each sample leaves the buffer when its place is drawn for the next one read. Shard i ends before
-/// sample ends[i]. A buffer as large as the data set shuffles everything.
+/// Returns the order in which samples leave a shuffle buffer while shards are read front to back. The order
+/// of the shards is drawn from (seed, epoch). When the buffer is full, a random sample leaves it for the next
+/// sample that is read. Shard i ends before sample ends[i]. A buffer as large as the data set shuffles
+/// everything.
 std::vector<std::int64_t> buffered_order(std::span<const std::int64_t> ends, std::int64_t buffer,
                                          std::uint64_t seed, std::int64_t epoch);
 
-/// `image(i)` may be called from many threads at once.
+/// A data set. `image(i)` may be called from many threads at once.
 class Dataset {
  public:
   virtual ~Dataset() = default;
   virtual std::int64_t size() const = 0;
-  /// Throws bad_data when it cannot be opened or decoded, io when reading it fails.
+  /// Returns an image. Throws bad_data when it cannot be opened or decoded, io when reading it fails.
   virtual Image image(std::int64_t index) const = 0;
   virtual std::int32_t label(std::int64_t index) const = 0;
-  /// What to call a sample in a message: a path, or file and index.
+  /// The name of a sample for messages: a path, or file and index.
   virtual std::string name(std::int64_t index) const = 0;
   virtual const std::vector<std::string>& class_names() const = 0;
-  /// Channels of every image handed out: 1 or 3, as DatasetOptions::channels asked for.
+  /// The channels of every image that is returned: 1 or 3, as DatasetOptions::channels says.
   virtual int channels() const = 0;
   /// The order in which training reads the samples of an epoch: a permutation drawn from (seed, epoch).
   virtual std::vector<std::int64_t> shuffled(std::uint64_t seed, std::int64_t epoch) const {
     return shuffled_order(size(), seed, epoch);
   }
-  /// Whether image() is a copy from memory, which nothing is gained by caching.
+  /// True if image() copies from memory, so that caching gains nothing.
   virtual bool in_memory() const { return false; }
 };
 
@@ -47,23 +48,28 @@ enum class Split { train, val };
 struct DatasetOptions {
   std::filesystem::path path;
   DatasetKind kind = DatasetKind::automatic;
-  int channels = 3;  ///< wanted by the network; grey images are replicated, colour ones turned grey
-  std::int64_t shuffle_buffer = 8192;  ///< of tar shards, in samples: their order is known, not their pixels
+  int channels = 3;  ///< channels the network needs; grey images are replicated, colour images turned grey
+  std::int64_t shuffle_buffer = 8192;  ///< size of the shuffle buffer of tar shards, in samples. The buffer
+                                       ///< holds positions, not pixels.
 };
 
-/// Opens one split of a data set. ImageFolder: `train/` and `val/` (or `test/`), one folder per class, sorted
-/// by name, or for Split::val a folder of class folders itself when it has neither `train` nor `val`/`test`;
-/// IDX: `train-images-idx3-ubyte[.gz]` and `t10k-…`; CIFAR binary: `data_batch_1.bin` … and `test_batch.bin`
-/// (CIFAR-10), `train.bin` and `test.bin` (CIFAR-100, fine labels); tar: `train/*.tar` and `val/*.tar` (or
-/// `train*.tar`, `val*.tar`) with members CLASS/FILE, or TRAIN-OR-VAL/CLASS/FILE, not compressed. `automatic`
-/// recognises which by looking. Throws missing_input for a folder that does not exist, bad_data for an
-/// unrecognised layout, an empty class (named), an empty split or an inconsistent file. When a `val/` folder
-/// is opened next to a `train/` folder, both must have the same classes.
+/// Opens one split of a data set. The layouts:
+/// - ImageFolder: `train/` and `val/` (or `test/`) with one folder per class, sorted by name. For Split::val
+///   also a folder of class folders itself, if it has neither `train` nor `val`/`test`.
+/// - IDX: `train-images-idx3-ubyte[.gz]` and `t10k-…`.
+/// - CIFAR binary: `data_batch_1.bin` … and `test_batch.bin` (CIFAR-10), or `train.bin` and `test.bin`
+///   (CIFAR-100, fine labels).
+/// - tar: `train/*.tar` and `val/*.tar` (or `train*.tar`, `val*.tar`), not compressed, with members
+///   CLASS/FILE or TRAIN-OR-VAL/CLASS/FILE.
+///
+/// `automatic` recognises the layout from the files. Throws missing_input for a folder that does not exist.
+/// Throws bad_data for an unknown layout, an empty class (with its name), an empty split or an inconsistent
+/// file. If a `val/` folder is next to a `train/` folder, both must have the same classes.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options, Split split);
 
-/// Decodes each image once and keeps the pixels, provided that all of them fit into `byte_budget`; gives up,
-/// and holds nothing, as soon as it is clear that they will not. A data set that is in memory anyway is
-/// returned as it is.
+/// Returns a data set that decodes each image once and keeps its pixels, if all images fit into
+/// `byte_budget`. As soon as it is clear that they do not fit, it stops caching and drops all pixels. A data
+/// set that is in memory anyway is returned unchanged.
 std::unique_ptr<Dataset> cached(std::unique_ptr<Dataset> dataset,
                                 std::size_t byte_budget = std::size_t{1} << 30);
 

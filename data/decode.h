@@ -1,4 +1,4 @@
-// JPEG and PNG to pixels. libjpeg-turbo is used when it was found at build time, stb_image otherwise.
+// Decodes JPEG and PNG. Uses libjpeg-turbo if it was found at build time, otherwise stb_image.
 #pragma once
 
 #include <cstddef>
@@ -10,18 +10,19 @@
 
 namespace faq {
 
-/// Larger images are refused from their header, before anything is allocated.
+/// Larger images are refused after reading their header, before anything is allocated.
 inline constexpr std::int64_t max_pixels = 100'000'000;
 
-/// Decodes to `channels` (1 grey or 3 RGB) channels. The kind is recognised by content, never by name. Throws
-/// Error(bad_data) naming `name`: neither JPEG nor PNG, zero-sized or too large, truncated, corrupt, without
-/// an end marker.
+/// Decodes to `channels` channels: 1 (grey) or 3 (RGB). The kind is recognised by content, never by name.
+/// Throws Error(bad_data) with `name` for an image that is neither JPEG nor PNG, zero-sized or too large,
+/// truncated, corrupt, or without an end marker.
 Image decode_image(std::span<const std::byte> bytes, int channels, const std::string& name);
 
-/// Reads and decodes a file. Throws missing_input when it cannot be opened, io when reading fails.
+/// Reads and decodes a file. Throws as decode_image and read_file do: missing_input when it cannot be opened,
+/// io when reading fails.
 Image load_image(const std::filesystem::path& file, int channels);
 
-/// "libjpeg-turbo" or "stb_image": which decoder JPEG files go through.
+/// Returns the decoder of JPEG files, "libjpeg-turbo" or "stb_image".
 const char* jpeg_decoder_name();
 
 }  // namespace faq

@@ -52,7 +52,7 @@ std::vector<std::byte> read_file(const std::filesystem::path& file, std::int64_t
     const ssize_t n = ::read(in.fd, bytes.data() + filled, bytes.size() - filled);
     if (n < 0 && errno == EINTR) continue;
     check(n >= 0, ErrorKind::io, file.string(), ": reading failed: ", reason(errno));
-    if (n == 0) break;  // shrunk while being read; whoever parses it will complain
+    if (n == 0) break;  // the file shrank meanwhile; the parser will report it
     filled += static_cast<std::size_t>(n);
   }
   bytes.resize(filled);

@@ -1,4 +1,4 @@
-// Whole files into memory.
+// Reads whole files into memory.
 #pragma once
 
 #include <cstddef>
@@ -10,11 +10,11 @@
 
 namespace faq {
 
-/// Throws missing_input when the file cannot be opened, io when reading fails, bad_data when it is not a
-/// regular file or larger than `max_bytes`; each names the file.
+/// Reads a file. Throws missing_input when it cannot be opened, io when reading fails, bad_data when it is
+/// not a regular file or is larger than `max_bytes`. Each message names the file.
 std::vector<std::byte> read_file(const std::filesystem::path& file, std::int64_t max_bytes);
 
-/// What errno says after a file could not be opened: io when that is for want of descriptors or the disk's
+/// The kind of error for an errno after a file could not be opened: io for too few descriptors or a disk
 /// fault, else missing_input.
 ErrorKind kind_of_open_error(int error);
 

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Reads a file, inflating it on the way when it is gzipped.
+/// Reads a file, and inflates it while reading if it is gzipped.
 class Input {
  public:
   explicit Input(const fs::path& file)
@@ -33,7 +33,7 @@ class Input {
   Input& operator=(const Input&) = delete;
 
   const std::string& name() const { return name_; }
-  /// The most bytes that can still come: deflate reaches at most 1032 : 1.
+  /// The most bytes that can still come. Deflate reaches at most 1032 : 1.
   std::uint64_t at_most() const { return (bytes_.size() - position_) * (gzipped_ ? 1032ull : 1ull); }
 
   /// Fills `out`, or fails.
@@ -84,7 +84,7 @@ class Input {
     return filled;
   }
 
-  /// A gzip file may be several concatenated ones.
+  /// A gzip file may consist of several concatenated gzip files.
   void next_member() {
     ended_ = position_ == bytes_.size();
     if (ended_) return;
@@ -117,7 +117,7 @@ IdxArray read_idx(const fs::path& file, std::uint32_t rank) {
     const std::uint32_t extent = in.read_u32();
     check(extent > 0, ErrorKind::bad_data, in.name(), ": dimension ", i, " is zero");
     array.extents[i] = extent;
-    // Checked step by step: the product of two 32-bit numbers cannot overflow.
+    // Checked after each factor, so the product of two 32-bit numbers cannot overflow.
     bytes *= extent;
     check(bytes <= in.at_most() && bytes <= static_cast<std::uint64_t>(max_dataset_file_bytes),
           ErrorKind::bad_data, in.name(), ": truncated, or absurd dimensions: its header announces at least ",
@@ -129,7 +129,7 @@ IdxArray read_idx(const fs::path& file, std::uint32_t rank) {
   return array;
 }
 
-/// The file, plain or gzipped; an empty path when there is neither.
+/// Returns the path of the file, plain or gzipped; an empty path if there is neither.
 fs::path plain_or_gzipped(const fs::path& file) {
   for (const char* suffix : {"", ".gz"}) {
     fs::path candidate = file;
@@ -148,7 +148,8 @@ fs::path find(const fs::path& file) {
 
 const char* prefix(Split split) { return split == Split::train ? "train" : "t10k"; }
 
-/// Relatives of MNIST whose classes are not digits, recognised by the name of their folder.
+/// Class names for relatives of MNIST whose classes are not digits. They are recognised by the name of their
+/// folder.
 std::vector<std::string> class_names(const fs::path& folder, std::int32_t classes) {
   std::error_code ignored;
   const std::string name = fs::weakly_canonical(folder, ignored).filename().string();

@@ -16,8 +16,8 @@ struct Image {
   std::vector<std::uint8_t> pixels;
 };
 
-/// What a loader hands to a network. Pixels stay integers: normalisation belongs to the network's input
-/// layer.
+/// A batch from a loader for a network. Pixels stay integers, because the network's input layer normalises
+/// them.
 struct Batch {
   Tensor images;                           ///< u8, N,H,W,C
   std::vector<std::int32_t> labels;        ///< N class indices

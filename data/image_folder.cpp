@@ -1,4 +1,4 @@
-// One folder per class, as torchvision's ImageFolder reads them.
+// Image folders with one folder per class, as torchvision's ImageFolder reads them.
 
 #include <algorithm>
 #include <cctype>
@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 bool hidden(const std::string& name) { return name.starts_with('.'); }
 
-/// What is in a folder that is not hidden, sorted by name.
+/// The entries of a folder that are not hidden, sorted by name.
 std::vector<fs::directory_entry> entries(const fs::path& folder) {
   std::vector<fs::directory_entry> found;
   std::error_code error;
@@ -45,8 +45,8 @@ std::vector<std::string> classes_of(const fs::path& folder) {
   return names;
 }
 
-/// Files named like images below `folder`, relative to it. What is named like one but is something else is
-/// listed too: it must be complained of, not passed over.
+/// Lists the files below `folder` that are named like images, relative to it. It lists anything with such a
+/// name, so that a wrong file is an error and not skipped.
 void list_images(const fs::path& folder, const std::string& relative, int depth,
                  std::vector<std::string>& files) {
   check(depth < 8, ErrorKind::bad_data, folder.string(), ": folders nested too deeply, or in a circle");
@@ -79,7 +79,7 @@ class ImageFolder final : public Dataset {
     try {
       return load_image(path(index), channels_);
     } catch (const Error& error) {
-      // The set is there: what was listed and cannot be opened is a bad image of it.
+      // The data set exists, so a listed file that cannot be opened is a bad image.
       check(error.kind() != ErrorKind::missing_input, ErrorKind::bad_data, error.what());
       throw;
     }
@@ -109,7 +109,7 @@ class ImageFolder final : public Dataset {
   std::vector<std::int64_t> class_end_;  ///< index after the last image of each class
 };
 
-/// The first of the folders that exists, or an empty path.
+/// Returns the first of the folders that exists, or an empty path.
 fs::path first_folder(const fs::path& parent, std::initializer_list<const char*> names) {
   for (const char* name : names)
     if (is_folder(parent / name)) return parent / name;

@@ -11,7 +11,7 @@
 namespace faq {
 namespace {
 
-/// Big-endian reading with bounds; running out of bytes is an error of the file.
+/// Big-endian reading with bounds checks. If the bytes end too early, the file is bad.
 class Bytes {
  public:
   Bytes(std::span<const std::byte> bytes, const std::string& name, const char* kind)
@@ -57,7 +57,7 @@ class Bytes {
   std::size_t position_ = 0;
 };
 
-/// `pixels_per_byte`: what the best-compressed byte can stand for.
+/// `pixels_per_byte`: the most pixels that one compressed byte can hold.
 void check_extent(const Bytes& in, std::uint32_t width, std::uint32_t height, std::int64_t pixels_per_byte) {
   in.expect(width > 0 && height > 0, "zero-sized: ", width, " x ", height);
   const std::uint64_t pixels = std::uint64_t{width} * height;
@@ -102,8 +102,9 @@ void skip_scan_data(Bytes& in) {
   }
 }
 
-/// The Huffman tables of one segment, `length` bytes: a byte of class and number, how many codes there are of
-/// 1 to 16 bits, the codes' values. stb_image would write beyond its arrays for more than 256 codes.
+/// Checks the Huffman tables of one segment of `length` bytes. A table is a byte with class and number, the
+/// numbers of codes of 1 to 16 bits, and the codes' values. With more than 256 codes, stb_image would write
+/// beyond its arrays.
 void check_huffman_tables(Bytes& in, std::size_t length) {
   while (length > 0) {
     in.expect(length >= 17, "corrupt: Huffman table of ", length, " bytes");
@@ -143,7 +144,7 @@ ImageHeader read_jpeg_header(std::span<const std::byte> bytes, const std::string
       in.expect(components == 1 || components == 3 || components == 4,
                 "expected 1, 3 or 4 components, found ", components);
       in.expect(length == 8 + 3 * components, "corrupt: frame header of length ", length);
-      // Every block has a DC code of at least one bit, and covers at most 64 pixels times 4 by subsampling.
+      // Every block has a DC code of at least one bit. It covers at most 64 pixels, times 4 by subsampling.
       check_extent(in, width, height, 8 * 64 * 4);
       header.height = static_cast<int>(height);
       header.width = static_cast<int>(width);
@@ -185,7 +186,7 @@ ImageHeader read_png_header(std::span<const std::byte> bytes, const std::string&
       const std::uint32_t width = in.u32(), height = in.u32(), depth = in.u8(), color = in.u8();
       in.expect(depth == 1 || depth == 2 || depth == 4 || depth == 8 || depth == 16, "corrupt: bit depth ",
                 depth);
-      // Deflate reaches at most 1032 : 1, a byte holds at most 8 pixels.
+      // Deflate reaches at most 1032 : 1, and a byte holds at most 8 pixels.
       check_extent(in, width, height, 1032 * 8);
       header.height = static_cast<int>(height);
       header.width = static_cast<int>(width);

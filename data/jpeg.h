@@ -1,4 +1,4 @@
-// The JPEG decoder, one of jpeg_turbo.cpp and jpeg_stb.cpp; CMake chooses.
+// The JPEG decoder. It is in jpeg_turbo.cpp or jpeg_stb.cpp; CMake chooses one.
 #pragma once
 
 #include <cstddef>
@@ -10,11 +10,11 @@
 
 namespace faq {
 
-/// Decodes a JPEG whose structure read_image_header found whole: grey to 1 channel, everything else to RGB.
-/// Throws bad_data naming `name`.
+/// Decodes a JPEG that read_image_header has accepted. Grey gives 1 channel, everything else RGB. Throws
+/// bad_data with `name`.
 Image decode_jpeg(std::span<const std::byte> bytes, const ImageHeader& header, const std::string& name);
 
-/// What decode.h's function of this name returns.
+/// Also declared in decode.h: the name of this decoder.
 const char* jpeg_decoder_name();
 
 }  // namespace faq

@@ -14,14 +14,14 @@ struct Destroy {
   void operator()(void* handle) const { tjDestroy(handle); }
 };
 
-/// One decoder per thread, kept: starting one costs as much as decoding a thumbnail.
+/// One decoder per thread. It is kept, because creating one costs as much as decoding a thumbnail.
 tjhandle decoder() {
   thread_local std::unique_ptr<void, Destroy> handle(tjInitDecompress());
   if (!handle) throw std::bad_alloc();
   return handle.get();
 }
 
-/// CMYK as Photoshop writes it (inverted, which PIL assumes too) to RGB, in PIL's arithmetic.
+/// Converts CMYK to RGB in PIL's arithmetic. The CMYK is inverted, as Photoshop writes it and PIL assumes.
 void cmyk_to_rgb(const std::vector<std::uint8_t>& cmyk, std::vector<std::uint8_t>& rgb) {
   for (std::size_t i = 0, n = cmyk.size() / 4; i < n; ++i) {
     const int k = cmyk[4 * i + 3];
@@ -43,10 +43,12 @@ Image decode_jpeg(std::span<const std::byte> bytes, const ImageHeader& header, c
   Image image{header.height, header.width, header.components == 1 ? 1 : 3, {}};
   std::vector<std::uint8_t> raw(pixels * static_cast<std::size_t>(tjPixelSize[format]));
 
-  // A warning means damaged data. Exact integer DCT and smooth upsampling, the defaults, are what PIL uses.
+  // A warning means damaged data, so decoding stops. PIL uses exact integer DCT and smooth upsampling too
+  // (the defaults).
   constexpr int flags = TJFLAG_ACCURATEDCT | TJFLAG_STOPONWARNING | TJFLAG_LIMITSCANS;
   const tjhandle handle = decoder();
-  // Width, height and pitch are ours: whatever the decoder reads from the file, it stays within `raw`.
+  // Width, height and pitch come from the checked header, so the decoder stays within `raw` whatever the file
+  // says.
   const int status =
       tjDecompress2(handle, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), raw.data(),
                     header.width, header.width * tjPixelSize[format], header.height, format, flags);

@@ -17,7 +17,8 @@
 namespace faq {
 namespace {
 
-/// Samples a worker takes at a time: several workers share a batch, and taking costs little.
+/// The number of samples a worker takes at a time. It is small so that several workers can share a batch;
+/// taking costs little.
 constexpr std::int64_t chunk_size = 16;
 
 /// Positions [begin, end) in the order of an epoch.
@@ -31,7 +32,7 @@ Range share_of(std::int64_t size, std::int64_t rank, std::int64_t ranks) {
   return {size * rank / ranks, size * (rank + 1) / ranks};
 }
 
-/// Which samples make which batch; see loader.h.
+/// Computes which samples make which batch; see loader.h.
 struct Plan {
   std::int64_t size;
   const LoaderOptions& options;
@@ -74,7 +75,7 @@ void check_options(const Dataset& dataset, const LoaderOptions& o) {
 }
 
 struct Failure {
-  std::int64_t row = 0;  ///< in the batch
+  std::int64_t row = 0;  ///< row in the batch
   std::exception_ptr error;
   std::string message;
   bool bad_data = false;
@@ -87,7 +88,7 @@ struct Chunk {
   Range rows;
 };
 
-/// A batch being prepared. Workers write to disjoint rows of `images`; the rest is guarded by the mutex.
+/// A batch in preparation. Workers write to disjoint rows of `images`; the mutex guards the other members.
 struct PendingBatch {
   Range positions;
   Batch batch;
@@ -113,16 +114,16 @@ struct Loader::State {
   std::vector<std::thread> workers;
   bool stopping = false;
   int busy = 0;                         ///< workers preparing a chunk
-  std::atomic<bool> abandoned = false;  ///< what is being prepared is not wanted any more
-  std::exception_ptr worker_failure;    ///< a worker itself failed, not a sample
+  std::atomic<bool> abandoned = false;  ///< the batches in preparation are no longer wanted
+  std::exception_ptr worker_failure;    ///< a worker failed outside of a sample
 
   bool started = false;
   std::int64_t epoch = 0;
-  std::vector<std::int64_t> order;  ///< empty: in order. Changes only while no worker is busy.
-  std::int64_t next_batch = 0;      ///< the next to be opened
-  std::deque<std::unique_ptr<PendingBatch>> pending;  ///< in order; the first is the next to be handed out
-  std::exception_ptr failed;                          ///< what ended the epoch early
-  std::map<std::int64_t, std::string> skipped;        ///< index of the sample and what was wrong with it
+  std::vector<std::int64_t> order;  ///< empty: samples in order. Changes only while no worker is busy.
+  std::int64_t next_batch = 0;      ///< index of the next batch to be opened
+  std::deque<std::unique_ptr<PendingBatch>> pending;  ///< in order; next() returns the first one
+  std::exception_ptr failed;                          ///< the error that ended the epoch early
+  std::map<std::int64_t, std::string> skipped;        ///< error message by index of the sample
 
   std::int64_t sample_at(std::int64_t position) const {
     return order.empty() ? position : order[static_cast<std::size_t>(position)];
@@ -132,7 +133,7 @@ struct Loader::State {
     return side * side * static_cast<std::size_t>(dataset.channels());
   }
 
-  // With the mutex held.
+  // These functions need the mutex.
 
   void start(std::unique_lock<std::mutex>& lock, std::int64_t new_epoch, std::int64_t first_batch);
   bool work_to_claim() const {
@@ -149,7 +150,8 @@ struct Loader::State {
     std::rethrow_exception(failed);
   }
 
-  // Without it.
+  // prepare() and prepare_sample() do not need the mutex. work() and stop() lock it themselves. settle()
+  // needs it.
 
   std::vector<Failure> prepare(const Chunk& chunk) const;
   void prepare_sample(std::int64_t sample, std::uint8_t* pixels, std::int32_t& label) const;
@@ -263,8 +265,8 @@ void Loader::State::start(std::unique_lock<std::mutex>& lock, std::int64_t new_e
   work_available.notify_all();
 }
 
-/// Decides about the samples that failed, in the order of the batch: what is skipped and what ends the epoch
-/// does not depend on which worker was faster. Nothing when no sample is left.
+/// Decides about the samples that failed, in the order of the batch. So the speed of the workers has no
+/// influence on which samples are skipped and what ends the epoch. Returns nothing when no sample is left.
 std::optional<Batch> Loader::State::settle(PendingBatch& done) {
   for (std::int64_t i = done.positions.begin; i < done.positions.end; ++i)
     done.batch.samples.push_back(sample_at(i));
@@ -303,14 +305,14 @@ std::optional<Batch> Loader::State::settle(PendingBatch& done) {
 Loader::Loader(const Dataset& dataset, const LoaderOptions& options) {
   check_options(dataset, options);
   state_ = std::make_unique<State>(dataset, options);
-  // Until an epoch is started there is nothing to be prepared.
+  // Workers have nothing to prepare until an epoch starts.
   state_->abandoned = true;
   try {
     for (int i = 0; i < options.workers; ++i)
       state_->workers.emplace_back([s = state_.get()] {
         try {
           s->work();
-        } catch (...) {  // no memory for a batch, say
+        } catch (...) {  // for example, no memory for a batch
           const std::lock_guard lock(s->mutex);
           s->worker_failure = std::current_exception();
           s->batch_complete.notify_all();

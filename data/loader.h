@@ -1,4 +1,4 @@
-// Batches, prepared ahead by worker threads.
+// Loads batches. Worker threads prepare them ahead.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,23 @@ namespace faq {
 struct LoaderOptions {
   std::int64_t batch_size = 128;
   int workers = 2;        ///< 0: prepare batches in the calling thread
-  int prefetch = 4;       ///< batches prepared ahead
-  bool training = false;  ///< shuffle, augment, drop the last partial batch unless it is the only one
+  int prefetch = 4;       ///< number of batches prepared ahead
+  bool training = false;  ///< shuffle, augment, drop the last partial batch (unless it is the only one)
   TransformOptions transform = {};
   std::uint64_t seed = 0;
-  std::int64_t skip_bad = 0;  ///< how many bad images may be skipped before it is an error
-  int rank = 0;               ///< of `ranks` processes; each loads its share, the batch size is per process
+  std::int64_t skip_bad = 0;  ///< number of bad images that may be skipped before it is an error
+  int rank = 0;  ///< rank among `ranks` processes; each loads its share; the batch size is per process
   int ranks = 1;
 };
 
-/// Hands out the batches of one epoch after the other. A sample depends on (seed, epoch, position in the data
-/// set) only, a batch on (seed, epoch, batch index) only: the number of workers never changes a bit.
+/// Returns the batches of an epoch, one after the other, and of the next epochs. A sample depends only on
+/// (seed, epoch, position in the data set), a batch only on (seed, epoch, batch index). The number of workers
+/// never changes a bit.
 ///
-/// Several ranks: in training, the next ranks * batch_size samples of one common order make batch b of all
-/// ranks together, and all ranks have equally many batches. In evaluation each rank has a contiguous share of
-/// the samples, in order; the shares, and so the numbers of batches, may differ by one.
+/// Several ranks in training: all ranks share one order, its next ranks * batch_size samples make batch b of
+/// all ranks, and all ranks have the same number of batches. In evaluation each rank has a contiguous share
+/// of the samples, in order. The shares may differ by one sample, so the numbers of batches may differ by
+/// one.
 class Loader {
  public:
   Loader(const Dataset& dataset, const LoaderOptions& options);
@@ -38,19 +40,20 @@ class Loader {
 
   std::int64_t batches_per_epoch() const;
 
-  /// Starts (or restarts) at batch `first_batch` of `epoch`: how a resumed run continues in the middle.
+  /// Starts (or restarts) at batch `first_batch` of `epoch`. A resumed run continues in the middle of an
+  /// epoch this way.
   void start_epoch(std::int64_t epoch, std::int64_t first_batch = 0);
 
-  /// The next batch of the epoch, or nothing at its end. Begins epoch 0 when start_epoch was never called.
-  /// Rethrows what went wrong in a worker in place of the batch it belongs to (bad_data names the file), and
-  /// again until the next start_epoch.
+  /// Returns the next batch of the epoch, or nothing at its end. Starts epoch 0 if start_epoch was never
+  /// called. An exception of a worker is rethrown in place of the batch it belongs to (bad_data names the
+  /// file), and again at each call until the next start_epoch.
   std::optional<Batch> next();
 
-  /// Bad images skipped so far (at most skip_bad), each counted once however many epochs meet it. A
-  /// skipped image leaves its batch smaller; nothing is substituted. A batch of which nothing is left is
-  /// passed over in evaluation and an error in training, where steps are counted.
+  /// The number of bad images skipped so far (at most skip_bad). An image counts once, in however many epochs
+  /// it is met. A skipped image makes its batch smaller; nothing replaces it. A batch without any image left
+  /// is skipped in evaluation. In training it is an error, because steps are counted.
   std::int64_t skipped() const;
-  /// What went wrong with each of them, in the order of their index.
+  /// The error message of each skipped image, in the order of their index.
   std::vector<std::string> skipped_names() const;
 
  private:

@@ -14,13 +14,13 @@ struct MemoryImages {
   std::vector<std::uint8_t> pixels;  ///< N,H,W,C
   std::vector<std::int32_t> labels;
   std::vector<std::string> class_names;
-  std::string source;  ///< the file or folder, for messages
+  std::string source;  ///< file or folder, used in messages
 };
 
-/// Hands out the images with `channels` channels.
+/// Makes a data set that returns the images with `channels` channels.
 std::unique_ptr<Dataset> memory_dataset(MemoryImages images, int channels);
 
-/// "0", "1", ..., when nothing says what the classes are called.
+/// Returns "0", "1", ... as class names, for files that have no class names.
 std::vector<std::string> numbered_classes(std::int32_t count);
 
 }  // namespace faq

@@ -8,8 +8,9 @@
 #include "core/kernels/resample.h"
 #include "data/decode.h"
 
-// Pillow, src/libImaging/Resample.c, 8 bits per channel: separable, horizontal pass first, the intermediate
-// rounded to 8 bits, weights normalised in double and rounded to 22 fractional bits.
+// The algorithm of Pillow, src/libImaging/Resample.c, for 8 bits per channel: separable, horizontal pass
+// first, the intermediate result rounded to 8 bits, weights normalised in double and rounded to 22 fractional
+// bits.
 
 namespace faq {
 namespace {
@@ -32,7 +33,7 @@ Filter triangle_filter(int input, int size, int begin, int count) {
     const int taps = std::min(static_cast<int>(center + support + 0.5), input) - first;
     double sum = 0;
     for (int k = 0; k < taps; ++k) {
-      // Pillow multiplies by the reciprocal; dividing would differ in the last bit.
+      // Pillow multiplies by the reciprocal. A division would differ in the last bit.
       const double distance = std::abs((k + first - center + 0.5) * (1.0 / support));
       weights[static_cast<std::size_t>(k)] = distance < 1.0 ? 1.0 - distance : 0.0;
       sum += weights[static_cast<std::size_t>(k)];
@@ -76,8 +77,8 @@ Image resample(const Image& image, const Box& source, int height, int width, con
   };
   const std::size_t row_bytes = static_cast<std::size_t>(window.width) * channels;
 
-  // Pillow leaves out a pass that changes nothing; with weights of exactly one it would change nothing
-  // either.
+  // Pillow leaves out a pass that does not resize. Such a pass would have weights of exactly one and change
+  // nothing.
   const int first_row = down.begin(), rows = down.end() - first_row;
   std::vector<std::uint8_t> narrowed(static_cast<std::size_t>(rows) * row_bytes);
   for (int y = 0; y < rows; ++y) {

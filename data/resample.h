@@ -1,12 +1,12 @@
-// Pillow's resampling, of a part of an image into a part of the result.
+// Pillow's resampling. Resizes a part of an image and computes only a part of the result.
 #pragma once
 
 #include "data/transforms.h"
 
 namespace faq {
 
-/// The part `window` of `source` (itself a part of `image`, which the filter does not see beyond) resized to
-/// height x width.
+/// Resizes `source`, a part of `image`, to height x width, and returns the part `window` of the result. The
+/// filter does not read pixels outside `source`.
 Image resample(const Image& image, const Box& source, int height, int width, const Box& window);
 
 }  // namespace faq

@@ -12,8 +12,8 @@
 namespace faq {
 namespace {
 
-/// What stb_image may allocate at a time. It inflates whatever a PNG holds, however little of it the image
-/// needs: a file of a megabyte can become gigabytes.
+/// Limits the memory that stb_image may allocate at a time. stb_image inflates all the data of a PNG, even if
+/// the image needs little of it: a file of a megabyte can become gigabytes.
 class AllocationLimit {
  public:
   explicit AllocationLimit(std::size_t bytes) {
@@ -76,7 +76,7 @@ Loaded load(const stbi_uc* bytes, int size, int channels) {
   return image;
 }
 
-/// PIL converts 16-bit grey (and only that) to 8 bits by clipping, not by dropping the low byte.
+/// PIL converts 16-bit grey (and only that) to 8 bits by clipping. It does not drop the low byte.
 Loaded load_clipped(const stbi_uc* bytes, int size) {
   Loaded image;
   int components = 0;
@@ -90,8 +90,9 @@ Loaded load_clipped(const stbi_uc* bytes, int size) {
   return image;
 }
 
-/// Enough for any PNG of that size: its bytes, and its pixels of up to 8 bytes with a filter type before each
-/// row, each in a buffer that grows by doubling. A JPEG takes what its header says, which has been checked.
+/// Returns a limit that is enough for any PNG of that size: the bytes of the file, and pixels of up to 8
+/// bytes with a filter type before each row, each in a buffer that grows by doubling. A JPEG has no limit
+/// here: it takes what its header says, and the header has been checked.
 std::size_t enough_for(const ImageHeader& header, std::size_t file_bytes) {
   if (header.kind != ImageKind::png) return std::numeric_limits<std::size_t>::max();
   const auto pixels = static_cast<std::size_t>(header.width) * static_cast<std::size_t>(header.height);

@@ -1,4 +1,4 @@
-// stb_image behind one function: PNG always, JPEG when libjpeg-turbo is not there.
+// stb_image behind one function. It decodes every PNG, and JPEG if libjpeg-turbo was not found.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace faq {
 
-/// Decodes to 1 or 3 `channels`; alpha is dropped. stb_image believes what the file says, so the file must
-/// have passed read_image_header. Throws bad_data naming `name`.
+/// Decodes to `channels` channels, 1 or 3; alpha is dropped. stb_image trusts the file, so the file must have
+/// passed read_image_header first. Throws bad_data with `name`.
 Image decode_with_stb(std::span<const std::byte> bytes, const ImageHeader& header, int channels,
                       const std::string& name);
 

@@ -1,5 +1,5 @@
-// Image folders packed into tar files: read front to back, so that a network file system or a disk with a
-// head streams them.
+// Image folders packed into tar files. They are read front to back, so a network file system or a hard disk
+// can stream them.
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -24,10 +24,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Larger members are refused: no photograph is, and memory is reserved before one is read.
+/// Larger members are refused, because memory is reserved before a member is read. No photograph is so large.
 constexpr std::int64_t max_member_bytes = std::int64_t{256} << 20;
 
-/// An open tar file; any number of threads may read.
+/// An open tar file. Any number of threads may read it.
 class Shard {
  public:
   explicit Shard(fs::path path)
@@ -48,7 +48,7 @@ class Shard {
   int descriptor_;
 };
 
-/// libarchive, reading one shard from some position on.
+/// Reads one shard with libarchive, from a given position on.
 class Reader {
  public:
   Reader(const Shard& shard, std::int64_t position)
@@ -61,17 +61,17 @@ class Reader {
     expect(archive_read_open1(archive_.get()), "is not a tar file");
   }
 
-  /// The next member, or nothing at the end.
+  /// Returns the next member, or null at the end.
   archive_entry* next() {
     archive_entry* entry = nullptr;
     const int status = archive_read_next_header(archive_.get(), &entry);
     if (status == ARCHIVE_EOF) return nullptr;
-    // A warning leaves the entry usable: mostly its name is not of the program's locale ("C"), and is given
-    // as its bytes.
+    // After a warning the entry is usable. Usually its name is not valid in the program's locale ("C"), and
+    // we get its bytes.
     expect(status == ARCHIVE_WARN ? ARCHIVE_OK : status, "has a bad header");
     return entry;
   }
-  /// Where the header of the last member began.
+  /// The position of the header of the last member.
   std::int64_t header_position() const { return archive_read_header_position(archive_.get()); }
 
   std::vector<std::byte> contents(std::int64_t size) {
@@ -121,12 +121,12 @@ class Reader {
 struct Member {
   std::int32_t shard;
   std::int32_t label;
-  std::int64_t position;  ///< of its header
+  std::int64_t position;  ///< of the member's header
   std::int64_t size;
   std::string name;
 };
 
-/// "./train/CLASS/…/FILE" or "CLASS/…/FILE": the class.
+/// Returns the class of "./train/CLASS/…/FILE" or "CLASS/…/FILE".
 std::string class_of(const std::string& member, const std::string& shard) {
   std::vector<std::string> parts;
   for (const fs::path& part : fs::path(member)) {
@@ -253,7 +253,7 @@ bool has_folders(const fs::path& folder) {
   return false;
 }
 
-/// The shards of one of these splits: SPLIT/*.tar or SPLIT*.tar.
+/// Returns the shards of the first of these splits that has any: SPLIT/*.tar or SPLIT*.tar.
 std::vector<fs::path> shards_of(const fs::path& folder, std::initializer_list<const char*> splits) {
   for (const char* split : splits) {
     for (auto files : {tar_files(folder / split, ""), tar_files(folder, split)}) {
@@ -268,7 +268,7 @@ std::vector<fs::path> shards_of(const fs::path& folder, std::initializer_list<co
 bool looks_like_tar_shards(const fs::path& folder) {
   const auto files = shards_of(folder, {"train", "val", "test"});
   if (files.empty()) return false;
-  // An archive that was left beside the folders it was unpacked to is not the data set.
+  // An archive that lies beside the folders it was unpacked to is not the data set.
   const bool beside = files.front().parent_path() == folder;
   return !beside ||
          !(has_folders(folder / "train") || has_folders(folder / "val") || has_folders(folder / "test"));

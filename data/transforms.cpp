@@ -41,7 +41,7 @@ void flip_in_place(Image& image) {
   }
 }
 
-/// The box of an image surrounded by endless black.
+/// Returns the box of an image. Outside the image everything is black.
 Image crop_or_pad(const Image& image, const Box& box) {
   Image out = black(box.height, box.width, image.channels);
   const int top = std::max(box.top, 0), bottom = std::min(box.top + box.height, image.height);
@@ -53,8 +53,8 @@ Image crop_or_pad(const Image& image, const Box& box) {
   return out;
 }
 
-/// Where torchvision's CenterCrop begins along one side: black is split with the larger half behind, the
-/// offset is rounded half to even as Python rounds.
+/// Returns where torchvision's CenterCrop begins along one side. Black is split with the larger half at the
+/// end. The offset is rounded half to even, as Python rounds.
 int center_offset(int length, int crop) {
   const int space = length - crop;
   if (space < 0) return -(-space / 2);
@@ -171,7 +171,7 @@ Image transform_for_evaluation(const Image& image, const TransformOptions& optio
   if (height == image.height && width == image.width) return center_crop(image, size, size);
   const Box box = center_box(height, width, size, size);
   if (options.resize < size) return center_crop(resize(image, height, width), size, size);
-  // Only the part that is kept is computed.
+  // Computes only the part that is kept.
   return resample(image, {0, 0, image.height, image.width}, height, width, box);
 }
 

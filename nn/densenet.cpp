@@ -3,9 +3,10 @@
 namespace faq {
 namespace {
 
-constexpr int bottleneck = 4;  // times the growth: channels between the two convolutions of a layer
+constexpr int bottleneck = 4;  // channels between the two convolutions of a layer = bottleneck · growth
 
-// Normalisation and ReLU stand before each convolution. Those before the second one are fused to the first.
+// Each convolution has normalisation and ReLU in front of it. Those of the second convolution are fused to
+// the first one.
 class DenseLayer final : public Module {
  public:
   DenseLayer(int in_channels, int growth)

@@ -1,4 +1,4 @@
-// Huang et al., "Densely connected convolutional networks", table 1, as torchvision has them.
+// DenseNets of Huang et al., "Densely connected convolutional networks", table 1, in torchvision's variant.
 #pragma once
 
 #include <array>
@@ -15,8 +15,8 @@ struct DenseNetRow {
 };
 const std::vector<DenseNetRow>& densenets();
 
-/// A 7×7 convolution and pooling; blocks of layers, each of which adds `growth` channels to what it reads;
-/// transitions that halve channels, height and width; `classifier`.
+/// The layers are: a 7×7 convolution and pooling; blocks of layers, where each layer adds `growth` channels
+/// to its input; between blocks, transitions that halve channels, height and width; `classifier`.
 std::unique_ptr<Model> make_densenet(const DenseNetRow& row, const ModelOptions& options);
 
 }  // namespace faq

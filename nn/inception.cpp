@@ -17,7 +17,7 @@ struct Conv {
 
 enum class Pooling { none, average, maximum };
 
-// What a block does with its input, next to the other branches.
+// One of the parallel branches of a block.
 struct BranchPlan {
   Pooling pooling = Pooling::none;
   std::vector<Conv> chain = {};  // one after the other
@@ -88,7 +88,7 @@ class NamedConv {
   ConvNormAct unit_;
 };
 
-// Convolutions one after the other, which know from each other how many channels they read.
+// A chain of convolutions. Each takes the number of its input channels from the one before.
 class Chain {
  public:
   Chain(int in_channels, const std::vector<Conv>& plans) : channels_(in_channels) {

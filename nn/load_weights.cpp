@@ -10,11 +10,11 @@
 namespace faq {
 namespace {
 
-// What DataParallel and torch.compile put before every name, in whatever order.
+// Prefixes that DataParallel and torch.compile put before every name, in any order.
 constexpr std::string_view wrappers[] = {"module.", "_orig_mod."};
 
-// How names in the wild map to ours, by family. Those that begin with a dot are replaced wherever they stand,
-// others at the beginning of a name.
+// How other spellings of names map to ours, by family. A spelling that begins with a dot is replaced anywhere
+// in a name, others only at its beginning.
 struct Renaming {
   const char* family;
   std::string_view spelling;
@@ -60,7 +60,8 @@ const Tensor* find_canonical(const NamedTensors& file, const std::string& wanted
   return nullptr;
 }
 
-// A matrix, or the filter of a fully connected layer that is run as a convolution.
+// Accepts equal shapes, and a matrix for the filter of a fully connected layer that runs as a convolution
+// (and the reverse).
 bool same_layout(const Shape& a, const Shape& b) {
   return a == b || (std::min(a.rank(), b.rank()) == 2 && std::max(a.rank(), b.rank()) == 4 && a[0] == b[0] &&
                     a.numel() == b.numel());
@@ -91,7 +92,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   const auto is_optional = [&](const std::string& name) {
     return !info.optional_part.empty() && name.starts_with(info.optional_part);
   };
-  // All of it or nothing: half of a head is a damaged file.
+  // The optional part must be there as a whole or not at all: half of a head means a damaged file.
   const bool has_optional =
       std::ranges::any_of(available, [&](const auto& entry) { return is_optional(entry.first); });
   int missing_optional = 0;

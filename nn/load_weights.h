@@ -1,4 +1,4 @@
-// Weights from named tensors into a model, and back.
+// Copies weights from named tensors into a model, and back.
 #pragma once
 
 #include <string>
@@ -10,31 +10,38 @@
 namespace faq {
 
 struct LoadWeightsOptions {
-  std::string source = "weights";  ///< file name for messages
+  std::string source = "weights";  ///< file name used in messages
   bool allow_non_finite = false;   ///< accept NaN and infinities
   bool reinitialize_classifier =
-      false;  ///< a classifier of another size is left as it is in the model and reported
+      /// A classifier of another size keeps the model's own values, and a note says so.
+      false;
 };
 
-/// Copies tensors with torchvision's names into the model's parameters and running statistics. `module.`
-/// prefixes are stripped, `num_batches_tracked` is ignored, other spellings of a family's names (older
-/// checkpoints, timm's) are understood, the weights of a fully connected layer may be stored as a filter's,
-/// bf16 is widened. An auxiliary head may be missing as a whole and stays as it is in the model. Throws
-/// bad_data listing every missing, extra, misshapen and non-finite tensor at once. Returns what should be
-/// told to the user.
+/// Copies tensors with torchvision's names into the model's parameters and running statistics. Differences
+/// that it accepts:
+/// - `module.` prefixes (and torch.compile's `_orig_mod.`) are stripped.
+/// - `num_batches_tracked` is ignored.
+/// - Other spellings of a family's names (older checkpoints, timm's) are understood.
+/// - The weights of a fully connected layer may have the shape of a filter, and the reverse.
+/// - bf16 is widened to f32.
+/// - An auxiliary head may be missing as a whole; it keeps the model's own values.
+///
+/// Throws bad_data, with a list of every missing, extra, misshapen and non-finite tensor; the model is then
+/// unchanged. Returns notes for the user.
 std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
                                       const LoadWeightsOptions& options = {});
 
-/// The same tensors under the names of that network, as load_weights reads them.
+/// Returns the same tensors under the names of that network, as load_weights understands them. Throws
+/// bad_data when two tensors get the same name.
 NamedTensors with_canonical_names(const NamedTensors& file, const ModelInfo& info);
 
-/// Parameters and buffers under their names, sharing the model's storage.
+/// Adds the parameters and buffers to `to`, under their names. The tensors share the model's storage.
 void export_weights(Model& model, NamedTensors& to);
 
-/// The number of classes a file of weights of that network was made for (rows of its classifier); 0 when it
-/// has none.
+/// The number of classes in a file of weights of that network (rows of its classifier); 0 when the file has
+/// no classifier.
 int classes_in(const NamedTensors& file, const ModelInfo& info);
-/// The number of input channels of its first convolution; 0 when unknown.
+/// The number of input channels of the first convolution; 0 when unknown.
 int channels_in(const NamedTensors& file, const ModelInfo& info);
 
 }  // namespace faq

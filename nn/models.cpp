@@ -16,7 +16,7 @@
 namespace faq {
 namespace {
 
-// A row of the zoo and how to make it. A new family adds its rows here.
+// A row of the zoo, and the function that makes the model. A new family adds its rows here.
 struct Entry {
   ModelInfo info;
   std::function<std::unique_ptr<Model>(const ModelOptions&)> make;
@@ -64,7 +64,8 @@ const std::vector<Entry>& entries() {
                        .resize = 256},
                       [&row](const ModelOptions& options) { return make_densenet(row, options); }});
     }
-    // torchvision's transform_input turns ImageNet's normalisation into that of TensorFlow: pixels to ±1.
+    // torchvision's transform_input turns ImageNet's normalisation into that of TensorFlow: pixels from −1 to
+    // 1.
     rows.push_back({{.name = "inception_v3",
                      .family = "inception",
                      .input_size = 299,
@@ -93,7 +94,7 @@ const Entry& find(const std::string& name) {
   return *found;
 }
 
-// Of colour images, or their average for grey ones.
+// The values of colour images; for grey images, their average.
 std::vector<float> of_channels(const std::vector<float>& of_colours, int channels) {
   if (channels == 3) return of_colours;
   return {std::accumulate(of_colours.begin(), of_colours.end(), 0.0f) / 3.0f};
@@ -160,7 +161,7 @@ ModelCost model_cost(const std::string& name, const ModelOptions& options) {
   ModelCost cost;
   for (const auto& parameter : parameters(*model)) cost.parameters += parameter.value.value().numel();
   const int size = model_info(name).input_size;
-  // The tape of one forward pass tells every convolution's output size.
+  // The tape of one forward pass shows the output size of every convolution.
   const EnableGrad recorded;
   const Var logits = model->forward({}, Var(Tensor::zeros({1, size, size, options.in_channels}, DType::u8)));
   for (const Var& var : topological_order(logits)) {

@@ -1,4 +1,4 @@
-// The model zoo: rows of tables.
+// The model zoo: a table of models.
 #pragma once
 
 #include <memory>
@@ -15,30 +15,31 @@ namespace faq {
 struct ModelInfo {
   std::string name;
   std::string family;   ///< "cifar-resnet"
-  int input_size = 0;   ///< height and width it was designed for
+  int input_size = 0;   ///< height and width the network was designed for
   int num_classes = 0;  ///< default
   std::string source;   ///< paper and section
-  // Where checkpoints have what depends on the data:
+  // Names in checkpoints of the layers that depend on the data:
   std::string stem = "conv1";                     ///< the first convolution
-  std::vector<std::string> classifiers = {"fc"};  ///< layers with a row per class, the network's own first
-  /// What a file may lack: parts that take part in training only.
+  std::vector<std::string> classifiers = {"fc"};  ///< layers with one row per class; the main one first
+  /// Prefix of the tensors that a file may lack: parts that run in training only.
   std::string optional_part = {};
   int resize =
-      0;  ///< evaluation: the shorter side before the crop (torchvision's); 0: images are as they are
-  /// Of the pixels in [0, 1] of colour images.
+      /// In evaluation, the shorter side before the crop (torchvision's); 0: images are not resized.
+      0;
+  /// Mean and standard deviation of the pixels in [0, 1], for colour images.
   std::vector<float> mean = {0.485f, 0.456f, 0.406f};
   std::vector<float> std = {0.229f, 0.224f, 0.225f};
 };
 
 struct ModelOptions {
-  int num_classes = 0;  ///< 0: the model's own (ModelInfo), 10 or ImageNet's 1000
+  int num_classes = 0;  ///< 0: the model's default (ModelInfo), 10 or ImageNet's 1000
   int in_channels = 3;
-  std::vector<float> mean = {};  ///< per channel; empty: the model's own (see ModelInfo)
+  std::vector<float> mean = {};  ///< per channel; empty: the model's default, see make_model()
   std::vector<float> std = {};
 };
 
-/// What a training step's loss is made from: cross-entropy of the logits, and of the auxiliary ones (if any)
-/// times their weight.
+/// The logits that the loss of a training step is made from. The loss is the cross-entropy of `logits`, plus
+/// `auxiliary_weight` times that of `auxiliary` (if any).
 struct TrainingLogits {
   Var logits;
   Var auxiliary = {};
@@ -53,12 +54,12 @@ class Model : public Module {
  public:
   /// images: u8 N,H,W,C; returns N,K logits.
   virtual Var forward(const Pass& pass, const Var& images) = 0;
-  /// The same with what training adds.
+  /// The same, with the auxiliary logits that training needs (if the model has any).
   virtual TrainingLogits forward_training(const Pass& pass, const Var& images) {
     return {forward(pass, images)};
   }
 
-  /// The row it was made from; an empty one for a model that is not of the zoo.
+  /// The row of the zoo that the model was made from; an empty row for a model that is not from the zoo.
   const ModelInfo& info() const;
 
  private:
@@ -67,22 +68,26 @@ class Model : public Module {
 };
 
 const std::vector<ModelInfo>& list_models();
-/// Throws usage, naming the nearest model, when there is none of that name.
+/// Returns the row of that name. Throws usage, with the nearest name, when there is none.
 const ModelInfo& model_info(std::string_view name);
-/// The network with zero weights: follow with initialize() or load_weights().
+/// Makes a network with zero weights: call initialize() or load_weights() next. Mean and standard deviation
+/// default to those of the ModelInfo; for grey images, to their average over the colours. Throws usage for an
+/// unknown name, fewer than 2 classes, and channels that are not 1 or 3 or do not fit the means and standard
+/// deviations.
 std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& options);
 
-/// Random weights, He et al. 2015: convolutions N(0, 2/fan_out); classifiers U(±1/√fan_in) (torchvision's and
-/// PyTorch's defaults). Drawn from (seed, position of the parameter): the same whatever else the model holds.
+/// Draws random weights (the defaults of torchvision and PyTorch): convolutions N(0, 2/fan_out) (He et al.
+/// 2015), classifiers U(±1/√fan_in). The draws of a unit depend only on the seed and the unit's position in
+/// the model.
 void initialize(Model& model, std::uint64_t seed);
 
-/// What a whole network costs: multiplications of its convolutions and classifier, for one image of the size
-/// it was designed for.
+/// The cost of a whole network. `macs`: multiplications of its convolutions and classifier, for one image of
+/// the size the network was designed for.
 struct ModelCost {
   std::int64_t parameters = 0;
   std::int64_t macs = 0;
 };
-/// Makes the network and runs an image through it.
+/// Makes the network and runs one image through it.
 ModelCost model_cost(const std::string& name, const ModelOptions& options);
 
 }  // namespace faq

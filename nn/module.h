@@ -1,5 +1,5 @@
-// Module: lists its children and parameters once, through a visitor. Everything that walks a model
-// (parameters, checkpoint keys, the replacement of layers by quantized adapters) uses that one list.
+// Module: lists its children and parameters once, through a visitor. All code that walks a model uses that
+// list: parameters, names in checkpoints, the installation of quantized adapters.
 #pragma once
 
 #include <functional>
@@ -22,24 +22,24 @@ class Module {
  public:
   virtual ~Module() = default;
   virtual void visit(Visitor& visitor) = 0;
-  /// The module as a unit; null: it is made of several.
+  /// The module as a unit; null if it is made of several units.
   virtual Unit* as_unit() { return nullptr; }
 };
 
-/// What a walk over a model does at each thing it meets. Modules call child(), parameter(), buffer() and
-/// setting() with their own names; the visitor keeps the path and hands out full names such as
-/// "layer1.0.conv1.weight".
+/// Says what a walk over a model does with each thing it meets. Modules call child(), parameter(), buffer()
+/// and setting() with their own names. The visitor keeps the path and passes full names such as
+/// "layer1.0.conv1.weight" to the on_ functions.
 class Visitor {
  public:
   virtual ~Visitor() = default;
 
   void child(const std::string& name, Module& module);
-  /// A unit whose convolution and normalisation have names of their own in checkpoints ("conv1" and "bn1");
-  /// one that has no normalisation leaves out that name.
+  /// A unit whose convolution and normalisation have separate names in checkpoints ("conv1" and "bn1"). A
+  /// unit without normalisation does not use the second name.
   void child(const std::string& conv_name, const std::string& norm_name, ConvUnit& unit);
   void parameter(const std::string& name, Var& parameter) { on_parameter(full(name), parameter); }
   void buffer(const std::string& name, Tensor& buffer) { on_buffer(full(name), buffer); }
-  /// A buffer that is set, not learnt: it has no average.
+  /// A buffer that is set, not learned. A moving average of the model leaves it out.
   void setting(const std::string& name, Tensor& setting) { on_setting(full(name), setting); }
 
  protected:
@@ -56,33 +56,33 @@ class Visitor {
   std::string path_;
 };
 
-/// What a unit is given: one value; to ConvNormAct perhaps a second, the residual added before its
-/// activation; to Concat any number.
+/// The inputs of a unit: one value. A ConvNormAct may get a second one, the residual that is added before the
+/// activation. A Concat gets any number.
 using Inputs = std::span<const Var>;
 
-/// Executes a unit in integers, in place of its own floating-point code.
+/// Executes a unit in integers, instead of the unit's own floating-point code.
 class Adapter {
  public:
   virtual ~Adapter() = default;
   virtual Var forward(const Pass& pass, Inputs inputs) = 0;
-  /// The adapter's own state, stored under the unit's name.
+  /// Lists the adapter's own state, which is stored under the unit's name.
   virtual void visit(Visitor& /*visitor*/) {}
 };
 
-/// What a unit does with what it is given: all that calibration and quantization need to know of it.
+/// What a unit does with its inputs. Calibration and quantization need to know nothing else about it.
 enum class UnitRole {
-  input,          ///< makes values of pixels
-  convolution,    ///< makes values, reads integers
-  normalization,  ///< makes values; stands before a convolution
-  linear,         ///< makes logits; quantizes what it reads itself, if nobody has
-  concatenation,  ///< moves values; those of all inputs get one format
-  mean,           ///< of whole images: integers become sums
-  move            ///< hands on values it was given: pooling, subsampling, dropout
+  input,          ///< makes values from pixels
+  convolution,    ///< makes values; reads integers
+  normalization,  ///< makes values; comes before a convolution
+  linear,         ///< makes logits; quantizes its input if the input is not quantized
+  concatenation,  ///< moves values; all inputs get one format
+  mean,           ///< mean over a whole image: integers become sums
+  move            ///< passes its input values on: pooling, subsampling, dropout
 };
 
-/// The smallest thing that can be quantized: a layer, or layers that are fused. Models are written in units
-/// and know nothing of quantization. A unit of your own derives from this, implements compute() and, if it
-/// is to be quantized, quantized_form() (docs/example/own_unit.cpp).
+/// The smallest thing that can be quantized: one layer, or several fused layers. Models are written in units
+/// and know nothing of quantization. To write a unit of your own, derive from this class and implement
+/// compute() and, if the unit can be quantized, quantized_form() (docs/example/own_unit.cpp).
 class Unit : public Module {
  public:
   Var operator()(const Pass& pass, Inputs inputs);
@@ -91,20 +91,20 @@ class Unit : public Module {
     const Var both[] = {x, residual};
     return (*this)(pass, both);
   }
-  /// In floating point.
+  /// Computes the output in floating point.
   virtual Var compute(const Pass& pass, Inputs inputs) = 0;
 
   virtual UnitRole role() const { return UnitRole::move; }
-  /// Whether the values it makes are never negative.
+  /// True if the output is never negative.
   virtual bool makes_nonnegative() const { return false; }
-  /// What it normalises with the statistics of the batch in training; null: it does not.
+  /// The normalisation that uses the statistics of the batch in training; null if the unit has none.
   virtual NormState* batch_norm() { return nullptr; }
-  /// What a quantizer rounds, as checkpoints have it; null: it has no weights.
+  /// The weights that a quantizer rounds, as they are in checkpoints; null if the unit has none.
   virtual Var* weights() { return nullptr; }
   /// Draws random weights.
   virtual void initialize(Random& /*random*/) {}
-  /// How it is executed in integers; null: as in floating point, it does nothing to them. Throws internal
-  /// for a unit that has no such form.
+  /// Returns the adapter that executes the unit in integers. Null: the unit does nothing to integers and runs
+  /// as in floating point. Throws internal for a unit that has no quantized form.
   virtual std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms);
 
   Unit* as_unit() override { return this; }
@@ -113,7 +113,8 @@ class Unit : public Module {
     visit_adapter(visitor);
   }
 
-  /// Whether it belongs to an auxiliary head: absent from the deployed network, and so never quantized.
+  /// True if the unit belongs to an auxiliary head. Such a unit is not in the deployed network, so it is
+  /// never quantized.
   bool training_only() const { return training_only_; }
   void set_training_only() { training_only_ = true; }
 
@@ -137,14 +138,14 @@ struct Named {
   T value;
 };
 
-/// In the order the model lists them.
+/// All parameters, in the order the model lists them.
 std::vector<Named<Var>> parameters(Module& module);
-/// Running statistics and quantizer state; handles on the model's own storage.
+/// Running statistics and quantizer state. The tensors are handles on the model's own storage.
 std::vector<Named<Tensor>> buffers(Module& module);
-/// Those of them that are learnt.
+/// Only the buffers that are learned: without quantizer state.
 std::vector<Named<Tensor>> running_statistics(Module& module);
 void for_each_unit(Module& module, const std::function<void(const std::string&, Unit&)>& body);
-/// For whoever observes a pass.
+/// The name of each unit, for observers of a pass.
 std::map<const Unit*, std::string> unit_names(Module& module);
 
 }  // namespace faq

@@ -1,4 +1,4 @@
-// What a forward pass depends on besides its inputs and the network's own tensors.
+// All that a forward pass depends on besides its inputs and the network's own tensors.
 #pragma once
 
 #include <cstdint>
@@ -15,28 +15,29 @@ namespace faq {
 class Unit;
 struct Pass;
 
-/// Keys of random numbers. A value depends on (seed, purpose, epoch or step, sample) and on nothing else, so
-/// that a mask does not depend on the batch a sample happens to be in.
+/// Keys of random numbers. A value depends only on (seed, purpose, epoch or step, sample). So a dropout mask
+/// does not depend on the batch a sample is in.
 struct RandomKeys {
   std::uint64_t seed = 0;
   std::int64_t epoch = 0;
-  std::vector<std::int64_t> samples = {};  ///< the positions of the batch's images in the data set
+  std::vector<std::int64_t> samples = {};  ///< positions of the batch's images in the data set
 };
 
-/// What of a quantized network is computed in integers. The default is everything that its quantizers say.
+/// Which parts of a quantized network are computed in integers. Default: all that its quantizers say.
 struct PrecisionPlan {
   bool weights = true;
-  bool activations = true;                          ///< what units hand on
-  std::unordered_set<const Unit*> exceptions = {};  ///< these compute in full precision
+  bool activations = true;                          ///< the outputs of units
+  std::unordered_set<const Unit*> exceptions = {};  ///< these units compute in full precision
 };
 
-/// What one unit is to quantize.
+/// What one unit must quantize.
 struct UnitPrecision {
   bool weights = true;
   bool activations = true;
 };
 
-/// What the batch-norms of a forward pass normalised with, one entry for each, in the order they ran.
+/// The statistics that the batch-norms of a forward pass normalised with. One entry per batch-norm, in the
+/// order they ran.
 class BatchStatistics {
  public:
   struct Entry {
@@ -50,32 +51,34 @@ class BatchStatistics {
   std::vector<Entry> entries_;
 };
 
-/// For units: hands what a normalisation learned to whoever asks for it.
+/// For units: adds the statistics of a normalisation to pass.statistics. Does nothing if that is null or the
+/// normalisation used its running statistics.
 void keep(const Pass& pass, NormState& norm, LearnedStatistics learned);
 
-/// running ← (1 − momentum)·running + momentum·batch for every entry, with the momentum of each norm. The
-/// one place that changes running statistics. `momentum`: another one for all.
+/// Updates the running statistics of every entry: running ← (1 − momentum)·running + momentum·batch, with the
+/// momentum of each norm. `momentum`: replaces that of every norm. No other function changes running
+/// statistics in training.
 void update_running_statistics(const BatchStatistics& batch, std::optional<float> momentum = {});
 
-/// Sees every unit run.
+/// Is called after every unit has run.
 class UnitObserver {
  public:
   virtual ~UnitObserver() = default;
   virtual void saw(Unit& unit, std::span<const Var> inputs, const Var& output) = 0;
 };
 
-/// Passed to every unit. A forward changes nothing that outlives it: what it learned goes to `statistics`.
-/// The default evaluates.
+/// The settings of one forward pass, passed to every unit. A forward changes nothing that outlives it: the
+/// statistics it learns go to `statistics`. The default evaluates.
 struct Pass {
   enum class Mode { evaluation, training };
-  /// What batch-norms normalise with.
+  /// The statistics that batch-norms normalise with.
   enum class Normalize { with_running, with_batch };
 
   Mode mode = Mode::evaluation;
   Normalize normalize = Normalize::with_running;
-  RandomKeys keys = {};  ///< training needs the samples where the network draws random numbers
+  RandomKeys keys = {};  ///< training needs `samples` where the network draws random numbers
   PrecisionPlan precision = {};
-  BatchStatistics* statistics = nullptr;  ///< filled by norms that use the batch's; null: nobody asks
+  BatchStatistics* statistics = nullptr;  ///< filled by norms that use the batch's; null: not wanted
   UnitObserver* observer = nullptr;
 
   bool training() const { return mode == Mode::training; }
@@ -86,7 +89,7 @@ struct Pass {
   }
 };
 
-/// A training step's pass. `statistics` may be null.
+/// Makes the pass of a training step. `statistics` may be null.
 Pass training_pass(RandomKeys keys = {}, BatchStatistics* statistics = nullptr, PrecisionPlan precision = {});
 
 }  // namespace faq

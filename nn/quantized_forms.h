@@ -1,5 +1,5 @@
-// The quantized forms of the library's units. Declared here, so that a unit can ask for its own; quant knows
-// how they are made.
+// The quantized forms of the library's units. Declared in nn, so that a unit can ask for its own form. quant
+// implements them.
 #pragma once
 
 #include <memory>
@@ -21,7 +21,7 @@ class Shortcut;
 class QuantizedForms {
  public:
   virtual ~QuantizedForms() = default;
-  /// Of the unit that asks: what its op in the deployed network is called.
+  /// The name of the unit that asks. Its op in the deployed network gets this name.
   virtual const std::string& name() const = 0;
   virtual std::shared_ptr<Adapter> of(Input& unit) const = 0;
   virtual std::shared_ptr<Adapter> of(ConvUnit& unit) const = 0;

@@ -5,7 +5,7 @@
 namespace faq {
 namespace {
 
-// Convolutions of one branch, the last of which takes the shortcut in.
+// The convolutions of one block. The last one adds the shortcut.
 class Block final : public Module {
  public:
   Block(bool bottleneck, int in_channels, int width, int stride) {

@@ -1,5 +1,5 @@
-// The ImageNet ResNets of He et al., "Deep residual learning for image recognition", table 1, as torchvision
-// has them (stride in the 3×3 convolution of a bottleneck).
+// The ImageNet ResNets of He et al., "Deep residual learning for image recognition", table 1, in
+// torchvision's variant (a bottleneck has its stride in the 3×3 convolution).
 #pragma once
 
 #include <array>
@@ -15,8 +15,8 @@ struct ResNetRow {
 };
 const std::vector<ResNetRow>& resnets();
 
-/// A 7×7 convolution and pooling, stages of 64, 128, 256, 512 channels (four times as many behind a
-/// bottleneck), projections where the shape changes, global average pooling, classifier `fc`.
+/// The layers are: a 7×7 convolution and pooling; stages of 64, 128, 256, 512 channels (four times as many
+/// after a bottleneck), with projections where the shape changes; global average pooling; classifier `fc`.
 std::unique_ptr<Model> make_resnet(const ResNetRow& row, const ModelOptions& options);
 
 }  // namespace faq

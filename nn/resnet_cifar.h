@@ -11,7 +11,8 @@ struct CifarResNetRow {
 };
 const std::vector<CifarResNetRow>& cifar_resnets();
 
-/// Stages of 16, 32, 64 channels, shortcut A, global average pooling, classifier `fc`.
+/// The layers are: a 3×3 convolution; stages of 16, 32, 64 channels with shortcut A; global average pooling;
+/// classifier `fc`.
 std::unique_ptr<Model> make_cifar_resnet(const CifarResNetRow& row, const ModelOptions& options);
 
 }  // namespace faq

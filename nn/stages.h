@@ -1,4 +1,4 @@
-// What residual networks share.
+// The part that residual networks share.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace faq {
 
-/// Stages of blocks, one after the other; in checkpoints "layer1.0", "layer1.1", … "layer2.0", …
+/// Stages of blocks, one after the other. Names in checkpoints: "layer1.0", "layer1.1", … "layer2.0", …
 template <class Block>
 class Stages {
  public:

@@ -15,7 +15,7 @@ const Var& only(const char* unit, Inputs inputs) {
   return inputs[0];
 }
 
-// A normalisation that changes nothing yet.
+// A normalisation that changes nothing before it is trained (but for eps).
 NormState neutral_norm(int channels) {
   return {.gamma = Var(Tensor::full({channels}, 1.0f), true),
           .beta = Var(Tensor::zeros({channels}), true),

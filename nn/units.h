@@ -1,4 +1,4 @@
-// The units models are written in.
+// The units that models are written in.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,9 @@
 
 namespace faq {
 
-/// Pixels to normalised values: (pixel/255 − mean)/std per channel. u8 N,H,W,C in, f32 out.
+/// Maps pixels to normalised values, (pixel/255 − mean)/std per channel. u8 N,H,W,C in, f32 out. Throws usage
+/// when means and standard deviations differ in number or are none, and for a standard deviation that is not
+/// positive.
 class Input final : public Unit {
  public:
   Input(std::vector<float> mean, std::vector<float> std);
@@ -22,7 +24,7 @@ class Input final : public Unit {
   int channels() const { return static_cast<int>(mean_.size()); }
   const std::vector<float>& mean() const { return mean_; }
   const std::vector<float>& std() const { return std_; }
-  /// C,256: the normalised value of every pixel value, f32.
+  /// f32 C,256: the normalised value of every pixel value.
   const Tensor& table() const { return table_; }
 
  private:
@@ -31,8 +33,8 @@ class Input final : public Unit {
   Tensor table_;
 };
 
-/// A convolution with what is fused to it: an affine map per channel (a normalisation, or a bias), then
-/// perhaps an activation.
+/// A convolution, and what is fused to it: an affine map per channel (a normalisation or a bias), then an
+/// optional activation.
 class ConvUnit : public Unit {
  public:
   Var compute(const Pass& pass, Inputs inputs) override;
@@ -43,24 +45,24 @@ class ConvUnit : public Unit {
   void initialize(Random& random) override;
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
 
-  /// The two halves may have names of their own in checkpoints: see Visitor::child.
+  /// Convolution and normalisation may have separate names in checkpoints: see Visitor::child.
   virtual void visit_conv(Visitor& visitor) = 0;
   virtual void visit_norm(Visitor& visitor) = 0;
 
-  /// As checkpoints have it.
+  /// The weights in the shape they have in checkpoints.
   Var& weight() { return weight_; }
-  /// O,I,H,W.
+  /// The weights as O,I,H,W.
   virtual Var filter() { return weight_; }
-  /// filter() for floating-point kernels, packed once for each version of the weights.
+  /// filter() packed for floating-point kernels, once for each version of the weights.
   kernels::PackedWeights packed(const Var& filter) const { return packer_(filter.value()); }
   void release_packed() const { packer_.release(); }
   NormState& norm() { return norm_; }
   const ConvGeometry& geometry() const { return geometry_; }
   const Activation& activation() const { return activation_; }
-  /// Whether `norm` normalises, with the statistics of the batch in training. Otherwise its scale and
-  /// statistics are constants that change nothing.
+  /// True if `norm` is a batch-norm: in training it uses the statistics of the batch. If false, its scale and
+  /// its statistics are constants that change nothing.
   virtual bool has_batch_norm() const = 0;
-  /// Whether it normalises with the statistics of the batch in this pass.
+  /// True if the unit normalises with the statistics of the batch in this pass.
   bool with_batch_statistics(const Pass& pass) const {
     return has_batch_norm() && pass.with_batch_statistics();
   }
@@ -86,7 +88,7 @@ struct ConvNormActOptions {
   Extent padding = 0;
   Activation activation = Activation::relu;
   float eps = 1e-5f;
-  bool bias = false;  ///< of the convolution (VGG): part of the running mean, see NormState
+  bool bias = false;  ///< bias of the convolution (VGG); it is part of the running mean, see NormState
 };
 
 /// Convolution → batch-norm → optional residual sum → optional ReLU.
@@ -107,7 +109,7 @@ struct ConvActOptions {
   Extent padding = 0;
   Activation activation = Activation::relu;
   bool bias = true;
-  bool as_matrix = false;  ///< a fully connected layer's: checkpoints have it as O,(I·H·W)
+  bool as_matrix = false;  ///< for a fully connected layer: the weights in checkpoints are O,(I·H·W)
 };
 
 /// Convolution → optional bias → optional ReLU.
@@ -126,7 +128,7 @@ class ConvAct final : public ConvUnit {
   bool bias_;
 };
 
-/// Batch-norm → ReLU, before a convolution instead of behind it (DenseNet's order).
+/// Batch-norm → ReLU, in front of a convolution instead of after it (the order in DenseNet).
 class NormAct final : public Unit {
  public:
   explicit NormAct(int channels, float eps = 1e-5f);
@@ -171,7 +173,7 @@ class MaxPool final : public Unit {
   kernels::MaxPoolOptions options_;
 };
 
-/// Means of windows; in integers rounded to the scale of what they are means of.
+/// Means of windows. In integers, the means are rounded to the scale of the input.
 class AvgPool final : public Unit {
  public:
   explicit AvgPool(const kernels::AvgPoolOptions& options) : options_(options) {}
@@ -183,7 +185,7 @@ class AvgPool final : public Unit {
   kernels::AvgPoolOptions options_;
 };
 
-/// Along the channels. What is concatenated is quantized with one scale.
+/// Concatenates along the channels. All inputs are quantized with one scale.
 class Concat final : public Unit {
  public:
   Var compute(const Pass& /*pass*/, Inputs inputs) override { return concat_channels(inputs); }
@@ -191,13 +193,14 @@ class Concat final : public Unit {
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
 };
 
-/// In training, zeroes values with probability p and multiplies the others by 1/(1 − p). What is zeroed is
-/// drawn from the pass's keys. `layer`: distinguishes the dropouts of a network, each has its own number.
+/// In training, sets values to 0 with probability p and multiplies the others by 1/(1 − p). The values are
+/// drawn from the keys of the pass; throws if the pass does not name one sample per image. `layer`: a number
+/// that is different for each dropout of a network.
 class Dropout final : public Unit {
  public:
   explicit Dropout(float p, std::uint64_t layer = 0) : p_(p), layer_(layer) {}
   Var compute(const Pass& pass, Inputs inputs) override;
-  /// None: deployment has no dropout.
+  /// Null: deployment has no dropout.
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms&) override { return nullptr; }
   float probability() const { return p_; }
   void set_probability(float p) { p_ = p; }
@@ -215,13 +218,13 @@ class GlobalAvgPool final : public Unit {
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
 };
 
-/// N,1,1,C as N,C; N,C as it is.
+/// Reshapes N,1,1,C to N,C. Returns any N,C as it is.
 Var as_rows(const Var& x);
 
 /// y = x·wᵀ + b. N,C (or N,1,1,C) in, N,K out.
 class Linear final : public Unit {
  public:
-  /// `dropout`: of what it reads, behind the quantization of it.
+  /// `dropout`: probability of the dropout of the input, after the input has been quantized.
   Linear(int in_features, int out_features, float dropout = 0);
   Var compute(const Pass& pass, Inputs inputs) override;
   UnitRole role() const override { return UnitRole::linear; }
@@ -230,7 +233,7 @@ class Linear final : public Unit {
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
   Dropout& dropout() { return dropout_; }
   Var& weight() { return weight_; }
-  /// For floating-point kernels, packed once for each version of the weights.
+  /// The weights packed for floating-point kernels, once for each version of the weights.
   kernels::PackedWeights packed_weight() const { return packer_(weight_.value()); }
   void release_packed() const { packer_.release(); }
   Var& bias() { return bias_; }

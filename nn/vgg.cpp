@@ -10,10 +10,10 @@ constexpr float dropout_probability = 0.5f;
 
 std::string numbered(const char* name, int index) { return std::string(name) + "." + std::to_string(index); }
 
-// A convolution in torchvision's sequence of layers, and the pooling behind it.
+// A convolution in torchvision's sequence of layers, and the pooling after it.
 struct Stage {
   std::unique_ptr<ConvUnit> conv;
-  int index;  // in the sequence; a normalisation is the next layer
+  int index;  // index in the sequence; a normalisation is the next layer
   std::unique_ptr<MaxPool> pool = {};
   int pool_index = 0;
 };
@@ -60,7 +60,7 @@ class Vgg final : public Model {
       if (stage.pool) v.child(numbered("features", stage.pool_index), *stage.pool);
     }
     v.child("avgpool", avgpool_);
-    // Linear, ReLU and dropout are three layers, in either order.
+    // Linear, ReLU and dropout count as three layers, in either order.
     const int dropout = dropout_in_front_ ? -1 : 2;
     v.child(numbered("classifier", first_index_), fc1_);
     v.child(numbered("classifier", first_index_ + dropout), dropouts_[0]);
@@ -98,7 +98,8 @@ class Vgg final : public Model {
   bool dropout_in_front_;
 };
 
-// Five stages of 64, 128, 256, 512, 512 channels, so many convolutions each, a pooling behind each stage.
+// Five stages of 64, 128, 256, 512, 512 channels with that many convolutions each, and a pooling after each
+// stage.
 VggRow vgg(const char* name, std::vector<int> convs_per_stage) {
   VggRow row{.name = name,
              .source = "Simonyan and Zisserman 2015, table 1",

@@ -1,6 +1,6 @@
-// The networks of convolutions one after the other, with fully connected layers behind them: VGG with
-// batch-norm (Simonyan and Zisserman, "Very deep convolutional networks", table 1) and AlexNet (Krizhevsky,
-// "One weird trick for parallelizing convolutional neural networks"), as torchvision has them.
+// Networks of one chain of convolutions with fully connected layers after it: VGG with batch-norm (Simonyan
+// and Zisserman, "Very deep convolutional networks", table 1) and AlexNet (Krizhevsky, "One weird trick for
+// parallelizing convolutional neural networks"), in torchvision's variant.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 
 namespace faq {
 
-/// One convolution, and whether a maximum pooling follows it.
+/// One convolution; `pool`: a max pooling follows it.
 struct PlainConv {
   int channels;
   int kernel = 3;
@@ -24,13 +24,13 @@ struct VggRow {
   std::vector<PlainConv> convs;
   bool batch_norm;
   int pool_kernel;        ///< stride 2
-  int features;           ///< height and width the fully connected layers are made for
-  bool dropout_in_front;  ///< of a fully connected layer, instead of behind it (AlexNet)
+  int features;           ///< height and width that the fully connected layers expect
+  bool dropout_in_front;  ///< dropout before a fully connected layer instead of after it (AlexNet)
 };
 const std::vector<VggRow>& vggs();
 
-/// `features.N` as torchvision numbers them, adaptive average pooling, `classifier.N`: two layers of 4096
-/// with ReLU and dropout, and the classifier.
+/// The layers are: `features.N`, numbered as in torchvision; adaptive average pooling; `classifier.N`: two
+/// layers of 4096 with ReLU and dropout, and the classifier.
 std::unique_ptr<Model> make_vgg(const VggRow& row, const ModelOptions& options);
 
 }  // namespace faq

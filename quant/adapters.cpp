@@ -13,7 +13,7 @@
 namespace faq {
 namespace {
 
-// The result of an integer op as a node of the tape that says which op made it.
+// Runs an integer op and puts the result on the tape, with a note of the op that made it.
 Var record(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine engine) {
   std::vector<Tensor> values;
   for (const Var& input : inputs) values.push_back(input.value());
@@ -21,7 +21,7 @@ Var record(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine eng
                      std::make_shared<RecordedOp>(op));
 }
 
-// What an op is built for, besides the tensors it is built from.
+// The formats an op is built for. The op also depends on the tensors it is built from.
 struct Formats {
   FixedPoint input = {};
   float residual_scale = 0;
@@ -31,7 +31,7 @@ struct Formats {
   bool operator==(const Formats&) const = default;
 };
 
-// An op built from tensors is good until one of them is written to.
+// Keeps an op until one of the tensors it was built from is written to, or the formats change.
 template <class Op>
 class Cached {
  public:
@@ -58,7 +58,7 @@ bool is_quantized(const Tensor& x) { return x.dtype() == DType::u8 || x.dtype() 
 
 bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
-// Batch-norm as a multiplier and bias of the accumulator, in units of the output's scale:
+// Turns batch-norm into a multiplier and a bias of the accumulator, in units of the output's scale:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
 kernels::Requantize requantization(const NormState& norm, const Activation& activation,
                                    double accumulator_scale, const FixedPoint& format) {
@@ -116,7 +116,7 @@ class QuantizedConv final : public QuantizedUnit {
     const UnitPrecision precision = precision_of(pass, unit_);
     if (!is_quantized(x) || !precision.weights) return in_float(pass, x, residual, quantizer, precision);
     if (pass.training() || unit_.with_batch_statistics(pass)) {
-      unit_.release_packed();  // of the passes in floating point before this one
+      unit_.release_packed();  // of earlier passes in floating point
       const Var filter = rounded_weights();
       LearnedStatistics learned;
       Var y = conv_norm_act_integer(x, filter, integer_weights(filter).packed, unit_.norm(), residual,
@@ -140,7 +140,7 @@ class QuantizedConv final : public QuantizedUnit {
   Var master_weights() override { return unit_.filter(); }
 
  private:
-  // Where the input is not quantized, or the weights are not.
+  // For an input that is not quantized, or weights that must not be.
   Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
                UnitPrecision precision) {
     const FloatWeights w = precision.weights ? rounded_float_weights() : own_weights();
@@ -225,7 +225,7 @@ class QuantizedLinear final : public QuantizedUnit {
       return linear(x, w.weights, unit_.bias(), options_.grad_format, w.packed);
     }
     if (pass.training()) {
-      // In front of a fully connected layer values are integers already (dropout may have scaled them).
+      // A fully connected layer before this one has made integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
       const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
       unit_.release_packed();
@@ -261,7 +261,7 @@ class QuantizedLinear final : public QuantizedUnit {
   Cached<LinearOp> op_;
 };
 
-// Of every unit of the library.
+// The quantized forms of all units of the library.
 class Forms final : public QuantizedForms {
  public:
   Forms(const std::string& name, const NumberFormat& options) : name_(name), options_(options) {}
@@ -334,7 +334,7 @@ QuantizerState QuantizedUnit::state() const {
   const float* s = state_.data<float>();
   check(has_state(), ErrorKind::bad_data, "quantizer of '", name_,
         "': not set, neither by calibration nor by a checkpoint");
-  // Compared as the floats they are: a damaged file may hold NaN, which is no integer.
+  // The values are compared as floats: a damaged file may hold NaN, which cannot be cast to an integer.
   const auto integer_in = [](float x, float low, float high) {
     return x >= low && x <= high && x == std::trunc(x);
   };
@@ -369,7 +369,7 @@ QuantizedUnit::IntegerWeights QuantizedUnit::integer_weights(const Var& argument
   const bool is_kept = is_known || is_reused_;
   is_reused_ = is_known;
   if (is_known && kept_.packed) return kept_;
-  kept_ = {};  // the old ones go before the new ones come
+  kept_ = {};  // frees the old weights before the new ones are made
   IntegerWeights made;
   made.quantized =
       quantize_weights(argument.value(), quantizer.weight_bits, options_, quantizer.weight_scale);

@@ -11,35 +11,38 @@
 
 namespace faq {
 
-/// What a unit's quantizer is set to. Lives in a tensor so that checkpoints carry it like any other state.
+/// The settings of a unit's quantizer. They are stored in a tensor, so checkpoints save and load them like
+/// any other state.
 struct QuantizerState {
-  FixedPoint activation;   ///< of the values handed on; for Linear of those taken in
-  int weight_bits = 0;     ///< 0: no weights
-  float weight_scale = 0;  ///< held; 0: chosen anew at every use
+  FixedPoint activation;   ///< of the unit's output; for Linear, of its input
+  int weight_bits = 0;     ///< 0: the unit has no weights
+  float weight_scale = 0;  ///< held scale; 0: no held scale, it is chosen at every use
 };
 
-/// Base of the adapters that have a quantizer: stored as `quantizer`, f32 [scale, bits, signed, weight bits,
-/// weight scale].
+/// Base of the adapters that have a quantizer. Checkpoints store the quantizer as `quantizer`, f32 [scale,
+/// bits, signed, weight bits, weight scale].
 class QuantizedUnit : public Adapter {
  public:
   QuantizedUnit(std::string name, const NumberFormat& options) : name_(std::move(name)), options_(options) {}
 
   void visit(Visitor& visitor) override { visitor.setting("quantizer", state_); }
-  /// Whether calibration or a checkpoint has set the quantizer.
+  /// True once calibration or a checkpoint has set the quantizer.
   bool has_state() const;
-  /// Throws bad_data when a checkpoint has brought values that make no sense, or nothing has set it.
+  /// Returns the settings. Throws bad_data when nothing has set them, or when a checkpoint holds values that
+  /// make no sense.
   QuantizerState state() const;
   void set_state(const QuantizerState& state);
   const NumberFormat& options() const { return options_; }
 
   /// The unit's weights in floating point; undefined for a unit that has none.
   virtual Var master_weights() { return {}; }
-  /// What is quantized as the unit's weights, as it is now: a function of them.
+  /// The values that are rounded to integers, computed from the weights as they are now (rounded_argument in
+  /// quant/scheme.h); undefined for a unit that has no weights.
   Var rounded_weights();
-  /// The integers that gives.
+  /// Rounds rounded_weights() to integers.
   QuantizedWeights quantized_weights();
-  /// From now on the weights keep the scale they have, where it is a scale the scheme chooses from their
-  /// values: that of fixed-point weights.
+  /// Holds the scale that the weights have now. Does this only for fixed-point weights, because only their
+  /// scale is chosen from the values of the weights. Does nothing for a unit that has no weights.
   void hold_weight_scale();
 
  protected:
@@ -47,19 +50,20 @@ class QuantizedUnit : public Adapter {
     QuantizedWeights quantized;
     kernels::PackedWeights packed;
   };
-  /// quantized_weights(), packed for the kernels of both directions; made once for each version of the
-  /// weights and each setting of the quantizer. Kept as kernels::WeightPacker does: once several passes use a
-  /// version. `argument`: rounded_weights().
+  /// Returns the quantized weights, packed for the kernels of the forward and the backward pass. They are
+  /// computed once for each version of the weights and each setting of the quantizer. The result is kept as
+  /// kernels::WeightPacker keeps it: only once several passes use the same version. `argument`:
+  /// rounded_weights().
   IntegerWeights integer_weights(const Var& argument);
 
-  /// The numbers rounded weights stand for, for kernels in floating point.
+  /// The real numbers that the rounded weights stand for, for kernels in floating point.
   struct FloatWeights {
     Var weights;
     kernels::PackedWeights packed;
   };
   FloatWeights rounded_float_weights();
 
-  /// What the unit is to quantize in this pass.
+  /// What the unit must quantize in this pass.
   UnitPrecision precision_of(const Pass& pass, const Unit& unit) const {
     const UnitPrecision planned = pass.precision_of(unit);
     return {planned.weights, planned.activations && options_.quantize_activations};
@@ -71,17 +75,17 @@ class QuantizedUnit : public Adapter {
  private:
   Tensor state_ = Tensor::zeros({5});
   IntegerWeights kept_;
-  bool is_reused_ = false;          ///< the last weights and setting were asked for again
-  std::uint64_t kept_version_ = 0;  ///< of the weights kept_ is of
-  int kept_bits_ = 0;               ///< and the setting
+  bool is_reused_ = false;          ///< the last weights and settings were requested again
+  std::uint64_t kept_version_ = 0;  ///< version of the weights in kept_
+  int kept_bits_ = 0;               ///< settings of the weights in kept_
   float kept_scale_ = 0;
 };
 
-/// The adapter of a unit that has a quantizer; null: it has none.
+/// Returns the unit's adapter if it has a quantizer, else null.
 QuantizedUnit* quantizer_of(const Unit& unit);
 
-/// Executes a unit that only moves integers: in training by its own differentiable op, in evaluation by the
-/// integer op. For units of your own as well.
+/// Executes a unit that only moves integers. Training uses the unit's own differentiable op, evaluation the
+/// integer op. You can use it for units outside the library as well.
 class MovingUnit final : public Adapter {
  public:
   MovingUnit(Unit& unit, std::shared_ptr<const IntegerOp> op) : unit_(unit), op_(std::move(op)) {}
@@ -92,8 +96,8 @@ class MovingUnit final : public Adapter {
   std::shared_ptr<const IntegerOp> op_;
 };
 
-/// The adapter for the unit called `name` (Unit::quantized_form); nothing for one that does nothing to
-/// integers; throws internal for a kind that has none.
+/// Makes the adapter for the unit called `name` (Unit::quantized_form). Returns null for a unit that does
+/// nothing to integers. Throws internal for a kind of unit that has no quantized form.
 std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,
                                                 const NumberFormat& options);
 

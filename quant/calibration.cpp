@@ -5,7 +5,7 @@
 namespace faq {
 namespace {
 
-// Counts what passes between units.
+// Counts the values that pass between units.
 class Observer final : public UnitObserver {
  public:
   Observer(Model& model, CalibrationResult& result) : names_(unit_names(model)), result_(result) {}
@@ -18,7 +18,7 @@ class Observer final : public UnitObserver {
     const std::string& tied_to = flow->second.tied_to;
     if (unit.role() != UnitRole::linear)
       result_.activations[tied_to].add(output.value());
-    else if (tied_to == name->second)  // what is tied has been counted where it was made
+    else if (tied_to == name->second)  // the input of a tied Linear was counted where it was made
       result_.activations[tied_to].add(inputs[0].value());
   }
 
@@ -42,7 +42,7 @@ CalibrationResult calibrate(Model& model, const std::function<std::optional<Tens
   check(images.has_value() && images->dim(0) > 0, ErrorKind::bad_data, "calibration: no images");
   result.flow = trace_flow(model, images->rows(0, 1));
   Observer observer(model, result);
-  // With the weights the network has learnt with, quantized if they are, and what passes in floating point.
+  // Weights as the network was trained with them (quantized if they are), activations in floating point.
   const Pass pass{.precision = {.activations = false}, .observer = &observer};
   const NoGrad no_grad;
   for (; images; images = next_images()) {

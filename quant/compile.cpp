@@ -7,7 +7,8 @@
 namespace faq {
 namespace {
 
-// What the model was made with. All models have one input; a model of several would have to agree.
+// Fills in the mean and the standard deviation the model was made with. Every model has one Input; a model
+// with several would need the same values in all of them.
 Preprocessing with_pixels_of(Model& model, const Preprocessing& images) {
   Preprocessing result = images;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {

@@ -1,4 +1,4 @@
-// From a quantized model to the integer network that is deployed.
+// Compiles a quantized model into the integer network that is deployed.
 #pragma once
 
 #include "nn/models.h"
@@ -6,13 +6,13 @@
 
 namespace faq {
 
-/// The ops that the eval-mode forward of the model executes, read off the tape of one image of that size.
-/// `images`: all that the model does not know of itself: its mean and standard deviation are filled in, and
-/// those of `images`, if any, must be the same. Throws internal for a model that is not quantized,
-/// usage for images that do not fit it.
+/// Returns the ops that the model's eval-mode forward executes. It runs one empty image of the size in
+/// `images` and reads the ops off the tape. `images`: the preprocessing. compile() fills in the mean and the
+/// standard deviation of the model; if `images` has them already, they must be the same. Throws internal for
+/// a model that is not quantized, and usage for images that do not fit the model.
 IntegerNetwork compile(Model& model, const Preprocessing& images);
 
-/// The same for images that come as they are: not resized, classes without names.
+/// The same for images that are not resized and classes that have no names.
 IntegerNetwork compile(Model& model, std::int64_t height, std::int64_t width, std::int64_t channels);
 
 }  // namespace faq

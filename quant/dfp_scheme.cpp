@@ -17,7 +17,7 @@ constexpr int max_value = 127;
 // A group before its scale is rounded.
 struct Group {
   float scale = 0;
-  float threshold = -1;  // ternary: codes of weights up to here are 0
+  float threshold = -1;  // ternary: weights up to this magnitude have the code 0
 };
 
 std::vector<Group> groups_of(const Tensor& weights, std::int64_t length, int bits,
@@ -33,7 +33,7 @@ std::vector<Group> groups_of(const Tensor& weights, std::int64_t length, int bit
   return groups;
 }
 
-// What stands for `weight` in a group whose scale is now `scale`.
+// The code of `weight` in a group whose rounded scale is `scale`.
 int code_of(float weight, const Group& group, float scale, int max_code) {
   if (scale == 0) return 0;
   if (group.threshold >= 0) return std::abs(weight) > group.threshold ? (weight > 0 ? 1 : -1) : 0;
@@ -62,8 +62,8 @@ QuantizedWeights cluster_weights(const Tensor& weights, int bits, const NumberFo
   const auto scales = clusters.scales.mutable_span<std::uint8_t>();
   parallel_for(rows, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t g = begin * groups_per_row; g < end * groups_per_row; ++g) {
-      // Ternary weights of less than half a scale are nearer to 0 than to it; evenly spaced codes see to that
-      // themselves.
+      // The scale of a ternary group may round to 0: then its weights are nearer to 0 than to one unit of the
+      // layer's scale. The scale of evenly spaced codes must stay at least 1.
       const float least = bits > 2 && groups[g].scale > 0 ? 1.0f : 0.0f;
       scales[g] = static_cast<std::uint8_t>(std::max(round_half_even(groups[g].scale / layer_scale), least));
       const float scale = static_cast<float>(scales[g]) * layer_scale;

@@ -6,13 +6,17 @@
 
 namespace faq {
 
-/// Groups of `cluster_size` consecutive input channels of every output channel get a scale each; the scales
-/// of a layer are integers of 8 bits with one power of two as their scale, so that every weight, scale·code,
-/// is an 8-bit integer with that scale. 2 bits: ternary codes with the best threshold; 3 and 4: the best of
-/// evenly spaced ones. weights: O,I,H,W or O,I.
+/// Quantizes weights in clusters. weights: O,I,H,W or O,I.
+///
+/// Each group of `cluster_size` consecutive input channels of an output channel has its own scale. The scales
+/// of a layer are 8-bit integers with one power of two as their common scale. So every weight, scale·code, is
+/// an 8-bit integer with that scale.
+///
+/// The codes: with 2 bits ternary codes with the best threshold, with 3 and 4 bits evenly spaced codes with
+/// the best scale. Throws for other numbers of bits.
 QuantizedWeights cluster_weights(const Tensor& weights, int bits, const NumberFormat& options);
 
-/// More bits than this gain nothing from clusters: such layers have one scale each.
+/// Clusters bring no gain above this number of bits: layers with more bits have one scale each.
 inline constexpr int max_cluster_bits = 4;
 
 }  // namespace faq

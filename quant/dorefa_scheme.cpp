@@ -15,7 +15,7 @@ QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
   const float largest = kernels::max_magnitude(tanh_weights);
   const auto levels = static_cast<float>((1 << bits) - 1);
   QuantizedWeights result{Tensor::empty(tanh_weights.shape(), DType::s8), bits, WeightCode::odd};
-  // All weights 0, or nearly: they stay within half a scale of it.
+  // If all weights are (nearly) 0, all become the same odd integer, 1 or −1, with scale 1: there is no odd 0.
   const bool is_alive = largest >= least_scale * levels;
   const float normalise = is_alive ? 0.5f / largest : 0.0f;
   const auto t = tanh_weights.span<float>();

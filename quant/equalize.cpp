@@ -10,11 +10,12 @@
 namespace faq {
 namespace {
 
-// The scale each channel would have by itself; 0 for one without weights.
+// The scale each channel would have by itself; 0 for a channel whose weights are all 0.
 std::vector<float> channel_scales(const Tensor& weights, int bits, WeightScale how) {
   const FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = true};
   if (how == WeightScale::mse) return kernels::row_scales(weights, format);
-  // A little more than covers it: scaling rounds, and one weight beyond the layer's scale doubles that.
+  // A little more than the covering scale. Scaling the weights rounds them, and one weight beyond the layer's
+  // scale would double that scale.
   constexpr float margin = 1 + 0x1p-20f;
   std::vector<float> scales;
   for (std::int64_t c = 0; c < weights.dim(0); ++c)
@@ -23,7 +24,7 @@ std::vector<float> channel_scales(const Tensor& weights, int bits, WeightScale h
   return scales;
 }
 
-// What each channel is to be multiplied by: the layer's scale, which may be held, over the channel's own.
+// The factor of each channel: the layer's scale (which may be held) over the channel's own scale.
 std::vector<double> channel_factors(const std::vector<float>& scales, float held_scale) {
   std::vector<float> sorted;
   std::copy_if(scales.begin(), scales.end(), std::back_inserter(sorted),
@@ -61,7 +62,7 @@ void scale(Var& weight, NormState& norm, const std::vector<double>& factors) {
 
 void equalize_channels(Model& model, const std::set<std::string>& except) {
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    NormState* norm = unit.batch_norm();  // it takes the factors back
+    NormState* norm = unit.batch_norm();  // the batch-norm that takes the factors back
     const QuantizedUnit* quantized = quantizer_of(unit);
     if (unit.role() != UnitRole::convolution || !norm || !quantized || except.contains(name)) return;
     const QuantizerState state = quantized->state();

@@ -1,4 +1,4 @@
-// Per-channel ranges for weights that have one scale per layer.
+// Gives weights that have one scale per layer a range per channel.
 #pragma once
 
 #include <set>
@@ -8,18 +8,23 @@
 
 namespace faq {
 
-/// Scales the output channels of every quantized convolution so that each one's own scale, the best one or,
-/// with WeightScale::max, the one that covers it, becomes the layer's power of two (the one it holds, if it
-/// does); the batch-norm behind it takes the factor back. In evaluation the network computes what it did (to
-/// f32 rounding), in training batch statistics see to it; only what quantization loses changes. Channels a
-/// quarter as strong as the median or weaker, which batch-norm has switched off or will not miss, are scaled
-/// by no more than four times its factor. Not in the FAQ paper, which leaves the layout of a layer's weights
-/// as pretraining did; docs/experiments/ingredients.md has what it is worth. The idea of moving scales
-/// between layers is Nagel et al., arXiv 1906.04721, section 4.1. The model must be quantized
-/// (quant/quantize.h).
+/// Scales the output channels of every quantized convolution, so that the scale each channel would have by
+/// itself becomes the layer's power of two. The channel's own scale is the best one or, with
+/// WeightScale::max, the one that covers it. If the layer holds a scale, that scale is used. The batch-norm
+/// after the convolution takes the factor back. The model must be quantized (quant/quantize.h). `except`:
+/// names of layers that are left as they are.
 ///
-/// It is the weights behind the integers that compute the same: a network that has learnt with integers of as
-/// many bits gets others, and unlearns. `except`: layers of which that must not happen.
+/// In evaluation the network computes the same as before, up to f32 rounding. In training the batch
+/// statistics compensate. Only the error of quantization changes. The factor of a weak channel (a quarter of
+/// the median scale or less) is limited to four times the median channel's factor. Batch-norm has switched
+/// such channels off, or they matter little.
+///
+/// Do not equalize a network that has been trained with integers of the same number of bits: its integers
+/// would change, and it would lose what it has learned. Only the real-valued network stays the same.
+///
+/// This step is not in the FAQ paper, which leaves the layout of a layer's weights as pretraining left it;
+/// docs/experiments/ingredients.md measures its effect. The idea of moving scales between layers is from
+/// Nagel et al., arXiv 1906.04721, section 4.1.
 void equalize_channels(Model& model, const std::set<std::string>& except = {});
 
 }  // namespace faq

@@ -11,10 +11,10 @@
 namespace faq {
 namespace {
 
-// Steps worth trying below the one that covers everything: each halving clips more and rounds more finely.
+// The number of scales to try, from the covering one down. Each halving clips more and rounds more finely.
 constexpr int candidates = 6;
 
-// Of the scales 2^l, 2^(l−1), … the one whose error is smallest; the larger one of equals.
+// Returns the scale with the smallest error among 2^l, 2^(l−1), … Of equals, the larger one.
 template <class Errors>
 FixedPoint best_scale(FixedPoint covering, Errors errors_of) {
   std::array<FixedPoint, candidates> formats;

@@ -14,7 +14,7 @@ class Trace final : public UnitObserver {
     const auto known = names_.find(&unit);
     if (known == names_.end()) return;
     const std::string& name = known->second;
-    // An id is its own only while its value lives.
+    // An id is unique only while its value lives, so all values are kept.
     kept_.insert(kept_.end(), inputs.begin(), inputs.end());
     kept_.push_back(y);
     read(unit.role(), inputs);
@@ -43,8 +43,8 @@ class Trace final : public UnitObserver {
     }
   }
 
-  // With the first of each group in the place of whoever it was tied to on the way, and what is known of one
-  // known of all.
+  // Ties every unit to the first unit of its group (units may have been tied in chains), and gives all units
+  // of a group the same facts.
   std::map<std::string, UnitFlow> result() {
     for (auto& [name, flow] : flow_) flow.tied_to = first_of(name);
     for (const auto& [name, flow] : flow_) add(flow_.at(flow.tied_to), flow);
@@ -65,7 +65,8 @@ class Trace final : public UnitObserver {
     to.is_signed |= flow.is_signed;
   }
 
-  // A classifier multiplies integers as they come; sums over an image have too many bits for that.
+  // A classifier multiplies 8-bit integers as they come. It must quantize sums over an image itself: they
+  // have too many bits.
   void take_in(const std::string& name, const Var& x) {
     UnitFlow& taken = flow_[name];
     taken.tied_to = name;
@@ -103,7 +104,7 @@ class Trace final : public UnitObserver {
   std::map<const Unit*, std::string> names_;
   std::map<std::string, UnitFlow> flow_;
   std::map<const void*, std::vector<std::string>> sources_;
-  std::set<const void*> means_;  ///< over whole images
+  std::set<const void*> means_;  ///< ids of means over whole images
   std::vector<Var> kept_;
 };
 

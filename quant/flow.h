@@ -1,4 +1,4 @@
-// Who reads what a unit hands on: what its bits and its scale depend on.
+// Who reads a unit's output. The bits and the scale of the output depend on it.
 #pragma once
 
 #include <map>
@@ -8,21 +8,21 @@
 
 namespace faq {
 
-/// Of the values a unit makes (not one that only moves them: pooling, concatenation), or a classifier takes
-/// in. "Reads" means directly, or after they were moved. Units that are tied have one format, so everything
-/// but the name is that of all of them together.
+/// Describes the output of a unit that makes values (not of one that only moves them: pooling,
+/// concatenation), or the input of a classifier. "Reads" means directly, or after such a move. Units that are
+/// tied share one format, so all fields except the name describe all of them together.
 struct UnitFlow {
-  /// The first of the units whose values meet in a concatenation and therefore share one format; the unit
-  /// itself when it is alone. A classifier is tied to what it reads, unless that are means of images, which
-  /// it quantizes itself.
+  /// The first of the units whose values meet in a concatenation and therefore share one format. A unit that
+  /// is alone is tied to itself. A classifier is tied to the unit it reads. Exception: a classifier that
+  /// reads means over whole images is tied to itself, because it quantizes them itself.
   std::string tied_to;
   bool read_by_conv = false;
-  bool read_by_norm = false;  ///< by a normalisation that stands before its convolution
+  bool read_by_norm = false;  ///< by a normalisation in front of its convolution
   bool read_by_classifier = false;
-  bool is_signed = false;  ///< no ReLU made it what it is
+  bool is_signed = false;  ///< values may be negative: no ReLU made them
 };
 
-/// By unit name, found by running one image (u8 1,H,W,C) through the model in floating point.
+/// Returns the flow by unit name. Runs one image (u8 1,H,W,C) through the model in floating point.
 std::map<std::string, UnitFlow> trace_flow(Model& model, const Tensor& image);
 
 }  // namespace faq

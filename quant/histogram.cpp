@@ -6,7 +6,7 @@
 namespace faq {
 namespace {
 
-// A range below it would make bins that f32 cannot divide by; such values are noughts to any scale.
+// With a smaller range the bins would be too small for f32 to divide by. Every scale rounds such values to 0.
 constexpr float least_range = 0x1p-116f;
 
 bool same_but_for_doublings(float a, float b) {

@@ -1,4 +1,4 @@
-// Streaming histograms: calibration sees every activation once and keeps none.
+// Streaming histograms. Calibration sees every activation once and stores none.
 #pragma once
 
 #include <cstdint>
@@ -9,30 +9,35 @@
 
 namespace faq {
 
-/// Counts of magnitudes |x| in 2048 equal bins. The range doubles (neighbouring bins are merged) when a
-/// larger value arrives, so one pass is enough. Throws bad_data for a value that is not finite.
+/// Counts magnitudes |x| in 2048 equal bins. When a larger value arrives, the range doubles and neighbouring
+/// bins are merged, so one pass is enough. add() throws bad_data for a value that is not finite.
 class Histogram {
  public:
   static constexpr int bins = 2048;
 
   void add(const Tensor& values);
-  /// Makes the range what it would be if a value of this magnitude had been seen.
+  /// Extends the range as if a value of this magnitude had been added. Counts nothing.
   void cover(float magnitude);
-  /// Adds what `other` has counted. Parts of the values whose histograms began with the same cover() merge to
-  /// the histogram of them all, bin by bin, in any order: their ranges are that magnitude times powers of
-  /// two, and bins are folded as add() folds them. (One value may be a bin lower or higher: one that is
-  /// exactly the upper edge of a range, as add() counts it in the last bin.) If the ranges have nothing to do
-  /// with each other, this one is kept or doubled, and a bin of `other` counts where its middle lies.
+  /// Adds the counts of `other`.
+  ///
+  /// Parts whose histograms began with the same cover() merge exactly, bin by bin and in any order, to the
+  /// histogram of all values. Their ranges are that magnitude times powers of two, and merge() folds bins as
+  /// add() does. (One exception: a value exactly at the upper edge of a range is counted in the last bin by
+  /// add(), so it may be one bin lower or higher.)
+  ///
+  /// If the ranges are unrelated, this range is kept or doubled, and each bin of `other` is counted where its
+  /// middle lies.
   void merge(const Histogram& other);
 
   std::int64_t count() const { return count_; }
   float max() const { return max_; }
-  /// How many magnitudes each bin has, and the upper edge of the last one; 0 while all were zeros.
+  /// counts(): the number of magnitudes in each bin. range(): the upper edge of the last bin; 0 while all
+  /// values were 0.
   const std::vector<std::int64_t>& counts() const { return counts_; }
   float range() const { return range_; }
-  /// The upper edge of the bin in which `percent` % of the magnitudes are reached, at most max().
+  /// The upper edge of the bin in which `percent` % of the magnitudes are reached; at most max().
   float percentile(double percent) const;
-  /// Σ (x − Q(x))² with every value taken at the middle of its bin.
+  /// Σ (x − Q(x))², where every value is taken at the middle of its bin.
   double squared_error(const FixedPoint& format) const;
 
  private:

@@ -11,10 +11,10 @@
 namespace faq {
 namespace {
 
-// '*' matches any run of characters, '?' any one. Only the last star met may have to take in more: what an
-// earlier one could take in as well, this one can.
+// '*' matches any run of characters, '?' any one. It is enough to backtrack to the last star: it can match
+// all that an earlier star could match.
 bool matches(const char* pattern, const char* text) {
-  const char* star = nullptr;  // behind it
+  const char* star = nullptr;  // the pattern after the last star
   const char* resume = nullptr;
   while (*text != '\0') {
     if (*pattern == '*') {
@@ -36,8 +36,8 @@ bool matches(const char* pattern, const char* text) {
 
 // The network's input is always 8 bits, signed (FAQ, section 2.2).
 constexpr int input_bits = 8;
-// And so is what is kept between units without being multiplied by weights (DenseNet's features): fewer would
-// cost accuracy and save no arithmetic.
+// Values that are kept between units without being multiplied by weights (DenseNet's features) have 8 bits
+// too: fewer bits would cost accuracy and save no arithmetic.
 constexpr int memory_bits = 8;
 
 // A unit with a quantizer.
@@ -52,7 +52,7 @@ bool has_quantizer(UnitRole role) {
          role == UnitRole::linear;
 }
 
-// What every quantizer of a model is set to, before anything is installed.
+// Computes the settings of every quantizer of a model, before any adapter is installed.
 class Planner {
  public:
   Planner(Model& model, const NumberFormat& options, const CalibrationResult& calibration)
@@ -82,7 +82,7 @@ class Planner {
     return last;
   }
 
-  // An override that was meant for no unit is a mistake.
+  // An override that matches no unit is an error.
   void check_overrides() const {
     std::vector<std::string> names;
     for (const PlannedUnit& unit : units_)
@@ -96,7 +96,7 @@ class Planner {
     }
   }
 
-  // Units that are tied have the activation bits an override gives any of them.
+  // Tied units share the activation bits that an override gives to any of them.
   void agree() {
     for (const PlannedUnit& unit : units_) {
       if (!unit.wanted) continue;
@@ -111,7 +111,7 @@ class Planner {
 
   FixedPoint format_of(const PlannedUnit& unit) const {
     const Histogram& seen = calibration_.histogram(unit.name);
-    // Pixels have a bounded range: nothing is gained by clipping it.
+    // Pixels have a bounded range: clipping it gains nothing.
     NumberFormat at_maximum = options_;
     at_maximum.calibration = Calibration::max;
     return unit.role == UnitRole::input
@@ -119,7 +119,7 @@ class Planner {
                : activation_format(seen, act_bits(unit), flow_of(unit).is_signed, options_);
   }
 
-  // The general bits, those of the last layer's input, then the overrides.
+  // In rising priority: the general bits, the bits of the last layer's input, the override.
   int act_bits(const PlannedUnit& unit) const {
     const UnitFlow& flow = flow_of(unit);
     const auto chosen = chosen_.find(flow.tied_to);
@@ -129,7 +129,8 @@ class Planner {
     return options_.act_bits;
   }
 
-  // The general bits, those of the first and last layer, then the override; none for what has no weights.
+  // In rising priority: the general bits, the bits of the first and last layer, the override. 0 for a unit
+  // without weights.
   int weight_bits(const PlannedUnit& unit) const {
     const bool is_linear = unit.role == UnitRole::linear;
     if (unit.role != UnitRole::convolution && !is_linear) return 0;
@@ -147,10 +148,10 @@ class Planner {
   const CalibrationResult& calibration_;
   std::vector<PlannedUnit> units_;
   std::string first_conv_;
-  std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: whose override counts
+  std::map<std::string, const PlannedUnit*> chosen_;  ///< by tied_to: the unit whose override counts
 };
 
-// In the same form as before weights keep the scale they have learnt with.
+// Weights keep their held scale if neither the scheme nor their bits change.
 QuantizerState with_held_scale(QuantizerState state, const Unit& unit, Scheme scheme) {
   const QuantizedUnit* before = quantizer_of(unit);
   if (before && before->has_state() && before->options().scheme == scheme &&

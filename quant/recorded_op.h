@@ -1,4 +1,4 @@
-// The integer op that made a value, on the tape of an eval-mode forward.
+// Notes on the tape of an eval-mode forward which integer op made a value.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ struct RecordedOp final : OpInfo {
   std::shared_ptr<const IntegerOp> op;
 };
 
-/// The op that made `var`, or null when it was made in another way.
+/// Returns the integer op that made `var`, or null when no integer op made it.
 inline std::shared_ptr<const IntegerOp> integer_op_of(const Var& var) {
   const auto* recorded = dynamic_cast<const RecordedOp*>(var.info().get());
   return recorded ? recorded->op : nullptr;

@@ -1,5 +1,5 @@
-// What a scheme is: how weights and activations become integers. A scheme is a row of the table in scheme.cpp
-// and a file.
+// A scheme says how weights and activations become integers. Each scheme is a row of the table in scheme.cpp
+// and a file of its own.
 #pragma once
 
 #include "core/var.h"
@@ -9,20 +9,20 @@
 
 namespace faq {
 
-/// The widest weights a scheme has; a layer told to have wider ones (--first-last-bits, --layer-bits) has
-/// FAQ's.
+/// The largest number of weight bits the scheme supports. A layer with more bits (--first-last-bits,
+/// --layer-bits) uses the fixed-point weights of FAQ.
 int max_weight_bits(Scheme scheme);
 
-/// The numbers the scheme rounds, as a differentiable function of a layer's weights: DoReFa's tanh(w), w
-/// itself for the others. The rounding's own gradient passes straight through.
+/// The real numbers that the scheme rounds, as a differentiable function of a layer's weights: tanh(w) for
+/// DoReFa, w for the others. The gradient of the rounding itself is straight-through.
 Var rounded_argument(const Var& weights, int bits, const NumberFormat& options);
 
-/// Of what rounded_argument gives. With a scale that is held the integers are fixed-point ones of that scale;
-/// 0: the scheme chooses.
+/// Rounds the result of rounded_argument to integers. `held_scale` > 0: the result is fixed-point integers
+/// with that scale. 0: the scheme chooses the scale.
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const NumberFormat& options,
                                   float held_scale = 0);
 
-/// Format of an activation from its histogram.
+/// Chooses the format of an activation from its histogram.
 FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,
                              const NumberFormat& options);
 

@@ -7,7 +7,7 @@
 namespace faq {
 namespace {
 
-// Sums of products of two vectors, a: the baseline.
+// Sums of products of two vectors; a is the baseline.
 struct Products {
   double aa = 0, ab = 0, bb = 0;
 

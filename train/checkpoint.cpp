@@ -19,7 +19,7 @@ constexpr const char* prefix = "checkpoint-";
 constexpr const char* suffix = ".safetensors";
 constexpr const char* last_file = "last.safetensors";
 
-// The step of "checkpoint-N.safetensors"; nothing for any other name.
+// Returns the step of "checkpoint-N.safetensors"; nothing for any other name.
 std::optional<std::int64_t> scale_of(const std::filesystem::path& file) {
   const std::string name = file.filename().string();
   if (!name.starts_with(prefix) || !name.ends_with(suffix)) return {};
@@ -50,14 +50,14 @@ std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path&
   return files;
 }
 
-// Where none can be read there must be none: a run never begins anew unasked.
+// Throws if there are checkpoints (none of which could be read): a run never starts over unasked.
 void check_none(const std::filesystem::path& folder) {
   const std::size_t unreadable = checkpoint_files(folder).size();
   check(unreadable == 0, ErrorKind::bad_data, "resuming from ", folder, ": none of ", unreadable,
         " checkpoints can be read");
 }
 
-// What calibration has chosen, by name.
+// True if the tensor of that name is a quantizer's settings.
 bool is_quantizer(const std::string& name) { return name.ends_with(".quantizer"); }
 
 void pass_over(const Warn& warn, const Error& error) {
@@ -80,7 +80,7 @@ Progress progress_from_json(const nlohmann::json& json, const std::string& sourc
     json.at("epoch").get_to(p.epoch);
     json.at("step_in_epoch").get_to(p.step_in_epoch);
     json.at("step").get_to(p.step);
-    p.phase = json.value("phase", 0);  // runs of one phase did not say so
+    p.phase = json.value("phase", 0);  // runs of earlier versions had one phase and no such entry
     json.at("best_top1").get_to(p.best_top1);
     json.at("best_epoch").get_to(p.best_epoch);
     json.at("loss_sum").get_to(p.loss_sum);
@@ -180,7 +180,7 @@ std::filesystem::path CheckpointFolder::save_step(const NamedTensors& contents, 
   const auto file = folder_ / (prefix + std::to_string(step) + suffix);
   write_safetensors(file, contents);
   auto found = step_checkpoints(folder_);
-  // Later ones are of a past that this run fell back from, or cannot be read: they do not count as its
+  // Later checkpoints come from before this run fell back, or cannot be read. They do not count as the
   // newest.
   std::erase_if(found, [step](const auto& entry) { return entry.first > step; });
   for (std::size_t i = static_cast<std::size_t>(keep_); i < found.size(); ++i) {

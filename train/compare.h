@@ -1,4 +1,4 @@
-// Two networks on the same images: where they part.
+// Compares two networks on the same images and finds the layer where they begin to differ.
 #pragma once
 
 #include <string>
@@ -12,14 +12,14 @@ namespace faq {
 
 struct Comparison {
   std::int64_t images = 0;
-  std::int64_t agreeing = 0;  ///< images both predict the same class of
-  /// ‖a − b‖ / ‖b‖ of the numbers a layer of both hands on, over the first batch.
+  std::int64_t agreeing = 0;  ///< images for which both predict the same class
+  /// ‖a − b‖ / ‖b‖ of the output of a layer that both have, over the first batch.
   struct Layer {
     std::string name;
     double difference = 0;
   };
-  std::vector<Layer> layers;    ///< that both have, in the order of the first
-  std::string first_diverging;  ///< the first that differs in a bit of these numbers; empty: none
+  std::vector<Layer> layers;    ///< layers that both have, in the order of the first network
+  std::string first_diverging;  ///< the first layer with a difference in any bit; empty: none
 };
 
 Comparison compare(const Network& a, const Network& b, Loader& loader, RunListener& listener);

@@ -1,4 +1,4 @@
-// What a run would do.
+// Tells what a run would do.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -7,8 +7,8 @@
 
 namespace faq {
 
-/// The resolved options, the phases, the data and the per-layer table of a run. Loads and calibrates; trains
-/// and writes nothing. Throws Error as train() does.
+/// Returns the resolved options, the phases, the data and the per-layer table of a run. It loads and
+/// calibrates, but does not train or write anything. Throws Error as train() does.
 nlohmann::json dry_run(const TrainOptions& options);
 
 }  // namespace faq

@@ -1,4 +1,4 @@
-// The epochs of a run as its checkpoints keep them: the rows of summary.csv.
+// The history of a run in its checkpoints: one row per epoch, also the rows of summary.csv.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -7,9 +7,9 @@
 
 namespace faq {
 
-/// One row of the history.
+/// Makes the row of an epoch.
 nlohmann::json epoch_row(const EpochDone& done);
-/// The validation of an epoch as the history has it; of one that it has not: nothing.
+/// Returns the validation of an epoch from the history; an empty Evaluation if the history lacks the epoch.
 Evaluation validation_in(const nlohmann::json& history, std::int64_t epoch);
 
 }  // namespace faq

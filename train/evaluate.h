@@ -11,15 +11,15 @@
 
 namespace faq {
 
-/// Of u8 images N,H,W,C, the logits N,K.
+/// Maps u8 images N,H,W,C to logits N,K.
 using Forward = std::function<Tensor(const Tensor& images)>;
 
-/// Runs the loader's images through `forward`, leaving what was counted in `scores`. This and the next tell
-/// the listener how far they are, and throw `stopped` as soon as the token asks for it.
+/// Runs the loader's images through `forward` and counts the results in `scores`. This function and the next
+/// one report their progress to the listener, and throw `stopped` as soon as the token requests a stop.
 Evaluation evaluate(const Forward& forward, Loader& loader, Scores& scores, RunListener& listener,
                     const StopToken& stop = {});
-/// Runs the loader's images through `forward` and hands the logits on; returns images per second. `figures`:
-/// what is known so far, for people.
+/// Runs the loader's images through `forward` and calls `body` with each batch and its logits. Returns images
+/// per second. `figures`: text about the results so far, for people.
 double for_each_batch(const Forward& forward, Loader& loader,
                       const std::function<void(const Batch&, const Tensor& logits)>& body,
                       RunListener& listener, const std::function<std::string()>& figures,

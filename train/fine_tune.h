@@ -1,5 +1,5 @@
-// The product's main job in one value: a pretrained network, its data and a recipe; out comes the network in
-// the integers it will be deployed in.
+// The main job of the product in one value: a pretrained network, its data and a recipe. The result is the
+// network in the integers it will be deployed in.
 #pragma once
 
 #include "train/options.h"
@@ -13,7 +13,7 @@ namespace faq {
 ///          .recipe = recipe("faq-4bit"),
 ///          .output = {.output_dir = "runs/r20-w4a4"}}.run();
 ///
-/// The output folder receives what faq-train writes: last.safetensors and best.safetensors, which
+/// The output folder gets the files that faq-train writes: last.safetensors and best.safetensors, which
 /// open_network and another run's `weights` read, and integer.safetensors of the best epoch, which
 /// IntegerNetwork::load reads.
 struct FineTune {
@@ -22,9 +22,9 @@ struct FineTune {
   Recipe recipe;
   RunChoice output;
 
-  /// All of it as the record of a run has it.
+  /// All fields as one TrainOptions, without a preset.
   TrainOptions options() const { return {model, data, recipe, output, /*preset=*/{}}; }
-  /// As train() (train/trainer.h), which also writes metrics.jsonl and summary.csv.
+  /// Runs as train() (train/trainer.h) does, and also writes metrics.jsonl and summary.csv.
   TrainResult run(const RunContext& context = {}) const;
 };
 

@@ -17,7 +17,7 @@ void check_finite(double value, const char* what) {
   check(std::isfinite(value), ErrorKind::diverged, what, " ", value);
 }
 
-// Pretrained weights, and what should be said of them.
+// Reads pretrained weights, and adds notes for the user.
 NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>& notes) {
   const std::string& source = options.weights;
   NamedTensors file = read_safetensors(source);
@@ -29,7 +29,7 @@ NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>&
                            "another network"));
   if (!same_pixels(options, trained))
     notes.push_back(concat("warning: ", source, " was trained with another mean and deviation"));
-  return weights_in(file);  // the network of an earlier run, without its momentum and quantizers
+  return weights_in(file);  // the network of an earlier run, without momentum and quantizers
 }
 
 }  // namespace
@@ -49,7 +49,7 @@ std::vector<std::string> Learner::begin() {
   begin_teacher();
   std::vector<std::string> notes;
   initialize(*model_,
-             static_cast<std::uint64_t>(options_.seed));  // with weights: a classifier of another size
+             static_cast<std::uint64_t>(options_.seed));  // a classifier of another size stays random
   if (options_.weights.empty()) {
     notes.emplace_back("weights: random");
     return notes;

@@ -1,4 +1,4 @@
-// What learns in a run: the network with its optimizer, its teacher and its average.
+// The part of a run that learns: the network with its optimizer, its teacher and its average.
 #pragma once
 
 #include <memory>
@@ -16,45 +16,46 @@ namespace faq {
 
 class Learner {
  public:
-  /// With nothing learned: begin() or restore() is next. `options` and `method`, which outlive it, are those
-  /// of the run. What is wrong with the teacher of a run that does not go on from a checkpoint is said here.
+  /// Makes a learner that has not learned anything: call begin() or restore() next. `options` and `method`
+  /// are those of the run and must outlive it. If the run does not resume from a checkpoint, errors of the
+  /// teacher are thrown here.
   Learner(const TrainOptions& options, Method& method);
 
-  /// Starts from --weights, or at random. Returns lines for the log. Throws bad_data for weights that are
-  /// none of the network.
+  /// Starts from --weights, or from random weights. Returns lines for the log. Throws bad_data for weights
+  /// that do not fit the network.
   std::vector<std::string> begin();
   /// Gives the network the form it has in a phase (see Method), with fresh momentum and a new average.
-  /// Returns a line for the log, or nothing.
+  /// Returns a line for the log; may be empty.
   std::string begin_phase(int phase, const BatchSource& training_batches);
-  /// Goes on from a checkpoint in that phase. Throws bad_data when something is missing or does not fit.
+  /// Resumes from a checkpoint of that phase. Throws bad_data when something is missing or does not fit.
   void restore(const NamedTensors& checkpoint, const std::string& source, int phase);
 
-  /// Where in the run a step is taken.
+  /// The position of an optimizer step in the run.
   struct Step {
-    std::int64_t epoch = 0;     ///< of the run
-    std::int64_t number = 0;    ///< optimizer steps before it, in the run
-    std::int64_t in_phase = 0;  ///< and in the phase
-    double phase_done = 0;      ///< how much of the phase is over, 0 to 1
+    std::int64_t epoch = 0;     ///< epoch of the run
+    std::int64_t number = 0;    ///< optimizer steps before it in the run
+    std::int64_t in_phase = 0;  ///< optimizer steps before it in the phase
+    double phase_done = 0;      ///< fraction of the phase that is over, 0 to 1
     double lr = 0;
   };
-  /// What it saw of the network before it.
+  /// The results of the network before the step.
   struct Seen {
     double loss_sum = 0;  ///< mean loss of each batch, times its images
     std::int64_t correct = 0;
     std::int64_t images = 0;
   };
-  /// One optimizer step over up to --grad-accum-steps batches; the last of an epoch may have fewer. Throws
-  /// `diverged`, naming what is not finite.
+  /// Takes one optimizer step over up to --grad-accum-steps batches; the last step of an epoch may have
+  /// fewer. Throws `diverged`, with what is not finite.
   Seen step(const Step& step, Loader& batches);
 
   Model& model() { return *model_; }
   /// Null without --model-ema.
   ModelEma* average() { return ema_ ? &*ema_ : nullptr; }
 
-  /// The network alone: what evaluation and a later run's --weights read.
+  /// Exports the network only: what evaluation and --weights of a later run read.
   void export_network(NamedTensors& to);
-  /// With it everything a resumed run needs. Throws `diverged` when something is not finite: what no run
-  /// could continue from must not replace what one can.
+  /// Exports the network and everything else that a resumed run needs. Throws `diverged` when something is
+  /// not finite, because a checkpoint that no run can continue from must not replace a good one.
   void export_state(NamedTensors& to);
 
  private:

@@ -1,4 +1,4 @@
-// What a run writes down as it goes.
+// Writes the figures of a run into its folder.
 #pragma once
 
 #include <filesystem>
@@ -9,14 +9,14 @@
 
 namespace faq {
 
-/// In the folder of the run: metrics.jsonl, one object a line, appended; summary.csv, rewritten whole from
-/// the history. May hear several runs one after the other.
+/// Writes metrics.jsonl (one object per line, appended) and summary.csv (rewritten from the history each
+/// time) into the folder of the run. One object may listen to several runs, one after the other.
 class Metrics final : public RunListener {
  public:
-  /// Of a run that goes on, keeps the lines of metrics.jsonl whose "step" is at most its step; anything later
-  /// is dropped, because the resumed run writes it again.
+  /// For a resumed run, keeps the lines of metrics.jsonl whose "step" is at most the step of the run. Later
+  /// lines are dropped, because the resumed run writes them again.
   void started(const RunStarted& event) override;
-  /// This and the next throw io when they cannot write.
+  /// step() and epoch() throw io when they cannot write.
   void step(const StepDone& event) override;
   void epoch(const EpochDone& event) override;
 

@@ -1,5 +1,5 @@
-// An exponential moving average of a network in training: what is validated, kept and deployed instead of it
-// (torchvision's and timm's --model-ema).
+// An exponential moving average of a network in training. It is validated, saved and deployed instead of the
+// network (--model-ema of torchvision and timm).
 #pragma once
 
 #include <vector>
@@ -9,18 +9,19 @@
 
 namespace faq {
 
-/// Averages parameters and running statistics. Quantizers, which are set, are the model's own.
+/// Averages parameters and running statistics. Quantizers are set, not learned, so they stay those of the
+/// model.
 class ModelEma {
  public:
-  /// Begins with the values the model has.
+  /// Starts with the values of the model.
   ModelEma(Module& model, double decay);
 
-  /// Takes the model's values in, after `updates` earlier ones: with a share of 1 − min(decay,
-  /// (1 + updates)/(10 + updates)), so that short runs do not average over their beginning.
+  /// Adds the model's values with the share 1 − min(decay, (1 + updates)/(10 + updates)), where `updates` is
+  /// the number of earlier calls. So the average of a short run does not keep the beginning of the run.
   void update(std::int64_t updates);
 
-  /// While it exists the model has the averages, and the averages are those of the model: what is written to
-  /// it (batch-norm's statistics taken anew) is written to them.
+  /// While it exists, the model has the averages, and the average has the model's values. So a write to the
+  /// model (batch-norm statistics that are taken again) changes the average.
   class InPlace {
    public:
     explicit InPlace(ModelEma& ema) : ema_(ema) { ema_.exchange(); }
@@ -32,9 +33,9 @@ class ModelEma {
     ModelEma& ema_;
   };
 
-  /// "ema/<name>", sharing storage.
+  /// Adds the averages as "ema/<name>"; the tensors share storage.
   void export_state(NamedTensors& to) const;
-  /// Throws bad_data when a tensor is missing or misshapen.
+  /// Copies the averages from a checkpoint. Throws bad_data when a tensor is missing or misshapen.
   void import_state(const NamedTensors& from, const std::string& source);
 
  private:

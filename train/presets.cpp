@@ -6,7 +6,7 @@
 namespace faq {
 namespace {
 
-// He et al. 2016, section 4.2, annealed by a cosine.
+// He et al. 2016, section 4.2, with a cosine schedule.
 void fp32(Recipe& r) {
   r.scheme = Scheme::none;
   r.epochs = 160;

@@ -1,4 +1,4 @@
-// Recipes with names, as the papers have them.
+// Named recipes, as in the papers.
 #pragma once
 
 #include <functional>
@@ -15,10 +15,10 @@ struct Preset {
   std::function<void(Recipe&)> apply;
 };
 const std::vector<Preset>& presets();
-/// Throws usage, naming the nearest, for an unknown one.
+/// Returns the preset of that name. Throws usage, with the nearest name, for an unknown one.
 const Preset& preset(const std::string& name);
 
-/// The preset on top of the defaults.
+/// Returns the default recipe with the preset applied.
 Recipe recipe(const std::string& preset_name);
 
 }  // namespace faq

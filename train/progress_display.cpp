@@ -19,7 +19,7 @@ constexpr double unknown = 999 * 3600.0;
 const std::string separator = "  ";
 const std::string erase_line = "\r\x1b[K";
 
-// One that can erase a line.
+// True for a terminal that can erase a line.
 bool stderr_is_terminal() {
   const char* kind = std::getenv("TERM");
   return ::isatty(STDERR_FILENO) == 1 && kind != nullptr && std::string_view(kind) != "dumb";
@@ -31,7 +31,7 @@ std::size_t terminal_columns() {
   return known ? size.ws_col : 80;
 }
 
-// A bar and as many of the parts as fit: a line that wraps cannot be erased.
+// Returns a bar and as many of the parts as fit, because a line that wraps cannot be erased.
 std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std::int64_t total) {
   constexpr std::size_t widest = 24, narrowest = 4, brackets = 3;
   const std::size_t columns = terminal_columns() - 1;  // a full line wraps on some terminals
@@ -67,7 +67,7 @@ bool ProgressDisplay::due(double seconds) const {
 void ProgressDisplay::update(const Status& status) {
   if (quiet_) return;
   updated_ = Clock::now();
-  const auto left = static_cast<std::int64_t>(std::min(unknown, status.seconds_left));  // of NaN: unknown
+  const auto left = static_cast<std::int64_t>(std::min(unknown, status.seconds_left));  // NaN: unknown
   std::vector<std::string> parts{fmt::format("{} {}/{}", status.title, status.done, status.total),
                                  fmt::format("left {}:{:02}:{:02}", left / 3600, left / 60 % 60, left % 60)};
   parts.insert(parts.end(), status.figures.begin(), status.figures.end());

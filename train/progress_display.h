@@ -1,4 +1,4 @@
-// How far a program is, for whoever waits for it.
+// Shows how far a program is.
 #pragma once
 
 #include <chrono>
@@ -11,8 +11,8 @@
 
 namespace faq {
 
-/// Progress on stderr: a bar that redraws itself on a terminal, plain lines otherwise. As a listener it shows
-/// a run, or an evaluation; what counts something else calls start(), due() and update() itself.
+/// Shows progress on stderr: a bar that redraws itself on a terminal, plain lines otherwise. As a listener it
+/// shows a run or an evaluation. Code that counts something else calls start(), due() and update() itself.
 class ProgressDisplay final : public RunListener {
  public:
   explicit ProgressDisplay(bool quiet);
@@ -21,22 +21,22 @@ class ProgressDisplay final : public RunListener {
   ProgressDisplay& operator=(const ProgressDisplay&) = delete;
 
   struct Status {
-    std::string title;  ///< of what is counted, e.g. "epoch 3/20 step"
+    std::string title;  ///< name of what is counted, e.g. "epoch 3/20 step"
     std::int64_t done = 0, total = 0;
     double seconds_left = 0;
-    std::vector<std::string> figures;  ///< e.g. "loss 0.3100", the most telling first
+    std::vector<std::string> figures;  ///< e.g. "loss 0.3100"; the most important first
   };
-  /// What is counted from now on is something else.
+  /// Starts to count something new.
   void start();
-  /// Whether an update is wanted yet: a tenth of a second after the last one, or the start, on a terminal,
-  /// which is redrawn, elsewhere `seconds` after it.
+  /// True if it is time for an update. On a terminal that is a tenth of a second after the last update or
+  /// start(). Elsewhere it is `seconds` after it.
   bool due(double seconds = std::numeric_limits<double>::infinity()) const;
   void update(const Status& status);
-  /// Takes the bar away: what it counted is done.
+  /// Removes the bar, because its task is done.
   void clear();
-  /// Leaves the bar where it is: what others write then begins on a line of its own.
+  /// Leaves the bar where it is, so that later output starts on a new line.
   void end();
-  /// A line of its own, which stays.
+  /// Writes a line that stays.
   void line(const std::string& text);
 
   void started(const RunStarted& event) override;
@@ -55,11 +55,11 @@ class ProgressDisplay final : public RunListener {
 
   bool quiet_;
   bool terminal_;
-  bool bar_ = false;  ///< the cursor is behind a bar
+  bool bar_ = false;  ///< the cursor is at the end of a bar
   Clock::time_point updated_ = Clock::now();
 };
 
-/// Between the lines an evaluation leaves in a log: short ones leave none.
+/// Seconds between the lines that an evaluation writes to a log. A short evaluation writes none.
 inline constexpr double seconds_between_lines = 30;
 
 }  // namespace faq

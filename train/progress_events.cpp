@@ -1,4 +1,4 @@
-// The events of a run as lines and a bar.
+// Shows the events of a run as lines and a bar.
 #include <fmt/format.h>
 
 #include "train/options.h"

@@ -1,4 +1,5 @@
-// What is done around quantizing: calibrating, equalizing, statistics taken anew, held scales, phases.
+// The recipe of a quantized run: the number formats, and the steps around them: calibration, equalization,
+// re-estimated statistics, held scales, phases.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,7 @@
 
 namespace faq {
 
-/// What is scaled to use the range of its scale before anything is quantized (quant/equalize.h).
+/// What is scaled before quantization to use the range of its scale (quant/equalize.h).
 enum class Equalize { none, channels };
 
 /// Bits of weights and of activations.
@@ -19,8 +20,8 @@ struct Widths {
   bool operator==(const Widths&) const = default;
 };
 
-/// How a run quantizes: the numbers themselves and what is done around them. The phases that follow from it
-/// are number_formats(); the fields are as in NumberFormat, which they become.
+/// How a run quantizes: the number formats and the steps around them. number_formats() computes the phases
+/// from it. The fields are as in NumberFormat, which takes them over.
 struct QuantRecipe {
   Scheme scheme = Scheme::none;
   int weight_bits = 8;
@@ -31,31 +32,31 @@ struct QuantRecipe {
   double calibration_percentile = 0;
   int calibration_batches = 5;
   WeightScale weight_scale = WeightScale::mse;
-  /// Scales of fixed-point weights follow the weights until this share of a phase is over, then stay; 1: they
-  /// always follow.
+  /// The share of a phase during which the scales of fixed-point weights follow the weights. Then the scales
+  /// are held. 1: they always follow.
   double hold_weight_scales = 0.75;
-  std::optional<Equalize> equalize = {};  ///< none: channels for faq, nothing for the others
+  std::optional<Equalize> equalize = {};  ///< not set: channels for faq, none for the other schemes
   std::int64_t cluster_size = 4;          ///< 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
-  int batch_norm_batches = -1;  ///< -1: as many as calibration takes for dfp, none for the others
+  int batch_norm_batches = -1;  ///< -1: as many as calibration_batches for dfp, 0 for the other schemes
   Engine engine = Engine::integer;
   std::optional<GradFormat> grad_format =
-      {};  ///< none: bf16 where the CPU has it natively, f32 with Scheme::none
+      {};  ///< not set: bf16 where the CPU has it natively; f32 with Scheme::none
 
-  // Ways to get there (Zhuang et al., arXiv 1908.04680).
-  bool weights_first = false;              ///< two stages: the weights alone, then the activations, too
-  std::vector<Widths> bits_schedule = {};  ///< widths to train at one after the other; empty: one width
-  double stochastic_precision = 1;         ///< the probability of being quantized it begins with; 1: always
-  double stochastic_tail = 0.2;            ///< share of a phase at its end in which everything is quantized
+  // Training methods (Zhuang et al., arXiv 1908.04680).
+  bool weights_first = false;              ///< two stages: first the weights alone, then the activations too
+  std::vector<Widths> bits_schedule = {};  ///< widths to train at, one after the other; empty: one width
+  double stochastic_precision = 1;         ///< probability at the start that a unit is quantized; 1: always
+  double stochastic_tail = 0.2;            ///< share at the end of a phase in which everything is quantized
 };
 
-/// The number format of every phase, the deployed one last. Throws usage for values out of range, for
-/// combinations that make no sense, and for what this CPU cannot do.
+/// Returns the number format of every phase; the last one is deployed. Throws usage for values out of range,
+/// for combinations that make no sense, and for what this CPU cannot do.
 std::vector<NumberFormat> number_formats(const QuantRecipe& recipe);
-/// Of the last phase.
+/// Returns the format of the last phase.
 NumberFormat deployed_format(const QuantRecipe& recipe);
 
-/// What the recipe leaves to the scheme.
+/// The values of fields that the recipe may leave to the scheme.
 Equalize equalize_of(const QuantRecipe& recipe);
 int batch_norm_batches_of(const QuantRecipe& recipe);
 

@@ -8,7 +8,7 @@
 namespace faq {
 namespace {
 
-// What is recorded must be what is done.
+// The saved options must say what is done.
 void check_honoured(const TrainOptions& options, const Method& method) {
   check_options(options);
   check(method.quantizes() == (options.scheme != Scheme::none), ErrorKind::usage, "`scheme` ",
@@ -17,9 +17,9 @@ void check_honoured(const TrainOptions& options, const Method& method) {
   refuse_integer_weights(options);
 }
 
-// With what the options leave to the machine, which is written down, so that a run is continued with the same
-// bits or not at all, and to the weights; of a run that goes on that is in its checkpoint, and the weights
-// may be gone.
+// Completes the options from the machine and the weights. The values from the machine are saved, so a run is
+// resumed with the same bits or not at all. A resumed run takes the values from its checkpoint, because the
+// weights may be gone.
 TrainOptions completed(TrainOptions options, const Method& method) {
   check_honoured(options, method);
   options.grad_format = deployed_format(options).grad_format;
@@ -34,7 +34,7 @@ TrainOptions completed(TrainOptions options, const Method& method) {
   }
   const TrainOptions before = options_of_checkpoint(checkpoint->metadata, checkpoint->file.string());
   adopt(options, before);
-  adopt_sizes(options, before);  // defaults of the version it was begun with
+  adopt_sizes(options, before);  // the defaults of the version that began the run
   return options;
 }
 

@@ -1,4 +1,4 @@
-// A run before its first step: what its options stand for, its data and its network.
+// A run before its first step: its resolved options, its data and its network.
 #pragma once
 
 #include <vector>
@@ -9,15 +9,15 @@
 
 namespace faq {
 
-/// Its parts refer to each other: it stays where it was made.
+/// Its parts refer to each other, so it cannot be copied or moved.
 struct Run {
-  /// Opens the data. Throws Error for whatever is wrong with the options, the data or the teacher; nothing
-  /// has been written then.
+  /// Opens the data. Throws Error for anything wrong with the options, the data or the teacher. Nothing has
+  /// been written at that point.
   Run(const TrainOptions& given, Method& method);
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
-  TrainOptions options;  ///< as given, with what they left to the weights, the checkpoint and the data
+  TrainOptions options;  ///< the given options, completed from the weights, the checkpoint and the data
   ScheduleOptions schedule;
   std::vector<Phase> phases;
   Data data;
@@ -26,9 +26,10 @@ struct Run {
   Learner learner;
   std::int64_t steps_per_epoch;
 
-  /// Of the first epoch, by the training loader: not while an epoch of it is under way.
+  /// Batches of the first epoch, from the training loader. Do not use them while the loader is inside an
+  /// epoch.
   BatchSource training_batches();
-  /// What a network of this run is deployed for.
+  /// The deployment of a network of this run: the preprocessing of its images.
   Method::Deployment deployment() const;
 };
 

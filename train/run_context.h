@@ -1,4 +1,4 @@
-// What surrounds a run and is no option of it.
+// The surroundings of a run that are not options of it.
 #pragma once
 
 #include <string>
@@ -10,8 +10,8 @@
 namespace faq {
 
 struct RunContext {
-  std::string command = {};                  ///< for run.json
-  std::vector<RunListener*> listeners = {};  ///< which outlive the run; none: it is silent
+  std::string command = {};                  ///< the command line, for run.json
+  std::vector<RunListener*> listeners = {};  ///< must outlive the run; none: the run is silent
   StopToken stop = {};                       ///< a request ends the run after saving
 };
 

@@ -14,7 +14,7 @@ bool is_in_output_folder(const TrainOptions& options) {
                                      options.output_dir, ignored);
 }
 
-// Before the folder is made.
+// Checked before the folder is created.
 const TrainOptions& with_epochs_left(const TrainOptions& options) {
   if (const std::string& file = options.resume; !file.empty() && !is_in_output_folder(options))
     check(progress_in(read_safetensors_metadata(file), file).epoch < options.epochs, ErrorKind::usage,

@@ -1,4 +1,4 @@
-// What a run reads from its output folder when it begins, and writes there as it goes.
+// The output folder of a run: what the run reads from it at the start, and writes to it later.
 #pragma once
 
 #include <optional>
@@ -13,24 +13,24 @@ namespace faq {
 
 class RunFolder {
  public:
-  /// Creates and locks the folder. Throws usage when it holds another run, or one that should be resumed.
-  /// `options`, `record` and `listener` outlive it.
+  /// Creates and locks the folder. Throws usage when the folder holds another run, or a run that should be
+  /// resumed. `options`, `record` and `listener` must outlive it.
   RunFolder(const TrainOptions& options, const RunRecord& record, RunListener& listener);
 
   const std::filesystem::path& path() const { return checkpoints_.path(); }
-  /// The one the run goes on from; nothing when it begins.
+  /// Returns the checkpoint that the run resumes from; nothing for a new run.
   std::optional<CheckpointFolder::Found> find_checkpoint() const;
-  /// Whether the run goes on in the folder its checkpoint is from.
+  /// True if the run resumes in the folder that its checkpoint is in.
   bool goes_on_here() const;
 
-  /// config.json and run.json.
+  /// Writes config.json and run.json.
   void write_config(const std::string& command) const;
-  /// What every checkpoint says of the run.
+  /// The metadata about the run that every checkpoint has.
   NamedTensors about_run(const Progress& progress) const;
   void save_last(const NamedTensors& contents, std::int64_t step) const;
   void save_best(const NamedTensors& contents, std::int64_t step) const;
   void save_step(const NamedTensors& contents, std::int64_t step) const;
-  /// The newest checkpoint that can be read, or "none".
+  /// The file of the checkpoint with the most steps that has a readable header, or "none".
   std::string last_good() const;
 
  private:

@@ -1,5 +1,4 @@
-// What a run tells of itself as it goes. Progress on stderr, metrics.jsonl and summary.csv are listeners; so
-// is whatever else wants to know.
+// The events of a run. Progress on stderr, metrics.jsonl and summary.csv are listeners; you can add others.
 #pragma once
 
 #include <cstdint>
@@ -16,19 +15,19 @@ namespace faq {
 
 struct TrainOptions;
 
-/// Data, folder and checkpoint are there, nothing is trained yet. Of a run that begins, its network gets its
-/// weights next; one that goes on has been restored.
+/// Data, folder and checkpoint are ready; nothing is trained yet. A new run gets its weights after this
+/// event; a resumed run has been restored already.
 struct RunStarted {
-  const TrainOptions& options;  ///< of the run, with what was left to the weights and the data
+  const TrainOptions& options;  ///< options of the run, completed from the weights and the data
   std::filesystem::path folder;
   std::int64_t train_images = 0;
   std::int64_t val_images = 0;
-  std::int64_t epoch = 0;              ///< epochs finished before
-  std::int64_t step = 0;               ///< optimizer steps done before
-  std::filesystem::path resumed_from;  ///< the checkpoint; empty of a run that begins
+  std::int64_t epoch = 0;              ///< epochs finished before the start
+  std::int64_t step = 0;               ///< optimizer steps done before the start
+  std::filesystem::path resumed_from;  ///< the checkpoint; empty for a new run
 };
 
-/// The network has got the form that it has in a phase (see Method).
+/// The network now has the form of a phase (see Method).
 struct PhaseStarted {
   int index = 0;
   int count = 1;
@@ -36,43 +35,43 @@ struct PhaseStarted {
 };
 
 struct EpochStarted {
-  std::int64_t epoch = 0;  ///< epochs finished before
+  std::int64_t epoch = 0;  ///< epochs finished before this one
 };
 
-/// One optimizer step. Sums are those of the epoch so far.
+/// One optimizer step. Loss and accuracy are those of the epoch so far.
 struct StepDone {
-  std::int64_t step = 0;  ///< of the run, this one counted
-  double epoch = 0;       ///< where in the run it was taken, in epochs
+  std::int64_t step = 0;  ///< number in the run, counting this one
+  double epoch = 0;       ///< position in the run, in epochs
   std::int64_t epochs = 0;
-  std::int64_t epoch_index = 0;    ///< epochs finished before
-  std::int64_t step_in_epoch = 0;  ///< this one counted
+  std::int64_t epoch_index = 0;    ///< epochs finished before this one
+  std::int64_t step_in_epoch = 0;  ///< number in the epoch, counting this one
   std::int64_t steps_per_epoch = 0;
   double train_loss = 0;
   double train_top1 = 0;  ///< percent
   double lr = 0;
-  double images_per_s = 0;  ///< of this process in this epoch
+  double images_per_s = 0;  ///< by this process, in this epoch
   double seconds_left = 0;  ///< of the run
-  bool logged = false;      ///< one of every `print_freq`: what keeps a log of steps keeps these
+  bool logged = false;      ///< one of every `print_freq` steps; a log of steps keeps these
 };
 
-/// What training told of an epoch.
+/// The training figures of an epoch.
 struct EpochTraining {
   double loss = 0;
   double top1 = 0;  ///< percent
   double lr = 0;
-  std::optional<double> images_per_s = {};  ///< nothing if no step of it was taken by this process
+  std::optional<double> images_per_s = {};  ///< not set if this process took no step of the epoch
 };
 
-/// An epoch is over: trained and validated, not yet saved. The validation before the first step is epoch 0.
+/// An epoch is trained and validated, but not yet saved. The validation before the first step is epoch 0.
 struct EpochDone {
   std::int64_t epoch = 0;  ///< epochs finished
   std::int64_t step = 0;
-  std::optional<EpochTraining> training = {};  ///< nothing of epoch 0
+  std::optional<EpochTraining> training = {};  ///< not set for epoch 0
   Evaluation validation = {};
-  std::optional<Evaluation> not_averaged = {};  ///< with a moving average: the network in training
+  std::optional<Evaluation> not_averaged = {};  ///< with a moving average: of the network in training
   std::int64_t skipped = 0;                     ///< bad images so far
   std::size_t peak_bytes = 0;
-  /// One object per epoch so far, those before a resume among them; the last one is of this epoch.
+  /// One object per epoch so far, also the epochs before a resume. The last one is this epoch.
   const nlohmann::json& history;
 };
 
@@ -83,34 +82,34 @@ struct Saved {
   std::int64_t step = 0;
 };
 
-/// How far an evaluation is.
+/// The progress of an evaluation.
 struct Evaluating {
   std::int64_t batches = 0;
   std::int64_t total = 0;
   std::int64_t images = 0;
   double seconds = 0;
-  const std::function<std::string()>& figures;  ///< what is known so far, for people
+  const std::function<std::string()>& figures;  ///< text about the results so far, for people
 };
 
 struct TrainResult {
-  bool stopped = false;  ///< by a request, after saving: run again with the resume option "auto"
+  bool stopped = false;  ///< stopped by a request, after saving; continue with the option resume "auto"
   std::int64_t epochs = 0;
-  Evaluation initial;  ///< before the first step, quantized if the run is
+  Evaluation initial;  ///< before the first step; quantized if the run is quantized
   Evaluation last;
   Evaluation best;
   std::int64_t best_epoch = -1;
   double seconds = 0;
   double train_images_per_s = 0;
   std::size_t peak_bytes = 0;
-  std::int64_t skipped = 0;  ///< bad images, of at most `skip_bad` in training and in validation
+  std::int64_t skipped = 0;  ///< bad images; at most `skip_bad` each in training and in validation
 };
 
 struct RunFinished {
   const TrainResult& result;
 };
 
-/// Called in the order of the run, by the thread that runs it. References in an event are good during the
-/// call. What a listener throws ends the run.
+/// Its functions are called in the order of the run, by the thread that runs it. References in an event are
+/// valid during the call only. An exception of a listener ends the run.
 class RunListener {
  public:
   virtual ~RunListener() = default;
@@ -119,21 +118,22 @@ class RunListener {
   virtual void phase_started(const PhaseStarted& /*event*/) {}
   virtual void epoch_started(const EpochStarted& /*event*/) {}
   virtual void step(const StepDone& /*event*/) {}
-  /// Of any evaluation, in a run or not: once before the first batch, then after every batch.
+  /// Called in every evaluation, inside and outside of runs: once before the first batch, then after every
+  /// batch.
   virtual void evaluating(const Evaluating& /*event*/) {}
-  /// It is over, and was not stopped.
+  /// The evaluation is over and was not stopped.
   virtual void evaluated() {}
   virtual void epoch(const EpochDone& /*event*/) {}
   virtual void saved(const Saved& /*event*/) {}
-  /// Also of a run that was stopped; not of one that threw.
+  /// Called also for a run that was stopped, but not for a run that threw.
   virtual void finished(const RunFinished& /*event*/) {}
 
-  /// A line for people.
+  /// A line of text for people.
   virtual void notice(const std::string& /*text*/) {}
   virtual void warning(const std::string& /*text*/) {}
 };
 
-/// Hands on to each of several listeners, in their order; they outlive it.
+/// Passes every event to several listeners, in their order. The listeners must outlive it.
 class RunListeners final : public RunListener {
  public:
   explicit RunListeners(std::vector<RunListener*> listeners) : listeners_(std::move(listeners)) {}
@@ -154,9 +154,9 @@ class RunListeners final : public RunListener {
   std::vector<RunListener*> listeners_;
 };
 
-/// What a warning begins with where it is a line of text.
+/// The beginning of a warning in a line of text.
 inline constexpr const char* warning_prefix = "warning: ";
-/// Hands a line on, as a warning if it begins like one.
+/// Passes a line to the listener: as a warning if it begins like one, else as a notice.
 void tell(RunListener& listener, const std::string& line);
 
 }  // namespace faq

@@ -12,15 +12,16 @@
 namespace faq {
 namespace {
 
-// What must agree between a checkpoint and the run that continues it: every option that changes a bit of the
-// result, but for the number of threads, which may have to change with the machine. Where things are and how
-// often they are reported may differ.
+// All other options must agree between a checkpoint and the run that resumes it, because they change bits of
+// the result. These may differ: where things are, how often they are reported, and the number of threads,
+// which may have to change with the machine.
 constexpr const char* free_to_change[] = {
     "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
     "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
     "preset",          "teacher"};
 
-// A folder may move: of a name the last component counts, and nothing of what is named after its folder.
+// A folder may move. So only the last component of a name counts, and nothing for data sets whose names come
+// from their folder.
 std::uint32_t checksum_of_samples(const Dataset& dataset) {
   uLong sum = ::crc32(0, nullptr, 0);
   const auto add = [&](const void* bytes, std::size_t size) {
@@ -37,7 +38,7 @@ std::uint32_t checksum_of_samples(const Dataset& dataset) {
   return static_cast<std::uint32_t>(sum);
 }
 
-// An object of a checkpoint's metadata; an empty one where checkpoints of earlier versions have none.
+// Returns an object of a checkpoint's metadata; an empty one if a checkpoint of an earlier version lacks it.
 nlohmann::json object_in(const std::map<std::string, std::string>& checkpoint, const std::string& key,
                          const std::string& source) {
   const auto found = checkpoint.find(key);
@@ -76,7 +77,7 @@ RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const 
 }
 
 void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source) {
-  // Under today's names, with what options did that were not there yet.
+  // Under the names of today, with the defaults of options that did not exist yet.
   const nlohmann::json config = to_json(assemble(before.config, {}, source));
   for (const auto& [name, value] : now.config.items()) {
     if (std::ranges::find(free_to_change, name) != std::end(free_to_change)) continue;
@@ -123,7 +124,7 @@ TrainOptions options_of_checkpoint(const std::map<std::string, std::string>& che
   const nlohmann::json config = parse_json(checkpoint.at("config"), what);
   try {
     return assemble(config, {}, what);
-  } catch (const Error& error) {  // nobody's usage
+  } catch (const Error& error) {  // not a usage error: the user did not write this
     fail(ErrorKind::bad_data, error.what());
   }
 }

@@ -1,4 +1,4 @@
-// What a checkpoint says of the run it is from, besides where that run stands.
+// The facts about a run in its checkpoints, besides its progress.
 #pragma once
 
 #include <map>
@@ -13,32 +13,33 @@ namespace faq {
 
 struct RunRecord {
   nlohmann::json config;   ///< every option
-  nlohmann::json classes;  ///< their names
-  nlohmann::json data;     ///< how many images, and a checksum of their names and labels
+  nlohmann::json classes;  ///< names of the classes
+  nlohmann::json data;     ///< number of images, and a checksum of their names and labels
   nlohmann::json machine;  ///< threads and instruction set
 
-  /// As the metadata of a checkpoint, each under its name.
+  /// The fields as metadata of a checkpoint, each under its name.
   std::map<std::string, std::string> metadata() const;
 };
 RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val);
-/// That of a checkpoint; empty objects where one of an earlier version has none. Throws bad_data.
+/// Reads the facts from a checkpoint; empty objects where a checkpoint of an earlier version has none. Throws
+/// bad_data.
 RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const std::string& source);
 
-/// Throws bad_data when the run that is to go on has an option that changes a bit of the result, or images,
-/// other than that of the checkpoint `source`.
+/// Throws bad_data when the resumed run differs from that of the checkpoint `source`: in an option that
+/// changes a bit of the result, or in the images.
 void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source);
-/// In what the machine that is to go on differs, so that sums may be added in another order: a line for the
-/// log; empty: in nothing.
+/// Describes how the machine differs from that of the checkpoint, so that sums may be added in another order.
+/// Returns a line for the log; empty: no difference.
 std::string machine_difference(const RunRecord& now, const RunRecord& before);
 
-/// The metadata of the integer network of a run: the model's name, and how many epochs were finished.
+/// The metadata of the integer network of a run: the name of its model and the number of finished epochs.
 std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch);
-/// How images are validated with those options; the model knows their mean and standard deviation.
+/// The preprocessing of validation images with those options. The model adds mean and standard deviation.
 Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names);
 
-/// Whether a file with that metadata was written by faq-train.
+/// True if a file with that metadata was written by faq-train.
 bool is_checkpoint(const std::map<std::string, std::string>& metadata);
-/// The options of the run a checkpoint is from. Throws bad_data.
+/// Returns the options of the run that wrote a checkpoint. Throws bad_data.
 TrainOptions options_of_checkpoint(const std::map<std::string, std::string>& checkpoint,
                                    const std::string& source);
 

@@ -6,7 +6,7 @@ namespace faq {
 
 void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
   const std::vector<double> losses =
-      kernels::cross_entropy(logits, labels, 0.0f).losses;  // and checks labels
+      kernels::cross_entropy(logits, labels, 0.0f).losses;  // also checks the labels
   const std::int64_t classes = logits.dim(1);
   classes_.resize(static_cast<std::size_t>(classes));
   for (std::size_t i = 0; i < labels.size(); ++i) {
@@ -15,7 +15,7 @@ void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
     const std::int32_t label = labels[i];
     std::int64_t rank = 0;
     for (std::int64_t k = 0; k < classes; ++k) {
-      // A logit that is not a number is never the larger one.
+      // NaN is never the larger logit.
       if (k != label && !(row[label] > row[k] || (row[label] == row[k] && label < k))) ++rank;
     }
     Counts& counts = classes_.at(static_cast<std::size_t>(label));

@@ -1,4 +1,4 @@
-// What a network got right.
+// Counts the correct predictions of a network.
 #pragma once
 
 #include <cstdint>
@@ -12,23 +12,22 @@ namespace faq {
 struct Evaluation {
   std::int64_t images = 0;
   double top1 = 0;  ///< percent
-  double top5 = 0;  ///< percent; 100 with five classes or fewer
+  double top5 = 0;  ///< percent; always 100 with five classes or fewer
   double loss = 0;  ///< mean cross-entropy
   double images_per_s = 0;
 };
 
-/// Counts whole batches as they come: the last one may be smaller; nothing is padded. A tie of logits is
-/// resolved towards the smaller class index.
+/// Counts batches as they come. The last batch may be smaller; nothing is padded. Of equal logits, the
+/// smaller class index wins.
 class Scores {
  public:
   void add(const Tensor& logits, std::span<const std::int32_t> labels);
-  /// Adds what `other` has counted: images and hits exactly, losses up to the rounding of their sum in
-  /// double.
+  /// Adds the counts of `other`: images and hits exactly, losses up to the rounding of their sum in double.
   void merge(const Scores& other);
   Evaluation result() const;
-  /// Images whose label came first.
+  /// The number of images whose label has the largest logit.
   std::int64_t correct() const;
-  /// The same of the images of one class; nothing of a class that has not occurred.
+  /// The result for the images of one class; empty for a class that has not occurred.
   Evaluation of_class(std::int32_t label) const;
 
  private:

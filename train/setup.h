@@ -1,4 +1,4 @@
-// From options to the things a run is made of; shared by training and evaluation.
+// Makes the parts of a run from its options. Used by training and evaluation.
 #pragma once
 
 #include <functional>
@@ -15,48 +15,54 @@ namespace faq {
 
 /// The data of a run, opened once.
 struct Data {
-  std::unique_ptr<Dataset> train;  ///< null when only validation was wanted
+  std::unique_ptr<Dataset> train;  ///< null if only validation is needed
   std::unique_ptr<Dataset> val;
   int crop = 0;  ///< height and width of network inputs
   int val_crop = 0;
 };
 
-/// Fills num_classes, in_channels and the sizes of `options` in from the data and the weights where they were
-/// left to them, and opens the data. Throws usage when the classes of data and options disagree.
+/// Opens the data, and fills in the num_classes, in_channels and sizes of `options` that were left open, from
+/// the data and the weights. Throws usage when the classes of data and options disagree.
 Data open_data(TrainOptions& options, bool with_train);
 
-/// When --weights is a checkpoint of faq-train: takes the channels, mean and deviation that the options leave
-/// open from it. Reads its header only.
+/// If --weights is a checkpoint of faq-train, takes channels, mean and deviation from it where the options
+/// leave them open. Reads only the header of the file.
 void adopt_from_weights(TrainOptions& options);
-/// The same from the options of another run.
+/// The same, from the options of another run.
 void adopt(TrainOptions& options, const TrainOptions& from);
-/// Whether a mean and a deviation that are given are those of another run, which may have left them to its
-/// network. None given: yes.
+/// True if the given mean and deviation are those of another run, which may have used the defaults of its
+/// network. True if none are given.
 bool same_pixels(const TrainOptions& given, const TrainOptions& of_run);
-/// As adopt(), of what choose_preprocessing would choose.
+/// As adopt(), for the fields that choose_preprocessing sets.
 void adopt_sizes(TrainOptions& options, const TrainOptions& from);
 
-/// Fills in the sizes and the augmentation that were left open, as torchvision's scripts have them for the
-/// network: for photographs random resized crops of the size it is for, and a centre crop after resizing by
-/// 256/224 (342/299); for CIFAR's networks images as large as the data set's, padded and cropped.
-/// `image_size`: what these are, asked for only then. In another size, or among images of several, they are
-/// resized to it in training, and so for evaluation.
+/// Fills in the sizes and the augmentation that were left open, with the values of torchvision's scripts for
+/// the network.
+///
+/// Networks for photographs: random resized crops of the size the network was designed for. Evaluation
+/// resizes by 256/224 (342/299) and takes the centre crop.
+///
+/// CIFAR's networks: crops of the size of the data set's images, from padded images. If the crop size is
+/// another one, or the images have several sizes, they are resized to the crop size, in training and in
+/// evaluation. `image_size`: returns the size of the images; called only for CIFAR's networks without a crop
+/// size.
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size);
 
-/// The shorter side of the first image, past as many bad ones as may be skipped.
+/// Returns the shorter side of the first good image. It passes over as many bad images as may be skipped.
 int side_of_images(const Dataset& dataset, std::int64_t skip_bad);
 
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data);
 LoaderOptions val_loader_options(const TrainOptions& options, const Data& data);
 
-/// The network of the options, with zero weights and no quantization.
+/// Makes the network of the options, with zero weights and not quantized.
 std::unique_ptr<Model> build_model(const TrainOptions& options);
 
-/// Throws bad_data when a checkpoint claims a phase its run does not have.
+/// Throws bad_data when a checkpoint is in a phase that its run does not have.
 void check_phase(const Progress& progress, const Method& method, const std::string& source);
 
-/// A checkpoint of faq-train as a network ready for evaluation, in the form its method gave it. `options`:
-/// those of the run. `engine`: what computes it, whatever it was trained on; none: what it was trained on.
+/// Makes the network of a checkpoint of faq-train, ready for evaluation, in the form its method gave it.
+/// `options`: is set to the options of the run. `engine`: the engine to compute with; not set: the engine of
+/// the training.
 std::unique_ptr<Model> model_from_checkpoint(const NamedTensors& checkpoint, const std::string& source,
                                              TrainOptions& options, std::optional<Engine> engine = {});
 

@@ -18,14 +18,14 @@ class Sgd {
  public:
   Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options);
 
-  /// One update with the accumulated gradients times `grad_scale`, then clears them. Returns their global
-  /// norm (after scaling, before clipping). When it is not finite nothing is changed: the caller reports
-  /// divergence.
+  /// Makes one update with the accumulated gradients times `grad_scale`, then clears the gradients. Returns
+  /// their global norm (after scaling, before clipping). If the norm is not finite, nothing is changed, and
+  /// the caller must report divergence.
   double step(double lr, double grad_scale);
 
-  /// Momentum buffers as "momentum/<parameter>", sharing storage.
+  /// Adds the momentum buffers as "momentum/<parameter>"; the tensors share storage.
   void export_state(NamedTensors& to) const;
-  /// Throws bad_data when a buffer is missing or misshapen.
+  /// Copies the momentum buffers from a checkpoint. Throws bad_data when a buffer is missing or misshapen.
   void import_state(const NamedTensors& from, const std::string& source);
 
  private:

@@ -6,7 +6,7 @@
 namespace faq {
 namespace {
 
-// Made before a handler can need it, and never destroyed: a signal may come while the process exits.
+// Created before a handler can need it. Never destroyed, because a signal may come while the process exits.
 const StopToken* process_token = nullptr;
 
 void on_signal(int) { process_token->request_stop(); }

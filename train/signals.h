@@ -1,12 +1,12 @@
-// The bridge from signals to a StopToken; programs install it, the library never does.
+// Connects signals to a StopToken. Programs install it, the library never does.
 #pragma once
 
 #include "train/stop_token.h"
 
 namespace faq {
 
-/// From now on SIGTERM, SIGINT and SIGUSR1 request a stop of the token that is returned, instead of ending
-/// the process. A process has one such token, whoever asks for it.
+/// After this call SIGTERM, SIGINT and SIGUSR1 request a stop of the returned token instead of ending the
+/// process. A process has one such token; every call returns it.
 StopToken install_stop_handlers();
 
 }  // namespace faq

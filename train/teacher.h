@@ -1,4 +1,4 @@
-// Distillation: a full-precision network that guides the one being trained (Zhuang et al., arXiv 1908.04680,
+// Distillation: a full-precision network guides the network in training (Zhuang et al., arXiv 1908.04680,
 // section 3.5).
 #pragma once
 
@@ -13,29 +13,31 @@ namespace faq {
 
 class Teacher {
  public:
-  /// For a run that begins: the network --teacher names (default: that of --weights), or with --distill joint
-  /// and neither of them a random one. Throws usage when it has other classes or channels than the run,
+  /// For a new run: the network that --teacher names (default: that of --weights). With --distill joint and
+  /// neither of them, a random network. Throws usage when it has other classes or channels than the run,
   /// bad_data when it is quantized.
   static Teacher begin(const TrainOptions& options);
-  /// For a run that goes on: as export_state left it; no other file is read. Throws bad_data when something
-  /// is missing or does not fit.
+  /// For a resumed run: the teacher as export_state saved it. Reads no other file. Throws bad_data when
+  /// something is missing or does not fit.
   static Teacher resume(const TrainOptions& options, const NamedTensors& checkpoint,
                         const std::string& source);
 
-  /// What the loss of the network being trained gains: weight · KL(teacher's softmax ‖ its softmax). Joint:
-  /// the teacher takes the gradient of its own loss, cross-entropy and weight · KL the other way around.
+  /// The term that is added to the loss of the network in training: weight · KL(teacher's softmax ‖ its
+  /// softmax). Joint: also computes the teacher's gradient from its own loss, cross-entropy plus weight · KL
+  /// in the other direction.
   Var guidance(const Var& logits, const Batch& batch, const RandomKeys& keys);
 
-  /// A step with the accumulated gradients (joint; frozen: nothing). Returns their norm, see Sgd::step.
+  /// Takes an optimizer step of a joint teacher with the accumulated gradients. A frozen teacher does
+  /// nothing. Returns the norm of the gradients, see Sgd::step; 0 for a frozen teacher.
   double step(double lr, double grad_scale);
-  /// Forgets the momentum.
+  /// Resets the momentum.
   void restart();
 
-  /// Tensors under "teacher/", and a record of the network in the metadata.
+  /// Adds the tensors under "teacher/", and a description of the network to the metadata.
   void export_state(NamedTensors& to);
 
  private:
-  /// `own`: the run's options but for the teacher's network and what it makes of pixels.
+  /// `own`: the run's options, but with the teacher's network, mean and standard deviation.
   Teacher(const TrainOptions& options, const TrainOptions& own);
 
   bool joint_;

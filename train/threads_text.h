@@ -1,4 +1,4 @@
-// How many threads a run has, and why, for people.
+// Text for people about the number of threads of a run and the reason for it.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace faq {
 
-/// The lines a run begins with, e.g. "2 threads (CPU quota of the container; the machine has 64)"; another
-/// one warns of more threads than there are CPUs for them. `asked`: RunChoice::threads.
+/// Returns the first lines of a run, e.g. "2 threads (CPU quota of the container; the machine has 64)". A
+/// second line warns if there are more threads than CPUs for them. `asked`: RunChoice::threads.
 std::vector<std::string> threads_text(int asked, const ThreadLimits& limits = thread_limits());
 
 }  // namespace faq

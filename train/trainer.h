@@ -1,4 +1,4 @@
-// A training run from options to results.
+// Runs a training run from options to results.
 #pragma once
 
 #include "train/method.h"
@@ -7,10 +7,10 @@
 
 namespace faq {
 
-/// Runs, or continues, a run (see TrainingLoop). Throws Error; `diverged` names the last good checkpoint.
+/// Runs or resumes a run (see TrainingLoop). Throws Error; `diverged` names the last good checkpoint.
 TrainResult train(const TrainOptions& options, const RunContext& context = {});
 /// The same with a method of your own. Throws usage when the recipe is quantized and the method is not, or
-/// the other way round: what is recorded must be what was done.
+/// the reverse: the saved options must say what was done.
 TrainResult train(const TrainOptions& options, Method& method, const RunContext& context);
 
 }  // namespace faq

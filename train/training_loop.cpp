@@ -26,7 +26,7 @@ double percent(std::int64_t part, double whole) { return 100.0 * static_cast<dou
 
 }  // namespace
 
-// --- beginning, and going on
+// --- beginning and resuming
 
 TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const RunContext& context)
     : method_(method),
@@ -89,7 +89,7 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   listener_.started(event);
   if (const std::string text = machine_difference(record_, before); !text.empty()) listener_.warning(text);
   if (folder_.goes_on_here()) return;
-  // The best network so far is in another folder, and stays there.
+  // The best network so far is in another folder and stays there.
   progress_.best_top1 = -1;
   progress_.best_epoch = -1;
   folder_.write_config(context_.command);
@@ -97,7 +97,7 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
 
 // --- the loop
 
-// An error that says what is not finite also says where, and what is left.
+// Adds to a `diverged` error where it happened, and which checkpoint is left.
 template <class Work>
 auto TrainingLoop::naming_last_good(Work&& work) {
   try {
@@ -115,7 +115,7 @@ bool TrainingLoop::next() {
       return advance();
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::stopped) throw;
-      // While validating, which changes nothing that is not done again.
+      // Stopped while validating. Validation changes nothing that is not done again after a resume.
       folder_.save_last(snapshot(), progress_.step);
       stopped_ = true;
       return false;
@@ -133,7 +133,7 @@ bool TrainingLoop::advance() {
   if (!epoch_trained()) {
     take_step();
     if (epoch_trained()) {
-      // What follows is part of this step.
+      // The end of the epoch, below, is part of this step.
     } else if (context_.stop.stop_requested()) {
       write_checkpoint();
       stopped_ = true;
@@ -229,7 +229,7 @@ Evaluation TrainingLoop::validate_epoch() {
 void TrainingLoop::evaluate_start() {
   check(progress_.step == 0, "training loop: evaluate_start() after ", progress_.step, " steps");
   start_evaluated_ = true;
-  progress_.history.clear();  // a run without epochs may be continued, too
+  progress_.history.clear();  // a run without epochs may be resumed too
   const Evaluation initial = evaluate();
   record_epoch({.validation = initial, .history = progress_.history});
   if (run_.options.epochs > 0) return;
@@ -272,7 +272,7 @@ void TrainingLoop::close_epoch() {
     progress_.best_top1 = evaluation.top1;
     progress_.best_epoch = progress_.epoch;
   }
-  const NamedTensors contents = snapshot();  // handles: saved is what they hold then
+  const NamedTensors contents = snapshot();  // handles: what they hold at the time of saving is saved
   if (best) save_best();
   averaged.reset();
   folder_.save_last(contents, progress_.step);
@@ -286,7 +286,7 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
   listener_.epoch(done);
 }
 
-// Says what was skipped since it was last asked; returns how many images were in all.
+// Warns about images skipped since the last call. Returns the number of skipped images of the loader.
 std::int64_t TrainingLoop::skipped(const Loader& loader) {
   for (const std::string& text : loader.skipped_names())
     if (said_skipped_.insert(text).second) listener_.warning("skipped " + text);
@@ -295,7 +295,7 @@ std::int64_t TrainingLoop::skipped(const Loader& loader) {
 
 // --- saving
 
-// What --resume reads.
+// The contents that --resume reads.
 NamedTensors TrainingLoop::snapshot() {
   NamedTensors contents = folder_.about_run(progress_);
   run_.learner.export_state(contents);
@@ -309,7 +309,7 @@ void TrainingLoop::write_checkpoint() {
     folder_.save_last(snapshot(), progress_.step);
 }
 
-// What evaluation and a later run's --weights read, and what is deployed.
+// Saves the network that evaluation and --weights of a later run read, and the network that is deployed.
 void TrainingLoop::save_best() {
   NamedTensors network = folder_.about_run(progress_);
   run_.learner.export_network(network);

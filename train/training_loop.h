@@ -1,4 +1,4 @@
-// The loop of a training run, to be stepped by its user.
+// The loop of a training run. Its user takes the steps.
 #pragma once
 
 #include <cstdint>
@@ -14,14 +14,14 @@
 
 namespace faq {
 
-/// A run that was begun, or goes on from its checkpoint. Either next() does it all:
+/// A new or resumed run. Either next() does everything:
 ///
 ///   TrainingLoop loop(options, method, context);
 ///   while (loop.next()) {
 ///   }
 ///   const TrainResult result = loop.finish();
 ///
-/// or its parts are called one by one, and what falls between them is up to the caller:
+/// or you call its parts one by one, and do other things between them:
 ///
 ///   loop.evaluate_start();
 ///   while (!loop.done()) {
@@ -29,43 +29,45 @@ namespace faq {
 ///     if (loop.epoch_trained()) loop.finish_epoch();
 ///   }
 ///
-/// Both give the same bits. All of it throws Error; `diverged` names the last good checkpoint, `stopped`
-/// comes from evaluations that a stop was requested of (next() saves then, and returns false).
+/// Both ways give the same bits. All functions throw Error. `diverged` names the last good checkpoint.
+/// `stopped` comes from an evaluation during which a stop was requested (next() then saves and returns
+/// false).
 class TrainingLoop {
  public:
-  /// Opens the data and the folder. `method` and the listeners outlive it.
+  /// Opens the data and the folder. `method` and the listeners must outlive the loop.
   TrainingLoop(const TrainOptions& options, Method& method, const RunContext& context);
 
-  /// One optimizer step and what is due after it: a checkpoint, or the end of the epoch; before the first
-  /// one, the evaluation of the start alone. False when the run is over or, with a checkpoint saved, stopped.
+  /// Takes one optimizer step and does what is due after it: a checkpoint, or the end of the epoch. The first
+  /// call of a new run only evaluates the start. Returns false when the run is over, or stopped with a
+  /// checkpoint saved.
   bool next();
 
   /// Evaluates the network before its first step, as epoch 0 of the history.
   void evaluate_start();
-  /// One optimizer step, the first of an epoch or a phase beginning it. Not where the epoch is trained, or
-  /// the run done.
+  /// Takes one optimizer step; the first step of an epoch or phase begins it. Throws when the epoch is
+  /// trained or the run is done.
   StepDone step();
-  /// Whether all steps of the epoch are done: finish_epoch() is next.
+  /// True if all steps of the epoch are done: call finish_epoch() next.
   bool epoch_trained() const { return progress_.step_in_epoch == run_.steps_per_epoch; }
-  /// Evaluates the network (the moving average, where there is one), records the epoch and saves.
+  /// Evaluates the network (the moving average if there is one), adds the epoch to the history and saves.
   void finish_epoch();
-  /// Whether all epochs are finished.
+  /// True if all epochs are finished.
   bool done() const { return progress_.epoch >= run_.options.epochs; }
-  /// Accuracy of the network in training as it is now. Changes nothing.
+  /// Evaluates the network in training as it is now. Changes nothing.
   Evaluation evaluate();
-  /// Saves a checkpoint to go on from: last.safetensors between epochs, else one of this step.
+  /// Saves a checkpoint to resume from: last.safetensors between epochs, else one of this step.
   void save();
 
   Model& model() { return run_.learner.model(); }
   const TrainOptions& options() const { return run_.options; }
-  /// Where the run stands.
+  /// The position of the run.
   const Progress& progress() const { return progress_; }
   bool stopped() const { return stopped_; }
-  /// What came of it so far, which the listeners are told, too.
+  /// Returns the results so far, and passes them to the listeners.
   TrainResult finish();
 
  private:
-  /// Of some images and the time they took.
+  /// A number of images and the time they took.
   struct Speed {
     std::int64_t images = 0;
     double seconds = 0;
@@ -94,16 +96,16 @@ class TrainingLoop {
   RunListeners listener_;
   Run run_;
   RunRecord record_;
-  double began_at_;  ///< seconds of a steady clock, as below
+  double began_at_;  ///< seconds of a steady clock, like epoch_began_at_
   RunFolder folder_;
   Progress progress_;
   bool start_evaluated_ = false;
-  bool in_epoch_ = false;  ///< the loader is in the epoch that is trained
+  bool in_epoch_ = false;  ///< the loader is inside the epoch in training
   bool stopped_ = false;
-  std::int64_t images_before_ = 0;  ///< of the epoch, by an earlier part of the run
+  std::int64_t images_before_ = 0;  ///< images of the epoch that an earlier part of the run has trained
   double epoch_began_at_ = 0;
-  Speed epoch_;    ///< of this process in the epoch being trained
-  Speed trained_;  ///< and in all epochs
+  Speed epoch_;    ///< of this process, in the epoch in training
+  Speed trained_;  ///< of this process, in all finished epochs
   std::set<std::string> said_skipped_;
 };
 

@@ -38,7 +38,8 @@ FAQ_SIMD void store_bf16_portable(bfloat16* out, std::int64_t n, const float* in
   }
 }
 #if defined(__x86_64__)
-// One instruction where the CPU has it. It takes denormals for zero: those go the other way.
+// Uses one instruction where the CPU has it. The instruction treats denormals as zero, so blocks with
+// denormals use the portable loop.
 __attribute__((target("avx512f,avx512dq,avx512bf16"))) void store_bf16_native(bfloat16* out, std::int64_t n,
                                                                               const float* in) {
   constexpr int denormal = 0x20;

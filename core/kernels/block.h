@@ -1,6 +1,6 @@
-// Elementwise kernels work through a tensor in blocks that stay in the first-level cache: load (converting to
-// f32), compute in f32, store (converting). Loops worth compiling for each dtype read it themselves:
-// core/kernels/element.h.
+// Blocks of a tensor that stay in the first-level cache. Elementwise kernels load a block (converting to
+// f32), compute in f32, and store it (converting). Loops that are compiled for each dtype read elements
+// directly: core/kernels/element.h.
 #pragma once
 
 #include <algorithm>
@@ -14,27 +14,27 @@ namespace faq::kernels {
 /// Elements per block of a kernel without channels.
 inline constexpr std::int64_t block_length = 512;
 
-/// The scale of a fixed-point tensor, 1 of any other.
+/// The scale of a fixed-point tensor; 1 for any other tensor.
 inline float scale_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_point().scale : 1.0f; }
 
-/// out[i] = element offset+i as f32. Integers are not scaled by their scale; s32 rounds to nearest above
-/// 2^24.
+/// out[i] = element offset+i as f32. Integers are not multiplied by their scale. s32 above 2^24 rounds to
+/// nearest.
 void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out);
-/// element offset+i = in[i]; to bf16 with rounding half to even; to integers by truncating an already rounded
-/// value.
+/// element offset+i = in[i]. To bf16 it rounds half to even. To integers it truncates; the caller has rounded
+/// already.
 void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in);
 
-/// An uninitialised tensor with the scale of x, if it has one.
+/// Returns an uninitialised tensor with the scale of x, if x has one.
 Tensor like(const Tensor& x, const Shape& shape, DType dtype);
 
-/// Throws unless `out` has this shape and dtype; `what` starts the message.
+/// Throws unless `out` has this shape and dtype. `what`: the start of the message.
 void expect_place(const char* what, const Tensor& out, const Shape& shape, DType dtype);
 
-/// Throws unless the vector has a value per channel; `what` starts the message.
+/// Throws unless the vector has one value per channel. `what`: the start of the message.
 void check_channels(const char* what, const Tensor& vector, std::int64_t channels);
 
-/// How an N,H,W,C tensor is cut into blocks of whole rows of C channels, with per-channel vectors repeated to
-/// the length of a block so that inner loops are long and have no modulo.
+/// Cuts an N,H,W,C tensor into blocks of whole rows of C channels. Vectors with one value per channel are
+/// repeated to the length of a block, so that inner loops are long and need no modulo.
 class ChannelBlocks {
  public:
   explicit ChannelBlocks(const Shape& shape);
@@ -44,7 +44,7 @@ class ChannelBlocks {
   std::int64_t length() const { return rows_per_block_ * channels_; }
   std::int64_t count() const { return (rows_ + rows_per_block_ - 1) / rows_per_block_; }
   std::int64_t offset(std::int64_t block) const { return block * length(); }
-  /// Elements of a block: length(), less for the last one.
+  /// Elements of a block: length(), fewer for the last block.
   std::int64_t size(std::int64_t block) const;
   std::vector<float> repeat(const float* per_channel) const;
   void repeat(const float* per_channel, float* repeated) const;
@@ -57,8 +57,8 @@ class ChannelBlocks {
   std::int64_t rows_per_block_;
 };
 
-/// Blocks gathered into chunks of fixed length, each with its own partial sums: what a reduction adds up, and
-/// in which order, is a property of the tensor, not of the threads.
+/// Groups blocks into chunks of fixed length. Each chunk has its own partial sums. So the values that a
+/// reduction adds, and their order, depend on the tensor only, not on the threads.
 class Chunks {
  public:
   explicit Chunks(const ChannelBlocks& blocks)
@@ -68,11 +68,11 @@ class Chunks {
   std::int64_t count() const { return (blocks_.count() + blocks_per_chunk_ - 1) / blocks_per_chunk_; }
   std::int64_t length() const { return blocks_.length() * blocks_per_chunk_; }
   std::int64_t offset(std::int64_t chunk) const { return chunk * length(); }
-  /// Elements of a chunk: length(), less for the last one.
+  /// Elements of a chunk: length(), fewer for the last chunk.
   std::int64_t size(std::int64_t chunk) const {
     return std::min(length(), blocks_.rows() * blocks_.channels() - offset(chunk));
   }
-  /// The blocks of a chunk are [begin, end).
+  /// The blocks of a chunk are begin(chunk) to end(chunk) − 1.
   std::int64_t begin(std::int64_t chunk) const { return chunk * blocks_per_chunk_; }
   std::int64_t end(std::int64_t chunk) const {
     return std::min(blocks_.count(), (chunk + 1) * blocks_per_chunk_);
@@ -80,7 +80,7 @@ class Chunks {
 
  private:
   ChannelBlocks blocks_;
-  std::int64_t blocks_per_chunk_;  ///< at least 32 rows: partial sums are a fraction of what they sum
+  std::int64_t blocks_per_chunk_;  ///< at least 32 rows, so partial sums take a fraction of the memory
 };
 
 }  // namespace faq::kernels

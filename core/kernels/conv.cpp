@@ -42,16 +42,16 @@ Tensor shifted_and_padded(const Tensor& x, const Padding& padding) {
   return out;
 }
 
-// Whether oneDNN is given signed images as they are. Its kernels for them shift what they load by 128 and
-// take the border for zero. Without VNNI they halve the weights, which is not exact. Where there is a border
-// and the kernel is larger than 3×3, they take longer than a copy and the kernel for unsigned ones does
-// (docs/performance.md, "What was tried").
+// True if oneDNN gets signed images as they are. Its kernels for them shift the loaded values by 128 and
+// treat the border as zero. Without VNNI they halve the weights, which is not exact. With a border and a
+// kernel larger than 3×3 they are slower than a copy and the kernel for unsigned images (docs/performance.md,
+// "What was tried").
 bool takes_signed_images(const ConvGeometry& geometry) {
   return has_avx512_vnni() &&
          (geometry.padding == 0 || (geometry.kernel.height <= 3 && geometry.kernel.width <= 3));
 }
 
-// Whether each is below the limit beyond which an f32 need not be the integer it was.
+// True if each sum is below the limit of exact f32 integers.
 FAQ_SIMD bool are_below(std::int32_t limit, const std::int32_t* sums, std::int64_t n) {
   std::int32_t beyond = 0;
   for (std::int64_t i = 0; i < n; ++i) beyond |= (sums[i] >= limit) | (sums[i] <= -limit);
@@ -76,8 +76,8 @@ void round_to_s32(const Tensor& x, Tensor& out) {
   });
 }
 
-// An integer convolution made ready: its images as the engine's kernel reads them, and the bounds within
-// which weights give exact sums with them.
+// A prepared integer convolution: its images as the engine's kernel reads them, and the bounds within which
+// weights give exact sums with them.
 struct IntegerConvolution {
   IntegerConvolution(const Tensor& x, const ConvGeometry& wanted, Engine engine)
       : integer(engine == Engine::integer),
@@ -96,7 +96,7 @@ struct IntegerConvolution {
     }
   }
 
-  /// Exact for weights within the bounds.
+  /// Runs the convolution. It is exact for weights within the bounds.
   void run(WeightForms& weights, Tensor& sums) const {
     if (integer) {
       onednn::convolve(source, weights, is_copied ? weights.shift_correction() : Tensor(), geometry, sums);
@@ -107,22 +107,22 @@ struct IntegerConvolution {
     }
   }
 
-  /// Whether of weights beyond the bounds, too, every sum below 2^24 is exact. (Not of signed inputs:
-  /// what the shift adds may be taken away again in f32, which the result does not show.)
+  /// True if a sum below 2^24 is exact even when the weights exceed the bounds. (False for signed inputs: the
+  /// shift may be subtracted again in f32, and the result does not show that.)
   bool may_try_whole(const Shape& weights) const {
     return integer && !is_signed && has_vnni() && weights.numel() / weights[0] <= max_filter_of_bytes &&
            rounds_results_alone(source.shape(), weights, geometry);
   }
 
   bool integer, is_signed;
-  bool is_copied;  ///< shifted by 128, with its border
+  bool is_copied;  ///< the source is a copy, shifted by 128 and with its border
   ConvGeometry geometry;
   int max_input, max_magnitude;
   Tensor source;
 
  private:
-  // A signed input reaches the integer kernel as u8. In f32 it adds up to no more than one twice as wide that
-  // is not signed.
+  // A signed input reaches the integer kernel as u8. In f32, its sums are no larger than those of an unsigned
+  // input with twice the range.
   int largest_input(const Tensor& x) const {
     if (is_signed && integer) return 255;
     if (is_signed) return 2 * (x.is_fixed_point() ? x.fixed_point().max() : 128);
@@ -156,7 +156,7 @@ void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeo
   const IntegerConvolution conv(x, geometry.of(weights.filter_shape()), engine);
   WeightForms& whole = weights.forms();
   if (whole.exact_parts(conv.max_input, conv.max_magnitude) == 1) return conv.run(whole, y);
-  // Weights that could lead beyond the limit seldom do.
+  // Weights that could exceed the limit seldom do.
   if (conv.may_try_whole(weights.filter_shape())) {
     conv.run(whole, y);
     if (are_f32_integers(y)) return;

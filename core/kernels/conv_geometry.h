@@ -1,5 +1,4 @@
-// The geometry of a 2-D convolution: what layers and kernels say to each other about it.
-// Images N,H,W,C, weights O,I/G,H,W.
+// The geometry of a 2-D convolution, as layers pass it to kernels. Images N,H,W,C, weights O,I/G,H,W.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +8,7 @@
 
 namespace faq {
 
-/// Of a kernel or a border; one number stands for both.
+/// The extent of a kernel or a border. One number stands for both directions.
 struct Extent {
   int height;
   int width;
@@ -34,32 +33,32 @@ struct Padding {
   constexpr bool is_symmetric() const { return top == bottom && left == right; }
   bool operator==(const Padding&) const = default;
 };
-/// As an Extent where it is symmetric.
+/// Writes it as an Extent if it is symmetric.
 std::ostream& operator<<(std::ostream& out, const Padding& padding);
 
 struct ConvGeometry {
-  Extent kernel = 0;  ///< 0: as the weights have it
+  Extent kernel = 0;  ///< 0: the kernel of the weights
   int stride = 1;
   Padding padding = 0;
-  Extent dilation = 1;  ///< the distance between neighbours of the kernel, in pixels
+  Extent dilation = 1;  ///< distance in pixels between neighbours of the kernel
   int groups = 1;       ///< output channels of group g see the input channels of group g only
 
-  /// The same with the kernel those weights have.
+  /// Returns the same geometry with the kernel of these weights.
   ConvGeometry of(const Shape& weights) const;
-  /// Rows and columns from the first to the last that a window sees. Precondition: the kernel is known.
+  /// Rows and columns from the first to the last pixel that a window sees. Precondition: the kernel is known.
   Extent window() const;
   std::size_t hash() const;
   bool operator==(const ConvGeometry&) const = default;
 };
-/// "3×3, stride 2, padding 1×1"; dilation and groups where there are any.
+/// Writes "3×3, stride 2, padding 1×1"; with dilation and groups if there are any.
 std::ostream& operator<<(std::ostream& out, const ConvGeometry& geometry);
 
 }  // namespace faq
 
 namespace faq::kernels {
 
-/// The shape of the output. Throws when the geometry makes no sense, when weights and image do not fit it,
-/// and (usage) when the kernel does not fit the padded image.
+/// Returns the shape of the output. Throws when the geometry makes no sense, when weights or image do not fit
+/// it, and (usage) when the kernel does not fit into the padded image.
 Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
 
 }  // namespace faq::kernels

@@ -6,7 +6,7 @@
 namespace faq::kernels::onednn {
 namespace {
 
-// The cached primitive for a problem, made by make_desc(problem) the first time.
+// Returns the cached primitive for a problem. The first time, make_desc(problem) describes it.
 template <class Primitive, class MakeDesc>
 std::shared_ptr<const Compiled<Primitive>> compiled(const char* what, PrimitiveCache<Primitive>& cache,
                                                     const ConvProblem& problem, MakeDesc make_desc) {

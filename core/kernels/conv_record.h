@@ -1,4 +1,4 @@
-// What is told of each convolution that is executed.
+// Reports each convolution that is executed, for traces.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@ namespace faq::kernels {
 
 enum class ConvPass { forward, backward_data, backward_weights };
 
-/// A convolution as it is executed. Shapes and dtypes are those of what stands in the places of input,
-/// weights and output: values or their gradients.
+/// A convolution that is executed. The shapes and dtypes are those of the tensors in the places of input,
+/// weights and output; these are values or gradients, depending on the pass.
 struct ConvCall {
   ConvPass pass;
   Shape x, weights, y;
@@ -19,11 +19,12 @@ struct ConvCall {
   DType x_dtype, weight_dtype, y_dtype;
 };
 
-/// Every function that executes a convolution calls this.
+/// Reports a convolution to the observer, if there is one. Every function that executes a convolution calls
+/// this.
 void record(const ConvCall& call);
 
-/// From now on record() calls `observer`, in whatever thread; an empty one ends that. Precondition: nothing
-/// is being executed, and there is no observer when one is set.
+/// Sets the observer that record() calls, in whatever thread runs the convolution. An empty function removes
+/// it. Precondition: no convolution is running, and none is set when a new one is set.
 void observe_convolutions(std::function<void(const ConvCall&)> observer);
 
 }  // namespace faq::kernels

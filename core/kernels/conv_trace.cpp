@@ -22,7 +22,7 @@ bool same_layer(const ConvCall& a, const ConvCall& b) {
 }  // namespace
 
 struct ConvTrace::Impl {
-  // Slices of one layer may come from several threads and out of turn.
+  // Slices of one layer may come from several threads and in any order.
   void add(const ConvCall& call) {
     const std::lock_guard lock(mutex);
     const auto part_of = std::ranges::find_if(
@@ -43,7 +43,7 @@ struct ConvTrace::Impl {
 
 namespace {
 
-// Small numbers of every kind the dtype has.
+// Fills a tensor with small numbers that the dtype can hold.
 Tensor some(const Shape& shape, DType dtype) {
   Tensor t = Tensor::empty(shape, dtype);
   const bool is_unsigned = dtype == DType::u8;

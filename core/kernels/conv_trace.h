@@ -1,4 +1,4 @@
-// The roofline of whatever runs: its convolutions, each alone.
+// The roofline of a program: the time of each of its convolutions alone.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,10 @@
 
 namespace faq::kernels {
 
-/// Until stopped, remembers the convolutions that are executed, in whatever thread. One trace at a time.
+/// Remembers the convolutions that are executed, in all threads, until it is stopped. One trace at a time.
 class ConvTrace {
  public:
-  /// Convolutions of slices of a batch count as one of up to `batch` images.
+  /// Convolutions of slices of a batch are counted as one convolution of up to `batch` images.
   explicit ConvTrace(std::int64_t batch);
   ~ConvTrace();
   ConvTrace(const ConvTrace&) = delete;
@@ -20,12 +20,12 @@ class ConvTrace {
   struct Row {
     std::string what;  ///< pass, dtypes, shapes
     std::int64_t calls = 0;
-    double seconds = 0;  ///< of one call
+    double seconds = 0;  ///< for one call
   };
   void stop();
-  /// Executes each again, `repeats` times by itself with its weights packed and its operands in place: the
-  /// median. Gradients of weights are summed up as in a training step, by threads that share the images, the
-  /// rest is one call for all. Precondition: stopped.
+  /// Runs each convolution again, `repeats` times, alone, with packed weights and operands in place. The
+  /// result is the median time. Gradients of weights are summed as in a training step, by threads that share
+  /// the images; the other passes are one call for all images. Precondition: stopped.
   std::vector<Row> measure(int repeats) const;
 
   struct Impl;

@@ -1,6 +1,6 @@
-// What the loops marked FAQ_SIMD are made of: elements as f32, whatever their dtype, and arithmetic on them.
-// All of it must be inlined by force: GCC inlines nothing of its own accord into a function of another
-// architecture, and a call in a loop leaves it scalar (std::min is such a call).
+// The parts of loops marked FAQ_SIMD: reading elements of any dtype as f32, and arithmetic on them. Inlining
+// must be forced. GCC does not inline by itself into a function for another architecture, and a call inside a
+// loop keeps the loop scalar (std::min is such a call).
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace faq::kernels {
 
-/// std::clamp for loops; NaN stays NaN.
+/// std::clamp for such loops. NaN stays NaN.
 template <class T>
 [[gnu::always_inline]] inline T clamped(T x, T low, T high) {
   x = x < low ? low : x;
@@ -27,7 +27,7 @@ template <class T>
   return bits;
 }
 
-/// Stands for a tensor that is not there; reads as 0.
+/// Stands for a missing tensor. Reads as 0.
 struct Nothing {};
 
 template <class T>

@@ -77,10 +77,10 @@ bool is_floating(DType dtype) { return dtype == DType::f32 || dtype == DType::bf
 
 namespace {
 
-// Accumulators can have more digits than f32: in double, which rounds the product of sum and ratio by less
-// than a tie could show. The ratio itself is off where the scale of a mean is (see mean_format), and then a
-// mean at a tie of the formula may go to either side, in training and deployment alike. Small tensors only
-// (pooled sums).
+// Computes in double, because accumulators can have more digits than f32. Double rounds the product of sum
+// and ratio by less than a tie could show. The ratio itself is inexact where the scale of a mean is (see
+// mean_format). Then a mean at a tie of the formula may round either way, the same in training and
+// deployment. For small tensors only (pooled sums).
 Tensor quantize_s32(const Tensor& x, const FixedPoint& format) {
   Tensor q = Tensor::empty(x.shape(), format.is_signed ? DType::s8 : DType::u8, format);
   const double ratio = static_cast<double>(scale_of(x)) / format.scale;
@@ -240,7 +240,7 @@ bool all_finite(const Tensor& x) {
 }
 
 double sum_of_squares(const Tensor& x) {
-  constexpr std::int64_t chunk = 1 << 14;  // partial sums of fixed length: the same whatever the threads
+  constexpr std::int64_t chunk = 1 << 14;  // fixed length: the sum does not depend on threads
   const float* values = x.data<float>();
   std::vector<double> sums((x.numel() + chunk - 1) / chunk);
   parallel_for(static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {

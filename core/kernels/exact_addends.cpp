@@ -8,7 +8,7 @@
 namespace faq::kernels {
 namespace {
 
-// Of the weights of an output channel: the sums and the numbers of those of either sign.
+// For the weights of an output channel: the sums and the counts of the positive and of the negative weights.
 struct Magnitudes {
   int largest = 0;
   std::int32_t positive = 0, negative = 0;
@@ -28,7 +28,7 @@ FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n) {
   return {largest, (total + sum) / 2, (total - sum) / 2, positives, nonzero - positives};
 }
 
-// A bound of the sums over a channel after division into `parts`: rounding adds less than one to each weight.
+// A bound of the sums over a channel after division into `parts`. Rounding adds less than one to each weight.
 std::int64_t bound_of_part(const Magnitudes& m, std::int64_t parts) {
   return std::max(m.positive + m.positives * (parts - 1), m.negative + m.negatives * (parts - 1)) / parts;
 }
@@ -38,7 +38,7 @@ FAQ_SIMD void divide_weights(const std::int8_t* w, int offset, int parts, std::i
   const float divisor = static_cast<float>(parts);
   for (std::int64_t i = 0; i < n; ++i) {
     const int magnitude = w[i] < 0 ? -w[i] : w[i];
-    // Exact: both are small integers, and a quotient that is none is not rounded to one.
+    // Exact: both are small integers, and a quotient that is not an integer does not round to one.
     const int part = static_cast<int>(static_cast<float>(magnitude + offset) / divisor);
     out[i] = static_cast<std::int8_t>(w[i] < 0 ? -part : part);
   }
@@ -46,14 +46,13 @@ FAQ_SIMD void divide_weights(const std::int8_t* w, int offset, int parts, std::i
 
 }  // namespace
 
-// Into how many addends the weights must be split for every sum to be exact. The magnitudes of a weight's
-// parts differ by at most one; the first is the largest.
+// The magnitudes of a weight's parts differ by at most one, and the first part is the largest.
 int exact_parts(const Tensor& weights, int max_input, int max_magnitude) {
   constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
   const std::int8_t* w = weights.data<std::int8_t>();
   const std::int64_t channels = weights.dim(0);
   const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
-  // What the format allows may be enough.
+  // The range of the format may already be small enough.
   if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
       length * weights.fixed_point().max() * max_input < f32_integers)
     return 1;

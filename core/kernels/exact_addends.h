@@ -1,4 +1,4 @@
-// Weights in parts small enough for sums that nothing rounds.
+// Splits weights into parts that are small enough for exact sums.
 #pragma once
 
 #include <vector>
@@ -7,18 +7,19 @@
 
 namespace faq::kernels {
 
-/// Up to here every integer is an f32.
+/// Up to this magnitude every integer is exact in f32.
 inline constexpr std::int64_t f32_integers = std::int64_t{1} << 24;
 
-/// Into how many addends s8 weights must be split for exact_addends().
+/// The number of addends that exact_addends() splits s8 weights into. Throws internal when no number is
+/// enough.
 int exact_parts(const Tensor& weights, int max_input, int max_magnitude);
 
-/// s8 weights as so many addends, whose magnitudes differ by at most one.
+/// Splits s8 weights into `parts` addends. The magnitudes of the parts of a weight differ by at most one.
 std::vector<Tensor> divided(const Tensor& weights, int parts);
 
-/// s8 weights as few s8 addends whose magnitudes stay within `max_magnitude` and whose sums with
-/// inputs of 0 to `max_input`, in whatever order, stay within ±2^24: that is, the positive and the negative
-/// weights of an output channel, each for themselves, bounded from their sums and counts.
+/// Splits s8 weights into few s8 addends. The magnitude of each addend is at most `max_magnitude`, and its
+/// sums with inputs of 0 to `max_input`, in any order, stay within ±2^24. The bound of an output channel is
+/// computed separately for its positive and its negative weights, from their sums and counts.
 std::vector<Tensor> exact_addends(const Tensor& weights, int max_input, int max_magnitude);
 
 }  // namespace faq::kernels

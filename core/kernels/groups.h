@@ -9,12 +9,12 @@
 
 namespace faq::kernels {
 
-/// How many groups of `length` a row of `row_length` has, the last one perhaps shorter.
+/// The number of groups of `length` in a row of `row_length`. The last group may be shorter.
 inline std::int64_t groups_in(std::int64_t row_length, std::int64_t length) {
   return (row_length + length - 1) / length;
 }
 
-/// body(values, n) of every group of a f32 tensor, in parallel; its results row after row.
+/// Calls body(values, n) for every group of an f32 tensor, in parallel. Returns the results, row after row.
 template <class Result, class Body>
 std::vector<Result> for_each_group(const Tensor& x, std::int64_t length, Body body) {
   const std::int64_t rows = x.dim(0), row_length = rows == 0 ? 0 : x.numel() / rows;

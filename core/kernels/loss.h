@@ -1,4 +1,4 @@
-// Softmax cross-entropy.
+// Softmax cross-entropy and KL divergence.
 #pragma once
 
 #include <cstdint>

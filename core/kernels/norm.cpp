@@ -21,8 +21,8 @@ struct BlockParams {
   float residual_scale;
 };
 
-// z = x·scale + shift + r·r_scale: the one expression forward and backward share, so that the mask of the
-// backward pass is that of the very bits the forward pass clipped.
+// z = x·scale + shift + r·r_scale. Forward and backward share this one expression, so the backward pass masks
+// exactly the bits that the forward pass clipped.
 template <class X, class R>
 [[gnu::always_inline]] inline float pre_activation(const X* x, const R* r, const BlockParams& p,
                                                    std::int64_t i) {
@@ -42,7 +42,7 @@ struct Combination {
   const float* c;
 };
 
-// The loops, and below them the overloads that are compiled for every instruction set.
+// The loops; below them, the overloads that are compiled for every instruction set.
 template <class X, class R>
 [[gnu::always_inline]] inline void activate_loop(const X* x, const R* r, BlockParams p, Bounds range,
                                                  float* __restrict out, std::int64_t n) {
@@ -63,8 +63,8 @@ template <class X, class R>
   }
 }
 
-// dz = dy inside (low, high], else 0: at the lower end ReLU's gradient is 0, at the upper end the value is
-// represented. dy is read whether wanted or not: a conditional load would not be a vector's.
+// dz = dy inside (low, high], else 0. At the lower end ReLU's gradient is 0; at the upper end the value is
+// representable. dy is always read, because a conditional load could not be vectorised.
 template <class X, class R, class D>
 [[gnu::always_inline]] inline float masked(const X* x, const R* r, const D* dy, const BlockParams& p,
                                            Bounds pass, std::int64_t i) {
@@ -129,21 +129,21 @@ FAQ_BOTH(std::int32_t, std::int8_t)
 #undef FAQ_BACKWARD
 #undef FAQ_BOTH
 
-// The open-closed interval in which the gradient passes.
+// The interval (low, high] in which the gradient passes.
 Bounds pass_bounds(const NormAct& params) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   Bounds bounds{params.activation.low, params.activation.high};
   if (params.format) {
     const FixedPoint& format = *params.format;
     bounds.high = std::min(bounds.high, static_cast<float>(format.max()) * format.scale);
-    // A signed range is closed at its lower end: the next smaller float is the last one outside.
+    // A signed range is closed at its lower end, so the last float outside it is the next smaller one.
     const float low = static_cast<float>(format.min()) * format.scale;
     bounds.low = std::max(bounds.low, format.is_signed ? std::nextafter(low, -infinity) : low);
   }
   return bounds;
 }
 
-// Per-channel parameters repeated to the length of a block, in units of the integers of x and of the
+// The parameters of the channels, repeated to the length of a block, in units of the integers of x and of the
 // residual.
 class PreActivation {
  public:
@@ -151,14 +151,14 @@ class PreActivation {
       : x_(x), residual_(params.residual), residual_scale_(residual_ ? scale_of(residual_) : 0.0f) {
     const float x_scale = scale_of(x);
     std::vector<float> combined(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
-    for (float& s : combined) s *= x_scale;  // exact where x_scale is a power of two: DoReFa's is not
+    for (float& s : combined) s *= x_scale;  // exact if x_scale is a power of two (DoReFa's is not)
     scale_ = blocks.repeat(combined.data());
     shift_ = blocks.repeat(params.shift.data<float>());
   }
 
   BlockParams params() const { return {scale_.data(), shift_.data(), residual_scale_}; }
 
-  /// body(x, residual) with elements offset… of both, in their own dtypes where there are loops for them,
+  /// Calls body(x, residual) with elements offset… of both, in their own dtypes if there are loops for them,
   /// else as f32 in `scratch`.
   template <class Body>
   void at(std::int64_t offset, std::int64_t n, std::vector<float>& scratch, Body body) const {
@@ -199,7 +199,7 @@ class PreActivation {
   std::vector<float> shift_;
 };
 
-// body(dy) with elements offset… of the gradient.
+// Calls body(dy) with elements offset… of the gradient.
 template <class Body>
 void with_gradient(const Tensor& dy, std::int64_t offset, Body body) {
   if (dy.dtype() == DType::bf16) {
@@ -264,7 +264,7 @@ NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormAc
   reduce(statistics, gamma, eps, batch_statistics);
 }
 
-// Σ dz and Σ dz·(x − μ) per channel, the latter in units of the accumulator; from them
+// Computes Σ dz and Σ dz·(x − μ) per channel, the second in units of the accumulator. From them follows
 //   dx = γ/σ · (dz − mean(dz) − x̂·mean(dz·x̂)),  x̂ = (x − μ)/σ.
 void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps,
                              bool batch_statistics) {

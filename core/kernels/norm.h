@@ -1,6 +1,6 @@
-// Batch normalisation fused with what follows it in a unit: residual sum, activation, quantization.
-// The input is f32, or integers with a step (value = integer × step): a convolution's accumulators, s32 or
-// s16 when they fit, or what was quantized already, u8 or s8.
+// Batch normalisation, fused with the rest of a unit: residual sum, activation, quantization. The input is
+// f32, or integers with a scale (value = integer × scale): the accumulators of a convolution, s32, or s16
+// when they fit; or integers that were quantized before, u8 or s8.
 #pragma once
 
 #include <optional>
@@ -12,34 +12,36 @@
 
 namespace faq::kernels {
 
-/// What a unit does after its convolution, z = x·scale + shift + residual, then clipping and quantization.
+/// The parameters of what a unit does after its convolution: z = x·scale + shift + residual, then clipping
+/// and quantization.
 struct NormAct {
-  Tensor scale;     ///< C, f32: γ/√(σ²+ε); multiplies values, not accumulators
+  Tensor scale;     ///< C, f32: γ/√(σ²+ε); a factor of the values, not of the integers
   Tensor shift;     ///< C, f32: β − μ·γ/√(σ²+ε)
-  Tensor residual;  ///< as x in shape, f32, bf16 or integer with a step; undefined: none
+  Tensor residual;  ///< the shape of x; f32, bf16, or integer with a scale; undefined: none
   Activation activation = Activation::relu;
-  std::optional<FixedPoint> format;  ///< quantize the result to u8 (s8 when signed)
+  std::optional<FixedPoint> format;  ///< if set, the result is quantized to u8 (s8 when signed)
 };
 
-/// Training and floating-point forward, computed in f32. Returns f32, or u8/s8 with params.format.
+/// The forward pass in training and in floating point, computed in f32. Returns f32, or u8/s8 with
+/// params.format.
 Tensor norm_act(const Tensor& x, const NormAct& params);
 
-/// Gradient of norm_act(batch-norm(x)), in the two passes it takes: construction reduces, apply() then writes
-/// any images wanted. The mask of activation and clipping (straight-through: 1 inside the representable
-/// range, the lower end of the activation excluded) is recomputed from x in both; nothing but x and the
-/// residual is saved.
+/// The gradient of norm_act(batch-norm(x)). It takes two passes: the constructor reduces over the batch, then
+/// apply() writes the gradients of any images. Both passes compute the mask of activation and clipping again
+/// from x, so only x and the residual are saved. The mask is straight-through: 1 inside the representable
+/// range, without the lower end of the activation.
 class NormActBackward {
  public:
-  /// dy: f32 or bf16. With `batch_statistics` the gradient flows through the mean and variance, otherwise
-  /// they are constants.
+  /// dy: f32 or bf16. With `batch_statistics` the gradient flows through mean and variance; otherwise they
+  /// are constants.
   NormActBackward(const Tensor& dy, const Tensor& x, const NormAct& params,
                   const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics);
 
   const Tensor& dgamma() const { return dgamma_; }  ///< C, f32
   const Tensor& dbeta() const { return dbeta_; }    ///< C, f32
 
-  /// The gradients of images [begin, end), which dx and dresidual (undefined: not wanted) have room for; f32
-  /// or bf16. dx is with respect to the value of x.
+  /// Writes the gradients of images [begin, end) to dx and dresidual (undefined: not wanted), which have the
+  /// size for just these images; f32 or bf16. dx is the gradient with respect to the real value of x.
   void apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const;
 
  private:
@@ -49,7 +51,7 @@ class NormActBackward {
   NormAct params_;
   ChannelBlocks blocks_;
   Tensor dgamma_, dbeta_;
-  std::vector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c, a block long
+  std::vector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c; repeated to the length of a block
 };
 
 }  // namespace faq::kernels

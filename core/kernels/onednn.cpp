@@ -8,7 +8,7 @@ namespace {
 
 dnnl::cpu_isa isa() { return dnnl::get_effective_cpu_isa(); }
 
-// The instruction sets are bit masks, each holding the bits of those it extends.
+// The instruction sets are bit masks. A set contains the bits of the sets it extends.
 bool includes(dnnl::cpu_isa wanted) {
   const auto have = static_cast<unsigned>(isa());
   const auto bits = static_cast<unsigned>(wanted);
@@ -42,7 +42,7 @@ constexpr auto training = dnnl::prop_kind::forward_training;
 
 dnnl::memory::dims nchw(const Shape& x) { return {x[0], x[3], x[1], x[2]}; }
 
-// Extents of weights as oneDNN has them: groups come first where there are several.
+// The extents of weights in oneDNN's order: if there are several groups, they come first.
 dnnl::memory::dims weight_dims(const Shape& w, int groups) {
   if (groups == 1) return {w[0], w[1], w[2], w[3]};
   return {groups, w[0] / groups, w[1], w[2], w[3]};
@@ -72,8 +72,8 @@ dnnl::primitive_attr attributes() {
   return attr;
 }
 
-// oneDNN wants the forward convolution a gradient belongs to: its input has the dtype of the weights,
-// whatever the gradient's is.
+// oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
+// weights, whatever dtype the gradient has.
 dnnl::convolution_forward::primitive_desc forward_of_backward_data(ConvProblem problem) {
   problem.source = problem.weight;
   return forward_desc(problem);
@@ -117,7 +117,7 @@ dnnl::memory::data_type data_type(DType dtype) {
     case DType::u8:
       return dnnl::memory::data_type::u8;
     case DType::s16:
-      break;  // ours alone
+      break;  // oneDNN has no s16
   }
   return dnnl::memory::data_type::undef;
 }

@@ -1,5 +1,5 @@
-// What the oneDNN kernels share: one context, the differences between oneDNN 2 and 3.
-// Included by core/kernels/*.cpp only.
+// Code shared by the oneDNN kernels: one context, and the differences between oneDNN 2 and 3. Included by
+// core/kernels/*.cpp only.
 #pragma once
 
 #include <dnnl.hpp>
@@ -14,13 +14,14 @@ namespace faq::kernels::onednn {
 
 using Arguments = std::unordered_map<int, dnnl::memory>;
 
-/// A 2-D convolution as primitives are made for it, and the key they are kept under.
+/// The description of a 2-D convolution that a primitive is made for. It is also the key of the caches.
 struct ConvProblem {
-  DType source, weight, destination;  ///< of values or their gradients
+  DType source, weight, destination;  ///< dtypes of values or of their gradients
   std::optional<DType> bias;
   Shape x, weights, y;    ///< N,H,W,C; O,I/G,H,W; N,H,W,C
-  ConvGeometry geometry;  ///< its kernel is that of the weights
-  int threads;  ///< a primitive for several divides the work among them whether they are there or not
+  ConvGeometry geometry;  ///< the kernel must be that of the weights
+  /// A primitive for several threads divides the work among that many, even if they are not there.
+  int threads;
 
   std::size_t hash() const;
   bool operator==(const ConvProblem&) const = default;
@@ -34,26 +35,26 @@ struct Compiled {
 template <class Primitive>
 using PrimitiveCache = BoundedCache<ConvProblem, Compiled<Primitive>>;
 
-/// The engine, and what has been made for it. There is one, shared by all threads.
+/// The engine and the caches for it. There is one Context, shared by all threads.
 class Context {
  public:
   static Context& instance();
 
   const dnnl::engine& engine() const { return engine_; }
-  /// Of the calling thread.
+  /// The stream of the calling thread.
   dnnl::stream& stream();
 
   PrimitiveCache<dnnl::convolution_forward>& forward() { return forward_; }
   PrimitiveCache<dnnl::convolution_backward_data>& backward_data() { return backward_data_; }
   PrimitiveCache<dnnl::convolution_backward_weights>& backward_weights() { return backward_weights_; }
-  /// What was found out of kernels for integers (rounding.h).
+  /// Results of tests of integer kernels (rounding.h).
   BoundedCache<ConvProblem, bool>& rounds_results_alone() { return rounds_results_alone_; }
 
-  /// Forgets all primitives and what was found out of them.
+  /// Clears all caches.
   void clear();
 
  private:
-  // DenseNet-201 has some 200 convolutions, most of them unlike, in slices of one or two lengths.
+  // DenseNet-201 has about 200 convolutions, most of them different, in slices of one or two lengths.
   static constexpr std::size_t capacity = 512;
 
   Context() = default;
@@ -66,26 +67,27 @@ class Context {
 };
 
 dnnl::memory::data_type data_type(DType dtype);
-/// Of weights in their own order, O,I,H,W, in so many groups.
+/// The descriptor of weights in the plain order O,I,H,W, with this number of groups.
 dnnl::memory::desc plain_weights(const Shape& weights, DType dtype, int groups);
 
-/// A view of a tensor's storage under a descriptor. oneDNN takes mutable pointers for inputs too; it only
+/// A view of a tensor's storage with a descriptor. oneDNN takes mutable pointers for inputs too, but only
 /// reads them.
 dnnl::memory view(const dnnl::memory::desc& desc, const Tensor& tensor);
-/// Memory for `desc`, owned by the caller's tensor (from the caching allocator).
+/// Allocates memory for `desc` from the caching allocator. The returned tensor owns it.
 Tensor buffer(const dnnl::memory::desc& desc);
 
-/// Runs the primitive and waits; the scratchpad comes from the caching allocator.
-/// A failure is Error(internal) that names `what`.
+/// Runs the primitive and waits for it. The scratchpad comes from the caching allocator. Throws internal,
+/// with `what`, when it fails.
 void execute(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
              Arguments arguments);
 void reorder(const dnnl::memory& from, const dnnl::memory& to);
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& problem);
-/// weights and gradient of the output in problem.weight / problem.destination, gradient of the input in
-/// problem.source.
+/// problem.weight, problem.destination: dtypes of the weights and of the output's gradient; problem.source:
+/// dtype of the input's gradient.
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& problem);
-/// input in problem.source, gradient of the output in problem.destination, gradient of the weights in f32.
+/// problem.source, problem.destination: dtypes of the input and of the output's gradient. The gradient of the
+/// weights is f32.
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& problem);
 
 }  // namespace faq::kernels::onednn

@@ -9,7 +9,7 @@ Tensor as_filter(const Tensor& weights) {
   return weights.rank() == 2 ? weights.reshaped({weights.dim(0), weights.dim(1), 1, 1}) : weights;
 }
 
-// The same place, read the same way.
+// True if both are the same memory, read in the same way.
 bool is_same(const Tensor& a, const Tensor& b) {
   return a.same_storage(b) && a.raw() == b.raw() && a.shape() == b.shape() && a.dtype() == b.dtype() &&
          a.is_fixed_point() == b.is_fixed_point() &&
@@ -44,12 +44,12 @@ WeightPacker& WeightPacker::operator=(const WeightPacker& other) {
 PackedWeights WeightPacker::operator()(const Tensor& weights) const {
   const std::lock_guard lock(mutex_);
   const bool is_known = weights_ && version_ == weights.version() && is_same(weights_, weights);
-  const bool is_kept = is_known || is_reused_;  // this version is, or the last one was, asked for again
+  const bool is_kept = is_known || is_reused_;  // this version, or the last one, was requested again
   is_reused_ = is_known;
   if (is_known) {
     if (auto forms = forms_.lock()) return kept_ = PackedWeights(weights, std::move(forms));
   }
-  kept_ = {};  // the old forms go before the new ones come
+  kept_ = {};  // frees the old forms before the new ones are made
   PackedWeights packed(weights);
   weights_ = weights;
   version_ = weights.version();

@@ -1,4 +1,4 @@
-// Weights as kernels want them, owned by whoever owns the weights.
+// Weights in the forms that kernels need. The owner of the weights owns them.
 #pragma once
 
 #include <memory>
@@ -10,27 +10,29 @@ namespace faq::kernels {
 
 class WeightForms;
 
-/// A handle on weights and on all that kernels make of them (layouts for oneDNN, exact addends, other
-/// dtypes): each is made when it is first needed, once, and by whatever thread. A kernel that is given a bare
-/// tensor packs it for that one call; who uses weights several times keeps this, or a WeightPacker.
+/// A handle on weights and on all forms that kernels make of them (layouts for oneDNN, exact addends, other
+/// dtypes). Each form is made once, when it is first needed, by whatever thread needs it. Thread-safe. A
+/// kernel that gets a bare tensor packs it for that one call. To use weights several times, keep this handle
+/// or a WeightPacker.
 ///
-/// Precondition: the weights are not written to while this is in use.
+/// Precondition: the weights are not written to while the handle is in use.
 class PackedWeights {
  public:
   PackedWeights() = default;  ///< none
-  /// Convolution weights, or a matrix O,I, which is the same as O,I,1,1. s8, f32 or bf16.
+  /// Convolution weights, or a matrix O,I, which means O,I,1,1. s8, f32 or bf16.
   PackedWeights(Tensor weights);
 
   explicit operator bool() const { return values_.defined(); }
   const Tensor& values() const { return values_; }
   const Shape& shape() const { return values_.shape(); }
-  /// O,I/G,H,W.
+  /// The shape as O,I/G,H,W.
   const Shape& filter_shape() const;
   DType dtype() const { return values_.dtype(); }
-  /// The numbers the weights stand for: themselves in their own dtype, else converted, once.
+  /// Returns the weights in another dtype (integers multiplied by their scale). Returns itself for its own
+  /// dtype; other dtypes are converted once.
   PackedWeights as(DType dtype) const;
 
-  /// For kernels.
+  /// For kernels only.
   WeightForms& forms() const {
     check(forms_ != nullptr, "packed weights: none (default-constructed)");
     return *forms_;
@@ -44,25 +46,27 @@ class PackedWeights {
   std::shared_ptr<WeightForms> forms_;
 };
 
-/// Packs weights once for each version of them. Whoever owns weights that may be written to keeps one; any
-/// thread may ask. A copy of it has packed nothing yet.
+/// Packs weights once for each version of them. The owner of weights that may be written to keeps a
+/// WeightPacker. Thread-safe. A copy starts empty.
 ///
-/// Memory: what is asked for once for each version, as in training without accumulation, lives as long as who
-/// asked holds it. What is asked for again is kept, and so are later versions.
+/// Memory: packed weights that are requested once per version, as in training without accumulation, live only
+/// as long as the caller holds them. Once a version is requested again, it is kept, and so is the next
+/// version.
 class WeightPacker {
  public:
   WeightPacker() = default;
   WeightPacker(const WeightPacker&) {}
   WeightPacker& operator=(const WeightPacker&);
 
-  /// What it made of these weights the last time, if they are the same and as they were.
+  /// Returns the packed weights of the last call, if these are the same weights with the same version.
+  /// Otherwise packs them.
   PackedWeights operator()(const Tensor& weights) const;
-  /// Keeps nothing any more.
+  /// Drops everything it keeps.
   void release() const;
 
  private:
   mutable std::mutex mutex_;
-  mutable Tensor weights_;  ///< asked for the last time
+  mutable Tensor weights_;  ///< the weights of the last call
   mutable std::uint64_t version_ = 0;
   mutable std::weak_ptr<WeightForms> forms_;
   mutable bool is_reused_ = false;

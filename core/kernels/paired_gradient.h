@@ -1,4 +1,4 @@
-// The gradient of a convolution's weights by dot products over pairs of pixels, in bf16.
+// The gradient of a convolution's weights, computed in bf16 as dot products over pairs of pixels.
 #pragma once
 
 #include "core/kernels/conv_geometry.h"
@@ -6,16 +6,18 @@
 
 namespace faq::kernels {
 
-/// Σ over images of x ⋆ dy, for CPUs that multiply pairs of bf16 and add them in f32 (AVX512_BF16). Pixels
-/// must be brought next to each other for that, which takes long where there are few channels. Here both
-/// operands are paired once for a group of images, straight from integers, and read from the cache.
+/// Σ over images of x ⋆ dy, for CPUs that multiply pairs of bf16 and add them in f32 (AVX512_BF16). The
+/// instruction needs the two pixels of a pair side by side, and bringing them there is slow when there are
+/// few channels. This class pairs both operands once for a group of images, directly from integers, and then
+/// reads them from the cache.
 ///
-/// A sum has one order, whatever the number of threads.
+/// A sum is always added in the same order, whatever the number of threads.
 class PairedGradient {
  public:
-  /// Whether that is the way here: the CPU has the instruction (and no matrix unit, which oneDNN uses), the
-  /// operands are bf16 or integers, and the layer has multiples of 16 channels, few of them at its output,
-  /// and a kernel wider than one tap (one is a matrix product), all of them neighbours, in one group.
+  /// True if this class should be used: the CPU has the instruction and no matrix unit (oneDNN uses that), dy
+  /// is bf16, x is bf16 or integer, input and output channels are multiples of 16, there are few output
+  /// channels, and the kernel is wider than one tap (one tap is a matrix product), without dilation and
+  /// groups.
   static bool suits(const Shape& weights, const ConvGeometry& geometry, DType x, DType dy);
 
   /// Precondition: suits().
@@ -23,11 +25,12 @@ class PairedGradient {
   PairedGradient(PairedGradient&&) = default;
   PairedGradient& operator=(PairedGradient&&) = default;
 
-  /// x: u8, s8 (integers, exact in bf16) or bf16; dy: bf16, of x's convolution.
+  /// Adds some images. x: u8, s8 (integers, exact in bf16) or bf16; dy: bf16, the gradient of the output for
+  /// x.
   void add(const Tensor& x, const Tensor& dy);
-  /// The sums of another part of the batch.
+  /// Adds the sums of another part of the batch.
   void add(const PairedGradient& part);
-  /// O,I,H,W, f32.
+  /// Returns the sum as O,I,H,W, f32.
   Tensor sum() const;
 
  private:

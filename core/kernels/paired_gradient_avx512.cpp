@@ -15,18 +15,18 @@
 namespace faq::kernels {
 namespace {
 
-// A vector register holds 16 output channels of dy; a block of 8 input channels and up to 3 taps of a row
-// make 24 sums that stay in registers, of 32, while the images go by.
+// A vector register holds 16 output channels of dy. A block of 8 input channels and up to 3 taps of a row
+// makes 24 sums. They stay in registers (there are 32) for all images of a group.
 constexpr std::int64_t outputs = 16;
 constexpr std::int64_t inputs = 8;
 constexpr int max_taps = 3;
-// Beyond, oneDNN's kernel takes as long or less (docs/performance.md, "What was tried").
+// For more output channels, oneDNN's kernel is as fast or faster (docs/performance.md, "What was tried").
 constexpr std::int64_t max_outputs = 64;
 
-// Taps of a row whose first columns differ by whole pairs read one copy of the image, each from its own
-// place.
+// Taps of a row share one copy of the image if their first columns differ by whole pairs. Each tap reads the
+// copy from its own position.
 struct Copy {
-  int first_column;  ///< of the first pair; negative in the padding
+  int first_column;  ///< column of the first pair; negative in the padding
   std::int64_t pairs;
 };
 struct Tap {
@@ -36,12 +36,12 @@ struct Tap {
 
 struct Layout {
   std::int64_t height, width, out_height, out_width;
-  std::int64_t out_pairs;  ///< of a row of dy; of an odd number the last has a partner of zeros
+  std::int64_t out_pairs;  ///< pairs in a row of dy; if the width is odd, the last pixel is paired with zeros
   std::vector<Copy> copies;
   std::vector<Tap> taps;
 };
 
-// A pair covers two neighbours of the output, which lie a stride apart in the input.
+// A pair belongs to two neighbouring outputs. Their inputs are one stride apart.
 Layout layout_of(const Shape& x, const Shape& dy, std::int64_t kernel_width, const ConvGeometry& geometry) {
   Layout layout{x[1], x[2], dy[1], dy[2], (dy[2] + 1) / 2, {}, {}};
   for (int tap = 0; tap < kernel_width; ++tap) {
@@ -71,7 +71,8 @@ FAQ_BF16_DOT inline Vector<Element> load(const Element* p) {
   return v;
 }
 
-// 16 integers. GCC 12 converts bytes one by one, and warns of its own header where no mask is given.
+// Widens 16 integers. GCC 12 would convert bytes one by one, and without a mask it warns about its own
+// header.
 FAQ_BF16_DOT inline __m512i widened(const std::uint8_t* p) {
   return _mm512_maskz_cvtepu8_epi32(0xffff, reinterpret_cast<__m128i>(load(p)));
 }
@@ -79,7 +80,8 @@ FAQ_BF16_DOT inline __m512i widened(const std::int8_t* p) {
   return _mm512_maskz_cvtepi8_epi32(0xffff, reinterpret_cast<__m128i>(load(p)));
 }
 
-// 16 values as bf16 in the upper halves of 32 bits; what an f32 has below is 0 for integers up to 256.
+// Returns 16 values as bf16 in the upper halves of 32 bits. For integers up to 256, the lower half of the f32
+// is 0.
 template <class Integer>
 FAQ_BF16_DOT inline Words upper_halves(const Integer* p) {
   return reinterpret_cast<Words>(_mm512_maskz_cvtepi32_ps(0xffff, widened(p)));
@@ -88,14 +90,14 @@ FAQ_BF16_DOT inline Words upper_halves(const std::uint16_t* p) {
   return __builtin_convertvector(load(p), Words) << 16;
 }
 
-// 16 channels of two pixels, side by side; nullptr is a pixel of zeros.
+// Returns 16 channels of two pixels side by side. nullptr: a pixel of zeros.
 template <class Element>
 FAQ_BF16_DOT inline Words paired(const Element* first, const Element* second) {
   const Words low = first ? upper_halves(first) >> 16 : Words{};
   return second ? low | upper_halves(second) : low;
 }
 
-// A row of dy: `out`, 16 channels a pair, and the next 16 channels `block_stride` further on.
+// Pairs a row of dy. `out`: 16 channels per pair; the next 16 channels are `block_stride` further on.
 FAQ_BF16_DOT void pair_gradient_row(const std::uint16_t* row, std::int64_t width, std::int64_t channels,
                                     std::uint32_t* out, std::int64_t block_stride) {
   for (std::int64_t column = 0; column < width; column += 2, out += outputs) {
@@ -108,7 +110,7 @@ FAQ_BF16_DOT void pair_gradient_row(const std::uint16_t* row, std::int64_t width
   }
 }
 
-// A row of the input: 8 channels a pair.
+// Pairs a row of the input: 8 channels per pair.
 template <class Element>
 FAQ_BF16_DOT void pair_input_row(const Element* row, std::int64_t width, std::int64_t channels,
                                  const Copy& copy, int stride, std::uint32_t* out,
@@ -130,10 +132,10 @@ FAQ_BF16_DOT void pair_input_row(const Element* row, std::int64_t width, std::in
   }
 }
 
-// The rows of up to three taps, in both operands.
+// The rows of up to three taps in both operands.
 struct Rows {
-  std::int64_t images, first, count;             ///< of the output, in each image
-  std::int64_t dy_row, dy_image;                 ///< distances
+  std::int64_t images, first, count;             ///< images, and the rows of the output in each
+  std::int64_t dy_row, dy_image;                 ///< between rows and between images
   std::array<const std::uint32_t*, max_taps> x;  ///< of row `first` of the first image
   std::array<std::int64_t, max_taps> x_row, x_image;
   std::int64_t pairs;
@@ -170,10 +172,10 @@ FAQ_BF16_DOT void add_products(const std::uint32_t* dy, const Rows& rows, float*
 using Pass = void (*)(const std::uint32_t*, const Rows&, float*);
 constexpr std::array<Pass, max_taps> passes{add_products<1>, add_products<2>, add_products<3>};
 
-// A group of images, paired; one group after the other in the same place.
+// A group of paired images. The groups reuse the same memory one after the other.
 class Group {
  public:
-  /// `longest`: images of the largest group.
+  /// `longest`: the number of images in the largest group.
   Group(const Layout& layout, std::int64_t longest, std::int64_t in_channels, std::int64_t out_channels)
       : layout_(layout), dy_row_(layout.out_pairs * outputs) {
     dy_ = Tensor::empty({out_channels * longest * layout.out_height * layout.out_pairs}, DType::s32);
@@ -188,7 +190,7 @@ class Group {
     return pairs * 4;
   }
 
-  /// Begins a new group of this many images (at most `longest`), which is then filled.
+  /// Begins a new group of this many images (at most `longest`). The caller then fills it.
   void set_images(std::int64_t images) { images_ = images; }
 
   void fill_gradient(const std::uint16_t* dy, std::int64_t channels) {
@@ -216,10 +218,10 @@ class Group {
     }
   }
 
-  /// sums: those of one block of outputs, one row of the kernel and one block of inputs.
+  /// `sums`: the sums of one block of outputs, one row of the kernel and one block of inputs.
   void add_products(std::int64_t output_block, std::int64_t kernel_row, std::int64_t input_block,
                     const ConvGeometry& geometry, float* sums) const {
-    // Output row r reads input row r·stride + up, where there is one.
+    // Output row r reads input row r·stride + up, if that row exists.
     const std::int64_t up = kernel_row - geometry.padding.top;
     const std::int64_t first = up < 0 ? (-up + geometry.stride - 1) / geometry.stride : 0;
     const std::int64_t past =
@@ -274,8 +276,8 @@ PairedGradient::PairedGradient(const Shape& weights, const ConvGeometry& geometr
 
 void PairedGradient::add(const Tensor& x, const Tensor& dy) {
   const Booked booked(Work::convolution);
-  // As many images as leave most of a second-level cache of 1 MB to what made dy and what comes next; but the
-  // sums, too, are read and written for every group.
+  // A group has so few images that most of a second-level cache of 1 MB is left for the data before and after
+  // this step. But it must not be too small, because the sums are read and written once per group.
   constexpr std::int64_t cache_bytes = 1 << 17;
   const Layout layout = layout_of(x.shape(), dy.shape(), weights_[3], geometry_);
   const std::int64_t in_channels = weights_[1], out_channels = weights_[0], images = x.dim(0);

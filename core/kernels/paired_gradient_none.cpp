@@ -1,4 +1,4 @@
-// Where the compiler knows no AVX-512.
+// For compilers without AVX-512 BF16: this way of computing the gradient never suits.
 #include "core/kernels/paired_gradient.h"
 
 namespace faq::kernels {

@@ -14,7 +14,7 @@ namespace faq {
 
 namespace {
 
-// Before anything changed it.
+// Reads the limits before anything changes them.
 ThreadLimits limits_at_start() {
   using Source = ThreadLimits::Source;
   ThreadLimits limits;
@@ -27,7 +27,7 @@ ThreadLimits limits_at_start() {
   }
   limits.threads = omp_get_max_threads();
   limits.source = Source::environment;
-  // Without a word in the environment OpenMP takes the CPUs the process may run on, and knows of no quota.
+  // If the environment sets nothing, OpenMP uses the CPUs the process may run on, and ignores a quota.
   if (std::getenv("OMP_NUM_THREADS") == nullptr && limits.threads >= limits.available) {
     limits.threads = limits.available;
     limits.source = limits.limited_by;
@@ -36,7 +36,7 @@ ThreadLimits limits_at_start() {
   return limits;
 }
 
-// Before main: nobody has changed anything yet, and the first thread has its default from the start.
+// Runs before main. Nothing has been changed yet, and the first thread has the default from the start.
 [[maybe_unused]] const ThreadLimits& at_start = thread_limits();
 
 }  // namespace
@@ -61,7 +61,7 @@ void parallel_for(std::int64_t n, std::int64_t grain,
   std::vector<std::exception_ptr> errors(parts);
 #pragma omp parallel for num_threads(static_cast <int>(parts)) schedule(static)
   for (std::int64_t part = 0; part < parts; ++part) {
-    omp_set_num_threads(1);  // of this thread, until the loop ends: oneDNN plans its primitives by it
+    omp_set_num_threads(1);  // until the loop ends; oneDNN plans its primitives for this number
     try {
       body(n * part / parts, n * (part + 1) / parts);
     } catch (...) {

@@ -6,7 +6,7 @@
 namespace faq::kernels {
 namespace {
 
-// `fixed`: the number of channels where it is known to the compiler, else 0.
+// `fixed`: the number of channels if known at compile time, else 0.
 template <int fixed, class T>
 void map_rows(const std::uint8_t* from, const T* table, std::int64_t channels, T* to, std::int64_t pixels) {
   if (fixed > 0) channels = fixed;

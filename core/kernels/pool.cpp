@@ -12,8 +12,8 @@
 namespace faq::kernels {
 namespace {
 
-// One element of every window of a row of channels: the first is copied, the others compared. `tap` counts
-// the elements of a window; the first largest wins.
+// Compares one element of every window of a row of channels; the first one is copied. `tap` counts the
+// elements of a window. Of equal elements the first one wins.
 template <class T>
 [[gnu::always_inline]] inline void max_loop(T* largest, const T* x, std::int64_t n) {
   for (std::int64_t c = 0; c < n; ++c) largest[c] = x[c] > largest[c] ? x[c] : largest[c];
@@ -52,7 +52,7 @@ void check_images(const char* op, const Tensor& x) {
   check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x.shape());
 }
 
-// What windows with these distances leave of an image.
+// The shape of an image after windows with this stride and padding.
 Shape pooled(const char* op, const Shape& x, std::int64_t kernel, std::int64_t stride, std::int64_t padding) {
   check(x.rank() == 4, op, ": expected an N,H,W,C tensor, got ", x);
   check(kernel > 0 && stride > 0 && padding >= 0 && 2 * padding <= kernel, op, ": kernel ", kernel,
@@ -82,7 +82,7 @@ void sum_pixels(const Tensor& x, Tensor& out) {
   });
 }
 
-// One dimension of an average pooling: the pixels of each window that lie inside the image, and how many it
+// One dimension of an average pooling: the pixels of each window inside the image, and the number the window
 // counts.
 struct Window {
   std::int64_t begin, end;
@@ -106,7 +106,7 @@ std::vector<Window> windows(std::int64_t size, std::int64_t out, const AvgPoolOp
 FAQ_SIMD void add_to(float* sum, const float* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sum[i] += x[i];
 }
-// Divided, not multiplied by an inverse: a tie must be one.
+// Divides instead of multiplying by an inverse, because a tie must stay a tie.
 FAQ_SIMD void divide(float* x, float divisor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] /= divisor;
 }
@@ -123,7 +123,7 @@ struct Averages {
       : rows(windows(x[1], y[1], o)), columns(windows(x[2], y[2], o)), width(x[2]) {}
 
   // Calls body(output pixel, input pixel) for the pixels of every window of a row, and done(output pixel,
-  // count) after the last of each.
+  // count) after the last pixel of each window.
   template <class Body, class Done>
   void for_each_of_row(std::int64_t oy, Body body, Done done) const {
     for (std::size_t ox = 0; ox < columns.size(); ++ox) {
@@ -141,8 +141,8 @@ struct Averages {
   }
 };
 
-// Calls body(output pixel, input offset, tap) for the window elements of every output pixel of an image that
-// lie inside it, the elements of a window in order, the first with tap 0; `body` handles all channels.
+// Calls body(output pixel, input offset, tap) for the elements of every window of an image that lie inside
+// the image. The elements of a window come in order, the first with tap 0. `body` handles all channels.
 template <class Body>
 void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, Body body) {
   for (std::int64_t oy = 0; oy < y[1]; ++oy) {
@@ -159,7 +159,7 @@ void for_each_window(const Shape& x, const Shape& y, const MaxPoolOptions& o, Bo
   }
 }
 
-// The rows of a window first, all columns and channels at once, then its columns.
+// First the maximum over the rows of a window, for all columns and channels at once, then over its columns.
 template <class T>
 void max_pool_of(const Tensor& x, Tensor& y, const MaxPoolOptions& o) {
   const T* from = x.data<T>();

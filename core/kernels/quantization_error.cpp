@@ -16,7 +16,7 @@ namespace {
 
 FAQ_SIMD float block_error(const float* x, float scale, float inverse_scale, float low, float high,
                            std::int64_t n) {
-  constexpr int lanes = 32;  // independent partial sums, the same ones for every instruction set
+  constexpr int lanes = 32;  // independent partial sums, the same for every instruction set
   float sums[lanes] = {};
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -76,7 +76,7 @@ std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPo
 
 std::vector<float> group_scales(const Tensor& x, std::int64_t length, const FixedPoint& format) {
   constexpr int per_octave = 8,
-                octaves = 3;  // at 2 bits the best scale of a Gaussian is 0.4 of the covering one
+                octaves = 3;  // with 2 bits the best scale of a Gaussian is 0.4 of the covering scale
   return for_each_group<float>(x, length, [&](const float* values, std::int64_t n) {
     FixedPoint candidate = format;
     const float covering = Eigen::Map<const Eigen::ArrayXf>(values, n).abs().maxCoeff() / format.max();

@@ -14,22 +14,23 @@
 namespace faq::kernels {
 namespace {
 
-// q = clamp(round(acc·multiplier + bias + residual·factor)), correctly rounded whatever the instruction set:
-// in f32 first, which decides nearly always, and again in double where f32 came so close to a tie that its
-// error might matter. In double every product of a 32-bit integer and an f32 loses at most its last bits, so
-// the result is the right one for any value that is not within 1e-13 of a tie.
+// q = clamp(round(acc·multiplier + bias + residual·factor)), correctly rounded on every instruction set. It
+// is first computed in f32, which nearly always decides. Where f32 is so close to a tie that its error might
+// matter, it is computed again in double. In double, the product of a 32-bit integer and an f32 loses at most
+// its last bits, so the result is right for any value that is not within 1e-13 of a tie.
 struct RowParams {
   const float* multiplier;
   const float* bias;
   float residual_factor;
   float low, high;
-  float certain;  ///< the distance to the nearest integer up to which f32 can be trusted
+  float certain;  ///< distance to the nearest integer up to which f32 can be trusted
 };
 
 constexpr std::int64_t piece =
-    128;  ///< values that are computed again in double together, when one is uncertain
+    /// Number of values that are computed again in double together if one of them is uncertain.
+    128;
 
-// Whether all of them are certain.
+// Returns true if all results are certain.
 template <class A, class R, class Q>
 [[gnu::always_inline]] inline bool requantize_f32(const A* acc, const R* r, const RowParams& p,
                                                   Q* __restrict out, std::int64_t n) {
@@ -39,7 +40,7 @@ template <class A, class R, class Q>
     if (!std::is_same_v<R, Nothing>) z += element(r, i) * p.residual_factor;
     z = clamped(z, p.low, p.high);
     const float q = round_half_even_in_range(z);
-    uncertain |= magnitude_of(z - q) <= p.certain ? 0 : 1;  // so is NaN, where f32 has overflown
+    uncertain |= magnitude_of(z - q) <= p.certain ? 0 : 1;  // NaN, after an overflow of f32, is uncertain too
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
   }
   return uncertain == 0;
@@ -51,7 +52,7 @@ template <class A, class R, class Q>
   for (std::int64_t i = 0; i < n; ++i) {
     double z = static_cast<double>(acc[i]) * p.multiplier[i] + p.bias[i];
     if (!std::is_same_v<R, Nothing>) z += static_cast<double>(element(r, i)) * p.residual_factor;
-    // Clipping to integers before rounding to integers is clipping after it.
+    // The limits are integers, so clipping before rounding gives the same as clipping after it.
     const double q =
         round_half_even_in_range(clamped(z, static_cast<double>(p.low), static_cast<double>(p.high)));
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
@@ -88,7 +89,7 @@ FAQ_REQUANTIZE(std::int8_t, Nothing, std::int8_t)
 
 constexpr const Nothing* no_residual = nullptr;
 
-// body(accumulators, residual): elements from `offset` on, in their own dtypes.
+// Calls body(accumulators, residual) with the elements from `offset` on, in their own dtypes.
 template <class Body>
 void with_operands(const Tensor& accumulators, const Tensor& residual, std::int64_t offset, Body body) {
   if (accumulators.dtype() == DType::u8) return body(accumulators.data<std::uint8_t>() + offset, no_residual);
@@ -112,8 +113,8 @@ void requantize_to(const Tensor& accumulators, const Tensor& residual, const Req
   const std::vector<float> multiplier = blocks.repeat(params.multiplier.data<float>());
   const std::vector<float> bias = blocks.repeat(params.bias.data<float>());
   const FixedPoint& format = params.format;
-  // A value that is not clipped is at most 2^8 off zero, each of its terms at most that and the other two:
-  // three roundings, and one more of an accumulator above 2^24.
+  // A value that is not clipped is at most 2^8, and each of its terms is at most that plus the other two.
+  // There are three roundings, and one more for an accumulator above 2^24.
   const float terms = 256.0f + largest_magnitude(params.bias) + 256.0f * std::abs(params.residual_multiplier);
   const Levels levels = levels_of(params.activation, format);
   const RowParams row{.multiplier = multiplier.data(),

@@ -1,4 +1,4 @@
-// From accumulators to what deployment hands on: the next integers, or logits.
+// Turns accumulators of a deployed network into the next integers, or into logits.
 #pragma once
 
 #include "core/activation.h"
@@ -6,10 +6,10 @@
 
 namespace faq::kernels {
 
-/// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high),
-/// the correctly rounded result whatever the instruction set: in double where f32 comes near a tie. acc:
-/// s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the scale of the output;
-/// residual: u8 or s8, or undefined.
+/// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high). The
+/// result is correctly rounded on every instruction set: values near a tie in f32 are computed in double.
+/// acc: s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the scale of the
+/// output; residual: u8 or s8, or undefined.
 struct Requantize {
   Tensor multiplier;
   Tensor bias;
@@ -18,7 +18,7 @@ struct Requantize {
   FixedPoint format;
 };
 Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params);
-/// The same into `out`, which has the shape of the accumulators and the dtype of the format.
+/// The same into `out`, which must have the shape of the accumulators and the dtype of the format.
 void requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params, Tensor& out);
 
 /// value = acc·multiplier + bias as f32, computed in double: the logits of an integer network.

@@ -40,8 +40,8 @@ void row_of(const std::uint8_t* in, Taps taps, int begin, int end, std::uint8_t*
 }
 
 #if defined(__x86_64__)
-// Three channels as four lanes. Reads a byte beyond the last tap and writes one beyond the last output, which
-// belongs to the pixel that follows and is written after it.
+// Processes three channels as four lanes. Reads one byte beyond the last tap. Writes one byte beyond the last
+// output; that byte belongs to the next pixel and is written after it.
 __attribute__((target("sse4.1"))) void row_of_three(const std::uint8_t* in, Taps taps, int end,
                                                     std::uint8_t* out) {
   for (int x = 0; x < end; ++x) {
@@ -62,7 +62,7 @@ __attribute__((target("sse4.1"))) void row_of_three(const std::uint8_t* in, Taps
 }
 #endif
 
-constexpr std::size_t columns = 256;  // sums that stay in registers and the first-level cache
+constexpr std::size_t columns = 256;  // sums that stay in registers and in the first-level cache
 
 FAQ_SIMD void sum_rows(const std::uint8_t* in, std::size_t row_bytes, const std::int32_t* weights, int count,
                        std::size_t n, std::uint8_t* out) {
@@ -85,7 +85,7 @@ void resample_row(const std::uint8_t* in, int channels, const ResampleFilter& fi
 #if defined(__x86_64__)
   static const bool vectors = __builtin_cpu_supports("sse4.1");
   if (vectors) {
-    // The bytes beyond are there for all but the last output and the outputs that use the last pixel.
+    // The extra bytes exist for all outputs but the last one and those that use the last pixel.
     done = filter.size() - 1;
     while (done > 0 && filter.first[done - 1] + filter.count[done - 1] == filter.end()) --done;
     row_of_three(in, taps, done, out);

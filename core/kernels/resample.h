@@ -1,4 +1,4 @@
-// The two passes of separable resampling on 8-bit pixels, in fixed point.
+// The two passes of separable resampling of 8-bit pixels, in fixed point.
 #pragma once
 
 #include <cstddef>
@@ -7,10 +7,10 @@
 
 namespace faq::kernels {
 
-/// Output i is the sum of weights[i * stride + k] * input[first[i] + k] over k < count[i], the weights with
-/// `precision` fractional bits, rounded half up and clamped to a pixel.
+/// Output i is the sum of weights[i * stride + k] * input[first[i] + k] over k < count[i]. The weights have
+/// `precision` fractional bits. The sum is rounded half up and clamped to a pixel.
 struct ResampleFilter {
-  static constexpr int precision = 32 - 8 - 2;  ///< Pillow's, src/libImaging/Resample.c
+  static constexpr int precision = 32 - 8 - 2;  ///< as in Pillow, src/libImaging/Resample.c
 
   std::vector<int> first;
   std::vector<int> count;
@@ -25,11 +25,12 @@ struct ResampleFilter {
   int end() const { return first.back() + count.back(); }
 };
 
-/// One row of pixels of 1 or 3 interleaved channels, filtered along it. `in` must hold filter.end() pixels.
+/// Filters one row of pixels of 1 or 3 interleaved channels along the row. `in` must hold filter.end()
+/// pixels.
 void resample_row(const std::uint8_t* in, int channels, const ResampleFilter& filter, std::uint8_t* out);
 
-/// Output row i of a filter that runs down an image: a weighted sum of rows of `n` bytes. `in` is the row
-/// filter.begin().
+/// Computes output row i of a filter along the columns of an image: a weighted sum of rows of `n` bytes. `in`
+/// is the row filter.begin().
 void resample_column(const std::uint8_t* in, std::size_t n, const ResampleFilter& filter, int i,
                      std::uint8_t* out);
 

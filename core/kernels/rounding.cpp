@@ -13,7 +13,7 @@
 namespace faq::kernels {
 namespace {
 
-// What weights add up to over the taps of a window that lie inside the image, per output channel: of all of
+// The sum of the weights, per output channel, over the taps of a window that lie inside the image: of all of
 // them, and of the positive ones, which come first.
 struct WindowSums {
   std::vector<std::int64_t> all, positive;
@@ -52,9 +52,9 @@ WindowSums sums_over(const Tensor& weights, const Taps& rows, const Taps& column
   return sums;
 }
 
-// Whether a kernel finds the sums of the probe, whose partial sums f32 would have to round; false also where
-// no partial sum is that large, so that nothing is found out. The images are constant: a result is known from
-// the taps inside.
+// True if a kernel computes the right sums of the probe, although f32 would have to round partial sums. False
+// also if no partial sum is large enough for the test to tell. The images are constant, so a result follows
+// from the taps inside the image.
 bool finds_sums_of_probe(const Shape& xs, const Shape& ws, const ConvGeometry& geometry) {
   constexpr int input = 255;
   Tensor images = Tensor::empty(xs, DType::u8);
@@ -95,7 +95,8 @@ bool finds_sums_of_probe(const Shape& xs, const Shape& ws, const ConvGeometry& g
 Tensor rounding_probe(const Shape& weights) {
   constexpr std::int64_t input = 255, large = 127, small = 126;
   const std::int64_t length = weights[1] * weights[2] * weights[3];
-  // The most positive weights p for which input·(p·large − (length − p)·small) stays below the limit.
+  // The largest number p of positive weights for which input·(p·large − (length − p)·small) stays below the
+  // limit.
   const std::int64_t positive =
       std::min(length, ((f32_integers - 1) / input + small * length) / (large + small));
   Tensor probe = Tensor::empty(weights, DType::s8);

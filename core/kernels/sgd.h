@@ -1,4 +1,4 @@
-// The SGD update, one pass over each parameter.
+// The SGD update, in one pass over each parameter.
 #pragma once
 
 #include "core/tensor.h"
@@ -12,8 +12,8 @@ struct SgdStep {
   float grad_scale = 1.0f;  ///< multiplies the gradient first (accumulation, clipping)
 };
 
-/// PyTorch's SGD: g ← grad·scale + wd·w;  v ← momentum·v + g;  w ← w − lr·v. `velocity` starts as zeros. All
-/// f32.
+/// PyTorch's SGD: g ← grad·scale + wd·w;  v ← momentum·v + g;  w ← w − lr·v. `velocity` must start as zeros.
+/// All tensors are f32.
 void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step);
 
 }  // namespace faq::kernels

@@ -3,10 +3,10 @@
 #include "core/cpu.h"
 
 namespace faq {
-// Not in an anonymous one: of functions in several versions clang takes those for unused.
+// Not an anonymous namespace: clang would report functions with several versions as unused.
 namespace simd_versions {
 
-// Chosen as the loops are: what is said here is what runs.
+// Chosen in the same way as the loops, so it reports the version that runs.
 #ifdef FAQ_SIMD_ONE_VERSION
 int chosen_bytes() { return 16; }
 #else

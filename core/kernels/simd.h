@@ -1,8 +1,9 @@
-// One binary, several instruction sets: a function marked FAQ_SIMD is compiled for each and chosen at
-// start-up. Contraction of a·b+c is off for these files, so every version computes the same bits.
+// One binary for several instruction sets: a function marked FAQ_SIMD is compiled for each, and one version
+// is chosen at start-up. These files are compiled without contraction of a·b+c, so every version computes the
+// same bits.
 #pragma once
 
-// Not with sanitizers: the resolvers run before their runtime is ready.
+// Not with sanitizers: the resolvers run before the sanitizers' runtime is ready.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__x86_64__)
 #define FAQ_SIMD_ONE_VERSION
 #elif defined(__has_feature)
@@ -12,7 +13,7 @@
 #endif
 #endif
 
-// Named by what the CPU can do: a model's name ("arch=haswell") is chosen on that very model alone.
+// The names are feature levels. A CPU's name ("arch=haswell") would be chosen on exactly that CPU only.
 #if defined(__clang__)
 #define FAQ_SIMD_64_BYTES "avx512bw"
 #define FAQ_SIMD_32_BYTES "avx2"

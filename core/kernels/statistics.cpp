@@ -36,7 +36,7 @@ struct Moments {
   double count = 0, mean = 0;
   double deviation = 0;  // sum of squared deviations from the mean
 
-  // Chan et al.'s formula.
+  // The formula of Chan et al.
   void merge(const Moments& other) {
     const double delta = other.mean - mean;
     const double together = count + other.count;
@@ -56,9 +56,9 @@ StatisticsBuilder::StatisticsBuilder(const Shape& shape)
   check(blocks_.rows() > 0, "batch statistics: no values in ", shape);
 }
 
-// One pass: deviations are taken from the chunk's first row, which is near enough to the mean for f32 to hold
-// a few hundred squares, and the mean is put right in double. (A first row far out is itself the better part
-// of the chunk's variance.)
+// One pass. Deviations are taken from the chunk's first row, which is close enough to the mean for f32 to
+// hold a few hundred squares. The mean is corrected in double. (If the first row is far from the mean, it
+// makes most of the chunk's variance itself.)
 template <class X>
 void StatisticsBuilder::take(const X* x, std::int64_t chunk, std::vector<float>& scratch) {
   const std::int64_t channels = blocks_.channels();

@@ -1,4 +1,4 @@
-// Mean and variance of a batch, as batch-norm wants them.
+// Mean and variance of a batch, for batch-norm.
 #pragma once
 
 #include <cstdint>
@@ -13,26 +13,27 @@ namespace faq::kernels {
 struct ChannelStatistics {
   Tensor mean;
   Tensor variance;         ///< biased (divided by the number of values)
-  std::int64_t count = 0;  ///< values of each channel; 0 where it is not known
+  std::int64_t count = 0;  ///< values per channel; 0: not known
 
-  /// Makes these the statistics of the values of both, as near as f32 holds the parts'. Nothing and other
-  /// statistics are the other ones. Throws where the channels differ, or a count is not known.
+  /// Combines two statistics into those of all values, as exactly as the f32 parts allow. If one of them is
+  /// empty (undefined tensors), the result is the other one. Throws when the channels differ or a count is
+  /// not known.
   void merge(const ChannelStatistics& other);
 };
 
-/// Collects the statistics of a tensor that is filled row by row, while each part is still in the cache.
-/// Chunks of fixed length are combined in order in double: the result depends neither on the number of
+/// Collects the statistics of a tensor while it is filled row by row, so each part is still in the cache.
+/// Chunks of fixed length are combined in order, in double. So the result depends neither on the number of
 /// threads nor on how the tensor was filled.
 class StatisticsBuilder {
  public:
-  /// Of a tensor of this shape, over all dimensions but the last.
+  /// Statistics of a tensor of this shape, over all dimensions but the last.
   explicit StatisticsBuilder(const Shape& shape);
 
-  /// Rows [first, last) (of C values) of x are filled now: takes the chunks that lie within them. May be
-  /// called for different rows by several threads.
+  /// Tells that rows [first, last) (of C values) of x are filled, and processes the chunks inside them.
+  /// Thread-safe for different rows.
   void add(const Tensor& x, std::int64_t first, std::int64_t last);
-  /// All of x is filled: takes the chunks that are left. Returns mean and variance of values, not integers:
-  /// of x·scale.
+  /// Tells that all of x is filled, and processes the remaining chunks. Returns mean and variance of the real
+  /// values x·scale, not of the integers.
   ChannelStatistics finish(const Tensor& x, float scale);
 
  private:
@@ -45,7 +46,7 @@ class StatisticsBuilder {
 
   // Per chunk: mean and sum of squared deviations.
   std::vector<double> means_, deviations_;
-  std::vector<char> taken_;  ///< by chunk
+  std::vector<char> taken_;  ///< for each chunk
 };
 
 /// The statistics of a whole tensor (f32, or integers with a scale).

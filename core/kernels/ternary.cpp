@@ -8,18 +8,18 @@
 
 namespace faq::kernels {
 
-// With the t largest magnitudes as the support and S₁, S₂ the sums of them and of their squares,
-//   Σ (w − α·sign(w)·[w ∈ I])² = Σ w² − 2·α·S₁ + α²·t:
-// one pass over the sorted magnitudes tries every threshold.
+// I: the t largest magnitudes, the support. S₁, S₂: the sums of them and of their squares. Then
+//   Σ (w − α·sign(w)·[w ∈ I])² = Σ w² − 2·α·S₁ + α²·t.
+// So one pass over the sorted magnitudes tries every threshold.
 std::vector<TernaryGroup> ternary_groups(const Tensor& x, std::int64_t length, TernaryScale form) {
   return for_each_group<TernaryGroup>(x, length, [form](const float* values, std::int64_t n) {
     thread_local std::vector<float> sorted;
     sorted.resize(static_cast<std::size_t>(n));
-    // A weight that is not a number (the run is about to be stopped for it) has no place in an order.
+    // NaN has no place in an order, so it counts as 0 (the run is about to stop because of it).
     for (std::int64_t i = 0; i < n; ++i) sorted[i] = std::isnan(values[i]) ? 0.0f : std::abs(values[i]);
     std::ranges::sort(sorted, std::greater());
     TernaryGroup best;
-    double smallest = 0;  // of −2·α·S₁ + α²·t: an empty support's
+    double smallest = 0;  // of −2·α·S₁ + α²·t; 0 for an empty support
     double sum = 0, squares = 0;
     for (std::int64_t i = 0; i < n && sorted[i] > 0; ++i) {
       const double magnitude = sorted[i];

@@ -8,9 +8,9 @@
 
 namespace faq::kernels {
 
-/// How the scale α of a group follows from its support I.
+/// How the scale α of a group is computed from its support I (the weights that are not 0).
 enum class TernaryScale {
-  rms,           ///< √(Σ w²/|I|), the paper's
+  rms,           ///< √(Σ w²/|I|), as in the paper
   least_squares  ///< Σ|w|/|I|, which minimises the error for a given support
 };
 
@@ -20,9 +20,9 @@ struct TernaryGroup {
   float threshold = 0;
 };
 
-/// For every `length` consecutive elements of a row of x (index of the first dimension), the last group of a
-/// row perhaps fewer: of all thresholds, the one with the smallest Σ (w − Q(w))². f32; {0, 0} for a group of
-/// zeros. O(n log n).
+/// For every group of `length` consecutive elements of a row of x (a row is one index of the first dimension;
+/// its last group may be shorter): the best of all thresholds, with the smallest Σ (w − Q(w))². f32. {0, 0}
+/// for a group of zeros. O(n log n).
 std::vector<TernaryGroup> ternary_groups(const Tensor& x, std::int64_t length, TernaryScale form);
 
 }  // namespace faq::kernels

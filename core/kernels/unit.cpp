@@ -13,7 +13,7 @@
 namespace faq::kernels {
 namespace {
 
-// out = in, and whether nothing was lost.
+// out = in. Returns true if no value was changed.
 FAQ_SIMD bool narrow_block(const std::int32_t* in, std::int16_t* out, std::int64_t n) {
   std::int32_t lost = 0;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -54,7 +54,7 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
   const std::int64_t per_thread = std::max<std::int64_t>(
       1, std::max(cache_bytes, 2 * weight_bytes) / std::max<std::int64_t>(bytes_per_image, 1));
   parallel_shares(images, [&](std::int64_t begin, std::int64_t end, int share) {
-    const std::int64_t longest = per_thread * num_threads();  // one thread here, or all of them
+    const std::int64_t longest = per_thread * num_threads();  // num_threads() is one here, or all
     const std::int64_t n = end - begin;
     const std::int64_t slices = (n + longest - 1) / longest;
     for (std::int64_t i = 0; i < slices; ++i)
@@ -62,8 +62,8 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
   });
 }
 
-// Accumulators of few bits nearly always fit into 16: half the memory to keep and to read four times. From
-// the first slice on that has one which does not, they are kept in 32.
+// With few bits, accumulators nearly always fit into 16 bits. That halves the memory they take and the four
+// times they are read. From the first slice that does not fit, all are kept in 32 bits.
 Accumulators conv2d_accumulators(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                                  Engine engine, bool want_statistics) {
   const Booked booked(Work::fused);

@@ -1,4 +1,4 @@
-// What kernels make of weights, each once. Included by core/kernels/*.cpp only.
+// The forms that kernels make of weights, each made once. Included by core/kernels/*.cpp only.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace faq::kernels {
 
-/// Of weights that do not change any more: O,I/G,H,W, s8, f32 or bf16. Images may run through one network in
-/// several threads: any thread may ask.
+/// The forms of weights that no longer change: O,I/G,H,W, s8, f32 or bf16. Thread-safe, because images may
+/// run through one network in several threads.
 class WeightForms {
  public:
   explicit WeightForms(Tensor weights) : weights_(std::move(weights)) {}
@@ -19,16 +19,16 @@ class WeightForms {
   const Shape& shape() const { return weights_.shape(); }
   DType dtype() const { return weights_.dtype(); }
 
-  /// In the layout oneDNN wants. The memory is good for as long as this object lives.
+  /// Returns the weights in a layout of oneDNN. The memory lives as long as this object.
   dnnl::memory layout(const dnnl::memory::desc& wanted, int groups);
-  /// Of s8 weights, see exact_addends(): their number, and the addends themselves.
+  /// For s8 weights, see exact_addends(): the number of addends, and the addends.
   int exact_parts(int max_input, int max_magnitude);
   std::vector<std::shared_ptr<WeightForms>> addends(int max_input, int max_magnitude);
-  /// Of s8 weights: −128·Σ w per output channel, s32, for inputs shifted by 128.
+  /// For s8 weights: −128·Σ w per output channel, s32, for inputs that are shifted by 128.
   Tensor shift_correction();
-  /// The bare integers of s8 weights as f32.
+  /// The integers of s8 weights as f32, without the scale.
   std::shared_ptr<WeightForms> integers_as_f32();
-  /// The numbers the weights stand for, in another dtype than theirs.
+  /// The weights in another dtype; integers are multiplied by their scale.
   std::shared_ptr<WeightForms> converted(DType dtype);
 
  private:
@@ -40,13 +40,13 @@ class WeightForms {
     int max_input;
     int max_magnitude;
     int parts;                                                        ///< 1: the weights need no splitting
-    std::vector<std::shared_ptr<WeightForms>> parts_of_weights = {};  ///< once they were needed
+    std::vector<std::shared_ptr<WeightForms>> parts_of_weights = {};  ///< filled when first needed
   };
-  // Precondition of both: the lock is held.
+  // Precondition: the lock is held.
   Addends& addends_entry(int max_input, int max_magnitude);
 
   const Tensor weights_;
-  std::mutex mutex_;  ///< of what follows
+  std::mutex mutex_;  ///< protects the members below
   std::vector<Layout> layouts_;
   std::vector<Addends> addends_;
   Tensor shift_correction_;

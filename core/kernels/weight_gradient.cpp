@@ -17,7 +17,7 @@ Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& w
   return gradient.sum();
 }
 
-// Parts of different length may get different layouts from oneDNN.
+// oneDNN may choose different layouts for parts of different length.
 struct WeightGradient::Share {
   std::optional<PairedGradient> paired;
   std::vector<onednn::Packed> sums;

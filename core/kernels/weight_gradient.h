@@ -8,14 +8,14 @@
 
 namespace faq::kernels {
 
-/// Gradient of the weights, f32, O,I,H,W. dy: f32 or bf16; x: the same, or u8 or s8, whose bare integers
-/// count.
+/// Returns the gradient of the weights, f32, O,I,H,W. dy: f32 or bf16. x: the same dtype, or u8 or s8; their
+/// integers are used without the scale.
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                const ConvGeometry& geometry);
 
-/// The gradient of the weights added up from parts of a batch. The parts of one share are added in turn,
-/// different shares by any threads at the same time, and summed in their order: the result depends on how the
-/// batch was divided, not on who came first.
+/// The gradient of the weights, added up from parts of a batch. The parts of one share must be added one
+/// after the other; different shares may be added by different threads at the same time. The shares are
+/// summed in order. So the result depends on how the batch was divided, not on which thread was first.
 class WeightGradient {
  public:
   WeightGradient(const Shape& weights, const ConvGeometry& geometry, int shares);
@@ -23,9 +23,9 @@ class WeightGradient {
   WeightGradient(const WeightGradient&) = delete;
   WeightGradient& operator=(const WeightGradient&) = delete;
 
-  /// Some images and the gradients of their outputs: dtypes as for conv2d_backward_weights().
+  /// Adds some images and the gradients of their outputs. Dtypes as for conv2d_backward_weights().
   void add(const Tensor& x, const Tensor& dy, int share);
-  /// O,I,H,W, f32; nothing may be added any more. Precondition: something was.
+  /// Returns the sum as O,I,H,W, f32. Nothing may be added after it. Precondition: something was added.
   Tensor sum();
 
  private:

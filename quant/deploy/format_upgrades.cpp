@@ -1,4 +1,4 @@
-// Files of older formats, brought to the present one a version at a time.
+// Upgrades files of older formats to the present one, one version at a time.
 #include <algorithm>
 #include <cmath>
 #include <iterator>
@@ -29,8 +29,8 @@ void from_1_to_2(IntegerDocument& document) {
     if (op.at("kind") == "conv") op["padding"] = json::array({op.at("padding"), op.at("padding")});
 }
 
-// Format 2 had two weights in a byte even where they have 2 bits. Read as they stand, the padding of an odd
-// number of weights is a weight of 0, which is what it is in the packed form, too.
+// Format 2 stored two weights in a byte even where they have 2 bits. For an odd number of weights, the unused
+// half of the last byte reads as a weight of 0, and the new packing stores it as 0 too.
 Tensor packed_by_four(const std::string& name, const Tensor& stored) {
   check(stored.dtype() == DType::u8 && stored.rank() == 1, ErrorKind::bad_data, "tensor ", name,
         ": expected packed weights, found ", stored.dtype(), " ", stored.shape());
@@ -41,7 +41,7 @@ Tensor packed_by_four(const std::string& name, const Tensor& stored) {
   return pack_codes(values, 4);
 }
 
-// Format 2 knew weights that are their own codes only.
+// In format 2 all weights are their own codes.
 void from_2_to_3(IntegerDocument& document) {
   for (json& op : document.network.at("ops")) {
     if (!op.contains("weight_bits")) continue;
@@ -52,8 +52,9 @@ void from_2_to_3(IntegerDocument& document) {
   }
 }
 
-// Early files do not have the scale of the weights. That of a classifier is in its multipliers, which are
-// input.scale·weights.scale. That of a convolution is nowhere; nothing that is computed depends on it.
+// Early files do not store the scale of the weights. For a classifier it can be found from the multipliers,
+// which are input.scale·weights.scale. For a convolution it is lost, but nothing that is computed depends on
+// it.
 float scale_of_weights(const json& op, NamedTensors& contents) {
   if (op.at("kind") != "linear") return 1;
   const Tensor* multiplier = find(contents, op.at("name").get<std::string>() + ".multiplier");
@@ -73,7 +74,7 @@ json parsed_or_empty(NamedTensors& contents, const char* key) {
   return value.is_array() ? value : json::array();
 }
 
-// Format 3 said "step" where it meant a quantizer's scale, had the size of the images with the ops, and the
+// Format 3 wrote "step" for the scale of a quantizer. It stored the size of the images with the ops, and the
 // rest of the preprocessing, if at all, as text that nobody checked.
 void from_3_to_4(IntegerDocument& document) {
   json classes = json::array();

@@ -57,7 +57,7 @@ std::vector<IntegerNetwork::Node> parse_nodes(const json& ops, const NamedTensor
     const json& description = ops[index];
     try {
       nodes.push_back({parse_op(description, contents, used), parse_inputs(description, index)});
-    } catch (const std::exception& error) {  // ours or the JSON library's
+    } catch (const std::exception& error) {  // ours or from the JSON library
       fail(ErrorKind::bad_data, "op ", index,
            description.contains("name") ? " " + description["name"].dump() : "", ": ", error.what());
     }
@@ -117,8 +117,8 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
                            parse_preprocessing(document.preprocessing));
     for (const auto& [name, tensor] : document.contents.tensors)
       check(used.contains(name), ErrorKind::bad_data, "tensor ", name, ": no op uses it");
-    // That shapes and dtypes fit together is known from the plan. What else a kernel may refuse is found out
-    // once, on an empty image, instead of in the middle of an evaluation.
+    // The plan has checked that shapes and dtypes fit together. Kernels may refuse other things. One empty
+    // image finds that here instead of in the middle of an evaluation.
     network.forward(Tensor::zeros({1, network.height(), network.width(), network.channels()}, DType::u8));
     network.about_ = std::move(document.contents.metadata);
     return network;

@@ -8,9 +8,9 @@
 namespace faq {
 namespace {
 
-// Of one image's result of one op: what is larger is refused before memory is asked for.
+// The most elements the result of one op may have for one image. More is refused before memory is allocated.
 constexpr std::int64_t max_elements = 1 << 27;
-// Of what an image needs at the same time, in bytes.
+// The most bytes an image may need at the same time.
 constexpr std::int64_t max_block = std::int64_t{1} << 31;
 
 TensorInfo result_of(const IntegerOp& op, std::size_t index, std::span<const TensorInfo> inputs) {
@@ -54,7 +54,7 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
           " bytes of working memory for an image, at most ", max_block);
     lifetimes.push_back({result.bytes(), static_cast<int>(i), static_cast<int>(i)});
   }
-  lifetimes.pop_back();  // the logits go where they are wanted
+  lifetimes.pop_back();  // the logits do not lie in the block
   plan.memory = plan_memory(lifetimes);
   check(plan.memory.bytes <= max_block, "integer network: needs ", plan.memory.bytes,
         " bytes for an image, at most ", max_block);
@@ -106,8 +106,8 @@ void IntegerNetwork::run(const Tensor& images, Engine engine, const Plan& plan, 
   }
 }
 
-// Many images: each thread takes its share through the whole network and waits for nobody. Few: all threads
-// work on the same op. The integers are the same.
+// With many images, each thread takes its share through the whole network without waiting for others. With
+// few images, all threads work on the same op. The integers are the same.
 Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
   check_images(images);
   const bool is_planned = images.dim(1) == height() && images.dim(2) == width();

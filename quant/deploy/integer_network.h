@@ -1,4 +1,5 @@
-// The deployable: a flat list of integer ops, and what is done to an image before the first.
+// The network that is deployed: a flat list of integer ops, and the preprocessing of an image before the
+// first op.
 #pragma once
 
 #include <filesystem>
@@ -15,52 +16,54 @@ namespace faq {
 
 class IntegerNetwork {
  public:
-  /// One op: what it does and the values it reads (0: the images, i: the result of op i−1).
+  /// One op and the values it reads (0: the images, i: the result of op i−1).
   struct Node {
     std::shared_ptr<const IntegerOp> op;
     std::vector<int> inputs;
   };
-  /// Throws for ops that cannot follow each other, whose names are not their own, or whose results nobody
-  /// reads, for a last op that is not a classifier, and for class names that are not as many as its outputs.
-  /// Models are compiled into one by quant/compile.h.
+  /// Makes a network of these ops. A model is compiled into one by quant/compile.h. Throws for ops that
+  /// cannot follow each other, two ops with the same name, a result that no op reads, a last op that is not a
+  /// classifier, and a number of class names that is not the number of outputs.
   IntegerNetwork(std::vector<Node> nodes, Preprocessing preprocessing);
 
-  /// Reads formats 1 to 4 (quant/deploy/integer_format.h). Throws as read_safetensors does, and bad_data
-  /// (naming the op) for a description that is not a valid network, and for tensors and ops that are no part
-  /// of it.
+  /// Reads formats 1 to 4 (quant/deploy/integer_format.h). Throws as read_safetensors does. Throws bad_data
+  /// (with the name of the op) for a description that is not a valid network, and for tensors that no op uses
+  /// and ops whose result no op reads.
   static IntegerNetwork load(const std::filesystem::path& file);
-  /// Writes format 4. `about`: entries added to the metadata ("model", "epoch", …).
-  /// Throws io, and diverged when a multiplier or a bias is not finite: such a file could not be loaded.
+  /// Writes format 4. `about`: entries added to the metadata ("model", "epoch", …). Throws io. Throws
+  /// diverged when a multiplier or a bias is not finite, because such a file could not be loaded.
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
 
-  /// u8 images N,H,W,C to logits N,K f32. What lies between them shares one block (where every thread takes
-  /// its share of the images, one per thread), planned for images of height() and width() when the network is
-  /// made, and anew for others.
+  /// Takes u8 images N,H,W,C, returns f32 logits N,K. The values between the ops share one block of memory.
+  /// If each thread takes its own share of the images, there is one block per thread. The block is planned
+  /// once for images of height() and width(), and planned again in each call for other sizes.
   Tensor forward(const Tensor& images, Engine engine = Engine::integer) const;
-  /// As forward, keeping the result of every op: what --compare and tests look at.
+  /// As forward, but returns the result of every op, for --compare and tests.
   std::vector<Tensor> forward_all(const Tensor& images, Engine engine = Engine::integer) const;
 
-  /// What is done to an image before forward(); its mean and standard deviation are in the first op.
+  /// The preprocessing of an image before forward(). Its mean and standard deviation are part of the first
+  /// op.
   const Preprocessing& preprocessing() const { return preprocessing_; }
   std::int64_t height() const { return preprocessing_.height; }
   std::int64_t width() const { return preprocessing_.width; }
   std::int64_t channels() const { return preprocessing_.channels; }
   std::int64_t num_classes() const;
-  /// Bytes of the planned block, for each image a thread takes through the network.
+  /// Bytes of the planned block per image. A thread that takes n images through the network needs n times as
+  /// much.
   std::int64_t activation_bytes() const { return plan_.memory.bytes; }
-  /// What each op makes of one image.
+  /// The result of each op for one image.
   const std::vector<TensorInfo>& results() const { return plan_.results; }
-  /// Bytes of weights as stored (packed), and of multipliers and biases.
+  /// Bytes of the weights as stored (packed), of the multipliers and of the biases.
   std::int64_t weight_bytes() const;
   const std::map<std::string, std::string>& about() const { return about_; }
 
   const std::vector<Node>& nodes() const { return nodes_; }
 
  private:
-  // For one image; of n it is n times as much.
+  // The plan for one image. n images need n times the memory.
   struct Plan {
-    std::vector<TensorInfo> results;  // of the nodes
-    MemoryPlan memory;                // where they lie, but for the last one
+    std::vector<TensorInfo> results;  // of each node
+    MemoryPlan memory;                // where the results lie, except the last one
   };
   Plan plan_for(std::int64_t height, std::int64_t width) const;
   void check_images(const Tensor& images) const;
@@ -74,7 +77,7 @@ class IntegerNetwork {
   std::map<std::string, std::string> about_;
 };
 
-/// Whether a file is an integer network (by its metadata).
+/// True if this is the metadata of an integer network.
 bool is_integer_network(const std::map<std::string, std::string>& metadata);
 
 }  // namespace faq

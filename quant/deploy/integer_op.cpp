@@ -19,7 +19,7 @@ void expect_inputs(const IntegerOp& op, Infos inputs, std::size_t least, std::si
         " inputs");
 }
 
-// 8-bit integers with a scale.
+// Checks that x is 8-bit integers with a scale.
 const TensorInfo& integers(const IntegerOp& op, const TensorInfo& x) {
   check((x.dtype == DType::u8 || x.dtype == DType::s8) && x.format, op.kind(), " '", op.name,
         "': expected 8-bit integers with a scale, got ", x.dtype, " ", x.shape);
@@ -30,7 +30,7 @@ TensorInfo quantized(const Shape& shape, const FixedPoint& format) {
   return {shape, format.is_signed ? DType::s8 : DType::u8, format};
 }
 
-// The pixels of a pooled image, or what has been pooled already, as rows.
+// A pooled image (N,1,1,C), or a value that is N,C already, as rows N,C.
 Shape rows_of(const Shape& x) {
   const bool is_image = x.rank() == 4 && x[1] == 1 && x[2] == 1;
   return is_image ? Shape{x[0], x[3]} : x;
@@ -104,7 +104,7 @@ TensorInfo ConvOp::result(Infos inputs) const {
   return quantized(y, requantize.format);
 }
 
-// Sums in 32 bits, and a signed input shifted and padded (kernels::conv2d_integer).
+// The 32-bit sums, and the shifted and padded copy of a signed input (kernels::conv2d_integer).
 std::int64_t ConvOp::working_bytes(Infos inputs) const {
   const Shape& x = inputs[0].shape;
   const std::int64_t sums = kernels::conv2d_shape(x, weights.values.shape(), geometry).numel() * 4;
@@ -162,7 +162,7 @@ TensorInfo AvgPoolOp::result(Infos inputs) const {
   TensorInfo y = integers(*this, inputs[0]);
   const Shape x = y.shape;
   y.shape = kernels::avg_pool_shape(x, options);
-  // Windows as wide as this overlap by less than two pixels (kernels::avg_pool).
+  // At least the size of the largest window (kernels::avg_pool).
   const std::int64_t height = options.output > 0 ? x[1] / options.output + 2 : options.kernel,
                      width = options.output > 0 ? x[2] / options.output + 2 : options.kernel;
   check(sum_fits(height * width, *y.format, exact_in_f32), ErrorKind::usage, "avg_pool '", name, "': images ",

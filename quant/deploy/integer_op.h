@@ -1,5 +1,5 @@
 // The ops of an integer network. The eval-mode forward of training and the deployed network execute the same
-// ones.
+// objects.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@
 
 namespace faq {
 
-/// What a tensor is like.
+/// The shape, dtype and format of a tensor.
 struct TensorInfo {
   Shape shape = {};
   DType dtype = DType::f32;
@@ -27,30 +27,31 @@ TensorInfo info_of(const Tensor& tensor);
 
 class OpVisitor;
 
-/// Integers in, integers (or f32 logits) out. Immutable; `run` may be called with any batch size.
+/// One op: integers in, integers (or f32 logits) out. Immutable. `run` accepts any batch size.
 struct IntegerOp {
   IntegerOp() = default;
   IntegerOp(const IntegerOp&) = default;
   IntegerOp& operator=(const IntegerOp&) = default;
   virtual ~IntegerOp() = default;
 
-  std::string name;  ///< of the unit it was made from
+  std::string name;  ///< the name of the unit it was made from
 
   virtual const char* kind() const = 0;
   /// Calls the visitor's function for this kind.
   virtual void accept(OpVisitor& visitor) const = 0;
-  /// What comes of such inputs, as many as the op was given when it was recorded. Throws when the op cannot
-  /// take them.
+  /// Returns the shape, dtype and format of the result. `inputs`: one entry for each input of the op's node.
+  /// Throws when the op cannot take them.
   virtual TensorInfo result(std::span<const TensorInfo> inputs) const = 0;
-  /// Memory it needs besides its inputs and its result, about: what a file may ask for is limited by it.
+  /// Bytes of memory the op needs besides its inputs and its result; an estimate. IntegerNetwork refuses an
+  /// op that needs too much, so that a file cannot demand any amount of memory.
   virtual std::int64_t working_bytes(std::span<const TensorInfo> /*inputs*/) const { return 0; }
-  /// Into `out`, which is as result() says, scale and all.
+  /// Writes the result to `out`. `out` must have the shape, dtype and format that result() returns.
   virtual void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const = 0;
-  /// Into a tensor of its own.
+  /// Returns the result in a new tensor.
   Tensor run(std::span<const Tensor> inputs, Engine engine) const;
 };
 
-/// Pixels to the quantized, normalised input: a table of 256 values per channel.
+/// Maps pixels to the quantized, normalised input with a table of 256 values per channel.
 struct InputOp final : IntegerOp {
   Tensor table;  ///< C,256 s8 with a scale
   const char* kind() const override { return "input"; }
@@ -60,7 +61,7 @@ struct InputOp final : IntegerOp {
 };
 
 /// Convolution, then kernels::requantize with batch-norm, residual (the second input, if any), ReLU and
-/// clipping. The multiplier of a residual is residual_multiplier() of its scale.
+/// clipping. The multiplier of a residual must be residual_multiplier() of its scale.
 struct ConvOp final : IntegerOp {
   QuantizedWeights weights;  ///< O,I,H,W
   ConvGeometry geometry;
@@ -75,7 +76,7 @@ struct ConvOp final : IntegerOp {
 
 float residual_multiplier(float residual_scale, const FixedPoint& output);
 
-/// kernels::requantize of integers that are there already: a normalisation in front of a convolution.
+/// kernels::requantize of its input, without a convolution: a normalisation in front of a convolution.
 struct NormActOp final : IntegerOp {
   kernels::Requantize requantize;
   const char* kind() const override { return "norm_act"; }
@@ -101,7 +102,8 @@ struct MaxPoolOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Means, rounded to the scale of the input. Throws usage where a window's sum is not exact in f32.
+/// Means, rounded to the scale of the input. result() throws usage when the sum over a window is not exact in
+/// f32.
 struct AvgPoolOp final : IntegerOp {
   kernels::AvgPoolOptions options;
   const char* kind() const override { return "avg_pool"; }
@@ -110,7 +112,7 @@ struct AvgPoolOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Along the channels; all inputs have one format.
+/// Concatenates along the channels. All inputs must have one format.
 struct ConcatOp final : IntegerOp {
   const char* kind() const override { return "concat"; }
   void accept(OpVisitor& visitor) const override;
@@ -118,7 +120,8 @@ struct ConcatOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Sums over height and width, s32 with scale x.scale/(H·W). Throws usage for an image they overflow with.
+/// Sums over height and width: s32 with scale x.scale/(H·W). result() throws usage when an image is so large
+/// that the sums overflow.
 struct GlobalAvgPoolOp final : IntegerOp {
   const char* kind() const override { return "global_avg_pool"; }
   void accept(OpVisitor& visitor) const override;
@@ -126,12 +129,12 @@ struct GlobalAvgPoolOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Quantizes s32 sums to the classifier's input, or takes u8 or s8 of that format as they are, multiplies,
-/// adds the bias: f32 logits.
+/// The classifier. Quantizes s32 sums to `input`, or takes u8 or s8 that have that format already. Then
+/// multiplies with the weights and adds the bias. The result is f32 logits.
 struct LinearOp final : IntegerOp {
   FixedPoint input;
   QuantizedWeights weights;  ///< O,I
-  Tensor multiplier;         ///< O, all logit_scale()
+  Tensor multiplier;         ///< O; every value is logit_scale()
   Tensor bias;               ///< O
   kernels::WeightPacker packer;
   const char* kind() const override { return "linear"; }
@@ -140,14 +143,14 @@ struct LinearOp final : IntegerOp {
   void run_into(std::span<const Tensor> inputs, Engine engine, Tensor& out) const override;
 };
 
-/// Of an accumulator: input.scale·weights.scale.
+/// The scale of an accumulator: input.scale·weights.scale.
 float logit_scale(const LinearOp& op);
 
-/// The weights of an op, or null for one that has none.
+/// Returns the weights of an op, or null for an op that has none.
 const QuantizedWeights* weights_of(const IntegerOp& op);
 
-/// What is done with an op, by kind. An exporter derives from it: a kind that is added later is then an error
-/// of compilation, not a case forgotten.
+/// One function per kind of op. An exporter derives from this class. When a new kind is added, an exporter
+/// that does not handle it fails to compile.
 class OpVisitor {
  public:
   virtual ~OpVisitor() = default;
@@ -162,7 +165,7 @@ class OpVisitor {
   virtual void visit(const LinearOp& op) = 0;
 };
 
-/// For those that want to know of some kinds only: the others do nothing.
+/// For visitors that handle some kinds only: the other functions do nothing.
 class PartialOpVisitor : public OpVisitor {
  public:
   void visit(const InputOp&) override {}

@@ -10,19 +10,19 @@ Shape without_batch(const Shape& shape) {
   return Shape(extents.subspan(1));
 }
 
-// Every output element is a sum over the weights of its channel.
+// Every output element is a sum over all weights of its channel.
 void add_weights(LayerReport& row, const QuantizedWeights& weights) {
   const Tensor& values = weights.values;
   row.macs = row.output.numel() * (values.numel() / values.dim(0));
   row.weight_bits = weights.bits;
   row.weight_scale = values.fixed_point().scale;
-  // A sum of inputs, added or subtracted, is multiplied once by its group's scale.
+  // The inputs of a group are added or subtracted, and the sum is multiplied once by the group's scale.
   row.multiplications = weights.code == WeightCode::clusters && weights.bits == 2
                             ? row.output.numel() * weights.clusters.scales.dim(1)
                             : row.macs;
 }
 
-// A classifier makes logits: what it takes in is told instead.
+// A classifier makes f32 logits, so its row shows the format of its input.
 class ClassifierInput final : public PartialOpVisitor {
  public:
   explicit ClassifierInput(LayerReport& row) : row_(row) {}

@@ -8,18 +8,19 @@
 
 namespace faq {
 
-/// One op, per image.
+/// One op. The numbers are for one image.
 struct LayerReport {
   std::string name;
   std::string kind;
   Shape output;  ///< without the batch: H,W,C or C
   std::int64_t macs = 0;
-  /// Ternary groups are summed and multiplied by their scale: as many as there are groups.
+  /// The inputs of a ternary group are summed first, then multiplied once by the group's scale. So a layer
+  /// with ternary clusters needs one multiplication per group; other layers need `macs`.
   std::int64_t multiplications = 0;
   int weight_bits = 0;                   ///< 0: no weights
   float weight_scale = 0;                ///< of the integers as they are now
   std::int64_t weight_bytes = 0;         ///< as stored: packed, with multipliers and biases
-  std::optional<FixedPoint> activation;  ///< of the output; of a classifier its input; none: s32 sums
+  std::optional<FixedPoint> activation;  ///< of the output; for a classifier, of its input; none for s32 sums
   std::int64_t activation_bytes = 0;     ///< of the output
 };
 

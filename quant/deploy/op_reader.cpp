@@ -1,4 +1,4 @@
-// Reads ops from files that anybody may have written: everything is checked.
+// Reads ops from files that anybody may have written, so everything is checked.
 #include <algorithm>
 #include <cmath>
 
@@ -15,7 +15,7 @@ int number(const json& value, const char* key, int low, int high) {
   return static_cast<int>(parse_integer(value, key, low, high));
 }
 
-// The inverse of a denormal one may be infinite.
+// A denormal scale is refused: its inverse may be infinite.
 float parse_scale(const json& j, const char* key) {
   const auto scale = j.at(key).get<float>();
   check(std::isnormal(scale) && scale > 0, ErrorKind::bad_data, key, " ", scale);
@@ -26,7 +26,7 @@ FixedPoint parse_format(const json& j) {
   return {parse_scale(j, "scale"), number(j.at("bits"), "bits", 2, 8), j.at("signed").get<bool>()};
 }
 
-// --- what several kinds have
+// --- shared by several kinds
 
 struct Reader {
   const json& j;
@@ -107,7 +107,7 @@ struct Reader {
     return Shape(sizes);
   }
 
-  // Unpacked, each within its bits.
+  // Returns the unpacked codes. Each is checked to be within its bits.
   Tensor stored_codes(const Shape& shape, int bits, WeightCode code) const {
     const bool odd = code == WeightCode::odd;
     const Tensor& stored = tensor("weight", stored_as(bits, code));
@@ -164,7 +164,7 @@ std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   auto op = std::make_shared<ConvOp>();
   op->weights = r.weights(4);
   const Extent padding = r.extent("padding", 0, 64);
-  // More would only add windows that see nothing of the image, and memory.
+  // More padding would only add windows that see no pixel of the image, and cost memory.
   const Shape& kernel = op->weights.values.shape();
   check(padding.height < kernel[2] && padding.width < kernel[3], ErrorKind::bad_data, "padding ", padding,
         " of a kernel ", kernel);

@@ -1,4 +1,4 @@
-// The preprocessing of an integer network as JSON, and back with everything checked.
+// Writes the preprocessing of an integer network as JSON, and parses it with every field checked.
 #include <algorithm>
 #include <iterator>
 

@@ -1,4 +1,4 @@
-// Weights as the integers they are multiplied as, and what is stored of them.
+// Quantized weights: the integers that kernels multiply, and the codes that files store.
 #pragma once
 
 #include "core/tensor.h"
@@ -14,19 +14,19 @@ struct Clusters {
 
 /// How the integers of a layer are stored in `bits` bits.
 enum class WeightCode {
-  fixed_point,  ///< as they are: |q| ≤ 2^(bits − 1) − 1
+  fixed_point,  ///< the integers themselves: |q| ≤ 2^(bits − 1) − 1
   odd,          ///< DoReFa's: q = 2·n − (2^bits − 1) with n = 0 … 2^bits − 1
-  clusters      ///< codes like fixed_point's and a scale per group
+  clusters      ///< codes as in fixed_point, and a scale per group
 };
 
 struct QuantizedWeights {
-  Tensor values;  ///< s8 with a scale: what is multiplied
+  Tensor values;  ///< s8 with a scale: the integers that are multiplied
   int bits = 8;
   WeightCode code = WeightCode::fixed_point;
-  Clusters clusters = {};  ///< with WeightCode::clusters
+  Clusters clusters = {};  ///< only with WeightCode::clusters
 };
 
-/// scale·code, s8.
+/// Returns scale·code, s8.
 Tensor cluster_values(const Clusters& clusters);
 
 }  // namespace faq
