@@ -33,7 +33,7 @@ void check_quantized(const Var& w, const kernels::PackedWeights& quantized);
 /// All that the forward and the backward pass of a normalisation are computed from.
 struct Normalization {
   Tensor x;
-  kernels::NormAct params;
+  kernels::NormActParams params;
   kernels::ChannelStatistics statistics;
   Tensor gamma;
   float eps;

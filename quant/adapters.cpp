@@ -14,7 +14,7 @@ namespace faq {
 namespace {
 
 // Runs an integer op and puts the result on the tape, with a note of the op that made it.
-Var record(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine engine) {
+Var run_on_tape(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engine engine) {
   std::vector<Tensor> values;
   for (const Var& input : inputs) values.push_back(input.value());
   return Var::record(op->kind(), op->run(values, engine), {inputs.begin(), inputs.end()}, {},
@@ -95,7 +95,7 @@ class QuantizedInput final : public QuantizedUnit {
       op->table = kernels::quantize(unit_.table(), format);
       op_ = op;
     }
-    return record(op_, inputs, options_.engine);
+    return run_on_tape(op_, inputs, options_.engine);
   }
 
  private:
@@ -134,7 +134,7 @@ class QuantizedConv final : public QuantizedUnit {
     std::vector<const Tensor*> sources{&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(),
                                        &norm.running_mean, &norm.running_variance};
     if (norm.conv_bias) sources.push_back(&norm.conv_bias.value());
-    return record(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
+    return run_on_tape(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
   }
 
   Var master_weights() override { return unit_.filter(); }
@@ -201,7 +201,7 @@ class QuantizedNormAct final : public QuantizedUnit {
                   built->requantize = requantization(norm, Activation::relu, input.scale, format);
                   return built;
                 });
-    return record(op, inputs, Engine::integer);
+    return run_on_tape(op, inputs, Engine::integer);
   }
 
  private:
@@ -239,7 +239,7 @@ class QuantizedLinear final : public QuantizedUnit {
         {&unit_.weight().value(), &unit_.bias().value()},
         {.input = format, .weight_bits = quantizer.weight_bits, .weight_scale = quantizer.weight_scale},
         [&] { return build(format); });
-    return record(op, inputs, options_.engine);
+    return run_on_tape(op, inputs, options_.engine);
   }
 
   Var master_weights() override { return unit_.weight(); }
@@ -316,86 +316,11 @@ class Forms final : public QuantizedForms {
 
 Var MovingUnit::forward(const Pass& pass, Inputs inputs) {
   const auto floats = std::ranges::count_if(inputs, [](const Var& x) { return !is_quantized(x); });
-  if (floats == 0 && !pass.training()) return record(op_, inputs, Engine::integer);
+  if (floats == 0 && !pass.training()) return run_on_tape(op_, inputs, Engine::integer);
   if (floats == 0 || floats == std::ssize(inputs)) return unit_.compute(pass, inputs);
   std::vector<Var> all_float;
   for (const Var& x : inputs) all_float.push_back(to_float(x));
   return unit_.compute(pass, all_float);
-}
-
-QuantizedUnit* quantizer_of(const Unit& unit) { return dynamic_cast<QuantizedUnit*>(unit.adapter()); }
-
-bool QuantizedUnit::has_state() const {
-  const float* s = state_.data<float>();
-  return s[0] != 0 || s[1] != 0;
-}
-
-QuantizerState QuantizedUnit::state() const {
-  const float* s = state_.data<float>();
-  check(has_state(), ErrorKind::bad_data, "quantizer of '", name_,
-        "': not set, neither by calibration nor by a checkpoint");
-  // The values are compared as floats: a damaged file may hold NaN, which cannot be cast to an integer.
-  const auto integer_in = [](float x, float low, float high) {
-    return x >= low && x <= high && x == std::trunc(x);
-  };
-  check(std::isfinite(s[0]) && s[0] > 0 && integer_in(s[1], 2, 8) && integer_in(s[2], 0, 1) &&
-            (s[3] == 0 || integer_in(s[3], 2, 8)) &&
-            (s[4] == 0 || (s[4] >= least_scale && std::isfinite(s[4]))),
-        ErrorKind::bad_data, "quantizer of '", name_, "': scale ", s[0], ", ", s[1], " bits, sign ", s[2],
-        ", ", s[3], " weight bits, weight scale ", s[4], " make no sense");
-  return {
-      {.scale = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3]), s[4]};
-}
-
-void QuantizedUnit::set_state(const QuantizerState& state) {
-  float* s = state_.mutable_data<float>();
-  s[0] = state.activation.scale;
-  s[1] = static_cast<float>(state.activation.bits);
-  s[2] = state.activation.is_signed ? 1.0f : 0.0f;
-  s[3] = static_cast<float>(state.weight_bits);
-  s[4] = state.weight_scale;
-}
-
-Var QuantizedUnit::rounded_weights() {
-  const Var master = master_weights();
-  return master ? rounded_argument(master, state().weight_bits, options_) : Var();
-}
-
-QuantizedUnit::IntegerWeights QuantizedUnit::integer_weights(const Var& argument) {
-  const QuantizerState quantizer = state();
-  const std::uint64_t version = master_weights().value().version();
-  const bool is_known = version == kept_version_ && quantizer.weight_bits == kept_bits_ &&
-                        quantizer.weight_scale == kept_scale_;
-  const bool is_kept = is_known || is_reused_;
-  is_reused_ = is_known;
-  if (is_known && kept_.packed) return kept_;
-  kept_ = {};  // frees the old weights before the new ones are made
-  IntegerWeights made;
-  made.quantized =
-      quantize_weights(argument.value(), quantizer.weight_bits, options_, quantizer.weight_scale);
-  made.packed = made.quantized.values;
-  kept_version_ = version;
-  kept_bits_ = quantizer.weight_bits;
-  kept_scale_ = quantizer.weight_scale;
-  if (is_kept) kept_ = made;
-  return made;
-}
-
-QuantizedUnit::FloatWeights QuantizedUnit::rounded_float_weights() {
-  const Var argument = rounded_weights();
-  const kernels::PackedWeights packed = integer_weights(argument).packed.as(DType::f32);
-  return {straight_through(argument, packed.values()), packed};
-}
-
-QuantizedWeights QuantizedUnit::quantized_weights() { return integer_weights(rounded_weights()).quantized; }
-
-void QuantizedUnit::hold_weight_scale() {
-  QuantizerState held = state();
-  if (held.weight_bits == 0) return;
-  const QuantizedWeights weights = quantized_weights();
-  if (weights.code != WeightCode::fixed_point) return;
-  held.weight_scale = weights.values.fixed_point().scale;
-  set_state(held);
 }
 
 std::shared_ptr<Adapter> make_quantized_adapter(const std::string& name, Unit& unit,

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "core/reused.h"
 #include "nn/units.h"
 #include "quant/deploy/integer_op.h"
 #include "quant/number_format.h"
@@ -51,9 +52,8 @@ class QuantizedUnit : public Adapter {
     kernels::PackedWeights packed;
   };
   /// Returns the quantized weights, packed for the kernels of the forward and the backward pass. They are
-  /// computed once for each version of the weights and each setting of the quantizer. The result is kept as
-  /// kernels::WeightPacker keeps it: only once several passes use the same version. `argument`:
-  /// rounded_weights().
+  /// computed once for each version of the weights and each setting of the quantizer, and kept from the second
+  /// request on (core/reused.h). `argument`: rounded_weights().
   IntegerWeights integer_weights(const Var& argument);
 
   /// The real numbers that the rounded weights stand for, for kernels in floating point.
@@ -73,12 +73,15 @@ class QuantizedUnit : public Adapter {
   const NumberFormat options_;
 
  private:
+  struct Version {  // of the master weights and the quantizer
+    std::uint64_t weights = 0;
+    int bits = 0;
+    float scale = 0;
+    bool operator==(const Version&) const = default;
+  };
+
   Tensor state_ = Tensor::zeros({5});
-  IntegerWeights kept_;
-  bool is_reused_ = false;          ///< the last weights and settings were requested again
-  std::uint64_t kept_version_ = 0;  ///< version of the weights in kept_
-  int kept_bits_ = 0;               ///< settings of the weights in kept_
-  float kept_scale_ = 0;
+  Reused<Version, IntegerWeights> integers_;
 };
 
 /// Returns the unit's adapter if it has a quantizer, else null.

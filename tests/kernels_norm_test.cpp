@@ -11,7 +11,7 @@
 
 using namespace faq;
 using kernels::ChannelStatistics;
-using kernels::NormAct;
+using kernels::NormActParams;
 using kernels::Requantize;
 
 namespace {
@@ -21,7 +21,7 @@ struct NormActGrads {
 };
 
 // In pieces, as the fused unit asks for it.
-NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormAct& params,
+NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormActParams& params,
                                const ChannelStatistics& statistics, const Tensor& gamma, float eps,
                                bool batch_statistics, bool want_dresidual) {
   const kernels::NormActBackward pass(dy, x, params, statistics, gamma, eps, batch_statistics);
@@ -69,7 +69,7 @@ Moments moments(const std::vector<double>& x, std::size_t channels) {
 }
 
 // z = x·scale + shift + residual
-std::vector<double> pre_activation(const Tensor& x, const NormAct& params) {
+std::vector<double> pre_activation(const Tensor& x, const NormActParams& params) {
   std::vector<double> z = reference::numbers(x);
   const std::vector<double> scale = reference::numbers(params.scale),
                             shift = reference::numbers(params.shift);
@@ -80,8 +80,8 @@ std::vector<double> pre_activation(const Tensor& x, const NormAct& params) {
   return z;
 }
 
-NormAct affine(std::int64_t channels, const Tensor& residual, bool relu,
-               const std::optional<FixedPoint>& format) {
+NormActParams affine(std::int64_t channels, const Tensor& residual, bool relu,
+                     const std::optional<FixedPoint>& format) {
   return {reference::random({channels}, 60, 0.5, 1.5), reference::random({channels}, 61, -0.5, 0.5), residual,
           relu ? Activation::relu : Activation::identity, format};
 }
@@ -214,7 +214,7 @@ TEST_CASE("norm_act against double", "[norm]") {
                        << ", integer " << integer);
             const Tensor x = integer ? accumulators(shape, 3, 1 << 16, 1.0f / (1 << 15))
                                      : reference::random(shape, 4, -2, 2);
-            const NormAct params = affine(shape[3], residual.make(shape), relu, format);
+            const NormActParams params = affine(shape[3], residual.make(shape), relu, format);
             const Tensor y = kernels::norm_act(x, params);
             std::vector<double> z = pre_activation(x, params);
             if (relu) std::ranges::transform(z, z.begin(), [](double v) { return std::max(v, 0.0); });
@@ -237,11 +237,11 @@ TEST_CASE("norm_act against double", "[norm]") {
 
 TEST_CASE("norm_act rounds half to even and clips", "[norm]") {
   const Tensor x = Tensor::from({1, 12}, {-9, -0.5, 0, 0.25, 0.75, 1.25, 1.75, 7.25, 7.5, 7.75, 8, 1e9});
-  const NormAct params{
+  const NormActParams params{
       Tensor::full({12}, 1), Tensor::zeros({12}), {}, Activation::relu, FixedPoint{.scale = 0.5f, .bits = 4}};
   CHECK(reference::elements<int>(kernels::norm_act(x, params)) ==
         std::vector<int>{0, 0, 0, 0, 2, 2, 4, 14, 15, 15, 15, 15});
-  NormAct is_signed = params;
+  NormActParams is_signed = params;
   is_signed.activation = Activation::identity;
   is_signed.format = FixedPoint{.scale = 0.5f, .bits = 4, .is_signed = true};
   CHECK(reference::elements<int>(kernels::norm_act(x, is_signed)) ==
@@ -267,7 +267,7 @@ TEST_CASE("norm_act_backward against double", "[norm]") {
             ChannelStatistics s = kernels::channel_statistics(x);
             if (!batch) s = {reference::random({shape[3]}, 5), reference::random({shape[3]}, 6, 0.5, 2)};
             const Tensor gamma = reference::random({shape[3]}, 7, 0.5, 1.5);
-            NormAct params = affine(shape[3], residual.make(shape), relu, format);
+            NormActParams params = affine(shape[3], residual.make(shape), relu, format);
             for (std::size_t c = 0; c < channels; ++c) {
               params.scale.mutable_data<float>()[c] =
                   gamma.data<float>()[c] / std::sqrt(s.variance.data<float>()[c] + eps);
@@ -388,7 +388,7 @@ TEST_CASE("norm_act_backward: where exactly the gradient stops", "[norm]") {
   const Tensor one = Tensor::full({n}, 1), zero = Tensor::zeros({n});
   for (const Row& row : rows) {
     INFO(row.name);
-    const NormAct params{one, zero, {}, row.activation, row.format};
+    const NormActParams params{one, zero, {}, row.activation, row.format};
     const NormActGrads g = norm_act_backward(Tensor::full({1, n}, 1), Tensor::from<float>({1, n}, z), params,
                                              {zero, one}, one, 0, false, false);
     CHECK(reference::numbers(g.dx) == row.passes);
@@ -401,7 +401,7 @@ TEST_CASE("normalisation does not depend on the number of threads", "[norm]") {
     INFO(shape);
     const Tensor x = accumulators(shape, 3, 1 << 16, 1.0f / (1 << 15));
     const Tensor dy = kernels::convert(reference::random(shape, 8), DType::bf16);
-    const NormAct params =
+    const NormActParams params =
         affine(shape[3], reference::random(shape, 9), true, FixedPoint{.scale = 1.0f / 128});
     const Tensor gamma = reference::random({shape[3]}, 7);
     struct Results {

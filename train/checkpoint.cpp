@@ -20,7 +20,7 @@ constexpr const char* suffix = ".safetensors";
 constexpr const char* last_file = "last.safetensors";
 
 // Returns the step of "checkpoint-N.safetensors"; nothing for any other name.
-std::optional<std::int64_t> scale_of(const std::filesystem::path& file) {
+std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
   const std::string name = file.filename().string();
   if (!name.starts_with(prefix) || !name.ends_with(suffix)) return {};
   const char* begin = name.data() + std::strlen(prefix);
@@ -36,7 +36,7 @@ std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(
     const std::filesystem::path& folder) {
   std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (const auto step = scale_of(entry.path())) found.emplace_back(*step, entry.path());
+    if (const auto step = step_of(entry.path())) found.emplace_back(*step, entry.path());
   }
   std::ranges::sort(found, std::greater{});
   return found;

@@ -1,6 +1,6 @@
 #include "core/kernels/conv_primitives.h"
 
-#include "core/kernels/conv_record.h"
+#include "core/kernels/conv_observer.h"
 #include "core/parallel.h"
 
 namespace faq::kernels::onednn {
@@ -38,7 +38,7 @@ ConvProblem problem_of(const Shape& x, const Shape& weights, const ConvGeometry&
 
 void convolve(const Tensor& x, WeightForms& weights, const Tensor& bias, const ConvGeometry& geometry,
               Tensor& y) {
-  record({ConvPass::forward, x.shape(), weights.shape(), y.shape(), geometry, x.dtype(), weights.dtype(),
+  report({ConvPass::forward, x.shape(), weights.shape(), y.shape(), geometry, x.dtype(), weights.dtype(),
           y.dtype()});
   ConvProblem problem =
       problem_of(x.shape(), weights.shape(), geometry, x.dtype(), weights.dtype(), y.dtype());
@@ -53,7 +53,7 @@ void convolve(const Tensor& x, WeightForms& weights, const Tensor& bias, const C
 
 void convolve_backward_data(const Tensor& dy, WeightForms& weights, const ConvGeometry& geometry,
                             Tensor& dx) {
-  record({ConvPass::backward_data, dx.shape(), weights.shape(), dy.shape(), geometry, dx.dtype(),
+  report({ConvPass::backward_data, dx.shape(), weights.shape(), dy.shape(), geometry, dx.dtype(),
           weights.dtype(), dy.dtype()});
   const ConvProblem problem =
       problem_of(dx.shape(), weights.shape(), geometry, dx.dtype(), weights.dtype(), dy.dtype());

@@ -6,7 +6,7 @@
 
 #include "core/kernels/block.h"
 #include "core/kernels/conv_primitives.h"
-#include "core/kernels/conv_record.h"
+#include "core/kernels/conv_observer.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 

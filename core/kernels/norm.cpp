@@ -130,7 +130,7 @@ FAQ_BOTH(std::int32_t, std::int8_t)
 #undef FAQ_BOTH
 
 // The interval (low, high] in which the gradient passes.
-Bounds pass_bounds(const NormAct& params) {
+Bounds pass_bounds(const NormActParams& params) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
   Bounds bounds{params.activation.low, params.activation.high};
   if (params.format) {
@@ -147,7 +147,7 @@ Bounds pass_bounds(const NormAct& params) {
 // residual.
 class PreActivation {
  public:
-  PreActivation(const Tensor& x, const NormAct& params, const ChannelBlocks& blocks)
+  PreActivation(const Tensor& x, const NormActParams& params, const ChannelBlocks& blocks)
       : x_(x), residual_(params.residual), residual_scale_(residual_ ? scale_of(residual_) : 0.0f) {
     const float x_scale = scale_of(x);
     std::vector<float> combined(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
@@ -211,7 +211,7 @@ void with_gradient(const Tensor& dy, std::int64_t offset, Body body) {
 
 }  // namespace
 
-Tensor norm_act(const Tensor& x, const NormAct& params) {
+Tensor norm_act(const Tensor& x, const NormActParams& params) {
   const Booked booked(Work::fused);
   const ChannelBlocks blocks(x.shape());
   check_channels("norm_act: scale", params.scale, blocks.channels());
@@ -244,7 +244,7 @@ Tensor norm_act(const Tensor& x, const NormAct& params) {
   return out;
 }
 
-NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormAct& params,
+NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormActParams& params,
                                  const ChannelStatistics& statistics, const Tensor& gamma, float eps,
                                  bool batch_statistics)
     : dy_(dy),

@@ -14,7 +14,7 @@ namespace faq::kernels {
 
 /// The parameters of what a unit does after its convolution: z = x·scale + shift + residual, then clipping
 /// and quantization.
-struct NormAct {
+struct NormActParams {
   Tensor scale;     ///< C, f32: γ/√(σ²+ε); a factor of the values, not of the integers
   Tensor shift;     ///< C, f32: β − μ·γ/√(σ²+ε)
   Tensor residual;  ///< the shape of x; f32, bf16, or integer with a scale; undefined: none
@@ -24,7 +24,7 @@ struct NormAct {
 
 /// The forward pass in training and in floating point, computed in f32. Returns f32, or u8/s8 with
 /// params.format.
-Tensor norm_act(const Tensor& x, const NormAct& params);
+Tensor norm_act(const Tensor& x, const NormActParams& params);
 
 /// The gradient of norm_act(batch-norm(x)). It takes two passes: the constructor reduces over the batch, then
 /// apply() writes the gradients of any images. Both passes compute the mask of activation and clipping again
@@ -34,7 +34,7 @@ class NormActBackward {
  public:
   /// dy: f32 or bf16. With `batch_statistics` the gradient flows through mean and variance; otherwise they
   /// are constants.
-  NormActBackward(const Tensor& dy, const Tensor& x, const NormAct& params,
+  NormActBackward(const Tensor& dy, const Tensor& x, const NormActParams& params,
                   const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics);
 
   const Tensor& dgamma() const { return dgamma_; }  ///< C, f32
@@ -48,7 +48,7 @@ class NormActBackward {
   void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics);
 
   Tensor dy_, x_;
-  NormAct params_;
+  NormActParams params_;
   ChannelBlocks blocks_;
   Tensor dgamma_, dbeta_;
   std::vector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c; repeated to the length of a block

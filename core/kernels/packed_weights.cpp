@@ -33,36 +33,25 @@ PackedWeights PackedWeights::as(DType wanted) const {
   return {std::move(values), std::move(converted)};
 }
 
+bool WeightPacker::Version::operator==(const Version& other) const {
+  return number == other.number && is_same(weights, other.weights);
+}
+
 WeightPacker& WeightPacker::operator=(const WeightPacker& other) {
-  if (this == &other) return *this;
-  const std::lock_guard lock(mutex_);
-  weights_ = {};
-  kept_ = {};
+  if (this != &other) release();
   return *this;
 }
 
 PackedWeights WeightPacker::operator()(const Tensor& weights) const {
   const std::lock_guard lock(mutex_);
-  const bool is_known = weights_ && version_ == weights.version() && is_same(weights_, weights);
-  const bool is_kept = is_known || is_reused_;  // this version, or the last one, was requested again
-  is_reused_ = is_known;
-  if (is_known) {
-    if (auto forms = forms_.lock()) return kept_ = PackedWeights(weights, std::move(forms));
-  }
-  kept_ = {};  // frees the old forms before the new ones are made
-  PackedWeights packed(weights);
-  weights_ = weights;
-  version_ = weights.version();
-  forms_ = packed.forms_;
-  if (is_kept) kept_ = packed;
-  return packed;
+  auto forms = forms_.get(Version{weights, weights.version()},
+                          [&] { return std::make_shared<WeightForms>(as_filter(weights)); });
+  return {weights, std::move(forms)};
 }
 
 void WeightPacker::release() const {
   const std::lock_guard lock(mutex_);
-  weights_ = {};
-  kept_ = {};
-  is_reused_ = false;
+  forms_.release();
 }
 
 }  // namespace faq::kernels

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 
+#include "core/reused.h"
 #include "core/tensor.h"
 
 namespace faq::kernels {
@@ -49,9 +50,7 @@ class PackedWeights {
 /// Packs weights once for each version of them. The owner of weights that may be written to keeps a
 /// WeightPacker. Thread-safe. A copy starts empty.
 ///
-/// Memory: packed weights that are requested once per version, as in training without accumulation, live only
-/// as long as the caller holds them. Once a version is requested again, it is kept, and so is the next
-/// version.
+/// Memory: packed weights are kept from the second request for a version on (core/reused.h).
 class WeightPacker {
  public:
   WeightPacker() = default;
@@ -65,12 +64,13 @@ class WeightPacker {
   void release() const;
 
  private:
+  struct Version {
+    Tensor weights;
+    std::uint64_t number = 0;
+    bool operator==(const Version& other) const;
+  };
   mutable std::mutex mutex_;
-  mutable Tensor weights_;  ///< the weights of the last call
-  mutable std::uint64_t version_ = 0;
-  mutable std::weak_ptr<WeightForms> forms_;
-  mutable bool is_reused_ = false;
-  mutable PackedWeights kept_;
+  mutable Reused<Version, WeightForms> forms_;
 };
 
 }  // namespace faq::kernels

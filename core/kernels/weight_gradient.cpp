@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "core/kernels/conv_primitives.h"
-#include "core/kernels/conv_record.h"
+#include "core/kernels/conv_observer.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
 
@@ -45,7 +45,7 @@ void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
         " for an input of ", x.shape());
   const bool is_paired = PairedGradient::suits(weights_, geometry_, x.dtype(), dy.dtype());
   const Tensor operand = is_integer && !is_paired ? convert_unscaled(x, dy.dtype()) : x;
-  record({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), geometry_, operand.dtype(), DType::f32,
+  report({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), geometry_, operand.dtype(), DType::f32,
           dy.dtype()});
   Share& sums = shares_.at(share);
   if (is_paired) {

@@ -21,9 +21,9 @@ struct ConvCall {
 
 /// Reports a convolution to the observer, if there is one. Every function that executes a convolution calls
 /// this.
-void record(const ConvCall& call);
+void report(const ConvCall& call);
 
-/// Sets the observer that record() calls, in whatever thread runs the convolution. An empty function removes
+/// Sets the observer that report() calls, in whatever thread runs the convolution. An empty function removes
 /// it. Precondition: no convolution is running, and none is set when a new one is set.
 void observe_convolutions(std::function<void(const ConvCall&)> observer);
 

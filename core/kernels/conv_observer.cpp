@@ -1,4 +1,4 @@
-#include "core/kernels/conv_record.h"
+#include "core/kernels/conv_observer.h"
 
 namespace faq::kernels {
 namespace {
@@ -10,7 +10,7 @@ std::function<void(const ConvCall&)>& current_observer() {
 
 }  // namespace
 
-void record(const ConvCall& call) {
+void report(const ConvCall& call) {
   if (const auto& observer = current_observer()) observer(call);
 }
 
