@@ -36,10 +36,14 @@ void fill(Tensor& t, int low, int high, float unit) {
 }  // namespace
 
 void add(const std::string& name, const Work& work, std::function<Kernel()> prepare) {
-  const auto run = [work, prepare = std::move(prepare)](benchmark::State& state) {
-    const Kernel kernel = prepare();
-    kernel();
-    for (auto _ : state) kernel();
+  const auto run = [name, work, prepare = std::move(prepare)](benchmark::State& state) {
+    try {
+      const Kernel kernel = prepare();
+      kernel();
+      for (auto _ : state) kernel();
+    } catch (const Error& error) {
+      fail(error.kind(), name, ": ", error.what());
+    }
     const auto calls = static_cast<std::int64_t>(state.iterations());
     if (work.items > 0) state.SetItemsProcessed(calls * work.items);
     if (work.bytes > 0) state.SetBytesProcessed(calls * work.bytes);
