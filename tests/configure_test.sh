@@ -32,6 +32,25 @@ for preset in asan tsan; do
   configure -B "$work/$preset" --preset "$preset" || fail "preset $preset"
 done
 
+# The kernel benchmarks want a library that not everybody has, and are not built for sanitizers.
+mkdir "$work/benchmark"
+echo 'add_library(benchmark::benchmark INTERFACE IMPORTED)' >"$work/benchmark/benchmarkConfig.cmake"
+there=-Dbenchmark_DIR=$work/benchmark missing=-DCMAKE_DISABLE_FIND_PACKAGE_benchmark=ON
+for row in "AUTO built $there" "AUTO none $missing" "AUTO none $there -DFAQ_SANITIZE=undefined" "OFF none $there" "ON built $there" \
+           "ON refused $missing"; do
+  read -r bench expected options <<<"$row"
+  rm -rf "$work/bench"
+  if ! configure -B "$work/bench" -S . -DFAQ_TESTS=OFF -DFAQ_BENCH="$bench" $options; then
+    found=refused
+  elif grep -q tools/bench/main.cpp "$work/bench/compile_commands.json"; then
+    found=built
+  else
+    found=none
+  fi
+  [ $found = "$expected" ] || fail "FAQ_BENCH=$bench $options: expected $expected, found $found"
+done
+grep -q libbenchmark-dev "$work/said" || fail "the package of Google Benchmark is not named"
+
 # What is installed finds its libraries by name, and its headers where they were put.
 configure -B "$work/build" -S . -DCMAKE_INSTALL_INCLUDEDIR=headers || fail "with another folder for headers"
 targets=("$work"/build/CMakeFiles/Export/*/faq-targets.cmake)

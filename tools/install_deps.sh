@@ -6,7 +6,7 @@ export LC_ALL=C
 
 build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
        libarchive-dev libfmt-dev zlib1g-dev libturbojpeg0-dev)
-extra=(catch2 jq python3 git ca-certificates dataset-fashion-mnist)
+extra=(catch2 libbenchmark-dev jq python3 git ca-certificates dataset-fashion-mnist)
 optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
 
 packages=("${build[@]}")
