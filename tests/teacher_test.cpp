@@ -67,7 +67,7 @@ TEST_CASE("a teacher guides, and learns when it is to", "[teacher]") {
   };
   const std::string quantized = (folder / "plain" / "best.safetensors").string();
   const Refused rows[] = {
-      {"quantized", {"--distill", "frozen", "--teacher", quantized}, 65, "quantized (--scheme faq)"},
+      {"quantized", {"--distill", "frozen", "--teacher", quantized}, 65, "quantized (scheme faq)"},
       {"not there", {"--distill", "frozen", "--teacher", "gone.safetensors"}, 66, "gone.safetensors"},
       {"another network",
        {"--distill", "joint", "--teacher", start, "--teacher-model", "resnet32"},

@@ -242,7 +242,7 @@ TEST_CASE("the first stage alone is no integer network, but can be evaluated", "
   CHECK(json::parse(compared.out)["first_diverging_layer"] == "");
   const Outcome again = train_by_program(output / "again", {"--weights", best, "--epochs", "0"});
   require_done(again);
-  CHECK(again.err.find("warning: " + best + " is quantized (--scheme faq)") != std::string::npos);
+  CHECK(again.err.find("warning: " + best + " is quantized (scheme faq)") != std::string::npos);
 }
 
 TEST_CASE("a run that diverges stops, and keeps what was good", "[trainer]") {

@@ -12,7 +12,7 @@ constexpr FixedPoint four_bits{.scale = 0.25f, .bits = 4};
 constexpr int largest_sum = 2000;
 
 // Batch-norm, residual sum, ReLU and quantization of 16-bit sums.
-kernels::NormAct norm_act_of(const Map& map) {
+kernels::NormActParams norm_act_of(const Map& map) {
   return {.scale = Tensor::full({map.channels}, 0.5f),
           .shift = Tensor::full({map.channels}, 0.25f),
           .residual = quantized(map.shape(), four_bits),
