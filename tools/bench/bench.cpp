@@ -51,7 +51,7 @@ void add(const std::string& name, const Work& work, std::function<Kernel()> prep
       state.counters["ops"] =
           benchmark::Counter(work.operations, benchmark::Counter::kIsIterationInvariantRate);
   };
-  benchmark::RegisterBenchmark(name.c_str(), run)->UseRealTime()->Unit(benchmark::kMillisecond);
+  benchmark::RegisterBenchmark(name.c_str(), run)->UseRealTime()->Unit(benchmark::kMicrosecond);
 }
 
 Tensor quantized(const Shape& shape, const FixedPoint& format) {
