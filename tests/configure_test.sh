@@ -36,8 +36,8 @@ done
 mkdir "$work/benchmark"
 echo 'add_library(benchmark::benchmark INTERFACE IMPORTED)' >"$work/benchmark/benchmarkConfig.cmake"
 there=-Dbenchmark_DIR=$work/benchmark missing=-DCMAKE_DISABLE_FIND_PACKAGE_benchmark=ON
-for row in "AUTO built $there" "AUTO none $missing" "AUTO none $there -DFAQ_SANITIZE=undefined" "OFF none $there" "ON built $there" \
-           "ON refused $missing"; do
+for row in "AUTO built $there" "AUTO none $missing" "AUTO none $there -DFAQ_SANITIZE=undefined" "AUTO none $there -DFAQ_PROGRAMS=OFF" \
+           "OFF none $there" "ON built $there" "ON refused $missing"; do
   read -r bench expected options <<<"$row"
   rm -rf "$work/bench"
   if ! configure -B "$work/bench" -S . -DFAQ_TESTS=OFF -DFAQ_BENCH="$bench" $options; then
