@@ -34,8 +34,8 @@ Tensor shifted_and_padded(const Tensor& x, const Padding& padding) {
       for (std::int64_t y = 0; y < x.dim(1); ++y) {
         const std::int8_t* row = from + (n * x.dim(1) + y) * x.dim(2) * channels;
         std::uint8_t* target = image + ((y + padding.top) * width + padding.left) * channels;
-        for (std::int64_t i = 0; i < x.dim(2) * channels; ++i)
-          target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
+        const std::int64_t length = x.dim(2) * channels;
+        for (std::int64_t i = 0; i < length; ++i) target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
       }
     }
   });
