@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "core/error.h"
+#include "data/batch_plan.h"
 
 namespace faq {
 namespace {
@@ -20,40 +21,6 @@ namespace {
 /// The number of samples a worker takes at a time. It is small so that several workers can share a batch;
 /// taking costs little.
 constexpr std::int64_t chunk_size = 16;
-
-/// Positions [begin, end) in the order of an epoch.
-struct Range {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-  std::int64_t size() const { return end - begin; }
-};
-
-Range share_of(std::int64_t size, std::int64_t rank, std::int64_t ranks) {
-  return {size * rank / ranks, size * (rank + 1) / ranks};
-}
-
-/// Computes which samples make which batch; see loader.h.
-struct Plan {
-  std::int64_t size;
-  const LoaderOptions& options;
-
-  std::int64_t global_batch() const { return options.batch_size * options.ranks; }
-  Range share() const { return share_of(size, options.rank, options.ranks); }
-
-  std::int64_t batches() const {
-    if (options.training) return std::max<std::int64_t>(size / global_batch(), 1);
-    return (share().size() + options.batch_size - 1) / options.batch_size;
-  }
-  Range batch(std::int64_t index) const {
-    if (!options.training) {
-      const std::int64_t begin = share().begin + index * options.batch_size;
-      return {begin, std::min(begin + options.batch_size, share().end)};
-    }
-    if (size < global_batch()) return share();
-    const std::int64_t begin = index * global_batch() + options.rank * options.batch_size;
-    return {begin, begin + options.batch_size};
-  }
-};
 
 void check_options(const Dataset& dataset, const LoaderOptions& o) {
   const auto expect = [](bool condition, const auto&... parts) {
@@ -85,12 +52,12 @@ struct Failure {
 struct PendingBatch;
 struct Chunk {
   PendingBatch* batch = nullptr;
-  Range rows;
+  PositionRange rows;
 };
 
 /// A batch in preparation. Workers write to disjoint rows of `images`; the mutex guards the other members.
 struct PendingBatch {
-  Range positions;
+  PositionRange positions;
   Batch batch;
   std::uint8_t* pixels = nullptr;
   std::int64_t claimed = 0;
@@ -107,7 +74,7 @@ struct Loader::State {
 
   const Dataset& dataset;
   const LoaderOptions options;
-  const Plan plan{dataset.size(), options};
+  const BatchPlan plan{dataset.size(), options};
 
   mutable std::mutex mutex;
   std::condition_variable work_available, batch_complete, worker_idle;
@@ -176,7 +143,7 @@ Chunk Loader::State::claim() {
   const auto open =
       std::ranges::find_if(pending, [](const auto& p) { return p->claimed < p->positions.size(); });
   PendingBatch& batch = open != pending.end() ? **open : open_batch();
-  const Range rows{batch.claimed, std::min(batch.claimed + chunk_size, batch.positions.size())};
+  const PositionRange rows{batch.claimed, std::min(batch.claimed + chunk_size, batch.positions.size())};
   batch.claimed = rows.end;
   return {&batch, rows};
 }
