@@ -110,7 +110,9 @@ TEST_CASE("batch-norm's statistics are taken anew before every evaluation", "[tr
           std::ranges::fill(buffer.value.mutable_span<float>(), 7.0f);
       inner_->end_epoch(model, batches);
     }
-    void deploy(Model& model, const Deployment& deployment) override { inner_->deploy(model, deployment); }
+    fs::path deploy(Model& model, const Deployment& deployment) override {
+      return inner_->deploy(model, deployment);
+    }
     bool quantizes() const override { return inner_->quantizes(); }
     int epochs = 0;
 

@@ -199,14 +199,16 @@ TEST_CASE("a run is a sequence of events", "[training_loop]") {
   CHECK(first.events == Events{"started at step 0", "phase 0", "evaluated", "epoch 0", "in epoch 0"} +
                             steps(1, 10) +
                             Events{"evaluated", "evaluated", "epoch 1", "saved best.safetensors",
-                                   "saved last.safetensors", "in epoch 1"} +
+                                   "saved integer.safetensors", "saved last.safetensors", "in epoch 1"} +
                             steps(11, 12) + Events{"saved checkpoint-12.safetensors", "stopped"});
   CHECK(first.logged == 4);
   const TrainResult result =
       run(options_for(output.path(), {{"resume", "auto"}, {"print-freq", "3"}}), &second);
   Events expected = Events{"started at step 12, resumed", "in epoch 1"} + steps(13, 20) +
                     Events{"evaluated", "evaluated", "epoch 2"};
-  if (result.best_epoch == 2) expected.emplace_back("saved best.safetensors");
+  if (result.best_epoch == 2)
+    for (const char* file : {"best.safetensors", "integer.safetensors"})
+      expected.push_back(concat("saved ", file));
   CHECK(second.events == expected + Events{"saved last.safetensors", "finished"});
   CHECK(second.logged == 2);
   CHECK(steps_of(output.path()) == std::vector{3, 6, 9, 12, 15, 18});

@@ -52,14 +52,14 @@ class Method {
   /// Called after an epoch, before the model is evaluated and saved.
   virtual void end_epoch(Model& /*model*/, const BatchSource& /*training_batches*/) {}
 
-  /// Writes the deployed form of the model (in eval mode) into the folder. Writes nothing in a phase without
-  /// a deployed form.
+  /// Writes the deployed form of the model (in eval mode) into the folder and returns its file. Writes
+  /// nothing and returns an empty path in a phase without a deployed form.
   struct Deployment {
     std::filesystem::path folder = {};
     Preprocessing images = {};                      ///< the images the network will see
     std::map<std::string, std::string> about = {};  ///< facts about the network, stored in its file
   };
-  virtual void deploy(Model& /*model*/, const Deployment& /*deployment*/) {}
+  virtual std::filesystem::path deploy(Model& /*model*/, const Deployment& /*deployment*/) { return {}; }
 
   /// Returns one row per layer of the network that would be deployed, for --dry-run.
   virtual nlohmann::json layers(Model& /*model*/, const Deployment& /*deployment*/) {

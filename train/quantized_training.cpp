@@ -83,9 +83,11 @@ class QuantizedTraining final : public Method {
       reestimate_batch_norm(model, training_batches(batches));
   }
 
-  void deploy(Model& model, const Deployment& d) override {
-    if (!format_.quantize_activations) return;
-    compile(model, d.images).save(d.folder / "integer.safetensors", d.about);
+  std::filesystem::path deploy(Model& model, const Deployment& d) override {
+    if (!format_.quantize_activations) return {};
+    std::filesystem::path file = d.folder / "integer.safetensors";
+    compile(model, d.images).save(file, d.about);
+    return file;
   }
 
   nlohmann::json layers(Model& model, const Deployment& d) override {

@@ -76,7 +76,7 @@ struct EpochDone {
 };
 
 struct Saved {
-  enum class Kind { last, step, best };
+  enum class Kind { last, step, best, integer };  ///< integer: the deployed network of the best epoch
   Kind kind = Kind::last;
   std::filesystem::path file;
   std::int64_t step = 0;

@@ -317,7 +317,8 @@ void TrainingLoop::save_best() {
   Method::Deployment deployment = run_.deployment();
   deployment.folder = folder_.path();
   deployment.about = integer_network_record(run_.options.model, progress_.epoch);
-  method_.deploy(run_.learner.model(), deployment);
+  const std::filesystem::path deployed = method_.deploy(run_.learner.model(), deployment);
+  if (!deployed.empty()) listener_.saved({Saved::Kind::integer, deployed, progress_.step});
 }
 
 TrainResult TrainingLoop::finish() {
