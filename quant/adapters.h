@@ -52,8 +52,8 @@ class QuantizedUnit : public Adapter {
     kernels::PackedWeights packed;
   };
   /// Returns the quantized weights, packed for the kernels of the forward and the backward pass. They are
-  /// computed once for each version of the weights and each setting of the quantizer, and kept from the second
-  /// request on (core/reused.h). `argument`: rounded_weights().
+  /// computed once for each version of the weights and each setting of the quantizer, and kept from the
+  /// second request on (core/reused.h). `argument`: rounded_weights().
   IntegerWeights integer_weights(const Var& argument);
 
   /// The real numbers that the rounded weights stand for, for kernels in floating point.

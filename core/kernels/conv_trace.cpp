@@ -5,8 +5,8 @@
 #include <mutex>
 
 #include "core/kernels/block.h"
-#include "core/kernels/conv_primitives.h"
 #include "core/kernels/conv_observer.h"
+#include "core/kernels/conv_primitives.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "core/kernels/conv_primitives.h"
 #include "core/kernels/conv_observer.h"
+#include "core/kernels/conv_primitives.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
 
