@@ -32,10 +32,10 @@ build/faq-train "${common[@]}" --preset faq-4bit --epochs 1 --lr 0.02 --lr-sched
 
 # One row: name, bits, the accuracy of the float network and of this one, the size of its file, speed.
 echo "== evaluates the float network and both integer networks" >&2
-float=$(build/faq-eval --weights "$weights" --data-path "$data" --json | jq .top1)
+float=$(build/faq-eval --weights "$weights" --data-path "$data" --json --quiet | jq .top1)
 row() {  # NAME BITS FILE
   local top1 rate
-  read -r top1 rate < <(build/faq-eval --weights "$3" --data-path "$data" --json | jq -r '"\(.top1) \(.images_per_s)"')
+  read -r top1 rate < <(build/faq-eval --weights "$3" --data-path "$data" --json --quiet | jq -r '"\(.top1) \(.images_per_s)"')
   printf '| %s | %s | %.2f | %.2f | %d KB | %.0f |\n' "$1" "$2" "$float" "$top1" "$(($(stat -c %s "$3") / 1000))" "$rate"
 }
 {
