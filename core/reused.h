@@ -7,10 +7,11 @@
 
 namespace faq {
 
-/// Makes a value for a key and shares it. What is asked for once per key, as weights are in a training step
-/// without accumulation, lives as long as the caller holds it. From the second request for a key on, this
-/// keeps the value, and the values of later keys, until a key is asked for only once again. The old value is
-/// dropped before a new one is made, so two never live at once on its account. Not safe for threads.
+/// Makes a value for a key and shares it. The value of a key that is asked for once, as weights are in a
+/// training step without accumulation, lives as long as the caller holds it. From the second request for a
+/// key on, this keeps the value. It then keeps the value of the next key from its first request on; if that
+/// key is not asked for again, the key after it is not kept. The old value is dropped before a new one is
+/// made. Not safe for threads.
 template <class Key, class Value>
 class Reused {
  public:

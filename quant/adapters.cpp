@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "core/kernels/elementwise.h"
-#include "quant/faq_scheme.h"
 #include "quant/recorded_op.h"
 #include "quant/scheme.h"
 

@@ -33,26 +33,26 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
     CHECK(lines_of(text.out).back().starts_with("all "));
   }
   const Words on_data{"--data-path", data, "--val-resize-size", "20", "--threads", "1"};
-  const Words steps = Words{"--analyze",    "weight-scales",
-                            "--weights",    (run / "best.safetensors").string(),
-                            "--output-dir", (folder / "steps").string()} +
-                      on_data;
-  const json by_step = result_of(steps);
+  const Words scales = Words{"--analyze",    "weight-scales",
+                             "--weights",    (run / "best.safetensors").string(),
+                             "--output-dir", (folder / "scales").string()} +
+                       on_data;
+  const json by_scale = result_of(scales);
   const json as_it_is = result_of(Words{"--weights", (run / "best.safetensors").string()} + on_data);
-  CHECK(by_step["top1"] == as_it_is["top1"]);
-  CHECK(by_step["loss"] == as_it_is["loss"]);
-  REQUIRE(by_step["layers"].size() == 20);
+  CHECK(by_scale["top1"] == as_it_is["top1"]);
+  CHECK(by_scale["loss"] == as_it_is["loss"]);
+  REQUIRE(by_scale["layers"].size() == 20);
   int changed = 0;
-  for (const json& row : by_step["layers"]) {
+  for (const json& row : by_scale["layers"]) {
     CHECK(row["error_ratio"].get<double>() > 0);
-    changed += row["loss"] != by_step["loss"];
+    changed += row["loss"] != by_scale["loss"];
   }
   CHECK(changed > 15);
-  CHECK(by_step == json::parse(file_bytes(folder / "steps" / "weight-scales.json")));
-  CHECK(file_bytes(folder / "steps" / "weight-scales.svg").starts_with("<svg "));
-  const Outcome steps_text = run_program(FAQ_EVAL, steps);
-  CHECK(lines_of(steps_text.out).size() == 22);
-  CHECK(lines_of(steps_text.out)[1].starts_with("as it is "));
+  CHECK(by_scale == json::parse(file_bytes(folder / "scales" / "weight-scales.json")));
+  CHECK(file_bytes(folder / "scales" / "weight-scales.svg").starts_with("<svg "));
+  const Outcome scales_text = run_program(FAQ_EVAL, scales);
+  CHECK(lines_of(scales_text.out).size() == 22);
+  CHECK(lines_of(scales_text.out)[1].starts_with("as it is "));
 
   const TemporaryFolder more;
   write_data_set(more.path(), 70, 30);

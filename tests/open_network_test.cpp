@@ -5,6 +5,7 @@
 #include "tests/programs.h"
 #include "train/evaluate.h"
 #include "train/evaluation_data.h"
+#include "train/gradient_noise.h"
 #include "train/predict.h"
 #include "train/variants.h"
 #include "train/weight_analyses.h"
@@ -69,7 +70,10 @@ TEST_CASE("predictions are probabilities, the likeliest first", "[open_network]"
   const std::string image = (*fs::directory_iterator(tiny_images() / "val" / "down")).path().string();
   const auto all = predict(network, seen, image);
   REQUIRE(all.size() == 3);
-  CHECK(all[0].index + all[1].index + all[2].index == 3);
+  std::vector<std::int64_t> classes;
+  for (const Guess& guess : all) classes.push_back(guess.index);
+  std::ranges::sort(classes);
+  CHECK(classes == std::vector<std::int64_t>{0, 1, 2});
   CHECK(all[0].probability >= all[1].probability);
   CHECK(all[1].probability >= all[2].probability);
   CHECK(all[0].probability + all[1].probability + all[2].probability == Approx(1));
@@ -147,4 +151,40 @@ TEST_CASE("analyses are data", "[open_network][analysis]") {
   unquantized.output_dir = "nowhere";
   check_error(ErrorKind::usage, "not quantized", [&] { sensitivity(unquantized, {}); });
   check_error(ErrorKind::usage, "not quantized", [&] { train_at_widths(unquantized, {}); });
+}
+
+TEST_CASE("the noise of gradients, by width and batch size", "[open_network][analysis]") {
+  const OneThread one_thread;
+  GradientNoiseStudy study;
+  study.model.weights = (finished_run("none") / "best.safetensors").string();
+  study.data.data_path = tiny_images().string();  // 60 training images
+  study.batch_sizes = {30, 20, 40, 20};
+  study.batches = 2;
+  study.bits = {32, 4};
+  struct Notices final : RunListener {
+    std::vector<std::string> said;
+    void notice(const std::string& text) override { said.push_back(text); }
+  } listener;
+  std::size_t rows = 0;
+  const auto result = gradient_noise(study, listener, [&](const GradientNoiseRow&, std::size_t all) {
+    CHECK(all == 4);
+    ++rows;
+  });
+  REQUIRE(result.size() == 4);
+  CHECK(rows == 4);
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(result[i].bits == (i < 2 ? 32 : 4));
+    CHECK(result[i].batch_size == (i % 2 ? 30 : 20));
+    CHECK(result[i].noise.batches == 2);
+  }
+  CHECK(listener.said == std::vector<std::string>{"batches of 40: left out, there are fewer than two"});
+  study.batch_sizes = {0};
+  check_error(ErrorKind::usage, "batches of 0", [&] { gradient_noise(study, listener); });
+  study.batch_sizes = {40};
+  check_error(ErrorKind::bad_data, "fewer than two batches of 40", [&] { gradient_noise(study, listener); });
+  study.batches = 1;
+  check_error(ErrorKind::usage, "1 batches", [&] { gradient_noise(study, listener); });
+  study.model.weights = (finished_run("faq") / "integer.safetensors").string();
+  study.batches = 2;
+  check_error(ErrorKind::bad_data, "integer", [&] { gradient_noise(study, listener); });
 }

@@ -1,6 +1,8 @@
 // Errors of the library name fields; the programs name options.
 #include "tools/option_text.h"
 
+#include <algorithm>
+
 #include "tests/testing.h"
 #include "train/option_table.h"
 

@@ -51,7 +51,7 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
         "--distill", "joint", "--model-ema", "--calibration-batches", "2"},
        20,
        {{4, SIGTERM}, {10, SIGTERM}, {15, SIGTERM}}},
-      {"averaged, steps held from a moment on",
+      {"averaged, scales held from a moment on",
        faq_options + Words{"--model-ema", "--hold-weight-scales", "0.3"},
        20,
        {{3, SIGTERM}, {6, SIGTERM}, {13, SIGTERM}}},
@@ -349,6 +349,15 @@ TEST_CASE("what cannot be continued is refused", "[resume]") {
   CHECK(evaluated.code == 65);
   CHECK(evaluated.err.find("phase -1 of 1") != std::string::npos);
   require_done(train_by_program(run.path(), damaged("config", [](json& c) { c.erase("stages"); })));
+  // An option that had another name.
+  const auto renamed = [](json& c, const json& value) {
+    c["hold-weight-steps"] = value;
+    c.erase("hold-weight-scales");
+  };
+  require_done(
+      train_by_program(run.path(), damaged("config", [&](json& c) { renamed(c, c["hold-weight-scales"]); })));
+  refused("another value under the older name", 65, "hold-weight-scales was 0.5",
+          damaged("config", [&](json& c) { renamed(c, 0.5); }));
   {
     const CheckpointFolder held(run.path(), 2);
     refused("held by another run", 64, "another run is writing", trained + resume);

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "train/compare.h"
-#include "train/evaluation_data.h"
+#include "train/open_network.h"
 #include "train/predict.h"
 #include "train/scores.h"
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <optional>
 
 #include "core/parallel.h"
 #include "tools/analysis.h"
@@ -11,6 +12,7 @@
 #include "tools/eval_text.h"
 #include "tools/waiting.h"
 #include "train/evaluate.h"
+#include "train/evaluation_data.h"
 #include "train/metrics.h"
 #include "train/option_table.h"
 #include "train/progress_display.h"
@@ -68,18 +70,19 @@ Analysis gradient_noise_analysis(const cxxopts::ParseResult& parsed, const Train
                            .batches = cli::count_of(parsed, "batches", 2),
                            .engine = options.engine};
   if (!parsed.count("model")) study.model.model.clear();
-  const auto start = std::chrono::steady_clock::now();
+  std::optional<std::chrono::steady_clock::time_point> start;  // when the first row was there
   std::int64_t done = 0;
   const auto rows = gradient_noise(study, display, [&](const GradientNoiseRow& row, std::size_t all) {
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    const auto now = std::chrono::steady_clock::now();
     const auto total = static_cast<std::int64_t>(all);
-    ++done;
-    if (display.due(seconds_between_lines))
+    const std::chrono::duration<double> passed = now - start.value_or(now);
+    start = start.value_or(now);
+    if (done++ > 0 && display.due(seconds_between_lines))
       display.update(
           {.title = "gradient noise, row",
            .done = done,
            .total = total,
-           .seconds_left = passed.count() * static_cast<double>(total - done) / static_cast<double>(done),
+           .seconds_left = passed.count() * static_cast<double>(total - done) / static_cast<double>(done - 1),
            .figures = {fmt::format("{} bits, batches of {}", row.bits, row.batch_size)}});
   });
   display.clear();
@@ -129,7 +132,6 @@ struct Task {
 };
 
 const Task& task_of(const cxxopts::ParseResult& parsed) {
-  static const std::vector<std::string> pixels{"val-resize-size", "val-crop-size", "mean", "std"};
   static const Task tasks[] = {
       {"an evaluation"},
       {"--per-class", {"class-names"}},
@@ -273,6 +275,7 @@ int body(int argc, char** argv) {
           ErrorKind::usage, "--compare ", other.weights, ": ", other.num_classes, " classes and ",
           other.preprocessing.channels, " channels, the network has ", network.num_classes, " and ",
           network.preprocessing.channels);
+    preprocessing_for(other, options, [&] { return network.preprocessing.height; });  // or it is refused
     begin();
     return print(comparison_json(network, other, compare(network, other, *data.loader, display)),
                  comparison_text);

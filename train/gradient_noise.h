@@ -14,16 +14,16 @@ namespace faq {
 
 struct GradientNoise {
   int batches = 0;
-  /// Mean over the mini-batches of the cosine between their gradient g and the mean of all, ḡ, of which it
-  /// is a part: 1/√batches when they have nothing in common.
+  /// The mean over the mini-batches of the cosine between a batch's gradient g and the mean of all gradients,
+  /// ḡ. As g is a part of ḡ, it is 1/√batches for gradients that have nothing in common.
   double cosine = 0;
   double mean_norm = 0;  ///< ‖ḡ‖
   double noise = 0;      ///< √(mean of ‖g − ḡ‖²)
 };
 
-/// Of the gradients of the cross-entropy with respect to all parameters, the weights staying as they are, in
-/// training mode. `batches` is asked twice for the same ones: a pass for the mean
-/// and one for the angles, so that memory does not grow with their number. Throws bad_data when there are
+/// Measures the gradients of the cross-entropy with respect to all parameters, in training mode. The weights
+/// stay as they are. `batches` is called twice and must return the same batches: one pass is for the mean and
+/// one for the angles, so memory does not grow with the number of batches. Throws bad_data when there are
 /// none.
 GradientNoise gradient_noise(Model& model,
                              const std::function<std::function<std::optional<Batch>()>()>& batches);

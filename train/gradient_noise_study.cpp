@@ -35,7 +35,9 @@ TrainOptions options_of(const GradientNoiseStudy& study, const NamedTensors& wei
 std::vector<int> sizes_of(const GradientNoiseStudy& study, const Dataset& images, RunListener& listener) {
   std::vector<int> sizes = study.batch_sizes;
   std::ranges::sort(sizes);
-  const auto too_large = std::ranges::find_if(sizes, [&](int size) { return 2 * size > images.size(); });
+  sizes.erase(std::ranges::unique(sizes).begin(), sizes.end());
+  const auto too_large =
+      std::ranges::find_if(sizes, [&](int size) { return 2 * std::int64_t{size} > images.size(); });
   check(too_large != sizes.begin(), ErrorKind::bad_data, "data ", study.data.data_path, ": ", images.size(),
         " training images are fewer than two batches of ", sizes.empty() ? 0 : sizes.front());
   for (auto size = too_large; size != sizes.end(); ++size)
@@ -79,6 +81,10 @@ std::vector<GradientNoiseRow> gradient_noise(
     const GradientNoiseStudy& study, RunListener& listener,
     const std::function<void(const GradientNoiseRow&, std::size_t)>& on_row) {
   check(!study.model.weights.empty(), ErrorKind::usage, "`weights` is required");
+  check(study.batches >= 2, ErrorKind::usage, "gradient noise: ", study.batches,
+        " batches, expected at least 2");
+  for (const int size : study.batch_sizes)
+    check(size >= 1, ErrorKind::usage, "gradient noise: batches of ", size, ", expected at least 1");
   refuse_integer_weights({study.model, study.data, {}, {}, {}});
   const NamedTensors weights = weights_in(read_safetensors(study.model.weights));
   TrainOptions options = options_of(study, weights);

@@ -79,6 +79,7 @@ Network of_integer_network(const NetworkChoice& choice) {
                          const Tensor& images) { return network->forward(images, engine); },
           .layers = [network, engine = choice.engine](
                         const Tensor& images) { return integer_layers(*network, images, engine); },
+          .deployed = network,
           .trained = nullptr};
 }
 
@@ -118,6 +119,7 @@ Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents)
                   .preprocessing = preprocessing_of(trained, class_names(contents.metadata)),
                   .forward = {},
                   .layers = {},
+                  .deployed = {},
                   .trained = {},
                   .epoch = progress_in(contents.metadata, source).epoch};
   set_model(network, std::move(model), integers, choice.engine);
@@ -145,6 +147,7 @@ Network of_plain_weights(const NetworkChoice& choice, const NamedTensors& conten
                   .preprocessing = {.channels = options.in_channels, .resize = -1},
                   .forward = {},
                   .layers = {},
+                  .deployed = {},
                   .trained = {}};
   set_model(network, std::move(model), false, choice.engine);
   return network;

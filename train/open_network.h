@@ -40,9 +40,10 @@ struct Network {
     Tensor value;
   };
   std::function<std::vector<Layer>(const Tensor& images)> layers;
-  std::shared_ptr<Model> trained;  ///< what `forward` runs; null for an integer network
-  bool quantized = false;          ///< `trained` computes in integers and can be compiled
-  std::int64_t epoch = 0;          ///< of a checkpoint: how many were finished
+  std::shared_ptr<const IntegerNetwork> deployed;  ///< of an integer network: what `forward` runs, else null
+  std::shared_ptr<Model> trained;                  ///< of all others: what `forward` runs, else null
+  bool quantized = false;                          ///< `trained` computes in integers and can be compiled
+  std::int64_t epoch = 0;                          ///< of a checkpoint: how many were finished
 };
 
 /// Throws usage for plain weights without a model, for what differs from the file, and for an average that
@@ -56,8 +57,9 @@ bool describes_itself(const std::string& file);
 void check_pixels(const TrainOptions& given, const TrainOptions& of_run);
 
 /// How images are prepared for a network: as `data` says, else as the file says, else as choose_preprocessing
-/// chooses (train/setup.h), which may ask for `image_size`. Throws usage for a network of images that are not
-/// square when `data` names no size.
+/// chooses (train/setup.h), which may ask for `image_size`. Reads the sizes of `data` alone: mean and
+/// standard deviation are open_network's. Throws usage for a network of images that are not square when
+/// `data` names no size.
 Preprocessing preprocessing_for(const Network& network, const DataChoice& data,
                                 const std::function<int()>& image_size);
 

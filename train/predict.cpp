@@ -12,6 +12,9 @@ namespace faq {
 
 std::vector<Guess> predict(const Network& network, const Preprocessing& seen, const std::string& image_file,
                            int count) {
+  check(seen.height == seen.width && seen.height > 0, ErrorKind::usage, "predict: images of ", seen.height,
+        "×", seen.width, ", expected a square");
+  check(count > 0, ErrorKind::usage, "predict: ", count, " classes, expected at least 1");
   const Image image = transform_for_evaluation(load_image(image_file, seen.channels),
                                                {Augmentation::none, seen.height, seen.resize});
   const Tensor logits =

@@ -15,7 +15,8 @@ struct Guess {
 };
 
 /// The `count` likeliest classes of an image file (JPEG or PNG) prepared like that, the likeliest first; of
-/// equal logits the class with the smaller index is first. Throws as load_image does.
+/// equal logits the class with the smaller index is first. `preprocessing`: preprocessing_for(network, …).
+/// Throws usage for images that are not square and a count below 1, and as load_image does.
 std::vector<Guess> predict(const Network& network, const Preprocessing& preprocessing,
                            const std::string& image_file, int count = 5);
 

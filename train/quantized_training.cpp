@@ -137,7 +137,7 @@ class QuantizedTraining final : public Method {
   std::uint64_t seed_;
   std::vector<NumberFormat> phases_;
   NumberFormat format_;                   // of the phase
-  bool holds_ = false;                    ///< steps of weights, since it began or was gone on with
+  bool holds_ = false;                    ///< scales of weights; set anew when a run is resumed
   std::map<std::string, float> largest_;  ///< activations calibration has seen, by layer
 };
 

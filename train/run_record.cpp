@@ -49,6 +49,23 @@ nlohmann::json object_in(const std::map<std::string, std::string>& checkpoint, c
   return object;
 }
 
+// Every option of a run as it was written down. An option that did not exist yet had its default, whatever
+// the run's preset is today.
+TrainOptions recorded_options(nlohmann::json config, const std::string& source) {
+  try {
+    nlohmann::json preset;
+    if (config.is_object() && config.contains("preset")) {
+      preset = config["preset"];
+      config.erase("preset");
+    }
+    TrainOptions options = assemble(config, {}, source);
+    if (preset.is_string()) options.preset = preset.get<std::string>();
+    return options;
+  } catch (const Error& error) {  // not a usage error: the user did not write this
+    fail(ErrorKind::bad_data, error.what());
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::string> RunRecord::metadata() const {
@@ -78,7 +95,7 @@ RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const 
 
 void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source) {
   // Under the names of today, with the defaults of options that did not exist yet.
-  const nlohmann::json config = to_json(assemble(before.config, {}, source));
+  const nlohmann::json config = to_json(recorded_options(before.config, source));
   for (const auto& [name, value] : now.config.items()) {
     if (std::ranges::find(free_to_change, name) != std::end(free_to_change)) continue;
     const nlohmann::json& old = config.at(name);
@@ -122,11 +139,7 @@ TrainOptions options_of_checkpoint(const std::map<std::string, std::string>& che
   check(is_checkpoint(checkpoint), ErrorKind::bad_data, "checkpoint ", source, ": not written by faq-train");
   const std::string what = concat("checkpoint ", source, ": its configuration");
   const nlohmann::json config = parse_json(checkpoint.at("config"), what);
-  try {
-    return assemble(config, {}, what);
-  } catch (const Error& error) {  // not a usage error: the user did not write this
-    fail(ErrorKind::bad_data, error.what());
-  }
+  return recorded_options(config, what);
 }
 
 }  // namespace faq

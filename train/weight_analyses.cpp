@@ -9,23 +9,22 @@
 namespace faq {
 namespace {
 
-IntegerNetwork integer_network_of(const std::string& file, const Network& network) {
-  if (!network.trained) return IntegerNetwork::load(file);
-  check(network.quantized, ErrorKind::bad_data, "weights ", file,
-        ": not quantized, expected an integer network or a quantized checkpoint");
-  return compile(*network.trained, network.preprocessing);
+[[noreturn]] void refuse_float(const std::string& file) {
+  fail(ErrorKind::bad_data, "weights ", file,
+       ": not quantized, expected an integer network or a quantized checkpoint");
 }
 
 }  // namespace
 
 std::vector<WeightSimilarity> weight_similarity(const std::string& quantized_file,
                                                 const std::string& baseline_file) {
-  check(describes_itself(quantized_file), ErrorKind::bad_data, "weights ", quantized_file,
-        ": not quantized, expected an integer network or a quantized checkpoint");
+  if (!describes_itself(quantized_file)) refuse_float(quantized_file);
   const Network network = open_network({.weights = quantized_file});
   NamedTensors before = network_in(read_safetensors(baseline_file));
   if (!network.model.empty()) before = with_canonical_names(before, model_info(network.model));
-  return weight_similarity(integer_network_of(quantized_file, network), before);
+  if (network.deployed) return weight_similarity(*network.deployed, before);
+  if (!network.quantized) refuse_float(quantized_file);
+  return weight_similarity(compile(*network.trained, network.preprocessing), before);
 }
 
 WeightScaleScores weight_scale_scores(const Network& network, Loader& loader, RunListener& listener) {

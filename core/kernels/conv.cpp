@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <vector>
 
-#include "core/cpu.h"
 #include "core/kernels/conv_primitives.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/rounding.h"
+#include "core/kernels/signed_images.h"
 #include "core/kernels/simd.h"
 #include "core/kernels/weight_forms.h"
 #include "core/parallel.h"
@@ -18,38 +17,6 @@ namespace faq::kernels {
 namespace {
 
 constexpr std::int64_t max_filter_of_bytes = (std::int64_t{1} << 31) / (255 * 128);  ///< sums fit into s32
-
-// x + 128 as u8, with a border that stands for zero.
-Tensor shifted_and_padded(const Tensor& x, const Padding& padding) {
-  const std::int64_t height = x.dim(1) + padding.top + padding.bottom;
-  const std::int64_t width = x.dim(2) + padding.left + padding.right;
-  const std::int64_t channels = x.dim(3);
-  Tensor out = Tensor::empty({x.dim(0), height, width, channels}, DType::u8);
-  std::uint8_t* to = out.mutable_data<std::uint8_t>();
-  const std::int8_t* from = x.data<std::int8_t>();
-  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      std::uint8_t* image = to + n * height * width * channels;
-      std::memset(image, 128, static_cast<std::size_t>(height * width * channels));
-      for (std::int64_t y = 0; y < x.dim(1); ++y) {
-        const std::int8_t* row = from + (n * x.dim(1) + y) * x.dim(2) * channels;
-        std::uint8_t* target = image + ((y + padding.top) * width + padding.left) * channels;
-        const std::int64_t length = x.dim(2) * channels;
-        for (std::int64_t i = 0; i < length; ++i) target[i] = static_cast<std::uint8_t>(row[i] ^ 0x80);
-      }
-    }
-  });
-  return out;
-}
-
-// True if oneDNN gets signed images as they are. Its kernels for them shift the loaded values by 128 and
-// treat the border as zero. Without VNNI they halve the weights, which is not exact. With a border and a
-// kernel larger than 3×3 they are slower than a copy and the kernel for unsigned images (docs/performance.md,
-// "What was tried").
-bool takes_signed_images(const ConvGeometry& geometry) {
-  return has_avx512_vnni() &&
-         (geometry.padding == 0 || (geometry.kernel.height <= 3 && geometry.kernel.width <= 3));
-}
 
 // True if each sum is below the limit of exact f32 integers.
 FAQ_SIMD bool are_below(std::int32_t limit, const std::int32_t* sums, std::int64_t n) {

@@ -5,7 +5,7 @@
 #include "core/kernels/conv_primitives.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
-#include "core/parallel.h"
+#include "core/kernels/signed_images.h"
 #include "quant/number_format.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/layers.h"
@@ -66,27 +66,6 @@ void add_pairs(const ConvLayer& layer) {
       }));
 }
 
-// x + 128 as u8, with a border that stands for zero, as core/kernels/conv.cpp makes it.
-Tensor shifted_and_padded(const Tensor& x, int border) {
-  const std::int64_t rows = x.dim(1), row = x.dim(2) * x.dim(3), channels = x.dim(3);
-  const std::int64_t wide_row = row + 2 * border * channels;
-  Tensor out = Tensor::empty({x.dim(0), rows + 2 * border, x.dim(2) + 2 * border, channels}, DType::u8);
-  const std::int8_t* from = x.data<std::int8_t>();
-  std::uint8_t* to = out.mutable_data<std::uint8_t>();
-  parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      std::uint8_t* image = to + n * (rows + 2 * border) * wide_row;
-      std::fill_n(image, (rows + 2 * border) * wide_row, std::uint8_t{128});
-      for (std::int64_t y = 0; y < rows; ++y) {
-        const std::int8_t* source = from + (n * rows + y) * row;
-        std::transform(source, source + row, image + (y + border) * wide_row + border * channels,
-                       [](std::int8_t v) { return static_cast<std::uint8_t>(v ^ 0x80); });
-      }
-    }
-  });
-  return out;
-}
-
 // Both ways of signed images, of which the library takes one (conv_signed/…/s8): oneDNN's kernel for them, or
 // a copy and the kernel for unsigned ones.
 void add_signed(const ConvLayer& layer) {
@@ -103,7 +82,7 @@ void add_signed(const ConvLayer& layer) {
         onednn::convolve(x, w, {}, layer.geometry(), y);
       }));
   add(name + "/s8_copied", work, operands([=](const Tensor& x, WeightForms& w, Tensor& y) {
-        onednn::convolve(shifted_and_padded(x, layer.kernel / 2), w, w.shift_correction(),
+        onednn::convolve(shifted_and_padded(x, layer.geometry().padding), w, w.shift_correction(),
                          {.kernel = layer.kernel, .stride = layer.stride}, y);
       }));
 }
