@@ -4,6 +4,7 @@
 #include <atomic>
 #include <vector>
 
+#include "core/cpu.h"
 #include "core/kernels/conv_primitives.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"

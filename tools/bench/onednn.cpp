@@ -6,6 +6,7 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
 #include "core/kernels/signed_images.h"
+#include "core/parallel.h"
 #include "quant/number_format.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/layers.h"
