@@ -28,7 +28,7 @@ struct GradientNoise {
 GradientNoise gradient_noise(Model& model,
                              const std::function<std::function<std::optional<Batch>()>()>& batches);
 
-/// At which widths and batch sizes it is measured, on which network.
+/// The network, the widths and the batch sizes to measure.
 struct GradientNoiseStudy {
   ModelChoice model = {.model = ""};  ///< `model`: of plain weights; a checkpoint names its own
   DataChoice data = {};
@@ -44,11 +44,11 @@ struct GradientNoiseRow {
   GradientNoise noise;
 };
 
-/// Rows by width, then by batch size in ascending order. Every batch size of a width meets the same quantized
-/// network, calibrated on batches of the largest. Sizes of which the training data do not hold two batches
-/// are left out, with a notice. `on_row`, if there is one, gets every row as soon as it is known, and how
-/// many there will be. Throws usage and bad_data as open_network and open_data do, and bad_data when no size
-/// is left.
+/// Measures all widths at all batch sizes. Returns rows by width, then by batch size in ascending order. All
+/// batch sizes of a width use the same quantized network, calibrated on batches of the largest size. A size
+/// is left out, with a notice, if the training data do not hold two batches of it. `on_row` gets every row as
+/// soon as it is measured, and the number of rows. Throws usage for numbers out of range; bad_data when no
+/// size is left; and as open_network and open_data do.
 std::vector<GradientNoiseRow> gradient_noise(
     const GradientNoiseStudy& study, RunListener& listener,
     const std::function<void(const GradientNoiseRow& row, std::size_t rows)>& on_row = {});

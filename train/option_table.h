@@ -1,5 +1,5 @@
-// The fields of TrainOptions by name, as text and as JSON: what config files, the record of a run and the
-// command line share.
+// The fields of TrainOptions by name, as text and as JSON. Config files, the files of a run and the command
+// line all use this table.
 #pragma once
 
 #include <functional>
@@ -12,11 +12,11 @@
 
 namespace faq {
 
-/// A setting as text: (name, value). A list option given several times accumulates (layer-bits) or is
-/// comma-separated (mean, std, phase-epochs).
+/// A setting as text: (name, value). An option with several values is repeated (layer-bits) or has commas
+/// between them (mean, std, phase-epochs).
 using Setting = std::pair<std::string, std::string>;
 
-/// How a field is read and written.
+/// How to read and write a field.
 struct OptionField {
   enum class Kind {
     single,
@@ -38,21 +38,20 @@ struct OptionRow {
   std::string member = {};
 };
 const std::vector<OptionRow>& option_table();
-/// The row of that name; throws usage, naming the nearest, when there is none.
+/// Returns the row with that name. Throws usage with the nearest name if there is none.
 const OptionRow& find_option(const std::string& name);
 
-/// Throws usage when the text is not a value of the option's type.
+/// Sets the field of a setting. Throws usage when the text is not a value of the field's type.
 void apply(TrainOptions& options, const Setting& setting);
-/// Defaults, then the config file's preset (unless the settings have one), the config file, the settings'
-/// preset, the settings: what comes later wins.
-/// Epochs of phases that are given without those of the run are added up.
-/// `source`: what to call the config in messages.
+/// Combines, with later ones winning: the defaults, the preset of the config (unless the settings have one),
+/// the config, the preset of the settings, the settings. If only the epochs of the phases are given, the
+/// epochs of the run are their sum. `source`: the name of the config in messages.
 TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& settings,
                       const std::string& source = "config");
-/// Every option under its canonical name; assemble(to_json(o), {}) gives o again.
+/// Returns every field under its canonical name. assemble(to_json(o), {}) is equal to o.
 nlohmann::json to_json(const TrainOptions& options);
 
-/// As config files have it.
+/// The text of a value in config files.
 std::string to_text(Scheme scheme);
 std::string to_text(Schedule schedule);
 std::string to_text(Engine engine);

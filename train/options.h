@@ -1,5 +1,5 @@
-// Everything a training run is told, in four parts. What is text here is a name of the user's: a file, a
-// folder, a model. The names of the fields for config files and the command line: train/option_table.h.
+// All options of a training run, in four parts. Text fields are names that the user chooses: a file, a
+// folder, a model. train/option_table.h has the names of the fields in config files and on the command line.
 #pragma once
 
 #include <optional>
@@ -14,15 +14,15 @@
 
 namespace faq {
 
-/// The network, and what it starts from.
+/// The network and its initial weights.
 struct ModelChoice {
   std::string model = "resnet20";
-  std::string weights = {};  ///< safetensors; empty: random
+  std::string weights = {};  ///< a safetensors file; empty: random weights
   int num_classes = 0;       ///< 0: those of the data
   int in_channels = 0;       ///< 0: those of the weights, else 1 for IDX data and 3 for everything else
 };
 
-/// The images, and what is done to them. What is left open is chosen with the network: see
+/// The images and their preprocessing. Fields that are left open are chosen for the network by
 /// choose_preprocessing (train/setup.h).
 struct DataChoice {
   std::string data_path = {};
@@ -40,11 +40,11 @@ struct DataChoice {
 
 enum class Distill { none, joint, frozen };
 
-/// How it is quantized and trained. Named recipes: train/presets.h.
+/// How the network is quantized and trained. train/presets.h has named recipes.
 struct Recipe : QuantRecipe {
   Distill distill = Distill::none;
-  std::string teacher = {};        ///< empty: the weights
-  std::string teacher_model = {};  ///< empty: that of the teacher's checkpoint, else the model
+  std::string teacher = {};        ///< a safetensors file; empty: `weights`
+  std::string teacher_model = {};  ///< empty: the model of the teacher's checkpoint, else `model`
   double distill_weight = 1;
   int epochs = 1;
   std::vector<int> phase_epochs = {};  ///< empty: equal shares of `epochs`
@@ -63,21 +63,21 @@ struct Recipe : QuantRecipe {
   int seed = 0;
 };
 
-/// Where and how it runs.
+/// Where and how the run works.
 struct RunChoice {
   std::string output_dir = {};
-  std::string resume = {};      ///< "auto", or a checkpoint; empty: from the beginning
-  int checkpoint_interval = 0;  ///< optimizer steps; 0: at the end of every epoch only
+  std::string resume = {};      ///< "auto" or a checkpoint file; empty: a new run
+  int checkpoint_interval = 0;  ///< in optimizer steps; 0: only at the end of an epoch
   int checkpoint_hist = 2;
   int threads = 0;
   int print_freq = 50;
 };
 
 struct TrainOptions : ModelChoice, DataChoice, Recipe, RunChoice {
-  std::string preset = {};  ///< the name of the recipe it began with, for the record
+  std::string preset = {};  ///< the name of the preset that the recipe started from, for the run's files
 };
 
-/// Throws usage for values outside their range and for combinations that make no sense.
+/// Throws usage for a value out of range and for a combination that makes no sense.
 void check_options(const TrainOptions& options);
 SgdOptions sgd_options(const Recipe& recipe);
 ScheduleOptions schedule_options(const Recipe& recipe);

@@ -10,16 +10,16 @@
 
 namespace faq {
 
-/// What the recipe of the options asks for: quantized training, or nothing at all with Scheme::none. Throws
+/// Makes the method that the recipe asks for: quantized training, or plain training with Scheme::none. Throws
 /// as number_formats() does.
 std::unique_ptr<Method> make_method(const TrainOptions& options);
 
-/// The format a checkpoint of that run is in: that of its phase.
+/// Returns the number format of a checkpoint of that run: the format of its phase.
 NumberFormat format_of_checkpoint(const TrainOptions& options,
                                   const std::map<std::string, std::string>& metadata,
                                   const std::string& source);
 
-/// Throws bad_data when the weights a run is to start from, or its teacher, are an integer network.
+/// Throws bad_data if the weights that a run starts from, or its teacher, are an integer network.
 void refuse_integer_weights(const TrainOptions& options);
 
 }  // namespace faq
