@@ -35,7 +35,7 @@ TrainOptions options_of(const GradientNoiseStudy& study, const NamedTensors& wei
 std::vector<int> sizes_of(const GradientNoiseStudy& study, const Dataset& images, RunListener& listener) {
   std::vector<int> sizes = study.batch_sizes;
   std::ranges::sort(sizes);
-  sizes.erase(std::ranges::unique(sizes).begin(), sizes.end());
+  sizes.erase(std::unique(sizes.begin(), sizes.end()), sizes.end());
   const auto too_large =
       std::ranges::find_if(sizes, [&](int size) { return 2 * std::int64_t{size} > images.size(); });
   check(too_large != sizes.begin(), ErrorKind::bad_data, "data ", study.data.data_path, ": ", images.size(),
