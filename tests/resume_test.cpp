@@ -74,7 +74,7 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
       INFO("signal " << signal << " after step " << step);
       Process process(FAQ_TRAIN, training(parts.path(), row.options + Words{"--checkpoint-interval", "1",
                                                                             "--resume", "auto"}));
-      const bool in_time = process.wait_until([&, step = step] { return reached(parts.path(), step); });
+      const bool in_time = process.wait_until([&, at = step] { return reached(parts.path(), at); });
       process.send(signal);
       const Outcome stopped = process.wait();
       INFO(stopped.err);
