@@ -77,6 +77,12 @@ TEST_CASE("predictions are probabilities, the likeliest first", "[open_network]"
   CHECK(all[0].probability >= all[1].probability);
   CHECK(all[1].probability >= all[2].probability);
   CHECK(all[0].probability + all[1].probability + all[2].probability == Approx(1));
+  check_error(ErrorKind::usage, "0 classes", [&] { predict(network, seen, image, 0); });
+  Network wide = network;
+  wide.preprocessing.width = seen.width + 1;
+  check_error(ErrorKind::usage, "expected a square", [&] { predict(network, wide.preprocessing, image); });
+  check_error(ErrorKind::usage, "`val_crop_size`", [&] { preprocessing_for(wide, {}, [] { return 0; }); });
+  CHECK(preprocessing_for(wide, {.val_crop_size = 8}, [] { return 0; }).width == 8);
   const auto first = predict(network, seen, image, 1);
   REQUIRE(first.size() == 1);
   CHECK(first[0].probability == all[0].probability);

@@ -114,3 +114,17 @@ TEST_CASE("a mean that a network has anyway is not another one", "[setup]") {
   given.std = {1, 1, 2};
   CHECK_FALSE(same_pixels(given, of_run));
 }
+
+TEST_CASE("an option that a checkpoint does not have had its default, not what its preset says today",
+          "[setup]") {
+  const TrainOptions o = options_of_checkpoint(
+      {{"config", R"({"preset": "faq-4bit", "epochs": 3})"}, {"progress", "{}"}}, "some file");
+  CHECK(o.preset == "faq-4bit");
+  CHECK(o.epochs == 3);
+  CHECK(o.scheme == Scheme::none);
+  CHECK(o.weight_decay == TrainOptions{}.weight_decay);
+  check_error(ErrorKind::bad_data, "some file", [] {
+    options_of_checkpoint({{"config", R"({"preset": 4, "epochs": "many"})"}, {"progress", "{}"}},
+                          "some file");
+  });
+}
