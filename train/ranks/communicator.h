@@ -3,85 +3,87 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <memory>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
 #include "core/tensor.h"
-#include "train/ranks/shard_tree.h"
+#include "train/ranks/remote_error.h"
+#include "train/ranks/sums.h"
 
 namespace faq {
 
-/// How gradients are summed over the ranks.
-enum class Allreduce {
-  tree,  ///< by the tree over the shards: the same bits on any number of ranks
-  mpi,   ///< by the library's own all-reduce; the bits depend on the ranks
-  s16,   ///< as 16-bit integers: half the bytes, for slow networks; the same bits on any number of ranks
-};
-
-/// An error of another rank, which ends the run on this one, too. The message begins with the other rank.
-class RemoteError : public Error {
- public:
-  RemoteError(ErrorKind kind, const std::string& message, int rank) : Error(kind, message), rank_(rank) {}
-  int rank() const { return rank_; }
-
- private:
-  int rank_;
-};
-
-/// What a step's shards contribute to a sum, on this rank.
-struct ShardSums {
-  int shards = 1;   ///< of a global batch; the ranks divide it
-  int present = 1;  ///< of this step
-  /// One f32 tensor per node of this rank's shards (nodes_in), all of the same size. They are overwritten. Empty on
-  /// a rank without shards in this step.
-  std::vector<Tensor> nodes = {};
-  Tensor result = {};  ///< receives the sum; may be nodes[0]
-};
-
-/// All ranks make the same calls in the same order. Calls come from one thread; the start_ functions return at
-/// once, and their futures may be waited for in any order. The memory of tensors is kept until the work is done;
-/// other memory must outlive the future. When a rank fails, every call and every future on the other ranks throws
-/// RemoteError from then on. A single process is a communicator of size 1 without any work.
+/// All ranks make the same calls in the same order, from one thread each. The start_ functions return at
+/// once; their futures may be waited for in any order, or dropped, and throw what went wrong. When a rank has
+/// failed, every call and every future on the other ranks throws RemoteError. This class is the communicator
+/// of a single process: it has rank 0 of 1 and nothing to do.
 class Communicator {
  public:
+  Communicator() = default;
   virtual ~Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
 
   virtual int rank() const { return 0; }
   virtual int size() const { return 1; }
   /// True on the rank that writes files and speaks to people.
   bool is_first() const { return rank() == 0; }
-  /// "rank 3 of 8 (n2)", for messages. Empty if there is one rank.
-  virtual std::string name_of(int /*rank*/) const { return {}; }
+  /// "rank 3 of 8 (n2)", for messages.
+  virtual std::string name_of(int rank) const;
 
-  /// Sums over all shards of the step, into `result` on every rank.
-  virtual std::future<void> start_sum(ShardSums sums, Allreduce how = Allreduce::tree);
-  /// Sums 64-bit integers over the ranks, exactly, in place.
-  virtual std::future<void> start_sum(std::span<std::int64_t> values);
-  /// The largest of all ranks' values, for each of them, in place.
-  virtual std::future<void> start_max(std::span<std::int64_t> values);
-  /// Copies the bytes of rank 0 to all ranks.
-  virtual std::future<void> start_broadcast(std::span<std::byte> bytes);
+  /// Sums over all shards of a step, into sums.result on every rank.
+  virtual std::future<void> start_sum(ShardSums sums, Allreduce how);
+  using Integers = std::vector<std::int64_t>;
+  /// The exact sums over the ranks. All ranks give the same number of values.
+  virtual std::future<Integers> start_sum(Integers values);
+  /// The largest values of all ranks, each for itself.
+  virtual std::future<Integers> start_max(Integers values);
+  /// Copies the values of rank 0 into the tensors of the others, which have the same shape and dtype.
+  virtual std::future<void> start_broadcast(Tensor tensor);
 
-  /// Tells all other ranks that this one has failed: they end as well.
-  virtual void fail(const Error& /*error*/) noexcept {}
-  /// Ends in good order: waits for all ranks. Returns false if something hung; then end the process without waiting
-  /// for its threads. Nothing may be called after it.
-  virtual bool close() noexcept { return true; }
+  /// Tells the other ranks that this one has failed. They end as well. A function that is called on all ranks
+  /// and throws on some must call it; train() does.
+  virtual void fail(const Error& /*error*/) {}
+  /// Ends in good order; waits for all ranks, but after a failure not for long. Returns false if something
+  /// hung; then end the process without waiting for its threads. Nothing may be called after it.
+  virtual bool close() { return true; }
+  /// A rank of which nothing is heard for so long is lost, and the job ends with exit code 74.
+  virtual void set_lost_after(double /*seconds*/) {}
 
   // --- made of the above
 
   void barrier();
-  /// True on all ranks if it is true on one.
-  bool any(bool mine);
+  /// Returns true on all ranks if `mine` is true on one.
+  bool any(bool mine) { return start_any(mine).get(); }
   std::future<bool> start_any(bool mine);
+  /// The text of rank 0.
   std::string broadcast(const std::string& text);
-  void broadcast(Tensor& tensor);
   /// The texts of all ranks, in their order.
   std::vector<std::string> gather(const std::string& text);
+  /// Makes a text on rank 0 alone, for all ranks. If it throws, the others throw RemoteError.
+  std::string once(const std::function<std::string()>& make);
+  /// Runs work; if it throws, tells the other ranks before the exception goes on.
+  template <class Work>
+  auto together(Work&& work) {
+    try {
+      return work();
+    } catch (const Error& error) {
+      fail(error);
+      throw;
+    } catch (const std::bad_alloc&) {
+      fail(Error(ErrorKind::out_of_memory, "out of memory"));
+      throw;
+    } catch (const std::exception& error) {
+      fail(Error(ErrorKind::internal, error.what()));
+      throw;
+    }
+  }
 };
+
+/// The communicator of a process that runs alone.
+Communicator& single_process();
 
 }  // namespace faq

@@ -12,8 +12,8 @@ namespace faq {
 /// were. Throws usage if the library was built without MPI, io if MPI was initialised before.
 std::unique_ptr<Transport> open_mpi();
 
-/// The name and version of the MPI library that this library was built with, on one line, e.g. "Open MPI v4.1.4".
-/// Empty: built without MPI. Does not initialise MPI.
+/// The name and version of the MPI library that this library was built with, on one line, e.g. "Open MPI
+/// v4.1.4". Empty: built without MPI. Does not initialise MPI.
 std::string mpi_library();
 
 }  // namespace faq

@@ -33,7 +33,8 @@ class Transport {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // --- between two ranks. Two messages with the same sender, receiver, channel and tag arrive in their order.
+  // --- between two ranks. Two messages with the same sender, receiver, channel and tag arrive in their
+  // order.
   virtual Started send(int to, Channel channel, int tag, std::span<const std::byte> bytes) = 0;
   /// `bytes` may be longer than the message. `from`: a rank, or any_rank.
   virtual Started receive(int from, Channel channel, int tag, std::span<std::byte> bytes) = 0;

@@ -1,0 +1,404 @@
+#include "train/ranks/rank_thread.h"
+
+#include <algorithm>
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <optional>
+
+namespace faq {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Seconds = std::chrono::duration<double>;
+
+// Between two looks at the network. The first looks of a wait follow each other at once: small messages are
+// quick.
+constexpr std::chrono::microseconds poll_interval{100};
+constexpr int quick_polls = 20;
+// Without work, a rank looks after heartbeats and failures of others only.
+constexpr std::chrono::milliseconds idle_interval{20};
+
+// How far a rank has come, for its neighbour.
+struct Beat {
+  std::int64_t started = 0;  ///< pieces of work that its trainer has asked for
+};
+
+struct Job {
+  RankThread::Work work;
+  std::promise<void> done;
+};
+
+// The last words of a rank.
+struct Notice {
+  std::int32_t kind = 0;
+  std::int32_t rank = 0;
+  std::array<char, 1000> text = {};
+};
+
+template <class T>
+std::span<std::byte> as_message(T& value) {
+  return std::as_writable_bytes(std::span(&value, 1));
+}
+
+}  // namespace
+
+// What the thread and its users share. The members after `transport` belong to the thread alone.
+struct RankThread::State {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<Job> jobs;
+  std::int64_t started = 0;
+  bool closing = false, closed = false, opened = false;
+  std::exception_ptr open_failed;
+  std::optional<Notice> own_failure;  ///< to be told to the others
+  std::exception_ptr failure;         ///< what every piece of work throws from now on
+  std::vector<std::string> hosts;
+  RankDeadlines deadlines;  ///< lost may change
+  int rank = 0, size = 1;
+
+  Report report;
+  std::unique_ptr<Transport> transport;
+  Beat beat_in, beat_out;
+  Transport::Started beat_receive, beat_send, notice_receive;
+  std::vector<Transport::Started> notices_sent;
+  Notice notice_in, notice_out;
+  Clock::time_point heard, beaten;
+  std::int64_t steps_before = 0;  ///< the last Beat of the rank before
+  std::int64_t done = 0;
+  bool reported_slow = false;
+  int tag = 0;
+
+  int before() const { return (rank + size - 1) % size; }
+  int after() const { return (rank + 1) % size; }
+
+  std::string name_of(int which) {
+    const std::lock_guard lock(mutex);
+    return concat("rank ", which, " of ", size,
+                  static_cast<std::size_t>(which) < hosts.size()
+                      ? " (" + hosts[static_cast<std::size_t>(which)] + ")"
+                      : "");
+  }
+
+  bool failed() {
+    const std::lock_guard lock(mutex);
+    return failure != nullptr;
+  }
+  void set_failure(const Error& error) {
+    const std::lock_guard lock(mutex);
+    if (!failure) failure = std::make_exception_ptr(error);
+  }
+  Seconds lost() {
+    const std::lock_guard lock(mutex);
+    return deadlines.lost;
+  }
+  void throw_failure() {
+    const std::lock_guard lock(mutex);
+    if (failure) std::rethrow_exception(failure);
+  }
+
+  // --- by the thread
+
+  void open_channels() {
+    heard = beaten = Clock::now();
+    if (size == 1) return;
+    notice_receive =
+        transport->receive(Transport::any_rank, Transport::Channel::notice, 0, as_message(notice_in));
+    beat_receive = transport->receive(before(), Transport::Channel::heartbeat, 0, as_message(beat_in));
+  }
+
+  // Heartbeats and failures. Called often.
+  void tend() {
+    if (size == 1) return;
+    const auto now = Clock::now();
+    tell_own_failure();
+    if (notice_receive && notice_receive->done()) {
+      notice_receive.reset();
+      notice_in.text.back() = '\0';
+      set_failure(RemoteError(static_cast<ErrorKind>(notice_in.kind),
+                              concat(name_of(notice_in.rank), ": ", notice_in.text.data())));
+    }
+    if (beat_receive->done()) {
+      heard = now;
+      steps_before = beat_in.started;
+      beat_receive = transport->receive(before(), Transport::Channel::heartbeat, 0, as_message(beat_in));
+    }
+    const auto lost_after = lost();
+    if (now - beaten >= lost_after / 10 && (!beat_send || beat_send->done())) {
+      {
+        const std::lock_guard lock(mutex);
+        beat_out.started = started;
+      }
+      beat_send = transport->send(after(), Transport::Channel::heartbeat, 0, as_message(beat_out));
+      beaten = now;
+    }
+    if (now - heard > lost_after && !failed())
+      lose(concat("nothing was heard of ", name_of(before()), " for ", Seconds(now - heard).count(), " s"));
+  }
+
+  // A job without one of its ranks cannot go on, and cannot end in good order.
+  void lose(const std::string& reason) {
+    const std::string text = concat(reason, ": the job ends");
+    set_failure(RemoteError(ErrorKind::io, text));
+    report(concat(name_of(rank), ": ", text));
+    transport->abort(static_cast<int>(ErrorKind::io));
+  }
+
+  void tell_own_failure() {
+    {
+      const std::lock_guard lock(mutex);
+      if (!own_failure || !notices_sent.empty()) return;
+      notice_out = *own_failure;
+    }
+    for (int other = 0; other < size; ++other)
+      if (other != rank)
+        notices_sent.push_back(transport->send(other, Transport::Channel::notice, 0, as_message(notice_out)));
+  }
+
+  // Until `finished` says so. Throws the failure of another rank, or of this one.
+  template <class Finished>
+  void wait(const Finished& finished) {
+    const auto begin = Clock::now();
+    for (int polls = 0; !finished(); ++polls) {
+      tend();
+      throw_failure();
+      watch_progress(Clock::now() - begin);
+      if (polls < quick_polls)
+        std::this_thread::yield();
+      else
+        std::this_thread::sleep_for(poll_interval);
+    }
+  }
+
+  // The rank before is alive, but its trainer has not come here. Of ranks that wait for a slow one, the rank
+  // after it says so.
+  void watch_progress(Clock::duration waited) {
+    if (waited < deadlines.slow) return;
+    const bool is_late = steps_before <= done;
+    const std::string late = concat(name_of(before()), " is alive and has not come to the next exchange for ",
+                                    static_cast<long>(Seconds(waited).count()), " s");
+    if (is_late && !reported_slow) {
+      reported_slow = true;
+      report(concat("warning: ", late, "; the job ends after ", static_cast<long>(deadlines.stuck.count()),
+                    " s"));
+    }
+    if (waited > deadlines.stuck && is_late) lose(late);
+    // Nobody is late, and yet nothing arrives.
+    if (waited > deadlines.stuck + lost())
+      lose(concat("an exchange between all ranks did not end in ", static_cast<long>(Seconds(waited).count()),
+                  " s"));
+    throw_failure();
+  }
+
+  void work_off(Job& job);
+  void loop();
+  void end();
+};
+
+// Waits as the thread must.
+class RankThread::PollingWire final : public Wire {
+ public:
+  PollingWire(State& state, int tag) : state_(state), tag_(tag) {}
+  int rank() const override { return state_.rank; }
+  int size() const override { return state_.size; }
+
+  void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {
+    std::vector<Transport::Started> requests;
+    for (const auto& [from, bytes] : in)
+      requests.push_back(state_.transport->receive(from, Transport::Channel::data, tag_, bytes));
+    for (const auto& [to, bytes] : out)
+      requests.push_back(state_.transport->send(to, Transport::Channel::data, tag_, bytes));
+    wait(requests);
+  }
+  void max(std::span<std::int64_t> values) override {
+    wait(state_.transport->reduce(values, Transport::Reduction::max));
+  }
+  void add(std::span<std::int64_t> values) override {
+    wait(state_.transport->reduce(values, Transport::Reduction::sum));
+  }
+  void sum(std::span<float> values) override { wait(state_.transport->sum(values)); }
+  void broadcast(std::span<std::byte> bytes) override { wait(state_.transport->broadcast(bytes, 0)); }
+
+ private:
+  void wait(Transport::Started request) {
+    std::vector<Transport::Started> requests;
+    requests.push_back(std::move(request));
+    wait(requests);
+  }
+  void wait(std::vector<Transport::Started>& requests) {
+    state_.wait([&] {
+      std::erase_if(requests, [](const Transport::Started& request) { return request->done(); });
+      return requests.empty();
+    });
+  }
+
+  State& state_;
+  int tag_;
+};
+
+void RankThread::State::work_off(Job& job) {
+  try {
+    throw_failure();
+    reported_slow = false;
+    PollingWire wire(*this, tag);
+    job.work(wire);
+    job.done.set_value();
+  } catch (...) {
+    job.done.set_exception(std::current_exception());
+  }
+  job.work = nullptr;  // what it holds, the network no longer needs
+  tag = (tag + 1) % Transport::tags;
+  ++done;
+}
+
+void RankThread::State::loop() {
+  for (;;) {
+    std::optional<Job> job;
+    bool end_now = false;
+    {
+      std::unique_lock lock(mutex);
+      if (jobs.empty() && !closing)
+        changed.wait_for(lock, idle_interval, [this] { return !jobs.empty() || closing || own_failure; });
+      if (!jobs.empty()) {
+        job.emplace(std::move(jobs.front()));
+        jobs.pop_front();
+      } else {
+        end_now = closing;
+      }
+    }
+    if (job) {
+      work_off(*job);
+    } else if (end_now) {
+      return;
+    }
+    tend();
+  }
+}
+
+// After a failure, the other ranks should hear of it before this one is gone.
+void RankThread::State::end() {
+  tell_own_failure();
+  const auto begin = Clock::now();
+  while (std::ranges::any_of(notices_sent, [](const auto& request) { return !request->done(); }) &&
+         Clock::now() - begin < deadlines.close)
+    std::this_thread::sleep_for(poll_interval);
+  notices_sent.clear();
+  notice_receive.reset();
+  beat_receive.reset();
+  beat_send.reset();
+  transport->close();
+  transport.reset();
+}
+
+RankThread::RankThread(const Open& open, const RankDeadlines& deadlines, Report report)
+    : state_(std::make_shared<State>()) {
+  state_->deadlines = deadlines;
+  state_->report = std::move(report);
+  thread_ = std::thread([state = state_, open] {
+    try {
+      state->transport = open();
+      state->rank = state->transport->rank();
+      state->size = state->transport->size();
+      state->open_channels();
+    } catch (...) {
+      const std::lock_guard lock(state->mutex);
+      state->open_failed = std::current_exception();
+    }
+    {
+      const std::lock_guard lock(state->mutex);
+      state->opened = true;
+    }
+    state->changed.notify_all();
+    if (state->open_failed) return;
+    try {
+      state->loop();
+      state->end();
+    } catch (const std::exception& error) {  // the transport failed outside of a piece of work
+      state->set_failure(RemoteError(ErrorKind::io, error.what()));
+      state->report(error.what());
+      state->transport->abort(static_cast<int>(ErrorKind::io));
+    }
+    {
+      const std::lock_guard lock(state->mutex);
+      state->closed = true;
+    }
+    state->changed.notify_all();
+  });
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait(lock, [this] { return state_->opened; });
+  rank_ = state_->rank;
+  size_ = state_->size;
+  if (state_->open_failed) {
+    const std::exception_ptr error = state_->open_failed;
+    lock.unlock();
+    thread_.join();
+    std::rethrow_exception(error);
+  }
+}
+
+RankThread::~RankThread() { close(); }
+
+std::string RankThread::name_of(int rank) const { return state_->name_of(rank); }
+
+void RankThread::name_hosts(std::vector<std::string> hosts) {
+  const std::lock_guard lock(state_->mutex);
+  state_->hosts = std::move(hosts);
+}
+
+void RankThread::set_lost_after(double seconds) {
+  const std::lock_guard lock(state_->mutex);
+  state_->deadlines.lost = Seconds(seconds);
+}
+
+std::future<void> RankThread::run(Work work) {
+  Job job{std::move(work), {}};
+  std::future<void> done = job.done.get_future();
+  {
+    const std::lock_guard lock(state_->mutex);
+    check(!state_->closing, "ranks: work after close()");
+    ++state_->started;
+    state_->jobs.push_back(std::move(job));
+  }
+  state_->changed.notify_all();
+  return done;
+}
+
+void RankThread::fail(const Error& error) {
+  Notice notice{.kind = error.exit_code(), .rank = rank_};
+  const std::string_view text = error.what();
+  std::copy_n(text.data(), std::min(text.size(), notice.text.size() - 1), notice.text.data());
+  {
+    const std::lock_guard lock(state_->mutex);
+    if (state_->failure) return;  // the others know already
+    state_->failure = std::make_exception_ptr(RemoteError(error.kind(), error.what()));
+    state_->own_failure = notice;
+  }
+  state_->changed.notify_all();
+}
+
+bool RankThread::close() {
+  if (!thread_.joinable()) return true;
+  bool failed = state_->failed();
+  if (!failed) {
+    try {
+      std::int64_t nothing = 0;
+      run([&nothing](Wire& wire) { wire.max(std::span(&nothing, 1)); }).get();
+    } catch (const std::exception&) {
+      failed = true;
+    }
+  }
+  std::unique_lock lock(state_->mutex);
+  state_->closing = true;
+  state_->changed.notify_all();
+  const bool in_time =
+      state_->changed.wait_for(lock, 2 * state_->deadlines.close, [this] { return state_->closed; });
+  lock.unlock();
+  if (in_time)
+    thread_.join();
+  else
+    thread_.detach();
+  return in_time;
+}
+
+}  // namespace faq
