@@ -8,23 +8,36 @@
 
 namespace faq::testing {
 
+// Letters go to receives in the order in which those were posted, as in MPI.
 class FakeNetwork::Receive final : public Transport::Request {
  public:
   Receive(std::shared_ptr<FakeNetwork> network, Address address, int from, std::span<std::byte> bytes)
-      : network_(std::move(network)), address_(address), from_(from), bytes_(bytes) {}
+      : network_(std::move(network)), address_(address), from_(from), bytes_(bytes) {
+    const std::lock_guard lock(network_->mutex_);
+    network_->posted_[address_].push_back(this);
+  }
+  ~Receive() override {
+    const std::lock_guard lock(network_->mutex_);
+    std::erase(network_->posted_[address_], this);
+  }
   bool done() override {
-    if (done_) return true;
     const std::lock_guard lock(network_->mutex_);
     auto& letters = network_->letters_[address_];
-    const auto letter = std::ranges::find_if(
-        letters, [&](const Letter& l) { return from_ == Transport::any_rank || l.from == from_; });
-    if (letter == letters.end()) return false;
-    std::memcpy(bytes_.data(), letter->message.data(), std::min(bytes_.size(), letter->message.size()));
-    letters.erase(letter);
-    return done_ = true;
+    for (Receive* receive : network_->posted_[address_]) receive->take(letters);
+    return done_;
   }
 
  private:
+  void take(std::deque<Letter>& letters) {
+    if (done_) return;
+    const auto letter = std::ranges::find_if(
+        letters, [&](const Letter& l) { return from_ == Transport::any_rank || l.from == from_; });
+    if (letter == letters.end()) return;
+    std::memcpy(bytes_.data(), letter->message.data(), std::min(bytes_.size(), letter->message.size()));
+    letters.erase(letter);
+    done_ = true;
+  }
+
   std::shared_ptr<FakeNetwork> network_;
   Address address_;
   int from_;

@@ -21,7 +21,7 @@ class FakeNetwork : public std::enable_shared_from_this<FakeNetwork> {
 
   /// From now on nothing that this rank sends arrives.
   void cut_off(int rank);
-  /// This rank's close() does not return until the network is destroyed, as an MPI_Finalize that hangs.
+  /// This rank's close() does not return, as an MPI_Finalize that hangs.
   void hang_at_close(int rank);
   /// The exit codes of abort(), in the order of the calls.
   std::vector<int> aborted();
@@ -48,6 +48,7 @@ class FakeNetwork : public std::enable_shared_from_this<FakeNetwork> {
   const int ranks_;
   std::mutex mutex_;
   std::map<Address, std::deque<Letter>> letters_;
+  std::map<Address, std::vector<Receive*>> posted_;
   std::map<std::int64_t, Meeting> meetings_;
   std::vector<bool> cut_, hangs_;
   std::vector<int> aborted_;
