@@ -4,6 +4,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,6 +37,8 @@ class Shard {
     const int error = errno;
     check(descriptor_ >= 0, kind_of_open_error(error), path_.string(),
           ": cannot be opened: ", std::strerror(error));
+    struct stat status {};
+    if (::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode)) bytes_ = status.st_size;
   }
   ~Shard() { ::close(descriptor_); }
   Shard(const Shard&) = delete;
@@ -43,10 +46,13 @@ class Shard {
 
   const fs::path& path() const { return path_; }
   int descriptor() const { return descriptor_; }
+  /// Its size when it was opened; 0 if it is no regular file.
+  std::int64_t bytes() const { return bytes_; }
 
  private:
   fs::path path_;
   int descriptor_;
+  std::int64_t bytes_ = 0;
 };
 
 /// Reads one shard with libarchive, from a given position on.
@@ -156,7 +162,7 @@ void read_headers(const Shard& shard, std::vector<Member>& members, std::vector<
   const std::string file = shard.path().string();
   Reader reader(shard, 0);
   std::set<std::string> names;
-  std::int64_t last = -1, end = 0;
+  std::int64_t last = -1;
   while (archive_entry* entry = reader.next()) {
     const char* path = archive_entry_pathname(entry);
     check(path != nullptr && *path != '\0', ErrorKind::bad_data, file, ": a member without a name");
@@ -173,13 +179,10 @@ void read_headers(const Shard& shard, std::vector<Member>& members, std::vector<
           " bytes, expected 1 to ", max_member_bytes);
     check(position > last, ErrorKind::bad_data, file, ": member '", name, "' overlaps the one before");
     last = position;
-    end = position + size;
     check(names.insert(name).second, ErrorKind::bad_data, file, ": member '", name, "' occurs twice");
     members.push_back({0, position, size, name});
     class_names.push_back(label);
   }
-  const auto bytes = static_cast<std::int64_t>(fs::file_size(shard.path()));
-  check(last < 0 || end < bytes, ErrorKind::bad_data, file, ": ends within a member");
 }
 
 Index index_of(const fs::path& root, const std::vector<fs::path>& files) {
@@ -266,6 +269,12 @@ class TarShards final : public Dataset {
       : channels_(options.channels), shuffle_buffer_(options.shuffle_buffer), index_(std::move(index)) {
     for (const std::string& file : index_.shards)
       shards_.push_back(std::make_unique<Shard>(options.path / file));
+    for (std::int64_t i = 0; i < size(); ++i) {
+      const Member& m = member(i);
+      check(m.position < shard_of(i).bytes() - m.size, ErrorKind::bad_data, shard_of(i).path().string(),
+            ": ends within a member, or has changed since it was indexed: it has ", shard_of(i).bytes(),
+            " bytes, expected ", m.size, " of '", m.name, "' after byte ", m.position);
+    }
   }
 
   std::int64_t size() const override { return index_.size(); }
