@@ -1,4 +1,4 @@
-// Which samples of an epoch make which batch.
+// Which samples of an epoch make which batch, and which batches a rank has.
 #pragma once
 
 #include <algorithm>
@@ -20,26 +20,47 @@ inline PositionRange share_of(std::int64_t size, std::int64_t rank, std::int64_t
   return {size * rank / ranks, size * (rank + 1) / ranks};
 }
 
-/// Which samples make which batch (data/loader.h).
+/// The batches of all ranks are numbered in the order of the epoch. A rank has some of them (data/loader.h).
 struct BatchPlan {
   std::int64_t size;
   const LoaderOptions& options;
 
-  std::int64_t global_batch() const { return options.batch_size * options.ranks; }
-  PositionRange share() const { return share_of(size, options.rank, options.ranks); }
-
   std::int64_t batches() const {
-    if (options.training) return std::max<std::int64_t>(size / global_batch(), 1);
-    return (share().size() + options.batch_size - 1) / options.batch_size;
+    if (options.training) return std::max<std::int64_t>(size / options.batch_size, 1);
+    return (size + options.batch_size - 1) / options.batch_size;
   }
   PositionRange batch(std::int64_t index) const {
-    if (!options.training) {
-      const std::int64_t begin = share().begin + index * options.batch_size;
-      return {begin, std::min(begin + options.batch_size, share().end)};
-    }
-    if (size < global_batch()) return share();
-    const std::int64_t begin = index * global_batch() + options.rank * options.batch_size;
-    return {begin, begin + options.batch_size};
+    return {index * options.batch_size, std::min((index + 1) * options.batch_size, size)};
+  }
+
+  /// In training: the steps, and the shards that each rank has of a whole step.
+  std::int64_t steps() const { return (batches() + options.shards - 1) / options.shards; }
+  int shards_per_rank() const { return options.shards / options.ranks; }
+  StepShards shards_of_step(std::int64_t step) const {
+    const auto present =
+        static_cast<int>(std::min<std::int64_t>(batches() - step * options.shards, options.shards));
+    const int first = options.rank * shards_per_rank();
+    return {.begin = std::min(first, present),
+            .end = std::min(first + shards_per_rank(), present),
+            .present = present,
+            .images = std::min(options.batch_size, size)};
+  }
+
+  std::int64_t own_batches() const {
+    if (!options.training) return share_of(batches(), options.rank, options.ranks).size();
+    return (steps() - 1) * shards_per_rank() + shards_of_step(steps() - 1).own();
+  }
+  /// The number, among the batches of all ranks, of this rank's batch `index`.
+  std::int64_t own_batch(std::int64_t index) const {
+    if (!options.training) return share_of(batches(), options.rank, options.ranks).begin + index;
+    const std::int64_t of_rank = shards_per_rank(), step = index / of_rank;
+    return step * options.shards + options.rank * of_rank + index % of_rank;
+  }
+  /// The most batches that any rank has.
+  std::int64_t rounds() const {
+    if (!options.training) return (batches() + options.ranks - 1) / options.ranks;
+    const std::int64_t in_last_step = batches() - (steps() - 1) * options.shards;
+    return (steps() - 1) * shards_per_rank() + std::min<std::int64_t>(in_last_step, shards_per_rank());
   }
 };
 

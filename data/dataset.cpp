@@ -1,5 +1,7 @@
 #include "data/dataset.h"
 
+#include <algorithm>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -29,7 +31,7 @@ constexpr Format formats[] = {
      open_image_folder},
 };
 
-const Format& format_of(const DatasetOptions& options) {
+const Format& find_format(const DatasetOptions& options) {
   std::string layouts;
   for (const Format& format : formats) {
     if (options.kind == DatasetKind::automatic ? format.looks_like(options.path)
@@ -38,6 +40,14 @@ const Format& format_of(const DatasetOptions& options) {
     layouts += concat(layouts.empty() ? "" : "; ", format.layout);
   }
   fail(ErrorKind::bad_data, options.path.string(), ": not a data set; expected one of: ", layouts);
+}
+
+const Format& format_of(const DatasetOptions& options) {
+  const std::string layout = options.once([&] { return std::string(find_format(options).layout); });
+  const Format* format = std::ranges::find_if(formats, [&](const Format& f) { return f.layout == layout; });
+  check(format != std::end(formats), ErrorKind::bad_data, options.path.string(),
+        ": expected a layout of data sets, got '", layout, "'");
+  return *format;
 }
 
 }  // namespace

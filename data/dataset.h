@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -45,12 +46,20 @@ class Dataset {
 enum class DatasetKind { automatic, image_folder, idx, cifar, tar };
 enum class Split { train, val };
 
+/// Returns the text that `make` makes. Where several processes open the same data set, only one of them calls
+/// `make`, and all of them get its text: so one process searches the file system, and the others do not. The
+/// calls come in the same order in all of these processes. What `make` throws is passed on.
+using Once = std::function<std::string(const std::function<std::string()>& make)>;
+
 struct DatasetOptions {
   std::filesystem::path path;
   DatasetKind kind = DatasetKind::automatic;
   int channels = 3;  ///< channels the network needs; grey images are replicated, colour images turned grey
   std::int64_t shuffle_buffer = 8192;  ///< size of the shuffle buffer of tar shards, in samples. The buffer
                                        ///< holds positions, not pixels.
+  /// Called with what searches the file system: which layout it is, the listing of an image folder, the index
+  /// of tar shards. The texts hold no paths above `path`, which may differ between machines.
+  Once once = [](const std::function<std::string()>& make) { return make(); };
 };
 
 /// Opens one split of a data set. The layouts:
@@ -64,7 +73,8 @@ struct DatasetOptions {
 ///
 /// `automatic` recognises the layout from the files. Throws missing_input for a folder that does not exist.
 /// Throws bad_data for an unknown layout, an empty class (with its name), an empty split or an inconsistent
-/// file. If a `val/` folder is next to a `train/` folder, both must have the same classes.
+/// file, or for a text of options.once that does not describe a data set. If a `val/` folder is next to a
+/// `train/` folder, both must have the same classes.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options, Split split);
 
 /// Returns a data set that decodes each image once and keeps its pixels, if all images fit into

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cctype>
+#include <functional>
 #include <string_view>
 #include <utility>
 
 #include "core/error.h"
 #include "data/decode.h"
 #include "data/formats.h"
+#include "data/index_text.h"
 
 namespace faq {
 namespace {
@@ -59,22 +61,77 @@ void list_images(const fs::path& folder, const std::string& relative, int depth,
   }
 }
 
+/// What is found in the folder of a split.
+struct Listing {
+  std::string split;                    ///< name of the folder; empty: the data set itself
+  std::vector<std::string> classes;     ///< names of their folders
+  std::vector<std::string> files;       ///< relative to the folder of their class
+  std::vector<std::int64_t> class_end;  ///< number of the files up to the last one of each class
+
+  std::int64_t size() const { return static_cast<std::int64_t>(files.size()); }
+};
+
+fs::path folder_of(const fs::path& root, const std::string& split) {
+  return split.empty() ? root : root / split;
+}
+
+Listing list_split(const fs::path& root, const std::string& split) {
+  const fs::path folder = folder_of(root, split);
+  Listing listing{.split = split, .classes = classes_of(folder), .files = {}, .class_end = {}};
+  check(!listing.classes.empty(), ErrorKind::bad_data, folder.string(),
+        ": expected one folder per class, found none");
+  for (const std::string& name : listing.classes) {
+    const std::int64_t before = listing.size();
+    list_images(folder / name, "", 0, listing.files);
+    check(listing.size() > before, ErrorKind::bad_data, (folder / name).string(),
+          ": expected images (.jpg, .jpeg or .png), found none");
+    listing.class_end.push_back(listing.size());
+  }
+  return listing;
+}
+
+std::string to_text(const Listing& listing) {
+  IndexWriter index;
+  index.add(std::vector{listing.split});
+  index.add(listing.classes);
+  index.add(listing.files);
+  index.add(listing.class_end);
+  return index.text();
+}
+
+Listing listing_in(const std::string& text, const std::string& path) {
+  IndexReader index(text, path);
+  const std::vector<std::string> split = index.names();
+  Listing listing{
+      .split = {}, .classes = index.names(), .files = index.names(), .class_end = index.numbers()};
+  index.expect_end();
+  const auto expect = [&](bool condition, const auto&... parts) {
+    check(condition, ErrorKind::bad_data, path, ": the index of the image folder ", parts...);
+  };
+  expect(split.size() == 1, "names ", split.size(), " splits, expected 1");
+  listing.split = split.front();
+  expect(listing.class_end.size() == listing.classes.size(), "has ", listing.classes.size(),
+         " classes, and where ", listing.class_end.size(), " end");
+  std::int64_t last = 0;
+  for (const std::int64_t end : listing.class_end) {
+    expect(end > last, "has a class of the images ", last, " to ", end - 1);
+    last = end;
+  }
+  expect(last > 0 && last == listing.size(), "has ", listing.size(), " images, expected ", last,
+         ", and one at least");
+  expect(stays_inside(listing.split), "names '", listing.split, "', which is outside of it");
+  for (const std::vector<std::string>& names : {std::cref(listing.classes), std::cref(listing.files)})
+    for (const std::string& name : names)
+      expect(!name.empty() && stays_inside(name), "names '", name, "', which is outside of it");
+  return listing;
+}
+
 class ImageFolder final : public Dataset {
  public:
-  ImageFolder(fs::path folder, int channels)
-      : folder_(std::move(folder)), channels_(channels), class_names_(classes_of(folder_)) {
-    check(!class_names_.empty(), ErrorKind::bad_data, folder_.string(),
-          ": expected one folder per class, found none");
-    for (const std::string& name : class_names_) {
-      list_images(folder_ / name, "", 0, files_);
-      const std::int64_t before = class_end_.empty() ? 0 : class_end_.back();
-      check(size() > before, ErrorKind::bad_data, (folder_ / name).string(),
-            ": expected images (.jpg, .jpeg or .png), found none");
-      class_end_.push_back(size());
-    }
-  }
+  ImageFolder(const fs::path& root, Listing listing, int channels)
+      : folder_(folder_of(root, listing.split)), channels_(channels), listing_(std::move(listing)) {}
 
-  std::int64_t size() const override { return static_cast<std::int64_t>(files_.size()); }
+  std::int64_t size() const override { return listing_.size(); }
   Image image(std::int64_t index) const override {
     try {
       return load_image(path(index), channels_);
@@ -86,10 +143,11 @@ class ImageFolder final : public Dataset {
   }
   std::int32_t label(std::int64_t index) const override {
     position(index);
-    return static_cast<std::int32_t>(std::ranges::upper_bound(class_end_, index) - class_end_.begin());
+    return static_cast<std::int32_t>(std::ranges::upper_bound(listing_.class_end, index) -
+                                     listing_.class_end.begin());
   }
   std::string name(std::int64_t index) const override { return path(index).string(); }
-  const std::vector<std::string>& class_names() const override { return class_names_; }
+  const std::vector<std::string>& class_names() const override { return listing_.classes; }
   int channels() const override { return channels_; }
 
  private:
@@ -98,26 +156,25 @@ class ImageFolder final : public Dataset {
     return static_cast<std::size_t>(index);
   }
   fs::path path(std::int64_t index) const {
-    const std::string& file = files_[position(index)];
-    return folder_ / class_names_[static_cast<std::size_t>(label(index))] / file;
+    const std::string& file = listing_.files[position(index)];
+    return folder_ / listing_.classes[static_cast<std::size_t>(label(index))] / file;
   }
 
   fs::path folder_;
   int channels_;
-  std::vector<std::string> class_names_;
-  std::vector<std::string> files_;       ///< relative to the folder of their class
-  std::vector<std::int64_t> class_end_;  ///< index after the last image of each class
+  Listing listing_;
 };
 
-/// Returns the first of the folders that exists, or an empty path.
-fs::path first_folder(const fs::path& parent, std::initializer_list<const char*> names) {
+/// Returns the first of the folders that exists, or an empty name.
+std::string first_folder(const fs::path& parent, std::initializer_list<const char*> names) {
   for (const char* name : names)
-    if (is_folder(parent / name)) return parent / name;
+    if (is_folder(parent / name)) return name;
   return {};
 }
 
-fs::path split_folder(const fs::path& path, Split split) {
-  const fs::path train = first_folder(path, {"train"}), val = first_folder(path, {"val", "test"});
+/// The name of the folder that has the split; empty if the data set is that folder.
+std::string split_folder(const fs::path& path, Split split) {
+  const std::string train = first_folder(path, {"train"}), val = first_folder(path, {"val", "test"});
   if (split == Split::train) {
     check(!train.empty(), ErrorKind::missing_input, (path / "train").string(), ": no such folder");
     return train;
@@ -125,7 +182,7 @@ fs::path split_folder(const fs::path& path, Split split) {
   if (!val.empty()) return val;
   check(train.empty(), ErrorKind::missing_input, (path / "val").string(),
         ": no such folder, and no test/ either");
-  return path;
+  return {};
 }
 
 /// A class that only one split has would shift the numbers of all classes after it.
@@ -154,11 +211,14 @@ bool looks_like_image_folder(const fs::path& folder) {
 }
 
 std::unique_ptr<Dataset> open_image_folder(const DatasetOptions& options, Split split) {
-  const fs::path folder = split_folder(options.path, split), train = options.path / "train";
-  auto dataset = std::make_unique<ImageFolder>(folder, options.channels);
-  if (split == Split::val && is_folder(train))
-    check_same_classes(folder, dataset->class_names(), train, classes_of(train));
-  return dataset;
+  const fs::path& path = options.path;
+  const std::string text = options.once([&] {
+    const Listing listing = list_split(path, split_folder(path, split));
+    if (const fs::path train = path / "train"; split == Split::val && is_folder(train))
+      check_same_classes(folder_of(path, listing.split), listing.classes, train, classes_of(train));
+    return to_text(listing);
+  });
+  return std::make_unique<ImageFolder>(path, listing_in(text, path.string()), options.channels);
 }
 
 }  // namespace faq

@@ -22,6 +22,14 @@ namespace {
 /// taking costs little.
 constexpr std::int64_t chunk_size = 16;
 
+/// A text such as "1, 2, 4 or 8".
+std::string divisors_of(int number) {
+  std::string text = "1";
+  for (int d = 2; d <= number; ++d)
+    if (number % d == 0) text += concat(d == number ? " or " : ", ", d);
+  return text;
+}
+
 void check_options(const Dataset& dataset, const LoaderOptions& o) {
   const auto expect = [](bool condition, const auto&... parts) {
     check(condition, ErrorKind::usage, "loader: ", parts...);
@@ -37,8 +45,11 @@ void check_options(const Dataset& dataset, const LoaderOptions& o) {
   expect(o.skip_bad >= 0, "expected to skip 0 or more bad images, got ", o.skip_bad);
   expect(o.ranks > 0 && o.rank >= 0 && o.rank < o.ranks, "rank ", o.rank, " of ", o.ranks);
   check(dataset.size() > 0, ErrorKind::bad_data, "loader: the data set is empty");
-  expect(dataset.size() >= o.ranks, "expected at least one image per rank, got ", dataset.size(), " for ",
-         o.ranks, " ranks");
+  expect(o.shards > 0 && o.shards <= 1 << 20, "expected 1 to ", 1 << 20, " shards, got ", o.shards);
+  if (o.training && o.shards % o.ranks != 0)
+    fail(ErrorKind::usage, "loader: ", o.ranks, " ranks cannot share ", o.shards,
+         " shards equally: expected ", divisors_of(o.shards), " ranks, or a multiple of ", o.ranks,
+         " shards");
 }
 
 struct Failure {
@@ -87,7 +98,8 @@ struct Loader::State {
   bool started = false;
   std::int64_t epoch = 0;
   std::vector<std::int64_t> order;  ///< empty: samples in order. Changes only while no worker is busy.
-  std::int64_t next_batch = 0;      ///< index of the next batch to be opened
+  Part part = Part::own;
+  std::int64_t next_batch = 0;                        ///< index in `part` of the next batch to be opened
   std::deque<std::unique_ptr<PendingBatch>> pending;  ///< in order; next() returns the first one
   std::exception_ptr failed;                          ///< the error that ended the epoch early
   std::map<std::int64_t, std::string> skipped;        ///< error message by index of the sample
@@ -95,6 +107,10 @@ struct Loader::State {
   std::int64_t sample_at(std::int64_t position) const {
     return order.empty() ? position : order[static_cast<std::size_t>(position)];
   }
+  std::int64_t batches_in(Part which) const {
+    return which == Part::all ? plan.batches() : plan.own_batches();
+  }
+  bool batches_left() const { return next_batch < batches_in(part); }
   std::size_t image_bytes() const {
     const auto side = static_cast<std::size_t>(options.transform.crop);
     return side * side * static_cast<std::size_t>(dataset.channels());
@@ -102,12 +118,13 @@ struct Loader::State {
 
   // These functions need the mutex.
 
-  void start(std::unique_lock<std::mutex>& lock, std::int64_t new_epoch, std::int64_t first_batch);
+  void start(std::unique_lock<std::mutex>& lock, std::int64_t new_epoch, std::int64_t first_batch,
+             Part new_part);
   bool work_to_claim() const {
     if (abandoned) return false;
     const bool unclaimed =
         std::ranges::any_of(pending, [](const auto& p) { return p->claimed < p->positions.size(); });
-    return unclaimed || (next_batch < plan.batches() && static_cast<int>(pending.size()) < options.prefetch);
+    return unclaimed || (batches_left() && static_cast<int>(pending.size()) < options.prefetch);
   }
   Chunk claim();
   PendingBatch& open_batch();
@@ -129,7 +146,7 @@ struct Loader::State {
 
 PendingBatch& Loader::State::open_batch() {
   auto opened = std::make_unique<PendingBatch>();
-  opened->positions = plan.batch(next_batch);
+  opened->positions = plan.batch(part == Part::all ? next_batch : plan.own_batch(next_batch));
   const std::int64_t n = opened->positions.size(), side = options.transform.crop;
   opened->batch.images = Tensor::empty({n, side, side, dataset.channels()}, DType::u8);
   opened->batch.labels.resize(static_cast<std::size_t>(n));
@@ -214,9 +231,10 @@ void Loader::State::stop() {
 }
 
 void Loader::State::start(std::unique_lock<std::mutex>& lock, std::int64_t new_epoch,
-                          std::int64_t first_batch) {
-  check(new_epoch >= 0 && first_batch >= 0 && first_batch <= plan.batches(), "loader: no batch ", first_batch,
-        " in epoch ", new_epoch, " of ", plan.batches(), " batches");
+                          std::int64_t first_batch, Part new_part) {
+  const std::int64_t batches = batches_in(new_part);
+  check(new_epoch >= 0 && first_batch >= 0 && first_batch <= batches, "loader: no batch ", first_batch,
+        " in epoch ", new_epoch, " of ", batches, " batches");
   std::vector<std::int64_t> new_order;
   if (options.training) new_order = dataset.shuffled(options.seed, new_epoch);
   if (worker_failure) std::rethrow_exception(worker_failure);
@@ -225,6 +243,7 @@ void Loader::State::start(std::unique_lock<std::mutex>& lock, std::int64_t new_e
   pending.clear();
   order = std::move(new_order);
   epoch = new_epoch;
+  part = new_part;
   next_batch = first_batch;
   failed = nullptr;
   started = true;
@@ -295,20 +314,43 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options) {
 
 Loader::~Loader() { state_->stop(); }
 
-std::int64_t Loader::batches_per_epoch() const { return state_->plan.batches(); }
+std::int64_t Loader::batches_per_epoch() const { return state_->plan.own_batches(); }
 
-void Loader::start_epoch(std::int64_t epoch, std::int64_t first_batch) {
+std::int64_t Loader::rounds_per_epoch() const { return state_->plan.rounds(); }
+
+std::int64_t Loader::steps_per_epoch() const {
+  check(state_->options.training, "loader: an evaluation has no steps");
+  return state_->plan.steps();
+}
+
+StepShards Loader::shards_of_step(std::int64_t step) const {
+  const std::int64_t steps = steps_per_epoch();
+  check(step >= 0 && step < steps, "loader: no step ", step, " in an epoch of ", steps, " steps");
+  return state_->plan.shards_of_step(step);
+}
+
+void Loader::start_epoch(std::int64_t epoch, std::int64_t first_batch, Part part) {
   std::unique_lock lock(state_->mutex);
-  state_->start(lock, epoch, first_batch);
+  state_->start(lock, epoch, first_batch, part);
+}
+
+void Loader::start_epoch_at_step(std::int64_t epoch, std::int64_t first_step) {
+  const std::int64_t steps = steps_per_epoch();
+  check(first_step >= 0 && first_step <= steps, "loader: no step ", first_step, " in epoch ", epoch, " of ",
+        steps, " steps");
+  // The batches of the steps before it. Only the last step may have fewer, and nothing is behind that one.
+  const std::int64_t before =
+      std::min(first_step * state_->plan.shards_per_rank(), state_->plan.own_batches());
+  start_epoch(epoch, before);
 }
 
 std::optional<Batch> Loader::next() {
   State& s = *state_;
   std::unique_lock lock(s.mutex);
-  if (!s.started) s.start(lock, 0, 0);
+  if (!s.started) s.start(lock, 0, 0, Part::own);
   for (;;) {
     if (s.failed) std::rethrow_exception(s.failed);
-    if (s.pending.empty() && s.next_batch >= s.plan.batches()) return std::nullopt;
+    if (s.pending.empty() && !s.batches_left()) return std::nullopt;
     if (s.workers.empty()) {
       while (s.pending.empty() || !s.pending.front()->complete()) {
         const Chunk chunk = s.claim();

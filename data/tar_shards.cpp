@@ -4,6 +4,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "data/decode.h"
 #include "data/file.h"
 #include "data/formats.h"
+#include "data/index_text.h"
 
 namespace faq {
 namespace {
@@ -35,6 +37,8 @@ class Shard {
     const int error = errno;
     check(descriptor_ >= 0, kind_of_open_error(error), path_.string(),
           ": cannot be opened: ", std::strerror(error));
+    struct stat status {};
+    if (::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode)) bytes_ = status.st_size;
   }
   ~Shard() { ::close(descriptor_); }
   Shard(const Shard&) = delete;
@@ -42,10 +46,13 @@ class Shard {
 
   const fs::path& path() const { return path_; }
   int descriptor() const { return descriptor_; }
+  /// Its size when it was opened; 0 if it is no regular file.
+  std::int64_t bytes() const { return bytes_; }
 
  private:
   fs::path path_;
   int descriptor_;
+  std::int64_t bytes_ = 0;
 };
 
 /// Reads one shard with libarchive, from a given position on.
@@ -119,11 +126,20 @@ class Reader {
 };
 
 struct Member {
-  std::int32_t shard;
   std::int32_t label;
   std::int64_t position;  ///< of the member's header
   std::int64_t size;
   std::string name;
+};
+
+/// What is found in the shards of a split.
+struct Index {
+  std::vector<std::string> shards;       ///< the tar files, relative to the data set
+  std::vector<std::int64_t> shard_ends;  ///< number of the members up to the last one of each shard
+  std::vector<std::string> classes;      ///< sorted
+  std::vector<Member> members;
+
+  std::int64_t size() const { return static_cast<std::int64_t>(members.size()); }
 };
 
 /// Returns the class of "./train/CLASS/…/FILE" or "CLASS/…/FILE".
@@ -141,38 +157,138 @@ std::string class_of(const std::string& member, const std::string& shard) {
   return parts[at];
 }
 
+/// Appends the images of a shard. The labels remain open; `class_names` gets the class of each member.
+void read_headers(const Shard& shard, std::vector<Member>& members, std::vector<std::string>& class_names) {
+  const std::string file = shard.path().string();
+  Reader reader(shard, 0);
+  std::set<std::string> names;
+  std::int64_t last = -1;
+  while (archive_entry* entry = reader.next()) {
+    const char* path = archive_entry_pathname(entry);
+    check(path != nullptr && *path != '\0', ErrorKind::bad_data, file, ": a member without a name");
+    const std::string name = path;
+    if (archive_entry_filetype(entry) == AE_IFDIR) continue;
+    if (!named_like_an_image(name)) continue;
+    const std::string label = class_of(name, file);
+    check(archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry), ErrorKind::bad_data,
+          file, ": member '", name, "' is a link or a device, expected a file");
+    check(archive_entry_sparse_count(entry) == 0, ErrorKind::bad_data, file, ": member '", name,
+          "' is sparse");
+    const std::int64_t size = archive_entry_size(entry), position = reader.header_position();
+    check(size > 0 && size <= max_member_bytes, ErrorKind::bad_data, file, ": member '", name, "' has ", size,
+          " bytes, expected 1 to ", max_member_bytes);
+    check(position > last, ErrorKind::bad_data, file, ": member '", name, "' overlaps the one before");
+    last = position;
+    check(names.insert(name).second, ErrorKind::bad_data, file, ": member '", name, "' occurs twice");
+    members.push_back({0, position, size, name});
+    class_names.push_back(label);
+  }
+}
+
+Index index_of(const fs::path& root, const std::vector<fs::path>& files) {
+  Index index;
+  std::vector<std::string> class_of_member;
+  for (const fs::path& file : files) {
+    read_headers(Shard(file), index.members, class_of_member);
+    index.shards.push_back(file.lexically_relative(root).string());
+    index.shard_ends.push_back(index.size());
+  }
+  check(!index.members.empty(), ErrorKind::bad_data, files.front().parent_path().string(),
+        ": no images (.jpg, .jpeg or .png) in ", files.size(), " tar files");
+  std::map<std::string, std::int32_t> labels;
+  for (const std::string& name : class_of_member) labels.emplace(name, 0);
+  for (auto& [name, label] : labels) {
+    label = static_cast<std::int32_t>(index.classes.size());
+    index.classes.push_back(name);
+  }
+  for (std::size_t i = 0; i < index.members.size(); ++i) index.members[i].label = labels[class_of_member[i]];
+  return index;
+}
+
+std::string to_text(const Index& index) {
+  std::vector<std::int64_t> labels, positions, sizes;
+  std::vector<std::string> names;
+  for (const Member& m : index.members) {
+    labels.push_back(m.label);
+    positions.push_back(m.position);
+    sizes.push_back(m.size);
+    names.push_back(m.name);
+  }
+  IndexWriter writer;
+  writer.add(index.shards);
+  writer.add(index.shard_ends);
+  writer.add(index.classes);
+  writer.add(labels);
+  writer.add(positions);
+  writer.add(sizes);
+  writer.add(names);
+  return writer.text();
+}
+
+Index index_in(const std::string& text, const std::string& path) {
+  IndexReader reader(text, path);
+  Index index{
+      .shards = reader.names(), .shard_ends = reader.numbers(), .classes = reader.names(), .members = {}};
+  const std::vector<std::int64_t> labels = reader.numbers(), positions = reader.numbers(),
+                                  sizes = reader.numbers();
+  std::vector<std::string> names = reader.names();
+  reader.expect_end();
+  const auto expect = [&](bool condition, const auto&... parts) {
+    check(condition, ErrorKind::bad_data, path, ": the index of the tar shards ", parts...);
+  };
+  expect(!names.empty() && labels.size() == names.size() && positions.size() == names.size() &&
+             sizes.size() == names.size(),
+         "has ", names.size(), " names, ", labels.size(), " labels, ", positions.size(), " positions and ",
+         sizes.size(), " sizes, expected as many of each, and one at least");
+  expect(index.shards.size() == index.shard_ends.size(), "has ", index.shards.size(), " shards, and where ",
+         index.shard_ends.size(), " end");
+  for (const std::string& shard : index.shards)
+    expect(!shard.empty() && stays_inside(shard), "names '", shard, "', which is outside of the data set");
+  std::int64_t begin = 0;
+  for (const std::int64_t end : index.shard_ends) {
+    expect(end >= begin && end <= static_cast<std::int64_t>(names.size()), "has a shard of the members ",
+           begin, " to ", end - 1, " of ", names.size());
+    begin = end;
+  }
+  expect(begin == static_cast<std::int64_t>(names.size()), "has ", names.size(), " members, in shards ",
+         begin);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    expect(labels[i] < static_cast<std::int64_t>(index.classes.size()), "has a member of class ", labels[i],
+           " of ", index.classes.size());
+    expect(sizes[i] > 0 && sizes[i] <= max_member_bytes, "has a member of ", sizes[i],
+           " bytes, expected 1 to ", max_member_bytes);
+    index.members.push_back(
+        {static_cast<std::int32_t>(labels[i]), positions[i], sizes[i], std::move(names[i])});
+  }
+  return index;
+}
+
 class TarShards final : public Dataset {
  public:
-  TarShards(const std::vector<fs::path>& files, const DatasetOptions& options)
-      : channels_(options.channels), shuffle_buffer_(options.shuffle_buffer) {
-    std::map<std::string, std::int32_t> classes;
-    std::vector<std::string> class_of_member;
-    for (const fs::path& file : files) {
-      shards_.push_back(std::make_unique<Shard>(file));
-      index(*shards_.back(), class_of_member);
+  TarShards(const DatasetOptions& options, Index index)
+      : channels_(options.channels), shuffle_buffer_(options.shuffle_buffer), index_(std::move(index)) {
+    for (const std::string& file : index_.shards)
+      shards_.push_back(std::make_unique<Shard>(options.path / file));
+    for (std::int64_t i = 0; i < size(); ++i) {
+      const Member& m = member(i);
+      check(m.position < shard_of(i).bytes() - m.size, ErrorKind::bad_data, shard_of(i).path().string(),
+            ": ends within a member, or has changed since it was indexed: it has ", shard_of(i).bytes(),
+            " bytes, expected ", m.size, " of '", m.name, "' after byte ", m.position);
     }
-    for (const std::string& name : class_of_member) classes.emplace(name, 0);
-    for (auto& [name, label] : classes) {
-      label = static_cast<std::int32_t>(class_names_.size());
-      class_names_.push_back(name);
-    }
-    for (std::size_t i = 0; i < members_.size(); ++i) members_[i].label = classes[class_of_member[i]];
-    check(!members_.empty(), ErrorKind::bad_data, files.front().parent_path().string(),
-          ": no images (.jpg, .jpeg or .png) in ", files.size(), " tar files");
   }
 
-  std::int64_t size() const override { return static_cast<std::int64_t>(members_.size()); }
+  std::int64_t size() const override { return index_.size(); }
   std::int32_t label(std::int64_t index) const override { return member(index).label; }
   std::string name(std::int64_t index) const override {
     const Member& m = member(index);
-    return shards_[static_cast<std::size_t>(m.shard)]->path().string() + ":" + m.name;
+    return shard_of(index).path().string() + ":" + m.name;
   }
-  const std::vector<std::string>& class_names() const override { return class_names_; }
+  const std::vector<std::string>& class_names() const override { return index_.classes; }
   int channels() const override { return channels_; }
 
   Image image(std::int64_t index) const override {
     const Member& m = member(index);
-    Reader reader(*shards_[static_cast<std::size_t>(m.shard)], m.position);
+    Reader reader(shard_of(index), m.position);
     archive_entry* entry = reader.next();
     check(entry && archive_entry_size(entry) == m.size, ErrorKind::bad_data, name(index),
           ": the archive has changed since it was opened");
@@ -180,56 +296,26 @@ class TarShards final : public Dataset {
   }
 
   std::vector<std::int64_t> shuffled(std::uint64_t seed, std::int64_t epoch) const override {
-    std::vector<std::int64_t> ends;
-    for (std::size_t i = 0; i < members_.size(); ++i) {
-      if (i + 1 == members_.size() || members_[i + 1].shard != members_[i].shard)
-        ends.push_back(static_cast<std::int64_t>(i) + 1);
-    }
+    std::vector<std::int64_t> ends;  // of the shards that have images
+    for (const std::int64_t end : index_.shard_ends)
+      if (end > (ends.empty() ? 0 : ends.back())) ends.push_back(end);
     return buffered_order(ends, shuffle_buffer_, seed, epoch);
   }
 
  private:
   const Member& member(std::int64_t index) const {
     check(index >= 0 && index < size(), "tar shards: no image ", index, " among ", size());
-    return members_[static_cast<std::size_t>(index)];
+    return index_.members[static_cast<std::size_t>(index)];
   }
-
-  void index(const Shard& shard, std::vector<std::string>& class_of_member) {
-    const std::string file = shard.path().string();
-    Reader reader(shard, 0);
-    std::set<std::string> names;
-    std::int64_t last = -1;
-    while (archive_entry* entry = reader.next()) {
-      const char* path = archive_entry_pathname(entry);
-      check(path != nullptr && *path != '\0', ErrorKind::bad_data, file, ": a member without a name");
-      const std::string name = path;
-      if (archive_entry_filetype(entry) == AE_IFDIR) continue;
-      if (!named_like_an_image(name)) continue;
-      const std::string label = class_of(name, file);
-      check(archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry), ErrorKind::bad_data,
-            file, ": member '", name, "' is a link or a device, expected a file");
-      check(archive_entry_sparse_count(entry) == 0, ErrorKind::bad_data, file, ": member '", name,
-            "' is sparse");
-      const std::int64_t size = archive_entry_size(entry), position = reader.header_position();
-      check(size > 0 && size <= max_member_bytes, ErrorKind::bad_data, file, ": member '", name, "' has ",
-            size, " bytes, expected 1 to ", max_member_bytes);
-      check(position > last, ErrorKind::bad_data, file, ": member '", name, "' overlaps the one before");
-      last = position;
-      check(names.insert(name).second, ErrorKind::bad_data, file, ": member '", name, "' occurs twice");
-      members_.push_back({static_cast<std::int32_t>(shards_.size() - 1), 0, position, size, name});
-      class_of_member.push_back(label);
-    }
-    const auto bytes = static_cast<std::int64_t>(fs::file_size(shard.path()));
-    check(members_.empty() || members_.back().shard + 1 != static_cast<std::int32_t>(shards_.size()) ||
-              members_.back().position + members_.back().size < bytes,
-          ErrorKind::bad_data, file, ": ends within a member");
+  const Shard& shard_of(std::int64_t index) const {
+    const auto shard = std::ranges::upper_bound(index_.shard_ends, index) - index_.shard_ends.begin();
+    return *shards_[static_cast<std::size_t>(shard)];
   }
 
   int channels_;
   std::int64_t shuffle_buffer_;
+  Index index_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::vector<Member> members_;
-  std::vector<std::string> class_names_;
 };
 
 std::vector<fs::path> tar_files(const fs::path& folder, const std::string& prefix) {
@@ -275,12 +361,15 @@ bool looks_like_tar_shards(const fs::path& folder) {
 }
 
 std::unique_ptr<Dataset> open_tar_shards(const DatasetOptions& options, Split split) {
-  const auto files =
-      split == Split::train ? shards_of(options.path, {"train"}) : shards_of(options.path, {"val", "test"});
-  const char* name = split == Split::train ? "train" : "val";
-  check(!files.empty(), ErrorKind::missing_input, (options.path / name).string(), ": no ", name,
-        "/*.tar and no ", name, "*.tar");
-  return std::make_unique<TarShards>(files, options);
+  const fs::path& path = options.path;
+  const std::string text = options.once([&] {
+    const auto files = split == Split::train ? shards_of(path, {"train"}) : shards_of(path, {"val", "test"});
+    const char* name = split == Split::train ? "train" : "val";
+    check(!files.empty(), ErrorKind::missing_input, (path / name).string(), ": no ", name, "/*.tar and no ",
+          name, "*.tar");
+    return to_text(index_of(path, files));
+  });
+  return std::make_unique<TarShards>(options, index_in(text, path.string()));
 }
 
 }  // namespace faq

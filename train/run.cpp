@@ -63,12 +63,11 @@ Run::Run(const TrainOptions& given, Method& method)
       train_loader(*data.train, train_loader_options(options, data)),
       val_loader(*data.val, val_loader_options(options, data)),
       learner(options, method),
-      steps_per_epoch((train_loader.batches_per_epoch() + options.grad_accum_steps - 1) /
-                      options.grad_accum_steps) {}
+      steps_per_epoch(train_loader.steps_per_epoch()) {}
 
 BatchSource Run::training_batches() {
   return [this](int count) -> Batches {
-    train_loader.start_epoch(0);
+    train_loader.start_epoch(0, 0, Part::all);
     return [this, left = count]() mutable -> std::optional<Tensor> {
       if (left-- == 0) return {};
       auto batch = train_loader.next();

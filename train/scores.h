@@ -1,6 +1,7 @@
 // Counts the correct predictions of a network.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -19,11 +20,21 @@ struct Evaluation {
 
 /// Counts batches as they come. The last batch may be smaller; nothing is padded. Of equal logits, the
 /// smaller class index wins.
+///
+/// All counts are integers, losses too, so they are the same in whatever order batches and parts come. A loss
+/// is rounded to a multiple of 2^-32; one above 2^32 counts as 2^32. Nothing overflows with fewer than 2^31
+/// images.
 class Scores {
  public:
   void add(const Tensor& logits, std::span<const std::int32_t> labels);
-  /// Adds the counts of `other`: images and hits exactly, losses up to the rounding of their sum in double.
+  /// Adds the counts of `other`, exactly.
   void merge(const Scores& other);
+
+  /// The counts as numbers for a sum over processes: the element-wise sum of the vectors of several Scores
+  /// holds the counts of all of them. `classes` is what all of them have at the most.
+  std::vector<std::int64_t> to_counts(std::int64_t classes) const;
+  static Scores from_counts(std::span<const std::int64_t> counts);
+
   Evaluation result() const;
   /// The number of images whose label has the largest logit.
   std::int64_t correct() const;
@@ -31,13 +42,12 @@ class Scores {
   Evaluation of_class(std::int32_t label) const;
 
  private:
-  struct Counts {
-    std::int64_t images = 0;
-    std::int64_t top1 = 0;
-    std::int64_t top5 = 0;
-    double loss = 0;  ///< summed
-    void merge(const Counts& other);
-  };
+  /// The sum of losses is `loss` + `loss_fraction` · 2^-32. Two numbers, because one of 64 bits has not room
+  /// for both large losses and many images.
+  enum Count { images, top1, top5, loss, loss_fraction, infinite_losses, nan_losses, kinds };
+  using Counts = std::array<std::int64_t, kinds>;
+  static void add_loss(Counts& counts, double loss);
+  static void add(Counts& counts, const Counts& other);
   static Evaluation evaluation(const Counts& counts);
   Counts all() const;
 

@@ -114,6 +114,7 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data) 
 LoaderOptions train_loader_options(const TrainOptions& options, const Data& data) {
   LoaderOptions loader = val_loader_options(options, data);
   loader.training = true;
+  loader.shards = options.grad_accum_steps;
   loader.transform.augmentation = options.augment.value_or(Augmentation::none);
   loader.transform.crop = data.crop;
   loader.seed = static_cast<std::uint64_t>(options.seed);

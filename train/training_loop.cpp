@@ -163,7 +163,7 @@ void TrainingLoop::save() {
 void TrainingLoop::begin_epoch() {
   const Phase& phase = phase_at(run_.phases, progress_.epoch);
   if (phase.index != progress_.phase) begin_phase(phase.index);
-  run_.train_loader.start_epoch(progress_.epoch, progress_.step_in_epoch * run_.options.grad_accum_steps);
+  run_.train_loader.start_epoch_at_step(progress_.epoch, progress_.step_in_epoch);
   listener_.epoch_started({progress_.epoch});
   epoch_ = {};
   images_before_ = progress_.images;
