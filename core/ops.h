@@ -65,6 +65,8 @@ struct LearnedStatistics {
   Tensor mean, variance;
   std::int64_t values = 0;
 };
+/// The factor that makes the variance unbiased: n/(n − 1); 1 for one value.
+float unbiasing(const LearnedStatistics& batch);
 /// running ← (1 − momentum)·running + momentum·batch. The variance is made unbiased first, as in PyTorch.
 void update_running(NormState& norm, const LearnedStatistics& batch, float momentum);
 

@@ -12,10 +12,14 @@ void check_values(const char* what, const Tensor& values, std::int64_t channels)
 
 }  // namespace
 
+float unbiasing(const LearnedStatistics& batch) {
+  const auto n = static_cast<float>(batch.values);
+  return batch.values > 1 ? n / (n - 1.0f) : 1.0f;
+}
+
 void update_running(NormState& norm, const LearnedStatistics& batch, float momentum) {
   check_values("the batch", batch.mean, norm.running_mean.numel());
-  const auto n = static_cast<float>(batch.values);
-  const float unbias = batch.values > 1 ? n / (n - 1.0f) : 1.0f;
+  const float unbias = unbiasing(batch);
   float* mean = norm.running_mean.mutable_data<float>();
   float* variance = norm.running_variance.mutable_data<float>();
   const float* bias = norm.conv_bias ? norm.conv_bias.value().data<float>() : nullptr;

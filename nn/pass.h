@@ -47,6 +47,12 @@ class BatchStatistics {
   void add(NormState& norm, LearnedStatistics learned) { entries_.push_back({&norm, std::move(learned)}); }
   std::span<const Entry> entries() const { return entries_; }
 
+  /// All values as a 1-D tensor that can be added to those of other batches: for each of `norms` the number
+  /// of its entries, the sums of their means, and the sums of their unbiased variances.
+  Tensor as_sums(std::span<NormState* const> norms) const;
+  /// The means of the added tensors, as entries. A norm without entries has none here, either.
+  static BatchStatistics from_sums(const Tensor& sums, std::span<NormState* const> norms);
+
  private:
   std::vector<Entry> entries_;
 };

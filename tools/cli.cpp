@@ -9,6 +9,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <new>
@@ -20,6 +21,7 @@
 #include "core/standard_error.h"
 #include "core/text.h"
 #include "tools/option_text.h"
+#include "train/ranks/open_communicator.h"
 
 namespace faq::cli {
 namespace {
@@ -236,24 +238,66 @@ void prepare_process() {
   }
 }
 
-int say(const char* program, const std::string& message, ErrorKind kind) {
+void say(const char* program, const std::string& message) {
   write_to_stderr(fmt::format("{}: {}\n", program, message));
-  return static_cast<int>(kind);
+}
+
+// Passes the text of an error to `say`, and returns the exit code.
+int guarded(const std::function<int()>& body, const std::function<void(const std::string&)>& say_error) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    say_error(with_options(error.what()));
+    return error.exit_code();
+  } catch (const std::bad_alloc&) {
+    say_error("out of memory");
+    return static_cast<int>(ErrorKind::out_of_memory);
+  } catch (const std::exception& error) {
+    say_error(concat("internal error: ", error.what()));
+    return static_cast<int>(ErrorKind::internal);
+  }
+}
+
+// Results are those of the first rank.
+void silence_stdout() {
+  const int null = ::open("/dev/null", O_WRONLY);
+  if (null < 0) return;
+  ::dup2(null, STDOUT_FILENO);
+  ::close(null);
 }
 
 }  // namespace
 
 int run(const char* program, const std::function<int()>& body) {
   prepare_process();
-  try {
-    return body();
-  } catch (const Error& error) {
-    return say(program, with_options(error.what()), error.kind());
-  } catch (const std::bad_alloc&) {
-    return say(program, "out of memory", ErrorKind::out_of_memory);
-  } catch (const std::exception& error) {
-    return say(program, concat("internal error: ", error.what()), ErrorKind::internal);
+  return guarded(body, [program](const std::string& text) { say(program, text); });
+}
+
+int run_on_ranks(const char* program, const std::function<int(Communicator&)>& body) {
+  prepare_process();
+  const auto say_it = [program](const std::string& text) { say(program, text); };
+  std::unique_ptr<Communicator> ranks;
+  const auto open = [&] {
+    ranks = open_communicator(say_it);
+    return 0;
+  };
+  if (const int code = guarded(open, say_it); code != 0) return code;
+  if (!ranks->is_first()) silence_stdout();
+  const auto work = [&] {
+    return ranks->together([&] {
+      const int code = body(*ranks);
+      ranks->barrier();
+      return code;
+    });
+  };
+  const int code = guarded(work, [&](const std::string& text) {
+    if (ranks->is_first()) say(program, text);
+  });
+  if (!ranks->close()) {
+    std::fflush(stdout);
+    std::_Exit(code);
   }
+  return code;
 }
 
 void print_result(const std::string& text) {

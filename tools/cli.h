@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "train/option_table.h"
+#include "train/ranks/communicator.h"
 
 namespace faq::cli {
 
@@ -63,6 +64,10 @@ std::string command_line(int argc, char** argv);
 /// Runs a program's body; prints an error as one line on stderr and returns the exit code of interfaces
 /// (sysexits). Before that it makes the process one that no stream, pipe or limit on files can end.
 int run(const char* program, const std::function<int()>& body);
+
+/// The same for a program that mpirun or srun may start as one of several ranks. The first rank alone speaks:
+/// an error of any rank ends all of them with its exit code, and the first one prints it.
+int run_on_ranks(const char* program, const std::function<int(Communicator&)>& body);
 
 /// Writes results to stdout and makes sure they arrived; throws io otherwise.
 void print_result(const std::string& text);

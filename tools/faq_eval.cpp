@@ -27,9 +27,9 @@ using nlohmann::json;
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
-  for (const char* name :
-       {"model", "weights", "num-classes", "in-channels", "data-path", "dataset", "batch-size", "workers",
-        "val-resize-size", "val-crop-size", "mean", "std", "skip-bad", "engine", "threads", "output-dir"}) {
+  for (const char* name : {"model", "weights", "num-classes", "in-channels", "data-path", "dataset",
+                           "batch-size", "workers", "val-resize-size", "val-crop-size", "mean", "std",
+                           "skip-bad", "engine", "threads", "output-dir", "rank-timeout"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -171,7 +171,7 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector
           ErrorKind::usage, "--", name, " has no effect on ", task.name);
 }
 
-int body(int argc, char** argv) {
+int body(int argc, char** argv, Communicator& ranks) {
   cxxopts::Options parser("faq-eval",
                           "Evaluates an integer network, a checkpoint or float weights on a data set.");
   const std::vector<OptionRow> rows = eval_options();
@@ -216,6 +216,12 @@ int body(int argc, char** argv) {
   refuse_without_effect(parsed, rows);
   check_options(options);
   set_num_threads(options.threads);
+  ranks.set_lost_after(options.rank_timeout);
+  // An evaluation is shared by the ranks. Everything else is done by one, and the others wait for it.
+  if (const std::string task = task_of(parsed).name; task != "an evaluation" && task != "--per-class") {
+    if (!ranks.is_first()) return 0;
+    if (ranks.size() > 1) write_to_stderr(fmt::format("{}: 1 of {} ranks is used\n", task, ranks.size()));
+  }
   const bool quiet = parsed.count("quiet") > 0;
   const bool of_scales = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-scales";
   if (parsed.count("analyze") && !of_scales)
@@ -263,8 +269,8 @@ int body(int argc, char** argv) {
   }
 
   const EvaluationData data = open_evaluation_data(network, options, options.batch_size,
-                                                   split == "train" ? Split::train : Split::val);
-  ProgressDisplay display(quiet);
+                                                   split == "train" ? Split::train : Split::val, ranks);
+  ProgressDisplay display(quiet || !ranks.is_first());
   const auto begin = [&] {  // nothing is refused any more
     for (const std::string& line : threads_text(options.threads)) display.line(line);
   };
@@ -289,8 +295,11 @@ int body(int argc, char** argv) {
   const ClassNames names = names_of(classes);
   begin();
   Scores scores;
-  const Evaluation evaluation = evaluate(network.forward, *data.loader, scores, display);
-  json result = evaluation_json(network, evaluation, data.loader->skipped());
+  const Evaluation evaluation = evaluate(network.forward, *data.loader, scores, display, {}, ranks);
+  const std::int64_t skipped = ranks.start_sum({data.loader->skipped()}).get().front();
+  check(skipped <= options.skip_bad, ErrorKind::bad_data, skipped, " images cannot be used, `skip_bad` ",
+        options.skip_bad);
+  json result = evaluation_json(network, evaluation, skipped);
   if (parsed.count("per-class")) result["classes"] = per_class_json(scores, names, classes.size());
   return print(result, evaluation_text);
 }
@@ -299,5 +308,6 @@ int body(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   faq::cli::bound_waiting(argv);
-  return faq::cli::run("faq-eval", [&] { return body(argc, argv); });
+  return faq::cli::run_on_ranks("faq-eval",
+                                [&](faq::Communicator& ranks) { return body(argc, argv, ranks); });
 }

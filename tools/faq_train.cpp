@@ -35,7 +35,7 @@ nlohmann::json to_json(const Evaluation& e) {
           {"images_per_s", e.images_per_s}};
 }
 
-int body(int argc, char** argv) {
+int body(int argc, char** argv, Communicator& ranks) {
   cxxopts::Options parser("faq-train",
                           "Calibrates, quantizes and fine-tunes an image classifier in integers.");
   cli::add_options(parser, option_table());
@@ -57,9 +57,13 @@ int body(int argc, char** argv) {
                                    : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
   const bool json = parsed.count("json") > 0;
+  ranks.set_lost_after(options.rank_timeout);
 
   if (parsed.count("dry-run")) {
-    const nlohmann::json plan = dry_run(options);
+    if (!ranks.is_first()) return 0;  // a plan is made by one
+    TrainOptions of_run = options;
+    of_run.shards = shards_of(options, ranks.size());
+    const nlohmann::json plan = dry_run(of_run);
     if (json)
       cli::print_json(plan);
     else
@@ -70,7 +74,8 @@ int body(int argc, char** argv) {
   ProgressDisplay display(parsed.count("quiet") > 0);
   const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
                                              .listeners = {&metrics, &display},
-                                             .stop = install_stop_handlers()});
+                                             .stop = install_stop_handlers(),
+                                             .ranks = &ranks});
   if (json) {
     cli::print_json({{"stopped", result.stopped},
                      {"epochs", result.epochs},
@@ -101,5 +106,6 @@ int body(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   faq::cli::bound_waiting(argv);
-  return faq::cli::run("faq-train", [&] { return body(argc, argv); });
+  return faq::cli::run_on_ranks("faq-train",
+                                [&](faq::Communicator& ranks) { return body(argc, argv, ranks); });
 }

@@ -31,6 +31,7 @@ const std::vector<Rule>& rules() {
        [](const O& o) { return o.stochastic_precision >= 1; },
        "without --stochastic-precision"},
       {{"distill-weight"}, [](const O& o) { return o.distill == Distill::none; }, "with --distill none"},
+      {{"grad-accum-steps"}, [](const O& o) { return o.shards > 0; }, "with --shards"},
       {{"lr-gamma"},
        [](const O& o) { return o.lr_scheduler == Schedule::constant || o.lr_scheduler == Schedule::cosine; },
        "without --lr-scheduler exponential or step"},

@@ -54,8 +54,16 @@ const OptionText& text_of_option(const std::string& name) {
       {"grad-dtype", "quantization", "DTYPE",
        "bf16 or f32; default: bf16 where the CPU has it natively, f32 with --scheme none"},
       {"epochs", "training", "N", "0: calibrate and quantize only"},
-      {"batch-size", "training", "N", "images per step of each accumulation"},
-      {"grad-accum-steps", "training", "N", "batches per optimizer step"},
+      {"batch-size", "training", "N", "images of a shard: what one rank computes at a time"},
+      {"grad-accum-steps", "training", "N", "shards that each rank computes for a step"},
+      {"shards", "training", "K",
+       "shards of a step over all ranks, which divide it; the same bits on any number of ranks; default: "
+       "ranks × "
+       "--grad-accum-steps"},
+      {"allreduce", "training", "HOW",
+       "how ranks sum gradients: tree, mpi (the library's own; bits depend on the ranks) or s16 (16-bit "
+       "integers, "
+       "half the bytes)"},
       {"lr", "training", "X", "initial learning rate"},
       {"lr-scheduler", "training", "NAME", "constant, exponential, step or cosine"},
       {"lr-gamma", "training", "X", "factor per epoch (exponential) or step"},
@@ -90,6 +98,8 @@ const OptionText& text_of_option(const std::string& name) {
       {"checkpoint-hist", "run", "K", "checkpoints kept besides last and best"},
       {"threads", "run", "N", "default: OMP_NUM_THREADS, without it all cores"},
       {"print-freq", "run", "STEPS", "between lines and metrics"},
+      {"rank-timeout", "run", "SECONDS",
+       "a rank of which nothing is heard for so long is lost, and the job ends"},
   };
   const auto found = std::ranges::find(rows, name, &OptionText::name);
   check(found != rows.end(), ErrorKind::internal, "option '", name, "' has no help");

@@ -12,10 +12,10 @@ namespace {
 std::string recipe_text(const nlohmann::json& plan) {
   const nlohmann::json& config = plan["config"];
   const auto batch = config["batch-size"].get<std::int64_t>();
-  const auto batches = config["grad-accum-steps"].get<std::int64_t>();
+  const auto batches = config["shards"].get<std::int64_t>();
   std::string text = fmt::format(
       "{} images a step{}, {} steps per epoch; SGD, momentum {}, weight decay {}, learning rate {}\n",
-      batch * batches, batches > 1 ? fmt::format(" ({} batches of {})", batches, batch) : "",
+      batch * batches, batches > 1 ? fmt::format(" ({} shards of {})", batches, batch) : "",
       plan["steps_per_epoch"].get<std::int64_t>(), config["momentum"].get<double>(),
       config["weight-decay"].get<double>(), config["lr-scheduler"].get<std::string>());
   if (config["stochastic-precision"].get<double>() < 1)

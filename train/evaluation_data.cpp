@@ -22,11 +22,13 @@ void check_classes(const Network& network, const Dataset& dataset, const std::st
 }  // namespace
 
 EvaluationData open_evaluation_data(const Network& network, const DataChoice& choice, int batch_size,
-                                    Split split) {
+                                    Split split, Communicator& ranks) {
   check(!choice.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   EvaluationData data;
-  data.dataset = cached(open_dataset(
-      {choice.data_path, choice.dataset, network.preprocessing.channels, choice.shuffle_buffer}, split));
+  data.dataset =
+      cached(open_dataset({choice.data_path, choice.dataset, network.preprocessing.channels,
+                           choice.shuffle_buffer, [&ranks](const auto& make) { return ranks.once(make); }},
+                          split));
   check_classes(network, *data.dataset, choice.data_path);
   const Preprocessing seen =
       preprocessing_for(network, choice, [&] { return side_of_images(*data.dataset, choice.skip_bad); });
@@ -34,6 +36,8 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
   loader.batch_size = batch_size;
   loader.workers = choice.workers;
   loader.skip_bad = choice.skip_bad;
+  loader.rank = ranks.rank();
+  loader.ranks = ranks.size();
   loader.transform = {Augmentation::none, seen.height, seen.resize};
   data.loader = std::make_unique<Loader>(*data.dataset, loader);
   return data;

@@ -5,17 +5,19 @@
 
 #include "data/loader.h"
 #include "train/open_network.h"
+#include "train/ranks/communicator.h"
 
 namespace faq {
 
 struct EvaluationData {
   std::unique_ptr<Dataset> dataset;
-  std::unique_ptr<Loader> loader;  ///< in the order of the data set, without augmentation
+  std::unique_ptr<Loader>
+      loader;  ///< of the batches of this rank, in the order of the data set, without augmentation
 };
 
 /// Opens a split of `data.data_path` for a network. Throws usage when the data have other classes than the
-/// network, in number or, where its file names them, in name.
+/// network, in number or, where its file names them, in name. One rank searches the file system for all.
 EvaluationData open_evaluation_data(const Network& network, const DataChoice& data, int batch_size = 128,
-                                    Split split = Split::val);
+                                    Split split = Split::val, Communicator& ranks = single_process());
 
 }  // namespace faq

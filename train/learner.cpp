@@ -1,5 +1,8 @@
 #include "train/learner.h"
 
+#include <zlib.h>
+
+#include <bit>
 #include <cmath>
 
 #include "core/kernels/elementwise.h"
@@ -34,15 +37,15 @@ NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>&
 
 }  // namespace
 
-Learner::Learner(const TrainOptions& options, Method& method)
-    : options_(options), method_(method), model_(build_model(options)) {
+Learner::Learner(const TrainOptions& options, Method& method, Communicator& ranks)
+    : options_(options), method_(method), ranks_(ranks), model_(build_model(options)) {
   sgd_options_ = sgd_options(options);
   distills_ = options.distill != Distill::none;
   if (options.resume.empty()) begin_teacher();
 }
 
 void Learner::begin_teacher() {
-  if (distills_ && !teacher_) teacher_ = Teacher::begin(options_);
+  if (distills_ && !teacher_) teacher_.emplace(Teacher::begin(options_, ranks_));
 }
 
 std::vector<std::string> Learner::begin() {
@@ -63,14 +66,44 @@ std::vector<std::string> Learner::begin() {
 
 void Learner::restart() {
   sgd_.emplace(parameters(*model_), sgd_options_);
+  gradients_ = std::make_unique<ShardGradients>(*model_, ranks_, options_.allreduce);
   if (options_.model_ema > 0) ema_.emplace(*model_, options_.model_ema);
 }
 
 std::string Learner::begin_phase(int phase, const BatchSource& training_batches) {
-  std::string said = method_.begin_phase(*model_, phase, training_batches);
+  std::string said;
+  if (ranks_.is_first())
+    said = method_.begin_phase(*model_, phase, training_batches);
+  else
+    method_.install(*model_, phase);
+  share_network();
   restart();
   if (teacher_) teacher_->restart();
   return said;
+}
+
+void Learner::end_epoch(const BatchSource& training_batches) {
+  if (ranks_.is_first()) method_.end_epoch(*model_, training_batches);
+  share_network();
+}
+
+// All ranks get the values of the first one.
+void Learner::share_network() {
+  if (ranks_.size() == 1) return;
+  NamedTensors network;
+  export_network(network);
+  std::vector<std::future<void>> done;
+  for (auto& [name, tensor] : network.tensors) done.push_back(ranks_.start_broadcast(tensor));
+  for (auto& broadcast : done) broadcast.get();
+}
+
+std::uint32_t Learner::checksum() {
+  NamedTensors network;
+  export_network(network);
+  uLong sum = ::crc32(0, nullptr, 0);
+  for (const auto& [name, tensor] : network.tensors)
+    sum = ::crc32_z(sum, static_cast<const Bytef*>(tensor.raw()), tensor.bytes());
+  return static_cast<std::uint32_t>(sum);
 }
 
 void Learner::restore(const NamedTensors& checkpoint, const std::string& source, int phase) {
@@ -78,39 +111,65 @@ void Learner::restore(const NamedTensors& checkpoint, const std::string& source,
   load_weights(*model_, network_in(checkpoint), {.source = source});
   restart();
   sgd_->import_state(checkpoint, source);
-  if (distills_) teacher_ = Teacher::resume(options_, checkpoint, source);
+  if (distills_) teacher_.emplace(Teacher::resume(options_, checkpoint, source, ranks_));
   if (ema_) ema_->import_state(checkpoint, source);
 }
 
 Learner::Seen Learner::step(const Step& step, Loader& batches) {
   const PrecisionPlan precision = method_.before_step(*model_, step.phase_done, step.number);
-  Seen seen;
-  int micro_batches = 0;
-  for (; micro_batches < options_.grad_accum_steps; ++micro_batches) {
+  // In the order in which backward passes end, in which all ranks send.
+  if (teacher_) teacher_->begin_step(step.shards);
+  gradients_->begin(options_.shards, step.shards);
+  std::vector<Seen> own;
+  for (int shard = step.shards.begin; shard < step.shards.end; ++shard) {
     const auto batch = batches.next();
-    if (!batch) break;
+    check(batch.has_value(), "learner: an epoch of fewer batches than planned");
+    // The mean is over images, so a shard with skipped images counts less.
+    const float share = static_cast<float>(batch->size()) / static_cast<float>(step.shards.images);
     const RandomKeys keys{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
     BatchStatistics statistics;
     TrainingLogits outputs =
         model_->forward_training(training_pass(keys, &statistics, precision), Var(batch->images));
-    update_running_statistics(statistics);
     Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
-    if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, keys));
-    const double value = loss.value().item();
-    check_finite(value, "loss");
+    if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, keys, share));
     Scores scores;
     scores.add(outputs.logits.value(), batch->labels);
     outputs = {};
-    backward(loss);
-    seen.loss_sum += value * static_cast<double>(batch->size());
-    seen.correct += scores.correct();
-    seen.images += batch->size();
+    own.push_back({.loss_sum = loss.value().item() * static_cast<double>(batch->size()),
+                   .correct = scores.correct(),
+                   .images = batch->size()});
+    const Tensor seed = Tensor::full(loss.shape(), share);
+    backward(std::move(loss), seed, gradients_->on_leaf());
+    gradients_->end_shard(statistics);
   }
-  check(micro_batches > 0, "learner: an epoch of fewer batches than planned");
-  check_finite(sgd_->step(step.lr, 1.0 / micro_batches), "gradient norm");
-  if (teacher_) check_finite(teacher_->step(step.lr, 1.0 / micro_batches), "the teacher's gradient norm");
+  const Seen seen = seen_by_all(step, own);
+  check_finite(seen.loss_sum / static_cast<double>(seen.images), "loss");
+  const double mean = static_cast<double>(step.shards.images) / static_cast<double>(seen.images);
+  gradients_->finish();
+  check_finite(sgd_->step(step.lr, mean), "gradient norm");
+  if (teacher_) check_finite(teacher_->step(step.lr, mean), "the teacher's gradient norm");
   if (ema_) ema_->update(step.in_phase);
   return seen;
+}
+
+// Each rank fills the rows of its shards in a table of zeros; the sum of the tables has all rows. Losses are
+// added in the order of the shards, so all ranks see the same sum on any number of ranks.
+Learner::Seen Learner::seen_by_all(const Step& step, const std::vector<Seen>& own) const {
+  Communicator::Integers table(3 * static_cast<std::size_t>(step.shards.present), 0);
+  auto row = table.begin() + 3 * step.shards.begin;
+  for (const Seen& seen : own) {
+    *row++ = std::bit_cast<std::int64_t>(seen.loss_sum);
+    *row++ = seen.correct;
+    *row++ = seen.images;
+  }
+  table = ranks_.start_sum(std::move(table)).get();
+  Seen all;
+  for (std::size_t i = 0; i < table.size(); i += 3) {
+    all.loss_sum += std::bit_cast<double>(table[i]);
+    all.correct += table[i + 1];
+    all.images += table[i + 2];
+  }
+  return all;
 }
 
 void Learner::export_network(NamedTensors& to) { export_weights(*model_, to); }

@@ -10,22 +10,24 @@
 #include "train/model_ema.h"
 #include "train/options.h"
 #include "train/sgd.h"
+#include "train/shard_gradients.h"
 #include "train/teacher.h"
 
 namespace faq {
 
 class Learner {
  public:
-  /// Makes a learner that has not learned anything: call begin() or restore() next. `options` and `method`
-  /// are those of the run and must outlive it. If the run does not resume from a checkpoint, errors of the
-  /// teacher are thrown here.
-  Learner(const TrainOptions& options, Method& method);
+  /// Makes a learner that has not learned anything: call begin() or restore() next. `options`, `method` and
+  /// `ranks` are those of the run and must outlive it. Options have their `shards`. If the run does not
+  /// resume from a checkpoint, errors of the teacher are thrown here.
+  Learner(const TrainOptions& options, Method& method, Communicator& ranks);
 
   /// Starts from --weights, or from random weights. Returns lines for the log. Throws bad_data for weights
   /// that do not fit the network.
   std::vector<std::string> begin();
-  /// Gives the network the form it has in a phase (see Method), with fresh momentum and a new average.
-  /// Returns a line for the log; may be empty.
+  /// Gives the network the form it has in a phase (see Method), with fresh momentum and a new average. With
+  /// several ranks, the first one calibrates, and all get its network. Returns a line for the log; may be
+  /// empty.
   std::string begin_phase(int phase, const BatchSource& training_batches);
   /// Resumes from a checkpoint of that phase. Throws bad_data when something is missing or does not fit.
   void restore(const NamedTensors& checkpoint, const std::string& source, int phase);
@@ -37,16 +39,21 @@ class Learner {
     std::int64_t in_phase = 0;  ///< optimizer steps before it in the phase
     double phase_done = 0;      ///< fraction of the phase that is over, 0 to 1
     double lr = 0;
+    StepShards shards = {};
   };
-  /// The results of the network before the step.
+  /// The results of the network before the step, over all ranks.
   struct Seen {
-    double loss_sum = 0;  ///< mean loss of each batch, times its images
+    double loss_sum = 0;  ///< mean loss of each shard, times its images
     std::int64_t correct = 0;
     std::int64_t images = 0;
   };
-  /// Takes one optimizer step over up to --grad-accum-steps batches; the last step of an epoch may have
-  /// fewer. Throws `diverged`, with what is not finite.
+  /// Takes one optimizer step over the shards of all ranks, with the mean gradient of their images. Throws
+  /// `diverged` on all ranks, with what is not finite.
   Seen step(const Step& step, Loader& batches);
+  /// Lets the method end an epoch (see Method). With several ranks, the first one does it for all.
+  void end_epoch(const BatchSource& training_batches);
+  /// A checksum of the network: equal on all ranks.
+  std::uint32_t checksum();
 
   Model& model() { return *model_; }
   /// Null without --model-ema.
@@ -61,13 +68,17 @@ class Learner {
  private:
   void begin_teacher();
   void restart();
+  void share_network();
+  Seen seen_by_all(const Step& step, const std::vector<Seen>& own) const;
 
   const TrainOptions& options_;
   SgdOptions sgd_options_;
   bool distills_;
   Method& method_;
+  Communicator& ranks_;
   std::unique_ptr<Model> model_;
   std::optional<Sgd> sgd_;
+  std::unique_ptr<ShardGradients> gradients_;
   std::optional<Teacher> teacher_;
   std::optional<ModelEma> ema_;
 };

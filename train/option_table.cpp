@@ -36,6 +36,8 @@ const Choices<Calibration> calibrations{
 const Choices<WeightScale> weight_scales{{"mse", WeightScale::mse}, {"max", WeightScale::max}};
 const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none", Equalize::none}};
 const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
+const Choices<Allreduce> allreduces{
+    {"tree", Allreduce::tree}, {"mpi", Allreduce::mpi}, {"s16", Allreduce::s16}};
 const Choices<GradFormat> grad_formats{{"bf16", GradFormat::bf16}, {"f32", GradFormat::f32}};
 
 template <class Number>
@@ -233,6 +235,8 @@ const std::vector<OptionRow>& option_table() {
       {{"epochs"}, field(&T::epochs)},
       {{"batch-size", "b"}, field(&T::batch_size)},
       {{"grad-accum-steps"}, field(&T::grad_accum_steps)},
+      {{"shards"}, field(&T::shards)},
+      {{"allreduce"}, field(&T::allreduce, allreduces)},
       {{"lr"}, field(&T::lr)},
       {{"lr-scheduler"}, field(&T::lr_scheduler, schedules)},
       {{"lr-gamma"}, field(&T::lr_gamma)},
@@ -261,6 +265,7 @@ const std::vector<OptionRow>& option_table() {
       {{"checkpoint-hist"}, field(&T::checkpoint_hist)},
       {{"threads"}, field(&T::threads)},
       {{"print-freq"}, field(&T::print_freq)},
+      {{"rank-timeout"}, field(&T::rank_timeout)},
   };
   return table;
 }

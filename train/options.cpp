@@ -29,6 +29,7 @@ void check_options(const TrainOptions& o) {
   in_range("epochs", o.epochs, 0, 1e6);
   in_range("batch_size", o.batch_size, 1, 1e6);
   in_range("grad_accum_steps", o.grad_accum_steps, 1, 1e6);
+  in_range("shards", o.shards, 0, 1e6);
   in_range("lr", o.lr, 0, 1e6);
   in_range("lr_gamma", o.lr_gamma, 0, 1e6);
   in_range("lr_step_size", o.lr_step_size, 1, 1e6);
@@ -45,6 +46,7 @@ void check_options(const TrainOptions& o) {
   in_range("checkpoint_interval", o.checkpoint_interval, 0, 1e9);
   in_range("checkpoint_hist", o.checkpoint_hist, 0, 1e6);
   in_range("print_freq", o.print_freq, 1, 1e9);
+  in_range("rank_timeout", o.rank_timeout, 1, 86400);
   in_range("train_crop_size", o.train_crop_size, 0, 4096);
   in_range("val_crop_size", o.val_crop_size, 0, 4096);
   in_range("val_resize_size", o.val_resize_size, -1, 4096);
@@ -61,6 +63,8 @@ void check_options(const TrainOptions& o) {
   check(o.distill != Distill::none || (o.teacher.empty() && o.teacher_model.empty()), ErrorKind::usage,
         o.teacher.empty() ? "`teacher_model`" : "`teacher`", " has no effect with `distill` none");
 }
+
+int shards_of(const Recipe& r, int ranks) { return r.shards > 0 ? r.shards : ranks * r.grad_accum_steps; }
 
 SgdOptions sgd_options(const Recipe& r) { return {r.momentum, r.weight_decay, r.clip_grad_norm}; }
 

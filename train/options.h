@@ -9,6 +9,7 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "train/quant_recipe.h"
+#include "train/ranks/sums.h"
 #include "train/schedule.h"
 #include "train/sgd.h"
 
@@ -48,8 +49,10 @@ struct Recipe : QuantRecipe {
   double distill_weight = 1;
   int epochs = 1;
   std::vector<int> phase_epochs = {};  ///< empty: equal shares of `epochs`
-  int batch_size = 128;
-  int grad_accum_steps = 1;
+  int batch_size = 128;                ///< of one shard
+  int grad_accum_steps = 1;            ///< shards of each rank, where `shards` is 0
+  int shards = 0;  ///< batches of a step over all ranks; 0: ranks × grad_accum_steps. A run has it set.
+  Allreduce allreduce = Allreduce::tree;
   double lr = 0.1;
   Schedule lr_scheduler = Schedule::constant;
   double lr_gamma = 0.1;
@@ -71,6 +74,7 @@ struct RunChoice {
   int checkpoint_hist = 2;
   int threads = 0;
   int print_freq = 50;
+  double rank_timeout = 30;  ///< seconds without a sign of life after which a rank is lost
 };
 
 struct TrainOptions : ModelChoice, DataChoice, Recipe, RunChoice {
@@ -79,6 +83,8 @@ struct TrainOptions : ModelChoice, DataChoice, Recipe, RunChoice {
 
 /// Throws usage for a value out of range and for a combination that makes no sense.
 void check_options(const TrainOptions& options);
+/// The batches that make a step.
+int shards_of(const Recipe& recipe, int ranks);
 SgdOptions sgd_options(const Recipe& recipe);
 ScheduleOptions schedule_options(const Recipe& recipe);
 

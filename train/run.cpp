@@ -1,9 +1,11 @@
 #include "train/run.h"
 
+#include "core/json.h"
 #include "core/parallel.h"
 #include "train/option_table.h"
 #include "train/quantized_training.h"
 #include "train/run_record.h"
+#include "train/same_on_ranks.h"
 
 namespace faq {
 namespace {
@@ -20,8 +22,7 @@ void check_honoured(const TrainOptions& options, const Method& method) {
 // Completes the options from the machine and the weights. The values from the machine are saved, so a run is
 // resumed with the same bits or not at all. A resumed run takes the values from its checkpoint, because the
 // weights may be gone.
-TrainOptions completed(TrainOptions options, const Method& method) {
-  check_honoured(options, method);
+TrainOptions completed(TrainOptions options) {
   options.grad_format = deployed_format(options).grad_format;
   std::optional<CheckpointHeader> checkpoint;
   if (options.resume == "auto")
@@ -35,6 +36,29 @@ TrainOptions completed(TrainOptions options, const Method& method) {
   const TrainOptions before = options_of_checkpoint(checkpoint->metadata, checkpoint->file.string());
   adopt(options, before);
   adopt_sizes(options, before);  // the defaults of the version that began the run
+  if (options.shards == 0) options.shards = before.shards;
+  return options;
+}
+
+// The options of the run, the same on all ranks. What only says where a rank finds things, and how fast it
+// works, stays its own.
+TrainOptions options_of_run(const TrainOptions& given, const Method& method, Communicator& ranks) {
+  set_num_threads(given.threads);
+  check_honoured(given, method);
+  check_same_on_ranks(ranks, facts_before_run(given));
+  TrainOptions options;
+  if (ranks.size() == 1) {
+    options = completed(given);
+  } else {
+    const std::string text = ranks.once([&] { return json_text(to_json(completed(given))); });
+    options = recorded_options(parse_json(text, "options of rank 0"), "options of rank 0");
+    options.data_path = given.data_path;
+    options.workers = given.workers;
+    options.threads = given.threads;
+  }
+  options.shards = shards_of(options, ranks.size());
+  check(options.shards % ranks.size() == 0, ErrorKind::usage, "`shards` ", options.shards, ": ", ranks.size(),
+        " ranks do not divide it");
   return options;
 }
 
@@ -48,21 +72,17 @@ std::vector<Phase> phases_of_run(const TrainOptions& options, int count) {
                                       : phases_of(options.phase_epochs);
 }
 
-Data opened_data(TrainOptions& options) {
-  set_num_threads(options.threads);
-  return open_data(options, true);
-}
-
 }  // namespace
 
-Run::Run(const TrainOptions& given, Method& method)
-    : options(completed(given, method)),
+Run::Run(const TrainOptions& given, Method& method, Communicator& communicator)
+    : ranks(communicator),
+      options(options_of_run(given, method, ranks)),
       schedule(schedule_options(options)),
       phases(phases_of_run(options, method.phases())),
-      data(opened_data(options)),
-      train_loader(*data.train, train_loader_options(options, data)),
-      val_loader(*data.val, val_loader_options(options, data)),
-      learner(options, method),
+      data(open_data(options, true, ranks)),
+      train_loader(*data.train, train_loader_options(options, data, ranks)),
+      val_loader(*data.val, val_loader_options(options, data, ranks)),
+      learner(options, method, ranks),
       steps_per_epoch(train_loader.steps_per_epoch()) {}
 
 BatchSource Run::training_batches() {

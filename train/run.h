@@ -13,10 +13,11 @@ namespace faq {
 struct Run {
   /// Opens the data. Throws Error for anything wrong with the options, the data or the teacher. Nothing has
   /// been written at that point.
-  Run(const TrainOptions& given, Method& method);
+  Run(const TrainOptions& given, Method& method, Communicator& ranks = single_process());
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 
+  Communicator& ranks;
   TrainOptions options;  ///< the given options, completed from the weights, the checkpoint and the data
   ScheduleOptions schedule;
   std::vector<Phase> phases;

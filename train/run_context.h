@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "train/ranks/communicator.h"
 #include "train/run_listener.h"
 #include "train/stop_token.h"
 
@@ -12,7 +13,8 @@ namespace faq {
 struct RunContext {
   std::string command = {};                  ///< the command line, for run.json
   std::vector<RunListener*> listeners = {};  ///< must outlive the run; none: the run is silent
-  StopToken stop = {};                       ///< a request ends the run after saving
+  StopToken stop = {};                       ///< a request ends the run after saving, on all ranks
+  Communicator* ranks = &single_process();   ///< those who run it together; listeners hear of rank 0 only
 };
 
 }  // namespace faq

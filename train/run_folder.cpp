@@ -24,27 +24,37 @@ const TrainOptions& with_epochs_left(const TrainOptions& options) {
 
 }  // namespace
 
-RunFolder::RunFolder(const TrainOptions& options, const RunRecord& record, RunListener& listener)
-    : options_(with_epochs_left(options)),
-      record_(record),
-      listener_(listener),
-      checkpoints_(options.output_dir, options.checkpoint_hist) {
-  check(goes_on_here() || !checkpoints_.holds_checkpoints(), ErrorKind::usage, "output folder ", path(),
-        " holds checkpoints of an earlier run: ",
-        options.resume.empty() ? "continue it with `resume` auto, or choose another folder"
-                               : "choose another folder for what comes of " + options.resume);
+RunFolder::RunFolder(const TrainOptions& options, const RunRecord& record, RunListener& listener,
+                     Communicator& ranks)
+    : options_(options), record_(record), listener_(listener), ranks_(ranks), path_(options.output_dir) {
+  const std::string here = ranks_.once([&] {
+    const bool in_folder = is_in_output_folder(with_epochs_left(options));
+    checkpoints_.emplace(path_, options.checkpoint_hist);
+    check(in_folder || !checkpoints_->holds_checkpoints(), ErrorKind::usage, "output folder ", path_,
+          " holds checkpoints of an earlier run: ",
+          options.resume.empty() ? "continue it with `resume` auto, or choose another folder"
+                                 : "choose another folder for what comes of " + options.resume);
+    return std::string(in_folder ? "yes" : "no");
+  });
+  goes_on_here_ = here == "yes";
 }
-
-bool RunFolder::goes_on_here() const { return is_in_output_folder(options_); }
 
 std::optional<CheckpointFolder::Found> RunFolder::find_checkpoint() const {
   if (options_.resume.empty()) return {};
-  if (options_.resume == "auto")
-    return checkpoints_.newest([this](const std::string& text) { listener_.warning(text); });
-  return CheckpointFolder::Found{options_.resume, read_safetensors(options_.resume)};
+  std::optional<CheckpointFolder::Found> found;
+  const std::string file = ranks_.once([&]() -> std::string {
+    if (options_.resume == "auto")
+      found = checkpoints_->newest([this](const std::string& text) { listener_.warning(text); });
+    else
+      found = CheckpointFolder::Found{options_.resume, read_safetensors(options_.resume)};
+    return found ? found->file.string() : "";
+  });
+  if (!found && !file.empty()) found = CheckpointFolder::Found{file, read_safetensors(file)};
+  return found;
 }
 
 void RunFolder::write_config(const std::string& command) const {
+  if (!checkpoints_) return;
   const auto write = [this](const char* name, const nlohmann::json& json) {
     AtomicFile file(path() / name);
     file.write(json_text(json, 2) + "\n");
@@ -66,15 +76,15 @@ NamedTensors RunFolder::about_run(const Progress& progress) const {
 }
 
 void RunFolder::save_last(const NamedTensors& contents, std::int64_t step) const {
-  listener_.saved({Saved::Kind::last, checkpoints_.save_last(contents), step});
+  if (checkpoints_) listener_.saved({Saved::Kind::last, checkpoints_->save_last(contents), step});
 }
 
 void RunFolder::save_best(const NamedTensors& contents, std::int64_t step) const {
-  listener_.saved({Saved::Kind::best, checkpoints_.save_best(contents), step});
+  if (checkpoints_) listener_.saved({Saved::Kind::best, checkpoints_->save_best(contents), step});
 }
 
 void RunFolder::save_step(const NamedTensors& contents, std::int64_t step) const {
-  listener_.saved({Saved::Kind::step, checkpoints_.save_step(contents, step), step});
+  if (checkpoints_) listener_.saved({Saved::Kind::step, checkpoints_->save_step(contents, step), step});
 }
 
 std::string RunFolder::last_good() const {

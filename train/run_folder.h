@@ -1,4 +1,5 @@
-// The output folder of a run: what the run reads from it at the start, and writes to it later.
+// The output folder of a run: what the run reads from it at the start, and writes to it later. Of several
+// ranks, the first one owns the folder and writes; on the others all writing does nothing.
 #pragma once
 
 #include <optional>
@@ -6,6 +7,7 @@
 
 #include "train/checkpoint.h"
 #include "train/options.h"
+#include "train/ranks/communicator.h"
 #include "train/run_listener.h"
 #include "train/run_record.h"
 
@@ -14,14 +16,15 @@ namespace faq {
 class RunFolder {
  public:
   /// Creates and locks the folder. Throws usage when the folder holds another run, or a run that should be
-  /// resumed. `options`, `record` and `listener` must outlive it.
-  RunFolder(const TrainOptions& options, const RunRecord& record, RunListener& listener);
+  /// resumed. All arguments must outlive it.
+  RunFolder(const TrainOptions& options, const RunRecord& record, RunListener& listener, Communicator& ranks);
 
-  const std::filesystem::path& path() const { return checkpoints_.path(); }
-  /// Returns the checkpoint that the run resumes from; nothing for a new run.
+  const std::filesystem::path& path() const { return path_; }
+  /// Returns the checkpoint that the run resumes from; nothing for a new run. The first rank chooses it for
+  /// all.
   std::optional<CheckpointFolder::Found> find_checkpoint() const;
   /// True if the run resumes in the folder that its checkpoint is in.
-  bool goes_on_here() const;
+  bool goes_on_here() const { return goes_on_here_; }
 
   /// Writes config.json and run.json.
   void write_config(const std::string& command) const;
@@ -37,7 +40,10 @@ class RunFolder {
   const TrainOptions& options_;
   const RunRecord& record_;
   RunListener& listener_;
-  CheckpointFolder checkpoints_;
+  Communicator& ranks_;
+  std::filesystem::path path_;
+  std::optional<CheckpointFolder> checkpoints_;  ///< of the first rank
+  bool goes_on_here_ = false;
 };
 
 }  // namespace faq

@@ -16,9 +16,9 @@ namespace {
 // the result. These may differ: where things are, how often they are reported, and the number of threads,
 // which may have to change with the machine.
 constexpr const char* free_to_change[] = {
-    "output-dir",      "resume",  "data-path",  "workers", "checkpoint-interval",
-    "checkpoint-hist", "threads", "print-freq", "weights", "skip-bad",
-    "preset",          "teacher"};
+    "output-dir",      "resume",  "data-path",        "workers",     "checkpoint-interval",
+    "checkpoint-hist", "threads", "print-freq",       "weights",     "skip-bad",
+    "preset",          "teacher", "grad-accum-steps", "rank-timeout"};
 
 // A folder may move. So only the last component of a name counts, and nothing for data sets whose names come
 // from their folder.
@@ -49,8 +49,8 @@ nlohmann::json object_in(const std::map<std::string, std::string>& checkpoint, c
   return object;
 }
 
-// Every option of a run as it was written down. An option that did not exist yet had its default, whatever
-// the run's preset is today.
+}  // namespace
+
 TrainOptions recorded_options(nlohmann::json config, const std::string& source) {
   try {
     nlohmann::json preset;
@@ -60,13 +60,17 @@ TrainOptions recorded_options(nlohmann::json config, const std::string& source) 
     }
     TrainOptions options = assemble(config, {}, source);
     if (preset.is_string()) options.preset = preset.get<std::string>();
+    if (options.shards == 0)
+      options.shards = options.grad_accum_steps;  // before ranks, there was one process
     return options;
   } catch (const Error& error) {  // not a usage error: the user did not write this
     fail(ErrorKind::bad_data, error.what());
   }
 }
 
-}  // namespace
+bool may_change(const std::string& option) {
+  return std::ranges::find(free_to_change, option) != std::end(free_to_change);
+}
 
 std::map<std::string, std::string> RunRecord::metadata() const {
   return {{"config", json_text(config)},
@@ -97,7 +101,7 @@ void check_same_run(const RunRecord& now, const RunRecord& before, const std::st
   // Under the names of today, with the defaults of options that did not exist yet.
   const nlohmann::json config = to_json(recorded_options(before.config, source));
   for (const auto& [name, value] : now.config.items()) {
-    if (std::ranges::find(free_to_change, name) != std::end(free_to_change)) continue;
+    if (may_change(name)) continue;
     const nlohmann::json& old = config.at(name);
     check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
           old.dump(), ", is now ", value.dump());

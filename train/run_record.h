@@ -25,6 +25,12 @@ RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const
 /// bad_data.
 RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const std::string& source);
 
+/// Every option of a run as it was written down in a record, or by another rank. An option that did not exist
+/// yet had its default, whatever the run's preset is today. Throws bad_data.
+TrainOptions recorded_options(nlohmann::json config, const std::string& source);
+/// True for an option that changes no bit of the result.
+bool may_change(const std::string& option);
+
 /// Throws bad_data when the resumed run differs from that of the checkpoint `source`: in an option that
 /// changes a bit of the result, or in the images.
 void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source);

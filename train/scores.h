@@ -33,6 +33,8 @@ class Scores {
   /// The counts as numbers for a sum over processes: the element-wise sum of the vectors of several Scores
   /// holds the counts of all of them. `classes` is what all of them have at the most.
   std::vector<std::int64_t> to_counts(std::int64_t classes) const;
+  /// The classes that have occurred, or those of the logits if those are more.
+  std::int64_t classes() const { return static_cast<std::int64_t>(classes_.size()); }
   static Scores from_counts(std::span<const std::int64_t> counts);
 
   Evaluation result() const;

@@ -79,11 +79,12 @@ void choose_preprocessing(TrainOptions& options, const std::function<int()>& ima
         photographs ? options.val_crop_size * info.resize / info.input_size : options.val_crop_size;
 }
 
-Data open_data(TrainOptions& options, bool with_train) {
+Data open_data(TrainOptions& options, bool with_train, Communicator& ranks) {
   check(!options.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   options.in_channels = resolved_channels(options);
   const DatasetOptions dataset{options.data_path, options.dataset, options.in_channels,
-                               options.shuffle_buffer};
+                               options.shuffle_buffer,
+                               [&ranks](const auto& make) { return ranks.once(make); }};
   Data data;
   data.val = cached(open_dataset(dataset, Split::val));
   if (with_train) {
@@ -102,8 +103,10 @@ Data open_data(TrainOptions& options, bool with_train) {
   return data;
 }
 
-LoaderOptions val_loader_options(const TrainOptions& options, const Data& data) {
+LoaderOptions val_loader_options(const TrainOptions& options, const Data& data, const Communicator& ranks) {
   LoaderOptions loader;
+  loader.rank = ranks.rank();
+  loader.ranks = ranks.size();
   loader.batch_size = options.batch_size;
   loader.workers = options.workers;
   loader.transform = {Augmentation::none, data.val_crop, options.val_resize_size};
@@ -111,10 +114,10 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data) 
   return loader;
 }
 
-LoaderOptions train_loader_options(const TrainOptions& options, const Data& data) {
-  LoaderOptions loader = val_loader_options(options, data);
+LoaderOptions train_loader_options(const TrainOptions& options, const Data& data, const Communicator& ranks) {
+  LoaderOptions loader = val_loader_options(options, data, ranks);
   loader.training = true;
-  loader.shards = options.grad_accum_steps;
+  loader.shards = shards_of(options, ranks.size());
   loader.transform.augmentation = options.augment.value_or(Augmentation::none);
   loader.transform.crop = data.crop;
   loader.seed = static_cast<std::uint64_t>(options.seed);

@@ -10,6 +10,7 @@
 #include "train/checkpoint.h"
 #include "train/method.h"
 #include "train/options.h"
+#include "train/ranks/communicator.h"
 
 namespace faq {
 
@@ -23,7 +24,8 @@ struct Data {
 
 /// Opens the data, and fills in the num_classes, in_channels and sizes of `options` that were left open, from
 /// the data and the weights. Throws usage when the classes of data and options disagree.
-Data open_data(TrainOptions& options, bool with_train);
+/// One rank searches the file system for all.
+Data open_data(TrainOptions& options, bool with_train, Communicator& ranks = single_process());
 
 /// If --weights is a checkpoint of faq-train, takes channels, mean and deviation from it where the options
 /// leave them open. Reads only the header of the file.
@@ -51,8 +53,11 @@ void choose_preprocessing(TrainOptions& options, const std::function<int()>& ima
 /// Returns the shorter side of the first good image. It passes over as many bad images as may be skipped.
 int side_of_images(const Dataset& dataset, std::int64_t skip_bad);
 
-LoaderOptions train_loader_options(const TrainOptions& options, const Data& data);
-LoaderOptions val_loader_options(const TrainOptions& options, const Data& data);
+/// The share of this rank.
+LoaderOptions train_loader_options(const TrainOptions& options, const Data& data,
+                                   const Communicator& ranks = single_process());
+LoaderOptions val_loader_options(const TrainOptions& options, const Data& data,
+                                 const Communicator& ranks = single_process());
 
 /// Makes the network of the options, with zero weights and not quantized.
 std::unique_ptr<Model> build_model(const TrainOptions& options);

@@ -15,8 +15,11 @@ constexpr const char* record_name = "teacher";
 
 }  // namespace
 
-Teacher::Teacher(const TrainOptions& options, const TrainOptions& own)
+Teacher::Teacher(const TrainOptions& options, const TrainOptions& own, Communicator& ranks)
     : joint_(options.distill == Distill::joint),
+      ranks_(ranks),
+      shards_(options.shards),
+      allreduce_(options.allreduce),
       weight_(options.distill_weight),
       label_smoothing_(options.label_smoothing),
       sgd_options_(sgd_options(options)),
@@ -25,14 +28,14 @@ Teacher::Teacher(const TrainOptions& options, const TrainOptions& own)
   restart();
 }
 
-Teacher Teacher::begin(const TrainOptions& options) {
+Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks) {
   const std::string& file = options.teacher.empty() ? options.weights : options.teacher;
   TrainOptions own = options;
   if (!options.teacher_model.empty()) own.model = options.teacher_model;
   if (file.empty()) {
     check(options.distill == Distill::joint, ErrorKind::usage,
           "`distill` frozen: neither `teacher` nor `weights` names the teacher");
-    Teacher teacher(options, own);
+    Teacher teacher(options, own, ranks);
     initialize(*teacher.model_, static_cast<std::uint64_t>(options.seed));
     return teacher;
   }
@@ -52,13 +55,13 @@ Teacher Teacher::begin(const TrainOptions& options) {
   };
   check_same("classes", classes_in(contents, info), options.num_classes);
   check_same("input channel(s)", channels_in(contents, info), options.in_channels);
-  Teacher teacher(options, own);
+  Teacher teacher(options, own, ranks);
   load_weights(*teacher.model_, network_in(contents), {.source = "teacher " + file});
   return teacher;
 }
 
 Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpoint,
-                        const std::string& source) {
+                        const std::string& source, Communicator& ranks) {
   const std::string context = "checkpoint " + source + ": record of the teacher";
   const auto record = checkpoint.metadata.find(record_name);
   check(record != checkpoint.metadata.end(), ErrorKind::bad_data, "checkpoint ", source,
@@ -72,7 +75,7 @@ Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpo
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, context, ": ", error.what());
   }
-  Teacher teacher(options, own);
+  Teacher teacher(options, own, ranks);
   NamedTensors state;
   for (const auto& [name, tensor] : checkpoint.tensors)
     if (name.starts_with(prefix)) state.add(name.substr(prefix.size()), tensor);
@@ -81,16 +84,21 @@ Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpo
   return teacher;
 }
 
-Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& keys) {
+void Teacher::begin_step(const StepShards& of_step) {
+  if (joint_) gradients_->begin(shards_, of_step);
+}
+
+Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& keys, float share) {
   Tensor target;
   if (joint_) {
     BatchStatistics statistics;
     const TrainingLogits outputs =
         model_->forward_training(training_pass(keys, &statistics), Var(batch.images));
-    update_running_statistics(statistics);
     target = outputs.logits.value();
     backward(add(training_loss(outputs, batch.labels, static_cast<float>(label_smoothing_)),
-                 scale(kl_divergence(outputs.logits, logits.value()), static_cast<float>(weight_))));
+                 scale(kl_divergence(outputs.logits, logits.value()), static_cast<float>(weight_))),
+             Tensor::full({1}, share), gradients_->on_leaf());
+    gradients_->end_shard(statistics);
   } else {
     const NoGrad no_grad;
     target = model_->forward({}, Var(batch.images)).value();
@@ -98,10 +106,16 @@ Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& k
   return scale(kl_divergence(logits, target), static_cast<float>(weight_));
 }
 
-double Teacher::step(double lr, double grad_scale) { return joint_ ? sgd_->step(lr, grad_scale) : 0.0; }
+double Teacher::step(double lr, double grad_scale) {
+  if (!joint_) return 0.0;
+  gradients_->finish();
+  return sgd_->step(lr, grad_scale);
+}
 
 void Teacher::restart() {
-  if (joint_) sgd_.emplace(parameters(*model_), sgd_options_);
+  if (!joint_) return;
+  sgd_.emplace(parameters(*model_), sgd_options_);
+  gradients_ = std::make_unique<ShardGradients>(*model_, ranks_, allreduce_);
 }
 
 void Teacher::export_state(NamedTensors& to) {

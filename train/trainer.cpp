@@ -11,10 +11,12 @@ TrainResult train(const TrainOptions& options, const RunContext& context) {
 }
 
 TrainResult train(const TrainOptions& options, Method& method, const RunContext& context) {
-  TrainingLoop loop(options, method, context);
-  while (loop.next()) {
-  }
-  return loop.finish();
+  return context.ranks->together([&] {
+    TrainingLoop loop(options, method, context);
+    while (loop.next()) {
+    }
+    return loop.finish();
+  });
 }
 
 }  // namespace faq

@@ -7,7 +7,8 @@
 
 namespace faq {
 
-/// Runs or resumes a run (see TrainingLoop). Throws Error; `diverged` names the last good checkpoint.
+/// Runs or resumes a run (see TrainingLoop), together with the other ranks of context.ranks. Throws Error;
+/// `diverged` names the last good checkpoint. An error of one rank ends the run on all.
 TrainResult train(const TrainOptions& options, const RunContext& context = {});
 /// The same with a method of your own. Throws usage when the recipe is quantized and the method is not, or
 /// the reverse: the saved options must say what was done.

@@ -7,8 +7,10 @@
 #include <cmath>
 
 #include "core/allocator.h"
+#include "core/text.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
+#include "train/same_on_ranks.h"
 
 namespace faq {
 namespace {
@@ -31,15 +33,18 @@ double percent(std::int64_t part, double whole) { return 100.0 * static_cast<dou
 TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const RunContext& context)
     : method_(method),
       context_(context),
-      listener_(context.listeners),
-      run_(with_folder(options), method),
+      listener_(context.ranks->is_first() ? context.listeners : std::vector<RunListener*>()),
+      run_(with_folder(options), method, *context.ranks),
+      stop_(run_.ranks, context.stop),
       record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)),
       began_at_(now()),
-      folder_(run_.options, record_, listener_) {
+      folder_(run_.options, record_, listener_, run_.ranks) {
+  check_same_on_ranks(run_.ranks, {{"data:", record_.data}});
   if (const auto checkpoint = folder_.find_checkpoint())
     restore(*checkpoint);
   else
     begin();
+  check_same_weights();
   reset_peak_memory();
 }
 
@@ -134,7 +139,7 @@ bool TrainingLoop::advance() {
     take_step();
     if (epoch_trained()) {
       // The end of the epoch, below, is part of this step.
-    } else if (context_.stop.stop_requested()) {
+    } else if (stop_.requested()) {
       write_checkpoint();
       stopped_ = true;
     } else if (interval > 0 && progress_.step % interval == 0) {
@@ -143,7 +148,7 @@ bool TrainingLoop::advance() {
   }
   if (epoch_trained()) {
     close_epoch();
-    stopped_ = context_.stop.stop_requested() && !done();
+    stopped_ = stop_.requested() && !done();
   }
   return !stopped_ && !done();
 }
@@ -185,7 +190,8 @@ StepDone TrainingLoop::take_step() {
                          .number = progress_.step,
                          .in_phase = progress_.step - phase.begin * run_.steps_per_epoch,
                          .phase_done = phase.done(epoch),
-                         .lr = lr},
+                         .lr = lr,
+                         .shards = run_.train_loader.shards_of_step(progress_.step_in_epoch)},
                         run_.train_loader);
   progress_.loss_sum += seen.loss_sum;
   progress_.correct += seen.correct;
@@ -218,11 +224,11 @@ Evaluation TrainingLoop::evaluate() {
   const NoGrad no_grad;
   Scores scores;
   return faq::evaluate([&](const Tensor& images) { return model.forward({}, Var(images)).value(); },
-                       run_.val_loader, scores, listener_, context_.stop);
+                       run_.val_loader, scores, listener_, context_.stop, run_.ranks);
 }
 
 Evaluation TrainingLoop::validate_epoch() {
-  method_.end_epoch(run_.learner.model(), run_.training_batches());
+  run_.learner.end_epoch(run_.training_batches());
   return evaluate();
 }
 
@@ -260,6 +266,7 @@ void TrainingLoop::close_epoch() {
   }
   const Evaluation evaluation = epoch.validation = validate_epoch();
   check(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ", evaluation.loss);
+  check_same_weights();
   epoch.epoch = ++progress_.epoch;
   record_epoch(std::move(epoch));
   epoch_ = {};
@@ -280,23 +287,45 @@ void TrainingLoop::close_epoch() {
 
 void TrainingLoop::record_epoch(EpochDone&& done) {
   done.step = progress_.step;
-  done.skipped = skipped(run_.train_loader) + skipped(run_.val_loader);
+  done.skipped = skipped();
   done.peak_bytes = memory_stats().peak;
   progress_.history.push_back(epoch_row(done));
   listener_.epoch(done);
 }
 
-// Warns about images skipped since the last call. Returns the number of skipped images of the loader.
-std::int64_t TrainingLoop::skipped(const Loader& loader) {
-  for (const std::string& text : loader.skipped_names())
-    if (said_skipped_.insert(text).second) listener_.warning("skipped " + text);
-  return loader.skipped();
+// Warns about images skipped since the last call, on any rank. Returns the number of all skipped images.
+std::int64_t TrainingLoop::skipped() {
+  std::vector<std::string> news;
+  Communicator::Integers counts;
+  for (const Loader* loader : {&run_.train_loader, &run_.val_loader}) {
+    for (const std::string& text : loader->skipped_names())
+      if (said_skipped_.insert(text).second) news.push_back(text);
+    counts.push_back(loader->skipped());
+  }
+  for (const std::string& texts : run_.ranks.gather(join(news, "\n")))
+    if (!texts.empty())
+      for (const std::string& text : split(texts, '\n')) listener_.warning("skipped " + text);
+  counts = run_.ranks.start_sum(std::move(counts)).get();
+  for (const std::int64_t count : counts)  // each rank has looked at its own alone
+    check(count <= run_.options.skip_bad, ErrorKind::bad_data, count, " images cannot be used, `skip_bad` ",
+          run_.options.skip_bad);
+  return counts[0] + counts[1];
+}
+
+// Ranks whose networks drift apart train nothing that makes sense.
+void TrainingLoop::check_same_weights() {
+  if (run_.ranks.size() == 1) return;
+  const auto sum = static_cast<std::int64_t>(run_.learner.checksum());
+  const auto ends = run_.ranks.start_max({sum, -sum}).get();
+  check(ends[0] == -ends[1], ErrorKind::internal, "the ranks have different weights at step ", progress_.step,
+        ": do they have the same CPUs and libraries?");
 }
 
 // --- saving
 
 // The contents that --resume reads.
 NamedTensors TrainingLoop::snapshot() {
+  if (!run_.ranks.is_first()) return {};  // nobody would save it
   NamedTensors contents = folder_.about_run(progress_);
   run_.learner.export_state(contents);
   return contents;
@@ -311,6 +340,7 @@ void TrainingLoop::write_checkpoint() {
 
 // Saves the network that evaluation and --weights of a later run read, and the network that is deployed.
 void TrainingLoop::save_best() {
+  if (!run_.ranks.is_first()) return;
   NamedTensors network = folder_.about_run(progress_);
   run_.learner.export_network(network);
   folder_.save_best(network, progress_.step);
@@ -322,6 +352,7 @@ void TrainingLoop::save_best() {
 }
 
 TrainResult TrainingLoop::finish() {
+  const std::int64_t all_skipped = skipped();  // and so nobody leaves before the first rank has saved
   const TrainResult result{.stopped = stopped_,
                            .epochs = progress_.epoch,
                            .initial = validation_in(progress_.history, 0),
@@ -331,7 +362,7 @@ TrainResult TrainingLoop::finish() {
                            .seconds = now() - began_at_,
                            .train_images_per_s = trained_.rate(),
                            .peak_bytes = memory_stats().peak,
-                           .skipped = run_.train_loader.skipped() + run_.val_loader.skipped()};
+                           .skipped = all_skipped};
   listener_.finished({result});
   return result;
 }

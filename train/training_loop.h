@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "train/agreed_stop.h"
 #include "train/checkpoint.h"
 #include "train/method.h"
 #include "train/options.h"
@@ -34,7 +35,8 @@ namespace faq {
 /// false).
 class TrainingLoop {
  public:
-  /// Opens the data and the folder. `method` and the listeners must outlive the loop.
+  /// Opens the data and the folder. `method`, the listeners and the communicator must outlive the loop. With
+  /// several ranks, all make the same calls, and those that are not the first have no listeners.
   TrainingLoop(const TrainOptions& options, Method& method, const RunContext& context);
 
   /// Takes one optimizer step and does what is due after it: a checkpoint, or the end of the epoch. The first
@@ -85,7 +87,8 @@ class TrainingLoop {
   void write_checkpoint();
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
-  std::int64_t skipped(const Loader& loader);
+  std::int64_t skipped();
+  void check_same_weights();
   NamedTensors snapshot();
   void save_best();
   template <class Work>
@@ -95,6 +98,7 @@ class TrainingLoop {
   RunContext context_;
   RunListeners listener_;
   Run run_;
+  AgreedStop stop_;
   RunRecord record_;
   double began_at_;  ///< seconds of a steady clock, like epoch_began_at_
   RunFolder folder_;
@@ -104,9 +108,9 @@ class TrainingLoop {
   bool stopped_ = false;
   std::int64_t images_before_ = 0;  ///< images of the epoch that an earlier part of the run has trained
   double epoch_began_at_ = 0;
-  Speed epoch_;    ///< of this process, in the epoch in training
-  Speed trained_;  ///< of this process, in all finished epochs
-  std::set<std::string> said_skipped_;
+  Speed epoch_;                         ///< of this process, in the epoch in training
+  Speed trained_;                       ///< of this process, in all finished epochs
+  std::set<std::string> said_skipped_;  ///< by the loaders of this rank
 };
 
 }  // namespace faq

@@ -1,0 +1,32 @@
+// A request to stop that all ranks follow at the same moment.
+#pragma once
+
+#include "train/ranks/communicator.h"
+#include "train/stop_token.h"
+
+namespace faq {
+
+/// All ranks ask the same number of times and get the same answers. The answer covers requests made before
+/// the question before, on any rank, so nobody waits for it. A single process gets the token's own answer.
+class AgreedStop {
+ public:
+  AgreedStop(Communicator& ranks, StopToken token) : ranks_(ranks), token_(std::move(token)) { ask(); }
+
+  bool requested() {
+    if (ranks_.size() == 1) return token_.stop_requested();
+    const bool answer = answer_.get();
+    ask();
+    return answer;
+  }
+
+ private:
+  void ask() {
+    if (ranks_.size() > 1) answer_ = ranks_.start_any(token_.stop_requested());
+  }
+
+  Communicator& ranks_;
+  StopToken token_;
+  std::future<bool> answer_;
+};
+
+}  // namespace faq
