@@ -30,11 +30,14 @@ std::optional<Launch> launch_in(const Environment& environment, const char* laun
   return Launch{launcher, *rank, *size, wiring};
 }
 
-// srun --mpi=pmi2 sets PMI_RANK and PMI_SIZE as mpirun of MPICH does, and besides PMI_JOBID=JOB.STEP.
-bool is_pmi_of_srun(const Environment& environment) {
+// srun --mpi=pmi2 sets PMI_RANK and PMI_SIZE as mpirun of MPICH does, but equal to its own numbers, and
+// besides PMI_JOBID=JOB.STEP.
+bool is_pmi_of_srun(const Environment& environment, const Launch& launch) {
   const char *job = environment("SLURM_JOB_ID"), *pmi_job = environment("PMI_JOBID");
   return job != nullptr && pmi_job != nullptr &&
-         std::string_view(pmi_job).starts_with(std::string(job) + ".");
+         std::string_view(pmi_job).starts_with(std::string(job) + ".") &&
+         number_in(environment, "SLURM_PROCID") == launch.rank &&
+         number_in(environment, "SLURM_STEP_NUM_TASKS") == launch.size;
 }
 
 // The launcher nearest to the process. In a job of Slurm both kinds of mpirun start their helpers by srun,
@@ -45,7 +48,7 @@ std::optional<Launch> nearest_launch(const Environment& environment) {
     return launch;
   if (const auto launch =
           launch_in(environment, "mpirun of MPICH or Intel MPI", Wiring::hydra, "PMI_RANK", "PMI_SIZE")) {
-    if (is_pmi_of_srun(environment)) return Launch{"srun", launch->rank, launch->size, Wiring::pmi2};
+    if (is_pmi_of_srun(environment, *launch)) return Launch{"srun", launch->rank, launch->size, Wiring::pmi2};
     return launch;
   }
   // A batch script has SLURM_PROCID and SLURM_NTASKS, too, but only a step has the number of its tasks.
@@ -58,12 +61,9 @@ bool is_open_mpi(const std::string& mpi_library) { return mpi_library.starts_wit
 
 // How to start what is built with this library.
 std::string remedy(const Launch& launch, const std::string& mpi_library) {
-  const bool by_srun = launch.launcher == "srun";
-  if (!by_srun) return concat("use mpirun of ", mpi_library);
-  if (is_open_mpi(mpi_library))
-    return "use srun --mpi=pmix (srun --mpi=list has it where Slurm knows PMIx), or mpirun inside a job of "
-           "salloc or sbatch";
-  return concat("use srun --mpi=pmi2, or mpirun of ", mpi_library, " inside a job of salloc or sbatch");
+  if (launch.launcher != "srun") return concat("use mpirun of ", mpi_library);
+  return concat("use srun --mpi=", is_open_mpi(mpi_library) ? "pmix" : "pmi2",
+                ", or mpirun in a job of salloc or sbatch");
 }
 
 }  // namespace
@@ -81,8 +81,7 @@ std::optional<Launch> launch_of_process() {
 void check_before_mpi(const Launch& launch, const std::string& mpi_library) {
   check(!mpi_library.empty(), ErrorKind::usage, launch.launcher, " started ", launch.size,
         " processes, but this program is built without MPI: build it with -DFAQ_MPI=ON (Debian: "
-        "libopenmpi-dev), or "
-        "start one process");
+        "libopenmpi-dev), or start one process");
   // Other libraries come up alone and tell, and some are built for PMIx.
   if (!is_open_mpi(mpi_library)) return;
   const bool has_server = launch.wiring == Wiring::open_mpi || launch.wiring == Wiring::pmix;
@@ -100,9 +99,8 @@ void check_launch(const Launch& launch, int ranks_of_mpi, const std::string& mpi
 }
 
 std::string library_name(const std::string& version_text) {
-  // "Open MPI v4.1.4, package: Debian OpenMPI, …", "MPICH Version:\t4.0.2\nMPICH Release date:…",
-  // "Intel(R) MPI Library 2021.14 for Linux* OS\n", "MPI VERSION    : CRAY MPICH version 8.1.28.15 (ANL
-  // base 3.4a2)\n…"
+  // E.g. "Open MPI v4.1.4, package: Debian OpenMPI, …", "MPICH Version:\t4.0.2\nMPICH Release date:…",
+  // "Intel(R) MPI Library 2021.14 for Linux* OS\n", "MPI VERSION    : CRAY MPICH version 8.1.28.15 (…)\n…"
   std::string name = version_text.substr(0, version_text.find_first_of(std::string_view("\n\0", 2)));
   if (name.starts_with("Open MPI")) name = name.substr(0, name.find(','));
   if (const std::size_t begin = name.find(':'); name.starts_with("MPI VERSION") && begin != std::string::npos)
