@@ -16,8 +16,8 @@ struct RankPlace {
   bool operator==(const RankPlace&) const = default;
 };
 
-/// Of this process. `asked`: RunChoice::threads; 0: what OMP_NUM_THREADS says. To be called in a thread that
-/// may use all CPUs of the process.
+/// Of this process. `asked`: RunChoice::threads; 0: what OMP_NUM_THREADS says. To be called in the
+/// first thread.
 RankPlace place_of_process(int asked);
 
 /// One line, which rank_place reads again: "n1 16 0 0 0-3,8".

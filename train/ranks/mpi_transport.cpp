@@ -56,8 +56,8 @@ std::vector<std::pair<pid_t, CpuMask>> masks_of_threads() {
   return masks;
 }
 
-/// Open MPI binds all threads of the process in MPI_Init when srun started it, and not only the calling one.
-/// So all threads get back what they had. Threads that MPI has made keep what MPI gave them.
+/// A library may bind the process while it is initialised, as hwloc does: all its threads, and not only the
+/// calling one. So all of them get back what they had. Threads that MPI has made keep what it gave them.
 class KeptCpus {
  public:
   KeptCpus() : masks_(masks_of_threads()) {}
