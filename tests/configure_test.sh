@@ -51,6 +51,32 @@ for row in "AUTO built $there" "AUTO none $missing" "AUTO none $there -DFAQ_SANI
 done
 grep -q libbenchmark-dev "$work/said" || fail "the package of Google Benchmark is not named"
 
+# MPI, in place of which stands a module that finds nothing but a name.
+mkdir "$work/mpi"
+cat >"$work/mpi/FindMPI.cmake" <<'END'
+set(MPI_FOUND TRUE)
+set(MPI_CXX_FOUND TRUE)
+if(NOT TARGET MPI::MPI_CXX)
+  add_library(MPI::MPI_CXX INTERFACE IMPORTED)
+endif()
+END
+there=-DCMAKE_MODULE_PATH=$work/mpi missing=-DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON
+for row in "AUTO mpi_transport $there" "AUTO no_mpi $missing" "OFF no_mpi $there" "ON mpi_transport $there" "ON refused $missing"; do
+  read -r mpi expected options <<<"$row"
+  rm -rf "$work/with"
+  if ! configure -B "$work/with" -S . -DFAQ_TESTS=OFF -DFAQ_BENCH=OFF -DFAQ_MPI="$mpi" $options; then
+    found=refused
+  else
+    found=$(grep -oE 'ranks/(mpi_transport|no_mpi)\.cpp"' "$work/with/compile_commands.json" | sed 's|.*/||; s|\.cpp"||' | sort -u)
+    linked=$(grep -c 'LINK_ONLY:MPI::MPI_CXX' "$work/with"/CMakeFiles/Export/*/faq-targets.cmake || true)
+    wanted=$(grep -c '^  if(TRUE)$' <(sed -n '/find_dependency(Threads)/,$p' "$work/with/faq-config.cmake" | grep -B1 'find_dependency(MPI') || true)
+    [ "$linked $wanted" = "$([ "$expected" = no_mpi ] && echo 0 0 || echo 1 1)" ] ||
+      fail "FAQ_MPI=$mpi $options: the package links MPI: $linked, looks for it: $wanted"
+  fi
+  [ "$found" = "$expected" ] || fail "FAQ_MPI=$mpi $options: expected $expected, found $found"
+done
+grep -q libopenmpi-dev "$work/said" || fail "the package of MPI is not named"
+
 # What is installed finds its libraries by name, and its headers where they were put.
 configure -B "$work/build" -S . -DCMAKE_INSTALL_INCLUDEDIR=headers || fail "with another folder for headers"
 targets=("$work"/build/CMakeFiles/Export/*/faq-targets.cmake)

@@ -21,6 +21,7 @@
 #include "core/standard_error.h"
 #include "core/text.h"
 #include "tools/option_text.h"
+#include "train/ranks/mpi.h"
 #include "train/ranks/open_communicator.h"
 
 namespace faq::cli {
@@ -102,7 +103,11 @@ void add_options(cxxopts::Options& parser, const std::string& section,
 
 bool help_or_version(const cxxopts::Options& parser, const cxxopts::ParseResult& parsed) {
   if (parsed.count("help")) return print_result(parser.help() + "\n"), true;
-  if (parsed.count("version")) return print_result(std::string("faq ") + FAQ_VERSION + "\n"), true;
+  if (parsed.count("version")) {
+    const std::string mpi = mpi_library();
+    print_result(concat("faq ", FAQ_VERSION, " (", mpi.empty() ? "without MPI" : mpi, ")\n"));
+    return true;
+  }
   return false;
 }
 
@@ -131,7 +136,7 @@ std::vector<std::string> given_names(const cxxopts::ParseResult& parsed, const s
 cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, const std::string& positional) {
   add_options(parser, "run",
               {{"json", "one JSON object on stdout instead of text"},
-               {"version", "print the version"},
+               {"version", "print the version, and with which MPI it is built"},
                {"h,help", "print this help"}});
   if (!positional.empty()) parser.parse_positional({positional});
   try {

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/parallel.h"
+#include "core/standard_error.h"
 #include "tools/analysis.h"
 #include "tools/cli.h"
 #include "tools/eval_text.h"

@@ -177,7 +177,7 @@ def versions(o):
         except metadata.PackageNotFoundError:
             found[package] = None
     bench = subprocess.run([o.faq_bench, "--version"], capture_output=True, text=True)
-    found["faq"] = bench.stdout.strip().removeprefix("faq ")
+    found["faq"] = bench.stdout.strip().removeprefix("faq ").partition(" (")[0]
     return found
 
 

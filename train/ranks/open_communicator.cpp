@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
 
 #include "train/ranks/launcher.h"
 #include "train/ranks/mpi.h"
@@ -21,8 +20,9 @@ std::string host_name() {
 }  // namespace
 
 std::unique_ptr<Communicator> open_communicator(const std::function<void(const std::string&)>& report) {
-  const auto launch = launch_of([](const char* name) { return std::getenv(name); });
+  const auto launch = launch_of_process();
   if (!launch) return std::make_unique<Communicator>();
+  check_before_mpi(*launch, mpi_library());
   const auto open = [&launch] {
     std::unique_ptr<Transport> transport = open_mpi();
     check_launch(*launch, transport->size(), mpi_library());
