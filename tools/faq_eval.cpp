@@ -17,8 +17,8 @@
 #include "train/metrics.h"
 #include "train/option_table.h"
 #include "train/progress_display.h"
+#include "train/share_cpus.h"
 #include "train/signals.h"
-#include "train/threads_text.h"
 
 namespace {
 
@@ -216,7 +216,7 @@ int body(int argc, char** argv, Communicator& ranks) {
         "--analyze, --compare, --export, --per-class and --predict: one at a time");
   refuse_without_effect(parsed, rows);
   check_options(options);
-  set_num_threads(options.threads);
+  const CpuShare cpus = share_cpus(ranks, options.threads);
   ranks.set_lost_after(options.rank_timeout);
   // An evaluation is shared by the ranks. Everything else is done by one, and the others wait for it.
   if (const std::string task = task_of(parsed).name; task != "an evaluation" && task != "--per-class") {
@@ -273,7 +273,7 @@ int body(int argc, char** argv, Communicator& ranks) {
                                                    split == "train" ? Split::train : Split::val, ranks);
   ProgressDisplay display(quiet || !ranks.is_first());
   const auto begin = [&] {  // nothing is refused any more
-    for (const std::string& line : threads_text(options.threads)) display.line(line);
+    for (const std::string& line : cpus.lines) display.line(line);
   };
   if (parsed.count("compare")) {
     const Network other = open_network(other_choice);

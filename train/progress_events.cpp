@@ -3,12 +3,11 @@
 
 #include "train/options.h"
 #include "train/progress_display.h"
-#include "train/threads_text.h"
 
 namespace faq {
 
 void ProgressDisplay::started(const RunStarted& run) {
-  for (const std::string& text : threads_text(run.options.threads)) line(text);
+  for (const std::string& text : run.machine) line(text);
   if (run.resumed_from.empty())
     line(fmt::format("{}: {} classes, {} training and {} validation images", run.options.model,
                      run.options.num_classes, run.train_images, run.val_images));

@@ -1,5 +1,7 @@
 #include "train/run.h"
 
+#include <algorithm>
+
 #include "core/json.h"
 #include "core/parallel.h"
 #include "train/option_table.h"
@@ -43,7 +45,6 @@ TrainOptions completed(TrainOptions options) {
 // The options of the run, the same on all ranks. What only says where a rank finds things, and how fast it
 // works, stays its own.
 TrainOptions options_of_run(const TrainOptions& given, const Method& method, Communicator& ranks) {
-  set_num_threads(given.threads);
   check_honoured(given, method);
   check_same_on_ranks(ranks, facts_before_run(given));
   TrainOptions options;
@@ -53,7 +54,7 @@ TrainOptions options_of_run(const TrainOptions& given, const Method& method, Com
     const std::string text = ranks.once([&] { return json_text(to_json(completed(given))); });
     options = recorded_options(parse_json(text, "options of rank 0"), "options of rank 0");
     options.data_path = given.data_path;
-    options.workers = given.workers;
+    options.workers = std::min(given.workers, num_threads());  // other ranks use the other CPUs
     options.threads = given.threads;
   }
   options.shards = shards_of(options, ranks.size());
@@ -76,6 +77,7 @@ std::vector<Phase> phases_of_run(const TrainOptions& options, int count) {
 
 Run::Run(const TrainOptions& given, Method& method, Communicator& communicator)
     : ranks(communicator),
+      cpus(share_cpus(ranks, given.threads)),
       options(options_of_run(given, method, ranks)),
       schedule(schedule_options(options)),
       phases(phases_of_run(options, method.phases())),

@@ -6,6 +6,7 @@
 #include "train/learner.h"
 #include "train/schedule.h"
 #include "train/setup.h"
+#include "train/share_cpus.h"
 
 namespace faq {
 
@@ -18,6 +19,7 @@ struct Run {
   Run& operator=(const Run&) = delete;
 
   Communicator& ranks;
+  CpuShare cpus;
   TrainOptions options;  ///< the given options, completed from the weights, the checkpoint and the data
   ScheduleOptions schedule;
   std::vector<Phase> phases;

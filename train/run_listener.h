@@ -25,6 +25,7 @@ struct RunStarted {
   std::int64_t epoch = 0;              ///< epochs finished before the start
   std::int64_t step = 0;               ///< optimizer steps done before the start
   std::filesystem::path resumed_from;  ///< the checkpoint; empty for a new run
+  std::vector<std::string> machine;    ///< lines for people: its ranks and threads, and warnings
 };
 
 /// The network now has the form of a phase (see Method).

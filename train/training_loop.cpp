@@ -24,6 +24,12 @@ const TrainOptions& with_folder(const TrainOptions& options) {
   return options;
 }
 
+bool has_batch_norm(Module& module) {
+  bool has = false;
+  for_each_unit(module, [&](const std::string&, Unit& unit) { has = has || unit.batch_norm() != nullptr; });
+  return has;
+}
+
 double percent(std::int64_t part, double whole) { return 100.0 * static_cast<double>(part) / whole; }
 
 }  // namespace
@@ -55,12 +61,18 @@ RunStarted TrainingLoop::started() const {
           .val_images = run_.data.val->size(),
           .epoch = progress_.epoch,
           .step = progress_.step,
-          .resumed_from = {}};
+          .resumed_from = {},
+          .machine = run_.cpus.lines};
 }
 
 void TrainingLoop::begin() {
   listener_.started(started());
   for (const std::string& note : run_.learner.begin()) tell(listener_, note);
+  if (run_.options.shards > 1 && run_.options.batch_size < 16 && has_batch_norm(model()))
+    listener_.warning(
+        fmt::format("shards of {} images: batch-norm takes its statistics from each shard alone, and "
+                    "wants 16 or more",
+                    run_.options.batch_size));
   for (const Phase& phase : run_.phases)
     if (phase.epochs() > 0 && run_.options.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
       listener_.warning(fmt::format(

@@ -33,8 +33,7 @@ std::vector<int> cpus_of_process() {
     cpus.insert(cpus.end(), of_place.begin(), of_place.end());
   }
   std::ranges::sort(cpus);
-  const auto repeated = std::ranges::unique(cpus);
-  cpus.erase(repeated.begin(), repeated.end());
+  cpus.erase(std::unique(cpus.begin(), cpus.end()), cpus.end());
   return cpus;
 }
 

@@ -6,7 +6,9 @@
 #include <array>
 #include <chrono>
 #include <climits>
+#include <cstdlib>
 #include <filesystem>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -185,7 +187,14 @@ class MpiTransport final : public Transport {
     check_mpi(MPI_Finalize(), "MPI_Finalize");
   }
 
-  void abort(int exit_code) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
+  // MPI_Abort may wait for a launcher that cannot be reached. This process ends all the same.
+  void abort(int exit_code) override {
+    std::thread([exit_code] {
+      std::this_thread::sleep_for(std::chrono::seconds(5));
+      std::_Exit(exit_code);
+    }).detach();
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
+  }
 
  private:
   MPI_Comm of(Channel channel) const { return channels_.at(static_cast<std::size_t>(channel)); }

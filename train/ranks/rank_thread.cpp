@@ -50,7 +50,9 @@ struct RankThread::State {
   std::condition_variable changed;
   std::deque<Job> jobs;
   std::int64_t started = 0;
-  bool closing = false, closed = false, opened = false;
+  bool closing = false, opened = false;
+  bool closed = false;  ///< the thread has ended, …
+  bool clean = false;   ///< … and the transport in good order
   std::exception_ptr open_failed;
   std::optional<Notice> own_failure;  ///< to be told to the others
   std::exception_ptr failure;         ///< what every piece of work throws from now on
@@ -311,17 +313,19 @@ RankThread::RankThread(const Open& open, const RankDeadlines& deadlines, Report 
     }
     state->changed.notify_all();
     if (state->open_failed) return;
+    bool clean = false;
     try {
       state->loop();
       state->end();
-    } catch (const std::exception& error) {  // the transport failed outside of a piece of work
-      state->set_failure(RemoteError(ErrorKind::io, error.what()));
-      state->report(error.what());
-      state->transport->abort(static_cast<int>(ErrorKind::io));
+      clean = true;
+    } catch (const std::exception& error) {
+      // Outside of a piece of work. What a failed job leaves behind need not be said again.
+      if (!state->failed()) state->lose(error.what());
     }
     {
       const std::lock_guard lock(state->mutex);
       state->closed = true;
+      state->clean = clean;
     }
     state->changed.notify_all();
   });
@@ -398,7 +402,7 @@ bool RankThread::close() {
     thread_.join();
   else
     thread_.detach();
-  return in_time;
+  return in_time && state_->clean;
 }
 
 }  // namespace faq

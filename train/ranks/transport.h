@@ -47,8 +47,7 @@ class Transport {
 
   /// Ends the use of the transport in good order. All ranks call it. It may block.
   virtual void close() = 0;
-  /// Ends all processes of the job with this exit code. It may block or return where the job cannot be ended;
-  /// then the caller ends its own process.
+  /// Ends all processes of the job with this exit code, and where they cannot be reached, this one.
   virtual void abort(int exit_code) = 0;
 };
 
