@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Installs what building, testing and the quick start need, from the distribution's packages (Debian 12 or newer).
 # Works as root or with sudo. With --minimal: what building the library and the programs needs, nothing else.
-# With --cluster: also a Slurm and mpirun, for the tests of a cluster within this machine (tests/slurm/up.sh).
+# With --cluster: also a Slurm, for the tests of a cluster within this machine (tests/slurm/up.sh).
 set -euo pipefail
 export LC_ALL=C
 
 build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
        libarchive-dev libfmt-dev zlib1g-dev libturbojpeg0-dev libopenmpi-dev openmpi-bin)
 extra=(catch2 libbenchmark-dev jq python3 git ca-certificates dataset-fashion-mnist)
-cluster=(openmpi-bin slurm-wlm munge libpmix2 iproute2)
+cluster=(slurm-wlm munge libpmix2 iproute2)
 optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
 
 packages=("${build[@]}")
