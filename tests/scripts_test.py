@@ -128,6 +128,28 @@ class InstallDeps(Scripts):
         done, recorded = self.run_script("install_deps.sh", "--minimal", INSTALLED="", ABSENT="", AVAILABLE="")
         self.assertNotIn("catch2", recorded[1])
 
+    def test_cluster(self):
+        for arguments, installed, expected in [(["--cluster"], "all", None), (["--cluster"], "", True), ([], "", False)]:
+            with self.subTest(arguments, installed=installed):
+                # A folder of the system is named; the file there is not this test's to write.
+                with open(os.path.join(TOOLS, "install_deps.sh"), encoding="utf-8") as file:
+                    text = file.read()
+                policy = os.path.join(self.folder, "policy-rc.d")
+                self.assertIn("/usr/sbin/policy-rc.d", text)
+                self.script("project/tools/install_deps.sh", text.replace("/usr/sbin/policy-rc.d", policy))
+                self.script("bin/apt-get", RECORD + 'if [ "$1" = install ] && [ -x %s ]; then %s; '
+                            'echo "policy $?" >>"$RECORD"; fi\n' % (policy, policy))
+                done, recorded = self.run_script("install_deps.sh", *arguments, INSTALLED=installed, ABSENT="",
+                                                 AVAILABLE="")
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertFalse(os.path.exists(policy))
+                if expected is None:
+                    self.assertEqual(recorded, [])
+                    continue
+                for package in ("slurm-wlm", "munge", "libpmix2", "iproute2"):
+                    self.assertEqual(package in recorded[1].split(), expected, package)
+                self.assertEqual(recorded[2:], ["policy 101"] if expected else [])
+
 
 class Test(Scripts):
     def test_calls(self):

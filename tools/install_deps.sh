@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Installs what building, testing and the quick start need, from the distribution's packages (Debian 12 or newer).
 # Works as root or with sudo. With --minimal: what building the library and the programs needs, nothing else.
+# With --cluster: also a Slurm, for the tests of a cluster within this machine (tests/slurm/up.sh).
 set -euo pipefail
 export LC_ALL=C
 
 build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
        libarchive-dev libfmt-dev zlib1g-dev libturbojpeg0-dev libopenmpi-dev openmpi-bin)
 extra=(catch2 libbenchmark-dev jq python3 git ca-certificates dataset-fashion-mnist)
+cluster=(slurm-wlm munge libpmix2 iproute2)
 optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
 
 packages=("${build[@]}")
 wishes=()
+[ "${1:-}" != --cluster ] || packages+=("${cluster[@]}")
 [ "${1:-}" = --minimal ] || { packages+=("${extra[@]}"); wishes=("${optional[@]}"); }
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
@@ -43,5 +46,11 @@ echo "installing: ${missing[*]} ${wanted[*]}" >&2
 for package in "${wanted[@]}"; do
   if available "$package"; then missing+=("$package"); else echo "not to be had here, and left out: $package" >&2; fi
 done
+if [ "${1:-}" = --cluster ] && [ ! -e /usr/sbin/policy-rc.d ]; then
+  # The tests start daemons of their own; those of the packages stay off.
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
+  "${as_root[@]}" chmod 755 /usr/sbin/policy-rc.d
+  trap '"${as_root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
+fi
 [ ${#missing[@]} -eq 0 ] ||
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
