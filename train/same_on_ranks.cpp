@@ -1,5 +1,9 @@
 #include "train/same_on_ranks.h"
 
+#include <zlib.h>
+
+#include <algorithm>
+
 #include "core/cpu.h"
 #include "core/json.h"
 #include "core/parallel.h"
@@ -24,6 +28,20 @@ void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts) {
       }
     fail(ErrorKind::usage, "the ranks differ: ", name, " has other facts than ", ranks.name_of(0));
   }
+}
+
+std::uint32_t checksum_of_some_images(const Dataset& dataset, bool skip_bad) {
+  uLong sum = ::crc32(0, nullptr, 0);
+  const std::int64_t images = std::min<std::int64_t>(dataset.size(), 16);
+  for (std::int64_t i = 0; i < images; ++i) {
+    try {
+      const Image image = dataset.image(i * dataset.size() / images);
+      sum = ::crc32_z(sum, image.pixels.data(), image.pixels.size());
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_data || !skip_bad) throw;
+    }
+  }
+  return static_cast<std::uint32_t>(sum);
 }
 
 nlohmann::json facts_before_run(const TrainOptions& options) {

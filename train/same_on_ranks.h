@@ -14,5 +14,8 @@ void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts);
 /// What must be the same before a run looks at any file: the options that change the result, the version, the
 /// instruction set and the number of threads.
 nlohmann::json facts_before_run(const TrainOptions& options);
+/// A checksum of some images, spread over the data set. One rank lists the files for all, so this is how
+/// others notice that they have other ones. `skip_bad`: images that cannot be used are no error.
+std::uint32_t checksum_of_some_images(const Dataset& dataset, bool skip_bad);
 
 }  // namespace faq

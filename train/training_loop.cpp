@@ -45,7 +45,7 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
       record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)),
       began_at_(now()),
       folder_(run_.options, record_, listener_, run_.ranks) {
-  check_same_on_ranks(run_.ranks, {{"data:", record_.data}});
+  check_same_data();
   if (const auto checkpoint = folder_.find_checkpoint())
     restore(*checkpoint);
   else
@@ -322,6 +322,15 @@ std::int64_t TrainingLoop::skipped() {
     check(count <= run_.options.skip_bad, ErrorKind::bad_data, count, " images cannot be used, `skip_bad` ",
           run_.options.skip_bad);
   return counts[0] + counts[1];
+}
+
+void TrainingLoop::check_same_data() {
+  if (run_.ranks.size() == 1) return;
+  nlohmann::json facts = record_.data;
+  const bool skip_bad = run_.options.skip_bad > 0;
+  facts["sampled images for training"] = checksum_of_some_images(*run_.data.train, skip_bad);
+  facts["sampled images for validation"] = checksum_of_some_images(*run_.data.val, skip_bad);
+  check_same_on_ranks(run_.ranks, {{"data:", facts}});
 }
 
 // Ranks whose networks drift apart train nothing that makes sense.

@@ -88,6 +88,7 @@ class TrainingLoop {
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
   std::int64_t skipped();
+  void check_same_data();
   void check_same_weights();
   NamedTensors snapshot();
   void save_best();
