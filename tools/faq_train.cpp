@@ -86,14 +86,20 @@ int body(int argc, char** argv, Communicator& ranks) {
                      {"seconds", result.seconds},
                      {"images_per_s", result.train_images_per_s},
                      {"peak_bytes", result.peak_bytes},
-                     {"skipped", result.skipped}});
+                     {"skipped", result.skipped},
+                     {"ranks", result.ranks},
+                     {"exchange_seconds", result.exchange_seconds},
+                     {"wait_seconds", result.wait_seconds}});
   } else if (!result.stopped) {
     cli::print_result(fmt::format(
         "best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s{}, peak {:.0f} MB{}\n", result.best.top1,
         result.best_epoch, result.last.top1, result.seconds,
         result.train_images_per_s > 0 ? fmt::format(", {:.0f} images/s", result.train_images_per_s) : "",
         static_cast<double>(result.peak_bytes) / 1e6,
-        result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : ""));
+        (result.ranks > 1 ? fmt::format("; {:.1f} s of gradients between {} ranks, {:.1f} s waited",
+                                        result.exchange_seconds, result.ranks, result.wait_seconds)
+                          : "") +
+            (result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : "")));
   }
   if (result.stopped) {
     fail(ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ", options.output_dir,

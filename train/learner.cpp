@@ -3,6 +3,7 @@
 #include <zlib.h>
 
 #include <bit>
+#include <chrono>
 #include <cmath>
 
 #include "core/kernels/elementwise.h"
@@ -142,10 +143,12 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
     backward(std::move(loss), seed, gradients_->on_leaf());
     gradients_->end_shard(statistics);
   }
+  const auto begin = std::chrono::steady_clock::now();
   const Seen seen = seen_by_all(step, own);
   check_finite(seen.loss_sum / static_cast<double>(seen.images), "loss");
   const double mean = static_cast<double>(step.shards.images) / static_cast<double>(seen.images);
   gradients_->finish();
+  waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   check_finite(sgd_->step(step.lr, mean), "gradient norm");
   if (teacher_) check_finite(teacher_->step(step.lr, mean), "the teacher's gradient norm");
   if (ema_) ema_->update(step.in_phase);

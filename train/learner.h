@@ -52,6 +52,8 @@ class Learner {
   Seen step(const Step& step, Loader& batches);
   /// Lets the method end an epoch (see Method). With several ranks, the first one does it for all.
   void end_epoch(const BatchSource& training_batches);
+  /// Seconds that steps have waited for the other ranks.
+  double waited() const { return waited_; }
   /// A checksum of the network: equal on all ranks.
   std::uint32_t checksum();
 
@@ -81,6 +83,7 @@ class Learner {
   std::unique_ptr<ShardGradients> gradients_;
   std::optional<Teacher> teacher_;
   std::optional<ModelEma> ema_;
+  double waited_ = 0;
 };
 
 }  // namespace faq

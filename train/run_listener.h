@@ -103,6 +103,9 @@ struct TrainResult {
   double train_images_per_s = 0;
   std::size_t peak_bytes = 0;
   std::int64_t skipped = 0;  ///< bad images; at most `skip_bad` each in training and in validation
+  int ranks = 1;
+  double exchange_seconds = 0;  ///< in which gradients were exchanged between ranks
+  double wait_seconds = 0;      ///< of them and of other ranks' work, in which this rank had nothing to do
 };
 
 struct RunFinished {

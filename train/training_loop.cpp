@@ -383,7 +383,10 @@ TrainResult TrainingLoop::finish() {
                            .seconds = now() - began_at_,
                            .train_images_per_s = trained_.rate(),
                            .peak_bytes = memory_stats().peak,
-                           .skipped = all_skipped};
+                           .skipped = all_skipped,
+                           .ranks = run_.ranks.size(),
+                           .exchange_seconds = run_.ranks.summing_seconds(),
+                           .wait_seconds = run_.ranks.size() > 1 ? run_.learner.waited() : 0};
   listener_.finished({result});
   return result;
 }

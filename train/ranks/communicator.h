@@ -53,6 +53,9 @@ class Communicator {
   /// A rank of which nothing is heard for so long is lost, and the job ends with exit code 74.
   virtual void set_lost_after(double /*seconds*/) {}
 
+  /// Seconds in which sums over shards were on their way, since the start.
+  virtual double summing_seconds() const { return 0; }
+
   // --- made of the above
 
   void barrier();

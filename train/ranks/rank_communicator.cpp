@@ -11,7 +11,12 @@ RankCommunicator::RankCommunicator(const RankThread::Open& open, const std::stri
 RankCommunicator::~RankCommunicator() = default;
 
 std::future<void> RankCommunicator::start_sum(ShardSums sums, Allreduce how) {
-  return thread_.run([sums = std::move(sums), how](Wire& wire) mutable { sum(sums, how, wire); });
+  return thread_.run([sums = std::move(sums), how, seconds = summing_seconds_](Wire& wire) mutable {
+    const auto begin = std::chrono::steady_clock::now();
+    sum(sums, how, wire);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    *seconds = *seconds + took.count();  // no other thread writes
+  });
 }
 
 // The work holds its values, in case nobody waits for it.

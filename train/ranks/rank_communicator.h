@@ -1,6 +1,8 @@
 // The communicator of a job with several ranks.
 #pragma once
 
+#include <atomic>
+
 #include "train/ranks/communicator.h"
 #include "train/ranks/rank_thread.h"
 
@@ -25,10 +27,12 @@ class RankCommunicator final : public Communicator {
   void fail(const Error& error) override { thread_.fail(error); }
   bool close() override { return thread_.close(); }
   void set_lost_after(double seconds) override { thread_.set_lost_after(seconds); }
+  double summing_seconds() const override { return *summing_seconds_; }
 
  private:
   std::future<Integers> start_reduction(Integers values, void (Wire::*reduce)(std::span<std::int64_t>));
 
+  std::shared_ptr<std::atomic<double>> summing_seconds_ = std::make_shared<std::atomic<double>>(0.0);
   RankThread thread_;
 };
 
