@@ -64,9 +64,7 @@ class Lists final : public nlohmann::json_sax<json> {
   bool start_object(std::size_t) override { return false; }
   bool key(string_t&) override { return false; }
   bool end_object() override { return false; }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override {
-    return false;
-  }
+  bool parse_error(std::size_t, const std::string&, const json::exception&) override { return false; }
 
  private:
   std::vector<List>& lists_;

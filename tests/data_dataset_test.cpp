@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "data/decode.h"
+#include "data/index_text.h"
 #include "tests/data_testing.h"
 
 using namespace faq;
@@ -156,6 +157,127 @@ TEST_CASE("image folder: refused") {
   const auto odd = open(root / "odd", Split::train);
   REQUIRE(odd->size() == 2);
   check_error(ErrorKind::bad_data, "x/2.png: expected a file", [&] { odd->image(1); });
+}
+
+TEST_CASE("image folder: one process lists it for all") {
+  const struct {
+    const char* folder;  // in the root
+    Split split;
+    DatasetKind kind;
+  } rows[] = {{"splits", Split::train, DatasetKind::automatic},
+              {"splits", Split::val, DatasetKind::image_folder},
+              {"bare", Split::val, DatasetKind::automatic}};
+  for (const auto& row : rows) {
+    CAPTURE(row.folder, row.split == Split::train);
+    const TemporaryFolder root;
+    for (const char* split : {"splits/train", "splits/val", "bare"}) {
+      put_image(root / split / "zebra" / "b.png");
+      put_image(root / split / "zebra" / "below" / "c\xe9.png");  // Latin-1, not UTF-8
+      put_image(root / split / "an\xe9mone" / "a.png");
+    }
+    const fs::path path = root / row.folder;
+    OpeningTexts texts;
+    const auto listed = open_dataset({.path = path, .kind = row.kind, .once = texts.record()}, row.split);
+    CHECK(listed->size() == 3);
+    check_equal(*listed, *open(path, row.split));
+    // What has changed since is not seen, for nothing is listed again.
+    put_image(fs::path(listed->name(0)).parent_path() / "0.png");
+    put_image(fs::path(listed->name(0)).parent_path().parent_path() / "a new class" / "1.png");
+    if (row.split == Split::val) fs::remove_all(path / "train");
+    CHECK(open(path, row.split)->size() == 5);
+    const auto replayed = open_dataset({.path = path, .once = texts.replay()}, row.split);
+    check_equal(*replayed, *listed);
+    for (std::int64_t i = 0; i < replayed->size(); ++i)
+      check_equal(replayed->image(i), read_pnm(fixture("rgb.png.ppm")));
+    // Elsewhere, as on another machine.
+    fs::create_directories(root / "elsewhere");
+    const auto elsewhere = open_dataset({.path = root / "elsewhere", .once = texts.replay()}, row.split);
+    CHECK(elsewhere->size() == 3);
+    check_error(ErrorKind::bad_data, "elsewhere", [&] { elsewhere->image(0); });
+  }
+}
+
+TEST_CASE("what ends the search of a data set ends its opening") {
+  const TemporaryFolder root;
+  fs::create_directories(root / "train/nothing");
+  OpeningTexts texts;
+  check_error(ErrorKind::bad_data, "train/nothing: expected images",
+              [&] { open_dataset({.path = root.path(), .once = texts.record()}, Split::train); });
+  CHECK(texts.texts.size() == 1);  // the layout
+  const Once lost = [](const auto&) -> std::string { fail(ErrorKind::io, "rank 0 is lost"); };
+  check_error(ErrorKind::io, "rank 0 is lost",
+              [&] { open_dataset({.path = root.path(), .once = lost}, Split::train); });
+}
+
+TEST_CASE("image folder: texts that do not describe one are refused") {
+  const TemporaryFolder root;
+  put_image(root / "train/x/1.png");
+  OpeningTexts good;
+  open_dataset({.path = root.path(), .once = good.record()}, Split::train);
+  REQUIRE(good.texts.size() == 2);
+  using Names = std::vector<std::string>;
+  using Numbers = std::vector<std::int64_t>;
+  const auto index = [](const auto&... lists) {
+    IndexWriter writer;
+    (writer.add(lists), ...);
+    return writer.text();
+  };
+  CHECK(index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}) == good.texts[1]);
+  const struct {
+    const char* what;
+    std::string text;
+    const char* reason;
+  } rows[] = {
+      {"empty", "", "expected an index of the data set, got 0 bytes"},
+      {"text", "train/x/1.png", "expected an index of the data set"},
+      {"another type of JSON", "\x81\xa1x\x01", "expected an index of the data set"},
+      {"a deep one", std::string(1 << 20, '\x91'), "expected an index of the data set"},
+      {"cut", good.texts[1].substr(0, good.texts[1].size() - 1), "expected an index of the data set"},
+      {"more", good.texts[1] + "x", "expected an index of the data set"},
+      {"no lists", index(), "expected names as list 0 of 0"},
+      {"another list", index(Names{"train"}, Numbers{1}, Names{"1.png"}, Numbers{1}),
+       "expected names as list 1"},
+      {"a list too many", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}, Numbers{}),
+       "expected 4 lists in the data set's index, got 5"},
+      {"negative", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{-1}), "expected an index"},
+      {"two splits", index(Names{"train", "val"}, Names{"x"}, Names{"1.png"}, Numbers{1}), "names 2 splits"},
+      {"no images", index(Names{"train"}, Names{}, Names{}, Numbers{}), "0 images"},
+      {"an empty class", index(Names{"train"}, Names{"w", "x"}, Names{"1.png"}, Numbers{0, 1}), "0 to -1"},
+      {"classes that go back", index(Names{"train"}, Names{"w", "x"}, Names{"1.png"}, Numbers{1, 0}),
+       "1 to -1"},
+      {"no end", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{}), "1 classes, and where 0 end"},
+      {"fewer images", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{2}), "1 images, expected 2"},
+      {"outside", index(Names{"train"}, Names{"x"}, Names{"../../../1.png"}, Numbers{1}), "outside"},
+      {"a class outside", index(Names{"train"}, Names{".."}, Names{"1.png"}, Numbers{1}), "outside"},
+      {"a split outside", index(Names{"a/../.."}, Names{"x"}, Names{"1.png"}, Numbers{1}), "outside"},
+      {"absolute", index(Names{"train"}, Names{"x"}, Names{"/etc/passwd"}, Numbers{1}), "outside"},
+      {"without a name", index(Names{"train"}, Names{"x"}, Names{""}, Numbers{1}), "names ''"},
+  };
+  for (const auto& row : rows) {
+    CAPTURE(row.what);
+    OpeningTexts texts{{good.texts[0], row.text}};
+    check_error(ErrorKind::bad_data, row.reason,
+                [&] { open_dataset({.path = root.path(), .once = texts.replay()}, Split::train); });
+  }
+  const OpeningTexts other{{"zip", good.texts[1]}};
+  check_error(ErrorKind::bad_data, "expected a layout of data sets, got 'zip'",
+              [&] { open_dataset({.path = root.path(), .once = other.replay()}, Split::train); });
+}
+
+TEST_CASE("an index has any names and numbers") {
+  const std::vector<std::vector<std::string>> names{
+      {}, {""}, {"", ""}, {"a"}, {"caf\xe9", "\xff\xfe", "köter"}, std::vector<std::string>(70000, "name")};
+  const std::vector<std::vector<std::int64_t>> numbers{
+      {}, {0}, {1, 127, 128, 65535, 65536, 4294967296, INT64_MAX}, std::vector<std::int64_t>(70000, 300)};
+  IndexWriter writer;
+  for (const auto& list : names) writer.add(list);
+  for (const auto& list : numbers) writer.add(list);
+  IndexReader reader(writer.text(), "index");
+  for (const auto& list : names) CHECK(reader.names() == list);
+  for (const auto& list : numbers) CHECK(reader.numbers() == list);
+  reader.expect_end();
+  check_error(ErrorKind::bad_data, "index: expected names as list 10 of 10", [&] { reader.names(); });
+  check_error(ErrorKind::internal, "a zero byte", [&] { writer.add({std::string("a\0b", 3)}); });
 }
 
 TEST_CASE("IDX") {

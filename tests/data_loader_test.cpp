@@ -57,8 +57,9 @@ std::vector<int> contents(const Batch& batch) {
   return all;
 }
 
-std::vector<std::vector<int>> epoch_of(Loader& loader, std::int64_t epoch, std::int64_t first = 0) {
-  loader.start_epoch(epoch, first);
+std::vector<std::vector<int>> epoch_of(Loader& loader, std::int64_t epoch, std::int64_t first = 0,
+                                       Part part = Part::own) {
+  loader.start_epoch(epoch, first, part);
   std::vector<std::vector<int>> batches;
   while (const auto batch = loader.next()) batches.push_back(contents(*batch));
   return batches;
@@ -162,28 +163,128 @@ TEST_CASE("loader: continues in the middle") {
   check_error(ErrorKind::internal, "no batch 16", [&] { loader.start_epoch(0, 16); });
 }
 
-TEST_CASE("loader: ranks share the samples") {
-  constexpr int ranks = 3;
-  const auto labels = [](const Dataset& dataset, LoaderOptions o, int rank) {
-    o.rank = rank;
-    o.ranks = ranks;
-    Loader loader(dataset, o);
-    return std::pair(labels_of(loader, 1), loader.batches_per_epoch());
+TEST_CASE("loader: the shards of a step are the same on any number of ranks") {
+  const struct {
+    std::int64_t size, batch_size;
+    int shards;
+    std::int64_t steps;
+    int in_last_step;
+  } rows[] = {
+      {100, 8, 1, 12, 1},  {100, 8, 2, 6, 2}, {100, 8, 6, 2, 6},  {100, 8, 8, 2, 4}, {100, 8, 12, 1, 12},
+      {100, 8, 24, 1, 12}, {108, 4, 6, 5, 3}, {101, 10, 4, 3, 2}, {7, 10, 4, 1, 1},  {8, 8, 2, 1, 1},
   };
-  for (const std::int64_t size : {100, 10}) {
-    const Numbers dataset(size);
-    std::vector<std::int32_t> trained, evaluated;
-    for (int rank = 0; rank < ranks; ++rank) {
-      const auto [train, train_batches] = labels(dataset, options(8, true), rank);
-      CHECK(train_batches == (size == 100 ? 4 : 1));
-      trained.insert(trained.end(), train.begin(), train.end());
-      const auto [eval, eval_batches] = labels(dataset, options(8, false), rank);
-      evaluated.insert(evaluated.end(), eval.begin(), eval.end());
+  constexpr std::int64_t epoch = 3;
+  for (const auto& row : rows)
+    for (const bool bad_images : {false, true}) {
+      const Numbers dataset(row.size, bad_images ? bad_at({3, row.size - 2}) : bad_at({}));
+      LoaderOptions o = options(row.batch_size, true);
+      o.skip_bad = bad_images ? 2 : 0;
+      Loader one(dataset, o);
+      const auto expected = epoch_of(one, epoch);
+
+      o.shards = row.shards;
+      for (int ranks = 1; ranks <= row.shards; ++ranks) {
+        if (row.shards % ranks != 0) continue;
+        std::vector<std::vector<int>> found((row.steps - 1) * row.shards + row.in_last_step);
+        std::int64_t most = 0, before = 0;
+        for (int rank = 0; rank < ranks; ++rank) {
+          CAPTURE(row.size, row.batch_size, row.shards, bad_images, ranks, rank);
+          o.rank = rank;
+          o.ranks = ranks;
+          Loader loader(dataset, o);
+          REQUIRE(loader.steps_per_epoch() == row.steps);
+          CHECK(epoch_of(loader, epoch, 0, Part::all) == expected);
+
+          const auto own = epoch_of(loader, epoch);
+          std::size_t next = 0;
+          for (std::int64_t step = 0; step < row.steps; ++step) {
+            const StepShards shards = loader.shards_of_step(step);
+            CHECK(shards.present == (step + 1 < row.steps ? row.shards : row.in_last_step));
+            CHECK(shards.images == std::min(row.size, row.batch_size));
+            CHECK(shards.own() <= row.shards / ranks);
+            loader.start_epoch_at_step(epoch, step);
+            const auto first = loader.next();
+            CHECK(first.has_value() == shards.own() > 0);
+            if (first) CHECK(contents(*first) == own.at(next));
+            for (int shard = shards.begin; shard < shards.end; ++shard) {
+              auto& slot = found.at(static_cast<std::size_t>(step * row.shards + shard));
+              CHECK(slot.empty());
+              slot = own.at(next++);
+            }
+          }
+          CHECK(next == own.size());
+          CHECK(loader.batches_per_epoch() == static_cast<std::int64_t>(own.size()));
+          loader.start_epoch_at_step(epoch, row.steps);
+          CHECK_FALSE(loader.next().has_value());
+          most = std::max(most, loader.batches_per_epoch());
+          CHECK((rank == 0 || loader.batches_per_epoch() <= before));
+          before = loader.batches_per_epoch();
+        }
+        CAPTURE(row.size, row.batch_size, row.shards, bad_images, ranks);
+        CHECK(found == expected);
+        CHECK(Loader(dataset, o).rounds_per_epoch() == most);
+      }
     }
-    CHECK(trained.size() == (size == 100 ? 96u : 10u));
-    CHECK(std::set(trained.begin(), trained.end()).size() == trained.size());
-    CHECK(static_cast<std::int64_t>(evaluated.size()) == size);
-    CHECK(std::ranges::is_sorted(evaluated));
+}
+
+TEST_CASE("loader: a step's shards continue in the middle on another number of ranks") {
+  const Numbers dataset(250);
+  LoaderOptions o = options(8, true);
+  o.shards = 4;
+  Loader one(dataset, o);
+  const auto whole = epoch_of(one, 2);
+  REQUIRE(whole.size() == 31);
+  for (const std::int64_t first : {0, 1, 5, 7, 8}) {
+    std::vector<std::vector<int>> rest;
+    for (int rank = 0; rank < 2; ++rank) {
+      o.rank = rank;
+      o.ranks = 2;
+      Loader loader(dataset, o);
+      loader.start_epoch_at_step(2, first);
+      while (const auto batch = loader.next()) rest.push_back(contents(*batch));
+    }
+    auto expected = std::vector(whole.begin() + std::min<std::int64_t>(4 * first, 31), whole.end());
+    std::ranges::sort(rest);
+    std::ranges::sort(expected);
+    CHECK(rest == expected);
+  }
+  check_error(ErrorKind::internal, "no step 9 in epoch 2 of 8 steps", [&] { one.start_epoch_at_step(2, 9); });
+  check_error(ErrorKind::internal, "no step 8 in an epoch of 8", [&] { one.shards_of_step(8); });
+  Loader evaluation(dataset, options(8, false));
+  check_error(ErrorKind::internal, "has no steps", [&] { evaluation.steps_per_epoch(); });
+}
+
+TEST_CASE("loader: evaluation has the same batches on any number of ranks") {
+  for (const std::int64_t size : {103, 100, 5, 1}) {
+    const Numbers dataset(size);
+    Loader one(dataset, options(10, false));
+    const auto expected = epoch_of(one, 0);
+    const std::int64_t batches = (size + 9) / 10;
+    for (const int ranks : {1, 2, 3, 5, 20}) {
+      std::vector<std::vector<int>> found;
+      std::int64_t most = 0, least = batches;
+      for (int rank = 0; rank < ranks; ++rank) {
+        CAPTURE(size, ranks, rank);
+        LoaderOptions o = options(10, false, rank % 3);
+        o.rank = rank;
+        o.ranks = ranks;
+        Loader loader(dataset, o);
+        const auto own = epoch_of(loader, 0);
+        CHECK(loader.batches_per_epoch() == static_cast<std::int64_t>(own.size()));
+        CHECK(loader.rounds_per_epoch() == (batches + ranks - 1) / ranks);
+        CHECK(epoch_of(loader, 0, 0, Part::all) == expected);
+        CHECK(epoch_of(loader, 0) == own);
+        found.insert(found.end(), own.begin(), own.end());
+        most = std::max(most, loader.batches_per_epoch());
+        least = std::min(least, loader.batches_per_epoch());
+        check_error(ErrorKind::internal, concat("no batch ", batches + 1),
+                    [&] { loader.start_epoch(0, batches + 1, Part::all); });
+      }
+      CAPTURE(size, ranks);
+      CHECK(found == expected);
+      CHECK(most == (batches + ranks - 1) / ranks);
+      CHECK(most - least <= 1);
+    }
   }
 }
 
@@ -295,7 +396,11 @@ TEST_CASE("loader: refused options") {
       {"resize size", [](LoaderOptions& o) { o.transform.resize = -1; }},
       {"skip", [](LoaderOptions& o) { o.skip_bad = -1; }},
       {"rank 2 of 2", [](LoaderOptions& o) { o.rank = o.ranks = 2; }},
-      {"one image per rank", [](LoaderOptions& o) { o.ranks = 11; }},
+      {"1 to 1048576 shards, got 0", [](LoaderOptions& o) { o.shards = 0; }},
+      {"3 ranks cannot share 8 shards equally: expected 1, 2, 4 or 8 ranks, or a multiple of 3 shards",
+       [](LoaderOptions& o) { o.shards = 8, o.ranks = 3; }},
+      {"2 ranks cannot share 1 shards equally: expected 1 ranks, or a multiple of 2",
+       [](LoaderOptions& o) { o.ranks = 2; }},
   };
   for (const auto& c : cases) {
     LoaderOptions o = options(4, true);

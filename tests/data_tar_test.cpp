@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 
 #include "data/dataset.h"
+#include "data/index_text.h"
 #include "data/loader.h"
 #include "tests/data_testing.h"
 #include "tests/tar_writer.h"
@@ -94,6 +96,112 @@ TEST_CASE("names in shards are bytes, whatever the locale", "[tar]") {
   CHECK(train->class_names() == std::vector<std::string>{"köter", "k\xF6ter"});
   check_equal(train->image(0), read_pnm(fixture("rgb.png.ppm")));
   check_equal(train->image(1), read_pnm(fixture("rgb.png.ppm")));
+}
+
+TEST_CASE("one process reads the headers of shards for all", "[tar]") {
+  const TemporaryFolder folder;
+  write_file(folder / "train" / "a.tar",
+             tar({{"dog/1.png", image()}, {"cat/notes.txt", "no image"}, {"k\xF6ter/2.png", image()}}));
+  write_file(folder / "train" / "b.tar", tar({{"cat/notes.txt", "no image"}}));
+  write_file(folder / "train" / "c.tar", tar({{"cat/3.png", image()}}));
+  write_file(folder / "val-0.tar", tar({{"dog/5.png", image()}}));
+  for (const Split split : {Split::train, Split::val}) {
+    CAPTURE(split == Split::train);
+    OpeningTexts texts;
+    const auto indexed = open_dataset({.path = folder.path(), .once = texts.record()}, split);
+    check_equal(*indexed, *open(folder.path(), split));
+    CHECK(indexed->size() == (split == Split::train ? 3 : 1));
+    const auto replayed = open_dataset({.path = folder.path(), .once = texts.replay()}, split);
+    check_equal(*replayed, *indexed);
+    for (std::int64_t i = 0; i < replayed->size(); ++i)
+      check_equal(replayed->image(i), read_pnm(fixture("rgb.png.ppm")));
+  }
+
+  OpeningTexts texts;
+  const auto indexed = open_dataset({.path = folder.path(), .once = texts.record()}, Split::train);
+  // Nothing is listed again, and no header is read: that these are gone is seen when the first is needed.
+  write_file(folder / "train" / "0.tar", "not a tar file");
+  write_file(folder / "train" / "a.tar", std::string(file_bytes(folder / "train" / "a.tar").size(), 'x'));
+  check_error(ErrorKind::bad_data, "0.tar", [&] { open(folder.path(), Split::train); });
+  const auto replayed = open_dataset({.path = folder.path(), .once = texts.replay()}, Split::train);
+  check_equal(*replayed, *indexed);
+  check_error(ErrorKind::bad_data, "a.tar", [&] { replayed->image(0); });
+  check_equal(replayed->image(2), read_pnm(fixture("rgb.png.ppm")));
+  // A copy that ends too early, and none.
+  write_file(folder / "train" / "c.tar", "short");
+  check_error(ErrorKind::bad_data,
+              "c.tar: ends within a member, or has changed since it was indexed: it has 5 bytes",
+              [&] { open_dataset({.path = folder.path(), .once = texts.replay()}, Split::train); });
+  fs::remove(folder / "train" / "c.tar");
+  check_error(ErrorKind::missing_input, "c.tar: cannot be opened",
+              [&] { open_dataset({.path = folder.path(), .once = texts.replay()}, Split::train); });
+}
+
+TEST_CASE("texts that do not describe tar shards are refused", "[tar]") {
+  const TemporaryFolder folder;
+  write_file(folder / "train" / "0.tar", tar({{"a/1.png", image()}, {"b/2.png", image()}}));
+  OpeningTexts good;
+  open_dataset({.path = folder.path(), .once = good.record()}, Split::train);
+  REQUIRE(good.texts.size() == 2);
+  using Names = std::vector<std::string>;
+  using Numbers = std::vector<std::int64_t>;
+  struct Lists {
+    Names shards{"train/0.tar"};
+    Numbers ends{2};
+    Names classes{"a", "b"};
+    Numbers labels{0, 1}, positions{0, 1024}, sizes{100, 100};
+    Names names{"a/1.png", "b/2.png"};
+  };
+  const struct {
+    const char* reason;  // null: it is good
+    std::function<void(Lists&)> change;
+  } rows[] = {
+      {nullptr, [](Lists&) {}},
+      {"has 0 names, 0 labels",
+       [](Lists& l) { l.names = {}, l.labels = l.positions = l.sizes = l.ends = {}; }},
+      {"2 names, 1 labels", [](Lists& l) { l.labels.pop_back(); }},
+      {"1 positions", [](Lists& l) { l.positions.pop_back(); }},
+      {"3 sizes", [](Lists& l) { l.sizes.push_back(1); }},
+      {"class 2 of 2", [](Lists& l) { l.labels[1] = 2; }},
+      {"0 bytes, expected 1", [](Lists& l) { l.sizes[0] = 0; }},
+      {"bytes, expected 1 to", [](Lists& l) { l.sizes[0] = INT64_MAX; }},
+      {"0.tar: ends within a member", [](Lists& l) { l.positions[1] = INT64_MAX; }},
+      {"0.tar: ends within a member", [](Lists& l) { l.sizes[1] = 100000; }},
+      {"1 shards, and where 2 end",
+       [](Lists& l) {
+         l.ends = {1, 2};
+       }},
+      {"the members 0 to 2 of 2", [](Lists& l) { l.ends = {3}; }},
+      {"2 members, in shards 1", [](Lists& l) { l.ends = {1}; }},
+      {"the members 2 to 0",
+       [](Lists& l) {
+         l.shards.push_back("train/1.tar"), l.ends = {2, 1};
+       }},
+      {"outside", [](Lists& l) { l.shards[0] = "../train/0.tar"; }},
+      {"outside", [](Lists& l) { l.shards[0] = "/dev/zero"; }},
+      {"train: ends within a member", [](Lists& l) { l.shards[0] = "train"; }},
+  };
+  for (const auto& row : rows) {
+    CAPTURE(row.reason);
+    Lists l;
+    row.change(l);
+    IndexWriter index;
+    index.add(l.shards);
+    index.add(l.ends);
+    index.add(l.classes);
+    index.add(l.labels);
+    index.add(l.positions);
+    index.add(l.sizes);
+    index.add(l.names);
+    const OpeningTexts texts{{good.texts[0], index.text()}};
+    const auto opened = [&] {
+      return open_dataset({.path = folder.path(), .once = texts.replay()}, Split::train);
+    };
+    if (row.reason)
+      check_error(ErrorKind::bad_data, row.reason, [&] { opened(); });
+    else
+      CHECK(opened()->size() == 2);
+  }
 }
 
 TEST_CASE("shards that cannot be read are errors of reading", "[tar]") {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <optional>
 #include <span>
@@ -15,7 +16,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "data/image.h"
+#include "data/dataset.h"
 #include "tests/catch.h"
 
 namespace faq::testing {
@@ -90,6 +91,33 @@ inline void check_equal(const Image& image, const Image& expected) {
   CHECK(image.width == expected.width);
   CHECK(image.channels == expected.channels);
   CHECK((image.pixels == expected.pixels));
+}
+
+/// The texts of opening a data set: recorded in one process, as rank 0 does, and replayed in another.
+class OpeningTexts {
+ public:
+  Once record() {
+    return [this](const std::function<std::string()>& make) { return texts.emplace_back(make()); };
+  }
+  Once replay() const {
+    return [this, next = std::size_t{0}](const std::function<std::string()>&) mutable {
+      return texts.at(next++);
+    };
+  }
+
+  std::vector<std::string> texts;
+};
+
+/// The same samples in the same order, whatever their pixels are.
+inline void check_equal(const Dataset& dataset, const Dataset& expected) {
+  REQUIRE(dataset.size() == expected.size());
+  CHECK(dataset.class_names() == expected.class_names());
+  CHECK(dataset.channels() == expected.channels());
+  for (std::int64_t i = 0; i < expected.size(); ++i) {
+    CHECK(dataset.name(i) == expected.name(i));
+    CHECK(dataset.label(i) == expected.label(i));
+  }
+  CHECK(dataset.shuffled(3, 5) == expected.shuffled(3, 5));
 }
 
 /// The error that `f` throws, if it throws one of ours; anything else escapes and fails the test.

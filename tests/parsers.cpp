@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 
 #include "core/json.h"
@@ -257,11 +258,50 @@ void parse_tar(const std::string& bytes) {
   put("tar/val/0.tar", bytes);
   read_all(scratch() / "tar", DatasetKind::tar);
 }
+std::string tar_image() { return bytes_of(fs::path(FAQ_TEST_FIXTURES) / "images" / "bilevel.png"); }
 std::vector<std::string> tar_seeds() {
-  const std::string image = bytes_of(fs::path(FAQ_TEST_FIXTURES) / "images" / "bilevel.png");
+  const std::string image = tar_image();
   return {tar({{"cat/1.png", image}, {"dog/2.png", image}}),
           tar({{"val/", "", '5'}, {"val/cat/1.png", image}, {"val/cat/1.cls", "0"}})};
 }
+
+// --- texts of a data set that another process has searched (DatasetOptions::once)
+
+Once replayed(std::vector<std::string> texts) {
+  return [texts = std::move(texts), next = std::size_t{0}](const auto&) mutable { return texts.at(next++); };
+}
+
+std::vector<std::string> opening_texts(const fs::path& folder) {
+  std::vector<std::string> texts;
+  const Once recorded = [&](const std::function<std::string()>& make) { return texts.emplace_back(make()); };
+  open_dataset({.path = folder, .once = recorded}, Split::val);
+  return texts;
+}
+
+void parse_index(const fs::path& folder, const std::string& text) {
+  const std::string layout = opening_texts(folder).front();
+  try {
+    const auto dataset = open_dataset({.path = folder, .once = replayed({layout, text})}, Split::val);
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(dataset->size(), 16); ++i) dataset->image(i);
+  } catch (const Error& error) {
+    // A name that another file or none has.
+    check(error.kind() != ErrorKind::missing_input, ErrorKind::bad_data, error.what());
+    throw;
+  }
+}
+
+fs::path indexed_folder() {
+  static const fs::path file = put("indexed/val/cat/1.png", tar_image());
+  return scratch() / "indexed";
+}
+fs::path indexed_shards() {
+  static const fs::path file = put("indexed_shards/val/0.tar", tar_seeds().front());
+  return scratch() / "indexed_shards";
+}
+void parse_folder_index(const std::string& text) { parse_index(indexed_folder(), text); }
+void parse_tar_index(const std::string& text) { parse_index(indexed_shards(), text); }
+std::vector<std::string> folder_index_seeds() { return {opening_texts(indexed_folder()).back()}; }
+std::vector<std::string> tar_index_seeds() { return {opening_texts(indexed_shards()).back()}; }
 
 // --- JSON
 
@@ -289,6 +329,8 @@ constexpr Parser table[] = {
     {"idx_labels", parse_idx_labels, idx_label_seeds},
     {"cifar", parse_cifar, cifar_seeds},
     {"tar", parse_tar, tar_seeds},
+    {"folder_index", parse_folder_index, folder_index_seeds},
+    {"tar_index", parse_tar_index, tar_index_seeds},
     {"config", parse_config, config_seeds},
     {"progress", parse_progress, progress_seeds},
 };

@@ -38,7 +38,7 @@ void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
 
 void Scores::add_loss(Counts& counts, double value) {
   if (!std::isfinite(value)) {
-    ++counts[std::isnan(value) ? nan_losses : infinite_losses];
+    ++counts[not_finite];
     return;
   }
   const double bounded = std::min(value, unit_per_loss), whole = std::floor(bounded);
@@ -77,9 +77,8 @@ Evaluation Scores::evaluation(const Counts& counts) {
   if (counts[images] == 0) return {};
   const auto n = static_cast<double>(counts[images]);
   const auto value = [&](Count count) { return static_cast<double>(counts[count]); };
-  double loss_sum = value(loss) + value(loss_fraction) / unit_per_loss;
-  if (counts[infinite_losses] > 0) loss_sum = std::numeric_limits<double>::infinity();
-  if (counts[nan_losses] > 0) loss_sum = std::numeric_limits<double>::quiet_NaN();
+  const double loss_sum = counts[not_finite] > 0 ? std::numeric_limits<double>::quiet_NaN()
+                                                 : value(loss) + value(loss_fraction) / unit_per_loss;
   return {.images = counts[images],
           .top1 = 100.0 * value(top1) / n,
           .top5 = 100.0 * value(top5) / n,

@@ -23,7 +23,7 @@ struct Evaluation {
 ///
 /// All counts are integers, losses too, so they are the same in whatever order batches and parts come. A loss
 /// is rounded to a multiple of 2^-32; one above 2^32 counts as 2^32. Nothing overflows with fewer than 2^31
-/// images.
+/// images. One loss that is not finite makes the mean NaN.
 class Scores {
  public:
   void add(const Tensor& logits, std::span<const std::int32_t> labels);
@@ -46,7 +46,7 @@ class Scores {
  private:
   /// The sum of losses is `loss` + `loss_fraction` · 2^-32. Two numbers, because one of 64 bits has not room
   /// for both large losses and many images.
-  enum Count { images, top1, top5, loss, loss_fraction, infinite_losses, nan_losses, kinds };
+  enum Count { images, top1, top5, loss, loss_fraction, not_finite, kinds };
   using Counts = std::array<std::int64_t, kinds>;
   static void add_loss(Counts& counts, double loss);
   static void add(Counts& counts, const Counts& other);
