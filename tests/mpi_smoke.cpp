@@ -3,10 +3,12 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <future>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -18,6 +20,8 @@
 using namespace faq;
 
 namespace {
+
+std::atomic<bool> closing = false;
 
 using Clock = std::chrono::steady_clock;
 using Channel = Transport::Channel;
@@ -196,6 +200,7 @@ void run(pid_t main_thread) {
   refusals(*transport);
   const double worked = seconds_since(start);
   start = Clock::now();
+  closing = true;
   transport->close();
   if (transport->rank() == 0)
     std::printf("%s, %s: %d ranks, open %.2f s, work %.2f s, close %.2f s, CPUs %s\n", library.c_str(),
@@ -208,14 +213,25 @@ void run(pid_t main_thread) {
 int main() {
   int code = 0;
   const pid_t main_thread = ::getpid();
-  std::thread([&] {
+  std::promise<void> ended;
+  std::thread thread([&] {
     try {
       run(main_thread);
     } catch (const Error& error) {
       std::fprintf(stderr, "faq_mpi_smoke: %s\n", error.what());
       code = error.exit_code();
     }
-  }).join();
+    ended.set_value();
+  });
+  std::future<void> end = ended.get_future();
+  while (!closing && end.wait_for(std::chrono::milliseconds(10)) == std::future_status::timeout) {
+  }
+  // Across nodes MPICH 4.0 sometimes hangs in MPI_Finalize, when all is done. As a run does, go without it.
+  if (end.wait_for(std::chrono::seconds(10)) == std::future_status::timeout) {
+    std::fprintf(stderr, "faq_mpi_smoke: MPI_Finalize hangs; ended without it\n");
+    std::_Exit(0);
+  }
+  thread.join();
   std::fflush(nullptr);
   // Ranks that have failed do not wait for the others in functions that MPI runs at the end.
   if (code != 0) std::_Exit(code);

@@ -13,8 +13,10 @@ namespace faq {
 /// Functions throw io when the network reports an error.
 class Transport {
  public:
-  /// An operation that has been started. The memory it was given must stay until done() has returned true, or
-  /// until the operation was destroyed, which cancels it.
+  /// An operation that has been started. The memory it was given must stay until done() has returned true. A
+  /// receive that is destroyed before is cancelled, and its memory may go, unless its message was already on
+  /// the way. MPI has no way to give up a send or a collective: their memory must stay until the process
+  /// ends. Where operations were destroyed and are still not done, close() throws io, and does not wait.
   class Request {
    public:
     virtual ~Request() = default;
