@@ -21,6 +21,7 @@
 #include "core/standard_error.h"
 #include "core/text.h"
 #include "tools/option_text.h"
+#include "train/ranks/launcher.h"
 #include "train/ranks/mpi.h"
 #include "train/ranks/open_communicator.h"
 
@@ -280,23 +281,35 @@ int run(const char* program, const std::function<int()>& body) {
 
 int run_on_ranks(const char* program, const std::function<int(Communicator&)>& body) {
   prepare_process();
-  const auto say_it = [program](const std::string& text) { say(program, text); };
+  const auto say_it = [program](const std::string& text) { say(program, with_options(text)); };
   std::unique_ptr<Communicator> ranks;
   const auto open = [&] {
     ranks = open_communicator(say_it);
     return 0;
   };
-  if (const int code = guarded(open, say_it); code != 0) return code;
+  const auto launch = launch_of_process();
+  const bool is_first = !launch || launch->rank == 0;
+  const int opened = guarded(open, [&](const std::string& text) {
+    if (is_first) say(program, text);
+  });
+  if (opened != 0) return opened;
   if (!ranks->is_first()) silence_stdout();
+  // What the first rank hears from others, it has said already.
+  bool is_of_other_rank = false;
   const auto work = [&] {
-    return ranks->together([&] {
-      const int code = body(*ranks);
-      ranks->barrier();
-      return code;
-    });
+    try {
+      return ranks->together([&] {
+        const int code = body(*ranks);
+        ranks->barrier();
+        return code;
+      });
+    } catch (const RemoteError&) {
+      is_of_other_rank = true;
+      throw;
+    }
   };
   const int code = guarded(work, [&](const std::string& text) {
-    if (ranks->is_first()) say(program, text);
+    if (ranks->is_first() && !is_of_other_rank) say(program, text);
   });
   if (!ranks->close()) {
     std::fflush(stdout);

@@ -307,21 +307,26 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
 
 // Warns about images skipped since the last call, on any rank. Returns the number of all skipped images.
 std::int64_t TrainingLoop::skipped() {
-  std::vector<std::string> news;
-  Communicator::Integers counts;
-  for (const Loader* loader : {&run_.train_loader, &run_.val_loader}) {
-    for (const std::string& text : loader->skipped_names())
-      if (said_skipped_.insert(text).second) news.push_back(text);
-    counts.push_back(loader->skipped());
-  }
-  for (const std::string& texts : run_.ranks.gather(join(news, "\n")))
-    if (!texts.empty())
-      for (const std::string& text : split(texts, '\n')) listener_.warning("skipped " + text);
-  counts = run_.ranks.start_sum(std::move(counts)).get();
-  for (const std::int64_t count : counts)  // each rank has looked at its own alone
-    check(count <= run_.options.skip_bad, ErrorKind::bad_data, count, " images cannot be used, `skip_bad` ",
+  const std::array<const Loader*, 2> loaders{&run_.train_loader, &run_.val_loader};
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < loaders.size(); ++i) {
+    std::vector<std::string> news;
+    for (const std::string& text : loaders[i]->skipped_names())
+      if (!skipped_[i].contains(text)) news.push_back(text);
+    for (const std::string& texts : run_.ranks.gather(join(news, "\n")))
+      for (const std::string& text : split(texts, '\n'))
+        if (!text.empty() && skipped_[i].insert(text).second) listener_.warning("skipped " + text);
+    if (run_.ranks.size() == 1) {
+      count += loaders[i]->skipped();
+      continue;
+    }
+    // Each rank has counted those that it has met itself.
+    const auto met = static_cast<std::int64_t>(skipped_[i].size());
+    check(met <= run_.options.skip_bad, ErrorKind::bad_data, met, " images cannot be used, `skip_bad` ",
           run_.options.skip_bad);
-  return counts[0] + counts[1];
+    count += met;
+  }
+  return count;
 }
 
 void TrainingLoop::check_same_data() {

@@ -47,8 +47,8 @@ class Communicator {
   /// Tells the other ranks that this one has failed. They end as well. A function that is called on all ranks
   /// and throws on some must call it; train() does.
   virtual void fail(const Error& /*error*/) {}
-  /// Ends in good order; waits for all ranks, but after a failure not for long. Returns false if something
-  /// hung; then end the process without waiting for its threads. Nothing may be called after it.
+  /// Ends in good order: waits for all ranks. Returns false, without waiting, after a failure, and if
+  /// something hung: then end the process by std::_Exit. Nothing may be called after it.
   virtual bool close() { return true; }
   /// A rank of which nothing is heard for so long is lost, and the job ends with exit code 74.
   virtual void set_lost_after(double /*seconds*/) {}
@@ -74,7 +74,7 @@ class Communicator {
     try {
       return work();
     } catch (const Error& error) {
-      fail(error);
+      if (error.kind() != ErrorKind::stopped) fail(error);  // to stop is agreed, and no failure
       throw;
     } catch (const std::bad_alloc&) {
       fail(Error(ErrorKind::out_of_memory, "out of memory"));

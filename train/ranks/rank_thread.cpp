@@ -22,7 +22,8 @@ constexpr std::chrono::milliseconds idle_interval{20};
 
 // How far a rank has come, for its neighbour.
 struct Beat {
-  std::int64_t started = 0;  ///< pieces of work that its trainer has asked for
+  static constexpr std::int64_t last = -1;
+  std::int64_t started = 0;  ///< pieces of work that its trainer has asked for; `last`: no other beat follows
 };
 
 struct Job {
@@ -64,12 +65,12 @@ struct RankThread::State {
   std::unique_ptr<Transport> transport;
   Beat beat_in, beat_out;
   Transport::Started beat_receive, beat_send, notice_receive;
-  std::vector<Transport::Started> notices_sent;
   Notice notice_in, notice_out;
   Clock::time_point heard, beaten;
   std::int64_t steps_before = 0;  ///< the last Beat of the rank before
   std::int64_t done = 0;
   bool reported_slow = false;
+  bool silent = false;  ///< after a failure: the transport must not be used any more
   int tag = 0;
 
   int before() const { return (rank + size - 1) % size; }
@@ -112,14 +113,15 @@ struct RankThread::State {
 
   // Heartbeats and failures. Called often.
   void tend() {
-    if (size == 1) return;
+    if (size == 1 || silent) return;
     const auto now = Clock::now();
-    tell_own_failure();
     if (notice_receive && notice_receive->done()) {
       notice_receive.reset();
       notice_in.text.back() = '\0';
-      set_failure(RemoteError(static_cast<ErrorKind>(notice_in.kind),
-                              concat(name_of(notice_in.rank), ": ", notice_in.text.data())));
+      const std::string text = concat(name_of(notice_in.rank), ": ", notice_in.text.data());
+      // At once, because a launcher may end this process as soon as the other rank is gone.
+      if (rank == 0 && !failed()) report(text);
+      set_failure(RemoteError(static_cast<ErrorKind>(notice_in.kind), text));
     }
     if (beat_receive->done()) {
       heard = now;
@@ -147,15 +149,31 @@ struct RankThread::State {
     transport->abort(static_cast<int>(ErrorKind::io));
   }
 
-  void tell_own_failure() {
+  // The others hear of a failure here. Then the transport is left alone: what was under way when work failed
+  // may still write into memory that has gone since, whenever the transport gets a chance.
+  void fall_silent() {
+    if (silent) return;
+    bool is_own = false;
     {
       const std::lock_guard lock(mutex);
-      if (!own_failure || !notices_sent.empty()) return;
-      notice_out = *own_failure;
+      if (own_failure) notice_out = *own_failure;
+      is_own = own_failure.has_value();
     }
-    for (int other = 0; other < size; ++other)
-      if (other != rank)
-        notices_sent.push_back(transport->send(other, Transport::Channel::notice, 0, as_message(notice_out)));
+    if (is_own && size > 1) {
+      std::vector<Transport::Started> sent;
+      for (int other = 0; other < size; ++other)
+        if (other != rank)
+          sent.push_back(transport->send(other, Transport::Channel::notice, 0, as_message(notice_out)));
+      const auto begin = Clock::now();
+      while (!all_done(sent) && Clock::now() - begin < deadlines.close)
+        std::this_thread::sleep_for(poll_interval);
+    }
+    silent = true;
+  }
+
+  static bool all_done(std::vector<Transport::Started>& requests) {
+    std::erase_if(requests, [](const Transport::Started& request) { return request->done(); });
+    return requests.empty();
   }
 
   // Until `finished` says so. Throws the failure of another rank, or of this one.
@@ -164,8 +182,11 @@ struct RankThread::State {
     const auto begin = Clock::now();
     for (int polls = 0; !finished(); ++polls) {
       tend();
-      throw_failure();
       watch_progress(Clock::now() - begin);
+      if (failed()) {
+        fall_silent();
+        throw_failure();
+      }
       if (polls < quick_polls)
         std::this_thread::yield();
       else
@@ -190,7 +211,6 @@ struct RankThread::State {
     if (waited > deadlines.stuck + lost())
       lose(concat("an exchange between all ranks did not end in ", static_cast<long>(Seconds(waited).count()),
                   " s"));
-    throw_failure();
   }
 
   void work_off(Job& job);
@@ -229,10 +249,7 @@ class RankThread::PollingWire final : public Wire {
     wait(requests);
   }
   void wait(std::vector<Transport::Started>& requests) {
-    state_.wait([&] {
-      std::erase_if(requests, [](const Transport::Started& request) { return request->done(); });
-      return requests.empty();
-    });
+    state_.wait([&] { return State::all_done(requests); });
   }
 
   State& state_;
@@ -269,23 +286,35 @@ void RankThread::State::loop() {
         end_now = closing;
       }
     }
-    if (job) {
-      work_off(*job);
-    } else if (end_now) {
-      return;
-    }
+    if (job) work_off(*job);
+    if (failed()) fall_silent();
+    if (end_now) return;
     tend();
   }
 }
 
-// After a failure, the other ranks should hear of it before this one is gone.
+// All ranks have come to their end. Whatever was sent is received, because libraries do not like what is left
+// over.
 void RankThread::State::end() {
-  tell_own_failure();
   const auto begin = Clock::now();
-  while (std::ranges::any_of(notices_sent, [](const auto& request) { return !request->done(); }) &&
-         Clock::now() - begin < deadlines.close)
-    std::this_thread::sleep_for(poll_interval);
-  notices_sent.clear();
+  const auto until = [&](const auto& condition) {
+    while (!condition()) {
+      check(Clock::now() - begin < deadlines.close, ErrorKind::io, "a rank did not say that it ends");
+      std::this_thread::sleep_for(poll_interval);
+    }
+  };
+  if (size > 1) {
+    until([&] { return !beat_send || beat_send->done(); });
+    beat_out.started = Beat::last;
+    beat_send = transport->send(after(), Transport::Channel::heartbeat, 0, as_message(beat_out));
+    until([&] { return beat_send->done(); });
+    until([&] {
+      if (!beat_receive->done()) return false;
+      if (beat_in.started == Beat::last) return true;
+      beat_receive = transport->receive(before(), Transport::Channel::heartbeat, 0, as_message(beat_in));
+      return false;
+    });
+  }
   notice_receive.reset();
   beat_receive.reset();
   beat_send.reset();
@@ -316,11 +345,16 @@ RankThread::RankThread(const Open& open, const RankDeadlines& deadlines, Report 
     bool clean = false;
     try {
       state->loop();
-      state->end();
-      clean = true;
-    } catch (const std::exception& error) {
-      // Outside of a piece of work. What a failed job leaves behind need not be said again.
-      if (!state->failed()) state->lose(error.what());
+    } catch (const std::exception& error) {  // of the transport, outside of a piece of work
+      state->lose(error.what());
+      state->silent = true;
+    }
+    try {
+      if (!state->silent) {
+        state->end();
+        clean = true;
+      }
+    } catch (const std::exception&) {  // all work is done: what hangs now is left alone
     }
     {
       const std::lock_guard lock(state->mutex);
@@ -383,26 +417,32 @@ void RankThread::fail(const Error& error) {
 
 bool RankThread::close() {
   if (!thread_.joinable()) return true;
-  bool failed = state_->failed();
-  if (!failed) {
+  if (!state_->failed()) {
     try {
       std::int64_t nothing = 0;
       run([&nothing](Wire& wire) { wire.max(std::span(&nothing, 1)); }).get();
-    } catch (const std::exception&) {
-      failed = true;
+    } catch (const std::exception&) {  // the state knows
     }
   }
   std::unique_lock lock(state_->mutex);
   state_->closing = true;
   state_->changed.notify_all();
-  const bool in_time =
-      state_->changed.wait_for(lock, 2 * state_->deadlines.close, [this] { return state_->closed; });
+  const bool ended =
+      state_->changed.wait_for(lock, 3 * state_->deadlines.close, [this] { return state_->closed; });
+  const bool clean = ended && state_->clean;
   lock.unlock();
-  if (in_time)
+  if (ended)
     thread_.join();
   else
     thread_.detach();
-  return in_time && state_->clean;
+  // A transport that did not close must not be destroyed, either.
+  static std::vector<std::shared_ptr<State>>* const left_open = new std::vector<std::shared_ptr<State>>;
+  static std::mutex left_open_mutex;
+  if (!clean) {
+    const std::lock_guard left_open_lock(left_open_mutex);
+    left_open->push_back(state_);
+  }
+  return clean;
 }
 
 }  // namespace faq

@@ -51,8 +51,8 @@ class RankThread {
   /// Tells the other ranks that this one has failed. Their work throws RemoteError from then on; so does this
   /// rank's.
   void fail(const Error& error);
-  /// Waits until all ranks have closed, and closes the transport. After a failure it does not wait longer
-  /// than deadlines.close. Returns false if something hung; then its thread is still running.
+  /// Waits until all ranks have come to their end, and closes the transport. Returns false after a failure,
+  /// and if something hung: then the transport was not closed, and the process must end by std::_Exit.
   bool close();
 
  private:
