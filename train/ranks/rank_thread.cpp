@@ -70,6 +70,7 @@ struct RankThread::State {
   std::int64_t steps_before = 0;  ///< the last Beat of the rank before
   std::int64_t done = 0;
   bool reported_slow = false;
+  bool before_has_ended = false;
   bool silent = false;  ///< after a failure: the transport must not be used any more
   int tag = 0;
 
@@ -123,11 +124,7 @@ struct RankThread::State {
       if (rank == 0 && !failed()) report(text);
       set_failure(RemoteError(static_cast<ErrorKind>(notice_in.kind), text));
     }
-    if (beat_receive->done()) {
-      heard = now;
-      steps_before = beat_in.started;
-      beat_receive = transport->receive(before(), Transport::Channel::heartbeat, 0, as_message(beat_in));
-    }
+    if (listen()) heard = now;
     const auto lost_after = lost();
     if (now - beaten >= lost_after / 10 && (!beat_send || beat_send->done())) {
       {
@@ -139,6 +136,15 @@ struct RankThread::State {
     }
     if (now - heard > lost_after && !failed())
       lose(concat("nothing was heard of ", name_of(before()), " for ", Seconds(now - heard).count(), " s"));
+  }
+
+  // True if the rank before has been heard. Its last beat may come while this rank is still at work.
+  bool listen() {
+    if (before_has_ended || !beat_receive->done()) return before_has_ended;
+    if (beat_in.started == Beat::last) return before_has_ended = true;
+    steps_before = beat_in.started;
+    beat_receive = transport->receive(before(), Transport::Channel::heartbeat, 0, as_message(beat_in));
+    return true;
   }
 
   // A job without one of its ranks cannot go on, and cannot end in good order.
@@ -308,12 +314,7 @@ void RankThread::State::end() {
     beat_out.started = Beat::last;
     beat_send = transport->send(after(), Transport::Channel::heartbeat, 0, as_message(beat_out));
     until([&] { return beat_send->done(); });
-    until([&] {
-      if (!beat_receive->done()) return false;
-      if (beat_in.started == Beat::last) return true;
-      beat_receive = transport->receive(before(), Transport::Channel::heartbeat, 0, as_message(beat_in));
-      return false;
-    });
+    until([&] { return listen() && before_has_ended; });
   }
   notice_receive.reset();
   beat_receive.reset();
