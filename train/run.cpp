@@ -24,7 +24,7 @@ void check_honoured(const TrainOptions& options, const Method& method) {
 // Completes the options from the machine and the weights. The values from the machine are saved, so a run is
 // resumed with the same bits or not at all. A resumed run takes the values from its checkpoint, because the
 // weights may be gone.
-TrainOptions completed(TrainOptions options) {
+TrainOptions completed(TrainOptions options, int ranks) {
   options.grad_format = deployed_format(options).grad_format;
   std::optional<CheckpointHeader> checkpoint;
   if (options.resume == "auto")
@@ -33,6 +33,7 @@ TrainOptions completed(TrainOptions options) {
     checkpoint = {.file = options.resume, .metadata = read_safetensors_metadata(options.resume)};
   if (!checkpoint) {
     adopt_from_weights(options);
+    options.shards = shards_of(options, ranks);
     return options;
   }
   const TrainOptions before = options_of_checkpoint(checkpoint->metadata, checkpoint->file.string());
@@ -49,15 +50,14 @@ TrainOptions options_of_run(const TrainOptions& given, const Method& method, Com
   check_same_on_ranks(ranks, facts_before_run(given));
   TrainOptions options;
   if (ranks.size() == 1) {
-    options = completed(given);
+    options = completed(given, 1);
   } else {
-    const std::string text = ranks.once([&] { return json_text(to_json(completed(given))); });
+    const std::string text = ranks.once([&] { return json_text(to_json(completed(given, ranks.size()))); });
     options = recorded_options(parse_json(text, "options of rank 0"), "options of rank 0");
     options.data_path = given.data_path;
     options.workers = std::min(given.workers, num_threads());  // other ranks use the other CPUs
     options.threads = given.threads;
   }
-  options.shards = shards_of(options, ranks.size());
   check(options.shards % ranks.size() == 0, ErrorKind::usage, "`shards` ", options.shards, ": ", ranks.size(),
         " ranks do not divide it");
   return options;
