@@ -51,7 +51,11 @@ TrainOptions options_of_run(const TrainOptions& given, const Method& method, Com
   if (ranks.size() == 1) {
     options = completed(given);
   } else {
-    const std::string text = ranks.once([&] { return json_text(to_json(completed(given))); });
+    const std::string text = ranks.once([&] {
+      TrainOptions all = completed(given);
+      all.shards = shards_of(all, ranks.size());  // a record without shards is of a single process
+      return json_text(to_json(all));
+    });
     options = recorded_options(parse_json(text, "options of rank 0"), "options of rank 0");
     options.data_path = given.data_path;
     options.workers = std::min(given.workers, num_threads());  // other ranks use the other CPUs
