@@ -529,11 +529,16 @@ class SlurmTest(ClusterTest):
         super().setUp()
         self.addCleanup(self.no_job_is_left)
 
+    def jobs(self):
+        return self.slurm("squeue", "-h", "-o", "%A").split()
+
     def no_job_is_left(self):
-        left = self.slurm("squeue", "-h", "-o", "%A").split()
-        if left:
-            self.slurm("scancel", *left)
-        self.assertEqual(left, [], "jobs were left behind")
+        try:
+            wait_for("no job", lambda: not self.jobs(), 60)
+        finally:
+            left = self.jobs()
+            if left:
+                self.slurm("scancel", *left)
 
     def environment(self):
         return {**self.cluster, TOKEN: self.token}
