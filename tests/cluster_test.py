@@ -377,6 +377,14 @@ class Resume(ClusterTest):
             self.assertEqual(done.code, 75 if stop_at else 0, done)
         self.assert_same_run(base, "run")
 
+    def test_launcher_passes_signals_on(self):
+        run = self.mpirun(2, *self.options(*self.OPTIONS, "--resume", "auto", out="run"))
+        run.wait_for_step(1)
+        run.process.send_signal(signal.SIGUSR1)
+        self.assertEqual(run.finish().code, 75)
+        self.trained(1, *self.OPTIONS, "--resume", "auto", out="run")
+        self.assert_same_run(self.baseline(*self.OPTIONS), "run")
+
     def test_killed(self):
         base = self.baseline(*self.OPTIONS)
         seed = random.randrange(10**6)
@@ -500,6 +508,18 @@ class Failure(ClusterTest):
         self.assertEqual(run.finish().code, 75)
 
 
+class Docs(ClusterTest):
+    def test_options(self):
+        """What docs/cluster.md has in its commands is what the programs know."""
+        known = {program: subprocess.run([program, "--help"], capture_output=True, text=True).stdout for program in (TRAIN, EVAL)}
+        blocks = re.findall(r"```sh\n(.*?)```", read(os.path.join(PROJECT, "docs", "cluster.md")), re.S)
+        commands = re.findall(r"\b(faq-train|faq-eval) (.*)", "\n".join(blocks).replace("\\\n", " "))
+        self.assertGreater(len(commands), 4)
+        for name, words in commands:
+            for option in re.findall(r"--[a-z][a-z-]*", words):
+                self.assertRegex(known[TRAIN if name == "faq-train" else EVAL], r"(?m)^ .*%s\b" % option, words)
+
+
 class SlurmTest(ClusterTest):
     NET = "0"
 
@@ -554,18 +574,22 @@ class SlurmTest(ClusterTest):
 
 
 class Slurm(SlurmTest):
-    def job_script(self):
+    def job_script(self, with_mpirun=False):
         """The job of docs/cluster.md as it stands there. `faq-train` is found in PATH."""
         docs = read(os.path.join(PROJECT, "docs", "cluster.md"))
         (script,) = re.findall(r"```sh\n(#!/bin/bash\n#SBATCH --nodes=4.*?)```", docs, re.S)
         self.assertIn("--signal=USR1@", script)
+        if with_mpirun:
+            (other,) = re.findall(r"```sh\n(mpirun [^`]*\ntrap .*?)```", docs, re.S)
+            script, count = re.subn(r"(?m)^srun .*\ncode=.*\n", lambda _: other, script.replace("USR1@", "B:USR1@"))
+            self.assertEqual(count, 1)
         os.makedirs(self.path("bin"))
         os.symlink(TRAIN, self.path("bin/faq-train"))
         with open(self.path("train.sh"), "w", encoding="utf-8") as file:
             file.write(script)
 
-    def sbatch(self, *command, sbatch=()):
-        self.job_script()
+    def sbatch(self, *command, sbatch=(), **script):
+        self.job_script(**script)
         out = self.path("job.out")
         job = self.slurm("env", "PATH=%s:%s" % (self.path("bin"), os.environ["PATH"]), "sbatch", "--parsable", "--nodes=2",
                          "--ntasks-per-node=1", "--cpus-per-task=1", "--chdir", self.folder, "--output", out, *sbatch,
@@ -603,6 +627,15 @@ class Slurm(SlurmTest):
         text = self.slurm("scontrol", "show", "job", job)
         self.assertRegex(text, r"Restarts=[1-9]")
         self.assertIn("resum", read(out))
+        self.assert_same_run(base, "run")
+
+    def test_mpirun_in_a_job(self):
+        base = self.baseline(*Resume.OPTIONS)
+        job, out = self.sbatch(*self.options(*Resume.OPTIONS, out="run"), sbatch=["--time=5"], with_mpirun=True)
+        wait_for("the first steps", lambda: self.steps_said(out) >= 2)
+        self.slurm("scancel", "--batch", "--signal=USR1", job)
+        self.assertEqual(self.wait_for_end(job, out, 90), "COMPLETED", read(out))
+        self.assertRegex(self.slurm("scontrol", "show", "job", job), r"Restarts=1\b")
         self.assert_same_run(base, "run")
 
     def test_cancelled(self):
