@@ -129,8 +129,9 @@ TEST_CASE("a phase begins without the teacher's momentum of the one before", "[t
   batch.labels = {0, 2};
   batch.samples = {0, 1};
   const Var logits(Tensor::zeros({2, 3}));
-  CHECK(teacher.guidance(logits, batch, {.seed = 0, .epoch = 0, .samples = batch.samples}).value().item() >=
-        0);
+  const RandomKeys keys{.seed = 0, .epoch = 0, .samples = batch.samples};
+  teacher.begin_step({.begin = 0, .end = 1, .present = 1, .images = 2});
+  CHECK(teacher.guidance(logits, batch, keys, 1).value().item() >= 0);
   teacher.step(0.1, 1);
   CHECK(momentum() > 0);
   teacher.restart();

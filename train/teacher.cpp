@@ -18,7 +18,7 @@ constexpr const char* record_name = "teacher";
 Teacher::Teacher(const TrainOptions& options, const TrainOptions& own, Communicator& ranks)
     : joint_(options.distill == Distill::joint),
       ranks_(ranks),
-      shards_(options.shards),
+      shards_(shards_of(options, ranks.size())),
       allreduce_(options.allreduce),
       weight_(options.distill_weight),
       label_smoothing_(options.label_smoothing),
