@@ -373,11 +373,9 @@ std::int64_t Loader::skipped() const {
   return static_cast<std::int64_t>(state_->skipped.size());
 }
 
-std::vector<std::string> Loader::skipped_names() const {
+std::vector<std::pair<std::int64_t, std::string>> Loader::skipped_samples() const {
   const std::lock_guard lock(state_->mutex);
-  std::vector<std::string> names;
-  for (const auto& [sample, message] : state_->skipped) names.push_back(message);
-  return names;
+  return {state_->skipped.begin(), state_->skipped.end()};
 }
 
 }  // namespace faq

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "data/dataset.h"
@@ -81,8 +83,8 @@ class Loader {
   /// it is met. A skipped image makes its batch smaller; nothing replaces it. A batch without any image left
   /// is skipped in evaluation. In training it is an error, because steps are counted.
   std::int64_t skipped() const;
-  /// The error message of each skipped image, in the order of their index.
-  std::vector<std::string> skipped_names() const;
+  /// The index and the error message of each skipped image, in the order of their index.
+  std::vector<std::pair<std::int64_t, std::string>> skipped_samples() const;
 
  private:
   struct State;

@@ -345,6 +345,29 @@ class SameBits(ClusterTest):
                     self.assertEqual(results[-1]["images"], 47)
                     self.assertEqual(results[-1], results[0])
 
+    def test_what_one_rank_does(self):
+        run = self.baseline(*FAQ4)
+        weights = os.path.join(run, "integer.safetensors")
+        best = os.path.join(run, "best.safetensors")
+        table = [
+            ("--compare", EVAL, ["--weights", weights, "--compare", best, "--data-path", self.data, "--threads", "1"]),
+            ("--predict", EVAL, ["--weights", weights, "--predict", self.image()]),
+            ("--analyze weight-scales", EVAL, ["--weights", best, "--analyze", "weight-scales", "--data-path", self.data,
+                                               "--threads", "1", "--output-dir", self.path("scales")]),
+            ("--dry-run", TRAIN, [*self.options(*FAQ4, out="none"), "--dry-run"]),
+        ]
+        for name, program, command in table:
+            with self.subTest(name):
+                alone = self.alone(*command, "--json", program=program)
+                done = self.mpirun(3, *command, "--json", program=program).finish()
+                self.assertEqual(done.code, 0, done)
+                self.assertEqual(json.loads(done.out), json.loads(alone.out))
+                self.assertIn("%s: 1 of 3 ranks is used" % name, done.err)
+
+    def image(self):
+        write_png(self.path("image.png"), 5)
+        return self.path("image.png")
+
     def test_rank_0_speaks(self):
         def said(text):
             # Without rates, times and memory, and without what depends on the launcher.

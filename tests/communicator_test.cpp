@@ -321,6 +321,57 @@ TEST_CASE("a rank that never comes ends the job", "[ranks]") {
   CHECK(job.reports[1].find("rank 0 of 2 (host0): rank 1 of 2 (host1) is alive and has not come") == 0);
 }
 
+TEST_CASE("a rank that waits with patience waits for as long as the others live", "[ranks]") {
+  Job job(2);
+  job.deadlines = {.lost = 0.5s, .slow = 0.1s, .stuck = 0.2s};
+  job.run([&](Communicator& ranks) {
+    if (ranks.rank() == 1) std::this_thread::sleep_for(1s);
+    ranks.barrier(true);
+  });
+  job.require_no_error();
+  CHECK(job.reports.empty());
+}
+
+TEST_CASE("a job that was suspended goes on", "[ranks]") {
+  Job job(3);
+  job.deadlines = {.lost = 0.4s, .slow = 0.3s, .stuck = 0.5s};
+  job.run([&](Communicator& ranks) {
+    ranks.barrier();
+    if (ranks.rank() == 0) job.network->suspend(1500ms);
+    for (int i = 0; i < 3; ++i) ranks.barrier();
+  });
+  job.require_no_error();
+  CHECK(job.reports.empty());
+}
+
+TEST_CASE("an exchange that fails on one rank ends all", "[ranks]") {
+  Job job(4);
+  const auto begin = std::chrono::steady_clock::now();
+  job.run([&](Communicator& ranks) {
+    ranks.barrier();
+    if (ranks.rank() == 2) job.network->fail_next_send(2);
+    // Nobody waits for the sum that fails, but for what comes after it.
+    const auto sum = ranks.start_sum(contribution(4, 4, ranks.rank(), 4, Allreduce::tree), Allreduce::tree);
+    ranks.barrier();
+  });
+  CHECK(std::chrono::steady_clock::now() - begin < 5s);
+  for (int rank = 0; rank < 4; ++rank) {
+    CHECK(job.kinds[static_cast<std::size_t>(rank)] == 74);
+    CHECK(job.errors[static_cast<std::size_t>(rank)].find("the cable is on fire") != std::string::npos);
+  }
+}
+
+TEST_CASE("an error that all ranks throw is told by nobody", "[ranks]") {
+  Job job(3);
+  job.run([](Communicator& ranks) {
+    ranks.barrier();
+    check_agreed(false, ErrorKind::diverged, "loss nan");
+  });
+  CHECK(job.errors == std::vector<std::string>(3, "loss nan"));
+  CHECK(job.reports.empty());
+  for (const char closed : job.closed) CHECK(closed);
+}
+
 TEST_CASE("a transport that hangs when it is closed keeps nobody", "[ranks]") {
   Job job(2);
   job.deadlines.close = 0.1s;

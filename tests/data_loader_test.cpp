@@ -324,8 +324,8 @@ TEST_CASE("loader: bad images are skipped and counted") {
       CHECK(sizes == std::vector<std::int64_t>{9, 7, 10, 10, 10, 10, 10, 10, 10, 9});
     }
     CHECK(loader.skipped() == 5);
-    REQUIRE(loader.skipped_names().size() == 5);
-    CHECK(loader.skipped_names()[1] == "number 12 is bad");
+    REQUIRE(loader.skipped_samples().size() == 5);
+    CHECK(loader.skipped_samples()[1].second == "number 12 is bad");
 
     o.skip_bad = 4;
     Loader strict(dataset, o);

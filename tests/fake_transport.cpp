@@ -6,6 +6,8 @@
 #include <functional>
 #include <thread>
 
+#include "core/error.h"
+
 namespace faq::testing {
 
 // Letters go to receives in the order in which those were posted, as in MPI.
@@ -21,6 +23,7 @@ class FakeNetwork::Receive final : public Transport::Request {
     std::erase(network_->posted_[address_], this);
   }
   bool done() override {
+    network_->stand_still();
     const std::lock_guard lock(network_->mutex_);
     auto& letters = network_->letters_[address_];
     for (Receive* receive : network_->posted_[address_]) receive->take(letters);
@@ -72,7 +75,12 @@ class FakeNetwork::Rank final : public Transport {
   int size() const override { return network_->ranks_; }
 
   Started send(int to, Channel channel, int tag, std::span<const std::byte> bytes) override {
+    network_->stand_still();
     const std::lock_guard lock(network_->mutex_);
+    if (channel == Channel::data && network_->fails_[static_cast<std::size_t>(rank_)]) {
+      network_->fails_[static_cast<std::size_t>(rank_)] = false;
+      fail(ErrorKind::io, "the cable is on fire");
+    }
     if (channel == Channel::data) network_->data_bytes_ += static_cast<std::int64_t>(bytes.size());
     if (!network_->cut_[static_cast<std::size_t>(rank_)])
       network_->letters_[{to, channel, tag}].push_back({rank_, {bytes.begin(), bytes.end()}});
@@ -138,6 +146,25 @@ class FakeNetwork::Rank final : public Transport {
 
 std::unique_ptr<Transport> FakeNetwork::open(int rank) {
   return std::make_unique<Rank>(shared_from_this(), rank);
+}
+
+void FakeNetwork::suspend(std::chrono::milliseconds time) {
+  const std::lock_guard lock(mutex_);
+  suspended_until_ = std::chrono::steady_clock::now() + time;
+}
+
+void FakeNetwork::stand_still() {
+  std::chrono::steady_clock::time_point until;
+  {
+    const std::lock_guard lock(mutex_);
+    until = suspended_until_;
+  }
+  std::this_thread::sleep_until(until);
+}
+
+void FakeNetwork::fail_next_send(int rank) {
+  const std::lock_guard lock(mutex_);
+  fails_[static_cast<std::size_t>(rank)] = true;
 }
 
 void FakeNetwork::cut_off(int rank) {

@@ -117,6 +117,14 @@ std::vector<Setting> operator+(std::vector<Setting> a, const std::vector<Setting
   return a;
 }
 
+// A float network, trained once.
+fs::path trained() {
+  static const TemporaryFolder folder;
+  static const bool done = (train_alone(settings_for(folder.path())), true);
+  (void)done;
+  return folder / "best.safetensors";
+}
+
 struct StopAfter final : RunListener {
   StopToken token;
   std::int64_t at;
@@ -146,6 +154,9 @@ TEST_CASE("shards train the same network on any number of ranks", "[ranks]") {
       {"joint distillation, averaged",
        faq4 + std::vector<Setting>{{"distill", "joint"}, {"model-ema", "0.5"}},
        {4}},
+      {"frozen distillation",
+       faq4 + std::vector<Setting>{{"distill", "frozen"}, {"teacher", trained().string()}},
+       {2}},
       {"two stages, stochastic, scales held",
        faq4 + std::vector<Setting>{{"epochs", "2"},
                                    {"stages", "weights,both"},
@@ -288,5 +299,27 @@ TEST_CASE("a network that diverges on one rank diverges on all", "[ranks]") {
   for (const RankResult& result : results) {
     CHECK(result.code == 76);
     CHECK(result.error.find("training diverged") != std::string::npos);
+  }
+}
+
+TEST_CASE("ranks whose networks drift apart are stopped", "[ranks]") {
+  struct Drifting final : Method {
+    int rank;
+    explicit Drifting(int its_rank) : rank(its_rank) {}
+    PrecisionPlan before_step(Model& model, double, std::int64_t step) override {
+      if (rank == 1 && step == 3)
+        parameters(model).front().value.mutable_value().mutable_data<float>()[0] += 1e-3f;
+      return {};
+    }
+  };
+  const TemporaryFolder output;
+  const auto results = on_ranks(2, [&](Communicator& ranks) {
+    Drifting method(ranks.rank());
+    return train(assemble(json::object(), settings_for(output.path())), method, {.ranks = &ranks});
+  });
+  for (const RankResult& result : results) {
+    CHECK(result.code == 70);
+    CHECK(result.error.find("rank 1 of 2 (host1) has other weights than rank 0 of 2 (host0)") !=
+          std::string::npos);
   }
 }

@@ -132,6 +132,7 @@ TEST_CASE("a phase begins without the teacher's momentum of the one before", "[t
   const RandomKeys keys{.seed = 0, .epoch = 0, .samples = batch.samples};
   teacher.begin_step({.begin = 0, .end = 1, .present = 1, .images = 2});
   CHECK(teacher.guidance(logits, batch, keys, 1).value().item() >= 0);
+  teacher.finish_step();
   teacher.step(0.1, 1);
   CHECK(momentum() > 0);
   teacher.restart();

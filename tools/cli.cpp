@@ -24,6 +24,7 @@
 #include "train/ranks/launcher.h"
 #include "train/ranks/mpi.h"
 #include "train/ranks/open_communicator.h"
+#include "train/signals.h"
 
 namespace faq::cli {
 namespace {
@@ -281,18 +282,29 @@ int run(const char* program, const std::function<int()>& body) {
 
 int run_on_ranks(const char* program, const std::function<int(Communicator&)>& body) {
   prepare_process();
-  const auto say_it = [program](const std::string& text) { say(program, with_options(text)); };
+  const auto launch = launch_of_process();
   std::unique_ptr<Communicator> ranks;
+  ErrorKind refused = ErrorKind::internal;
   const auto open = [&] {
-    ranks = open_communicator(say_it);
+    try {
+      ranks = open_communicator([program](const std::string& text) { say(program, with_options(text)); });
+    } catch (const Error& error) {
+      refused = error.kind();
+      throw;
+    }
     return 0;
   };
-  const auto launch = launch_of_process();
-  const bool is_first = !launch || launch->rank == 0;
   const int opened = guarded(open, [&](const std::string& text) {
-    if (is_first) say(program, text);
+    // All ranks are refused alike. What else happens may happen to this one only.
+    const bool alike = !launch || refused == ErrorKind::usage;
+    if (!alike)
+      say(program, fmt::format("rank {} of {}: {}", launch->rank, launch->size, text));
+    else if (!launch || launch->rank == 0)
+      say(program, text);
   });
-  if (opened != 0) return opened;
+  if (opened != 0) std::_Exit(opened);  // MPI may be half open
+  if (ranks->size() > 1)
+    install_stop_handlers();  // a rank that only waits does not die of a signal that stops others
   if (!ranks->is_first()) silence_stdout();
   // What the first rank hears from others, it has said already.
   bool is_of_other_rank = false;
@@ -300,7 +312,7 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
     try {
       return ranks->together([&] {
         const int code = body(*ranks);
-        ranks->barrier();
+        ranks->barrier(true);
         return code;
       });
     } catch (const RemoteError&) {
@@ -316,6 +328,10 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
     std::_Exit(code);
   }
   return code;
+}
+
+void say_one_rank_works(const std::string& task, const Communicator& ranks) {
+  if (ranks.size() > 1) write_to_stderr(fmt::format("{}: 1 of {} ranks is used\n", task, ranks.size()));
 }
 
 void print_result(const std::string& text) {

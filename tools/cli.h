@@ -67,7 +67,10 @@ int run(const char* program, const std::function<int()>& body);
 
 /// The same for a program that mpirun or srun may start as one of several ranks. The first rank alone speaks:
 /// an error of any rank ends all of them with its exit code, and the first one prints it.
+/// A body may return early on the other ranks: they wait until the first one has returned.
 int run_on_ranks(const char* program, const std::function<int(Communicator&)>& body);
+/// Says on stderr, if there are several ranks, that `task` uses one of them.
+void say_one_rank_works(const std::string& task, const Communicator& ranks);
 
 /// Writes results to stdout and makes sure they arrived; throws io otherwise.
 void print_result(const std::string& text);

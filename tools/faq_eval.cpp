@@ -172,7 +172,7 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector
           ErrorKind::usage, "--", name, " has no effect on ", task.name);
 }
 
-int body(int argc, char** argv, Communicator& ranks) {
+int body(int argc, char** argv, Communicator& all) {
   cxxopts::Options parser("faq-eval",
                           "Evaluates an integer network, a checkpoint or float weights on a data set.");
   const std::vector<OptionRow> rows = eval_options();
@@ -216,13 +216,14 @@ int body(int argc, char** argv, Communicator& ranks) {
         "--analyze, --compare, --export, --per-class and --predict: one at a time");
   refuse_without_effect(parsed, rows);
   check_options(options);
-  const CpuShare cpus = share_cpus(ranks, options.threads);
-  ranks.set_lost_after(options.rank_timeout);
+  all.set_lost_after(options.rank_timeout);
   // An evaluation is shared by the ranks. Everything else is done by one, and the others wait for it.
-  if (const std::string task = task_of(parsed).name; task != "an evaluation" && task != "--per-class") {
-    if (!ranks.is_first()) return 0;
-    if (ranks.size() > 1) write_to_stderr(fmt::format("{}: 1 of {} ranks is used\n", task, ranks.size()));
-  }
+  const std::string task = task_of(parsed).name;
+  const bool shared = task == "an evaluation" || task == "--per-class";
+  if (!shared && !all.is_first()) return 0;
+  if (!shared) cli::say_one_rank_works(task, all);
+  Communicator& ranks = shared ? all : single_process();
+  const CpuShare cpus = share_cpus(ranks, options.threads);
   const bool quiet = parsed.count("quiet") > 0;
   const bool of_scales = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-scales";
   if (parsed.count("analyze") && !of_scales)

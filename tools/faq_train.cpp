@@ -60,7 +60,8 @@ int body(int argc, char** argv, Communicator& ranks) {
   ranks.set_lost_after(options.rank_timeout);
 
   if (parsed.count("dry-run")) {
-    if (!ranks.is_first()) return 0;  // a plan is made by one
+    if (!ranks.is_first()) return 0;
+    cli::say_one_rank_works("--dry-run", ranks);
     TrainOptions of_run = options;
     of_run.shards = shards_of(options, ranks.size());
     const nlohmann::json plan = dry_run(of_run);

@@ -6,8 +6,9 @@
 
 namespace faq {
 
-/// All ranks ask the same number of times and get the same answers. The answer covers requests made before
-/// the question before, on any rank, so nobody waits for it. A single process gets the token's own answer.
+/// All ranks ask the same number of times and get the same answers. With several ranks an answer covers the
+/// requests made, on any rank, before the question before: nobody waits for it, and a run takes up to one
+/// more step. A single process gets the token's own answer.
 class AgreedStop {
  public:
   AgreedStop(Communicator& ranks, StopToken token) : ranks_(ranks), token_(std::move(token)) { ask(); }

@@ -17,8 +17,16 @@
 namespace faq {
 namespace {
 
+// All ranks have the same value.
 void check_finite(double value, const char* what) {
-  check(std::isfinite(value), ErrorKind::diverged, what, " ", value);
+  check_agreed(std::isfinite(value), ErrorKind::diverged, what, " ", value);
+}
+
+std::uint32_t checksum_of(const NamedTensors& tensors) {
+  uLong sum = ::crc32(0, nullptr, 0);
+  for (const auto& [name, tensor] : tensors.tensors)
+    sum = ::crc32_z(sum, static_cast<const Bytef*>(tensor.raw()), tensor.bytes());
+  return static_cast<std::uint32_t>(sum);
 }
 
 // Reads pretrained weights, and adds notes for the user.
@@ -77,6 +85,7 @@ std::string Learner::begin_phase(int phase, const BatchSource& training_batches)
     said = method_.begin_phase(*model_, phase, training_batches);
   else
     method_.install(*model_, phase);
+  ranks_.barrier(true);  // calibration may take its time
   share_network();
   restart();
   if (teacher_) teacher_->restart();
@@ -84,8 +93,15 @@ std::string Learner::begin_phase(int phase, const BatchSource& training_batches)
 }
 
 void Learner::end_epoch(const BatchSource& training_batches) {
-  if (ranks_.is_first()) method_.end_epoch(*model_, training_batches);
-  share_network();
+  if (ranks_.size() == 1) return method_.end_epoch(*model_, training_batches);
+  bool changed = false;
+  if (ranks_.is_first()) {
+    const std::uint32_t before = checksum_of_network();
+    method_.end_epoch(*model_, training_batches);
+    changed = checksum_of_network() != before;
+  }
+  ranks_.barrier(true);
+  if (ranks_.any(changed)) share_network();
 }
 
 // All ranks get the values of the first one.
@@ -98,13 +114,16 @@ void Learner::share_network() {
   for (auto& broadcast : done) broadcast.get();
 }
 
-std::uint32_t Learner::checksum() {
+std::uint32_t Learner::checksum_of_network() {
   NamedTensors network;
   export_network(network);
-  uLong sum = ::crc32(0, nullptr, 0);
-  for (const auto& [name, tensor] : network.tensors)
-    sum = ::crc32_z(sum, static_cast<const Bytef*>(tensor.raw()), tensor.bytes());
-  return static_cast<std::uint32_t>(sum);
+  return checksum_of(network);
+}
+
+std::uint32_t Learner::checksum() {
+  NamedTensors state;
+  collect_state(state);
+  return checksum_of(state);
 }
 
 void Learner::restore(const NamedTensors& checkpoint, const std::string& source, int phase) {
@@ -125,8 +144,10 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
   for (int shard = step.shards.begin; shard < step.shards.end; ++shard) {
     const auto batch = batches.next();
     check(batch.has_value(), "learner: an epoch of fewer batches than planned");
-    // The mean is over images, so a shard with skipped images counts less.
-    const float share = static_cast<float>(batch->size()) / static_cast<float>(step.shards.images);
+    // The mean is over images, so of several shards one with skipped images counts less.
+    const float share = options_.shards == 1
+                            ? 1.0f
+                            : static_cast<float>(batch->size()) / static_cast<float>(step.shards.images);
     const RandomKeys keys{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
     BatchStatistics statistics;
     TrainingLogits outputs =
@@ -146,9 +167,11 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
   const auto begin = std::chrono::steady_clock::now();
   const Seen seen = seen_by_all(step, own);
   check_finite(seen.loss_sum / static_cast<double>(seen.images), "loss");
-  const double mean = static_cast<double>(step.shards.images) / static_cast<double>(seen.images);
   gradients_->finish();
+  if (teacher_) teacher_->finish_step();
   waited_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const double mean =
+      options_.shards == 1 ? 1.0 : static_cast<double>(step.shards.images) / static_cast<double>(seen.images);
   check_finite(sgd_->step(step.lr, mean), "gradient norm");
   if (teacher_) check_finite(teacher_->step(step.lr, mean), "the teacher's gradient norm");
   if (ema_) ema_->update(step.in_phase);
@@ -177,11 +200,15 @@ Learner::Seen Learner::seen_by_all(const Step& step, const std::vector<Seen>& ow
 
 void Learner::export_network(NamedTensors& to) { export_weights(*model_, to); }
 
-void Learner::export_state(NamedTensors& to) {
+void Learner::collect_state(NamedTensors& to) {
   export_network(to);
   sgd_->export_state(to);
   if (teacher_) teacher_->export_state(to);
   if (ema_) ema_->export_state(to);
+}
+
+void Learner::export_state(NamedTensors& to) {
+  collect_state(to);
   for (const auto& [name, tensor] : to.tensors)
     check(kernels::all_finite(tensor), ErrorKind::diverged, name, " is not finite");
 }

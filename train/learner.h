@@ -52,9 +52,9 @@ class Learner {
   Seen step(const Step& step, Loader& batches);
   /// Lets the method end an epoch (see Method). With several ranks, the first one does it for all.
   void end_epoch(const BatchSource& training_batches);
-  /// Seconds that steps have waited for the other ranks.
+  /// Seconds that steps have spent between their last backward pass and the sums over all ranks.
   double waited() const { return waited_; }
-  /// A checksum of the network: equal on all ranks.
+  /// A checksum of all that export_state saves: equal on all ranks.
   std::uint32_t checksum();
 
   Model& model() { return *model_; }
@@ -71,6 +71,8 @@ class Learner {
   void begin_teacher();
   void restart();
   void share_network();
+  void collect_state(NamedTensors& to);
+  std::uint32_t checksum_of_network();
   Seen seen_by_all(const Step& step, const std::vector<Seen>& own) const;
 
   const TrainOptions& options_;

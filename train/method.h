@@ -20,6 +20,11 @@ using Batches = std::function<std::optional<Tensor>()>;
 using BatchSource = std::function<Batches(int count)>;
 
 /// The default is floating-point training: nothing to prepare, nothing to deploy.
+///
+/// In a run of several ranks each has its own Method. begin_phase() and end_epoch() are called on the first
+/// rank alone; the others get install() and then the first rank's network. before_step() is called on all,
+/// and must do the same on all: it may depend on its arguments and on the model, not on what only
+/// begin_phase() has seen. deploy() and layers() are called on the first rank.
 class Method {
  public:
   virtual ~Method() = default;

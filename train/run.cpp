@@ -39,6 +39,12 @@ TrainOptions completed(TrainOptions options, int ranks) {
   const TrainOptions before = options_of_checkpoint(checkpoint->metadata, checkpoint->file.string());
   adopt(options, before);
   adopt_sizes(options, before);  // the defaults of the version that began the run
+  // The same step, or at least the same option on another number of ranks.
+  check(options.shards > 0 || options.grad_accum_steps == before.grad_accum_steps ||
+            shards_of(options, ranks) == before.shards,
+        ErrorKind::bad_data, "checkpoint ", checkpoint->file.string(),
+        " is of another run: grad-accum-steps was ", before.grad_accum_steps, ", is now ",
+        options.grad_accum_steps);
   if (options.shards == 0) options.shards = before.shards;
   return options;
 }
@@ -58,8 +64,8 @@ TrainOptions options_of_run(const TrainOptions& given, const Method& method, Com
     options.workers = std::min(given.workers, num_threads());  // other ranks use the other CPUs
     options.threads = given.threads;
   }
-  check(options.shards % ranks.size() == 0, ErrorKind::usage, "`shards` ", options.shards, ": ", ranks.size(),
-        " ranks do not divide it");
+  check_agreed(options.shards % ranks.size() == 0, ErrorKind::usage, "`shards` ", options.shards, ": ",
+               ranks.size(), " ranks do not divide it");
   return options;
 }
 

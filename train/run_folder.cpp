@@ -88,6 +88,7 @@ void RunFolder::save_step(const NamedTensors& contents, std::int64_t step) const
 }
 
 std::string RunFolder::last_good() const {
+  if (!checkpoints_) return "see rank 0";
   const auto found = checkpoints_in(path(), [](const std::string&) {});
   return found.empty() ? "none" : found.front().file.string();
 }

@@ -23,10 +23,11 @@ void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts) {
     for (const auto& [kind, values] : first.items())
       for (const auto& [key, value] : values.items()) {
         const nlohmann::json its = other.value(kind, nlohmann::json::object()).value(key, nlohmann::json());
-        check(its == value, ErrorKind::usage, "the ranks differ: ", kind, " ", key, " is ", value.dump(),
-              " on ", ranks.name_of(0), ", ", its.dump(), " on ", name);
+        check_agreed(its == value, ErrorKind::usage, "the ranks differ: ", kind, " ", key, " is ",
+                     value.dump(), " on ", ranks.name_of(0), ", ", its.dump(), " on ", name);
       }
-    fail(ErrorKind::usage, "the ranks differ: ", name, " has other facts than ", ranks.name_of(0));
+    check_agreed(false, ErrorKind::usage, "the ranks differ: ", name, " has other facts than ",
+                 ranks.name_of(0));
   }
 }
 
@@ -48,7 +49,8 @@ nlohmann::json facts_before_run(const TrainOptions& options) {
   nlohmann::json changing = nlohmann::json::object();
   const nlohmann::json all = to_json(options);
   for (const auto& [name, value] : all.items())
-    if (!may_change(name)) changing[name] = value;
+    // A rank with a short timeout would not wait for the rare heartbeats of one with a long timeout.
+    if (!may_change(name) || name == "rank-timeout") changing[name] = value;
   return {
       {"option", changing},
       {"the",

@@ -8,8 +8,8 @@
 
 namespace faq {
 
-/// Throws usage on all ranks, with the rank, the fact and both values, when one rank has other facts than
-/// rank 0. `facts`: an object of objects of values, e.g. {"option": {"lr": 0.1}}.
+/// Throws AgreedError(usage) on all ranks, with the rank, the fact and both values, when one rank has other
+/// facts than rank 0. `facts`: an object of objects of values, e.g. {"option": {"lr": 0.1}}.
 void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts);
 /// What must be the same before a run looks at any file: the options that change the result, the version, the
 /// instruction set and the number of threads.

@@ -106,10 +106,10 @@ Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& k
   return scale(kl_divergence(logits, target), static_cast<float>(weight_));
 }
 
-double Teacher::step(double lr, double grad_scale) {
-  if (!joint_) return 0.0;
-  gradients_->finish();
-  return sgd_->step(lr, grad_scale);
+double Teacher::step(double lr, double grad_scale) { return joint_ ? sgd_->step(lr, grad_scale) : 0.0; }
+
+void Teacher::finish_step() {
+  if (joint_) gradients_->finish();
 }
 
 void Teacher::restart() {

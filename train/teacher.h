@@ -31,6 +31,8 @@ class Teacher {
   /// `share`: a factor of the teacher's own gradient.
   Var guidance(const Var& logits, const Batch& batch, const RandomKeys& keys, float share);
 
+  /// Ends the shards of a step, see ShardGradients::finish.
+  void finish_step();
   /// Takes an optimizer step of a joint teacher with the gradients of all shards. A frozen teacher does
   /// nothing. Returns the norm of the gradients, see Sgd::step; 0 for a frozen teacher.
   double step(double lr, double grad_scale);

@@ -121,8 +121,12 @@ auto TrainingLoop::naming_last_good(Work&& work) {
     return work();
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::diverged) throw;
-    fail(ErrorKind::diverged, "training diverged: ", error.what(), " at epoch ", progress_.epoch, ", step ",
-         progress_.step, "; last good checkpoint: ", folder_.last_good());
+    const std::string text =
+        concat("training diverged: ", error.what(), " at epoch ", progress_.epoch, ", step ", progress_.step,
+               "; last good checkpoint: ", folder_.last_good());
+    if (dynamic_cast<const AgreedError*>(&error) != nullptr) throw AgreedError(ErrorKind::diverged, text);
+    if (dynamic_cast<const RemoteError*>(&error) != nullptr) throw;
+    fail(ErrorKind::diverged, text);
   }
 }
 
@@ -261,6 +265,7 @@ void TrainingLoop::close_epoch() {
   check(!done() && epoch_trained(), "training loop: finish_epoch() after ", progress_.step_in_epoch,
         " steps of an epoch of ", run_.steps_per_epoch);
   in_epoch_ = false;
+  check_same_weights();
   trained_.images += epoch_.images;
   trained_.seconds += epoch_.seconds;
   const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
@@ -277,8 +282,7 @@ void TrainingLoop::close_epoch() {
     averaged.emplace(*average);
   }
   const Evaluation evaluation = epoch.validation = validate_epoch();
-  check(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ", evaluation.loss);
-  check_same_weights();
+  check_agreed(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ", evaluation.loss);
   epoch.epoch = ++progress_.epoch;
   record_epoch(std::move(epoch));
   epoch_ = {};
@@ -311,19 +315,26 @@ std::int64_t TrainingLoop::skipped() {
   std::int64_t count = 0;
   for (std::size_t i = 0; i < loaders.size(); ++i) {
     std::vector<std::string> news;
-    for (const std::string& text : loaders[i]->skipped_names())
-      if (!skipped_[i].contains(text)) news.push_back(text);
+    for (auto [sample, text] : loaders[i]->skipped_samples()) {
+      if (skipped_[i].contains(sample)) continue;
+      std::ranges::replace(text, '\n', ' ');  // of a file's name
+      news.push_back(concat(sample, " ", text));
+    }
     for (const std::string& texts : run_.ranks.gather(join(news, "\n")))
-      for (const std::string& text : split(texts, '\n'))
-        if (!text.empty() && skipped_[i].insert(text).second) listener_.warning("skipped " + text);
+      for (const std::string& text : split(texts, '\n')) {
+        if (text.empty()) continue;
+        const std::size_t space = text.find(' ');
+        if (skipped_[i].insert(std::stoll(text.substr(0, space))).second)
+          listener_.warning("skipped " + text.substr(space + 1));
+      }
     if (run_.ranks.size() == 1) {
       count += loaders[i]->skipped();
       continue;
     }
     // Each rank has counted those that it has met itself.
     const auto met = static_cast<std::int64_t>(skipped_[i].size());
-    check(met <= run_.options.skip_bad, ErrorKind::bad_data, met, " images cannot be used, `skip_bad` ",
-          run_.options.skip_bad);
+    check_agreed(met <= run_.options.skip_bad, ErrorKind::bad_data, met,
+                 " images cannot be used, `skip_bad` ", run_.options.skip_bad);
     count += met;
   }
   return count;
@@ -341,10 +352,13 @@ void TrainingLoop::check_same_data() {
 // Ranks whose networks drift apart train nothing that makes sense.
 void TrainingLoop::check_same_weights() {
   if (run_.ranks.size() == 1) return;
-  const auto sum = static_cast<std::int64_t>(run_.learner.checksum());
-  const auto ends = run_.ranks.start_max({sum, -sum}).get();
-  check(ends[0] == -ends[1], ErrorKind::internal, "the ranks have different weights at step ", progress_.step,
-        ": do they have the same CPUs and libraries?");
+  Communicator::Integers sums(static_cast<std::size_t>(run_.ranks.size()), 0);
+  sums[static_cast<std::size_t>(run_.ranks.rank())] = run_.learner.checksum();
+  sums = run_.ranks.start_sum(std::move(sums)).get();
+  for (std::size_t rank = 1; rank < sums.size(); ++rank)
+    check_agreed(sums[rank] == sums[0], ErrorKind::internal, run_.ranks.name_of(static_cast<int>(rank)),
+                 " has other weights than ", run_.ranks.name_of(0), " at step ", progress_.step,
+                 ": do they have the same CPUs and libraries?");
 }
 
 // --- saving

@@ -110,9 +110,9 @@ class TrainingLoop {
   bool stopped_ = false;
   std::int64_t images_before_ = 0;  ///< images of the epoch that an earlier part of the run has trained
   double epoch_began_at_ = 0;
-  Speed epoch_;                                   ///< of this process, in the epoch in training
-  Speed trained_;                                 ///< of this process, in all finished epochs
-  std::array<std::set<std::string>, 2> skipped_;  ///< what each loader has said, on all ranks
+  Speed epoch_;                                    ///< of this process, in the epoch in training
+  Speed trained_;                                  ///< of this process, in all finished epochs
+  std::array<std::set<std::int64_t>, 2> skipped_;  ///< samples that loaders have skipped, on any rank
 };
 
 }  // namespace faq

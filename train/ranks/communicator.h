@@ -40,7 +40,7 @@ class Communicator {
   /// The exact sums over the ranks. All ranks give the same number of values.
   virtual std::future<Integers> start_sum(Integers values);
   /// The largest values of all ranks, each for itself.
-  virtual std::future<Integers> start_max(Integers values);
+  virtual std::future<Integers> start_max(Integers values, bool patient = false);
   /// Copies the values of rank 0 into the tensors of the others, which have the same shape and dtype.
   virtual std::future<void> start_broadcast(Tensor tensor);
 
@@ -58,7 +58,9 @@ class Communicator {
 
   // --- made of the above
 
-  void barrier();
+  /// Waits for all ranks. `patient`: as long as they live; else a rank that does not come in ten minutes ends
+  /// the job.
+  void barrier(bool patient = false);
   /// Returns true on all ranks if `mine` is true on one.
   bool any(bool mine) { return start_any(mine).get(); }
   std::future<bool> start_any(bool mine);
@@ -68,11 +70,13 @@ class Communicator {
   std::vector<std::string> gather(const std::string& text);
   /// Makes a text on rank 0 alone, for all ranks. If it throws, the others throw RemoteError.
   std::string once(const std::function<std::string()>& make);
-  /// Runs work; if it throws, tells the other ranks before the exception goes on.
+  /// Runs work. If it throws what the other ranks do not throw as well, tells them.
   template <class Work>
   auto together(Work&& work) {
     try {
       return work();
+    } catch (const AgreedError&) {
+      throw;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::stopped) fail(error);  // to stop is agreed, and no failure
       throw;

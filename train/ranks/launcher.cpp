@@ -61,7 +61,8 @@ bool is_open_mpi(const std::string& mpi_library) { return mpi_library.starts_wit
 
 // How to start what is built with this library.
 std::string remedy(const Launch& launch, const std::string& mpi_library) {
-  if (launch.launcher != "srun") return concat("use mpirun of ", mpi_library);
+  if (launch.launcher != "srun")
+    return concat("use mpirun of ", mpi_library, ", or build this program with that MPI");
   return concat("use srun --mpi=", is_open_mpi(mpi_library) ? "pmix" : "pmi2",
                 ", or mpirun in a job of salloc or sbatch");
 }

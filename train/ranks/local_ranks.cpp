@@ -37,12 +37,6 @@ std::vector<int> cpus_of_process() {
   return cpus;
 }
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (::gethostname(name.data(), name.size() - 1) != 0 || name[0] == '\0') return "unknown";
-  return name.data();
-}
-
 // Numbers and ranges of numbers, as Linux writes them: "0-3,8".
 std::string to_ranges(const std::vector<int>& cpus) {
   std::string text;
@@ -91,6 +85,12 @@ std::string counted(std::size_t number, const char* what) {
 }
 
 }  // namespace
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0 || name[0] == '\0') return "unknown";
+  return name.data();
+}
 
 RankPlace place_of_process(int asked) {
   const ThreadLimits& limits = thread_limits();

@@ -6,6 +6,9 @@
 
 namespace faq {
 
+/// The name of this machine.
+std::string host_name();
+
 /// Where a rank runs, and what it may use there.
 struct RankPlace {
   std::string host = {};

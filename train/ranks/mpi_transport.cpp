@@ -43,7 +43,6 @@ int count_of(std::size_t count, const char* call) {
 }
 
 // --- the CPUs of this process's threads, which MPI may change while it is initialised
-// ---------------------------
 
 /// The CPUs that a thread may run on, in the kernel's own form, for any number of CPUs.
 using CpuMask = std::vector<unsigned long>;
@@ -80,7 +79,6 @@ class KeptCpus {
 };
 
 // --- operations
-// -------------------------------------------------------------------------------------------------
 
 bool test(MPI_Request& request) {
   int done = 0;

@@ -1,31 +1,19 @@
 #include "train/ranks/open_communicator.h"
 
-#include <unistd.h>
-
-#include <array>
-
 #include "train/ranks/launcher.h"
+#include "train/ranks/local_ranks.h"
 #include "train/ranks/mpi.h"
 #include "train/ranks/rank_communicator.h"
 
 namespace faq {
-namespace {
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  if (::gethostname(name.data(), name.size() - 1) != 0) return "unknown host";
-  return name.data();
-}
-
-}  // namespace
 
 std::unique_ptr<Communicator> open_communicator(const std::function<void(const std::string&)>& report) {
   const auto launch = launch_of_process();
   if (!launch) return std::make_unique<Communicator>();
   check_before_mpi(*launch, mpi_library());
-  const auto open = [&launch] {
+  const auto open = [launch = *launch] {
     std::unique_ptr<Transport> transport = open_mpi();
-    check_launch(*launch, transport->size(), mpi_library());
+    check_launch(launch, transport->size(), mpi_library());
     return transport;
   };
   return std::make_unique<RankCommunicator>(open, host_name(), RankDeadlines(), report);

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <new>
 #include <optional>
 
 namespace faq {
@@ -28,6 +29,7 @@ struct Beat {
 
 struct Job {
   RankThread::Work work;
+  bool patient = false;
   std::promise<void> done;
 };
 
@@ -66,10 +68,12 @@ struct RankThread::State {
   Beat beat_in, beat_out;
   Transport::Started beat_receive, beat_send, notice_receive;
   Notice notice_in, notice_out;
-  Clock::time_point heard, beaten;
+  Clock::time_point heard, beaten, tended;
+  Clock::duration asleep{0};      ///< of a process that was stopped for a while, or a machine
   std::int64_t steps_before = 0;  ///< the last Beat of the rank before
   std::int64_t done = 0;
   bool reported_slow = false;
+  bool patient = false;  ///< the work that is being done
   bool before_has_ended = false;
   bool silent = false;  ///< after a failure: the transport must not be used any more
   int tag = 0;
@@ -105,7 +109,7 @@ struct RankThread::State {
   // --- by the thread
 
   void open_channels() {
-    heard = beaten = Clock::now();
+    heard = beaten = tended = Clock::now();
     if (size == 1) return;
     notice_receive =
         transport->receive(Transport::any_rank, Transport::Channel::notice, 0, as_message(notice_in));
@@ -116,6 +120,13 @@ struct RankThread::State {
   void tend() {
     if (size == 1 || silent) return;
     const auto now = Clock::now();
+    const auto lost_after = lost();
+    // A job that was suspended wakes up rank by rank. The time until then is nobody's fault.
+    if (now - tended > lost_after / 3) {
+      heard = now;
+      asleep += now - tended;
+    }
+    tended = now;
     if (notice_receive && notice_receive->done()) {
       notice_receive.reset();
       notice_in.text.back() = '\0';
@@ -125,7 +136,6 @@ struct RankThread::State {
       set_failure(RemoteError(static_cast<ErrorKind>(notice_in.kind), text));
     }
     if (listen()) heard = now;
-    const auto lost_after = lost();
     if (now - beaten >= lost_after / 10 && (!beat_send || beat_send->done())) {
       {
         const std::lock_guard lock(mutex);
@@ -155,17 +165,39 @@ struct RankThread::State {
     transport->abort(static_cast<int>(ErrorKind::io));
   }
 
+  void set_own_failure(const Error& error) {
+    Notice notice{.kind = error.exit_code(), .rank = rank};
+    const std::string_view text = error.what();
+    std::copy_n(text.data(), std::min(text.size(), notice.text.size() - 1), notice.text.data());
+    const std::lock_guard lock(mutex);
+    if (failure) return;  // the others know already
+    failure = std::make_exception_ptr(RemoteError(error.kind(), error.what()));
+    own_failure = notice;
+  }
+  // Of the exception that is being handled.
+  void set_own_failure() {
+    try {
+      throw;
+    } catch (const Error& error) {
+      set_own_failure(error);
+    } catch (const std::bad_alloc&) {
+      set_own_failure(Error(ErrorKind::out_of_memory, "out of memory"));
+    } catch (const std::exception& error) {
+      set_own_failure(Error(ErrorKind::internal, error.what()));
+    }
+  }
+
   // The others hear of a failure here. Then the transport is left alone: what was under way when work failed
   // may still write into memory that has gone since, whenever the transport gets a chance.
   void fall_silent() {
     if (silent) return;
-    bool is_own = false;
+    silent = true;
     {
       const std::lock_guard lock(mutex);
-      if (own_failure) notice_out = *own_failure;
-      is_own = own_failure.has_value();
+      if (!own_failure || size == 1) return;
+      notice_out = *own_failure;
     }
-    if (is_own && size > 1) {
+    try {
       std::vector<Transport::Started> sent;
       for (int other = 0; other < size; ++other)
         if (other != rank)
@@ -173,8 +205,8 @@ struct RankThread::State {
       const auto begin = Clock::now();
       while (!all_done(sent) && Clock::now() - begin < deadlines.close)
         std::this_thread::sleep_for(poll_interval);
+    } catch (const Error&) {  // a transport that fails, too: the others will miss the heartbeats
     }
-    silent = true;
   }
 
   static bool all_done(std::vector<Transport::Started>& requests) {
@@ -185,10 +217,10 @@ struct RankThread::State {
   // Until `finished` says so. Throws the failure of another rank, or of this one.
   template <class Finished>
   void wait(const Finished& finished) {
-    const auto begin = Clock::now();
+    const auto begin = Clock::now() - asleep;
     for (int polls = 0; !finished(); ++polls) {
       tend();
-      watch_progress(Clock::now() - begin);
+      if (!patient) watch_progress(Clock::now() - asleep - begin);
       if (failed()) {
         fall_silent();
         throw_failure();
@@ -233,29 +265,46 @@ class RankThread::PollingWire final : public Wire {
 
   void exchange(std::span<const Outgoing> out, std::span<const Incoming> in) override {
     std::vector<Transport::Started> requests;
-    for (const auto& [from, bytes] : in)
-      requests.push_back(state_.transport->receive(from, Transport::Channel::data, tag_, bytes));
-    for (const auto& [to, bytes] : out)
-      requests.push_back(state_.transport->send(to, Transport::Channel::data, tag_, bytes));
-    wait(requests);
+    guarded([&] {
+      for (const auto& [from, bytes] : in)
+        requests.push_back(state_.transport->receive(from, Transport::Channel::data, tag_, bytes));
+      for (const auto& [to, bytes] : out)
+        requests.push_back(state_.transport->send(to, Transport::Channel::data, tag_, bytes));
+      state_.wait([&] { return State::all_done(requests); });
+    });
   }
   void max(std::span<std::int64_t> values) override {
-    wait(state_.transport->reduce(values, Transport::Reduction::max));
+    wait([&] { return state_.transport->reduce(values, Transport::Reduction::max); });
   }
   void add(std::span<std::int64_t> values) override {
-    wait(state_.transport->reduce(values, Transport::Reduction::sum));
+    wait([&] { return state_.transport->reduce(values, Transport::Reduction::sum); });
   }
-  void sum(std::span<float> values) override { wait(state_.transport->sum(values)); }
-  void broadcast(std::span<std::byte> bytes) override { wait(state_.transport->broadcast(bytes, 0)); }
+  void sum(std::span<float> values) override {
+    wait([&] { return state_.transport->sum(values); });
+  }
+  void broadcast(std::span<std::byte> bytes) override {
+    wait([&] { return state_.transport->broadcast(bytes, 0); });
+  }
 
  private:
-  void wait(Transport::Started request) {
-    std::vector<Transport::Started> requests;
-    requests.push_back(std::move(request));
-    wait(requests);
+  // While what is under way still has its memory, the other ranks hear of a failure.
+  template <class Body>
+  void guarded(const Body& body) {
+    try {
+      body();
+    } catch (...) {
+      state_.set_own_failure();
+      state_.fall_silent();
+      throw;
+    }
   }
-  void wait(std::vector<Transport::Started>& requests) {
-    state_.wait([&] { return State::all_done(requests); });
+  template <class Start>
+  void wait(const Start& start) {
+    Transport::Started request;
+    guarded([&] {
+      request = start();
+      state_.wait([&] { return request->done(); });
+    });
   }
 
   State& state_;
@@ -266,10 +315,13 @@ void RankThread::State::work_off(Job& job) {
   try {
     throw_failure();
     reported_slow = false;
+    patient = job.patient;
     PollingWire wire(*this, tag);
     job.work(wire);
     job.done.set_value();
   } catch (...) {
+    set_own_failure();  // or the others would wait for the rest of this work
+    fall_silent();
     job.done.set_exception(std::current_exception());
   }
   job.work = nullptr;  // what it holds, the network no longer needs
@@ -365,7 +417,10 @@ RankThread::RankThread(const Open& open, const RankDeadlines& deadlines, Report 
     state->changed.notify_all();
   });
   std::unique_lock lock(state_->mutex);
-  state_->changed.wait(lock, [this] { return state_->opened; });
+  if (!state_->changed.wait_for(lock, deadlines.open, [this] { return state_->opened; })) {
+    thread_.detach();
+    faq::fail(ErrorKind::io, "the transport was not open after ", deadlines.open.count(), " s");
+  }
   rank_ = state_->rank;
   size_ = state_->size;
   if (state_->open_failed) {
@@ -390,8 +445,8 @@ void RankThread::set_lost_after(double seconds) {
   state_->deadlines.lost = Seconds(seconds);
 }
 
-std::future<void> RankThread::run(Work work) {
-  Job job{std::move(work), {}};
+std::future<void> RankThread::run(Work work, bool patient) {
+  Job job{std::move(work), patient, {}};
   std::future<void> done = job.done.get_future();
   {
     const std::lock_guard lock(state_->mutex);
@@ -404,15 +459,7 @@ std::future<void> RankThread::run(Work work) {
 }
 
 void RankThread::fail(const Error& error) {
-  Notice notice{.kind = error.exit_code(), .rank = rank_};
-  const std::string_view text = error.what();
-  std::copy_n(text.data(), std::min(text.size(), notice.text.size() - 1), notice.text.data());
-  {
-    const std::lock_guard lock(state_->mutex);
-    if (state_->failure) return;  // the others know already
-    state_->failure = std::make_exception_ptr(RemoteError(error.kind(), error.what()));
-    state_->own_failure = notice;
-  }
+  state_->set_own_failure(error);
   state_->changed.notify_all();
 }
 
@@ -421,7 +468,7 @@ bool RankThread::close() {
   if (!state_->failed()) {
     try {
       std::int64_t nothing = 0;
-      run([&nothing](Wire& wire) { wire.max(std::span(&nothing, 1)); }).get();
+      run([&nothing](Wire& wire) { wire.max(std::span(&nothing, 1)); }, true).get();
     } catch (const std::exception&) {  // the state knows
     }
   }

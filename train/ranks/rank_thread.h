@@ -21,6 +21,7 @@ struct RankDeadlines {
   std::chrono::duration<double> lost{30};  ///< without a heartbeat of a rank: the job ends
   std::chrono::duration<double> slow{60};  ///< a rank that lives and does not come to an exchange is reported
   std::chrono::duration<double> stuck{600};  ///< … and the job ends
+  std::chrono::duration<double> open{300};   ///< for the transport, e.g. MPI_Init
   std::chrono::duration<double> close{5};    ///< for good manners when a job ends
 };
 
@@ -46,8 +47,9 @@ class RankThread {
   void name_hosts(std::vector<std::string> hosts);
   void set_lost_after(double seconds);
 
-  /// The future throws what the work threw, or RemoteError when another rank has failed or is lost.
-  std::future<void> run(Work work);
+  /// The future throws what the work threw, or RemoteError when another rank has failed or is lost. Work that
+  /// throws has failed, as by fail(). `patient`: the work waits for as long as the other ranks live.
+  std::future<void> run(Work work, bool patient = false);
   /// Tells the other ranks that this one has failed. Their work throws RemoteError from then on; so does this
   /// rank's.
   void fail(const Error& error);
