@@ -93,7 +93,7 @@ struct RankThread::State {
     const std::lock_guard lock(mutex);
     return failure != nullptr;
   }
-  void set_failure(const Error& error) {
+  void set_failure(const RemoteError& error) {  // by its own type: a copy of the base would be another one
     const std::lock_guard lock(mutex);
     if (!failure) failure = std::make_exception_ptr(error);
   }
