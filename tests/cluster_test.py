@@ -491,6 +491,14 @@ class Failure(ClusterTest):
         self.assertEqual((done.code, set(codes.values())), (64, {64}), done)
         self.assertRegex(done.err, r"(?s)\b4\b.*\b3\b|\b3\b.*\b4\b")
 
+    def test_an_error_of_all(self):
+        # Whichever rank is first: it is said once.
+        for name, more, code in (("no data", ("--data-path", self.path("nowhere")), 66), ("usage", ("--lr", "x"), 64)):
+            for attempt in range(3):
+                with self.subTest(name, attempt=attempt):
+                    done, codes = self.codes(3, *self.options(*FAQ4, *more, out="run", shards=3))
+                    self.assertEqual(set(codes.values()), {code}, done)
+
     def test_bad_image(self):
         data = self.path("images")
         files = [os.path.join(data, "train", "ab"[i % 2], "%03d.png" % i) for i in range(40)]

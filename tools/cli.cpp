@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <mutex>
 #include <new>
 #include <optional>
 #include <sstream>
@@ -283,11 +285,22 @@ int run(const char* program, const std::function<int()>& body) {
 int run_on_ranks(const char* program, const std::function<int(Communicator&)>& body) {
   prepare_process();
   const auto launch = launch_of_process();
+  // What the ranks have said of each other, by a thread that may outlive this function.
+  struct Said {
+    std::mutex mutex;
+    std::string last;
+  };
+  const auto said = std::make_shared<Said>();
+  const auto say_it = [program, said](const std::string& text) {
+    const std::lock_guard lock(said->mutex);
+    said->last = with_options(text);
+    say(program, said->last);
+  };
   std::unique_ptr<Communicator> ranks;
   ErrorKind refused = ErrorKind::internal;
   const auto open = [&] {
     try {
-      ranks = open_communicator([program](const std::string& text) { say(program, with_options(text)); });
+      ranks = open_communicator(say_it);
     } catch (const Error& error) {
       refused = error.kind();
       throw;
@@ -306,7 +319,7 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
   if (ranks->size() > 1)
     install_stop_handlers();  // a rank that only waits does not die of a signal that stops others
   if (!ranks->is_first()) silence_stdout();
-  // What the first rank hears from others, it has said already.
+  // What the first rank hears from others, it has said already; also when all ranks have the same error.
   bool is_of_other_rank = false;
   const auto work = [&] {
     try {
@@ -321,7 +334,9 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
     }
   };
   const int code = guarded(work, [&](const std::string& text) {
-    if (ranks->is_first() && !is_of_other_rank) say(program, text);
+    if (!ranks->is_first() || is_of_other_rank) return;
+    const std::lock_guard lock(said->mutex);
+    if (!said->last.ends_with(": " + text)) say(program, text);
   });
   if (!ranks->close()) {
     std::fflush(stdout);
