@@ -168,7 +168,7 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
        {"--dry-run", "--data-path", tiny_images().string(), "--scheme", "faq", "--stages", "weights,both",
         "--bits-schedule", "8/8,4/8", "--epochs", "7", "--lr", "0.5", "-b", "10", "--grad-accum-steps", "3",
         "--stochastic-precision", "--model-ema"},
-       {"30 images a step (3 batches of 10), 2 steps per epoch", "rises from 0.5",
+       {"30 images a step (3 shards of 10), 2 steps per epoch", "rises from 0.5",
         "moving average, decay 0.9998",
         "epochs 1 to 2: weights 8 bits, activations in floating point; learning rate 0.5 to 0.5",
         "epochs 3 to 4: weights 8 bits, activations 8 bits",

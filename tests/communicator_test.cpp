@@ -279,7 +279,7 @@ TEST_CASE("an error of one rank ends all", "[ranks]") {
 
 TEST_CASE("a rank of which nothing is heard is lost", "[ranks]") {
   Job job(3);
-  job.deadlines.lost = 0.3s;
+  job.deadlines.lost = 1s;
   const auto begin = std::chrono::steady_clock::now();
   job.run([&](Communicator& ranks) {
     ranks.barrier();
@@ -296,7 +296,7 @@ TEST_CASE("a rank of which nothing is heard is lost", "[ranks]") {
 
 TEST_CASE("a rank that computes for long is reported, and waited for", "[ranks]") {
   Job job(3);
-  job.deadlines = {.lost = 0.5s, .slow = 0.2s, .stuck = 60s};
+  job.deadlines = {.lost = 5s, .slow = 0.2s, .stuck = 60s};
   job.run([&](Communicator& ranks) {
     ranks.barrier();
     if (ranks.rank() == 1) std::this_thread::sleep_for(1s);
@@ -310,7 +310,7 @@ TEST_CASE("a rank that computes for long is reported, and waited for", "[ranks]"
 
 TEST_CASE("a rank that never comes ends the job", "[ranks]") {
   Job job(2);
-  job.deadlines = {.lost = 0.5s, .slow = 0.1s, .stuck = 0.4s, .close = 0.2s};
+  job.deadlines = {.lost = 5s, .slow = 0.1s, .stuck = 0.4s, .close = 0.2s};
   job.run([&](Communicator& ranks) {
     ranks.barrier();
     if (ranks.rank() == 1) std::this_thread::sleep_for(1500ms);
@@ -323,7 +323,7 @@ TEST_CASE("a rank that never comes ends the job", "[ranks]") {
 
 TEST_CASE("a rank that waits with patience waits for as long as the others live", "[ranks]") {
   Job job(2);
-  job.deadlines = {.lost = 0.5s, .slow = 0.1s, .stuck = 0.2s};
+  job.deadlines = {.lost = 5s, .slow = 0.1s, .stuck = 0.2s};
   job.run([&](Communicator& ranks) {
     if (ranks.rank() == 1) std::this_thread::sleep_for(1s);
     ranks.barrier(true);
@@ -334,10 +334,10 @@ TEST_CASE("a rank that waits with patience waits for as long as the others live"
 
 TEST_CASE("a job that was suspended goes on", "[ranks]") {
   Job job(3);
-  job.deadlines = {.lost = 0.4s, .slow = 0.3s, .stuck = 0.5s};
+  job.deadlines = {.lost = 1.5s, .slow = 1s, .stuck = 2s};
   job.run([&](Communicator& ranks) {
     ranks.barrier();
-    if (ranks.rank() == 0) job.network->suspend(1500ms);
+    if (ranks.rank() == 0) job.network->suspend(4s);
     for (int i = 0; i < 3; ++i) ranks.barrier();
   });
   job.require_no_error();
