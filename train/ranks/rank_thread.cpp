@@ -136,7 +136,8 @@ struct RankThread::State {
       set_failure(RemoteError(static_cast<ErrorKind>(notice_in.kind), text));
     }
     if (listen()) heard = now;
-    if (now - beaten >= lost_after / 10 && (!beat_send || beat_send->done())) {
+    // Often enough for what is said of slow ranks, too.
+    if (now - beaten >= std::min(lost_after, deadlines.slow) / 10 && (!beat_send || beat_send->done())) {
       {
         const std::lock_guard lock(mutex);
         beat_out.started = started;
