@@ -68,7 +68,8 @@ struct RankThread::State {
   Beat beat_in, beat_out;
   Transport::Started beat_receive, beat_send, notice_receive;
   Notice notice_in, notice_out;
-  Clock::time_point heard, beaten, tended;
+  Clock::time_point heard, beaten;
+  Clock::time_point tended;       ///< the time of the last tend(): what comes after it may be sleep
   Clock::duration asleep{0};      ///< of a process that was stopped for a while, or a machine
   std::int64_t steps_before = 0;  ///< the last Beat of the rank before
   std::int64_t done = 0;
@@ -218,10 +219,11 @@ struct RankThread::State {
   // Until `finished` says so. Throws the failure of another rank, or of this one.
   template <class Finished>
   void wait(const Finished& finished) {
-    const auto begin = Clock::now() - asleep;
+    tend();
+    const auto begin = tended - asleep;
     for (int polls = 0; !finished(); ++polls) {
       tend();
-      if (!patient) watch_progress(Clock::now() - asleep - begin);
+      if (!patient) watch_progress(tended - asleep - begin);
       if (failed()) {
         fall_silent();
         throw_failure();
