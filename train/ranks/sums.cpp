@@ -220,6 +220,11 @@ namespace {
 
 constexpr float largest_s16 = 32767.0f;
 
+// To the nearest integer, ties to even, of magnitudes far below 2^22 and 2^51: adding this number leaves no
+// room for a fraction. Loops of it vectorise, unlike those of nearbyint.
+float rounded(float value) { return (value + 12582912.0f) - 12582912.0f; }
+double rounded(double value) { return (value + 6755399441055744.0) - 6755399441055744.0; }
+
 // One scale for each part of the elements that ends at `ends`.
 std::vector<float> shared_scales(const ShardSums& sums, const std::vector<std::int64_t>& ends, Wire& wire) {
   std::vector<std::int64_t> largest(ends.size(), 0);
@@ -253,6 +258,7 @@ void sum_by_s16(ShardSums& sums, Wire& wire) {
   std::vector<std::int32_t> own(static_cast<std::size_t>(size), 0);
   for (const Tensor& shard : sums.parts) {
     const float* values = shard.data<float>();
+    std::int32_t* integers = own.data();
     std::int64_t i = 0;
     for (std::size_t e = 0; e < ends.size(); ++e) {
       // A scale of zero, or one that is not finite: all integers are 0, and the scale makes the rest.
@@ -262,8 +268,8 @@ void sum_by_s16(ShardSums& sums, Wire& wire) {
         continue;
       }
       for (; i < ends[e]; ++i)
-        own[static_cast<std::size_t>(i)] += static_cast<std::int32_t>(
-            std::clamp(std::nearbyint(values[i] * inverse), -largest_s16, largest_s16));
+        integers[i] +=
+            static_cast<std::int32_t>(std::clamp(rounded(values[i] * inverse), -largest_s16, largest_s16));
     }
   }
   std::vector<int> parts_of_rank;
@@ -289,7 +295,7 @@ void sum_by_s16(ShardSums& sums, Wire& wire) {
   }
   for (std::size_t i = 0; i < total.size(); ++i)
     means[static_cast<std::size_t>(share.begin) + i] =
-        static_cast<std::int16_t>(std::nearbyint(static_cast<double>(total[i]) / sums.present));
+        static_cast<std::int16_t>(rounded(static_cast<double>(total[i]) / sums.present));
   spread_shares(wire, means.data(), size);
 
   float* result = sums.result.mutable_data<float>();
