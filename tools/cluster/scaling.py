@@ -181,8 +181,8 @@ def parse(arguments):
                        help="a last table, of a global batch of at most so many images (8192); 0: none")
     group = parser.add_argument_group("the exchange")
     group.add_argument("--parameters", type=float, default=25.56e6, help="of the network (25.56e6: ResNet-50)")
-    group.add_argument("--local-rate", type=float, default=0.6e9,
-                       help="bytes/s between ranks of a node (0.6e9: 33.6 MB over 2 ranks took 55 ms on 2 cores, Open MPI)")
+    group.add_argument("--local-rate", type=float, default=1.3e9,
+                       help="bytes/s between ranks of a node (1.3e9: faq-exchange-bench 102 with 2 ranks took 76 ms on 2 cores)")
     group.add_argument("--local-latency", type=float, default=2e-6, help="seconds (2e-6: assumed)")
     group = parser.add_argument_group("the replay")
     group.add_argument("--replay", nargs="+", metavar="FILE", help="step times: metrics.jsonl of a run of one process with "
