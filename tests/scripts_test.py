@@ -146,7 +146,7 @@ class InstallDeps(Scripts):
                 if expected is None:
                     self.assertEqual(recorded, [])
                     continue
-                for package in ("slurm-wlm", "munge", "libpmix2", "iproute2"):
+                for package in ("slurm-wlm", "munge", "libpmix2", "iproute2", "mpich"):
                     self.assertEqual(package in recorded[1].split(), expected, package)
                 self.assertEqual(recorded[2:], ["policy 101"] if expected else [])
 
