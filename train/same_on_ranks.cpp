@@ -11,6 +11,23 @@
 #include "train/run_record.h"
 
 namespace faq {
+namespace {
+
+std::uint32_t checksum_of_some_images(const Dataset& dataset, bool skip_bad) {
+  uLong sum = ::crc32(0, nullptr, 0);
+  const std::int64_t images = std::min<std::int64_t>(dataset.size(), 16);
+  for (std::int64_t i = 0; i < images; ++i) {
+    try {
+      const Image image = dataset.image(i * dataset.size() / images);
+      sum = ::crc32_z(sum, image.pixels.data(), image.pixels.size());
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_data || !skip_bad) throw;
+    }
+  }
+  return static_cast<std::uint32_t>(sum);
+}
+
+}  // namespace
 
 void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts) {
   if (ranks.size() == 1) return;
@@ -31,20 +48,6 @@ void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts) {
   }
 }
 
-std::uint32_t checksum_of_some_images(const Dataset& dataset, bool skip_bad) {
-  uLong sum = ::crc32(0, nullptr, 0);
-  const std::int64_t images = std::min<std::int64_t>(dataset.size(), 16);
-  for (std::int64_t i = 0; i < images; ++i) {
-    try {
-      const Image image = dataset.image(i * dataset.size() / images);
-      sum = ::crc32_z(sum, image.pixels.data(), image.pixels.size());
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::bad_data || !skip_bad) throw;
-    }
-  }
-  return static_cast<std::uint32_t>(sum);
-}
-
 nlohmann::json facts_before_run(const TrainOptions& options) {
   nlohmann::json changing = nlohmann::json::object();
   const nlohmann::json all = to_json(options);
@@ -55,6 +58,26 @@ nlohmann::json facts_before_run(const TrainOptions& options) {
       {"option", changing},
       {"the",
        {{"version", FAQ_VERSION}, {"instruction set", isa_name()}, {"number of threads", num_threads()}}}};
+}
+
+void check_same_data(Communicator& ranks, const nlohmann::json& record, const Dataset& train,
+                     const Dataset& val, bool skip_bad) {
+  if (ranks.size() == 1) return;
+  nlohmann::json facts = record;
+  facts["sampled images for training"] = checksum_of_some_images(train, skip_bad);
+  facts["sampled images for validation"] = checksum_of_some_images(val, skip_bad);
+  check_same_on_ranks(ranks, {{"data:", facts}});
+}
+
+void check_same_weights(Communicator& ranks, Learner& learner, std::int64_t step) {
+  if (ranks.size() == 1) return;
+  Communicator::Integers sums(static_cast<std::size_t>(ranks.size()), 0);
+  sums[static_cast<std::size_t>(ranks.rank())] = learner.checksum();
+  sums = ranks.start_sum(std::move(sums)).get();
+  for (std::size_t rank = 1; rank < sums.size(); ++rank)
+    check_agreed(sums[rank] == sums[0], ErrorKind::internal, ranks.name_of(static_cast<int>(rank)),
+                 " has other weights than ", ranks.name_of(0), " at step ", step,
+                 ": do they have the same CPUs and libraries?");
 }
 
 }  // namespace faq

@@ -3,6 +3,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/dataset.h"
+#include "train/learner.h"
 #include "train/options.h"
 #include "train/ranks/communicator.h"
 
@@ -14,8 +16,13 @@ void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts);
 /// What must be the same before a run looks at any file: the options that change the result, the version, the
 /// instruction set and the number of threads.
 nlohmann::json facts_before_run(const TrainOptions& options);
-/// A checksum of some images, spread over the data set. One rank lists the files for all, so this is how
-/// others notice that they have other ones. `skip_bad`: images that cannot be used are no error.
-std::uint32_t checksum_of_some_images(const Dataset& dataset, bool skip_bad);
+/// The same for the data: what the record of the run says of them, and a checksum of some images. One rank
+/// lists the files for all, so this is how others notice that theirs are other ones. `skip_bad`: images that
+/// cannot be used are no error.
+void check_same_data(Communicator& ranks, const nlohmann::json& record, const Dataset& train,
+                     const Dataset& val, bool skip_bad);
+/// Throws AgreedError(internal), naming a rank, when the learners have drifted apart: they train nothing that
+/// makes sense.
+void check_same_weights(Communicator& ranks, Learner& learner, std::int64_t step);
 
 }  // namespace faq

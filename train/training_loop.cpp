@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "core/allocator.h"
-#include "core/text.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
 #include "train/same_on_ranks.h"
@@ -42,15 +41,16 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
       listener_(context.ranks->is_first() ? context.listeners : std::vector<RunListener*>()),
       run_(with_folder(options), method, *context.ranks),
       stop_(run_.ranks, context.stop),
+      skipped_(run_.train_loader, run_.val_loader, run_.options.skip_bad, run_.ranks, listener_),
       record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)),
       began_at_(now()),
       folder_(run_.options, record_, listener_, run_.ranks) {
-  check_same_data();
+  check_same_data(run_.ranks, record_.data, *run_.data.train, *run_.data.val, run_.options.skip_bad > 0);
   if (const auto checkpoint = folder_.find_checkpoint())
     restore(*checkpoint);
   else
     begin();
-  check_same_weights();
+  check_same_weights(run_.ranks, run_.learner, progress_.step);
   reset_peak_memory();
 }
 
@@ -265,7 +265,7 @@ void TrainingLoop::close_epoch() {
   check(!done() && epoch_trained(), "training loop: finish_epoch() after ", progress_.step_in_epoch,
         " steps of an epoch of ", run_.steps_per_epoch);
   in_epoch_ = false;
-  check_same_weights();
+  check_same_weights(run_.ranks, run_.learner, progress_.step);
   trained_.images += epoch_.images;
   trained_.seconds += epoch_.seconds;
   const auto n = static_cast<double>(std::max<std::int64_t>(progress_.images, 1));
@@ -303,62 +303,10 @@ void TrainingLoop::close_epoch() {
 
 void TrainingLoop::record_epoch(EpochDone&& done) {
   done.step = progress_.step;
-  done.skipped = skipped();
+  done.skipped = skipped_.count();
   done.peak_bytes = memory_stats().peak;
   progress_.history.push_back(epoch_row(done));
   listener_.epoch(done);
-}
-
-// Warns about images skipped since the last call, on any rank. Returns the number of all skipped images.
-std::int64_t TrainingLoop::skipped() {
-  const std::array<const Loader*, 2> loaders{&run_.train_loader, &run_.val_loader};
-  std::int64_t count = 0;
-  for (std::size_t i = 0; i < loaders.size(); ++i) {
-    std::vector<std::string> news;
-    for (auto [sample, text] : loaders[i]->skipped_samples()) {
-      if (skipped_[i].contains(sample)) continue;
-      std::ranges::replace(text, '\n', ' ');  // of a file's name
-      news.push_back(concat(sample, " ", text));
-    }
-    for (const std::string& texts : run_.ranks.gather(join(news, "\n")))
-      for (const std::string& text : split(texts, '\n')) {
-        if (text.empty()) continue;
-        const std::size_t space = text.find(' ');
-        if (skipped_[i].insert(std::stoll(text.substr(0, space))).second)
-          listener_.warning("skipped " + text.substr(space + 1));
-      }
-    if (run_.ranks.size() == 1) {
-      count += loaders[i]->skipped();
-      continue;
-    }
-    // Each rank has counted those that it has met itself.
-    const auto met = static_cast<std::int64_t>(skipped_[i].size());
-    check_agreed(met <= run_.options.skip_bad, ErrorKind::bad_data, met,
-                 " images cannot be used, `skip_bad` ", run_.options.skip_bad);
-    count += met;
-  }
-  return count;
-}
-
-void TrainingLoop::check_same_data() {
-  if (run_.ranks.size() == 1) return;
-  nlohmann::json facts = record_.data;
-  const bool skip_bad = run_.options.skip_bad > 0;
-  facts["sampled images for training"] = checksum_of_some_images(*run_.data.train, skip_bad);
-  facts["sampled images for validation"] = checksum_of_some_images(*run_.data.val, skip_bad);
-  check_same_on_ranks(run_.ranks, {{"data:", facts}});
-}
-
-// Ranks whose networks drift apart train nothing that makes sense.
-void TrainingLoop::check_same_weights() {
-  if (run_.ranks.size() == 1) return;
-  Communicator::Integers sums(static_cast<std::size_t>(run_.ranks.size()), 0);
-  sums[static_cast<std::size_t>(run_.ranks.rank())] = run_.learner.checksum();
-  sums = run_.ranks.start_sum(std::move(sums)).get();
-  for (std::size_t rank = 1; rank < sums.size(); ++rank)
-    check_agreed(sums[rank] == sums[0], ErrorKind::internal, run_.ranks.name_of(static_cast<int>(rank)),
-                 " has other weights than ", run_.ranks.name_of(0), " at step ", progress_.step,
-                 ": do they have the same CPUs and libraries?");
 }
 
 // --- saving
@@ -392,7 +340,7 @@ void TrainingLoop::save_best() {
 }
 
 TrainResult TrainingLoop::finish() {
-  const std::int64_t all_skipped = skipped();  // and so nobody leaves before the first rank has saved
+  const std::int64_t all_skipped = skipped_.count();  // and so nobody leaves before the first rank has saved
   const TrainResult result{.stopped = stopped_,
                            .epochs = progress_.epoch,
                            .initial = validation_in(progress_.history, 0),

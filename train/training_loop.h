@@ -1,9 +1,7 @@
 // The loop of a training run. Its user takes the steps.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <set>
 #include <string>
 
 #include "train/agreed_stop.h"
@@ -13,6 +11,7 @@
 #include "train/run.h"
 #include "train/run_context.h"
 #include "train/run_folder.h"
+#include "train/skipped_images.h"
 
 namespace faq {
 
@@ -88,9 +87,6 @@ class TrainingLoop {
   void write_checkpoint();
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
-  std::int64_t skipped();
-  void check_same_data();
-  void check_same_weights();
   NamedTensors snapshot();
   void save_best();
   template <class Work>
@@ -101,6 +97,7 @@ class TrainingLoop {
   RunListeners listener_;
   Run run_;
   AgreedStop stop_;
+  SkippedImages skipped_;
   RunRecord record_;
   double began_at_;  ///< seconds of a steady clock, like epoch_began_at_
   RunFolder folder_;
@@ -110,9 +107,8 @@ class TrainingLoop {
   bool stopped_ = false;
   std::int64_t images_before_ = 0;  ///< images of the epoch that an earlier part of the run has trained
   double epoch_began_at_ = 0;
-  Speed epoch_;                                    ///< of this process, in the epoch in training
-  Speed trained_;                                  ///< of this process, in all finished epochs
-  std::array<std::set<std::int64_t>, 2> skipped_;  ///< samples that loaders have skipped, on any rank
+  Speed epoch_;    ///< of this process, in the epoch in training
+  Speed trained_;  ///< of this process, in all finished epochs
 };
 
 }  // namespace faq

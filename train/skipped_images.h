@@ -1,0 +1,34 @@
+// Images that cannot be used and were skipped, of all loaders of a run on all ranks.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <set>
+
+#include "data/loader.h"
+#include "train/ranks/communicator.h"
+#include "train/run_listener.h"
+
+namespace faq {
+
+class SkippedImages {
+ public:
+  /// `most`: of each loader. All arguments must outlive it.
+  SkippedImages(const Loader& training, const Loader& validation, std::int64_t most, Communicator& ranks,
+                RunListener& listener)
+      : loaders_{&training, &validation}, most_(most), ranks_(ranks), listener_(listener) {}
+
+  /// Warns about images skipped since the last call. Returns the number of all skipped images. Throws
+  /// bad_data when the ranks together have skipped more than `most`: each loader has counted only what it has
+  /// met. All ranks call it.
+  std::int64_t count();
+
+ private:
+  std::array<const Loader*, 2> loaders_;
+  std::int64_t most_;
+  Communicator& ranks_;
+  RunListener& listener_;
+  std::array<std::set<std::int64_t>, 2> known_;  ///< samples, of each loader
+};
+
+}  // namespace faq
