@@ -204,7 +204,7 @@ TEST_CASE("loader: the shards of a step are the same on any number of ranks") {
             CHECK(shards.own() <= row.shards / ranks);
             loader.start_epoch_at_step(epoch, step);
             const auto first = loader.next();
-            CHECK(first.has_value() == shards.own() > 0);
+            CHECK(first.has_value() == (shards.own() > 0));
             if (first) CHECK(contents(*first) == own.at(next));
             for (int shard = shards.begin; shard < shards.end; ++shard) {
               auto& slot = found.at(static_cast<std::size_t>(step * row.shards + shard));
