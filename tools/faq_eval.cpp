@@ -299,8 +299,8 @@ int body(int argc, char** argv, Communicator& all) {
   Scores scores;
   const Evaluation evaluation = evaluate(network.forward, *data.loader, scores, display, {}, ranks);
   const std::int64_t skipped = ranks.start_sum({data.loader->skipped()}).get().front();
-  check(skipped <= options.skip_bad, ErrorKind::bad_data, skipped, " images cannot be used, `skip_bad` ",
-        options.skip_bad);
+  check_agreed(skipped <= options.skip_bad, ErrorKind::bad_data, skipped,
+               " images cannot be used, `skip_bad` ", options.skip_bad);
   json result = evaluation_json(network, evaluation, skipped);
   if (parsed.count("per-class")) result["classes"] = per_class_json(scores, names, classes.size());
   return print(result, evaluation_text);
