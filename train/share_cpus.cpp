@@ -20,7 +20,6 @@ CpuShare share_cpus(Communicator& ranks, int asked) {
     for (const std::string& text : warnings_of_ranks(places)) share.lines.push_back(warning_prefix + text);
     set_num_threads(threads_of_ranks(places)[static_cast<std::size_t>(ranks.rank())]);
   }
-  share.threads = num_threads();
   return share;
 }
 

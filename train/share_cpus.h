@@ -9,7 +9,6 @@
 namespace faq {
 
 struct CpuShare {
-  int threads = 1;                      ///< of this rank
   std::vector<std::string> lines = {};  ///< for people: the ranks, the threads, and warnings
 };
 
