@@ -1,20 +1,31 @@
 #include "core/json.h"
 
+#include <set>
+#include <vector>
+
 #include "core/error.h"
 
 namespace faq {
 
 nlohmann::json parse_json(std::string_view text, const std::string& what) {
   constexpr int deepest = 32;
-  const auto limit = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
     check(depth <= deepest, ErrorKind::bad_data, what, ": JSON nested deeper than ", deepest, " levels");
+    using Event = nlohmann::json::parse_event_t;
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    // The parser would keep the last of them, other readers the first.
+    if (event == Event::key)
+      check(keys.back().insert(parsed.get<std::string>()).second, ErrorKind::bad_data, what, ": key ",
+            parsed.dump(), " twice in one object");
     return true;
   };
   // The parser would take a zero byte as the end of its input.
   const std::size_t zero = text.find('\0');
   check(zero == text.npos, ErrorKind::bad_data, what, ": not valid JSON at byte ", zero + 1, ": a zero byte");
   try {
-    return nlohmann::json::parse(text, limit);
+    return nlohmann::json::parse(text, watch);
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, what, ": ", error.what());
   }

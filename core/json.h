@@ -7,8 +7,8 @@
 
 namespace faq {
 
-/// Parses JSON. Throws bad_data, with `what`, for text that is not JSON or is nested too deep. The depth is
-/// limited because code that walks a document recurses for every level.
+/// Parses JSON. Throws bad_data, with `what`, for text that is not JSON, is nested too deep, or has a key
+/// twice in one object. The depth is limited because code that walks a document recurses for every level.
 nlohmann::json parse_json(std::string_view text, const std::string& what);
 
 /// Writes JSON on one line, or on several lines with that indent. Names of files and folders may not be

@@ -317,6 +317,15 @@ TEST_CASE("predictions for single images", "[cli]") {
                  {"--weights", network, "--class-names", "gone", "--predict", image},
                  66,
                  "gone"});
+  write_file(folder / "twice", "down\tone\ndown\ttwo\n");
+  write_file(folder / "others", "n01440764\ttench\n");
+  for (const auto& [file, message] :
+       {std::pair{"twice", "folder down twice"}, std::pair{"others", "no line is about a class of the data"}})
+    check_refused({file,
+                   FAQ_EVAL,
+                   {"--weights", network, "--class-names", (folder / file).string(), "--predict", image},
+                   65,
+                   message});
   check_refused({"stray argument", FAQ_EVAL, {"--weights", network, image}, 64, "unexpected argument"});
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <sstream>
@@ -23,7 +24,8 @@ ClassNames read_class_names(const std::string& file, const std::vector<std::stri
     if (tab == std::string::npos) {
       in_order.push_back(line);
     } else {
-      by_folder[line.substr(0, tab)] = line.substr(tab + 1);
+      check(by_folder.emplace(line.substr(0, tab), line.substr(tab + 1)).second, ErrorKind::bad_data,
+            "class names ", file, ": folder ", line.substr(0, tab), " twice");
       in_order.push_back(line.substr(tab + 1));
     }
   }
@@ -31,6 +33,9 @@ ClassNames read_class_names(const std::string& file, const std::vector<std::stri
   check(!by_order || std::ssize(in_order) == classes, ErrorKind::bad_data, "class names ", file, ": ",
         in_order.size(), " lines, the network has ", classes, " classes");
   if (by_order) return {in_order};
+  check(std::ranges::any_of(folders, [&](const std::string& folder) { return by_folder.contains(folder); }),
+        ErrorKind::bad_data, "class names ", file, ": no line is about a class of the data: expected ",
+        folders.front(), " and others, found ", by_folder.begin()->first, " and others");
   std::vector<std::string> names;
   for (const std::string& folder : folders)
     names.push_back(by_folder.contains(folder) ? by_folder[folder] : folder);
