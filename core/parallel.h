@@ -29,8 +29,9 @@ const ThreadLimits& thread_limits();
 /// always in OpenMP. 0 restores the default of thread_limits(). The first thread of the program starts with
 /// that default.
 void set_num_threads(int threads);
-/// The number of threads of the calling thread. It is 1 inside a parallel_for, also for oneDNN: parallel code
-/// runs its kernels single-threaded.
+/// The number of threads that OpenMP grants the calling thread, at most those that were set: a limit such as
+/// OMP_THREAD_LIMIT may allow fewer. It is 1 inside a parallel region, also for oneDNN: parallel code runs
+/// its kernels single-threaded. Throws out_of_memory if the system cannot start the threads.
 int num_threads();
 
 /// Calls body(begin, end) on disjoint ranges that cover [0, n). Each range but the last is at least `grain`

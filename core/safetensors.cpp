@@ -1,7 +1,5 @@
 #include "core/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -20,6 +18,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/regular_file.h"
 #include "core/safetensors_header.h"
 
 namespace faq {
@@ -197,20 +196,6 @@ NamedTensors read_contents(const Source& source) {
   return contents;
 }
 
-class Descriptor {
- public:
-  explicit Descriptor(int value) : value_(value) {}
-  ~Descriptor() {
-    if (value_ >= 0) file_calls().close(value_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return value_; }
-
- private:
-  int value_;
-};
-
 // Uses plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. Reads go from front
 // to back.
 void read_next(int descriptor, std::uint64_t offset, std::span<std::byte> into, const std::string& context) {
@@ -230,18 +215,10 @@ void read_next(int descriptor, std::uint64_t offset, std::span<std::byte> into, 
 template <class Use>
 auto with_file(const std::filesystem::path& file, Use use) {
   const std::string context = concat("reading ", file.string(), ": ");
-  // Non-blocking: opening a named pipe must not wait for a writer.
-  const Descriptor descriptor(file_calls().open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0));
-  check(descriptor.get() >= 0, ErrorKind::missing_input, context,
-        "cannot open: ", std::generic_category().message(errno));
-  struct stat status {};
-  check(fstat(descriptor.get(), &status) == 0, ErrorKind::io, context,
-        "fstat failed: ", std::generic_category().message(errno));
-  check(S_ISREG(status.st_mode), ErrorKind::missing_input, context, "expected a regular file, found ",
-        S_ISDIR(status.st_mode) ? "a folder" : "something else");
-  return use(Source{file.string(), static_cast<std::uint64_t>(status.st_size),
+  const RegularFile opened(file, "reading");
+  return use(Source{file.string(), static_cast<std::uint64_t>(opened.bytes()),
                     [&](std::uint64_t offset, std::span<std::byte> into) {
-                      read_next(descriptor.get(), offset, into, context);
+                      read_next(opened.descriptor(), offset, into, context);
                     }});
 }
 

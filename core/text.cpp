@@ -4,9 +4,8 @@
 #include <numeric>
 
 namespace faq {
-namespace {
 
-// Levenshtein's distance, one row of the table at a time.
+// One row of the table at a time.
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
@@ -21,8 +20,6 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   }
   return row.back();
 }
-
-}  // namespace
 
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates) {
   const auto best =

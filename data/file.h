@@ -14,8 +14,4 @@ namespace faq {
 /// not a regular file or is larger than `max_bytes`. Each message names the file.
 std::vector<std::byte> read_file(const std::filesystem::path& file, std::int64_t max_bytes);
 
-/// The kind of error for an errno after a file could not be opened: io for too few descriptors or a disk
-/// fault, else missing_input.
-ErrorKind kind_of_open_error(int error);
-
 }  // namespace faq

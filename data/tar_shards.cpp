@@ -3,8 +3,6 @@
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,8 +14,8 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/regular_file.h"
 #include "data/decode.h"
-#include "data/file.h"
 #include "data/formats.h"
 #include "data/index_text.h"
 
@@ -30,30 +28,7 @@ namespace fs = std::filesystem;
 constexpr std::int64_t max_member_bytes = std::int64_t{256} << 20;
 
 /// An open tar file. Any number of threads may read it.
-class Shard {
- public:
-  explicit Shard(fs::path path)
-      : path_(std::move(path)), descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {
-    const int error = errno;
-    check(descriptor_ >= 0, kind_of_open_error(error), path_.string(),
-          ": cannot be opened: ", std::strerror(error));
-    struct stat status {};
-    if (::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode)) bytes_ = status.st_size;
-  }
-  ~Shard() { ::close(descriptor_); }
-  Shard(const Shard&) = delete;
-  Shard& operator=(const Shard&) = delete;
-
-  const fs::path& path() const { return path_; }
-  int descriptor() const { return descriptor_; }
-  /// Its size when it was opened; 0 if it is no regular file.
-  std::int64_t bytes() const { return bytes_; }
-
- private:
-  fs::path path_;
-  int descriptor_;
-  std::int64_t bytes_ = 0;
-};
+using Shard = RegularFile;
 
 /// Reads one shard with libarchive, from a given position on.
 class Reader {

@@ -1,6 +1,9 @@
 #include "core/kernels/conv_primitives.h"
 
+#include <new>
+
 #include "core/kernels/conv_observer.h"
+#include "core/kernels/granted_threads.h"
 #include "core/parallel.h"
 
 namespace faq::kernels::onednn {
@@ -11,11 +14,13 @@ template <class Primitive, class MakeDesc>
 std::shared_ptr<const Compiled<Primitive>> compiled(const char* what, PrimitiveCache<Primitive>& cache,
                                                     const ConvProblem& problem, MakeDesc make_desc) {
   return cache.get(problem, [&] {
+    const GrantedThreads granted;
     try {
       auto desc = make_desc(problem);
       Primitive primitive(desc);
       return Compiled<Primitive>{std::move(desc), std::move(primitive)};
     } catch (const dnnl::error& error) {
+      if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
       fail(ErrorKind::internal, what, ": oneDNN has no kernel for ", problem.geometry, ": ", error.what());
     }
   });

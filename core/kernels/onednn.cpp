@@ -1,6 +1,9 @@
 #include "core/kernels/onednn.h"
 
+#include <new>
+
 #include "core/cpu.h"
+#include "core/kernels/granted_threads.h"
 #include "core/profile.h"
 
 namespace faq {
@@ -138,6 +141,7 @@ Tensor buffer(const dnnl::memory::desc& desc) {
 void execute(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
              Arguments arguments) {
   const Booked booked(Work::convolution);
+  const GrantedThreads granted;
   try {
     const Tensor scratch = buffer(scratchpad);
     arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD, view(scratchpad, scratch));
@@ -145,11 +149,13 @@ void execute(const char* what, const dnnl::primitive& primitive, const dnnl::mem
     primitive.execute(stream, arguments);
     stream.wait();
   } catch (const dnnl::error& error) {
+    if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
     fail(ErrorKind::internal, what, ": oneDNN: ", error.what());
   }
 }
 
 void reorder(const dnnl::memory& from, const dnnl::memory& to) {
+  const GrantedThreads granted;
   dnnl::stream& stream = Context::instance().stream();
   dnnl::reorder(from, to).execute(stream, const_cast<dnnl::memory&>(from), const_cast<dnnl::memory&>(to));
   stream.wait();

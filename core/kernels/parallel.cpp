@@ -4,11 +4,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <exception>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #include "core/cpu_limit.h"
+#include "core/error.h"
+#include "core/kernels/granted_threads.h"
 
 namespace faq {
 
@@ -36,6 +41,57 @@ ThreadLimits limits_at_start() {
   return limits;
 }
 
+// Throws out_of_memory when the system does not start as many threads as a team has. OpenMP would end the
+// process, with exit code 1.
+void check_team_can_start(int threads) {
+  std::atomic<bool> over = false;
+  std::vector<std::thread> others;
+  const auto end_all = [&] {
+    over = true;
+    over.notify_all();
+    for (std::thread& other : others) other.join();
+  };
+  try {
+    others.reserve(static_cast<std::size_t>(threads - 1));
+    while (std::ssize(others) < threads - 1) others.emplace_back([&over] { over.wait(false); });
+  } catch (const std::system_error& error) {
+    const auto started = std::ssize(others) + 1;
+    end_all();
+    fail(ErrorKind::out_of_memory, "expected ", threads, " threads, the system started ", started, ": ",
+         error.code().message());
+  } catch (...) {
+    end_all();
+    throw;
+  }
+  end_all();
+}
+
+// The size of a team that was asked for, on the calling thread. A limit (OMP_THREAD_LIMIT,
+// OMP_MAX_ACTIVE_LEVELS, or one of the OpenMP library's own) makes it smaller, without a word. Every thread
+// measures for itself, because some of these limits are of all teams together.
+int granted(int asked) {
+  struct Team {
+    int asked = 1, granted = 1;
+  };
+  thread_local Team last;
+  asked = std::min(asked, omp_get_thread_limit());
+  if (asked <= 1) return 1;
+  if (last.asked != asked) {
+    check_team_can_start(asked);
+    const int dynamic = omp_get_dynamic();
+    omp_set_dynamic(0);
+    int team = 1;
+#pragma omp parallel num_threads(asked)
+    {
+#pragma omp single
+      team = omp_get_num_threads();
+    }
+    omp_set_dynamic(dynamic);
+    last = {asked, team};
+  }
+  return last.granted;
+}
+
 // Runs before main. Nothing has been changed yet, and the first thread has the default from the start.
 [[maybe_unused]] const ThreadLimits& at_start = thread_limits();
 
@@ -48,7 +104,18 @@ const ThreadLimits& thread_limits() {
 
 void set_num_threads(int threads) { omp_set_num_threads(threads > 0 ? threads : thread_limits().threads); }
 
-int num_threads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
+int num_threads() { return omp_in_parallel() ? 1 : granted(omp_get_max_threads()); }
+
+kernels::GrantedThreads::GrantedThreads() : threads_(omp_get_max_threads()), dynamic_(omp_get_dynamic()) {
+  const int granted = num_threads();
+  if (granted != threads_) omp_set_num_threads(granted);
+  if (dynamic_ != 0) omp_set_dynamic(0);
+}
+
+kernels::GrantedThreads::~GrantedThreads() {
+  if (omp_get_max_threads() != threads_) omp_set_num_threads(threads_);
+  if (dynamic_ != 0) omp_set_dynamic(dynamic_);
+}
 
 void parallel_for(std::int64_t n, std::int64_t grain,
                   const std::function<void(std::int64_t, std::int64_t)>& body) {
