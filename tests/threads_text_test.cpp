@@ -40,7 +40,25 @@ TEST_CASE("a run says how many threads it has, and why", "[threads]") {
   };
   for (const Row& row : rows) {
     INFO(row.lines.front());
-    CHECK(threads_text(row.asked, row.limits) == row.lines);
+    CHECK(threads_text(row.asked, row.asked > 0 ? row.asked : row.limits.threads, row.limits) == row.lines);
+  }
+}
+
+TEST_CASE("a run says that it has fewer threads than asked for", "[threads]") {
+  const ThreadLimits whole{4, ThreadLimits::Source::machine, 4, ThreadLimits::Source::machine, 4};
+  struct Row {
+    int asked, granted;
+    const char* line;
+  };
+  const Row rows[] = {{4, 1, "warning: 1 thread instead of 4: OpenMP grants no more"},
+                      {0, 3, "warning: 3 threads instead of 4: OpenMP grants no more"},
+                      {2, 2, "2 threads (as asked"},
+                      {0, 4, "4 threads (all CPUs"}};
+  for (const Row& row : rows) {
+    INFO(row.line);
+    const auto lines = threads_text(row.asked, row.granted, whole);
+    REQUIRE(lines.size() == 1);
+    CHECK(lines.front().starts_with(row.line));
   }
 }
 

@@ -5,24 +5,25 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <optional>
-#include <sstream>
 
 #include "core/error.h"
+#include "core/foreign_error.h"
 #include "core/json.h"
+#include "core/printable.h"
+#include "core/regular_file.h"
 #include "core/standard_error.h"
 #include "core/text.h"
 #include "tools/option_text.h"
+#include "train/option_names.h"
 #include "train/ranks/launcher.h"
 #include "train/ranks/mpi.h"
 #include "train/ranks/open_communicator.h"
@@ -71,6 +72,22 @@ std::vector<std::string> known_names(const cxxopts::Options& parser) {
     }
   }
   return names;
+}
+
+std::string hint_of(const std::string& unknown, const std::vector<std::string>& names) {
+  const std::string meant = suggested_option(unknown, names);
+  return meant.empty() ? "--help lists all options" : concat("did you mean '", dashed(meant), "'?");
+}
+
+// The parser of arguments matches them with a regular expression that recurses for every character. No option
+// needs more than the longest name of a file.
+void refuse_long_arguments(int argc, char** argv) {
+  constexpr std::size_t most = 4096 + 64;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    check(argument.size() <= most, ErrorKind::usage, "argument '", argument.substr(0, 40), "…' of ",
+          argument.size(), " bytes: expected at most ", most);
+  }
 }
 
 }  // namespace
@@ -143,6 +160,7 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
                {"version", "print the version, and with which MPI it is built"},
                {"h,help", "print this help"}});
   if (!positional.empty()) parser.parse_positional({positional});
+  refuse_long_arguments(argc, argv);
   try {
     auto parsed = parser.parse(argc, argv);
     refuse_options_as_values(parsed, known_names(parser));
@@ -155,10 +173,8 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
       if (!name.starts_with("-") || name == "--" || name == "-") continue;
       name = name.substr(0, name.find('='));
       name.erase(0, name.starts_with("--") ? 2 : 1);
-      if (std::ranges::find(names, name) == names.end()) {
-        fail(ErrorKind::usage, "unknown option '", argv[i], "'; did you mean '", dashed(nearest(name, names)),
-             "'?");
-      }
+      if (std::ranges::find(names, name) == names.end())
+        fail(ErrorKind::usage, "unknown option '", argv[i], "'; ", hint_of(name, names));
     }
     fail(ErrorKind::usage, "unknown option");
   } catch (const cxxopts::exceptions::exception& error) {
@@ -167,13 +183,8 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
 }
 
 std::string read_text(const std::string& what, const std::string& file) {
-  check(!std::filesystem::is_directory(file), ErrorKind::bad_data, what, " ", file, ": is a folder");
-  std::ifstream in(file);
-  check(in.good(), ErrorKind::missing_input, what, " ", file, ": cannot be opened");
-  std::ostringstream text;
-  text << in.rdbuf();
-  check(!in.bad(), ErrorKind::io, what, " ", file, ": reading failed");
-  return text.str();
+  // A list of names of a million classes is shorter, and so is any file of options.
+  return read_text_file(file, what, std::int64_t{64} << 20);
 }
 
 TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings) {
@@ -223,13 +234,28 @@ int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int 
   return counts->front();
 }
 
+ProgressDisplay::Says says(const cxxopts::ParseResult& parsed) {
+  return parsed.count("quiet") ? ProgressDisplay::Says::warnings : ProgressDisplay::Says::everything;
+}
+
 std::string command_line(int argc, char** argv) {
   return join(std::vector<std::string>(argv, argv + argc), " ");
 }
 
 namespace {
 
+// True while a program's body runs.
+std::atomic<bool> in_body = false;
+
+// Nothing of ours ends the process while its body runs, and what MPI ends it with is ours. OpenMP's library
+// ends it with 1 when it cannot start a thread or has no memory, after a line of its own.
+void at_exit(int code, void* /*none*/) {
+  if (in_body && code == EXIT_FAILURE) std::_Exit(static_cast<int>(ErrorKind::out_of_memory));
+}
+
 void prepare_process() {
+  in_body = true;
+  ::on_exit(at_exit, nullptr);
   // The first file that is opened would take the place of a closed stream, and get what is said there.
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;
@@ -247,23 +273,19 @@ void prepare_process() {
   }
 }
 
+// In one line, whatever names of files and texts of other libraries it has in it.
 void say(const char* program, const std::string& message) {
-  write_to_stderr(fmt::format("{}: {}\n", program, message));
+  write_to_stderr(fmt::format("{}: {}\n", program, printable(message, longest_message)));
 }
 
 // Passes the text of an error to `say`, and returns the exit code.
 int guarded(const std::function<int()>& body, const std::function<void(const std::string&)>& say_error) {
   try {
     return body();
-  } catch (const Error& error) {
+  } catch (const std::exception& exception) {
+    const Error error = as_error(exception);
     say_error(with_options(error.what()));
     return error.exit_code();
-  } catch (const std::bad_alloc&) {
-    say_error("out of memory");
-    return static_cast<int>(ErrorKind::out_of_memory);
-  } catch (const std::exception& error) {
-    say_error(concat("internal error: ", error.what()));
-    return static_cast<int>(ErrorKind::internal);
   }
 }
 
@@ -279,7 +301,9 @@ void silence_stdout() {
 
 int run(const char* program, const std::function<int()>& body) {
   prepare_process();
-  return guarded(body, [program](const std::string& text) { say(program, text); });
+  const int code = guarded(body, [program](const std::string& text) { say(program, text); });
+  in_body = false;
+  return code;
 }
 
 int run_on_ranks(const char* program, const std::function<int(Communicator&)>& body) {
@@ -338,6 +362,7 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
     const std::lock_guard lock(said->mutex);
     if (!said->last.ends_with(": " + text)) say(program, text);
   });
+  in_body = false;
   if (!ranks->close()) {
     std::fflush(stdout);
     std::_Exit(code);

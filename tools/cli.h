@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "train/option_table.h"
+#include "train/progress_display.h"
 #include "train/ranks/communicator.h"
 
 namespace faq::cli {
@@ -38,12 +39,12 @@ std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const st
 std::vector<std::string> given_names(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows);
 
 /// Adds what every program has, --json, --version and --help, and parses; an unknown option or a stray
-/// argument is Error(usage) that names the nearest option. `positional`: an option that takes the arguments
-/// without a name; empty: none are allowed.
+/// argument is Error(usage) that names the option that is probably meant. `positional`: an option that takes
+/// the arguments without a name; empty: none are allowed.
 cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv,
                            const std::string& positional = "");
 
-/// A text file, or pipe. `what` it is, for messages. Throws missing_input, bad_data or io.
+/// A text file. `what` it is, for messages. Throws missing_input, bad_data or io.
 std::string read_text(const std::string& what, const std::string& file);
 /// A JSON file of options, as config.json of a run, with settings that win over it. Throws missing_input,
 /// bad_data, or usage, naming the file.
@@ -57,6 +58,9 @@ std::vector<int> counts_of(const cxxopts::ParseResult& parsed, const std::string
 /// The same of one number.
 int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int least,
              int most = std::numeric_limits<int>::max());
+
+/// What an option --quiet leaves of what is said on stderr.
+ProgressDisplay::Says says(const cxxopts::ParseResult& parsed);
 
 /// The command line as one would type it.
 std::string command_line(int argc, char** argv);

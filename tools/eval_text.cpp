@@ -7,6 +7,7 @@
 #include <map>
 #include <sstream>
 
+#include "core/printable.h"
 #include "tools/cli.h"
 
 namespace faq {
@@ -75,9 +76,9 @@ std::string evaluation_text(const json& e) {
   if (!e.contains("classes")) return text;
   text += fmt::format("{:<28} {:>7} {:>7} {:>7} {:>8}\n", "class", "images", "top-1", "top-5", "loss");
   for (const json& row : e["classes"])
-    text += fmt::format("{:<28} {:>7} {:>7.2f} {:>7.2f} {:>8.4f}\n", row["class"].get<std::string>(),
-                        row["images"].get<std::int64_t>(), row["top1"].get<double>(),
-                        row["top5"].get<double>(), row["loss"].get<double>());
+    text += fmt::format("{:<28} {:>7} {:>7.2f} {:>7.2f} {:>8.4f}\n",
+                        printable(row["class"].get<std::string>()), row["images"].get<std::int64_t>(),
+                        row["top1"].get<double>(), row["top5"].get<double>(), row["loss"].get<double>());
   return text;
 }
 
@@ -93,9 +94,9 @@ json prediction_json(const std::string& file, const std::vector<Guess>& guesses,
 std::string predictions_text(const json& result) {
   std::string text;
   for (const json& row : result["predictions"]) {
-    text += row["file"].get<std::string>() + ":";
+    text += printable(row["file"].get<std::string>()) + ":";
     for (const json& guess : row["top5"])
-      text += fmt::format("  {} {:.1f} %", guess["class"].get<std::string>(),
+      text += fmt::format("  {} {:.1f} %", printable(guess["class"].get<std::string>()),
                           100 * guess["probability"].get<double>());
     text += "\n";
   }
@@ -113,8 +114,9 @@ json export_json(const Network& network, const IntegerNetwork& exported, const s
 
 std::string export_text(const json& e) {
   return fmt::format("{}: {} after epoch {}, as an integer network for images of {}x{} ({} bytes)\n",
-                     e["file"].get<std::string>(), e["kind"].get<std::string>(), e["epoch"].get<int>(),
-                     e["input"][0].get<int>(), e["input"][1].get<int>(), e["bytes"].get<std::uint64_t>());
+                     printable(e["file"].get<std::string>()), e["kind"].get<std::string>(),
+                     e["epoch"].get<int>(), e["input"][0].get<int>(), e["input"][1].get<int>(),
+                     e["bytes"].get<std::uint64_t>());
 }
 
 json comparison_json(const Network& a, const Network& b, const Comparison& c) {
@@ -134,10 +136,11 @@ std::string comparison_text(const json& c) {
                                  c["other"].get<std::string>(), c["agreement"].get<double>(),
                                  c["images"].get<std::int64_t>());
   const auto first = c["first_diverging_layer"].get<std::string>();
-  text += first.empty() ? "no layer differs in a bit\n" : "the first layer that differs: " + first + "\n";
+  text += first.empty() ? "no layer differs in a bit\n"
+                        : "the first layer that differs: " + printable(first) + "\n";
   for (const json& row : c["layers"])
-    text +=
-        fmt::format("{:<40} {:>12.3e}\n", row["name"].get<std::string>(), row["difference"].get<double>());
+    text += fmt::format("{:<40} {:>12.3e}\n", printable(row["name"].get<std::string>()),
+                        row["difference"].get<double>());
   return text;
 }
 

@@ -268,8 +268,8 @@ int body(int argc, char** argv) {
                                     options.workers));
     return 0;
   }
-  ProgressDisplay display(/*quiet=*/false);
-  for (const std::string& line : threads_text(options.threads)) display.line(line);
+  ProgressDisplay display(ProgressDisplay::Says::everything);
+  for (const std::string& line : threads_text(options.threads, num_threads())) display.line(line);
   const Measurement m =
       mode == "train" ? bench_train(options, image_size, steps) : bench_infer(options, image_size, steps);
   nlohmann::json result = report(options, mode, bits, m);

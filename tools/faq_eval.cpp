@@ -92,7 +92,7 @@ Analysis gradient_noise_analysis(const cxxopts::ParseResult& parsed, const Train
 
 // Those that open weights and data for themselves.
 int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std::string& command,
-            bool quiet) {
+            ProgressDisplay::Says says) {
   const auto kind = cli::text_of(parsed, "analyze");
   if (kind == "sensitivity" || kind == "bits") {
     check(parsed.count("config"), ErrorKind::usage, "--analyze ", kind,
@@ -102,7 +102,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
     options.output_dir = folder;
   }
   make_output_folder(options.output_dir);
-  ProgressDisplay display(quiet);
+  ProgressDisplay display(says);
   if (kind == "cosine") {
     check(
         !options.weights.empty() && parsed.count("baseline"), ErrorKind::usage,
@@ -198,7 +198,7 @@ int body(int argc, char** argv, Communicator& all) {
        {"batches", "--analyze gradient-noise: of every size", "N", "50"},
        {"batch-sizes", "--analyze gradient-noise: images per batch", "N,…", "32,128,512"},
        {"c,config", "--analyze sensitivity and bits: the config.json of a run", "FILE"},
-       {"quiet", "no progress on stderr"}});
+       {"quiet", "no progress on stderr, warnings only"}});
   // Arguments without a name are images, when images are asked for.
   const bool predicting = std::any_of(argv + 1, argv + argc, [](const char* argument) {
     return std::string_view(argument).starts_with("--predict");
@@ -224,10 +224,10 @@ int body(int argc, char** argv, Communicator& all) {
   if (!shared) cli::say_one_rank_works(task, all);
   Communicator& ranks = shared ? all : single_process();
   const CpuShare cpus = share_cpus(ranks, options.threads);
-  const bool quiet = parsed.count("quiet") > 0;
+  const ProgressDisplay::Says says = cli::says(parsed);
   const bool of_scales = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-scales";
   if (parsed.count("analyze") && !of_scales)
-    return analyze(parsed, options, cli::command_line(argc, argv), quiet);
+    return analyze(parsed, options, cli::command_line(argc, argv), says);
   const bool as_json = parsed.count("json") > 0;
   const auto print = [as_json](const json& result, auto text) {
     if (as_json)
@@ -272,7 +272,7 @@ int body(int argc, char** argv, Communicator& all) {
 
   const EvaluationData data = open_evaluation_data(network, options, options.batch_size,
                                                    split == "train" ? Split::train : Split::val, ranks);
-  ProgressDisplay display(quiet || !ranks.is_first());
+  ProgressDisplay display(ranks.is_first() ? says : ProgressDisplay::Says::nothing);
   const auto begin = [&] {  // nothing is refused any more
     for (const std::string& line : cpus.lines) display.line(line);
   };

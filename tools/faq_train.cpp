@@ -44,7 +44,7 @@ int body(int argc, char** argv, Communicator& ranks) {
                    {{"c,config", "options from a JSON file; the command line wins", "FILE"},
                     {"dry-run", "resolve, load, calibrate, print the plan and the layers; train nothing"},
                     {"list-models", "the networks, with parameters and MACs"},
-                    {"quiet", "no progress on stderr"}});
+                    {"quiet", "no progress on stderr, warnings only"}});
   const auto parsed = cli::parse(parser, argc, argv);
   if (cli::help_or_version(parser, parsed)) return 0;
   if (parsed.count("list-models")) return cli::print_result(model_list()), 0;
@@ -72,7 +72,7 @@ int body(int argc, char** argv, Communicator& ranks) {
     return 0;
   }
   Metrics metrics;
-  ProgressDisplay display(parsed.count("quiet") > 0);
+  ProgressDisplay display(cli::says(parsed));
   const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
                                              .listeners = {&metrics, &display},
                                              .stop = install_stop_handlers(),

@@ -75,6 +75,10 @@ const OptionText& text_of_option(const std::string& name) {
       {"clip-grad-norm", "training", "X", "0: no clipping"},
       {"model-ema", "training", "DECAY",
        "validate, keep and deploy a moving average of the weights (alone: 0.9998)"},
+      {"freeze-batch-norm-stats", "training", "SHARE",
+       "share of a phase, at its end, in which batch-norm trains with its running statistics and they stay; "
+       "0: "
+       "never"},
       {"seed", "training", "N", "of everything that is random"},
       {"data-path", "data", "DIR", "folder with train/ and val/ (or test/), IDX or CIFAR files"},
       {"dataset", "data", "KIND", "auto, imagefolder, idx, cifar or tar"},

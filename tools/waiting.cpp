@@ -1,10 +1,13 @@
 #include "tools/waiting.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+
+#include "train/signals.h"
 
 namespace faq::cli {
 namespace {
@@ -27,7 +30,14 @@ void bound_waiting(char** argv) {
   if (error) return;
   ::setenv("GOMP_SPINCOUNT", spin_count, 1);
   ::setenv("KMP_BLOCKTIME", "1", 1);
+  // A signal to stop that comes while the new image starts waits until it has its handlers, if this one has.
+  struct sigaction handler = {};
+  const bool handled = ::sigaction(SIGTERM, nullptr, &handler) == 0 && handler.sa_handler != SIG_DFL;
+  sigset_t before;
+  ::sigprocmask(SIG_BLOCK, nullptr, &before);
+  if (handled) hold_stop_signals();
   ::execv(program.c_str(), argv);
+  ::sigprocmask(SIG_SETMASK, &before, nullptr);
   ::unsetenv("GOMP_SPINCOUNT");
   ::unsetenv("KMP_BLOCKTIME");
 }

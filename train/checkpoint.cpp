@@ -35,18 +35,28 @@ std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
 std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(
     const std::filesystem::path& folder) {
   std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    if (const auto step = step_of(entry.path())) found.emplace_back(*step, entry.path());
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(folder, error);
+       !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (const auto step = step_of(entry->path())) found.emplace_back(*step, entry->path());
   }
+  check(!error, ErrorKind::io, "output folder ", folder.string(), ": cannot be listed: ", error.message());
   std::ranges::sort(found, std::greater{});
   return found;
 }
 
 std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;
-  if (!std::filesystem::is_directory(folder)) return files;
+  std::error_code error;
+  const bool is_folder = std::filesystem::is_directory(folder, error);
+  const bool missing = error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
+  check(!error || missing, ErrorKind::io, "output folder ", folder.string(),
+        ": cannot be examined: ", error.message());
+  if (!is_folder) return files;
   for (const auto& [step, file] : step_checkpoints(folder)) files.push_back(file);
-  if (const auto last = folder / last_file; std::filesystem::exists(last)) files.push_back(last);
+  // One that cannot be examined is there, too.
+  const auto last = folder / last_file;
+  if (std::filesystem::exists(last, error) || error) files.push_back(last);
   return files;
 }
 

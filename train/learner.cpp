@@ -11,6 +11,7 @@
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/option_table.h"
+#include "train/run_length.h"
 #include "train/run_record.h"
 #include "train/setup.h"
 
@@ -150,8 +151,9 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
                             : static_cast<float>(batch->size()) / static_cast<float>(step.shards.images);
     const RandomKeys keys{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
     BatchStatistics statistics;
-    TrainingLogits outputs =
-        model_->forward_training(training_pass(keys, &statistics, precision), Var(batch->images));
+    Pass pass = training_pass(keys, &statistics, precision);
+    if (holds_batch_norm_stats(options_, step.phase_done)) pass.normalize = Pass::Normalize::with_running;
+    TrainingLogits outputs = model_->forward_training(pass, Var(batch->images));
     Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
     if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, keys, share));
     Scores scores;

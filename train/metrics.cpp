@@ -2,11 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <optional>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/regular_file.h"
+#include "core/text.h"
 
 namespace faq {
 namespace {
@@ -30,6 +34,27 @@ std::string csv(const nlohmann::json& history) {
   return text;
 }
 
+// Nothing if there is no such file, as in a folder that a run resumes in for the first time. What cannot be
+// read is an error: it would be written over.
+std::string lines_in(const std::filesystem::path& file) {
+  constexpr std::int64_t most = std::int64_t{1} << 30;
+  std::error_code error;
+  const auto status = std::filesystem::symlink_status(file, error);
+  if (status.type() == std::filesystem::file_type::not_found) return {};
+  try {
+    return read_text_file(file, "the figures of this run in", most);
+  } catch (const Error& unread) {
+    fail(ErrorKind::io, unread.what());
+  }
+}
+
+// Nothing for a line that is none of ours, or was cut short.
+std::optional<std::int64_t> step_of(const std::string& line) {
+  const auto json = nlohmann::json::parse(line, nullptr, false);
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return {};
+  return json["step"].get<std::int64_t>();
+}
+
 }  // namespace
 
 void Metrics::started(const RunStarted& run) {
@@ -37,11 +62,8 @@ void Metrics::started(const RunStarted& run) {
   const auto file = folder_ / "metrics.jsonl";
   std::string kept;
   if (run.step > 0) {
-    std::ifstream old(file);
-    for (std::string line; std::getline(old, line);) {
-      const auto json = nlohmann::json::parse(line, nullptr, false);
-      if (json.is_object() && json.value("step", run.step + 1) <= run.step) kept += line + '\n';
-    }
+    for (const std::string& line : split(lines_in(file), '\n'))
+      if (const auto step = step_of(line); step && *step <= run.step) kept += line + '\n';
   }
   AtomicFile fresh(file);
   fresh.write(kept);

@@ -2,7 +2,9 @@
 #include <limits>
 #include <numeric>
 
+#include "core/json.h"
 #include "core/text.h"
+#include "train/option_names.h"
 #include "train/option_table.h"
 #include "train/presets.h"
 
@@ -20,8 +22,13 @@ const std::vector<std::string>* options_of_shorthand(const std::string& name) {
   return nullptr;
 }
 
-std::string text_of(const nlohmann::json& value) {
-  return value.is_string() ? value.get<std::string>() : value.dump();
+// Texts are names of files at most, as on the command line.
+std::string text_of(const std::string& name, const nlohmann::json& value) {
+  constexpr std::size_t most = 4096;
+  std::string text = value.is_string() ? value.get<std::string>() : json_text(value);
+  check(text.size() <= most, ErrorKind::usage, "'", name, "' has a value of ", text.size(),
+        " bytes: expected at most ", most);
+  return text;
 }
 
 bool told(const std::vector<Setting>& settings, const std::string& name) {
@@ -42,15 +49,15 @@ std::vector<Setting> settings_of(const nlohmann::json& config) {
     const OptionRow& row = find_option(several ? several->front() : name);
     const OptionField::Kind kind = row.field.kind;
     check(!value.is_object() && !value.is_null() && (!value.is_array() || kind != OptionField::Kind::single),
-          ErrorKind::usage, "'", name, "' has a value of the wrong kind: ", value.dump());
+          ErrorKind::usage, "'", name, "' has a value of the wrong kind: ", json_text(value));
     if (kind == OptionField::Kind::accumulate) {
-      for (const auto& element : value) settings.emplace_back(name, text_of(element));
+      for (const auto& element : value) settings.emplace_back(name, text_of(name, element));
     } else if (value.is_array()) {
       std::vector<std::string> parts;
-      for (const auto& element : value) parts.push_back(text_of(element));
+      for (const auto& element : value) parts.push_back(text_of(name, element));
       if (!parts.empty()) settings.emplace_back(name, join(parts, ","));
     } else {
-      settings.emplace(several ? settings.begin() : settings.end(), name, text_of(value));
+      settings.emplace(several ? settings.begin() : settings.end(), name, text_of(name, value));
     }
   }
   return settings;
@@ -67,7 +74,9 @@ const OptionRow& find_option(const std::string& name) {
       names.push_back(candidate);
     }
   }
-  fail(ErrorKind::usage, "unknown option '", name, "'; did you mean '", nearest(name, names), "'?");
+  const std::string meant = suggested_option(name, names);
+  fail(ErrorKind::usage, "unknown option '", name, "'",
+       meant.empty() ? "" : concat("; did you mean '", meant, "'?"));
 }
 
 void apply(TrainOptions& options, const Setting& setting) {

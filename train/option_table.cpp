@@ -247,6 +247,7 @@ const std::vector<OptionRow>& option_table() {
       {{"label-smoothing"}, field(&T::label_smoothing)},
       {{"clip-grad-norm"}, field(&T::clip_grad_norm)},
       {{"model-ema"}, field(&T::model_ema), "0.9998"},
+      {{"freeze-batch-norm-stats"}, field(&T::freeze_batch_norm_stats)},
       {{"seed"}, field(&T::seed)},
       {{"data-path", "data-dir"}, field(&T::data_path)},
       {{"dataset"}, field(&T::dataset, dataset_kinds)},

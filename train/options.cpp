@@ -39,6 +39,7 @@ void check_options(const TrainOptions& o) {
   in_range("label_smoothing", o.label_smoothing, 0, 1);
   in_range("clip_grad_norm", o.clip_grad_norm, 0, 1e9);
   in_range("model_ema", o.model_ema, 0, 1);
+  in_range("freeze_batch_norm_stats", o.freeze_batch_norm_stats, 0, 1);
   in_range("shuffle_buffer", o.shuffle_buffer, 1, 1e9);
   in_range("workers", o.workers, 0, 1024);
   in_range("threads", o.threads, 0, 4096);

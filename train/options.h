@@ -63,6 +63,9 @@ struct Recipe : QuantRecipe {
   double label_smoothing = 0;
   double clip_grad_norm = 0;
   double model_ema = 0;  ///< decay; 0: no average
+  /// The share of a phase, at its end, in which batch-norm normalises with its running statistics, in
+  /// training too, and they stay as they are. 0: never.
+  double freeze_batch_norm_stats = 0;
   int seed = 0;
 };
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "core/printable.h"
 #include "core/standard_error.h"
 #include "core/text.h"
 
@@ -50,7 +51,7 @@ std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std
 
 }  // namespace
 
-ProgressDisplay::ProgressDisplay(bool quiet) : quiet_(quiet), terminal_(stderr_is_terminal()) {}
+ProgressDisplay::ProgressDisplay(Says says) : says_(says), terminal_(stderr_is_terminal()) {}
 
 void ProgressDisplay::end() {
   if (bar_) write_to_stderr("\n");
@@ -61,11 +62,11 @@ void ProgressDisplay::start() { updated_ = Clock::now(); }
 
 bool ProgressDisplay::due(double seconds) const {
   const std::chrono::duration<double> passed = Clock::now() - updated_;
-  return !quiet_ && passed.count() >= (terminal_ ? seconds_between_redraws : seconds);
+  return says_ == Says::everything && passed.count() >= (terminal_ ? seconds_between_redraws : seconds);
 }
 
 void ProgressDisplay::update(const Status& status) {
-  if (quiet_) return;
+  if (says_ != Says::everything) return;
   updated_ = Clock::now();
   const auto left = static_cast<std::int64_t>(std::min(unknown, status.seconds_left));  // NaN: unknown
   std::vector<std::string> parts{fmt::format("{} {}/{}", status.title, status.done, status.total),
@@ -85,9 +86,10 @@ void ProgressDisplay::clear() {
 }
 
 void ProgressDisplay::line(const std::string& text) {
-  if (quiet_) return;
+  const bool warns = text.starts_with(warning_prefix);
+  if (says_ == Says::nothing || (says_ == Says::warnings && !warns)) return;
   clear();
-  write_to_stderr(text + "\n");
+  write_to_stderr(printable(text, longest_message) + "\n");
 }
 
 }  // namespace faq

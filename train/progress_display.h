@@ -15,7 +15,9 @@ namespace faq {
 /// shows a run or an evaluation. Code that counts something else calls start(), due() and update() itself.
 class ProgressDisplay final : public RunListener {
  public:
-  explicit ProgressDisplay(bool quiet);
+  /// `nothing` is for ranks whose news the first one tells.
+  enum class Says { everything, warnings, nothing };
+  explicit ProgressDisplay(Says says = Says::everything);
   ~ProgressDisplay() override { end(); }
   ProgressDisplay(const ProgressDisplay&) = delete;
   ProgressDisplay& operator=(const ProgressDisplay&) = delete;
@@ -36,7 +38,8 @@ class ProgressDisplay final : public RunListener {
   void clear();
   /// Leaves the bar where it is, so that later output starts on a new line.
   void end();
-  /// Writes a line that stays.
+  /// Writes a line that stays, in one piece whatever names are in it. One that starts with warning_prefix is
+  /// written if warnings are.
   void line(const std::string& text);
 
   void started(const RunStarted& event) override;
@@ -53,7 +56,7 @@ class ProgressDisplay final : public RunListener {
  private:
   using Clock = std::chrono::steady_clock;
 
-  bool quiet_;
+  Says says_;
   bool terminal_;
   bool bar_ = false;  ///< the cursor is at the end of a bar
   Clock::time_point updated_ = Clock::now();

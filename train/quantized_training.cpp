@@ -154,11 +154,20 @@ NumberFormat format_of_checkpoint(const TrainOptions& options,
   return number_formats(options).at(static_cast<std::size_t>(progress_in(metadata, source).phase));
 }
 
+namespace {
+
+bool is_gone(const std::string& file) {
+  std::error_code ignored;
+  return !std::filesystem::exists(file, ignored);
+}
+
+}  // namespace
+
 void refuse_integer_weights(const TrainOptions& options) {
   for (const auto& [what, file] :
        {std::pair("weights ", options.weights), std::pair("teacher ", options.teacher)}) {
     // A run that goes on has both in its checkpoint, and the files may be gone.
-    if (file.empty() || (!options.resume.empty() && !std::filesystem::exists(file))) continue;
+    if (file.empty() || (!options.resume.empty() && is_gone(file))) continue;
     check(!is_integer_network(read_safetensors_metadata(file)), ErrorKind::bad_data, what, file,
           ": an integer network cannot be trained further, nor teach; give the checkpoint it was made from");
   }

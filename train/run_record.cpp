@@ -3,11 +3,13 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "core/cpu.h"
 #include "core/json.h"
 #include "core/parallel.h"
 #include "train/option_table.h"
+#include "train/run_length.h"
 
 namespace faq {
 namespace {
@@ -97,20 +99,33 @@ RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const 
           .machine = object_in(checkpoint, "machine", source)};
 }
 
-void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source) {
+bool check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source, int phases) {
   // Under the names of today, with the defaults of options that did not exist yet.
-  const nlohmann::json config = to_json(recorded_options(before.config, source));
+  const TrainOptions options_before = recorded_options(before.config, source);
+  const nlohmann::json config = to_json(options_before);
+  const auto said = [](const nlohmann::json& of_run) {
+    return concat(of_run.at("epochs").dump(), of_run.at("phase-epochs").dump());
+  };
+  const bool other_length = said(now.config) != said(config);
+  if (other_length) {
+    const std::string why = why_of_that_length(recorded_options(now.config, source), options_before, phases);
+    check(why.empty(), ErrorKind::bad_data, "checkpoint ", source, " is of another run: epochs was ",
+          config.at("epochs").dump(), ", is now ", now.config.at("epochs").dump(), ", but ", why,
+          "; to train its network on, begin a run in another folder with `weights` ",
+          std::filesystem::path(source).replace_filename("best.safetensors").string());
+  }
   for (const auto& [name, value] : now.config.items()) {
-    if (may_change(name)) continue;
+    if (may_change(name) || name == "epochs" || name == "phase-epochs") continue;
     const nlohmann::json& old = config.at(name);
     check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
-          old.dump(), ", is now ", value.dump());
+          json_text(old), ", is now ", json_text(value));
   }
   for (const auto& [name, value] : now.data.items())
     check(!before.data.contains(name) || before.data[name] == value, ErrorKind::bad_data, "checkpoint ",
           source, " is of a run on other images than those of ",
           now.config.at("data-path").get<std::string>(), ": ", name, " was ", before.data[name].dump(),
           ", is now ", value.dump());
+  return other_length;
 }
 
 std::string machine_difference(const RunRecord& now, const RunRecord& before) {

@@ -32,8 +32,9 @@ TrainOptions recorded_options(nlohmann::json config, const std::string& source);
 bool may_change(const std::string& option);
 
 /// Throws bad_data when the resumed run differs from that of the checkpoint `source`: in an option that
-/// changes a bit of the result, or in the images.
-void check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source);
+/// changes a bit of the result, or in the images. Other epochs are allowed where a run of `phases` phases
+/// does the same until then, whatever its length (why_of_that_length); then returns true.
+bool check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source, int phases);
 /// Describes how the machine differs from that of the checkpoint, so that sums may be added in another order.
 /// Returns a line for the log; empty: no difference.
 std::string machine_difference(const RunRecord& now, const RunRecord& before);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 namespace faq {
 namespace {
 
@@ -21,8 +23,16 @@ const char* text_of(ThreadLimits::Source source) {
 
 }  // namespace
 
-std::vector<std::string> threads_text(int asked, const ThreadLimits& limits) {
+std::string fewer_threads_text(int wanted, int granted) {
+  if (granted >= wanted) return {};
+  return fmt::format(
+      "warning: {} thread{} instead of {}: OpenMP grants no more (OMP_THREAD_LIMIT, or a limit like it)",
+      granted, granted == 1 ? "" : "s", wanted);
+}
+
+std::vector<std::string> threads_text(int asked, int granted, const ThreadLimits& limits) {
   const int threads = asked > 0 ? asked : limits.threads;
+  if (std::string fewer = fewer_threads_text(threads, granted); !fewer.empty()) return {std::move(fewer)};
   const bool all = asked == 0 && limits.source == ThreadLimits::Source::machine;
   std::vector<std::string> lines{fmt::format("{} thread{} ({}{})", threads, threads == 1 ? "" : "s",
                                              asked > 0 ? "as asked" : text_of(limits.source),

@@ -9,6 +9,7 @@
 #include "core/allocator.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
+#include "train/run_length.h"
 #include "train/same_on_ranks.h"
 
 namespace faq {
@@ -95,9 +96,11 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
   const RunRecord before = record_in(found.contents.metadata, source);
-  check_same_run(record_, before, source);
+  const bool other_length = check_same_run(record_, before, source, method_.phases());
   progress_ = progress_in(found.contents.metadata, source);
   check_phase(progress_, method_, source);
+  check(progress_.epoch <= run_.options.epochs, ErrorKind::bad_data, "checkpoint ", source, ": ",
+        progress_.epoch, " epochs are done, `epochs` ", run_.options.epochs);
   check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
         ": step ", progress_.step_in_epoch, " of an epoch of ", run_.steps_per_epoch);
   run_.learner.restore(found.contents, source, progress_.phase);
@@ -105,7 +108,10 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   event.resumed_from = found.file;
   listener_.started(event);
   if (const std::string text = machine_difference(record_, before); !text.empty()) listener_.warning(text);
-  if (folder_.goes_on_here()) return;
+  if (folder_.goes_on_here()) {
+    if (other_length) folder_.write_config(context_.command);
+    return;
+  }
   // The best network so far is in another folder and stays there.
   progress_.best_top1 = -1;
   progress_.best_epoch = -1;
@@ -244,7 +250,13 @@ Evaluation TrainingLoop::evaluate() {
 }
 
 Evaluation TrainingLoop::validate_epoch() {
-  run_.learner.end_epoch(run_.training_batches());
+  const Phase& phase = phase_at(run_.phases, progress_.epoch);
+  const double last_step =
+      static_cast<double>(progress_.epoch) +
+      static_cast<double>(progress_.step_in_epoch - 1) / static_cast<double>(run_.steps_per_epoch);
+  // What held the statistics of the epoch's last step holds them here, too.
+  if (!holds_batch_norm_stats(run_.options, phase.done(last_step)))
+    run_.learner.end_epoch(run_.training_batches());
   return evaluate();
 }
 

@@ -16,7 +16,7 @@ void fine_tune(const char* model, const char* weights, const char* data, const c
   in_four_bits.lr = 0.01;
   in_four_bits.lr_scheduler = Schedule::cosine;
 
-  ProgressDisplay display(/*quiet=*/false);
+  ProgressDisplay display;
   const FineTune job{.model = {.model = model, .weights = weights},
                      .data = {.data_path = data},
                      .recipe = in_four_bits,

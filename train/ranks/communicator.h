@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/foreign_error.h"
 #include "core/tensor.h"
 #include "train/ranks/remote_error.h"
 #include "train/ranks/sums.h"
@@ -80,11 +81,8 @@ class Communicator {
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::stopped) fail(error);  // to stop is agreed, and no failure
       throw;
-    } catch (const std::bad_alloc&) {
-      fail(Error(ErrorKind::out_of_memory, "out of memory"));
-      throw;
     } catch (const std::exception& error) {
-      fail(Error(ErrorKind::internal, error.what()));
+      fail(as_error(error));
       throw;
     }
   }

@@ -8,6 +8,8 @@
 #include <new>
 #include <optional>
 
+#include "core/foreign_error.h"
+
 namespace faq {
 namespace {
 
@@ -182,10 +184,8 @@ struct RankThread::State {
       throw;
     } catch (const Error& error) {
       set_own_failure(error);
-    } catch (const std::bad_alloc&) {
-      set_own_failure(Error(ErrorKind::out_of_memory, "out of memory"));
     } catch (const std::exception& error) {
-      set_own_failure(Error(ErrorKind::internal, error.what()));
+      set_own_failure(as_error(error));
     }
   }
 
