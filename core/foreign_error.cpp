@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <filesystem>
 #include <new>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
 #include <system_error>
 
 namespace faq {
@@ -34,6 +36,12 @@ Error as_error(const std::exception& exception) {
   if (const auto* error = dynamic_cast<const std::system_error*>(&exception);
       error != nullptr && of_system(error->code()))
     return {kind_of(error->code()), error->what()};
+  // Files are the only source of JSON that is not as it should be, and of sizes beyond all memory.
+  if (dynamic_cast<const nlohmann::json::exception*>(&exception))
+    return {ErrorKind::bad_data,
+            concat("a file holds JSON of another form than expected: ", exception.what())};
+  if (dynamic_cast<const std::length_error*>(&exception))
+    return {ErrorKind::out_of_memory, concat("out of memory: ", exception.what())};
   return {ErrorKind::internal, concat("internal error: ", exception.what())};
 }
 

@@ -8,7 +8,8 @@
 namespace faq {
 
 /// Returns the Error that says the same: of an Error itself, of memory that is not there, of the system (too
-/// few descriptors or threads, a folder that cannot be listed). What is left is a bug: `internal`.
+/// few descriptors or threads, a folder that cannot be listed), of JSON that has another form than code
+/// expects. What is left is a bug: `internal`.
 Error as_error(const std::exception& exception);
 
 }  // namespace faq

@@ -87,6 +87,11 @@ class Process {
     pid_ = 0;
     return false;
   }
+  /// The program that runs now: another one after exec.
+  std::string command() const {
+    std::error_code gone;
+    return fs::read_symlink(concat("/proc/", pid_, "/exe"), gone).string();
+  }
   void send(int signal) {
     if (running()) ::kill(pid_, signal);
   }

@@ -249,13 +249,15 @@ std::atomic<bool> in_body = false;
 
 // Nothing of ours ends the process while its body runs, and what MPI ends it with is ours. OpenMP's library
 // ends it with 1 when it cannot start a thread or has no memory, after a line of its own.
-void at_exit(int code, void* /*none*/) {
+[[maybe_unused]] void at_exit(int code, void* /*none*/) {
   if (in_body && code == EXIT_FAILURE) std::_Exit(static_cast<int>(ErrorKind::out_of_memory));
 }
 
 void prepare_process() {
   in_body = true;
+#ifdef __GLIBC__
   ::on_exit(at_exit, nullptr);
+#endif
   // The first file that is opened would take the place of a closed stream, and get what is said there.
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(stream, F_GETFD) >= 0 || errno != EBADF) continue;

@@ -19,9 +19,14 @@ void stop_before_run(int) {
 
 void install(int, char**, char**) { faq::handle_stop_signals(stop_before_run); }
 
+#if FAQ_SANITIZED
+// A sanitizer's library comes first.
+[[gnu::constructor(101)]] void install_after_sanitizer() { install(0, nullptr, nullptr); }
+#else
 // The loader calls these functions of a program before the constructors of its libraries, which take most of
 // the time until main.
 [[gnu::section(".preinit_array"), gnu::used]] void (*const before_constructors)(int, char**,
                                                                                 char**) = install;
+#endif
 
 }  // namespace

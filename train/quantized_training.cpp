@@ -151,7 +151,11 @@ std::unique_ptr<Method> make_method(const TrainOptions& options) {
 NumberFormat format_of_checkpoint(const TrainOptions& options,
                                   const std::map<std::string, std::string>& metadata,
                                   const std::string& source) {
-  return number_formats(options).at(static_cast<std::size_t>(progress_in(metadata, source).phase));
+  const std::vector<NumberFormat> formats = number_formats(options);
+  const int phase = progress_in(metadata, source).phase;
+  check(phase >= 0 && phase < std::ssize(formats), ErrorKind::bad_data, "checkpoint ", source, ": phase ",
+        phase, " of ", formats.size());
+  return formats[static_cast<std::size_t>(phase)];
 }
 
 namespace {
