@@ -19,12 +19,11 @@ struct Warning {
 };
 
 /// The warnings of libpng that lose nothing. It has no numbers for them. Those about chunks that say nothing
-/// of pixels cannot come, as these chunks are skipped. docs/commands.md has the same table.
+/// of pixels cannot come: these chunks are skipped, and so is what is between the pixels and the end marker.
+/// docs/commands.md has the same table.
 constexpr Warning harmless[] = {
     {"Too much image data", "all pixels came before"},
     {"Extra compressed data", "all pixels came before"},
-    {"Too many IDATs found", "all pixels came before"},
-    {"PLTE: out of place", "a palette after the pixels is nobody's"},
     {"PLTE: ignored in grayscale PNG", "grey pixels have no use for a palette"},
     {"IEND: invalid", "what an end marker contains is nobody's"},
 };
