@@ -75,12 +75,16 @@ std::string joined(std::vector<std::string> parts, std::size_t which = 0,
   return all;
 }
 
+std::string with_byte(std::string bytes, std::size_t at, char value) {
+  bytes.at(at) = value;
+  return bytes;
+}
+
 /// The byte `offset` bytes after the first `text` replaced.
-std::string replaced(std::string bytes, const std::string& text, std::size_t offset, char value) {
+std::string replaced(const std::string& bytes, const std::string& text, std::size_t offset, char value) {
   const std::size_t at = bytes.find(text);
   REQUIRE(at != std::string::npos);
-  bytes.at(at + offset) = value;
-  return bytes;
+  return with_byte(bytes, at + offset, value);
 }
 
 const char* const fixtures[] = {"rgb420.jpg",    "rgb422.jpg",
@@ -184,7 +188,7 @@ TEST_CASE("decode_image refuses, and says why") {
        "PNG unsigned integer out of range"},
       {"PNG without rows", png_claiming(0, 23), "Image height is zero"},
       {"PNG of another size", png_claiming(23, 17 + 1), "bad adaptive filter"},
-      {"PNG with a wrong checksum", fixture_bytes("rgb.png").replace(29, 1, "x"), "CRC error"},
+      {"PNG with a wrong checksum", with_byte(fixture_bytes("rgb.png"), 29, 'x'), "CRC error"},
       {"only the PNG signature", "\x89PNG\r\n\x1A\n", "truncated"},
   };
   for (const auto& c : cases) {
@@ -317,8 +321,7 @@ TEST_CASE("damage that loses data is refused") {
               "\xFF\xDA" + std::string("\0\x08\1\1\0\0\x3F\0", 8) + std::string(99, '\xFE')),
        ""},
       {"a restart less", restarts.substr(0, restart) + restarts.substr(restart + 2), "instead of RST1"},
-      {"a restart of another number", std::string(restarts).replace(restart + 1, 1, "\xD5"),
-       "instead of RST1"},
+      {"a restart of another number", with_byte(restarts, restart + 1, '\xD5'), "instead of RST1"},
       {"a first scan less", without(progressive, '\xDA', 0), ""},
       {"a component less", without(separate, '\xDA', 2), "a component has no data"},
       {"no Huffman tables, progressive", without(without(progressive, '\xC4', 0), '\xC4', 0),
