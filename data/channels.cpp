@@ -1,5 +1,7 @@
 #include "data/channels.h"
 
+#include <utility>
+
 #include "core/error.h"
 
 namespace faq {
@@ -7,7 +9,7 @@ namespace faq {
 Image with_channels(Image image, int channels) {
   check(channels == 1 || channels == 3, "image: expected 1 or 3 channels, got ", channels);
   if (image.channels == channels) return image;
-  Image out{image.height, image.width, channels, {}};
+  Image out{image.height, image.width, channels, {}, std::move(image.fault)};
   const std::size_t pixels = image.pixels.size() / static_cast<std::size_t>(image.channels);
   out.pixels.resize(pixels * static_cast<std::size_t>(channels));
   const std::uint8_t* in = image.pixels.data();

@@ -1,26 +1,36 @@
 #include "data/decode.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "core/error.h"
 #include "data/channels.h"
 #include "data/file.h"
-#include "data/image_header.h"
-#include "data/jpeg.h"
-#include "data/stb_decoder.h"
+#include "data/image_decoder.h"
 
 namespace faq {
 namespace {
 
 constexpr std::int64_t max_image_file_bytes = std::int64_t{1} << 30;
 
+struct Kind {
+  const char* name;
+  std::string_view begins;
+  Image (*decode)(const EncodedImage&);
+};
+constexpr Kind kinds[] = {{"JPEG", "\xFF\xD8\xFF", decode_jpeg}, {"PNG", "\x89PNG\r\n\x1A\n", decode_png}};
+
 }  // namespace
 
 Image decode_image(std::span<const std::byte> bytes, int channels, const std::string& name) {
   check(channels == 1 || channels == 3, "decode: expected 1 or 3 channels, got ", channels);
-  const ImageHeader header = read_image_header(bytes, name);
-  Image image = header.kind == ImageKind::jpeg
-                    ? decode_jpeg(bytes, header, name)
-                    : decode_with_stb(bytes, header, header.components < 3 ? 1 : 3, name);
-  return with_channels(std::move(image), channels);
+  check(!bytes.empty(), ErrorKind::bad_data, name, ": expected a JPEG or PNG image, found an empty file");
+  const auto* kind = std::ranges::find_if(kinds, [&](const Kind& k) {
+    return bytes.size() >= k.begins.size() &&
+           std::memcmp(bytes.data(), k.begins.data(), k.begins.size()) == 0;
+  });
+  check(kind != std::end(kinds), ErrorKind::bad_data, name, ": expected a JPEG or PNG image, found neither");
+  return with_channels(kind->decode({bytes, name, kind->name}), channels);
 }
 
 Image load_image(const std::filesystem::path& file, int channels) {

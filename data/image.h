@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -14,6 +15,7 @@ struct Image {
   int width = 0;
   int channels = 3;
   std::vector<std::uint8_t> pixels;
+  std::string fault = {};  ///< what is wrong with the file, though all pixels are there; mostly nothing
 };
 
 /// A batch from a loader for a network. Pixels stay integers, because the network's input layer normalises

@@ -59,6 +59,23 @@ struct Failure {
   bool bad_data = false;
 };
 
+/// A file that was decoded in spite of its fault.
+struct Fault {
+  std::int64_t row = 0;  ///< row in the batch
+  std::string text;
+};
+
+/// What went wrong with the samples of a batch, or of a part of it.
+struct Problems {
+  std::vector<Failure> failures;
+  std::vector<Fault> faults;
+
+  void append(Problems&& more) {
+    std::ranges::move(more.failures, std::back_inserter(failures));
+    std::ranges::move(more.faults, std::back_inserter(faults));
+  }
+};
+
 /// Samples [begin, end) of a batch, for a worker to prepare.
 struct PendingBatch;
 struct Chunk {
@@ -73,7 +90,7 @@ struct PendingBatch {
   std::uint8_t* pixels = nullptr;
   std::int64_t claimed = 0;
   std::int64_t finished = 0;
-  std::vector<Failure> failures;
+  Problems problems;
 
   bool complete() const { return finished == positions.size(); }
 };
@@ -103,6 +120,7 @@ struct Loader::State {
   std::deque<std::unique_ptr<PendingBatch>> pending;  ///< in order; next() returns the first one
   std::exception_ptr failed;                          ///< the error that ended the epoch early
   std::map<std::int64_t, std::string> skipped;        ///< error message by index of the sample
+  std::map<std::int64_t, std::string> faulty;         ///< fault by index of the sample
 
   std::int64_t sample_at(std::int64_t position) const {
     return order.empty() ? position : order[static_cast<std::size_t>(position)];
@@ -128,7 +146,7 @@ struct Loader::State {
   }
   Chunk claim();
   PendingBatch& open_batch();
-  void finish(const Chunk& chunk, std::vector<Failure> failures);
+  void finish(const Chunk& chunk, Problems problems);
   void fail_epoch(std::exception_ptr error) {
     failed = error;
     std::rethrow_exception(failed);
@@ -137,8 +155,9 @@ struct Loader::State {
   // prepare() and prepare_sample() do not need the mutex. work() and stop() lock it themselves. settle()
   // needs it.
 
-  std::vector<Failure> prepare(const Chunk& chunk) const;
-  void prepare_sample(std::int64_t sample, std::uint8_t* pixels, std::int32_t& label) const;
+  Problems prepare(const Chunk& chunk) const;
+  /// Returns the fault of the image, or nothing.
+  std::string prepare_sample(std::int64_t sample, std::uint8_t* pixels, std::int32_t& label) const;
   void work();
   void stop();
   std::optional<Batch> settle(PendingBatch& done);
@@ -165,15 +184,17 @@ Chunk Loader::State::claim() {
   return {&batch, rows};
 }
 
-void Loader::State::finish(const Chunk& chunk, std::vector<Failure> failures) {
+void Loader::State::finish(const Chunk& chunk, Problems problems) {
   chunk.batch->finished += chunk.rows.size();
-  std::ranges::move(failures, std::back_inserter(chunk.batch->failures));
+  chunk.batch->problems.append(std::move(problems));
   if (chunk.batch->complete()) batch_complete.notify_all();
 }
 
-void Loader::State::prepare_sample(std::int64_t sample, std::uint8_t* pixels, std::int32_t& label) const {
+std::string Loader::State::prepare_sample(std::int64_t sample, std::uint8_t* pixels,
+                                          std::int32_t& label) const {
   const TransformOptions& transform = options.transform;
   Image image = dataset.image(sample);
+  const std::string fault = std::move(image.fault);
   if (options.training) {
     Random random(options.seed, RandomStream::augmentation, static_cast<std::uint64_t>(epoch),
                   static_cast<std::uint64_t>(sample));
@@ -185,22 +206,26 @@ void Loader::State::prepare_sample(std::int64_t sample, std::uint8_t* pixels, st
         image.pixels.size());
   std::memcpy(pixels, image.pixels.data(), image.pixels.size());
   label = dataset.label(sample);
+  return fault;
 }
 
-std::vector<Failure> Loader::State::prepare(const Chunk& chunk) const {
-  std::vector<Failure> failures;
+Problems Loader::State::prepare(const Chunk& chunk) const {
+  Problems problems;
   for (std::int64_t row = chunk.rows.begin; row < chunk.rows.end && !abandoned; ++row) {
     const auto r = static_cast<std::size_t>(row);
     try {
-      prepare_sample(sample_at(chunk.batch->positions.begin + row), chunk.batch->pixels + r * image_bytes(),
-                     chunk.batch->batch.labels[r]);
+      const std::int64_t sample = sample_at(chunk.batch->positions.begin + row);
+      const std::string fault =
+          prepare_sample(sample, chunk.batch->pixels + r * image_bytes(), chunk.batch->batch.labels[r]);
+      if (!fault.empty()) problems.faults.push_back({row, concat(dataset.name(sample), ": ", fault)});
     } catch (const Error& error) {
-      failures.push_back({row, std::current_exception(), error.what(), error.kind() == ErrorKind::bad_data});
+      problems.failures.push_back(
+          {row, std::current_exception(), error.what(), error.kind() == ErrorKind::bad_data});
     } catch (...) {
-      failures.push_back({row, std::current_exception(), "", false});
+      problems.failures.push_back({row, std::current_exception(), "", false});
     }
   }
-  return failures;
+  return problems;
 }
 
 void Loader::State::work() {
@@ -211,10 +236,10 @@ void Loader::State::work() {
     const Chunk chunk = claim();
     ++busy;
     lock.unlock();
-    std::vector<Failure> failures = prepare(chunk);
+    Problems problems = prepare(chunk);
     lock.lock();
     --busy;
-    finish(chunk, std::move(failures));
+    finish(chunk, std::move(problems));
     if (busy == 0) worker_idle.notify_all();
   }
 }
@@ -256,10 +281,13 @@ void Loader::State::start(std::unique_lock<std::mutex>& lock, std::int64_t new_e
 std::optional<Batch> Loader::State::settle(PendingBatch& done) {
   for (std::int64_t i = done.positions.begin; i < done.positions.end; ++i)
     done.batch.samples.push_back(sample_at(i));
-  if (done.failures.empty()) return std::move(done.batch);
-  std::ranges::sort(done.failures, {}, &Failure::row);
+  for (Fault& fault : done.problems.faults)
+    faulty.emplace(sample_at(done.positions.begin + fault.row), std::move(fault.text));
+  std::vector<Failure>& failures = done.problems.failures;
+  if (failures.empty()) return std::move(done.batch);
+  std::ranges::sort(failures, {}, &Failure::row);
   std::vector<bool> bad(done.batch.labels.size());
-  for (Failure& failure : done.failures) {
+  for (Failure& failure : failures) {
     const std::int64_t sample = sample_at(done.positions.begin + failure.row);
     const bool known = skipped.contains(sample);
     if (!failure.bad_data || (!known && static_cast<std::int64_t>(skipped.size()) >= options.skip_bad))
@@ -376,6 +404,11 @@ std::int64_t Loader::skipped() const {
 std::vector<std::pair<std::int64_t, std::string>> Loader::skipped_samples() const {
   const std::lock_guard lock(state_->mutex);
   return {state_->skipped.begin(), state_->skipped.end()};
+}
+
+std::vector<std::pair<std::int64_t, std::string>> Loader::faulty_samples() const {
+  const std::lock_guard lock(state_->mutex);
+  return {state_->faulty.begin(), state_->faulty.end()};
 }
 
 }  // namespace faq

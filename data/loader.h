@@ -85,6 +85,9 @@ class Loader {
   std::int64_t skipped() const;
   /// The index and the error message of each skipped image, in the order of their index.
   std::vector<std::pair<std::int64_t, std::string>> skipped_samples() const;
+  /// The images met so far whose file has a fault, but all its pixels: they are used as any other. The index
+  /// of each, and its name and Image::fault, in the order of their index.
+  std::vector<std::pair<std::int64_t, std::string>> faulty_samples() const;
 
  private:
   struct State;

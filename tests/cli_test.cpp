@@ -1,5 +1,6 @@
 // The programs as users meet them: exit codes, what is said where.
 #include "core/text.h"
+#include "tests/image_files.h"
 #include "tests/programs.h"
 
 using namespace faq;
@@ -96,8 +97,74 @@ TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
     CHECK(outcome.err.find(said) != std::string::npos);
     CHECK(outcome.err.find(said) == outcome.err.rfind(said));
     const auto summary = lines_of(file_bytes(folder / std::to_string(crop.size()) / "summary.csv"));
-    CHECK(split(summary.front()).back() == "skipped");
-    CHECK(split(summary.back()).back() == "1");
+    const std::vector<std::string> columns = split(summary.front()), last = split(summary.back());
+    REQUIRE(columns.size() == last.size());
+    for (std::size_t i = 0; i < columns.size(); ++i)
+      if (columns[i] == "skipped") CHECK(last[i] == "1");
+    CHECK(columns.back() == "recoverable_faults");
+    CHECK(last.back() == "0");
+  }
+}
+
+TEST_CASE("images with recoverable faults are used as they are, counted and reported", "[cli]") {
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  const TemporaryFolder folder;
+  write_data_set(folder / "whole", 60, 30);
+  write_data_set(folder / "faulty", 60, 30);
+  for (const int i : {60, 71, 89}) {  // in val/: one image of each class
+    const char* names[] = {"across", "down", "slanted"};
+    const Image image = pattern(i % 3, 16, static_cast<std::uint64_t>(i));
+    write_file(folder / "faulty" / "val" / names[i % 3] / concat(1000 + i, ".png"), png(image, 5));
+  }
+  const auto eval = [&](const char* data) {
+    return Words{"--weights", network, "--data-path", (folder / data).string(), "--threads", "1"};
+  };
+  const json whole = result_of(eval("whole")), faulty = result_of(eval("faulty"));
+  CHECK(whole["recoverable_faults"] == 0);
+  CHECK(faulty["recoverable_faults"] == 3);
+  CHECK(faulty["skipped"] == 0);
+  for (const char* same : {"images", "top1", "loss"}) CHECK(faulty[same] == whole[same]);
+  const Outcome text = run_program(FAQ_EVAL, eval("faulty"));
+  CHECK(text.out.find("\nimages with recoverable faults: 3\n") != std::string::npos);
+  CHECK(run_program(FAQ_EVAL, eval("whole")).out.find("faults") == std::string::npos);
+
+  const std::string run = (folder / "run").string();
+  const Words train{
+      "--data-path", (folder / "faulty").string(), "-b", "20", "--epochs", "1", "--threads", "1"};
+  const Outcome trained = run_program(FAQ_TRAIN, train + Words{"--output-dir", run, "--json"});
+  INFO(trained.err);
+  REQUIRE(trained.code == 0);
+  CHECK(json::parse(trained.out)["recoverable_faults"] == 3);
+  const std::string said = "images with recoverable faults: 3, one of them ";
+  CHECK(trained.err.find(said) != std::string::npos);
+  CHECK(trained.err.find(said) == trained.err.rfind(said));
+  const auto summary = lines_of(file_bytes(fs::path(run) / "summary.csv"));
+  CHECK(split(summary.front()).back() == "recoverable_faults");
+  CHECK(split(summary.back()).back() == "3");
+}
+
+TEST_CASE("a prediction depends on nothing but the image", "[cli]") {
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  const TemporaryFolder folder;
+  const Chunk end{"IEND", ""};
+  write_file(folder / "palette.png",
+             png_file({png_header(16, 16, 8, 3),
+                       {"PLTE", "abcdef"},
+                       {"IDAT", deflated(std::string(17 * 16, '\2').replace(0, 1, 1, '\0'))},
+                       end}));
+  std::string no_tables;
+  for (const std::string& part : jpeg_parts(jpeg_file({})))
+    if (part[1] != '\xC4' && part[1] != '\xDB') no_tables += part;
+  write_file(folder / "no_tables.jpg", no_tables);
+  write_file(folder / "whole.jpg", jpeg_file({}));
+  for (const char* name : {"palette.png", "no_tables.jpg"}) {
+    INFO(name);
+    const Outcome outcome =
+        run_program(FAQ_EVAL, {"--weights", network, "--quiet", "--predict", (folder / "whole.jpg").string(),
+                               (folder / name).string()});
+    INFO(outcome.err);
+    CHECK(outcome.code == 65);
+    CHECK(outcome.err.find(name) != std::string::npos);
   }
 }
 

@@ -28,6 +28,7 @@ class Numbers final : public Dataset {
       image.pixels[i] = static_cast<std::uint8_t>(index * 7 + static_cast<int>(i));
     image.pixels[0] = static_cast<std::uint8_t>(index);
     image.pixels[1] = static_cast<std::uint8_t>(index >> 8);
+    if (index % 30 == 7) image.fault = "a stray byte";
     return image;
   }
   std::int32_t label(std::int64_t index) const override { return static_cast<std::int32_t>(index); }
@@ -333,6 +334,31 @@ TEST_CASE("loader: bad images are skipped and counted") {
     check_error(ErrorKind::bad_data, "number 99 is bad", [&] { strict.next(); });
     CHECK(strict.skipped() == 4);
   }
+}
+
+TEST_CASE("loader: images with recoverable faults are used and counted") {
+  // Number 37 has a fault, and is bad besides.
+  for (const bool cache : {false, true})
+    for (const int workers : {0, 3}) {
+      CAPTURE(cache, workers);
+      std::unique_ptr<Dataset> dataset = std::make_unique<Numbers>(100, bad_at({37}));
+      if (cache) dataset = cached(std::move(dataset));
+      LoaderOptions o = options(10, false, workers);
+      o.skip_bad = 1;
+      Loader loader(*dataset, o);
+      CHECK(loader.faulty_samples().empty());
+      for (int epoch = 0; epoch < 2; ++epoch) {
+        loader.start_epoch(epoch);
+        std::int64_t images = 0;
+        while (const auto batch = loader.next()) images += batch->size();
+        CHECK(images == 99);
+        using Faults = std::vector<std::pair<std::int64_t, std::string>>;
+        CHECK(loader.faulty_samples() == Faults{{7, "number 7: a stray byte"},
+                                                {67, "number 67: a stray byte"},
+                                                {97, "number 97: a stray byte"}});
+      }
+      CHECK(loader.skipped() == 1);
+    }
 }
 
 TEST_CASE("loader: a batch of bad images only") {

@@ -65,7 +65,7 @@ target_link_libraries(deploy PRIVATE faq::runtime)
 END
 cmake --no-warn-unused-cli -S "$work/runtime" -B "$work/runtime/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" \
   -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_DISABLE_FIND_PACKAGE_fmt=ON -DCMAKE_DISABLE_FIND_PACKAGE_LibArchive=ON \
-  -DCMAKE_DISABLE_FIND_PACKAGE_TurboJPEG=ON -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON >/dev/null
+  -DCMAKE_DISABLE_FIND_PACKAGE_JPEG=ON -DCMAKE_DISABLE_FIND_PACKAGE_PNG=ON -DCMAKE_DISABLE_FIND_PACKAGE_MPI=ON >/dev/null
 cmake --build "$work/runtime/build" >/dev/null
 ldd "$work/runtime/build/deploy" >"$work/linked"
-if grep -E 'libarchive|libturbojpeg|libfmt|libmpi' "$work/linked"; then exit 1; fi
+if grep -E 'libarchive|libjpeg|libpng|libfmt|libmpi' "$work/linked"; then exit 1; fi

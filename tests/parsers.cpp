@@ -203,13 +203,14 @@ void parse_image(const std::string& bytes) {
   for (const int channels : {1, 3}) decode_image(as_bytes(bytes), channels, "image");
 }
 
-std::vector<std::string> image_seeds() {
+std::vector<std::string> image_seeds(const char* extension) {
   std::vector<std::string> seeds;
   for (const auto& entry : fs::directory_iterator(fs::path(FAQ_TEST_FIXTURES) / "images"))
-    if (const auto kind = entry.path().extension(); kind == ".jpg" || kind == ".png")
-      seeds.push_back(bytes_of(entry.path()));
+    if (entry.path().extension() == extension) seeds.push_back(bytes_of(entry.path()));
   return seeds;
 }
+std::vector<std::string> jpeg_seeds() { return image_seeds(".jpg"); }
+std::vector<std::string> png_seeds() { return image_seeds(".png"); }
 
 // --- data sets
 
@@ -324,7 +325,8 @@ constexpr Parser table[] = {
     {"integer_network", parse_network, network_seeds},
     {"network_description", parse_description, description_seeds},
     {"network_preprocessing", parse_images_of_network, images_of_network_seeds},
-    {"image", parse_image, image_seeds},
+    {"jpeg", parse_image, jpeg_seeds},
+    {"png", parse_image, png_seeds},
     {"idx_images", parse_idx_images, idx_image_seeds},
     {"idx_labels", parse_idx_labels, idx_label_seeds},
     {"cifar", parse_cifar, cifar_seeds},

@@ -43,13 +43,14 @@ ClassNames read_class_names(const std::string& file, const std::vector<std::stri
   return {names};
 }
 
-json evaluation_json(const Network& network, const Evaluation& e, std::int64_t skipped) {
+json evaluation_json(const Network& network, const Evaluation& e, std::int64_t skipped, std::int64_t faulty) {
   return {{"top1", e.top1},
           {"top5", e.top5},
           {"loss", e.loss},
           {"images", e.images},
           {"images_per_s", e.images_per_s},
           {"skipped", skipped},
+          {"recoverable_faults", faulty},
           {"kind", network.kind}};
 }
 
@@ -73,6 +74,8 @@ std::string evaluation_text(const json& e) {
                   e["kind"].get<std::string>(), e["top1"].get<double>(), e["top5"].get<double>(),
                   e["loss"].get<double>(), e["images"].get<std::int64_t>(),
                   skipped > 0 ? fmt::format(" ({} skipped)", skipped) : "", e["images_per_s"].get<double>());
+  if (const auto faulty = e["recoverable_faults"].get<std::int64_t>(); faulty > 0)
+    text += fmt::format("images with recoverable faults: {}\n", faulty);
   if (!e.contains("classes")) return text;
   text += fmt::format("{:<28} {:>7} {:>7} {:>7} {:>8}\n", "class", "images", "top-1", "top-5", "loss");
   for (const json& row : e["classes"])

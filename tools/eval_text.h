@@ -23,7 +23,8 @@ struct ClassNames {
 /// Throws missing_input, and bad_data when there are not as many lines as classes.
 ClassNames read_class_names(const std::string& file, const std::vector<std::string>& folders, int classes);
 
-nlohmann::json evaluation_json(const Network& network, const Evaluation& evaluation, std::int64_t skipped);
+nlohmann::json evaluation_json(const Network& network, const Evaluation& evaluation, std::int64_t skipped,
+                               std::int64_t faulty);
 /// One row per class of `names`.
 nlohmann::json per_class_json(const Scores& scores, const ClassNames& names, std::size_t classes);
 std::string evaluation_text(const nlohmann::json& evaluation);

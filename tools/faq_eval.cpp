@@ -298,10 +298,12 @@ int body(int argc, char** argv, Communicator& all) {
   begin();
   Scores scores;
   const Evaluation evaluation = evaluate(network.forward, *data.loader, scores, display, {}, ranks);
-  const std::int64_t skipped = ranks.start_sum({data.loader->skipped()}).get().front();
+  const auto faulty_here = static_cast<std::int64_t>(data.loader->faulty_samples().size());
+  const auto images = ranks.start_sum({data.loader->skipped(), faulty_here}).get();
+  const std::int64_t skipped = images[0], faulty = images[1];
   check_agreed(skipped <= options.skip_bad, ErrorKind::bad_data, skipped,
                " images cannot be used, `skip_bad` ", options.skip_bad);
-  json result = evaluation_json(network, evaluation, skipped);
+  json result = evaluation_json(network, evaluation, skipped, faulty);
   if (parsed.count("per-class")) result["classes"] = per_class_json(scores, names, classes.size());
   return print(result, evaluation_text);
 }

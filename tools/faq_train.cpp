@@ -88,6 +88,7 @@ int body(int argc, char** argv, Communicator& ranks) {
                      {"images_per_s", result.train_images_per_s},
                      {"peak_bytes", result.peak_bytes},
                      {"skipped", result.skipped},
+                     {"recoverable_faults", result.faulty},
                      {"ranks", result.ranks},
                      {"exchange_seconds", result.exchange_seconds},
                      {"wait_seconds", result.wait_seconds}});
@@ -100,7 +101,8 @@ int body(int argc, char** argv, Communicator& ranks) {
         (result.ranks > 1 ? fmt::format("; {:.1f} s of gradients between {} ranks, {:.1f} s waited",
                                         result.exchange_seconds, result.ranks, result.wait_seconds)
                           : "") +
-            (result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : "")));
+            (result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : "") +
+            (result.faulty > 0 ? fmt::format("; images with recoverable faults: {}", result.faulty) : "")));
   }
   if (result.stopped) {
     fail(ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ", options.output_dir,

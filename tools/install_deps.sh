@@ -5,9 +5,9 @@
 set -euo pipefail
 export LC_ALL=C
 
-build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev libstb-dev nlohmann-json3-dev
-       libarchive-dev libfmt-dev zlib1g-dev libturbojpeg0-dev libopenmpi-dev openmpi-bin)
-extra=(catch2 libbenchmark-dev jq python3 git ca-certificates dataset-fashion-mnist)
+build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev nlohmann-json3-dev
+       libarchive-dev libfmt-dev zlib1g-dev libjpeg-dev libpng-dev libopenmpi-dev openmpi-bin)
+extra=(catch2 libbenchmark-dev libstb-dev jq python3 git ca-certificates dataset-fashion-mnist)
 cluster=(slurm-wlm munge libpmix2 iproute2 libmpich-dev mpich)
 optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
 

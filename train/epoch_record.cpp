@@ -10,7 +10,8 @@ nlohmann::json epoch_row(const EpochDone& done) {
                      {"top5", validation.top5},
                      {"val_images", validation.images},
                      {"val_images_per_s", validation.images_per_s},
-                     {"skipped", done.skipped}};
+                     {"skipped", done.skipped},
+                     {"recoverable_faults", done.faulty}};
   if (done.training) {
     row["train_loss"] = done.training->loss;
     row["train_top1"] = done.training->top1;

@@ -16,7 +16,7 @@ namespace faq {
 namespace {
 
 constexpr const char* columns[] = {"epoch", "train_loss", "train_top1",   "val_loss", "top1",
-                                   "top5",  "lr",         "images_per_s", "skipped"};
+                                   "top5",  "lr",         "images_per_s", "skipped",  "recoverable_faults"};
 
 std::string csv(const nlohmann::json& history) {
   std::string text;

@@ -71,6 +71,7 @@ struct EpochDone {
   Evaluation validation = {};
   std::optional<Evaluation> not_averaged = {};  ///< with a moving average: of the network in training
   std::int64_t skipped = 0;                     ///< bad images so far
+  std::int64_t faulty = 0;                      ///< images used in spite of a fault of their file, so far
   std::size_t peak_bytes = 0;
   /// One object per epoch so far, also the epochs before a resume. The last one is this epoch.
   const nlohmann::json& history;
@@ -103,6 +104,7 @@ struct TrainResult {
   double train_images_per_s = 0;
   std::size_t peak_bytes = 0;
   std::int64_t skipped = 0;  ///< bad images; at most `skip_bad` each in training and in validation
+  std::int64_t faulty = 0;   ///< images used in spite of a fault of their file
   int ranks = 1;
   double exchange_seconds = 0;  ///< in which gradients were exchanged between ranks
   double wait_seconds = 0;      ///< of them and of other ranks' work, in which this rank had nothing to do

@@ -31,4 +31,28 @@ std::int64_t SkippedImages::count() {
   return all;
 }
 
+std::int64_t SkippedImages::count_faulty() {
+  std::int64_t all = 0;
+  std::string first;  // of those that are new
+  for (std::size_t i = 0; i < loaders_.size(); ++i) {
+    std::vector<std::string> news;
+    for (auto [sample, text] : loaders_[i]->faulty_samples()) {
+      if (faulty_[i].contains(sample)) continue;
+      std::ranges::replace(text, '\n', ' ');  // of a file's name
+      news.push_back(news.empty() ? concat(sample, " ", text) : concat(sample, " "));
+    }
+    for (const std::string& texts : ranks_.gather(join(news, "\n")))
+      for (const std::string& text : split(texts, '\n')) {
+        if (text.empty()) continue;
+        const std::size_t space = text.find(' ');
+        if (faulty_[i].insert(std::stoll(text.substr(0, space))).second && first.empty())
+          first = text.substr(space + 1);
+      }
+    all += static_cast<std::int64_t>(faulty_[i].size());
+  }
+  if (!first.empty())
+    listener_.warning(concat("images with recoverable faults: ", all, ", one of them ", first));
+  return all;
+}
+
 }  // namespace faq

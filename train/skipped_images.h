@@ -1,4 +1,5 @@
-// Images that cannot be used and were skipped, of all loaders of a run on all ranks.
+// Images with faults, of all loaders of a run on all ranks: those that cannot be used and were skipped, and
+// those that are used in spite of their fault.
 #pragma once
 
 #include <array>
@@ -23,12 +24,17 @@ class SkippedImages {
   /// met. All ranks call it.
   std::int64_t count();
 
+  /// Warns, in one line, if there are more images with recoverable faults (Loader::faulty_samples) than at
+  /// the last call. Returns the number of all of them. All ranks call it.
+  std::int64_t count_faulty();
+
  private:
   std::array<const Loader*, 2> loaders_;
   std::int64_t most_;
   Communicator& ranks_;
   RunListener& listener_;
   std::array<std::set<std::int64_t>, 2> known_;  ///< samples, of each loader
+  std::array<std::set<std::int64_t>, 2> faulty_;
 };
 
 }  // namespace faq

@@ -316,6 +316,7 @@ void TrainingLoop::close_epoch() {
 void TrainingLoop::record_epoch(EpochDone&& done) {
   done.step = progress_.step;
   done.skipped = skipped_.count();
+  done.faulty = skipped_.count_faulty();
   done.peak_bytes = memory_stats().peak;
   progress_.history.push_back(epoch_row(done));
   listener_.epoch(done);
@@ -353,6 +354,7 @@ void TrainingLoop::save_best() {
 
 TrainResult TrainingLoop::finish() {
   const std::int64_t all_skipped = skipped_.count();  // and so nobody leaves before the first rank has saved
+  const std::int64_t all_faulty = skipped_.count_faulty();
   const TrainResult result{.stopped = stopped_,
                            .epochs = progress_.epoch,
                            .initial = validation_in(progress_.history, 0),
@@ -363,6 +365,7 @@ TrainResult TrainingLoop::finish() {
                            .train_images_per_s = trained_.rate(),
                            .peak_bytes = memory_stats().peak,
                            .skipped = all_skipped,
+                           .faulty = all_faulty,
                            .ranks = run_.ranks.size(),
                            .exchange_seconds = run_.ranks.summing_seconds(),
                            .wait_seconds = run_.ranks.size() > 1 ? run_.learner.waited() : 0};
