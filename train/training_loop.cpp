@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cmath>
 
 #include "core/allocator.h"
 #include "train/epoch_record.h"
@@ -94,6 +95,7 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   const std::string source = found.file.string();
   check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
+  check_has_checksums(found.contents, source);
   const RunRecord before = record_in(found.contents.metadata, source);
   check_same_run(record_, before, source);
   progress_ = progress_in(found.contents.metadata, source);
@@ -239,8 +241,11 @@ Evaluation TrainingLoop::evaluate() {
   Model& model = run_.learner.model();
   const NoGrad no_grad;
   Scores scores;
-  return faq::evaluate([&](const Tensor& images) { return model.forward({}, Var(images)).value(); },
-                       run_.val_loader, scores, listener_, context_.stop, run_.ranks);
+  const Evaluation result =
+      faq::evaluate([&](const Tensor& images) { return model.forward({}, Var(images)).value(); },
+                    run_.val_loader, scores, listener_, context_.stop, run_.ranks);
+  check_agreed(std::isfinite(result.loss), ErrorKind::diverged, "validation loss ", result.loss);
+  return result;
 }
 
 Evaluation TrainingLoop::validate_epoch() {

@@ -57,6 +57,9 @@ class IntegerNetwork {
   std::int64_t weight_bytes() const;
   const std::map<std::string, std::string>& about() const { return about_; }
 
+  /// The name of the first tensor of multipliers or biases with a number that is not finite; empty: none.
+  std::string first_not_finite() const;
+
   const std::vector<Node>& nodes() const { return nodes_; }
 
  private:
