@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cmath>
 
 #include "core/allocator.h"
 #include "train/epoch_record.h"
@@ -241,11 +240,8 @@ Evaluation TrainingLoop::evaluate() {
   Model& model = run_.learner.model();
   const NoGrad no_grad;
   Scores scores;
-  const Evaluation result =
-      faq::evaluate([&](const Tensor& images) { return model.forward({}, Var(images)).value(); },
-                    run_.val_loader, scores, listener_, context_.stop, run_.ranks);
-  check_agreed(std::isfinite(result.loss), ErrorKind::diverged, "validation loss ", result.loss);
-  return result;
+  return faq::evaluate([&](const Tensor& images) { return model.forward({}, Var(images)).value(); },
+                       run_.val_loader, scores, listener_, context_.stop, run_.ranks);
 }
 
 Evaluation TrainingLoop::validate_epoch() {
@@ -258,6 +254,7 @@ void TrainingLoop::evaluate_start() {
   start_evaluated_ = true;
   progress_.history.clear();  // a run without epochs may be resumed too
   const Evaluation initial = evaluate();
+  check_agreed(std::isfinite(initial.loss), ErrorKind::diverged, "validation loss ", initial.loss);
   record_epoch({.validation = initial, .history = progress_.history});
   if (run_.options.epochs > 0) return;
   progress_.best_top1 = initial.top1;
