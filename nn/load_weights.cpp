@@ -150,7 +150,7 @@ void copy(const Tensor& from, Tensor& to) {
 
 std::string said_of(const std::map<std::string, const Tensor*>& tensors, const ModelInfo& info) {
   const std::string found = looks_like(tensors);
-  return found.empty() || found == info.name ? "" : "; this looks like " + found;
+  return found.empty() || found == info.name ? "" : concat("; this looks like ", found);
 }
 
 /// What is wrong with the numbers of a tensor; empty: nothing. `values`: f32.
@@ -177,7 +177,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   std::vector<std::string> problems, notes;
   const Renamed renamed = with_our_names(file, info);
   for (const auto& [ours, theirs, tensor] : renamed.entries)
-    if (!available.emplace(ours, tensor).second) problems.push_back("duplicate " + shown(*theirs));
+    if (!available.emplace(ours, tensor).second) problems.push_back(concat("duplicate ", shown(*theirs)));
   if (!renamed.prefix.empty())
     notes.push_back(concat(options.source, ": stripped the prefix ", safetensors::quoted(renamed.prefix),
                            " of ", renamed.stripped, " of ", renamed.entries.size(), " names"));

@@ -144,7 +144,7 @@ std::string looks_like(const Tensors& tensors) {
   if (has_bottlenecks(tensors) && first && second && first->rank() == 4 && second->rank() == 4) {
     if (second->dim(1) < second->dim(0))
       return concat("a ResNeXt of the depth of ", name, ": its convolutions have groups");
-    if (first->dim(0) == 128) return "wide_" + name + "_2";
+    if (first->dim(0) == 128) return concat("wide_", name, "_2");
   }
   return name;
 }

@@ -285,7 +285,7 @@ int body(int argc, char** argv, Communicator& all) {
   if (parsed.count("compare")) {
     const Network other = open_network(other_choice);
     say_notes(other);
-    check_classes(other, data.dataset->class_names(), "data " + options.data_path);
+    check_classes(other, data.dataset->class_names(), concat("data ", options.data_path));
     check(other.num_classes == network.num_classes &&
               other.preprocessing.channels == network.preprocessing.channels,
           ErrorKind::usage, "--compare ", other.weights, ": ", other.num_classes, " classes and ",

@@ -34,7 +34,7 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
                            choice.shuffle_buffer, [&ranks](const auto& make) { return ranks.once(make); }},
                           split));
   check_number(network, *data.dataset, choice.data_path);
-  check_classes(network, data.dataset->class_names(), "data " + choice.data_path);
+  check_classes(network, data.dataset->class_names(), concat("data ", choice.data_path));
   const Preprocessing seen =
       preprocessing_for(network, choice, [&] { return side_of_images(*data.dataset, choice.skip_bad); });
   LoaderOptions loader;
