@@ -48,7 +48,7 @@ std::string unwrapped(std::string name) {
        found = std::ranges::find_if(wrappers, wraps))
     name.erase(0, found->size());
   for (auto at = name.find(inner_wrapper); at != std::string::npos; at = name.find(inner_wrapper, at))
-    name.replace(at, inner_wrapper.size(), ".");
+    name.erase(at, inner_wrapper.size() - 1);
   return name;
 }
 
@@ -219,7 +219,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
       } else if (begins_anew(name)) {
         begun_anew.push_back(name);
       } else {
-        problems.push_back("missing " + name + concat(" ", target.shape()));
+        problems.push_back(concat("missing ", name, " ", target.shape()));
       }
       return;
     }
@@ -230,7 +230,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
       if (options.reinitialize_classifier && is_classifier(name, info)) {
         notes.push_back(concat("classifier re-initialised: ", difference));
       } else {
-        problems.push_back("misshapen " + difference);
+        problems.push_back(concat("misshapen ", difference));
       }
       return;
     }

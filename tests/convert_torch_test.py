@@ -400,7 +400,13 @@ class GoodFiles(ConverterTest):
                     self.assertEqual(self.accept(data), {"w": ["F32", [4], FLOATS.hex()]})
         main = program(dictionary(("x", quantized), ("model", dictionary(("w", tensor())))))
         self.assertEqual(list(self.accept(archive(main, [("0", FLOATS), ("1", b"1234")]))), ["w"])
-        self.refuse(legacy(main, keys=("0", "1")), 'a storage of type "torch.QInt8Storage", of unknown size')
+        both = struct.pack("<q", 4) + FLOATS + struct.pack("<q", 4) + b"1234"
+        self.assertEqual(list(self.accept(legacy(main, keys=("0", "1"), data=both))), ["w"])
+        self.refuse(legacy(main.replace(b"QInt8Storage", b"NewKindStorage"), keys=("0", "1"), data=both),
+                    'a storage of type "torch.NewKindStorage", of unknown size')
+        source = tuple_of(text("module"), unknown, text("net.py"), text("class Net: ...")) + b"Q"
+        main = program(dictionary(("x", source + b")\x81" + state + b"b"), ("model", dictionary(("w", tensor())))))
+        self.assertEqual(list(self.accept(legacy(main))), ["w"])
 
     def test_views_of_legacy_storages(self):
         view = storage(extra=tuple_of(text("v"), number(1), number(2)))

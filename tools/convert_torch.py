@@ -88,7 +88,10 @@ STORAGES = {
 }
 
 # What has no type of its own in these files: bytes, of which the tensor says the type.
-UNTYPED = ("torch.storage.UntypedStorage", "torch.UntypedStorage")
+# Bytes of an element of other types, of which nothing is converted.
+FOREIGN = {"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1, "torch.ComplexFloatStorage": 8,
+           "torch.ComplexDoubleStorage": 16, "torch.QInt8Storage": 1, "torch.QUInt8Storage": 1,
+           "torch.QInt32Storage": 4, "torch.QUInt4x2Storage": 1, "torch.QUInt2x4Storage": 1}
 DTYPES = {"torch.float32": "torch.FloatStorage", "torch.float16": "torch.HalfStorage",
           "torch.bfloat16": "torch.BFloat16Storage", "torch.float64": "torch.DoubleStorage",
           "torch.int8": "torch.CharStorage", "torch.uint8": "torch.ByteStorage", "torch.bool": "torch.BoolStorage",
@@ -166,7 +169,7 @@ class Storage:
     def __init__(self, key, kind, stored_numel, start, numel, data=None):
         self.key = key
         self.kind = kind
-        self.dtype, self.itemsize = STORAGES.get(kind, (None, 1))
+        self.dtype, self.itemsize = STORAGES.get(kind, (None, FOREIGN.get(kind, 1)))
         self.stored_numel = stored_numel
         self.start = start
         self.numel = numel
@@ -496,8 +499,8 @@ class Machine:
         self.pop_to_mark()
         self.push(Opaque("frozenset"))
 
-    def step_BYTEARRAY8(self, _):
-        self.push(Opaque("bytearray"))
+    def step_BYTEARRAY8(self, value):
+        self.push(bytes(value))
 
     def extend(self, values):
         if type(self.stack[-1]) is Opaque:
@@ -650,6 +653,9 @@ class Storages:
         self.known = {}
 
     def __call__(self, identity):
+        if type(identity) is tuple and len(identity) == 4 and identity[0] == "module" and \
+                type(identity[1]) in (Global, Opaque):
+            return identity[1]  # a class, with its source
         require(type(identity) is tuple and len(identity) in (5, 6) and identity[0] == "storage",
                 "expected a storage as persistent id")
         _, kind, key, _, numel = identity[:5]
@@ -695,7 +701,7 @@ class LegacyFile:
         position = file.tell()
         for key in keys:
             storage = storages.known[key]
-            require(storage.kind in STORAGES or storage.kind in UNTYPED,
+            require(storage.kind in STORAGES or storage.kind in FOREIGN,
                     "a storage of type %s, of unknown size" % shown(storage.kind))
             file.seek(position)
             header = file.read(8)
