@@ -118,12 +118,17 @@ void IntegerNetwork::save(const std::filesystem::path& file,
 
 IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
   NamedTensors contents = read_safetensors(file);
-  check(is_integer_network(contents.metadata), ErrorKind::bad_data, "integer network ", file,
-        ": not an integer network (its metadata has no \"format\": \"", format_name, "\")");
-  check(contents.has_checksums, ErrorKind::bad_data, "integer network ", file,
+  check(contents.has_checksums || !is_integer_network(contents.metadata), ErrorKind::bad_data,
+        "integer network ", file,
         ": no checksums, which faq writes into all its files: this one is damaged, or was written anew by "
-        "another "
-        "program");
+        "another program");
+  return from(std::move(contents), concat(file));
+}
+
+IntegerNetwork IntegerNetwork::from(NamedTensors contents, const std::string& source) {
+  const std::string context = concat("integer network ", source, ": ");
+  check(is_integer_network(contents.metadata), ErrorKind::bad_data, context,
+        "not an integer network (its metadata has no \"format\": \"", format_name, "\")");
   try {
     IntegerDocument document = parse_document(std::move(contents));
     std::set<std::string> used;
@@ -137,9 +142,9 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
     network.about_ = std::move(document.contents.metadata);
     return network;
   } catch (const json::exception& error) {
-    fail(ErrorKind::bad_data, "integer network ", file, ": ", cause_of(error));
+    fail(ErrorKind::bad_data, context, cause_of(error));
   } catch (const Error& error) {  // with texts from the file
-    fail(ErrorKind::bad_data, "integer network ", file, ": ", shortened(error.what(), 400));
+    fail(ErrorKind::bad_data, context, shortened(error.what(), 400));
   }
 }
 
