@@ -19,8 +19,9 @@ namespace {
 // stand before the names of parts. tools/convert_torch.py has the same rule.
 constexpr std::string_view wrappers[] = {"module.", "_orig_mod."};
 constexpr std::string_view inner_wrapper = "._orig_mod.";
-// The last part of the names of what counts training steps: batch-norm's and the averaged model's counters.
-constexpr std::string_view counters[] = {"num_batches_tracked", "n_averaged"};
+// The last part of the names of what no network needs: counters of training steps, and what is not a tensor
+// elsewhere.
+constexpr std::string_view counters[] = {"num_batches_tracked", "n_averaged", "_extra_state"};
 // The most bytes that an error spends on a list of tensors, and on the name of one.
 constexpr std::size_t longest_list = 400, longest_name = 80;
 

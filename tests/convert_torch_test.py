@@ -503,6 +503,9 @@ class Pickles(ConverterTest):
             ("BUILD on a dict", b"}" + dictionary(("__class__", text("x"))) + b"b", "BUILD of attributes on a dict"),
             ("BUILD on a class", name_of("collections", "OrderedDict") + dictionary(("fromkeys", text("x"))) + b"b",
              "BUILD of attributes on a collections.OrderedDict"),
+            ("copies of copies", b"](" + b"".join(
+                [text("x" * 100_000) + b"q\x05"] + [name_of("_codecs", "encode") + tuple_of(b"h\x05", text("latin1")) + b"R"] * 9) +
+             b"e", "more copies of its bytes than the file has bytes"),
             ("PUT of a huge number", b"}p99999999999\n", "a memo of number"),
             ("BUILD on a list", b"]" + dictionary() + b"b", "BUILD of attributes on a list"),
             ("SETITEM on a list", b"]" + text("a") + text("b") + b"s", "SETITEMS on a list"),
@@ -563,6 +566,9 @@ class Pickles(ConverterTest):
             ("stride beyond the end", tensor((2, 2), (3, 1)), "element 4"),
             ("negative offset", tensor(offset=-1), "whole numbers"),
             ("negative stride", tensor(strides=(-1,)), "whole numbers"),
+            ("a huge extent", tensor((-1 << 63,), (0,)).replace(b"\x8a\x08" + b"\0" * 7 + b"\x80",
+                                                                             b"\x8a\x09" + b"\0" * 7 + b"\x80\0"),
+             "whole numbers"),
             ("negative extent", tensor((-4,)), "whole numbers"),
             ("ranks differ", tensor((2, 2), (1,)), "do not match"),
             ("65 dimensions", tensor((1,) * 65, (1,) * 65), "do not match"),

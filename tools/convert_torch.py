@@ -109,13 +109,17 @@ class Refused(Exception):
     """A file that cannot be used: exit code 65."""
 
 
+class MalformedPickle(Refused):
+    """The same, whatever it stands beside."""
+
+
 def require(condition, message):
     if not condition:
         raise Refused(message)
 
 
 def is_count(value):
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def cause_of(error):
@@ -277,9 +281,17 @@ def rebuild_from_type(*arguments):
     return tensor_of(STAND_INS[arguments[0].name](*arguments[2]), "_rebuild_from_type")
 
 
+def spend(size):
+    """What stand-ins copy, each once, is in the file: a file that asks for more copies wants to fill the memory."""
+    Machine.copies_left -= size
+    if Machine.copies_left < 0:
+        raise MalformedPickle("more copies of its bytes than the file has bytes")
+
+
 def encode(*arguments):
     # How protocol 2 spells bytes.
     require(len(arguments) == 2 and type(arguments[0]) is str and arguments[1] == "latin1", "encode: expected a string")
+    spend(len(arguments[0]))
     return arguments[0].encode("latin1")
 
 
@@ -287,6 +299,7 @@ def load_from_bytes(*arguments):
     # A storage in a pickle that is not torch.save's.
     require(len(arguments) == 1 and type(arguments[0]) is bytes, "_load_from_bytes: expected bytes")
     require(not LegacyFile.inside, "_load_from_bytes: a storage within a storage")
+    spend(len(arguments[0]))
     LegacyFile.inside = True
     try:
         inner = LegacyFile(io.BytesIO(arguments[0]), len(arguments[0]))
@@ -312,7 +325,8 @@ def numpy_dtype(*arguments):
 def array_of(shape, dtype, fortran, data):
     require(type(dtype) is NumpyDtype and dtype.order in "<|=",
             "an array of big-endian numbers or of a type that cannot be converted")
-    require(type(shape) is tuple and all(map(is_count, shape)) and type(data) is bytes, "an array without shape or data")
+    require(type(shape) is tuple and len(shape) <= MAX_RANK and all(map(is_count, shape)) and type(data) is bytes,
+            "an array without shape or data")
     numel, strides = 1, []
     for extent in (shape if fortran else reversed(shape)):
         strides.append(numel)
@@ -384,6 +398,8 @@ def set_item(target, key, value):
 
 class Machine:
     """Runs one pickle. `step_NAME` is the meaning of the opcode NAME; an opcode without one is refused."""
+
+    copies_left = 0  # bytes, of all pickles of a file
 
     def __init__(self, persistent_load=None):
         self.persistent_load = persistent_load
@@ -565,6 +581,8 @@ class Machine:
         if type(function) is Global and name in STAND_INS:
             try:
                 return STAND_INS[name](*arguments)
+            except MalformedPickle:
+                raise
             except Refused as error:
                 return Opaque(name, str(error))
         return Opaque(name)
@@ -867,6 +885,7 @@ def file_kind(start, size):
 
 def open_checkpoint(file):
     size = os.fstat(file.fileno()).st_size
+    Machine.copies_left = size
     start = file.read(512)
     file.seek(0)
     if start.startswith(b"PK"):
