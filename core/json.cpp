@@ -4,12 +4,19 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace faq {
 
+std::string cause_of(const nlohmann::json::exception& error) {
+  const std::string text = error.what();
+  return shortened(text.substr(0, text.find("; last read")), 200);
+}
+
 nlohmann::json parse_json(std::string_view text, const std::string& what) {
   constexpr int deepest = 32;
-  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  constexpr std::size_t longest = 32 << 20;  // a parsed document takes many times the memory of its text
+  std::vector<std::set<std::string>> keys;   // of the objects that are open
   const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
     check(depth <= deepest, ErrorKind::bad_data, what, ": JSON nested deeper than ", deepest, " levels");
     using Event = nlohmann::json::parse_event_t;
@@ -18,16 +25,18 @@ nlohmann::json parse_json(std::string_view text, const std::string& what) {
     // The parser would keep the last of them, other readers the first.
     if (event == Event::key)
       check(keys.back().insert(parsed.get<std::string>()).second, ErrorKind::bad_data, what, ": key ",
-            parsed.dump(), " twice in one object");
+            shortened(parsed.dump(), 120), " twice in one object");
     return true;
   };
+  check(text.size() <= longest, ErrorKind::bad_data, what, ": JSON of ", text.size(), " bytes, at most ",
+        longest);
   // The parser would take a zero byte as the end of its input.
   const std::size_t zero = text.find('\0');
   check(zero == text.npos, ErrorKind::bad_data, what, ": not valid JSON at byte ", zero + 1, ": a zero byte");
   try {
     return nlohmann::json::parse(text, watch);
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, what, ": ", error.what());
+    fail(ErrorKind::bad_data, what, ": ", cause_of(error));
   }
 }
 

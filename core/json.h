@@ -7,8 +7,13 @@
 
 namespace faq {
 
-/// Parses JSON. Throws bad_data, with `what`, for text that is not JSON, is nested too deep, or has a key
-/// twice in one object. The depth is limited because code that walks a document recurses for every level.
+/// The message of the JSON library without what it read last, and not longer than 200 bytes: both may come
+/// from a file.
+std::string cause_of(const nlohmann::json::exception& error);
+
+/// Parses JSON. Throws bad_data, with `what`, for text that is not JSON, is nested too deep, has a key twice
+/// in one object, or is longer than 32 MiB. The depth is limited because code that walks a document recurses
+/// for every level.
 nlohmann::json parse_json(std::string_view text, const std::string& what);
 
 /// Writes JSON on one line, or on several lines with that indent. Names of files and folders may not be

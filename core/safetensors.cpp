@@ -18,6 +18,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/file_kind.h"
 #include "core/regular_file.h"
 #include "core/safetensors_header.h"
 
@@ -37,11 +38,31 @@ std::uint32_t crc32_of(const void* bytes, std::size_t count) {
   return static_cast<std::uint32_t>(crc32_z(0, static_cast<const Bytef*>(bytes), count));
 }
 
+/// True if an entry of the metadata is the checksums of this file's tensors, whatever it is called.
+bool holds_checksums(const std::string& text, const Header& header) {
+  if (!text.starts_with('{')) return false;
+  try {
+    const Checksums checksums = parse_checksums(text, "");
+    return checksums.contains(metadata_key) &&
+           std::ranges::all_of(header.entries, [&](const Entry& e) { return checksums.contains(e.name); });
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 /// Returns the checksums of a file (empty: none). Removes their entry from the metadata and verifies the
 /// checksum of the header.
 Checksums take_checksums(Header& header, const std::string& context) {
   const auto found = header.metadata.find(checksum_key);
-  if (found == header.metadata.end()) return {};
+  if (found == header.metadata.end()) {
+    // One damaged byte in the key must not turn all checksums off. What they cover, the rest of the header
+    // among it, says itself that they belong to this file.
+    for (const auto& [key, value] : header.metadata)
+      check(!holds_checksums(value, header), ErrorKind::bad_data, context,
+            "the header is damaged: the checksums are called ", quoted(key), ", expected ",
+            quoted(checksum_key));
+    return {};
+  }
   Checksums checksums = parse_checksums(found->second, context + "checksums: ");
   header.metadata.erase(found);
   for (const Entry& e : header.entries)
@@ -67,30 +88,21 @@ struct Source {
   std::function<void(std::uint64_t offset, std::span<std::byte> into)> read;
 };
 
-void validate(const Entry& e, std::uint64_t buffer_bytes, const std::string& context) {
-  check(e.offsets[0] <= e.offsets[1] && e.offsets[1] <= buffer_bytes, ErrorKind::bad_data, context,
-        "data_offsets [", e.offsets[0], ", ", e.offsets[1], "] do not lie within the buffer of ",
-        buffer_bytes, " bytes");
+void validate(const Entry& e, std::uint64_t buffer_bytes) {
+  check(e.offsets[0] <= e.offsets[1] && e.offsets[1] <= buffer_bytes, ErrorKind::bad_data, "data_offsets [",
+        e.offsets[0], ", ", e.offsets[1], "] do not lie within the buffer of ", buffer_bytes, " bytes");
   // Extents of 0 count as 1 here, so a later multiplication cannot overflow in any order.
   std::int64_t product = static_cast<std::int64_t>(sizeof(std::int64_t));
   bool empty = false;
   for (std::size_t i = 0; i < e.rank; ++i) {
     empty = empty || e.extents[i] == 0;
     check(!__builtin_mul_overflow(product, std::max<std::uint64_t>(e.extents[i], 1), &product),
-          ErrorKind::bad_data, context, "the shape has more elements than can be counted");
+          ErrorKind::bad_data, "the shape has more elements than can be counted");
   }
   const std::uint64_t expected =
       empty ? 0 : static_cast<std::uint64_t>(product) / sizeof(std::int64_t) * e.format->size;
-  check(e.bytes() == expected, ErrorKind::bad_data, context, "expected ", expected, " bytes for ",
-        e.format->name, " ", e.shape(), ", found ", e.bytes(), " at data_offsets [", e.offsets[0], ", ",
-        e.offsets[1], "]");
-}
-
-/// True if a file that begins with these eight bytes (which are not the length of a header) was written by
-/// torch.save, as a zip archive (PK\3\4) or as pickles (\x80 and the protocol).
-bool is_of_torch(std::uint64_t start) {
-  const std::uint64_t protocol = start >> 8 & 0xff;
-  return (start & 0xffffffff) == 0x04034b50 || ((start & 0xff) == 0x80 && protocol >= 2 && protocol <= 5);
+  check(e.bytes() == expected, ErrorKind::bad_data, "expected ", expected, " bytes for ", e.format->name, " ",
+        e.shape(), ", found ", e.bytes(), " at data_offsets [", e.offsets[0], ", ", e.offsets[1], "]");
 }
 
 /// Reads and validates everything before the buffer. The entries are returned in the order of their data.
@@ -100,11 +112,15 @@ Header read_header(const Source& source, std::uint64_t& buffer_start) {
   check(source.bytes >= sizeof(length), ErrorKind::bad_data, context,
         "expected a safetensors file, found only ", source.bytes, " bytes");
   source.read(0, std::as_writable_bytes(std::span(&length, 1)));
-  const bool plausible = length >= 2 && length <= max_header_bytes;
-  check(plausible || !is_of_torch(length), ErrorKind::bad_data, context,
-        "expected a safetensors file, found a PyTorch file: convert it with tools/convert_torch.py");
-  check(plausible, ErrorKind::bad_data, context, "expected a header of 2 to ", max_header_bytes,
-        " bytes at offset 0, found length ", length);
+  if (length < 2 || length > max_header_bytes) {
+    std::string start(std::min<std::uint64_t>(source.bytes, file_kind_bytes), '\0');
+    std::memcpy(start.data(), &length, sizeof(length));
+    source.read(sizeof(length), std::as_writable_bytes(std::span(start).subspan(sizeof(length))));
+    const std::string kind = file_kind(start);
+    check(kind.empty(), ErrorKind::bad_data, context, "expected a safetensors file, found ", kind);
+    fail(ErrorKind::bad_data, context, "expected a header of 2 to ", max_header_bytes,
+         " bytes at offset 0, found length ", length);
+  }
   check(length <= source.bytes - sizeof(length), ErrorKind::bad_data, context, "the header of ", length,
         " bytes ends beyond the file of ", source.bytes, " bytes");
   std::string text(length, '\0');
@@ -119,10 +135,13 @@ Header read_header(const Source& source, std::uint64_t& buffer_start) {
   std::ranges::stable_sort(header.entries, {}, &Entry::offsets);
   std::uint64_t end = 0;
   for (const Entry& e : header.entries) {
-    const std::string tensor = concat(context, "tensor ", quoted(e.name), ": ");
-    validate(e, buffer_bytes, tensor);
-    check(e.offsets[0] == end, ErrorKind::bad_data, tensor, e.offsets[0] < end ? "overlap" : "hole",
-          " in the buffer: expected data at offset ", end, ", found ", e.offsets[0]);
+    try {
+      validate(e, buffer_bytes);
+      check(e.offsets[0] == end, ErrorKind::bad_data, e.offsets[0] < end ? "overlap" : "hole",
+            " in the buffer: expected data at offset ", end, ", found ", e.offsets[0]);
+    } catch (const Error& error) {  // the text of the place is made only when it is needed
+      fail(ErrorKind::bad_data, context, "tensor ", quoted(e.name), ": ", error.what());
+    }
     end = e.offsets[1];
   }
   check(end == buffer_bytes, ErrorKind::bad_data, context, "expected ", buffer_start + end, " bytes, found ",
@@ -174,9 +193,9 @@ NamedTensors read_contents(const Source& source) {
   const auto checksums = take_checksums(header, context);
 
   NamedTensors contents;
+  contents.has_checksums = !checksums.empty();
   contents.metadata = std::move(header.metadata);
   for (const Entry& e : header.entries) {
-    const std::string tensor = concat(context, "tensor ", quoted(e.name), ": ");
     Tensor value = Tensor::empty(e.shape(), e.format->loads_as);
     std::vector<std::byte> staged;
     const bool as_is = e.format == std::ranges::find(formats, value.dtype(), &Format::loads_as);
@@ -186,11 +205,12 @@ NamedTensors read_contents(const Source& source) {
     source.read(buffer_start + e.offsets[0], bytes);
     if (const auto checksum = checksums.find(e.name); checksum != checksums.end()) {
       const std::uint32_t actual = crc32_of(bytes.data(), bytes.size());
-      check(checksum->second == actual, ErrorKind::bad_data, tensor, "the data at offset ",
-            buffer_start + e.offsets[0], " are damaged: expected CRC-32 ", hex(checksum->second), ", found ",
-            hex(actual));
+      if (checksum->second != actual)
+        fail(ErrorKind::bad_data, context, "tensor ", quoted(e.name), ": the data at offset ",
+             buffer_start + e.offsets[0], " are damaged: expected CRC-32 ", hex(checksum->second), ", found ",
+             hex(actual));
     }
-    if (!as_is) convert(*e.format, bytes, value, tensor);
+    if (!as_is) convert(*e.format, bytes, value, concat(context, "tensor ", quoted(e.name), ": "));
     contents.add(e.name, std::move(value));
   }
   return contents;

@@ -19,6 +19,7 @@ namespace faq {
 struct NamedTensors {
   std::vector<std::pair<std::string, Tensor>> tensors;  ///< in file order
   std::map<std::string, std::string> metadata;
+  bool has_checksums = false;  ///< set by reading: the file had them, and they matched
 
   const Tensor* find(const std::string& name) const;
   void add(std::string name, Tensor tensor) { tensors.emplace_back(std::move(name), std::move(tensor)); }
@@ -31,8 +32,10 @@ struct NamedTensors {
 ///   file or above 100,000,000, not a JSON object, duplicate keys, nesting deeper than the format needs,
 ///   invalid UTF-8, non-string metadata, unknown dtype, negative or fractional sizes, a shape whose product
 ///   overflows or disagrees with its byte range, ranges that are not contiguous from 0, holes, overlaps,
-///   trailing bytes, rank above Shape::max_rank.
-/// - bad_data when a checksum written by write_safetensors does not match.
+///   trailing bytes, rank above Shape::max_rank, more than 100,000 tensors.
+/// - bad_data when a checksum written by write_safetensors does not match, or when the checksums are there
+/// under
+///   another name than write_safetensors gives them.
 NamedTensors read_safetensors(const std::filesystem::path& file);
 
 /// Reads only the metadata. The header is validated as above; the buffer is not read.

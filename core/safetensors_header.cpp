@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/json.h"
+#include "core/text.h"
 
 namespace faq::safetensors {
 namespace {
@@ -33,9 +35,7 @@ class Grammar : public nlohmann::json_sax<Json> {
   bool end_array() override { return true; }
   bool parse_error(std::size_t position, const std::string&,
                    const nlohmann::detail::exception& error) override {
-    // The library's message ends with the last text it read, which may be the whole file.
-    std::string cause = error.what();
-    cause = cause.substr(0, cause.find("; last read"));
+    std::string cause = cause_of(error);
     if (const auto start = cause.find(": "); start != std::string::npos) cause = cause.substr(start + 2);
     fail(ErrorKind::bad_data, context_, "not valid JSON at byte ", position, ": ", cause);
   }
@@ -63,7 +63,11 @@ class HeaderGrammar : public Grammar {
         return true;
       case At::tensor:
         at_ = name_ == metadata_key ? At::metadata : At::fields;
-        if (at_ == At::fields) header.entries.emplace_back().name = name_;
+        if (at_ == At::fields) {
+          require(header.entries.size() < max_tensors, "expected at most ", max_tensors,
+                  " tensors, found more");
+          header.entries.emplace_back().name = name_;
+        }
         seen_.fill(false);
         return true;
       default:
@@ -78,6 +82,7 @@ class HeaderGrammar : public Grammar {
       at_ = At::tensor;
     } else if (at_ == At::metadata) {
       unique(!header.metadata.contains(text), text);
+      require(header.metadata.size() < max_tensors, "expected at most ", max_tensors, " entries, found more");
       key_ = text;
       at_ = At::metadata_value;
     } else {
@@ -280,9 +285,12 @@ std::string hex(std::uint32_t value) {
 }
 
 std::string quoted(const std::string& name) {
-  constexpr std::size_t longest = 120;
+  constexpr std::size_t longest =
+      120;  // of the name as of the text, which has up to six bytes for one of the name
   std::string text = Json(name.substr(0, longest)).dump(-1, ' ', true, Json::error_handler_t::replace);
-  return name.size() > longest ? text + "..." : text;
+  if (name.size() <= longest && text.size() <= longest) return text;
+  text.pop_back();
+  return shortened(text, longest - 4) + (text.size() <= longest - 4 ? "...\"" : "\"");
 }
 
 }  // namespace faq::safetensors

@@ -14,6 +14,8 @@
 namespace faq::safetensors {
 
 inline constexpr std::uint64_t max_header_bytes = 100'000'000;
+/// Many times what a checkpoint of the largest network has; a hostile header ends here.
+inline constexpr std::size_t max_tensors = 100'000;
 inline constexpr const char* metadata_key = "__metadata__";
 
 using Metadata = std::map<std::string, std::string>;
@@ -51,7 +53,8 @@ struct Header {
 /// Parses the header:
 /// {"__metadata__": {string: string...}, name: {"dtype": string, "shape": [n...], "data_offsets": [n, n]}...}
 /// Throws bad_data, with a message that starts with `context`, for anything else, duplicate keys, more than
-/// Shape::max_rank dimensions and unknown dtypes. The numbers themselves are not checked here.
+/// Shape::max_rank dimensions or `max_tensors` tensors, and unknown dtypes. The numbers themselves are not
+/// checked here.
 Header parse_header(const std::string& text, const std::string& context);
 
 /// Parses {name: "8 hex digits"...}. Throws as parse_header does.

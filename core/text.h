@@ -17,6 +17,16 @@ std::size_t edit_distance(std::string_view a, std::string_view b);
 /// "a, b, c".
 std::string join(const std::vector<std::string>& parts, std::string_view separator = ", ");
 
+/// The same, of at most `most` bytes or so: "a, b and 17 more". The first part is always there. For lists
+/// that a file makes as long as it likes.
+std::string join_first(const std::vector<std::string>& parts, std::string_view separator, std::size_t most);
+
+/// Returns a text that is at most `most` bytes long, "..." included. It is cut between characters of UTF-8.
+std::string shortened(std::string_view text, std::size_t most);
+
+/// True if `pattern` stands for the whole text: '*' for any run of characters, '?' for any one.
+bool matches(std::string_view pattern, std::string_view text);
+
 /// Returns the parts between separators: one part more than there are separators.
 std::vector<std::string> split(std::string_view text, char separator = ',');
 

@@ -1,17 +1,29 @@
 #include "nn/load_weights.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include "core/kernels/elementwise.h"
+#include "core/safetensors_header.h"
 #include "core/text.h"
+#include "nn/looks_like.h"
 
 namespace faq {
 namespace {
 
-// Prefixes that DataParallel and torch.compile put before every name, in any order.
+// Prefixes that DataParallel and torch.compile put before every name, in any order; torch.compile's also
+// stand before the names of parts. tools/convert_torch.py has the same rule.
 constexpr std::string_view wrappers[] = {"module.", "_orig_mod."};
+constexpr std::string_view inner_wrapper = "._orig_mod.";
+// The last part of the names of what no network needs: counters of training steps, and what is not a tensor
+// elsewhere.
+constexpr std::string_view counters[] = {"num_batches_tracked", "n_averaged", "_extra_state"};
+// The most bytes that an error spends on a list of tensors, and on the name of one.
+constexpr std::size_t longest_list = 400, longest_name = 80;
 
 // How other spellings of names map to ours, by family. A spelling that begins with a dot is replaced anywhere
 // in a name, others only at its beginning.
@@ -31,11 +43,17 @@ constexpr Renaming renamings[] = {{"cifar-resnet", "linear.", "fc."},
                                   {"vgg", "pre_logits.fc2.", "classifier.3."},
                                   {"vgg", "head.fc.", "classifier.6."}};
 
-std::string canonical(std::string name, const ModelInfo& info) {
+std::string unwrapped(std::string name) {
   const auto wraps = [&](std::string_view wrapper) { return name.starts_with(wrapper); };
   for (auto found = std::ranges::find_if(wrappers, wraps); found != std::end(wrappers);
        found = std::ranges::find_if(wrappers, wraps))
     name.erase(0, found->size());
+  for (auto at = name.find(inner_wrapper); at != std::string::npos; at = name.find(inner_wrapper, at))
+    name.erase(at, inner_wrapper.size() - 1);
+  return name;
+}
+
+std::string renamed(std::string name, const ModelInfo& info) {
   for (const Renaming& r : renamings) {
     if (r.family != info.family) continue;
     const std::size_t at = r.spelling.starts_with(".")    ? name.find(r.spelling)
@@ -46,7 +64,67 @@ std::string canonical(std::string name, const ModelInfo& info) {
   return name;
 }
 
-bool is_ignored(const std::string& name) { return name.ends_with("num_batches_tracked"); }
+bool is_counter(std::string_view name) {
+  const std::string_view last = name.substr(name.rfind('.') + 1);  // npos + 1: 0
+  return std::ranges::find(counters, last) != std::end(counters);
+}
+
+/// What stands before the names of a network that is part of another one ("backbone."): what stands before
+/// its first convolution. Other convolutions may have the same last name ("layer1.0.conv1"), behind the same
+/// prefix. Empty: nothing, or nothing that is clear.
+std::string prefix_of(const std::vector<std::string>& names, const ModelInfo& info) {
+  const std::string stem = info.stem + ".weight";
+  std::vector<std::string> prefixes;
+  for (const std::string& name : names) {
+    if (!name.ends_with(stem)) continue;
+    const std::string prefix = name.substr(0, name.size() - stem.size());
+    if (prefix.empty()) return "";
+    if (prefix.ends_with('.')) prefixes.push_back(prefix);
+  }
+  if (prefixes.empty()) return "";
+  const std::string& shortest = *std::ranges::min_element(prefixes, {}, &std::string::size);
+  const bool is_clear =
+      std::ranges::all_of(prefixes, [&](const std::string& one) { return one.starts_with(shortest); });
+  return is_clear ? shortest : "";
+}
+
+/// The tensors of a file under the names of our network.
+struct Renamed {
+  struct Entry {
+    std::string ours;
+    const std::string* theirs;
+    const Tensor* tensor;
+  };
+  std::vector<Entry> entries;  ///< in the order of the file, without counters
+  std::string prefix;          ///< that was stripped
+  std::size_t stripped = 0;    ///< from so many names
+};
+
+Renamed with_our_names(const NamedTensors& file, const ModelInfo& info) {
+  Renamed result;
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : file.tensors) {
+    if (is_counter(name)) continue;
+    names.push_back(unwrapped(name));
+    result.entries.push_back({{}, &name, &tensor});
+  }
+  result.prefix = prefix_of(names, info);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    std::string& name = names[i];
+    if (!result.prefix.empty() && name.starts_with(result.prefix)) {
+      name.erase(0, result.prefix.size());
+      ++result.stripped;
+    }
+    result.entries[i].ours = renamed(std::move(name), info);
+  }
+  return result;
+}
+
+/// A name from a file, fit for a message of one line.
+std::string shown(const std::string& name) {
+  const bool is_plain = std::ranges::all_of(name, [](char c) { return c >= ' ' && c != 127; });
+  return is_plain ? shortened(name, longest_name) : safetensors::quoted(name);
+}
 
 bool is_classifier(const std::string& name, const ModelInfo& info) {
   return std::ranges::any_of(info.classifiers,
@@ -54,9 +132,8 @@ bool is_classifier(const std::string& name, const ModelInfo& info) {
 }
 
 const Tensor* find_canonical(const NamedTensors& file, const std::string& wanted, const ModelInfo& info) {
-  for (const auto& [name, tensor] : file.tensors) {
-    if (canonical(name, info) == wanted) return &tensor;
-  }
+  for (const Renamed::Entry& entry : with_our_names(file, info).entries)
+    if (entry.ours == wanted) return entry.tensor;
   return nullptr;
 }
 
@@ -72,6 +149,26 @@ void copy(const Tensor& from, Tensor& to) {
   std::ranges::copy(values.span<float>(), to.mutable_data<float>());
 }
 
+std::string said_of(const std::map<std::string, const Tensor*>& tensors, const ModelInfo& info) {
+  const std::string found = looks_like(tensors);
+  return found.empty() || found == info.name ? "" : concat("; this looks like ", found);
+}
+
+/// What is wrong with the numbers of a tensor; empty: nothing. `values`: f32.
+std::string fault_of(const std::string& name, const Tensor& values, bool allow_non_finite) {
+  const auto numbers = values.span<float>();
+  if (!allow_non_finite && !kernels::all_finite(values)) {
+    const auto bad = std::ranges::find_if_not(numbers, [](float x) { return std::isfinite(x); });
+    return concat("non-finite values in ", name, ": element ", bad - numbers.begin(), " is ", *bad);
+  }
+  if (name.ends_with("running_var")) {
+    const auto bad = std::ranges::find_if(numbers, [](float x) { return x < 0; });
+    if (bad != numbers.end())
+      return concat("negative variance in ", name, ": channel ", bad - numbers.begin(), " is ", *bad);
+  }
+  return "";
+}
+
 }  // namespace
 
 std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
@@ -79,10 +176,13 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   const ModelInfo& info = model.info();
   std::map<std::string, const Tensor*> available;
   std::vector<std::string> problems, notes;
-  for (const auto& [name, tensor] : file.tensors) {
-    if (is_ignored(name)) continue;
-    if (!available.emplace(canonical(name, info), &tensor).second) problems.push_back("duplicate " + name);
-  }
+  const Renamed renamed = with_our_names(file, info);
+  for (const auto& [ours, theirs, tensor] : renamed.entries)
+    if (!available.emplace(ours, tensor).second) problems.push_back(concat("duplicate ", shown(*theirs)));
+  if (!renamed.prefix.empty())
+    notes.push_back(concat(options.source, ": stripped the prefix ", safetensors::quoted(renamed.prefix),
+                           " of ", renamed.stripped, " of ", renamed.entries.size(), " names"));
+  const std::map<std::string, const Tensor*> all = available;
 
   struct Copy {
     const Tensor* from;
@@ -96,13 +196,31 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   const bool has_optional =
       std::ranges::any_of(available, [&](const auto& entry) { return is_optional(entry.first); });
   int missing_optional = 0;
+  // A file without a classifier is a body. The head is the classifier, or all that comes after the features
+  // (VGG) if the file has nothing of it.
+  const auto has_part = [&](const std::string& part) {
+    const auto first = all.lower_bound(part);
+    return first != all.end() && first->first.starts_with(part);
+  };
+  const std::string& classifier = info.classifiers.front();
+  const std::string head = classifier.substr(0, classifier.find('.')) + ".";
+  std::vector<std::string> begun_anew;
+  const auto begins_anew = [&](const std::string& name) {
+    if (!options.reinitialize_classifier || all.empty()) return false;
+    if (name.starts_with(head) && !has_part(head)) return true;
+    return std::ranges::any_of(info.classifiers, [&](const std::string& layer) {
+      return name.starts_with(layer + ".") && !has_part(layer + ".");
+    });
+  };
   const auto match = [&](const std::string& name, Tensor target) {
     const auto found = available.find(name);
     if (found == available.end()) {
       if (is_optional(name) && !has_optional) {
         ++missing_optional;
+      } else if (begins_anew(name)) {
+        begun_anew.push_back(name);
       } else {
-        problems.push_back("missing " + name + concat(" ", target.shape()));
+        problems.push_back(concat("missing ", name, " ", target.shape()));
       }
       return;
     }
@@ -113,7 +231,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
       if (options.reinitialize_classifier && is_classifier(name, info)) {
         notes.push_back(concat("classifier re-initialised: ", difference));
       } else {
-        problems.push_back("misshapen " + difference);
+        problems.push_back(concat("misshapen ", difference));
       }
       return;
     }
@@ -121,8 +239,9 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
       problems.push_back(concat(name, " has dtype ", tensor.dtype(), ", expected f32 or bf16"));
       return;
     }
-    if (!options.allow_non_finite && !kernels::all_finite(kernels::convert(tensor, DType::f32))) {
-      problems.push_back("non-finite values in " + name);
+    if (std::string fault = fault_of(name, kernels::convert(tensor, DType::f32), options.allow_non_finite);
+        !fault.empty()) {
+      problems.push_back(std::move(fault));
       return;
     }
     copies.push_back({&tensor, target});
@@ -132,10 +251,26 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   if (missing_optional > 0)
     notes.push_back(concat(options.source, " has no ", info.optional_part, "*: ", missing_optional,
                            " tensors keep their initial values"));
-  for (const auto& [name, tensor] : available)
-    problems.push_back(concat("extra ", name, " ", tensor->shape()));
-  check(problems.empty(), ErrorKind::bad_data, "loading weights from ", options.source, ": ", problems.size(),
-        problems.size() == 1 ? " mismatch: " : " mismatches: ", join(problems, "; "));
+  if (!begun_anew.empty())
+    notes.push_back(concat("classifier re-initialised: ", options.source, " has no ", join(begun_anew)));
+  std::vector<std::string> ignored;
+  for (const auto& entry : available) {
+    const bool ignore = std::ranges::any_of(
+        options.ignore_extra, [&](const std::string& one) { return matches(one, entry.first); });
+    if (ignore)
+      ignored.push_back(shown(entry.first));
+    else
+      problems.push_back(concat("extra ", shown(entry.first), " ", entry.second->shape()));
+  }
+  if (!ignored.empty())
+    notes.push_back(concat(options.source, ": ignored ", ignored.size(),
+                           ignored.size() == 1 ? " extra tensor: " : " extra tensors: ",
+                           join_first(ignored, ", ", longest_list)));
+  if (!problems.empty()) {
+    fail(ErrorKind::bad_data, "loading weights from ", options.source, ": ", problems.size(),
+         problems.size() == 1 ? " mismatch: " : " mismatches: ", join_first(problems, "; ", longest_list),
+         said_of(all, info));
+  }
   for (Copy& c : copies) copy(*c.from, c.to);
   return notes;
 }
@@ -143,17 +278,47 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
 NamedTensors with_canonical_names(const NamedTensors& file, const ModelInfo& info) {
   NamedTensors result;
   result.metadata = file.metadata;
-  for (const auto& [name, tensor] : file.tensors) {
-    const std::string ours = canonical(name, info);
-    check(!result.find(ours), ErrorKind::bad_data, "duplicate ", name);
-    result.add(ours, tensor);
+  std::set<std::string> names;
+  for (const auto& [ours, theirs, tensor] : with_our_names(file, info).entries) {
+    check(names.insert(ours).second, ErrorKind::bad_data, "duplicate ", shown(*theirs));
+    result.add(ours, *tensor);
   }
+  return result;
+}
+
+NamedTensors with_classes_reordered(const NamedTensors& file, const ModelInfo& info,
+                                    const std::vector<int>& order) {
+  NamedTensors result = with_canonical_names(file, info);
+  for (auto& [name, tensor] : result.tensors) {
+    if (!is_classifier(name, info)) continue;
+    check(tensor.rank() >= 1 && tensor.dim(0) == std::ssize(order), ErrorKind::bad_data, "tensor ",
+          shown(name), ": expected ", order.size(), " rows, found ", tensor.shape());
+    const Tensor from = tensor;
+    tensor = from.clone();
+    const std::size_t row = from.bytes() / order.size();
+    auto* to = static_cast<std::byte*>(tensor.mutable_raw());
+    for (std::size_t i = 0; i < order.size(); ++i)
+      std::memcpy(to + i * row,
+                  static_cast<const std::byte*>(from.raw()) + static_cast<std::size_t>(order[i]) * row, row);
+  }
+  return result;
+}
+
+NamedTensors without_classifier(const NamedTensors& file, const ModelInfo& info) {
+  NamedTensors result = with_canonical_names(file, info);
+  std::erase_if(result.tensors, [&](const auto& entry) { return is_classifier(entry.first, info); });
   return result;
 }
 
 void export_weights(Model& model, NamedTensors& to) {
   for (auto& [name, parameter] : parameters(model)) to.add(name, parameter.value());
   for (auto& [name, buffer] : buffers(model)) to.add(name, buffer);
+}
+
+std::string other_network(const NamedTensors& file, const ModelInfo& info) {
+  std::map<std::string, const Tensor*> tensors;
+  for (const auto& [ours, theirs, tensor] : with_our_names(file, info).entries) tensors.emplace(ours, tensor);
+  return said_of(tensors, info);
 }
 
 int classes_in(const NamedTensors& file, const ModelInfo& info) {

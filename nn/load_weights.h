@@ -13,21 +13,24 @@ struct LoadWeightsOptions {
   std::string source = "weights";  ///< file name used in messages
   bool allow_non_finite = false;   ///< accept NaN and infinities
   bool reinitialize_classifier =
-      /// A classifier of another size keeps the model's own values, and a note says so.
+      /// A classifier of another size, or one that the file does not have, keeps the model's own values, and
+      /// a note says so.
       false;
+  std::vector<std::string> ignore_extra = {};  ///< patterns of names (core/text.h) that may be extra
 };
 
 /// Copies tensors with torchvision's names into the model's parameters and running statistics. Differences
 /// that it accepts:
 /// - `module.` prefixes (and torch.compile's `_orig_mod.`) are stripped.
-/// - `num_batches_tracked` is ignored.
+/// - A prefix of the whole network ("backbone.") is stripped, and a note says so.
+/// - `num_batches_tracked` and `n_averaged` are ignored.
 /// - Other spellings of a family's names (older checkpoints, timm's) are understood.
 /// - The weights of a fully connected layer may have the shape of a filter, and the reverse.
 /// - bf16 is widened to f32.
 /// - An auxiliary head may be missing as a whole; it keeps the model's own values.
 ///
-/// Throws bad_data, with a list of every missing, extra, misshapen and non-finite tensor; the model is then
-/// unchanged. Returns notes for the user.
+/// Throws bad_data, with the number of missing, extra, misshapen and non-finite tensors and negative
+/// variances, and the first of them; the model is then unchanged. Returns notes for the user.
 std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
                                       const LoadWeightsOptions& options = {});
 
@@ -35,8 +38,19 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
 /// bad_data when two tensors get the same name.
 NamedTensors with_canonical_names(const NamedTensors& file, const ModelInfo& info);
 
+/// Returns the same tensors, under the names of that network, with the rows of its classifiers in another
+/// order: row i is the file's row order[i]. Throws bad_data when a classifier has another number of rows.
+NamedTensors with_classes_reordered(const NamedTensors& file, const ModelInfo& info,
+                                    const std::vector<int>& order);
+/// Returns the same tensors, under the names of that network, without its classifiers.
+NamedTensors without_classifier(const NamedTensors& file, const ModelInfo& info);
+
 /// Adds the parameters and buffers to `to`, under their names. The tensors share the model's storage.
 void export_weights(Model& model, NamedTensors& to);
+
+/// "; this looks like resnet50" of a file of another network, for the end of a message; empty for what is not
+/// known.
+std::string other_network(const NamedTensors& file, const ModelInfo& info);
 
 /// The number of classes in a file of weights of that network (rows of its classifier); 0 when the file has
 /// no classifier.

@@ -11,29 +11,6 @@
 namespace faq {
 namespace {
 
-// '*' matches any run of characters, '?' any one. It is enough to backtrack to the last star: it can match
-// all that an earlier star could match.
-bool matches(const char* pattern, const char* text) {
-  const char* star = nullptr;  // the pattern after the last star
-  const char* resume = nullptr;
-  while (*text != '\0') {
-    if (*pattern == '*') {
-      star = ++pattern;
-      resume = text;
-    } else if (*pattern == '?' || *pattern == *text) {
-      ++pattern;
-      ++text;
-    } else if (star) {
-      pattern = star;
-      text = ++resume;
-    } else {
-      return false;
-    }
-  }
-  while (*pattern == '*') ++pattern;
-  return *pattern == '\0';
-}
-
 // The network's input is always 8 bits, signed (FAQ, section 2.2).
 constexpr int input_bits = 8;
 // Values that are kept between units without being multiplied by weights (DenseNet's features) have 8 bits
@@ -78,7 +55,7 @@ class Planner {
   const LayerBits* last_match(const std::string& name) const {
     const LayerBits* last = nullptr;
     for (const LayerBits& bits : options_.layer_bits)
-      if (matches(bits.pattern.c_str(), name.c_str())) last = &bits;
+      if (matches(bits.pattern, name)) last = &bits;
     return last;
   }
 
@@ -88,8 +65,8 @@ class Planner {
     for (const PlannedUnit& unit : units_)
       if (unit.role != UnitRole::input) names.push_back(unit.name);
     for (const LayerBits& wanted : options_.layer_bits) {
-      const bool used = std::ranges::any_of(
-          names, [&](const std::string& name) { return matches(wanted.pattern.c_str(), name.c_str()); });
+      const bool used =
+          std::ranges::any_of(names, [&](const std::string& name) { return matches(wanted.pattern, name); });
       check(used, ErrorKind::usage, "`layer_bits` ", wanted.pattern, "=", wanted.weight_bits, ",",
             wanted.act_bits, ": no layer has that name; did you mean '", nearest(wanted.pattern, names),
             "'?");

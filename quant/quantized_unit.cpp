@@ -21,7 +21,7 @@ QuantizerState QuantizedUnit::state() const {
   const auto integer_in = [](float x, float low, float high) {
     return x >= low && x <= high && x == std::trunc(x);
   };
-  check(std::isfinite(s[0]) && s[0] > 0 && integer_in(s[1], 2, 8) && integer_in(s[2], 0, 1) &&
+  check(std::isnormal(s[0]) && s[0] > 0 && integer_in(s[1], 2, 8) && integer_in(s[2], 0, 1) &&
             (s[3] == 0 || integer_in(s[3], 2, 8)) &&
             (s[4] == 0 || (s[4] >= least_scale && std::isfinite(s[4]))),
         ErrorKind::bad_data, "quantizer of '", name_, "': scale ", s[0], ", ", s[1], " bits, sign ", s[2],

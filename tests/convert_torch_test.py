@@ -228,20 +228,23 @@ class GoodFiles(ConverterTest):
     def test_keys(self):
         good = dictionary(("w", tensor()))
         step = b"}" + number(0) + dictionary(("momentum_buffer", tensor())) + b"s"  # an optimizer's, under numbers
-        net = program(dictionary(("acc", number(3)), ("net", good), ("optimizer", dictionary(("state", step)))))
+        only = program(dictionary(("acc", number(3)), ("mine", good), ("optimizer", dictionary(("state", step)))))
         deep = program(dictionary(("model", dictionary(("state_dict", good), ("n", number(1)))), ("a.b", good),
                                   ("a", dictionary(("c.d", good), ("b", b"N")))))
         circle = program(b"}q\x01" + text("net") + good + b"s" + text("self") + b"h\x01s")
-        self.refuse(archive(net), 'model_ema; --key takes "net"\n')
-        self.refuse(archive(deep), '--key takes "a.b" or "model.state_dict" or "a.c.d"\n')
-        self.refuse(archive(circle), '--key takes "net"\n')
+        listed = program(b"](" + number(3) + good + dictionary(("x", number(1))) + b"e")
         expected = {"w": ["F32", [4], FLOATS.hex()]}
+        self.refuse(archive(deep), '--key takes "a.b" or "model.state_dict" or "a.c.d"\n')
+        for data, said in [(only, 'took "mine"'), (circle, ""), (listed, 'took "1"')]:
+            self.assertEqual(self.accept(archive(data)), expected)
+            self.assertIn(said, self.call(self.input, self.output)[1])
         self.assertEqual(self.accept(archive(circle), "--key", "net"), expected)
+        self.assertEqual(self.accept(archive(listed), "--key", "1"), expected)
         for key in ("model.state_dict", "a.b", "a.c.d"):
             with self.subTest(key):
                 self.assertEqual(self.accept(archive(deep), "--key", key), expected)
-        for data, key, message in [(net, "acc", 'entry "acc" is not a state dict; --key takes "net"'),
-                                   (net, "model", 'there are: "acc", "net", "optimizer"; --key takes "net"'),
+        for data, key, message in [(only, "acc", 'entry "acc" is not a state dict; --key takes "mine"'),
+                                   (only, "model", 'there are: "acc", "mine", "optimizer"; --key takes "mine"'),
                                    (deep, "model", 'not a state dict; --key takes "a.b" or'),
                                    (deep, "model.w", 'no entry "model.w"'), (deep, ".", 'no entry "."')]:
             with self.subTest(key):
@@ -249,6 +252,104 @@ class GoodFiles(ConverterTest):
                 code, errors = self.call(self.input, self.output, "--key", key)
                 self.assertEqual(code, 65, errors)
                 self.assertIn(message, errors)
+
+    def test_a_state_dict_that_is_not_whole(self):
+        good = dictionary(("w", tensor()))
+        bad = dictionary(("w", tensor()), ("x", name_of("my.net", "Thing") + b")R"))
+        for entries, expected in [((("model", bad), ("model_ema", good)), 'in model: entry "x" is a my.net.Thing'),
+                                  ((("model", dictionary(("w", tensor((5,))))), ("model_ema", good)),
+                                   'in model: entry "w": _rebuild_tensor: element 4')]:
+            self.refuse(archive(program(dictionary(*entries))), expected)
+        self.assertEqual(list(self.accept(archive(program(dictionary(("model", bad)))), "--ignore-extra", "x")), ["w"])
+
+    def test_prefixes(self):
+        def made(*names):
+            return archive(program(dictionary(*((name, tensor()) for name in names))))
+        net = ("conv1.weight", "layer1.0.conv1.weight", "fc.weight")
+        table = [
+            ("a word", ["model.w", "model.v"], ["w", "v"]),
+            ("two words", ["net.backbone.w", "net.backbone.v"], ["w", "v"]),
+            ("not all", ["model.w", "v"], ["model.w", "v"]),
+            ("not a word", ["features.0.weight", "features.0.bias"], ["features.0.weight", "features.0.bias"]),
+            ("a network under any name", ["my.thing." + name for name in net], list(net)),
+            ("and a head beside", ["backbone." + name for name in net[:2]] + ["fc.weight"], list(net)),
+            ("wrapped", ["module.model." + name for name in net], list(net)),
+            ("none", list(net), list(net)),
+            ("a body under features", ["features.0.weight", "features.3.weight"],
+             ["features.0.weight", "features.3.weight"]),
+            ("counters", ["model.w", "n_averaged", "model.bn.num_batches_tracked"], ["w"]),
+        ]
+        for what, names, expected in table:
+            with self.subTest(what):
+                self.assertEqual(list(self.accept(made(*names))), expected)
+                stripped = "stripped the prefix" in self.call(self.input, self.output)[1]
+                self.assertEqual(stripped, what not in ("not all", "not a word", "none", "a body under features"))
+        both = made(*("student." + name for name in net), *("teacher." + name for name in net))
+        self.refuse(both, 'several networks, under "student.", "teacher.": --prefix takes one')
+        for prefix in ("teacher", "teacher."):
+            self.assertEqual(list(self.accept(both, "--prefix", prefix)), list(net))
+        self.write(both)
+        code, errors = self.call(self.input, self.output, "--prefix", "pupil")
+        self.assertEqual((code, "they begin with" in errors), (65, True), errors)
+        self.refuse(made("model." + net[0], "model." + net[1], net[2], "model." + net[2]), "two tensors get the name")
+
+    def test_ignore_extra(self):
+        data = archive(program(dictionary(("w", tensor()), ("head.a", tensor()), ("head.b", number(1)), ("x[0]", b"N"))))
+        self.refuse(data, 'entry "head.b" is a int')
+        self.assertEqual(list(self.accept(data, "--ignore-extra", "head.*", "--ignore-extra", "x[?]")), ["w"])
+        code, errors = self.call(self.input, self.output, "--ignore-extra", "*")
+        self.assertEqual(code, 65, errors)
+
+    def test_rebuild_functions(self):
+        floats = {"w": ["F32", [4], FLOATS.hex()]}
+        plain = tensor()
+        untyped = tuple_of(text("storage"), name_of("torch.storage", "UntypedStorage"), text("0"), text("cpu"),
+                           number(16)) + b"Q"
+        v3 = (name_of("torch._utils", "_rebuild_tensor_v3") +
+              tuple_of(untyped, number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", b"N",
+                       name_of("torch", "float32")) + b"R")
+        v2 = name_of("torch._utils", "_rebuild_tensor_v2")
+        arguments = tuple_of(storage(), number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", b"N")
+        kind = name_of("fastai.torch_core", "TensorBase")
+        dtype = name_of("numpy", "dtype") + tuple_of(text("f4"), b"\x89", b"\x88") + b"R" + \
+            tuple_of(number(3), text("<"), b"N", b"N", b"N", number(-1), number(-1), number(0)) + b"b"
+        array = name_of("numpy.core.multiarray", "_reconstruct") + \
+            tuple_of(name_of("numpy", "ndarray"), tuple_of(number(0)), text("b")) + b"R" + \
+            tuple_of(number(1), tuple_of(number(4)), dtype, b"\x89",
+                     name_of("_codecs", "encode") + tuple_of(text(FLOATS.decode("latin1")), text("latin1")) + b"R") + b"b"
+        device = (name_of("torch._utils", "_rebuild_device_tensor_from_numpy") +
+                  tuple_of(array, name_of("torch", "float32"), text("xla:0"), b"\x89") + b"R")
+        table = [
+            ("v3", v3), ("subclass", name_of("torch._tensor", "_rebuild_from_type_v2") +
+                         tuple_of(v2, kind, arguments, dictionary()) + b"R"),
+            ("Parameter", name_of("torch._utils", "_rebuild_parameter") + tuple_of(plain, b"\x88", b"N") + b"R"),
+            ("Parameter with attributes", name_of("torch._utils", "_rebuild_parameter_with_state") +
+             tuple_of(plain, b"\x88", b"N", dictionary(("note", text("x")))) + b"R"),
+            ("tensor with attributes", plain + dictionary(("tag", text("x"))) + b"b"),
+        ]
+        for what, body in table:
+            with self.subTest(what):
+                self.assertEqual(self.accept(archive(program(dictionary(("w", body))))), floats)
+        for what, body in [("numpy", array), ("device", device)]:
+            with self.subTest(what):
+                self.assertEqual(self.accept(archive(program(dictionary(("w", body))), storages=())), floats)
+
+    def test_protocols_and_plain_pickles(self):
+        inner = (pickle.dumps(convert_torch.MAGIC_NUMBER, 2) + pickle.dumps(1001, 2) +
+                 pickle.dumps({"little_endian": True}, 2) + program(storage()) + pickle.dumps(["0"], 2) +
+                 struct.pack("<q", 4) + FLOATS)
+        loaded = (name_of("torch.storage", "_load_from_bytes") +
+                  tuple_of(b"B" + struct.pack("<I", len(inner)) + inner) + b"R")
+        plain = b"\x80\x03" + dictionary(("w", tensor(store=loaded))) + b"."
+        self.assertEqual(self.accept(plain), {"w": ["F32", [4], FLOATS.hex()]})
+        self.refuse(plain + b"x", "1 bytes after the pickle")
+        beside = {"epoch": 3, "lr": 0.5, "names": ["a", ("b", None)], "n": 1 << 70, "s": {1}, "f": True}
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            with self.subTest(protocol):
+                made = pickle.dumps(beside, protocol)
+                body = made[2:-1] if protocol >= 2 else made[:-1]
+                main = b"\x80\x05" + dictionary(("x", body), ("model", dictionary(("w", tensor())))) + b"."
+                self.assertEqual(list(self.accept(archive(main))), ["w"])
 
     def test_what_stands_beside(self):
         now = datetime.datetime(2024, 5, 6, 7, tzinfo=datetime.timezone.utc)
@@ -268,6 +369,44 @@ class GoodFiles(ConverterTest):
                     self.assertEqual(self.accept(archive(main)), {"w": ["F32", [4], FLOATS.hex()]})
         main = program(dictionary(("w", tensor()), ("x", pickle.dumps(now, 2)[2:-1])))
         self.refuse(archive(main), '"x" is a datetime.datetime, not a tensor')
+
+    def test_anything_may_stand_beside(self):
+        unknown = name_of("my.config", "Config")
+        state = dictionary(("lr", number(1)), ("hook", name_of("os", "system")))
+        quantized = tuple_of(text("storage"), name_of("torch", "QInt8Storage"), text("1"), text("cpu"), number(4)) + b"Q"
+        beside = [
+            ("a class", unknown), ("a function", name_of("os", "system")), ("an object", unknown + b")R" + state + b"b"),
+            ("an enum", unknown + tuple_of(number(1)) + b"R"), ("NEWOBJ", unknown + b")\x81" + state + b"b"),
+            ("NEWOBJ_EX", unknown + b")}\x92"), ("INST", b"(" + text("1") + b"ios\nsystem\n"),
+            ("OBJ", b"(" + unknown + b"o"), ("EXT1", b"\x82\x01)R"), ("LONG4", b"\x8b\x04\0\0\0\1\0\0\0"),
+            ("a method", name_of("builtins", "getattr") + tuple_of(unknown + b")R", text("load")) + b"R)R"),
+            ("a dict subclass", unknown + b")\x81" + text("a") + number(1) + b"s"),
+            ("a list subclass", unknown + b")\x81" + number(1) + b"a"),
+            ("a tuple as key", b"}" + tuple_of(text("a")) + text("b") + b"s"),
+            ("a class as key", b"}" + unknown + text("b") + b"s"),
+            ("a list as key", b"}]" + text("b") + b"s"),
+            ("a huge number as key", b"}" + b"\x8a\x09" + bytes(8) + b"\1" + text("b") + b"s"),
+            ("slots", unknown + b")R" + tuple_of(b"N", dictionary()) + b"b"),
+            ("sparse", name_of("torch._utils", "_rebuild_sparse_tensor") + tuple_of(text("x")) + b"R"),
+            ("a size", name_of("torch", "Size") + tuple_of(tuple_of(number(1))) + b"R"),
+            ("a dtype", name_of("torch", "float8_e4m3fn")), ("a tensor that cannot be", tensor((5,))),
+            ("DUP and POP", text("a") + b"20"), ("copyreg", name_of("copyreg", "_reconstructor") +
+                                                tuple_of(unknown, name_of("builtins", "object"), b"N") + b"R"),
+        ]
+        for what, body in beside:
+            with self.subTest(what):
+                main = program(dictionary(("x", body), ("model", dictionary(("w", tensor())))))
+                for data in (archive(main), legacy(main)):
+                    self.assertEqual(self.accept(data), {"w": ["F32", [4], FLOATS.hex()]})
+        main = program(dictionary(("x", quantized), ("model", dictionary(("w", tensor())))))
+        self.assertEqual(list(self.accept(archive(main, [("0", FLOATS), ("1", b"1234")]))), ["w"])
+        both = struct.pack("<q", 4) + FLOATS + struct.pack("<q", 4) + b"1234"
+        self.assertEqual(list(self.accept(legacy(main, keys=("0", "1"), data=both))), ["w"])
+        self.refuse(legacy(main.replace(b"QInt8Storage", b"NewKindStorage"), keys=("0", "1"), data=both),
+                    'a storage of type "torch.NewKindStorage", of unknown size')
+        source = tuple_of(text("module"), unknown, text("net.py"), text("class Net: ...")) + b"Q"
+        main = program(dictionary(("x", source + b")\x81" + state + b"b"), ("model", dictionary(("w", tensor())))))
+        self.assertEqual(list(self.accept(legacy(main))), ["w"])
 
     def test_views_of_legacy_storages(self):
         view = storage(extra=tuple_of(text("v"), number(1), number(2)))
@@ -336,45 +475,41 @@ class Pickles(ConverterTest):
             with self.subTest(protocol):
                 self.refuse(archive(pickle.dumps({"w": Command()}, protocol)))
                 self.refuse(legacy(pickle.dumps({"w": Command()}, protocol)))
-        self.everywhere(name_of("os", "system") + tuple_of(text("touch " + canary)) + b"R", '"os.system"')
+        self.everywhere(name_of("os", "system") + tuple_of(text("touch " + canary)) + b"R", 'entry "x" is a os.system')
+        self.accept(archive(program(dictionary(("x", name_of("os", "system") + tuple_of(text("touch " + canary)) + b"R"),
+                                               ("model", dictionary(("w", tensor())))))))
         self.assertFalse(os.path.exists(canary))
 
     def test_refused_by_name(self):
         call = tuple_of(text("1")) + b"R"
         table = [
-            ("GLOBAL", name_of("builtins", "eval") + call, '"builtins.eval"'),
-            ("STACK_GLOBAL", text("builtins") + text("eval") + b"\x93" + call, '"builtins.eval"'),
-            ("two names in one", name_of("torch os", "system") + call, '"torch.os.system"'),
+            ("GLOBAL", name_of("builtins", "eval") + call, "is a builtins.eval, not a tensor"),
+            ("STACK_GLOBAL", text("builtins") + text("eval") + b"\x93" + call, "is a builtins.eval, not"),
+            ("two names in one", name_of("torch os", "system") + call, "is a torch.os.system, not"),
             ("dotted", text("collections") + text("OrderedDict.fromkeys") + b"\x93" + call, "OrderedDict.fromkeys"),
-            ("torch's own", name_of("torch.hub", "load") + call, '"torch.hub.load"'),
-            ("quantized", name_of("torch", "QInt8Storage"), '"torch.QInt8Storage"'),
-            ("complex", name_of("torch", "ComplexFloatStorage"), '"torch.ComplexFloatStorage"'),
-            ("sparse", name_of("torch._utils", "_rebuild_sparse_tensor"), '"torch._utils._rebuild_sparse_tensor"'),
+            ("torch's own", name_of("torch.hub", "load") + call, "is a torch.hub.load, not"),
+            ("sparse", name_of("torch._utils", "_rebuild_sparse_tensor"), "is a torch._utils._rebuild_sparse_tensor"),
             ("control characters", name_of("a\rb", "c"), '"a\\rb.c"'),
-            ("INST", b"(" + text("1") + b"ios\nsystem\n", "INST"),
-            ("OBJ", b"(" + name_of("collections", "OrderedDict") + b"o", "OBJ"),
-            ("EXT1", b"\x82\x01", "EXT1"),
+            ("a long name", name_of("a" * 50_000, "c"), "aaaa"),
+            ("INST", b"(" + text("1") + b"ios\nsystem\n", "is a os.system, not"),
+            ("OBJ", b"(" + name_of("os", "system") + b"o", "is a os.system, not"),
+            ("OBJ of nothing", b"(o", "OBJ without a class"),
+            ("EXT1", b"\x82\x01", "is a extension.1, not"),
             ("PERSID", b"P0\n", "PERSID"),
-            ("NEWOBJ_EX", name_of("collections", "OrderedDict") + b")}\x92", "NEWOBJ_EX"),
             ("NEXT_BUFFER", b"\x97", "NEXT_BUFFER"),
-            ("DUP", b"}2", "DUP"),
-            ("LONG4", b"\x8b\x04\0\0\0\1\0\0\0", "LONG4"),
-            ("NEWOBJ", name_of("collections", "OrderedDict") + b")\x81", "NEWOBJ of a collections.OrderedDict"),
-            ("REDUCE of a storage class", name_of("torch", "FloatStorage") + call, "REDUCE of torch.FloatStorage"),
+            ("NEWOBJ", name_of("my", "Config") + b")\x81", "is a my.Config, not"),
             ("REDUCE of a string", text("eval") + call, "REDUCE of a str"),
             ("REDUCE with a list", name_of("collections", "OrderedDict") + b"]R", "REDUCE with a list"),
             ("BUILD on a dict", b"}" + dictionary(("__class__", text("x"))) + b"b", "BUILD of attributes on a dict"),
             ("BUILD on a class", name_of("collections", "OrderedDict") + dictionary(("fromkeys", text("x"))) + b"b",
              "BUILD of attributes on a collections.OrderedDict"),
-            ("BUILD on a tensor", tensor() + dictionary(("shape", text("x"))) + b"b", "BUILD of attributes on a Tensor"),
-            ("BUILD of something else", name_of("collections", "OrderedDict") + b")R" +
-             dictionary(("__reduce__", text("x"))) + b"b", "BUILD of attributes on a OrderedDict"),
-            ("BUILD of slots", name_of("collections", "OrderedDict") + b")R" + tuple_of(b"N", dictionary()) + b"b",
-             "BUILD"),
+            ("copies of copies", b"](" + b"".join(
+                [text("x" * 100_000) + b"q\x05"] + [name_of("_codecs", "encode") + tuple_of(b"h\x05", text("latin1")) + b"R"] * 9) +
+             b"e", "more copies of its bytes than the file has bytes"),
+            ("PUT of a huge number", b"}p99999999999\n", "a memo of number"),
+            ("BUILD on a list", b"]" + dictionary() + b"b", "BUILD of attributes on a list"),
             ("SETITEM on a list", b"]" + text("a") + text("b") + b"s", "SETITEMS on a list"),
             ("APPEND to a dict", b"}" + text("a") + b"a", "APPENDS to a dict"),
-            ("a tuple as key", b"}" + tuple_of(text("a")) + text("b") + b"s", "a tuple as key"),
-            ("a list as key", b"}]" + text("b") + b"s", "a list as key"),
             ("duplicate key", dictionary(("a", b"N"), ("a", b"N")), 'duplicate key "a"'),
             ("odd items", b"}(" + text("a") + b"u", "SETITEMS"),
             ("unknown memo", b"h\x63", "BINGET"),
@@ -386,24 +521,19 @@ class Pickles(ConverterTest):
 
     def test_advice(self):
         whole = "save model.state_dict(), not the model"
-        without = "save the checkpoint without it"
         made = b")R"
         table = [
             ("the object itself", name_of("net", "Net") + made, whole),
             ("a model's name", dictionary(("epoch", number(1)), ("model", name_of("net", "Net") + made)), whole),
             ("torch's class", dictionary(("x", name_of("torch.nn.modules.conv", "Conv2d") + made)), whole),
-            ("another class", dictionary(("config", name_of("net", "Config") + made)), without),
-            ("the standard library's", dictionary(("x", name_of("functools", "partial") + made)), without),
-            ("the standard library's as a model", dictionary(("model", name_of("os", "system") + made)), without),
+            ("another class", dictionary(("config", name_of("net", "Config") + made)), 'entry "config" is a net.Config'),
+            ("the standard library's", dictionary(("x", name_of("functools", "partial") + made)), "functools.partial"),
+            ("the standard library's as a model", dictionary(("model", name_of("os", "system") + made)), "os.system"),
         ]
         for name, body, expected in table:
             with self.subTest(name):
-                self.refuse(archive(program(body)), expected)
-                self.assertNotIn(without if expected == whole else whole, self.call(self.input, self.output)[1])
-        for name in ("torch.QInt8Storage", "torch.optim.sgd.SGD"):
-            module, _, kind = name.rpartition(".")
-            main = program(dictionary(("model", name_of(module, kind) + made)))
-            self.refuse(archive(main), '"%s" is not allowed\n' % name)
+                self.refuse(archive(program(body), storages=()), expected)
+                self.assertEqual(whole in self.call(self.input, self.output)[1], expected == whole)
 
     def test_malformed(self):
         long = b"\x8d" + struct.pack("<Q", 1 << 62)
@@ -436,6 +566,9 @@ class Pickles(ConverterTest):
             ("stride beyond the end", tensor((2, 2), (3, 1)), "element 4"),
             ("negative offset", tensor(offset=-1), "whole numbers"),
             ("negative stride", tensor(strides=(-1,)), "whole numbers"),
+            ("a huge extent", tensor((-1 << 63,), (0,)).replace(b"\x8a\x08" + b"\0" * 7 + b"\x80",
+                                                                             b"\x8a\x09" + b"\0" * 7 + b"\x80\0"),
+             "whole numbers"),
             ("negative extent", tensor((-4,)), "whole numbers"),
             ("ranks differ", tensor((2, 2), (1,)), "do not match"),
             ("65 dimensions", tensor((1,) * 65, (1,) * 65), "do not match"),
@@ -446,7 +579,7 @@ class Pickles(ConverterTest):
             ("storage of another size", tensor(store=storage(numel=5)), "storage"),
             ("negative storage", tensor(store=storage(numel=-1)), "storage"),
             ("storage that is not there", tensor(store=storage(key="7")), "storage"),
-            ("two types", tensor() + b"0" + tensor(store=storage(kind="IntStorage")), "POP"),
+            ("two types", tensor() + b"0" + tensor(store=storage(kind="IntStorage")), "two types"),
             ("conjugate", name_of("torch._utils", "_rebuild_tensor_v2") +
              tuple_of(storage(), number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", b"N",
                       dictionary(("conj", b"\x88"))) + b"R", "conjugate"),
@@ -457,7 +590,8 @@ class Pickles(ConverterTest):
             with self.subTest(name):
                 main = program(dictionary(("w", body)))
                 self.refuse(archive(main), expected)
-                self.refuse(legacy(main), expected)
+                if b"storage" in body:
+                    self.refuse(legacy(main), expected)
         pieces = storage(kind="ByteStorage", numel=16)
         slow = program(dictionary(("w", tensor((2,) * 24, (0, 1) * 12, store=pieces))))
         self.refuse(archive(slow, [("0", FLOATS)]), "in 8388608 pieces")
@@ -468,10 +602,17 @@ class Pickles(ConverterTest):
 class Containers(ConverterTest):
     def test_legacy(self):
         table = [
-            ("empty", b"", "expected a PyTorch checkpoint"),
-            ("text", b"hello", "expected a PyTorch checkpoint"),
-            ("tar", b"sys_info".ljust(512, b"\0"), "expected a PyTorch checkpoint"),
-            ("safetensors", struct.pack("<Q", 2) + b"{}", "expected a PyTorch checkpoint"),
+            ("empty", b"", "an empty file"),
+            ("text", b"hello", "something else"),
+            ("tar", b"sys_info".ljust(257, b"\0") + b"ustar".ljust(200, b"\0"), "a tar archive"),
+            ("safetensors", struct.pack("<Q", 2) + b"{}", "a safetensors file: faq reads it as it is"),
+            ("LFS", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git lfs pull"),
+            ("HTML", b"\n<!DOCTYPE html><html>", "an HTML page"), ("HTML in capitals", b"<HTML>", "an HTML page"),
+            ("XML", b"<?xml version='1.0'?><Error>", "XML"), ("gzip", b"\x1f\x8b\x08\0", "gunzip"),
+            ("xz", b"\xfd7zXZ\0", "unxz"), ("bzip2", b"BZh91AY", "bunzip2"), ("zstd", b"\x28\xb5\x2f\xfd", "unzstd"),
+            ("HDF5", b"\x89HDF\r\n\x1a\n", "HDF5"), ("npy", b"\x93NUMPY\1\0", "NumPy"),
+            ("ONNX", b"\x08\x08\x12\x07pytorch", "an ONNX model"), ("JSON", b'{"weight_map": {}}', "JSON"),
+            ("zeros", bytes(1000), "nothing but zeros"), ("PNG", b"\x89PNG\r\n", "a PNG image"),
             ("magic", legacy(GOOD, magic=1), "magic number"),
             ("version", legacy(GOOD, version=1002), "version"),
             ("big-endian", legacy(GOOD, system={"little_endian": False}), "little-endian"),
@@ -504,6 +645,10 @@ class Containers(ConverterTest):
             ("two pickles", archive(extra=[("n/data.pkl", GOOD)]), "found 2"),
             ("no pickle", plain.replace(b"m/data.pkl", b"m/data.pkx"), "found 0"),
             ("TorchScript", archive(extra=[("m/code/x.py", b"")]), "TorchScript"),
+            (".pt2", archive(extra=[("m/archive_format", b"pt2")]), ".pt2"),
+            ("an older .pt2", archive(extra=[("serialized_exported_program.json", b"{}")]), ".pt2"),
+            (".npz", plain.replace(b"m/data.pkl", b"m/data.npy"), "NumPy"),
+            ("zip of a checkpoint", plain.replace(b"m/data.pkl", b"m/data.pth"), 'holds "m/data.pth": unpack it'),
             ("big-endian", archive(extra=[("m/byteorder", b"big")]), "little-endian"),
             ("storage missing", archive(storages=()), "not in the archive"),
             ("storage too small", archive(storages=[("0", FLOATS[:-1])]), "expected 16 bytes, found 15"),

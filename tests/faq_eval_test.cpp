@@ -1,4 +1,6 @@
 // What faq-eval reports.
+#include <cstring>
+#include <functional>
 #include <set>
 
 #include "nn/load_weights.h"
@@ -488,5 +490,185 @@ TEST_CASE("pretrained CIFAR-10 networks have their published accuracy", "[cli][d
     const json result = json::parse(outcome.out);
     CHECK(result["images"] == 10000);
     CHECK(std::abs(result["top1"].get<double>() - row.top1) <= 0.15);
+  }
+}
+
+namespace {
+
+// A copy of a file with something done to its contents.
+std::string changed(const fs::path& from, const fs::path& to,
+                    const std::function<void(NamedTensors&)>& change) {
+  NamedTensors file = read_safetensors(from);
+  change(file);
+  write_safetensors(to, file);
+  return to.string();
+}
+
+void fill(NamedTensors& file, const std::string& name, float value) {
+  for (auto& [own, tensor] : file.tensors)
+    if (own == name) tensor = Tensor::full(tensor.shape(), value);
+}
+
+// A copy of a file without the entry of its metadata that holds the checksums.
+std::string without_checksums(const fs::path& from, const fs::path& to) {
+  const std::string bytes = file_bytes(from);
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  json header = json::parse(bytes.substr(8, length));
+  header["__metadata__"].erase("crc32");
+  const std::string text = header.dump(), tensors = bytes.substr(8 + length);
+  length = text.size();
+  write_file(to, std::string(reinterpret_cast<const char*>(&length), sizeof length) + text + tensors);
+  return to.string();
+}
+
+}  // namespace
+
+TEST_CASE("outputs that are no numbers end with 65, and the first layer is named", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path floating = finished_run("none"), quantized = finished_run("faq");
+  const std::string data = tiny_images().string();
+  const std::string image = (tiny_images() / "val" / "down" / "1061.png").string();
+  struct Row {
+    const char* what;
+    std::string file;
+    Words how;  ///< to open it
+    const char* message;
+  };
+  const auto plain = [](NamedTensors& file) { file.metadata.clear(); };
+  const std::vector<Row> rows{
+      {"weights that overflow",
+       changed(floating / "best.safetensors", folder / "conv.safetensors",
+               [&](NamedTensors& f) { plain(f), fill(f, "conv1.weight", 3e38f); }),
+       {"--model", "resnet20"},
+       "the output of layer conv1 is not finite"},
+      {"in the middle",
+       changed(floating / "best.safetensors", folder / "middle.safetensors",
+               [&](NamedTensors& f) { plain(f), fill(f, "layer2.1.bn1.weight", 3e38f); }),
+       {"--model", "resnet20"},
+       "the output of layer layer2.1.conv1 is not finite"},
+      {"the classifier",
+       changed(floating / "best.safetensors", folder / "fc.safetensors",
+               [&](NamedTensors& f) { plain(f), fill(f, "fc.weight", 3e38f); }),
+       {"--model", "resnet20"},
+       "the output of layer fc is not finite"},
+      {"a checkpoint",
+       changed(floating / "best.safetensors", folder / "checkpoint.safetensors",
+               [&](NamedTensors& f) { fill(f, "layer1.0.bn1.weight", 3e38f); }),
+       {},
+       "the output of layer layer1.0.conv1 is not finite"},
+      {"a quantized checkpoint",
+       changed(quantized / "best.safetensors", folder / "quantized.safetensors",
+               [&](NamedTensors& f) {
+                 fill(f, "layer1.0.bn1.weight", 3e38f);
+                 fill(f, "layer1.0.bn1.running_var", 0);
+               }),
+       {},
+       "layer1.0.conv1.multiplier is not finite"},
+  };
+  const Words shape{"--val-resize-size", "20", "--val-crop-size", "16", "--threads", "1"};
+  for (const Row& row : rows) {
+    const Words common = Words{"--weights", row.file} + row.how + shape;
+    const auto refused = [&](const char* mode, const Words& more) {
+      INFO(row.what << ", " << mode);
+      check_refused({row.what, FAQ_EVAL, common + more, 65, row.message});
+    };
+    refused("evaluation", {"--data-path", data});
+    refused("--json", {"--data-path", data, "--json"});
+    refused("--per-class", {"--data-path", data, "--per-class"});
+    refused("--predict", {"--predict", image});
+    refused("--compare", {"--data-path", data, "--compare", row.file});
+  }
+  // A variance below zero is refused before.
+  check_refused({"a negative variance", FAQ_EVAL,
+                 Words{"--weights",
+                       changed(floating / "best.safetensors", folder / "variance.safetensors",
+                               [](NamedTensors& f) { fill(f, "bn1.running_var", -1e-3f); }),
+                       "--data-path", data},
+                 65, "negative variance in bn1.running_var: channel 0 is -0.001"});
+}
+
+TEST_CASE("files of faq without their checksums, bodies, and classes in another order are refused", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path floating = finished_run("none"), quantized = finished_run("faq");
+  const std::string data = tiny_images().string();
+  const Words on_data{"--data-path", data, "--val-resize-size", "20"};
+  for (const char* name : {"best.safetensors", "integer.safetensors"})
+    check_refused(
+        {name, FAQ_EVAL,
+         Words{"--weights", without_checksums(quantized / name, folder / "bare.safetensors")} + on_data, 65,
+         "no checksums"});
+  const auto plain = [](NamedTensors& file) { file.metadata.clear(); };
+  const std::string body =
+      changed(floating / "best.safetensors", folder / "body.safetensors", [&](NamedTensors& f) {
+        plain(f);
+        std::erase_if(f.tensors, [](const auto& entry) { return entry.first.starts_with("fc."); });
+      });
+  check_refused({"a body", FAQ_EVAL, Words{"--weights", body, "--model", "resnet20"} + on_data, 65,
+                 "no classifier (fc.weight): a body alone cannot be evaluated"});
+  check_refused({"a body, with its classes", FAQ_EVAL,
+                 Words{"--weights", body, "--model", "resnet20", "--num-classes", "3"} + on_data, 65,
+                 "missing fc.weight"});
+  const std::string extra =
+      changed(floating / "best.safetensors", folder / "extra.safetensors", [&](NamedTensors& f) {
+        plain(f);
+        f.add("head.weight", Tensor::zeros({2}));
+      });
+  check_refused({"extra tensors", FAQ_EVAL, Words{"--weights", extra, "--model", "resnet20"} + on_data, 65,
+                 "1 mismatch: extra head.weight [2]"});
+  const Outcome ignored = run_program(FAQ_EVAL, Words{"--weights", extra, "--model", "resnet20",
+                                                      "--ignore-extra", "head.*", "--threads", "1"} +
+                                                    on_data);
+  CHECK(ignored.code == 0);
+  CHECK(ignored.err.find("ignored 1 extra tensor: head.weight") != std::string::npos);
+  const std::string turned =
+      changed(floating / "best.safetensors", folder / "turned.safetensors",
+              [](NamedTensors& f) { f.metadata["classes"] = R"(["slanted", "across", "down"])"; });
+  check_refused({"another order", FAQ_EVAL, Words{"--weights", turned} + on_data, 64, "class 0 is 'across'"});
+  check_refused({"another order compared", FAQ_EVAL,
+                 Words{"--weights", (floating / "best.safetensors").string(), "--compare", turned} + on_data,
+                 64, "class 0 is 'across'"});
+}
+
+TEST_CASE("training begins with the classes of the data, whatever their order was", "[cli]") {
+  const TemporaryFolder folder;
+  const fs::path before = finished_run("none") / "best.safetensors";
+  const std::string turned = changed(before, folder / "turned.safetensors", [&](NamedTensors& f) {
+    f.metadata["classes"] = R"(["slanted", "across", "down"])";
+    for (auto& [name, tensor] : f.tensors) {
+      if (name != "fc.weight" && name != "fc.bias") continue;
+      const Tensor old = tensor;
+      tensor = old.clone();
+      for (const auto& [to, from] : {std::pair{0, 2}, {1, 0}, {2, 1}})
+        std::memcpy(tensor.rows(to, to + 1).mutable_raw(), old.rows(from, from + 1).raw(), old.bytes() / 3);
+    }
+  });
+  const std::string others = changed(before, folder / "others.safetensors", [](NamedTensors& f) {
+    f.metadata["classes"] = R"(["x", "across", "down"])";
+  });
+  const std::string body = changed(before, folder / "body.safetensors", [](NamedTensors& f) {
+    std::erase_if(f.tensors, [](const auto& entry) { return entry.first.starts_with("fc."); });
+  });
+  const auto train = [&](const std::string& weights, const char* name) {
+    const Outcome outcome =
+        run_program(FAQ_TRAIN, {"--data-path", tiny_images().string(), "--weights", weights, "--output-dir",
+                                (folder / name).string(), "--scheme", "none", "--epochs", "0", "--threads",
+                                "1", "-j", "1", "--val-resize-size", "20"});
+    INFO(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return outcome.err;
+  };
+  CHECK(train(before.string(), "same").find("another order") == std::string::npos);
+  CHECK(train(turned, "put right")
+            .find("in another order; the classifier's rows are put in the data's (3 of 3") !=
+        std::string::npos);
+  CHECK(tensor_difference(folder / "same" / "best.safetensors", folder / "put right" / "best.safetensors")
+            .empty());
+  CHECK(train(others, "others").find("others (x, across, down) than the data") != std::string::npos);
+  CHECK(train(body, "body").find("classifier re-initialised: ") != std::string::npos);
+  for (const char* name : {"others", "body"}) {
+    const std::string different =
+        tensor_difference(folder / "same" / "best.safetensors", folder / name / "best.safetensors");
+    CHECK(different.starts_with("fc."));
   }
 }

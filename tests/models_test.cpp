@@ -449,3 +449,181 @@ TEST_CASE("a classifier of another size is kept when asked for, and reported", "
   CHECK(reference::same_bytes(*loaded.find("fc.weight"), *old.find("fc.weight")));
   CHECK(reference::same_bytes(*loaded.find("conv1.weight"), *source.find("conv1.weight")));
 }
+
+TEST_CASE("variances below zero are refused by name and channel", "[models]") {
+  const auto model = initialized(1), target = initialized(2), untouched = initialized(2);
+  NamedTensors file = weights_of(*model);
+  tensor_named(file, "layer1.0.bn1.running_var").mutable_data<float>()[3] = -1e-3f;
+  CHECK_THAT(
+      error_of(*target, file),
+      Catch::Contains("1 mismatch: negative variance in layer1.0.bn1.running_var: channel 3 is -0.001"));
+  CHECK(same_weights(*target, *untouched));
+  tensor_named(file, "layer1.0.bn1.running_var").mutable_data<float>()[3] = -0.0f;
+  CHECK(error_of(*target, file).empty());
+  tensor_named(file, "layer1.0.bn1.running_mean").mutable_data<float>()[3] = -1e-3f;
+  CHECK(error_of(*target, file).empty());
+}
+
+TEST_CASE("a file without a classifier is a body where one may begin anew", "[models]") {
+  struct Row {
+    const char* model;
+    const char* head;      ///< what the file lacks: names that begin so
+    std::size_t anew = 2;  ///< tensors that keep the model's values
+  };
+  const Row rows[] = {
+      {"resnet20", "fc."},          {"resnet18", "fc."},           {"densenet121", "classifier."},
+      {"inception_v3", "fc."},      {"vgg11_bn", "classifier.6."}, {"vgg11_bn", "classifier.", 6},
+      {"alexnet", "classifier.", 6}};
+  for (const Row& row : rows) {
+    INFO(row.model << " without " << row.head);
+    const auto model = make_model(row.model, {.num_classes = 10}),
+               target = make_model(row.model, {.num_classes = 7});
+    initialize(*model, 1);
+    initialize(*target, 2);
+    NamedTensors file = weights_of(*model);
+    const NamedTensors before = weights_of(*target);
+    std::erase_if(file.tensors, [&](const auto& entry) {
+      return entry.first.starts_with(row.head) || entry.first.starts_with("AuxLogits.");
+    });
+    CHECK_THAT(error_of(*target, file), Catch::Contains(concat("missing ", row.head)));
+    const auto notes = load_weights(*target, file, {.source = "body", .reinitialize_classifier = true});
+    REQUIRE_FALSE(notes.empty());
+    CHECK_THAT(notes.back(), Catch::Contains("classifier re-initialised: body has no ") &&
+                                 Catch::Contains(concat(row.head)));
+    const NamedTensors after = weights_of(*target);
+    std::size_t kept = 0;
+    for (const auto& [name, tensor] : after.tensors) {
+      if (file.find(name))
+        CHECK(reference::same_bytes(tensor, *file.find(name)));
+      else if (name.starts_with(row.head))
+        kept += reference::same_bytes(tensor, *before.find(name));
+    }
+    CHECK(kept == row.anew);
+    // Half of a classifier is damage, and so is a file of nothing.
+    file.add(concat(model_info(row.model).classifiers.front(), ".bias"), Tensor::zeros({7}));
+    CHECK_THROWS_AS(load_weights(*target, file, {.reinitialize_classifier = true}), Error);
+    CHECK_THROWS_AS(load_weights(*target, {}, {.reinitialize_classifier = true}), Error);
+  }
+}
+
+TEST_CASE("wrappers, prefixes and counters are stripped by one rule", "[models]") {
+  const auto model = initialized(1);
+  const NamedTensors plain = weights_of(*model);
+  struct Row {
+    const char* prefix;
+    bool is_said;
+  };
+  const Row rows[] = {{"", false},          {"module.", false},  {"_orig_mod.module.", false},
+                      {"model.", true},     {"backbone.", true}, {"module.my.own.", true},
+                      {"net.resnet.", true}};
+  for (const Row& row : rows) {
+    INFO(row.prefix);
+    NamedTensors file;
+    for (const auto& [name, tensor] : plain.tensors) file.add(row.prefix + name, tensor);
+    file.add(concat(row.prefix, "bn1.num_batches_tracked"), Tensor::zeros({}, DType::s32));
+    file.add("n_averaged", Tensor::zeros({}, DType::s32));
+    CHECK(classes_in(file, model->info()) == 10);
+    CHECK(channels_in(file, model->info()) == 3);
+    const auto target = initialized(2);
+    const auto notes = load_weights(*target, file, {.source = "f"});
+    CHECK(same_weights(*target, *model));
+    REQUIRE(notes.size() == (row.is_said ? 1 : 0));
+    if (row.is_said) CHECK_THAT(notes[0], Catch::Contains("stripped the prefix"));
+  }
+  // torch.compile wraps parts, too; a head may stand beside the body.
+  NamedTensors file;
+  for (const auto& [name, tensor] : plain.tensors)
+    file.add(name.starts_with("fc.")       ? name
+             : name.starts_with("layer1.") ? "b.layer1._orig_mod" + name.substr(6)
+                                           : "b." + name,
+             tensor);
+  const auto target = initialized(2);
+  CHECK(load_weights(*target, file).size() == 1);
+  CHECK(same_weights(*target, *model));
+  // Two networks: which one is meant?
+  NamedTensors both;
+  for (const auto& [name, tensor] : plain.tensors)
+    both.add("student." + name, tensor), both.add("teacher." + name, tensor);
+  CHECK_THAT(error_of(*target, both), Catch::Contains("missing conv1.weight"));
+}
+
+TEST_CASE("extra tensors may be ignored by name", "[models]") {
+  const auto model = initialized(1), target = initialized(2);
+  NamedTensors file = weights_of(*model);
+  file.add("head.weight", Tensor::zeros({2}));
+  file.add("head.bias", Tensor::zeros({2}));
+  CHECK_THAT(error_of(*target, file),
+             Catch::Contains("2 mismatches: extra head.bias [2]; extra head.weight [2]"));
+  CHECK_THAT(error_of(*target, file, {.ignore_extra = {"head.w*"}}),
+             Catch::Contains("1 mismatch: extra head.bias"));
+  const auto notes = load_weights(*target, file, {.ignore_extra = {"nothing", "head.*"}});
+  REQUIRE(notes.size() == 1);
+  CHECK_THAT(notes[0], Catch::Contains("ignored 2 extra tensors: head.bias, head.weight"));
+  CHECK(same_weights(*target, *model));
+  // What the network has is never ignored.
+  remove(file, "conv1.weight");
+  CHECK_THAT(error_of(*target, file, {.ignore_extra = {"*"}}), Catch::Contains("missing conv1.weight"));
+}
+
+TEST_CASE("a message about weights is short and one line, whatever the file says", "[models]") {
+  const auto target = initialized(2);
+  NamedTensors file;
+  for (int i = 0; i < 10'000; ++i) file.add(concat("extra", i), Tensor::zeros({1}));
+  const std::string many = error_of(*target, file);
+  CHECK_THAT(many, Catch::Contains("10097 mismatches: ") && Catch::Contains(" more"));
+  CHECK(many.size() < 600);
+  NamedTensors odd;
+  odd.add(std::string(1'000'000, 'n'), Tensor::zeros({1}));
+  odd.add("a\nb\x1b[31m", Tensor::zeros({1}));
+  const std::string message = error_of(*target, odd);
+  CHECK(message.size() < 600);
+  CHECK(std::ranges::none_of(message, [](char c) { return c < ' ' && c >= 0; }));
+}
+
+TEST_CASE("networks of other families are named", "[models]") {
+  using Rows = std::vector<std::pair<std::string, Shape>>;
+  const auto blocks = [](std::vector<int> depths, bool bottleneck, Rows more) {
+    for (std::size_t layer = 0; layer < depths.size(); ++layer)
+      for (int block = 0; block < depths[layer]; ++block)
+        for (int conv = 1; conv <= (bottleneck ? 3 : 2); ++conv)
+          more.emplace_back(concat("layer", layer + 1, ".", block, ".conv", conv, ".weight"),
+                            Shape{64, 64, 3, 3});
+    return more;
+  };
+  const Shape one{1};
+  struct Row {
+    const char* expected;
+    Rows tensors;
+  };
+  const Row rows[] = {
+      {"this looks like timm's resnet18d: the stem has three convolutions",
+       blocks({2, 2, 2, 2}, false,
+              {{"conv1.0.weight", one}, {"conv1.3.weight", one}, {"conv1.6.weight", one}})},
+      {"this looks like resnet50", blocks({3, 4, 6, 3}, true, {{"conv1.weight", one}})},
+      {"this looks like resnet34", blocks({3, 4, 6, 3}, false, {{"conv1.weight", one}})},
+      {"this looks like resnet56", blocks({9, 9, 9}, false, {{"conv1.weight", one}})},
+      {"squeeze-and-excitation", blocks({3, 4, 6, 3}, true, {{"layer1.0.se.fc1.weight", one}})},
+      {"a vision transformer", {{"patch_embed.proj.weight", one}, {"blocks.0.attn.qkv.weight", one}}},
+      {"torchvision's MobileNetV2", {{"features.0.0.weight", one}, {"features.1.conv.0.0.weight", one}}},
+      {"SqueezeNet", {{"features.0.weight", one}, {"features.3.squeeze.weight", one}}},
+  };
+  const auto target = initialized(2);
+  for (const Row& row : rows) {
+    INFO(row.expected);
+    NamedTensors bare;
+    for (const auto& [name, shape] : row.tensors) bare.add(name, Tensor::zeros(shape));
+    CHECK_THAT(error_of(*target, bare), Catch::Contains(row.expected));
+    CHECK_THAT(other_network(bare, target->info()), Catch::Contains(row.expected));
+  }
+  // Not of the network that was asked for.
+  NamedTensors own = weights_of(*initialized(1));
+  remove(own, "bn1.bias");
+  CHECK_THAT(error_of(*target, own), !Catch::Contains("looks like"));
+  for (const char* name : {"resnet18", "resnet50", "resnet152", "densenet121", "densenet201", "vgg16_bn",
+                           "alexnet", "inception_v3"}) {
+    NamedTensors file;
+    export_weights(*make_model(name, {.num_classes = 5}), file);
+    CHECK(other_network(file, model_info("resnet20")) == concat("; this looks like ", name));
+    CHECK(other_network(file, model_info(name)).empty());
+  }
+}

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -219,6 +220,9 @@ TEST_CASE("safetensors: malformed files") {
        "convert it with tools/convert_torch.py"},
       {"PyTorch's pickles", "\x80\2\x8a\nl\xfc\x9c\x46\xf9 j", "found a PyTorch file: convert it"},
       {"pickles of another protocol", "\x80\4\x8a\nl\xfc\x9c\x46\xf9 j", "found a PyTorch file: convert it"},
+      {"an HTML page", "<!DOCTYPE html><html></html>", "found an HTML page"},
+      {"a git LFS pointer", "version https://git-lfs.github.com/spec/v1\n", "found a git LFS pointer"},
+      {"a gzip file", std::string("\x1f\x8b\x08\0\0\0\0\0\0\3", 10), "found a gzip file"},
       {"a length that begins as a pickle", length(0x280, "{}"), "ends beyond the file of 10 bytes"},
       {"length of 7", length(7, a + eight), "not valid JSON at byte 8"},
       {"no brace", file_of(" {}"), "expected '{' at offset 8, found byte 32"},
@@ -448,16 +452,54 @@ TEST_CASE("safetensors: with any byte changed, it is refused or means the same")
       std::string changed = bytes;
       changed[place] = static_cast<char>(changed[place] ^ flip);
       try {
-        NamedTensors read = parse(changed);
-        // Under another name, the checksums are an entry like any other.
-        std::erase_if(read.metadata, [](const auto& entry) { return entry.second.starts_with("{\"\":\""); });
-        if (!equal(read, written)) FAIL("byte " << place << " changed by " << flip << " goes unnoticed");
+        if (!equal(parse(changed), written))
+          FAIL("byte " << place << " changed by " << flip << " goes unnoticed");
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::bad_data)
           FAIL("byte " << place << " changed by " << flip << ": " << error.what());
       }
     }
   }
+}
+
+TEST_CASE("safetensors: checksums count under any name, and are known to be there") {
+  const TemporaryFolder folder;
+  const NamedTensors written = every_kind();
+  write_safetensors(folder / "file", written);
+  const std::string bytes = contents(folder / "file");
+  CHECK(parse(bytes).has_checksums);
+  CHECK_FALSE(parse(file_of("{" + tensor_a + "}", bytes_of<float>({1, 2}))).has_checksums);
+  const std::size_t key = bytes.find("\"crc32\"");
+  REQUIRE(key != std::string::npos);
+  for (const char* name : {"crc33", "CRC32", "abcde", "~~~~~", "json "}) {
+    INFO(name);
+    std::string changed = bytes;
+    changed.replace(key + 1, 5, name);
+    check_says(message_of([&] { parse(changed); }), "the header is damaged: the checksums are called");
+    put(folder / "changed", changed);
+    check_says(message_of([&] { read_safetensors_metadata(folder / "changed"); }),
+               "the checksums are called");
+  }
+  // What looks like checksums of other tensors is an entry like any other.
+  const std::string others =
+      R"({"__metadata__":{"mine":"{\"__metadata__\":\"00000000\"}"},)" + tensor_a + "}";
+  CHECK(parse(file_of(others, bytes_of<float>({1, 2}))).metadata.contains("mine"));
+}
+
+TEST_CASE("safetensors: a header of a million tensors ends early, and messages stay short") {
+  std::string header = "{";
+  for (int i = 0; i < 1'000'000; ++i)
+    header += concat(i ? "," : "", "\"t", i, R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})");
+  const auto begin = std::chrono::steady_clock::now();
+  check_says(message_of([&] { parse(file_of(header + "}")); }), "at most 100000 tensors, found more");
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
+  std::string metadata = R"({"__metadata__":{)";
+  for (int i = 0; i < 200'000; ++i) metadata += concat(i ? "," : "", "\"t", i, "\":\"\"");
+  check_says(message_of([&] { parse(file_of(metadata + "}}")); }), "at most 100000 entries, found more");
+  // Names that take six bytes each when they are escaped.
+  std::string control;
+  for (int i = 0; i < 1000; ++i) control += "\\u0001";
+  check_says(message_of([&] { parse(file_of("{\"" + control + "\":1}")); }), "\\u0001...\"");
 }
 
 TEST_CASE("safetensors: files that cannot be read") {

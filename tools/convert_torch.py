@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Converts a PyTorch checkpoint (.pth, .pt, .th) to safetensors. Needs Python >= 3.9 and nothing else.
 
-    convert_torch.py IN OUT [--key NAME] [--list]
-    convert_torch.py IN --list [--key NAME]
+    convert_torch.py IN OUT [--key NAME] [--prefix P] [--ignore-extra PATTERN] [--list]
+    convert_torch.py IN --list
 
-Reads both formats of torch.save, the zip archive and the older sequence of pickles. A pickle is a program; this
-one is run by a small machine that knows only the instructions and names listed below. It builds numbers, strings,
-containers and descriptions of tensors, calls and imports nothing, and refuses everything else by name.
+Reads both formats of torch.save, the zip archive and the older sequence of pickles, and plain pickles of state dicts.
+A pickle is a program; this one is run by a small machine that builds numbers, strings, containers and descriptions
+of tensors. It calls and imports nothing: objects of all other classes, and what functions would have returned, become
+markers without contents, which may stand beside the weights and not among them.
 
-The state dict is the file's object itself or its entry state_dict, model, model_state_dict, state_dict_ema or
-model_ema (the first of these present; --key takes another one, --key a.b the entry b of the entry a). What
-DataParallel, AveragedModel and torch.compile put before names ("module.", "_orig_mod.") is stripped.
-num_batches_tracked and n_averaged are left out: they count training steps and no network needs them.
+The state dict is the file's object itself or its entry state_dict, model, model_state_dict, state_dict_ema,
+model_ema, net, network, model_state, module, weights or params (the first of these present), or the only one that is
+anywhere in the file; --key takes another one, --key a.b the entry b of the entry a.
+What DataParallel, AveragedModel and torch.compile put before names ("module.", "_orig_mod.") is stripped, and so is
+what stands before the names of a network within another one ("model.", "backbone."); --prefix P takes the tensors
+under P alone. num_batches_tracked and n_averaged are left out: they count training steps and no network needs them.
+--ignore-extra PATTERN leaves out what has such a name ("head.*").
 Data types are kept, except int16 -> I32 and bool -> U8.
 
 Exit codes: 0 done, 64 usage, 65 bad data, 66 missing input, 71 out of memory, 74 input/output error.
@@ -21,6 +25,7 @@ import array
 import collections
 import contextlib
 import errno
+import fnmatch
 import io
 import json
 import os
@@ -36,11 +41,15 @@ PROTOCOL_VERSION = 1001
 
 # Far beyond any honest file, near enough that a hostile one cannot exhaust the machine.
 MAX_PICKLE_BYTES = 64 << 20
+MAX_OPCODES = 8_000_000
 MAX_DEPTH = 64
 MAX_STACK = 1_000_000
 MAX_RANK = 64
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 200_000
+MAX_DIRECTORY_BYTES = 32 << 20
+MAX_TENSORS = 100_000
 MAX_KEY_DEPTH = 8
+MAX_MESSAGE = 500
 
 # Views can claim any shape of a small storage, and strides that have to be copied element by element. Honest ones share
 # weights between a few layers, or have their dimensions in another order.
@@ -48,9 +57,21 @@ MAX_GROWTH = 16
 MAX_GROWTH_FLOOR = 16 << 20
 MAX_PIECES = 1 << 22
 
-STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "net", "network",
+                   "model_state", "module", "weights", "params")
+# nn/load_weights.cpp has the same rule of wrappers and counters.
 WRAPPERS = ("module.", "_orig_mod.")
-LEFT_OUT = ("num_batches_tracked", "n_averaged")
+LEFT_OUT = ("num_batches_tracked", "n_averaged", "_extra_state")
+
+# What people call the part of their network that is a network itself. Any other name is stripped, too, if a
+# convolution that one of the families below begins with, and another tensor of it, are found behind it.
+PREFIXES = ("model", "net", "network", "backbone", "encoder", "base_model", "base", "body", "trunk", "resnet", "cnn",
+            "ema_model", "model_ema", "student", "teacher", "feature_extractor", "module", "_model", "_net")
+FAMILIES = (("conv1.weight", "layer1.0.conv1.weight"), ("conv1.0.weight", "layer1.0.conv1.weight"),
+            ("features.0.weight", "features.3.weight"),
+            ("features.conv0.weight", "features.denseblock1.denselayer1.norm1.weight"),
+            ("features.conv0.weight", "features.denseblock1.denselayer1.norm.1.weight"),
+            ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight"))
 
 # Storage class: safetensors dtype, bytes of an element. int16 is widened when written.
 STORAGES = {
@@ -66,57 +87,30 @@ STORAGES = {
     "torch.LongStorage": ("I64", 8),
 }
 
-# Things found beside the weights in training checkpoints. They become objects without contents.
-BUILTINS = ("bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "range", "set",
-            "slice", "str", "tuple", "xrange")
-INERT = {
-    "argparse.Namespace",
-    "collections.Counter",
-    "collections.defaultdict",
-    "collections.deque",
-    "datetime.date",
-    "datetime.datetime",
-    "datetime.time",
-    "datetime.timedelta",
-    "datetime.timezone",
-    "decimal.Decimal",
-    "fractions.Fraction",
-    "pathlib.Path",
-    "pathlib.PosixPath",
-    "pathlib.PurePath",
-    "pathlib.PurePosixPath",
-    "pathlib.PureWindowsPath",
-    "pathlib.WindowsPath",
-    "pathlib._local.PosixPath",
-    "pathlib._local.PurePosixPath",
-    "pathlib._local.PureWindowsPath",
-    "pathlib._local.WindowsPath",
-    "types.SimpleNamespace",
-    "uuid.UUID",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "_codecs.encode",
-    "torch.Size",
-    "torch.device",
-    "torch.float16",
-    "torch.bfloat16",
-    "torch.float32",
-    "torch.float64",
-    *("builtins." + name for name in BUILTINS),
-    *("__builtin__." + name for name in BUILTINS),  # as Python 2 and protocol 2 spell it
-}
+# What has no type of its own in these files: bytes, of which the tensor says the type.
+# Bytes of an element of other types, of which nothing is converted.
+FOREIGN = {"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1, "torch.ComplexFloatStorage": 8,
+           "torch.ComplexDoubleStorage": 16, "torch.QInt8Storage": 1, "torch.QUInt8Storage": 1,
+           "torch.QInt32Storage": 4, "torch.QUInt4x2Storage": 1, "torch.QUInt2x4Storage": 1}
+DTYPES = {"torch.float32": "torch.FloatStorage", "torch.float16": "torch.HalfStorage",
+          "torch.bfloat16": "torch.BFloat16Storage", "torch.float64": "torch.DoubleStorage",
+          "torch.int8": "torch.CharStorage", "torch.uint8": "torch.ByteStorage", "torch.bool": "torch.BoolStorage",
+          "torch.int16": "torch.ShortStorage", "torch.int32": "torch.IntStorage", "torch.int64": "torch.LongStorage"}
+NUMPY_DTYPES = {"f4": "torch.FloatStorage", "f2": "torch.HalfStorage", "f8": "torch.DoubleStorage",
+                "i1": "torch.CharStorage", "u1": "torch.ByteStorage", "b1": "torch.BoolStorage",
+                "i2": "torch.ShortStorage", "i4": "torch.IntStorage", "i8": "torch.LongStorage"}
 
 # Where the classes of networks live, and the entries that hold a whole one when it is saved with a checkpoint.
 MODEL_MODULES = ("torch.nn.", "torchvision.models.", "timm.models.")
-MODEL_KEYS = STATE_DICT_KEYS + ("net", "network", "ema")
+MODEL_KEYS = STATE_DICT_KEYS + ("ema",)
 
 
 class Refused(Exception):
     """A file that cannot be used: exit code 65."""
+
+
+class MalformedPickle(Refused):
+    """The same, whatever it stands beside."""
 
 
 def require(condition, message):
@@ -125,7 +119,7 @@ def require(condition, message):
 
 
 def is_count(value):
-    return type(value) is int and value >= 0
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def cause_of(error):
@@ -136,7 +130,9 @@ def cause_of(error):
 def shown(text, longest=120):
     """A string from a file, fit for a message of one line."""
     text = str(text)
-    return json.dumps(text[:longest]) + ("..." if len(text) > longest else "")
+    escaped = json.dumps(text[:longest])[1:-1]
+    cut = len(text) > longest or len(escaped) > longest
+    return '"' + escaped[:longest] + '"' + ("..." if cut else "")
 
 
 # ---- The pickle machine ------------------------------------------------------------------------------------------
@@ -149,11 +145,21 @@ class Global:
         self.name = name
 
 
-class Inert:
-    """An object of no interest, of the class `name`: whatever made it or filled it has been dropped."""
+class Opaque(dict):
+    """An object of the class or function `name`: whatever made it or filled it has been dropped, except the items of
+    those that are dicts. `why`: what is wrong with a tensor that could not be described."""
 
-    def __init__(self, name):
+    def __init__(self, name, why=None):
+        super().__init__()
         self.name = name
+        self.why = why
+
+
+class Key:
+    """What is not a plain value, as key of a dict."""
+
+    def __init__(self, kind):
+        self.kind = kind
 
 
 class OrderedDict(dict):
@@ -161,14 +167,31 @@ class OrderedDict(dict):
 
 
 class Storage:
-    """`numel` elements of the stored object `key`, starting at element `start`."""
+    """`numel` elements of the stored object `key`, starting at element `start`. `data`: the bytes themselves, of what
+    was stored in the pickle."""
 
-    def __init__(self, key, kind, stored_numel, start, numel):
+    def __init__(self, key, kind, stored_numel, start, numel, data=None):
         self.key = key
-        self.dtype, self.itemsize = STORAGES[kind]
+        self.kind = kind
+        self.dtype, self.itemsize = STORAGES.get(kind, (None, FOREIGN.get(kind, 1)))
         self.stored_numel = stored_numel
         self.start = start
         self.numel = numel
+        self.data = data
+
+    def retyped(self, kind):
+        """The same bytes as elements of another type."""
+        itemsize = STORAGES[kind][1]
+        sizes = [count * self.itemsize for count in (self.stored_numel, self.start, self.numel)]
+        require(sizes[1] % itemsize == 0, "_rebuild_tensor_v3: a storage that begins within an element")
+        return Storage(self.key, kind, *(size // itemsize for size in sizes), data=self.data)
+
+
+class Array:
+    """An array of numpy, which a pickle makes empty and fills later."""
+
+    def __init__(self):
+        self.tensor = None
 
 
 class Tensor:
@@ -206,6 +229,7 @@ def rebuild_tensor(*arguments):
     require(len(arguments) == 4, "_rebuild_tensor: expected 4 arguments, found %d" % len(arguments))
     storage, offset, shape, strides = arguments
     require(type(storage) is Storage, "_rebuild_tensor: expected a storage, found " + kind_of(storage))
+    require(storage.dtype, "_rebuild_tensor: a storage of type %s, which cannot be converted" % shown(storage.kind))
     require(type(shape) is tuple and type(strides) is tuple, "_rebuild_tensor: expected a shape and strides")
     require(len(shape) == len(strides) <= MAX_RANK, "_rebuild_tensor: shape and strides do not match")
     require(all(map(is_count, (offset,) + shape + strides)),
@@ -224,9 +248,101 @@ def rebuild_tensor_v2(*arguments):
     return rebuild_tensor(*arguments[:4])
 
 
-def rebuild_parameter(*arguments):
-    require(len(arguments) == 3 and type(arguments[0]) is Tensor, "_rebuild_parameter: expected a tensor")
-    return arguments[0]
+def rebuild_tensor_v3(*arguments):
+    # storage, offset, shape, strides, requires_grad, backward hooks, dtype, [metadata]
+    require(len(arguments) in (7, 8), "_rebuild_tensor_v3: expected 7 or 8 arguments, found %d" % len(arguments))
+    require(len(arguments) == 7 or not arguments[7], "_rebuild_tensor_v3: a conjugate or negated view")
+    storage, dtype = arguments[0], arguments[6]
+    require(type(storage) is Storage, "_rebuild_tensor_v3: expected a storage, found " + kind_of(storage))
+    require(type(dtype) is Global and dtype.name in DTYPES, "a tensor of type %s, which cannot be converted"
+            % kind_of(dtype))
+    return rebuild_tensor(storage.retyped(DTYPES[dtype.name]), *arguments[1:4])
+
+
+def tensor_of(value, what):
+    """A tensor or a filled array."""
+    value = value.tensor if type(value) is Array else value
+    require(type(value) is Tensor, "%s: expected a tensor%s" % (what, why_of(value)))
+    return value
+
+
+def first_argument(what, least):
+    """Of functions that make a tensor, or the like of it, from one: a Parameter, a tensor of another device."""
+    def rebuild(*arguments):
+        require(len(arguments) >= least, what + ": expected a tensor")
+        return tensor_of(arguments[0], what)
+    return rebuild
+
+
+def rebuild_from_type(*arguments):
+    # A subclass of tensor: the function that makes the tensor, the class, the function's arguments, attributes
+    require(len(arguments) == 4 and type(arguments[0]) is Global and type(arguments[2]) is tuple and
+            arguments[0].name in STAND_INS, "_rebuild_from_type: expected a tensor")
+    return tensor_of(STAND_INS[arguments[0].name](*arguments[2]), "_rebuild_from_type")
+
+
+def spend(size):
+    """What stand-ins copy, each once, is in the file: a file that asks for more copies wants to fill the memory."""
+    Machine.copies_left -= size
+    if Machine.copies_left < 0:
+        raise MalformedPickle("more copies of its bytes than the file has bytes")
+
+
+def encode(*arguments):
+    # How protocol 2 spells bytes.
+    require(len(arguments) == 2 and type(arguments[0]) is str and arguments[1] == "latin1", "encode: expected a string")
+    spend(len(arguments[0]))
+    return arguments[0].encode("latin1")
+
+
+def load_from_bytes(*arguments):
+    # A storage in a pickle that is not torch.save's.
+    require(len(arguments) == 1 and type(arguments[0]) is bytes, "_load_from_bytes: expected bytes")
+    require(not LegacyFile.inside, "_load_from_bytes: a storage within a storage")
+    spend(len(arguments[0]))
+    LegacyFile.inside = True
+    try:
+        inner = LegacyFile(io.BytesIO(arguments[0]), len(arguments[0]))
+    finally:
+        LegacyFile.inside = False
+    storage = inner.root
+    require(type(storage) is Storage, "_load_from_bytes: expected a storage, found " + kind_of(storage))
+    return Storage(object(), storage.kind, storage.numel, 0, storage.numel, data=inner.read(storage))
+
+
+class NumpyDtype:
+    def __init__(self, kind):
+        self.kind = kind
+        self.order = "<"
+
+
+def numpy_dtype(*arguments):
+    require(arguments and type(arguments[0]) is str and arguments[0] in NUMPY_DTYPES,
+            "an array of type %s, which cannot be converted" % (shown(arguments[0], 40) if arguments else "none"))
+    return NumpyDtype(NUMPY_DTYPES[arguments[0]])
+
+
+def array_of(shape, dtype, fortran, data):
+    require(type(dtype) is NumpyDtype and dtype.order in "<|=",
+            "an array of big-endian numbers or of a type that cannot be converted")
+    require(type(shape) is tuple and len(shape) <= MAX_RANK and all(map(is_count, shape)) and type(data) is bytes,
+            "an array without shape or data")
+    numel, strides = 1, []
+    for extent in (shape if fortran else reversed(shape)):
+        strides.append(numel)
+        numel *= extent
+    itemsize = STORAGES[dtype.kind][1]
+    require(len(data) == numel * itemsize, "an array with %d bytes, expected %s" % (len(data), brief(numel * itemsize)))
+    storage = Storage(object(), dtype.kind, numel, 0, numel, data=data)
+    return rebuild_tensor(storage, 0, shape, tuple(strides if fortran else reversed(strides)))
+
+
+def numpy_from_buffer(*arguments):
+    require(len(arguments) == 4, "_frombuffer: expected 4 arguments")
+    data, dtype, shape, order = arguments
+    array = Array()
+    array.tensor = array_of(shape, dtype, order == "F", data)
+    return array
 
 
 # What REDUCE may call: functions of this file, by the name they stand in for.
@@ -234,12 +350,37 @@ STAND_INS = {
     "collections.OrderedDict": rebuild_ordered_dict,
     "torch._utils._rebuild_tensor": rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": rebuild_tensor_v2,
-    "torch._utils._rebuild_parameter": rebuild_parameter,
+    "torch._utils._rebuild_tensor_v3": rebuild_tensor_v3,
+    "torch._utils._rebuild_parameter": first_argument("_rebuild_parameter", 3),
+    "torch._utils._rebuild_parameter_with_state": first_argument("_rebuild_parameter_with_state", 4),
+    "torch._utils._rebuild_device_tensor_from_numpy": first_argument("_rebuild_device_tensor_from_numpy", 4),
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor":
+        first_argument("_rebuild_device_tensor_from_cpu_tensor", 4),
+    "torch._utils._rebuild_xla_tensor": first_argument("_rebuild_xla_tensor", 4),
+    "torch._tensor._rebuild_from_type": rebuild_from_type,
+    "torch._tensor._rebuild_from_type_v2": rebuild_from_type,
+    "torch.tensor._rebuild_from_type": rebuild_from_type,
+    "torch.storage._load_from_bytes": load_from_bytes,
+    "_codecs.encode": encode,
+    "numpy.dtype": numpy_dtype,
+    "numpy.core.multiarray._reconstruct": lambda *_: Array(),
+    "numpy._core.multiarray._reconstruct": lambda *_: Array(),
+    "numpy.core.numeric._frombuffer": numpy_from_buffer,
+    "numpy._core.numeric._frombuffer": numpy_from_buffer,
 }
+# Makers of objects of the class they get: copyreg's, of older protocols.
+RECONSTRUCTORS = ("copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__")
 
 
 def kind_of(value):
-    return value.name if type(value) in (Global, Inert) else type(value).__name__
+    if type(value) in (Global, Opaque):
+        name = shown(value.name, 80)
+        return name if name[1:-1] != value.name or not value.name.isprintable() else value.name
+    return type(value).__name__
+
+
+def why_of(value):
+    return ", found %s%s" % (kind_of(value), " (%s)" % value.why if type(value) is Opaque and value.why else "")
 
 
 def brief(number):
@@ -247,13 +388,18 @@ def brief(number):
 
 
 def set_item(target, key, value):
-    require(type(key) in (str, bytes, int, float, bool, type(None)), "a %s as key of a dict" % kind_of(key))
-    require(key not in target, "duplicate key %s" % shown(key))
+    # Hashing what a file has made may take for ever: of a tuple of tuples, or of whole numbers that are chosen so.
+    plain = type(key) in (str, bytes, float, bool, type(None)) or (type(key) is int and abs(key) < 1 << 63)
+    if not plain:
+        key = Key(kind_of(key))
+    require(key not in target or type(target) is Opaque, "duplicate key %s" % shown(key))
     target[key] = value
 
 
 class Machine:
     """Runs one pickle. `step_NAME` is the meaning of the opcode NAME; an opcode without one is refused."""
+
+    copies_left = 0  # bytes, of all pickles of a file
 
     def __init__(self, persistent_load=None):
         self.persistent_load = persistent_load
@@ -262,7 +408,8 @@ class Machine:
         self.memo = {}
 
     def run(self, stream):
-        for opcode, argument, position in pickletools.genops(stream):
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(stream)):
+            require(count < MAX_OPCODES, "a pickle of more than %d instructions" % MAX_OPCODES)
             if opcode.name == "STOP":
                 require(len(self.stack) == 1 and not self.marks, "STOP with %d objects" % len(self.stack))
                 return self.stack[0]
@@ -297,7 +444,21 @@ class Machine:
 
     step_PROTO = step_FRAME = ignore
 
-    step_BININT = step_BININT1 = step_BININT2 = step_LONG1 = step_BINFLOAT = push
+    def step_POP(self, _):
+        if self.marks and len(self.stack) == self.marks[-1]:
+            self.marks.pop()
+        else:
+            self.pop()
+
+    def step_POP_MARK(self, _):
+        self.pop_to_mark()
+
+    def step_DUP(self, _):
+        value = self.pop()
+        self.stack += [value, value]
+
+    step_BININT = step_BININT1 = step_BININT2 = step_LONG1 = step_LONG4 = step_BINFLOAT = push
+    step_INT = step_LONG = step_FLOAT = step_STRING = step_UNICODE = push  # protocol 0
     step_BINUNICODE = step_SHORT_BINUNICODE = step_BINUNICODE8 = push
     step_BINSTRING = step_SHORT_BINSTRING = push  # Python 2
     step_BINBYTES = step_SHORT_BINBYTES = push
@@ -316,6 +477,14 @@ class Machine:
 
     def step_EMPTY_DICT(self, _):
         self.push({})
+
+    def step_LIST(self, _):
+        self.push(self.pop_to_mark())
+
+    def step_DICT(self, _):
+        values = self.pop_to_mark()
+        self.push({})
+        self.set_items(values)
 
     def step_EMPTY_TUPLE(self, _):
         self.push(())
@@ -336,21 +505,21 @@ class Machine:
         self.tuple_of(3)
 
     def step_EMPTY_SET(self, _):
-        self.push(Inert("set"))
+        self.push(Opaque("set"))
 
     def step_ADDITEMS(self, _):
         self.pop_to_mark()
-        require(type(self.stack[-1]) is Inert, "ADDITEMS to a " + kind_of(self.stack[-1]))
+        require(type(self.stack[-1]) is Opaque, "ADDITEMS to a " + kind_of(self.stack[-1]))
 
     def step_FROZENSET(self, _):
         self.pop_to_mark()
-        self.push(Inert("frozenset"))
+        self.push(Opaque("frozenset"))
 
-    def step_BYTEARRAY8(self, _):
-        self.push(Inert("bytearray"))
+    def step_BYTEARRAY8(self, value):
+        self.push(bytes(value))
 
     def extend(self, values):
-        if type(self.stack[-1]) is Inert:
+        if type(self.stack[-1]) is Opaque:
             return
         require(type(self.stack[-1]) is list, "APPENDS to a " + kind_of(self.stack[-1]))
         self.stack[-1].extend(values)
@@ -364,9 +533,7 @@ class Machine:
     def set_items(self, values):
         target = self.stack[-1]
         require(len(values) % 2 == 0, "SETITEMS of a key without value")
-        if type(target) is Inert:
-            return
-        require(type(target) in (dict, OrderedDict), "SETITEMS on a " + kind_of(target))
+        require(type(target) in (dict, OrderedDict, Opaque), "SETITEMS on a " + kind_of(target))
         for key, value in zip(values[::2], values[1::2]):
             set_item(target, key, value)
 
@@ -378,9 +545,10 @@ class Machine:
         self.set_items(self.pop_to_mark())
 
     def step_BINPUT(self, index):
+        require(0 <= index < 1 << 32, "a memo of number %s" % brief(index))
         self.memo[index] = self.stack[-1]
 
-    step_LONG_BINPUT = step_BINPUT
+    step_LONG_BINPUT = step_PUT = step_BINPUT
 
     def step_MEMOIZE(self, _):
         self.memo[len(self.memo)] = self.stack[-1]
@@ -388,63 +556,80 @@ class Machine:
     def step_BINGET(self, index):
         self.push(self.memo[index])
 
-    step_LONG_BINGET = step_BINGET
-
-    def mention(self, name):
-        known = name in STORAGES or name in STAND_INS or name in INERT
-        require(known, "%s is not allowed%s" % (shown(name), "" if known else self.advice(name)))
-        self.push(Global(name))
-
-    def advice(self, name):
-        """What to do about a file that mentions this name, as far as that can be told."""
-        model = " (only state dicts can be converted: save model.state_dict(), not the model)"
-        if name.startswith(MODEL_MODULES):
-            return model
-        module = name.split(".")[0]
-        if module == "torch" or "." not in name:
-            return ""
-        foreign = module not in getattr(sys, "stdlib_module_names", ()) and module not in ("__builtin__", "numpy")
-        # The file's object itself, or the value of an entry in which models are kept.
-        if foreign and (not self.stack or self.stack[-1] in MODEL_KEYS):
-            return model
-        return " (only tensors, numbers, strings and containers of them are read: save the checkpoint without it)"
+    step_LONG_BINGET = step_GET = step_BINGET
 
     def step_GLOBAL(self, argument):
-        self.mention(argument.replace(" ", "."))
+        self.push(Global(argument.replace(" ", ".")))
 
     def step_STACK_GLOBAL(self, _):
         name, module = self.pop(), self.pop()
         require(type(name) is str and type(module) is str, "STACK_GLOBAL of something else than two strings")
-        self.mention(module + "." + name)
+        self.push(Global(module + "." + name))
+
+    def step_EXT1(self, code):
+        self.push(Global("extension.%d" % code))
+
+    step_EXT2 = step_EXT4 = step_EXT1
+
+    def call(self, function, arguments, what):
+        """Never a call: a stand-in of this file, or a marker."""
+        require(type(arguments) is tuple, "%s with a %s as arguments" % (what, kind_of(arguments)))
+        require(type(function) in (Global, Opaque), "%s of a %s" % (what, kind_of(function)))
+        name = function.name
+        if name in RECONSTRUCTORS and arguments and type(arguments[0]) is Global:
+            name = arguments[0].name
+        if type(function) is Global and name in STAND_INS:
+            try:
+                return STAND_INS[name](*arguments)
+            except MalformedPickle:
+                raise
+            except Refused as error:
+                return Opaque(name, str(error))
+        return Opaque(name)
 
     def step_REDUCE(self, _):
         arguments, function = self.pop(), self.pop()
-        require(type(arguments) is tuple, "REDUCE with a %s as arguments" % kind_of(arguments))
-        require(type(function) is Global, "REDUCE of a " + kind_of(function))
-        if function.name in INERT:
-            self.push(Inert(function.name))
-            return
-        require(function.name in STAND_INS, "REDUCE of " + function.name)
-        self.push(STAND_INS[function.name](*arguments))
+        self.push(self.call(function, arguments, "REDUCE"))
 
     def step_NEWOBJ(self, _):
         arguments, kind = self.pop(), self.pop()
-        require(type(arguments) is tuple and type(kind) is Global and kind.name in INERT,
-                "NEWOBJ of a " + kind_of(kind))
-        self.push(Inert(kind.name))
+        require(type(arguments) is tuple and type(kind) in (Global, Opaque), "NEWOBJ of a " + kind_of(kind))
+        self.push(OrderedDict() if kind.name == "collections.OrderedDict" else Opaque(kind.name))
+
+    def step_NEWOBJ_EX(self, _):
+        self.pop()
+        self.step_NEWOBJ(None)
+
+    def step_INST(self, argument):
+        self.pop_to_mark()
+        self.push(Opaque(argument.replace(" ", ".")))
+
+    def step_OBJ(self, _):
+        values = self.pop_to_mark()
+        require(values and type(values[0]) in (Global, Opaque), "OBJ without a class")
+        self.push(Opaque(values[0].name))
 
     def step_BUILD(self, _):
         state = self.pop()
         target = self.stack[-1]
-        if type(target) is Inert:
-            return
-        # A state dict carries the version numbers of its modules in the attribute _metadata.
-        require(type(target) is OrderedDict and type(state) is dict and set(state) <= {"_metadata"},
-                "BUILD of attributes on a " + kind_of(target))
+        if type(target) is Array:
+            try:
+                require(type(state) is tuple and len(state) == 5, "an array without shape or data")
+                target.tensor = array_of(*state[1:])
+            except Refused as error:
+                target.tensor = Opaque("numpy.ndarray", str(error))
+        elif type(target) is NumpyDtype:
+            target.order = state[1] if type(state) is tuple and len(state) > 1 and type(state[1]) is str else "?"
+        else:
+            # Attributes, of which a state dict needs none.
+            require(type(target) in (Opaque, OrderedDict, Tensor), "BUILD of attributes on a " + kind_of(target))
 
     def step_BINPERSID(self, _):
         require(self.persistent_load, "a persistent id where none belongs")
         self.push(self.persistent_load(self.pop()))
+
+    def step_BINBYTES8(self, value):
+        self.push(value)
 
 
 class Bounded:
@@ -469,9 +654,9 @@ class Bounded:
         return line
 
 
-def run_pickle(file, size, persistent_load=None):
+def run_pickle(file, size, persistent_load=None, limit=MAX_PICKLE_BYTES):
     try:
-        return Machine(persistent_load).run(Bounded(file, size, MAX_PICKLE_BYTES))
+        return Machine(persistent_load).run(Bounded(file, size, limit))
     except (ValueError, OverflowError, struct.error) as error:  # UnicodeError is a ValueError
         raise Refused("malformed pickle: " + cause_of(error)) from None
 
@@ -486,13 +671,16 @@ class Storages:
         self.known = {}
 
     def __call__(self, identity):
+        if type(identity) is tuple and len(identity) == 4 and identity[0] == "module" and \
+                type(identity[1]) in (Global, Opaque):
+            return identity[1]  # a class, with its source
         require(type(identity) is tuple and len(identity) in (5, 6) and identity[0] == "storage",
                 "expected a storage as persistent id")
         _, kind, key, _, numel = identity[:5]
-        require(type(kind) is Global and kind.name in STORAGES, "a storage of type " + kind_of(kind))
+        require(type(kind) is Global, "a storage of type " + kind_of(kind))
         require(type(key) is str and is_count(numel), "a storage without key or size")
         first = self.known.setdefault(key, Storage(key, kind.name, numel, 0, numel))
-        require((first.dtype, first.numel) == (STORAGES[kind.name][0], numel),
+        require((first.kind, first.numel) == (kind.name, numel),
                 "storage %s is mentioned with two types or sizes" % shown(key))
         view = identity[5] if len(identity) == 6 else None
         if view is None:
@@ -505,9 +693,16 @@ class Storages:
 class LegacyFile:
     """magic number, version, system, object, list of keys (five pickles); per key an i64 count and the elements."""
 
+    inside = False  # a storage is being read that a pickle holds
+
     def __init__(self, file, size):
         self.file = file
-        require(run_pickle(file, size) == MAGIC_NUMBER, "expected PyTorch's magic number")
+        first = run_pickle(file, size, limit=size)
+        if isinstance(first, (dict, list, tuple)) and not LegacyFile.inside:  # a plain pickle: all is in it
+            require(file.tell() == size, "%d bytes after the pickle" % (size - file.tell()))
+            self.root, self.starts = first, {}
+            return
+        require(type(first) is int and first == MAGIC_NUMBER, "expected PyTorch's magic number")
         version = run_pickle(file, size)
         require(version == PROTOCOL_VERSION, "expected version %d, found another" % PROTOCOL_VERSION)
         system = run_pickle(file, size)
@@ -524,6 +719,8 @@ class LegacyFile:
         position = file.tell()
         for key in keys:
             storage = storages.known[key]
+            require(storage.kind in STORAGES or storage.kind in FOREIGN,
+                    "a storage of type %s, of unknown size" % shown(storage.kind))
             file.seek(position)
             header = file.read(8)
             require(len(header) == 8, "the file ends before storage %s" % shown(key))
@@ -537,6 +734,8 @@ class LegacyFile:
         require(position == size, "%d bytes after the last storage" % (size - position))
 
     def read(self, storage):
+        if storage.data is not None:
+            return storage.data
         self.file.seek(self.starts[storage.key] + storage.start * storage.itemsize)
         return self.file.read(storage.numel * storage.itemsize)
 
@@ -546,6 +745,10 @@ class ZipFile:
 
     def __init__(self, file, size):
         try:
+            # Before the whole directory is read.
+            end = zipfile._EndRecData(file) if hasattr(zipfile, "_EndRecData") else None
+            require(not end or end[5] <= MAX_DIRECTORY_BYTES, "a zip archive whose directory has %d bytes"
+                    % (end[5] if end else 0))
             self.archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
             raise Refused("malformed zip archive: %s" % cause_of(error)) from None
@@ -554,12 +757,12 @@ class ZipFile:
                 raise
             # Older versions of zipfile seek to negative places.
             raise Refused("malformed zip archive: an offset outside of the file") from None
+        kind = archive_kind(self.archive.namelist())
+        require(not kind, "expected a PyTorch checkpoint, found " + kind)
         self.entries = self.validated(self.archive.infolist(), size)
         pickles = [name for name in self.entries if name.endswith("/data.pkl") and name.count("/") == 1]
         require(len(pickles) == 1, "expected one NAME/data.pkl in the archive, found %d" % len(pickles))
         self.folder = pickles[0][:-len("data.pkl")]
-        require(not any(name.startswith(self.folder + "code/") for name in self.entries),
-                "a TorchScript archive: only state dicts can be converted")
         order = self.folder + "byteorder"
         require(order not in self.entries or self.contents(order, 64) == b"little",
                 "expected the file of a little-endian machine")
@@ -570,7 +773,7 @@ class ZipFile:
         for key, storage in storages.known.items():
             entry = self.entries.get(self.folder + "data/" + key)
             require(entry, "storage %s is not in the archive" % shown(key))
-            require(entry.file_size == storage.numel * storage.itemsize,
+            require(entry.file_size == storage.numel * storage.itemsize or storage.dtype is None,
                     "storage %s: expected %s bytes, found %d"
                     % (shown(key), brief(storage.numel * storage.itemsize), entry.file_size))
 
@@ -609,90 +812,241 @@ class ZipFile:
         return data
 
     def read(self, storage):
+        if storage.data is not None:
+            return storage.data
         data = self.contents(self.folder + "data/" + storage.key)
         return memoryview(data)[storage.start * storage.itemsize:(storage.start + storage.numel) * storage.itemsize]
 
 
+def archive_kind(names):
+    """What else a zip archive is than a checkpoint, by the names of its entries; empty for what is not known."""
+    def has(*ends):
+        return any(name.endswith(ends) for name in names)
+    if has("/archive_format", "serialized_exported_program.json") or any("/models/" in name for name in names):
+        return "a .pt2 archive of torch.export: only state dicts can be converted (save model.state_dict())"
+    if any("/code/" in name or name.startswith("code/") for name in names) or has("/constants.pkl"):
+        return "a TorchScript archive: only state dicts can be converted (save model.state_dict())"
+    if has("/data.pkl"):
+        return ""
+    if has(".npy"):
+        return "an archive of NumPy arrays (.npz)"
+    if has("model.weights.h5"):
+        return "a Keras model"
+    inner = [name for name in names if name.endswith((".pth", ".pt", ".th", ".ckpt", ".bin", ".safetensors"))]
+    if inner:
+        return "a zip archive that holds %s: unpack it" % shown(inner[0], 60)
+    return ""
+
+
+# core/file_kind.cpp has the same table.
+KINDS = (
+    (b"version https://git-lfs", "a git LFS pointer, not the file itself: run git lfs pull"),
+    (b"\x1f\x8b", "a gzip file: unpack it with gunzip"),
+    (b"BZh", "a bzip2 file: unpack it with bunzip2"),
+    (b"\xfd7zXZ\0", "an xz file: unpack it with unxz"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file: unpack it with unzstd"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (of Keras?)"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"GGUF", "a GGUF file"),
+    (b"%PDF", "a PDF file"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+)
+
+
+def file_kind(start, size):
+    """What a file is that begins so and is no checkpoint; empty for what is not known."""
+    for magic, kind in KINDS:
+        if start.startswith(magic):
+            return kind
+    if len(start) > 8 and 2 <= int.from_bytes(start[:8], "little") <= size - 8 and start[8:9] == b"{":
+        return "a safetensors file: faq reads it as it is"
+    if start[4:8] == b"TFL3":
+        return "a TensorFlow Lite model"
+    if start[257:262] == b"ustar":
+        return "a tar archive: unpack it"
+    if len(start) > 4 and start[0] == 8 and 0 < start[1] < 32 and start[2] in (0x12, 0x3A, 0x42):
+        return "an ONNX model"
+    text = start[3:] if start.startswith(b"\xef\xbb\xbf") else start
+    text = text.lstrip()[:16].lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page: the download gave a page, not the file"
+    if text.startswith(b"<?xml"):
+        return "an XML document: the download gave an error, not the file?"
+    if text.startswith((b"{", b"[")):
+        return "JSON text (an index of several files, or a configuration?)"
+    if start and not start.strip(b"\0"):
+        return "nothing but zeros: the download or the copy is damaged"
+    if not start:
+        return "an empty file"
+    return ""
+
+
 def open_checkpoint(file):
     size = os.fstat(file.fileno()).st_size
-    start = file.read(4)
+    Machine.copies_left = size
+    start = file.read(512)
     file.seek(0)
     if start.startswith(b"PK"):
         return ZipFile(file, size)
-    require(start[:1] == b"\x80", "expected a PyTorch checkpoint (a zip archive or a pickle), found something else")
+    # Protocols 0 and 1 have no mark of their own: a pickle of a container begins with "(" or "}" or a name.
+    if start[:1] != b"\x80" and not (start[:1] in (b"(", b"}", b"c") and file_kind(start, size) == ""):
+        raise Refused("expected a PyTorch checkpoint (a zip archive or a pickle), found %s"
+                      % (file_kind(start, size) or "something else"))
     return LegacyFile(file, size)
 
 
 # ---- From the object to named tensors ----------------------------------------------------------------------------
 
 
-def is_state_dict(value):
-    return isinstance(value, dict) and bool(value) and all(type(one) is Tensor for one in value.values())
+def is_tensor(value):
+    return type(value) is Tensor or (type(value) is Array and type(value.tensor) is Tensor)
+
+
+def is_ignored(name, patterns):
+    """`patterns`: of --ignore-extra; "[" is no more than itself, as in faq-train."""
+    return type(name) is str and any(fnmatch.fnmatchcase(name, one.replace("[", "[[]")) for one in patterns)
+
+
+def is_left_out(name):
+    return type(name) is str and name.rsplit(".", 1)[-1] in LEFT_OUT
+
+
+def wanted_items(value, patterns):
+    return [(name, one) for name, one in value.items() if not is_left_out(name) and not is_ignored(name, patterns)]
+
+
+def is_state_dict(value, patterns=()):
+    if not isinstance(value, dict):
+        return False
+    items = wanted_items(value, patterns)
+    return bool(items) and all(is_tensor(one) for _, one in items)
+
+
+def has_tensors(value):
+    """A dict of tensors, of which some may not be as expected."""
+    return isinstance(value, dict) and any(is_tensor(one) or (type(one) is Opaque and one.why)
+                                           for one in value.values())
+
+
+def children(value):
+    """The entries of a container, by name; those of a list by number."""
+    if isinstance(value, dict):
+        return [(name, one) for name, one in value.items() if type(name) is str]
+    if type(value) in (list, tuple):
+        return [(str(i), one) for i, one in enumerate(value[:1000])]
+    return []
 
 
 def entry_at(root, key):
     """The entry of that name, or, for a.b, the entry b of the entry a. Names may hold dots themselves."""
-    if key in root:
-        return root[key]
+    entries = dict(children(root))
+    if key in entries:
+        return entries[key]
     for place, character in enumerate(key):
-        if character == "." and isinstance(root.get(key[:place]), dict):
+        if character == "." and children(entries.get(key[:place])):
             try:
-                return entry_at(root[key[:place]], key[place + 1:])
+                return entry_at(entries[key[:place]], key[place + 1:])
             except KeyError:
                 pass
     raise KeyError(key)
 
 
-def state_dicts_in(root):
-    """The keys of the entries that are state dicts, outermost first."""
+def state_dicts_in(root, patterns):
+    """(key, value) of the entries that are state dicts, outermost first."""
     found, seen = [], {id(root)}
     waiting = collections.deque([(root, "", 0)])
     while waiting:
         where, prefix, depth = waiting.popleft()
-        for name, value in where.items():
-            if type(name) is str and isinstance(value, dict) and id(value) not in seen:
+        for name, value in children(where):
+            if isinstance(value, (dict, list, tuple)) and id(value) not in seen:
                 seen.add(id(value))
-                if is_state_dict(value):
-                    found.append(prefix + name)
+                if is_state_dict(value, patterns):
+                    found.append((prefix + name, value))
                 elif depth < MAX_KEY_DEPTH:
                     waiting.append((value, prefix + name[:200] + ".", depth + 1))
     return found
 
 
-def keys_to_take(root):
-    found = state_dicts_in(root)
-    return "; --key takes " + " or ".join(shown(name, 80) for name in found[:4]) if found else ""
+def keys_to_take(found):
+    more = " and %d more" % (len(found) - 4) if len(found) > 4 else ""
+    return "; --key takes " + " or ".join(shown(name, 60) for name, _ in found[:4]) + more if found else ""
 
 
-def find_state_dict(root, key):
-    require(isinstance(root, dict), "expected a state dict, found a " + kind_of(root))
+def note(text):
+    print("convert_torch: note: " + text[:MAX_MESSAGE], file=sys.stderr)
+
+
+def advice_on(value, key):
+    """What to do about an object where a state dict is expected, as far as that can be told."""
+    if type(value) not in (Opaque, Global):
+        return ""
+    module = value.name.split(".")[0]
+    foreign = module not in getattr(sys, "stdlib_module_names", ()) and module not in ("torch", "__builtin__", "numpy")
+    if value.name.startswith(MODEL_MODULES) or (foreign and (key is None or key in MODEL_KEYS)):
+        return " (only state dicts can be converted: save model.state_dict(), not the model)"
+    return ""
+
+
+def refuse_strangers(where, value, patterns):
+    """Names the first entry of a dict that makes it no state dict."""
+    for name, one in wanted_items(value, patterns):
+        if is_tensor(one):
+            continue
+        one = one.tensor if type(one) is Array else one
+        if type(one) is Opaque and one.why:
+            raise Refused("%sentry %s: %s" % (where, shown(name), one.why))
+        raise Refused("%sentry %s is a %s, not a tensor%s" % (where, shown(name), kind_of(one), advice_on(one, name)))
+    raise Refused(where + "it is empty")
+
+
+def find_state_dict(root, key, patterns):
+    require(isinstance(root, (dict, list, tuple)) and not (type(root) is Opaque and not root),
+            "expected a state dict, found a %s%s" % (kind_of(root), advice_on(root, None)))
     if key is not None:
         try:
             entry = entry_at(root, key)
         except KeyError:
-            there = ", ".join(shown(name, 20) for name in list(root)[:8])
-            raise Refused("no entry %s; there are: %s%s" % (shown(key), there, keys_to_take(root))) from None
-        require(is_state_dict(entry), "the entry %s is not a state dict%s" % (shown(key), keys_to_take(root)))
+            there = ", ".join(shown(name, 20) for name, _ in children(root)[:8])
+            raise Refused("no entry %s; there are: %s%s" % (shown(key), there,
+                                                            keys_to_take(state_dicts_in(root, patterns)))) from None
+        if not is_state_dict(entry, patterns):
+            if has_tensors(entry):
+                refuse_strangers("in %s: " % shown(key, 60), entry, patterns)
+            raise Refused("the entry %s is not a state dict%s" % (shown(key),
+                                                                  keys_to_take(state_dicts_in(root, patterns))))
         return entry
-    if is_state_dict(root):
+    if is_state_dict(root, patterns):
         return root
-    found = [name for name in STATE_DICT_KEYS if is_state_dict(root.get(name))]
-    if len(found) > 1:
-        print("convert_torch: note: took %s; --key takes %s" % (found[0], " or ".join(found[1:])), file=sys.stderr)
+    entries = dict(children(root))
+    # A state dict that is not whole is the one that is meant nevertheless.
+    usual = [name for name in STATE_DICT_KEYS if has_tensors(entries.get(name))]
+    if usual:
+        if not is_state_dict(entries[usual[0]], patterns):
+            refuse_strangers("in %s: " % usual[0], entries[usual[0]], patterns)
+        if len(usual) > 1:
+            note("took %s; --key takes %s" % (usual[0], " or ".join(usual[1:])))
+        return entries[usual[0]]
+    found = state_dicts_in(root, patterns)
+    likely = [row for row in found if not row[0].startswith(("optim", "ema", "sched"))]
+    if len(likely) == 1:
+        note("took %s%s" % (shown(likely[0][0], 60),
+                            keys_to_take([row for row in found if row is not likely[0]])))
+        return likely[0][1]
+    missing = "no state dict at the top or under %s" % ", ".join(STATE_DICT_KEYS[:5])
     if found:
-        return root[found[0]]
-    missing = "no state dict at the top or under %s" % ", ".join(STATE_DICT_KEYS)
-    elsewhere = keys_to_take(root)
-    if elsewhere:
-        raise Refused(missing + elsewhere)
-    where = root
+        raise Refused(missing + keys_to_take(found))
     for name in STATE_DICT_KEYS:
-        if isinstance(root.get(name), dict):
-            where = root[name]
-            break
-    strangers = [name for name, value in where.items() if type(value) is not Tensor]
-    raise Refused(missing + (": entry %s is a %s, not a tensor" % (shown(strangers[0]), kind_of(where[strangers[0]]))
-                             if strangers else ": it is empty"))
+        value = entries.get(name)
+        if isinstance(value, dict) and value:
+            refuse_strangers(missing + ": in %s: " % name, value, patterns)
+        if type(value) in (Opaque, Global):
+            raise Refused("%s: entry %s is a %s, not a tensor%s" % (missing, shown(name), kind_of(value),
+                                                                    advice_on(value, name)))
+    if isinstance(root, dict):
+        refuse_strangers(missing + ": ", root, patterns)
+    raise Refused(missing)
 
 
 def unwrapped(name):
@@ -702,21 +1056,105 @@ def unwrapped(name):
     return name.replace("._orig_mod.", ".")
 
 
-def named_tensors(state_dict):
+def networks_in(names):
+    """What stands before the networks of a known family ("backbone."), outermost first. "": nothing does."""
+    there = set(names)
+    found = set()
+    for stem, other in FAMILIES:
+        for name in names:
+            prefix = name[:-len(stem)]
+            if name.endswith(stem) and (not prefix or prefix.endswith(".")) and prefix + other in there:
+                found.add(prefix)
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
+
+
+def without_prefix(tensors, prefix):
+    """The tensors under names without what stands before those of a network."""
+    names = list(tensors)
+    if prefix is not None:
+        prefix += "" if prefix.endswith(".") or not prefix else "."
+        kept = {name[len(prefix):]: tensor for name, tensor in tensors.items()
+                if name.startswith(prefix) and name != prefix}
+        firsts = sorted({name.split(".")[0] + "." for name in names})
+        require(kept, "no name begins with %s; they begin with %s%s" %
+                (shown(prefix, 60), ", ".join(shown(first, 30) for first in firsts[:6]),
+                 " and %d more" % (len(firsts) - 6) if len(firsts) > 6 else ""))
+        if len(kept) < len(names):
+            note("left out %d tensors whose names do not begin with %s" % (len(names) - len(kept), shown(prefix, 60)))
+        return kept
+    networks = networks_in(names)
+    if networks:
+        require(networks[0] == "" or len(networks) == 1, "several networks, under %s%s: --prefix takes one of them" %
+                (", ".join(shown(one, 40) for one in networks[:4]), " and more" if len(networks) > 4 else ""))
+        prefix = networks[0]
+    else:
+        prefix = ""
+        while all(name[len(prefix):].split(".")[0] in PREFIXES and "." in name[len(prefix):] for name in names):
+            first = names[0][len(prefix):].split(".")[0] + "."
+            if not all(name.startswith(prefix + first) for name in names):
+                break
+            prefix += first
+    if not prefix:
+        return tensors
+    result, stripped = {}, 0
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            name = name[len(prefix):]
+            stripped += 1
+        require(name not in result, "two tensors get the name %s without the prefix %s" % (shown(name),
+                                                                                         shown(prefix, 60)))
+        result[name] = tensor
+    note("stripped the prefix %s of %d of %d names" % (shown(prefix, 60), stripped, len(names)))
+    return result
+
+
+def named_tensors(state_dict, prefix=None, patterns=()):
     tensors = {}
-    for name, tensor in state_dict.items():
-        require(type(name) is str, "expected the names of tensors to be strings, found a " + kind_of(name))
+    for name, value in wanted_items(state_dict, patterns):
+        require(type(name) is str, "expected the names of tensors to be strings, found a %s"
+                % (name.kind if type(name) is Key else kind_of(name)))
         try:
             name.encode("utf-8")
         except UnicodeEncodeError:
             raise Refused("the name %s is not valid Unicode" % shown(name)) from None
-        if name.rsplit(".", 1)[-1] in LEFT_OUT:
-            continue
         name = unwrapped(name)
+        if is_left_out(name) or is_ignored(name, patterns):
+            continue
         require(name not in tensors and name != "__metadata__", "duplicate or reserved name " + shown(name))
-        tensors[name] = tensor
+        tensors[name] = value.tensor if type(value) is Array else value
     require(tensors, "no tensors")
+    require(len(tensors) <= MAX_TENSORS, "%d tensors, expected at most %d" % (len(tensors), MAX_TENSORS))
+    tensors = without_prefix(tensors, prefix)
+    tensors = {name: tensor for name, tensor in tensors.items() if not is_ignored(name, patterns)}
+    require(tensors and "__metadata__" not in tensors, "no tensors, or one of the reserved name")
     return tensors
+
+
+# Networks that faq does not have, by what they alone have. nn/looks_like.cpp names more of them when they are loaded.
+STRANGERS = (
+    (("conv1.0.weight", "conv1.3.weight", "conv1.6.weight", "layer1.0.conv1.weight"), "d: the stem has three convolutions"),
+    (("layer1.0.se.fc1.weight",), "with squeeze-and-excitation"),
+    (("patch_embed.proj.weight",), "a vision transformer"),
+    (("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"), "a vision transformer"),
+    (("stages.0.blocks.0.conv_dw.weight",), "a ConvNeXt"),
+    (("conv_stem.weight",), "timm's EfficientNet or MobileNet"),
+    (("features.0.0.weight", "features.1.conv.0.0.weight"), "torchvision's MobileNetV2"),
+    (("features.3.squeeze.weight",), "SqueezeNet"),
+    (("inception3a.branch1.conv.weight",), "GoogLeNet"),
+)
+DEPTHS = {(2, 2, 2, 2): ("18", "26"), (3, 4, 6, 3): ("34", "50"), (3, 4, 23, 3): ("", "101"), (3, 8, 36, 3): ("", "152")}
+
+
+def stranger(tensors):
+    """What a network is that faq does not have; empty for all others."""
+    for names, what in STRANGERS:
+        if all(name in tensors for name in names):
+            blocks = tuple(len({name.split(".")[1] for name in tensors if name.startswith("layer%d." % i)})
+                           for i in range(1, 5))
+            resnet = "resnet" + DEPTHS.get(blocks, ("", ""))["layer1.0.conv3.weight" in tensors]
+            return "timm's " + resnet + what if what.startswith("d:") else \
+                "a " + resnet + " " + what if what.startswith("with") else what
+    return ""
 
 
 def strided(tensor):
@@ -871,7 +1309,10 @@ class Parser(argparse.ArgumentParser):
 def convert(options):
     with options.file:
         checkpoint = open_checkpoint(options.file)
-        tensors = named_tensors(find_state_dict(checkpoint.root, options.key))
+        patterns = tuple(options.ignore_extra)
+        tensors = named_tensors(find_state_dict(checkpoint.root, options.key, patterns), options.prefix, patterns)
+        if stranger(tensors):
+            note("this looks like %s: faq has no such network" % stranger(tensors))
         require_bounded(tensors.values())
         if options.output is not None:
             write_atomically(options.output, lambda out: write_tensors(out, checkpoint, tensors))
@@ -889,6 +1330,9 @@ def main(arguments=None):
     parser.add_argument("input", metavar="IN", help="a PyTorch checkpoint")
     parser.add_argument("output", metavar="OUT", nargs="?", help="the safetensors file to write")
     parser.add_argument("--key", metavar="NAME", help="the entry that holds the state dict; a.b: entry b of entry a")
+    parser.add_argument("--prefix", metavar="P", help="take the tensors whose names begin with P, without it")
+    parser.add_argument("--ignore-extra", metavar="PATTERN", action="append", default=[],
+                        help="leave out what has such a name (\"head.*\"); may be repeated")
     parser.add_argument("--list", action="store_true", help="print name, dtype and shape of every tensor")
     options = parser.parse_args(arguments)
     if options.output is None and not options.list:
@@ -898,13 +1342,18 @@ def main(arguments=None):
         parser.error("IN and OUT are the same file")
 
     def failed(code, what):
-        sys.stderr.write("convert_torch: %s: %s\n" % (options.input, what))
+        name = options.input if options.input.isprintable() else shown(options.input, 4096)
+        what = str(what)
+        cut = len(what) > MAX_MESSAGE
+        sys.stderr.write("convert_torch: %s: %s\n" % (name, what[:MAX_MESSAGE] + "..." if cut else what))
         return code
 
     try:
         options.file = open(options.input, "rb")
     except (OSError, ValueError) as error:
         return failed(66, "cannot open: %s" % (getattr(error, "strerror", None) or error))
+    if not stat.S_ISREG(os.fstat(options.file.fileno()).st_mode):
+        return failed(66, "cannot open: expected a regular file")
     try:
         convert(options)
     except Refused as error:

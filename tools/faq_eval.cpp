@@ -28,9 +28,9 @@ using nlohmann::json;
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model", "weights", "num-classes", "in-channels", "data-path", "dataset",
-                           "batch-size", "workers", "val-resize-size", "val-crop-size", "mean", "std",
-                           "skip-bad", "engine", "threads", "output-dir", "rank-timeout"}) {
+  for (const char* name : {"model", "weights", "ignore-extra", "num-classes", "in-channels", "data-path",
+                           "dataset", "batch-size", "workers", "val-resize-size", "val-crop-size", "mean",
+                           "std", "skip-bad", "engine", "threads", "output-dir", "rank-timeout"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -60,6 +60,7 @@ NetworkChoice network_choice(const cxxopts::ParseResult& parsed, const TrainOpti
           .mean = options.mean,
           .std = options.std,
           .average = parsed.count("use-ema") > 0,
+          .ignore_extra = options.ignore_extra,
           .engine = options.engine};
 }
 
@@ -142,7 +143,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
       {"--analyze cosine",
        {"output-dir", "baseline"},
        {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "val-resize-size",
-        "val-crop-size", "mean", "std", "num-classes", "in-channels", "engine", "use-ema"}},
+        "val-crop-size", "mean", "std", "num-classes", "in-channels", "engine", "use-ema", "ignore-extra"}},
       {"--analyze gradient-noise",
        {"output-dir", "batches", "batch-sizes"},
        {"split", "batch-size", "val-resize-size", "val-crop-size", "use-ema"}},
@@ -248,6 +249,11 @@ int body(int argc, char** argv, Communicator& all) {
     if (known != known_of_other) knowing.model.clear(), knowing.mean.clear(), knowing.std.clear();
   }
   const Network network = open_network(choice);
+  const auto say_notes = [&all](const Network& opened) {
+    for (const std::string& note : opened.notes)
+      if (all.is_first()) write_to_stderr(concat("faq-eval: ", note, "\n"));
+  };
+  say_notes(network);
   const auto names_of = [&](const std::vector<std::string>& folders) {
     return parsed.count("class-names")
                ? read_class_names(cli::text_of(parsed, "class-names"), folders, network.num_classes)
@@ -278,6 +284,8 @@ int body(int argc, char** argv, Communicator& all) {
   };
   if (parsed.count("compare")) {
     const Network other = open_network(other_choice);
+    say_notes(other);
+    check_classes(other, data.dataset->class_names(), concat("data ", options.data_path));
     check(other.num_classes == network.num_classes &&
               other.preprocessing.channels == network.preprocessing.channels,
           ErrorKind::usage, "--compare ", other.weights, ": ", other.num_classes, " classes and ",

@@ -12,6 +12,8 @@ const OptionText& text_of_option(const std::string& name) {
   static const std::vector<OptionText> rows{
       {"model", "model", "NAME", "network (see --list-models)"},
       {"weights", "model", "FILE", "pretrained weights, safetensors with torchvision's names"},
+      {"ignore-extra", "model", "PATTERN",
+       "tensors of --weights that the network does not have and that are left out (\"head.*\"); repeatable"},
       {"num-classes", "model", "N", "classes; default: those of the data"},
       {"in-channels", "model", "N", "1 or 3; default: those of the weights, else of the data"},
       {"preset", "quantization", "NAME",

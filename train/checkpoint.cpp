@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cmath>
 #include <cstring>
 
 #include "core/atomic_file.h"
@@ -100,9 +101,14 @@ Progress progress_from_json(const nlohmann::json& json, const std::string& sourc
     for (const std::int64_t count : {p.epoch, p.step_in_epoch, p.step, p.correct, p.images})
       check(count >= 0, ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", count,
             " where a number of epochs, steps or images is expected");
+    check(p.correct <= p.images && std::isfinite(p.loss_sum) && p.best_top1 >= -1 && p.best_top1 <= 100 &&
+              p.best_epoch >= -1 && p.history.is_array(),
+          ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", p.correct, " of ", p.images,
+          " images correct, loss ", p.loss_sum, ", best top-1 ", p.best_top1, " in epoch ", p.best_epoch,
+          " make no sense");
     return p;
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", error.what());
+    fail(ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", cause_of(error));
   }
 }
 
@@ -110,6 +116,13 @@ Progress progress_in(const std::map<std::string, std::string>& metadata, const s
   const auto found = metadata.find("progress");
   check(found != metadata.end(), ErrorKind::bad_data, "checkpoint ", source, ": no progress record");
   return progress_from_json(parse_json(found->second, "checkpoint " + source + ": progress record"), source);
+}
+
+void check_has_checksums(const NamedTensors& checkpoint, const std::string& source) {
+  check(checkpoint.has_checksums, ErrorKind::bad_data, "checkpoint ", source,
+        ": no checksums, which faq writes into all its files: this one is damaged, or was written anew by "
+        "another "
+        "program");
 }
 
 NamedTensors network_in(const NamedTensors& checkpoint) {
@@ -144,7 +157,14 @@ void copy_state(const NamedTensors& checkpoint, const std::string& source, const
   check(saved != nullptr, ErrorKind::bad_data, "checkpoint ", source, ": missing ", name);
   check(saved->shape() == to.shape() && saved->dtype() == DType::f32, ErrorKind::bad_data, "checkpoint ",
         source, ": ", name, " expected f32 ", to.shape(), ", found ", saved->dtype(), " ", saved->shape());
-  std::ranges::copy(saved->span<float>(), to.mutable_data<float>());
+  const auto values = saved->span<float>();
+  const bool is_variance = name.ends_with("running_var");
+  const auto bad = std::ranges::find_if(
+      values, [is_variance](float x) { return !std::isfinite(x) || (is_variance && x < 0); });
+  check(bad == values.end(), ErrorKind::bad_data, "checkpoint ", source, ": ", name, ": element ",
+        bad - values.begin(), " is ", bad == values.end() ? 0 : *bad,
+        is_variance ? ", expected a variance" : "");
+  std::ranges::copy(values, to.mutable_data<float>());
 }
 
 NamedTensors weights_in(const NamedTensors& checkpoint) {
@@ -227,7 +247,9 @@ bool CheckpointFolder::holds_checkpoints() const { return !checkpoint_files(fold
 std::optional<CheckpointFolder::Found> CheckpointFolder::newest(const Warn& warn) const {
   for (const CheckpointHeader& checkpoint : checkpoints_in(folder_, warn)) {
     try {
-      return Found{checkpoint.file, read_safetensors(checkpoint.file)};
+      Found found{checkpoint.file, read_safetensors(checkpoint.file)};
+      check_has_checksums(found.contents, found.file.string());
+      return found;
     } catch (const Error& error) {
       pass_over(warn, error);
     }

@@ -49,7 +49,7 @@ Comparison compare(const Network& a, const Network& b, Loader& loader, RunListen
     if (result.images == 0) {
       result.layers = compare_layers(a.layers(batch.images), b.layers(batch.images));
       const auto first =
-          std::ranges::find_if(result.layers, [](const auto& layer) { return layer.difference > 0; });
+          std::ranges::find_if(result.layers, [](const auto& layer) { return !(layer.difference == 0); });
       if (first != result.layers.end()) result.first_diverging = first->name;
     }
     const Tensor others = b.forward(batch.images);

@@ -2,24 +2,28 @@
 
 #include <algorithm>
 
+#include "core/text.h"
 #include "train/setup.h"
 
 namespace faq {
 namespace {
 
 // A class the data lack would shift the numbers of all behind it.
-void check_classes(const Network& network, const Dataset& dataset, const std::string& path) {
-  const std::vector<std::string>& names = dataset.class_names();
-  check(static_cast<int>(names.size()) == network.num_classes, ErrorKind::usage, "data ", path, " has ",
-        names.size(), " classes, the network ", network.num_classes);
-  const std::vector<std::string>& known = network.preprocessing.class_names;
-  const auto [of_network, of_data] = std::ranges::mismatch(known, names);
-  check(of_network == known.end(), ErrorKind::usage, "data ", path, ": class ", of_data - names.begin(),
-        " is '", of_data == names.end() ? "" : *of_data, "', the network's is '",
-        of_network == known.end() ? "" : *of_network, "'");
+void check_number(const Network& network, const Dataset& dataset, const std::string& path) {
+  check(static_cast<int>(dataset.class_names().size()) == network.num_classes, ErrorKind::usage, "data ",
+        path, " has ", dataset.class_names().size(), " classes, the network ", network.num_classes);
 }
 
 }  // namespace
+
+void check_classes(const Network& network, const std::vector<std::string>& names, const std::string& of) {
+  const std::vector<std::string>& known = network.preprocessing.class_names;
+  const auto [of_network, of_data] = std::ranges::mismatch(known, names);
+  if (of_network == known.end()) return;
+  const std::string said = of_data == names.end() ? "" : shortened(*of_data, 80);
+  fail(ErrorKind::usage, of, ": class ", of_data - names.begin(), " is '", said, "', the network's is '",
+       shortened(*of_network, 80), "'");
+}
 
 EvaluationData open_evaluation_data(const Network& network, const DataChoice& choice, int batch_size,
                                     Split split, Communicator& ranks) {
@@ -29,7 +33,8 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
       cached(open_dataset({choice.data_path, choice.dataset, network.preprocessing.channels,
                            choice.shuffle_buffer, [&ranks](const auto& make) { return ranks.once(make); }},
                           split));
-  check_classes(network, *data.dataset, choice.data_path);
+  check_number(network, *data.dataset, choice.data_path);
+  check_classes(network, data.dataset->class_names(), concat("data ", choice.data_path));
   const Preprocessing seen =
       preprocessing_for(network, choice, [&] { return side_of_images(*data.dataset, choice.skip_bad); });
   LoaderOptions loader;

@@ -15,6 +15,10 @@ struct EvaluationData {
       loader;  ///< of the batches of this rank, in the order of the data set, without augmentation
 };
 
+/// Throws usage when the network's file names its classes and `names`, which are those `of` something, are
+/// others or in another order.
+void check_classes(const Network& network, const std::vector<std::string>& names, const std::string& of);
+
 /// Opens a split of `data.data_path` for a network. Throws usage when the data have other classes than the
 /// network, in number or, where its file names them, in name. One rank searches the file system for all.
 EvaluationData open_evaluation_data(const Network& network, const DataChoice& data, int batch_size = 128,

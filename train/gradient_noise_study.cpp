@@ -3,6 +3,7 @@
 #include "core/safetensors.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/class_match.h"
 #include "train/gradient_noise.h"
 #include "train/open_network.h"
 #include "train/quantized_training.h"
@@ -65,7 +66,7 @@ std::unique_ptr<Model> model_in(int bits, TrainOptions options, const NamedTenso
   options.calibration = Calibration::mse;
   options.equalize = Equalize::none;  // scaled weights would have scaled gradients
   auto model = build_model(options);
-  load_weights(*model, weights, {.source = options.weights});
+  load_weights(*model, weights, {.source = options.weights, .ignore_extra = options.ignore_extra});
   make_method(options)->begin_phase(*model, 0, [&](int count) -> Batches {
     return [next = first_batches(options, data, calibration_size)(count)]() mutable -> std::optional<Tensor> {
       const auto batch = next();
@@ -86,10 +87,16 @@ std::vector<GradientNoiseRow> gradient_noise(
   for (const int size : study.batch_sizes)
     check(size >= 1, ErrorKind::usage, "gradient noise: batches of ", size, ", expected at least 1");
   refuse_integer_weights({study.model, study.data, {}, {}, {}});
-  const NamedTensors weights = weights_in(read_safetensors(study.model.weights));
+  NamedTensors weights = weights_in(read_safetensors(study.model.weights));
   TrainOptions options = options_of(study, weights);
   options.engine = study.engine;
   const Data data = open_data(options, true);
+  if (is_checkpoint(weights.metadata)) {
+    std::vector<std::string> notes;
+    weights = for_classes(std::move(weights), model_info(options.model), data.val->class_names(),
+                          options.weights, notes);
+    for (const std::string& note : notes) listener.notice(note);
+  }
   const std::vector<int> sizes = sizes_of(study, *data.train, listener);
   std::vector<GradientNoiseRow> rows;
   for (const int bits : study.bits) {

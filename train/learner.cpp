@@ -9,6 +9,7 @@
 #include "core/kernels/elementwise.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/class_match.h"
 #include "train/evaluate.h"
 #include "train/option_table.h"
 #include "train/run_length.h"
@@ -31,10 +32,12 @@ std::uint32_t checksum_of(const NamedTensors& tensors) {
 }
 
 // Reads pretrained weights, and adds notes for the user.
-NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>& notes) {
+NamedTensors read_weights(const TrainOptions& options, const std::vector<std::string>& classes,
+                          std::vector<std::string>& notes) {
   const std::string& source = options.weights;
   NamedTensors file = read_safetensors(source);
   if (!is_checkpoint(file.metadata)) return file;
+  check_has_checksums(file, source);
   const TrainOptions trained = options_of_checkpoint(file.metadata, source);
   if (trained.scheme != Scheme::none)
     notes.push_back(concat("warning: ", source, " is quantized (scheme ", to_text(trained.scheme),
@@ -42,20 +45,26 @@ NamedTensors read_weights(const TrainOptions& options, std::vector<std::string>&
                            "another network"));
   if (!same_pixels(options, trained))
     notes.push_back(concat("warning: ", source, " was trained with another mean and deviation"));
-  return weights_in(file);  // the network of an earlier run, without momentum and quantizers
+  // The network of an earlier run, without momentum and quantizers.
+  return for_classes(weights_in(file), model_info(options.model), classes, source, notes);
 }
 
 }  // namespace
 
-Learner::Learner(const TrainOptions& options, Method& method, Communicator& ranks)
-    : options_(options), method_(method), ranks_(ranks), model_(build_model(options)) {
+Learner::Learner(const TrainOptions& options, Method& method, Communicator& ranks,
+                 std::vector<std::string> classes)
+    : options_(options),
+      method_(method),
+      ranks_(ranks),
+      classes_(std::move(classes)),
+      model_(build_model(options)) {
   sgd_options_ = sgd_options(options);
   distills_ = options.distill != Distill::none;
   if (options.resume.empty()) begin_teacher();
 }
 
 void Learner::begin_teacher() {
-  if (distills_ && !teacher_) teacher_.emplace(Teacher::begin(options_, ranks_));
+  if (distills_ && !teacher_) teacher_.emplace(Teacher::begin(options_, ranks_, classes_));
 }
 
 std::vector<std::string> Learner::begin() {
@@ -67,9 +76,11 @@ std::vector<std::string> Learner::begin() {
     notes.emplace_back("weights: random");
     return notes;
   }
-  const NamedTensors weights = read_weights(options_, notes);
-  for (std::string& note :
-       load_weights(*model_, weights, {.source = options_.weights, .reinitialize_classifier = true}))
+  const NamedTensors weights = read_weights(options_, classes_, notes);
+  for (std::string& note : load_weights(*model_, weights,
+                                        {.source = options_.weights,
+                                        .reinitialize_classifier = true,
+                                        .ignore_extra = options_.ignore_extra}))
     notes.push_back(std::move(note));
   return notes;
 }

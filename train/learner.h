@@ -20,7 +20,9 @@ class Learner {
   /// Makes a learner that has not learned anything: call begin() or restore() next. `options`, `method` and
   /// `ranks` are those of the run and must outlive it. Options have their `shards`. If the run does not
   /// resume from a checkpoint, errors of the teacher are thrown here.
-  Learner(const TrainOptions& options, Method& method, Communicator& ranks);
+  /// `classes`: the names of the data's classes; empty: not known.
+  Learner(const TrainOptions& options, Method& method, Communicator& ranks,
+          std::vector<std::string> classes = {});
 
   /// Starts from --weights, or from random weights. Returns lines for the log. Throws bad_data for weights
   /// that do not fit the network.
@@ -80,6 +82,7 @@ class Learner {
   bool distills_;
   Method& method_;
   Communicator& ranks_;
+  std::vector<std::string> classes_;
   std::unique_ptr<Model> model_;
   std::optional<Sgd> sgd_;
   std::unique_ptr<ShardGradients> gradients_;

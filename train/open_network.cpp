@@ -1,11 +1,15 @@
 #include "train/open_network.h"
 
+#include <atomic>
 #include <filesystem>
+#include <map>
 
-#include "core/json.h"
+#include "core/kernels/elementwise.h"
 #include "core/safetensors.h"
+#include "core/text.h"
 #include "nn/load_weights.h"
 #include "quant/compile.h"
+#include "train/class_match.h"
 #include "train/option_table.h"
 #include "train/quantized_training.h"
 #include "train/run_record.h"
@@ -13,16 +17,6 @@
 
 namespace faq {
 namespace {
-
-std::vector<std::string> class_names(const std::map<std::string, std::string>& metadata) {
-  std::vector<std::string> names;
-  const auto found = metadata.find("classes");
-  if (found == metadata.end()) return names;
-  const auto json = parse_json(found->second, "class names");
-  if (!json.is_array()) return names;
-  for (const auto& name : json) names.push_back(name.is_string() ? name.get<std::string>() : name.dump());
-  return names;
-}
 
 std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const Tensor& images,
                                            Engine engine) {
@@ -32,25 +26,80 @@ std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const 
   return layers;
 }
 
-class Recorder final : public UnitObserver {
+/// Calls `see` with the name and the output of every unit, in order.
+class Watcher final : public UnitObserver {
  public:
-  Recorder(Model& model, std::vector<Network::Layer>& layers) : names_(unit_names(model)), layers_(layers) {}
+  using See = std::function<void(const std::string& name, const Tensor& output)>;
+  Watcher(Model& model, See see) : names_(unit_names(model)), see_(std::move(see)) {}
   void saw(Unit& unit, Inputs, const Var& output) override {
     const auto name = names_.find(&unit);
-    if (name != names_.end()) layers_.push_back({name->second, output.value()});
+    if (name != names_.end()) see_(name->second, output.value());
   }
 
  private:
   std::map<const Unit*, std::string> names_;
-  std::vector<Network::Layer>& layers_;
+  See see_;
 };
 
 std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
   std::vector<Network::Layer> layers;
-  Recorder recorder(model, layers);
+  Watcher watcher(model, [&](const std::string& name, const Tensor& output) {
+    layers.push_back({name, output});
+  });
   const NoGrad no_grad;
-  model.forward({.observer = &recorder}, Var(images));
+  model.forward({.observer = &watcher}, Var(images));
   return layers;
+}
+
+// --- outputs that are no numbers
+
+bool is_finite(const Tensor& values) { return values.dtype() != DType::f32 || kernels::all_finite(values); }
+
+[[noreturn]] void refuse_not_finite(const std::string& file, const std::string& layer) {
+  fail(ErrorKind::bad_data, "weights ", file, ": the output of layer ", shortened(layer, 80),
+       " is not finite (NaN or infinite): nothing can be said of images with this network");
+}
+
+/// The same functions, with a refusal of outputs that are not finite. They name the first layer that made
+/// one.
+void check_outputs(Network& network) {
+  const std::string file = network.weights;
+  network.layers = [inner = std::move(network.layers), file](const Tensor& images) {
+    std::vector<Network::Layer> layers = inner(images);
+    for (const Network::Layer& layer : layers)
+      if (!is_finite(layer.value)) refuse_not_finite(file, layer.name);
+    return layers;
+  };
+  network.forward = [inner = std::move(network.forward), layers = network.layers,
+                     file](const Tensor& images) {
+    Tensor logits = inner(images);
+    if (!is_finite(logits)) {
+      layers(images);
+      refuse_not_finite(file, "of the logits");
+    }
+    return logits;
+  };
+}
+
+/// A float network whose later layers hide what is not finite (an activation makes 0 of NaN): watched on the
+/// first images.
+std::function<Tensor(const Tensor&)> watched_once(const std::shared_ptr<Model>& model,
+                                                  const std::string& file) {
+  return [model, file, seen = std::make_shared<std::atomic<bool>>(false)](const Tensor& images) {
+    const NoGrad no_grad;
+    if (seen->exchange(true)) return model->forward({}, Var(images)).value();
+    Watcher watcher(*model, [&](const std::string& name, const Tensor& output) {
+      if (!is_finite(output)) refuse_not_finite(file, name);
+    });
+    return model->forward({.observer = &watcher}, Var(images)).value();
+  };
+}
+
+/// The integers of a quantized network are finite whatever they were made from; so its factors are looked at.
+void check_factors(const IntegerNetwork& network, const std::string& file) {
+  const std::string name = network.first_not_finite();
+  check(name.empty(), ErrorKind::bad_data, "weights ", file, ": ", name,
+        " is not finite: nothing can be said of images with this network");
 }
 
 // What a file says of itself cannot be chosen otherwise.
@@ -85,10 +134,8 @@ Network of_integer_network(const NetworkChoice& choice) {
 
 // What runs a model that was trained. `quantized`: it can be compiled.
 void set_model(Network& network, std::shared_ptr<Model> model, bool quantized, Engine engine) {
-  network.forward = [model](const Tensor& images) {
-    const NoGrad no_grad;
-    return model->forward({}, Var(images)).value();
-  };
+  network.forward = watched_once(model, network.weights);
+  if (quantized) check_factors(compile(*model, network.preprocessing), network.weights);
   network.layers = [model, quantized, engine](const Tensor& images) {
     if (!quantized) return float_layers(*model, images);
     return integer_layers(compile(*model, images.dim(1), images.dim(2), images.dim(3)), images, engine);
@@ -99,6 +146,7 @@ void set_model(Network& network, std::shared_ptr<Model> model, bool quantized, E
 
 Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents) {
   const std::string& source = choice.weights;
+  check_has_checksums(contents, source);
   TrainOptions trained;
   std::shared_ptr<Model> model = model_from_checkpoint(
       choice.average ? average_in(contents, source) : contents, source, trained, choice.engine);
@@ -116,7 +164,7 @@ Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents)
                   .model = trained.model,
                   .weights = source,
                   .num_classes = trained.num_classes,
-                  .preprocessing = preprocessing_of(trained, class_names(contents.metadata)),
+                  .preprocessing = preprocessing_of(trained, class_names_in(contents.metadata)),
                   .forward = {},
                   .layers = {},
                   .deployed = {},
@@ -136,10 +184,17 @@ Network of_plain_weights(const NetworkChoice& choice, const NamedTensors& conten
   options.in_channels = choice.in_channels > 0 ? choice.in_channels : channels_in(contents, info);
   options.mean = choice.mean;
   options.std = choice.std;
-  check(options.num_classes > 0 && options.in_channels > 0, ErrorKind::bad_data, "weights ", choice.weights,
-        ": neither a first convolution nor a classifier of ", choice.model);
+  check(options.num_classes > 0 || options.in_channels > 0, ErrorKind::bad_data, "weights ", choice.weights,
+        ": neither a first convolution nor a classifier of ", choice.model, other_network(contents, info));
+  check(options.num_classes > 0, ErrorKind::bad_data, "weights ", choice.weights, ": no classifier (",
+        info.classifiers.front(),
+        ".weight): a body alone cannot be evaluated, faq-train begins a classifier anew",
+        other_network(contents, info));
+  check(options.in_channels > 0, ErrorKind::bad_data, "weights ", choice.weights, ": no first convolution (",
+        info.stem, ".weight) of ", choice.model, other_network(contents, info));
   std::shared_ptr<Model> model = build_model(options);
-  load_weights(*model, contents, {.source = choice.weights});
+  std::vector<std::string> notes =
+      load_weights(*model, contents, {.source = choice.weights, .ignore_extra = choice.ignore_extra});
   Network network{.kind = "float weights",
                   .model = choice.model,
                   .weights = choice.weights,
@@ -148,7 +203,8 @@ Network of_plain_weights(const NetworkChoice& choice, const NamedTensors& conten
                   .forward = {},
                   .layers = {},
                   .deployed = {},
-                  .trained = {}};
+                  .trained = {},
+                  .notes = std::move(notes)};
   set_model(network, std::move(model), false, choice.engine);
   return network;
 }
@@ -171,15 +227,14 @@ Network open_network(const NetworkChoice& choice) {
   const auto metadata = read_safetensors_metadata(choice.weights);
   check(!choice.average || is_checkpoint(metadata), ErrorKind::usage, "`average`: ", choice.weights,
         " is no checkpoint of faq-train, which alone keeps an average");
-  if (is_integer_network(metadata)) {
-    Network network = of_integer_network(choice);
-    check_same(choice, network);
-    return network;
-  }
-  const NamedTensors contents = read_safetensors(choice.weights);
-  Network network =
-      is_checkpoint(metadata) ? of_checkpoint(choice, contents) : of_plain_weights(choice, contents);
+  const auto opened = [&] {
+    if (is_integer_network(metadata)) return of_integer_network(choice);
+    const NamedTensors contents = read_safetensors(choice.weights);
+    return is_checkpoint(metadata) ? of_checkpoint(choice, contents) : of_plain_weights(choice, contents);
+  };
+  Network network = opened();
   check_same(choice, network);
+  check_outputs(network);
   return network;
 }
 

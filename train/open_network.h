@@ -21,7 +21,9 @@ struct NetworkChoice {
   int in_channels = 0;                      ///< 0: the file's
   std::vector<double> mean = {}, std = {};  ///< empty: the file's; of plain weights: the model's
   bool average = false;                     ///< the moving average that a checkpoint keeps
-  Engine engine = Engine::integer;          ///< computes a quantized network, whatever it was trained on
+  std::vector<std::string> ignore_extra =
+      {};                           ///< patterns of tensors that plain weights may have beyond the network's
+  Engine engine = Engine::integer;  ///< computes a quantized network, whatever it was trained on
 };
 
 struct Network {
@@ -32,9 +34,10 @@ struct Network {
   /// What the file says of its images. Plain weights say the channels alone: height and width are 0, resize
   /// is -1.
   Preprocessing preprocessing;
-  /// u8 images N,H,W,C to logits N,K.
+  /// u8 images N,H,W,C to logits N,K. Throws bad_data, with the name of the first layer, for outputs that are
+  /// not finite.
   std::function<Tensor(const Tensor& images)> forward;
-  /// The output of every layer, in order: integers with their scale, or f32.
+  /// The output of every layer, in order: integers with their scale, or f32. Throws as `forward` does.
   struct Layer {
     std::string name;
     Tensor value;
@@ -44,6 +47,7 @@ struct Network {
   std::shared_ptr<Model> trained;                  ///< of all others: what `forward` runs, else null
   bool quantized = false;                          ///< `trained` computes in integers and can be compiled
   std::int64_t epoch = 0;                          ///< of a checkpoint: how many were finished
+  std::vector<std::string> notes = {};             ///< for the user: how the weights were read
 };
 
 /// Throws usage for plain weights without a model, for what differs from the file, and for an average that

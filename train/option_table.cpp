@@ -139,6 +139,18 @@ OptionField layer_bits_field() {
               }};
 }
 
+template <class Owner>
+OptionField patterns_field(std::vector<std::string> Owner::*member) {
+  return {.kind = Kind::accumulate,
+          .set =
+              [member](T& o, const Setting& s) {
+                check(!s.second.empty(), ErrorKind::usage, "`", s.first,
+                      "`: expected a pattern, found nothing");
+                (o.*member).push_back(s.second);
+              },
+          .get = [member](const T& o) -> nlohmann::json { return o.*member; }};
+}
+
 // A number of input channels, or "all" (0).
 std::int64_t parse_cluster_size(const std::string& text) {
   if (text == "all") return 0;
@@ -204,6 +216,7 @@ const std::vector<OptionRow>& option_table() {
   static const std::vector<OptionRow> table{
       {{"model"}, field(&T::model)},
       {{"weights"}, field(&T::weights)},
+      {{"ignore-extra"}, patterns_field(&T::ignore_extra)},
       {{"num-classes"}, field(&T::num_classes)},
       {{"in-channels"}, field(&T::in_channels)},
       {{"preset"}, field(&T::preset)},

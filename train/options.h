@@ -19,8 +19,10 @@ namespace faq {
 struct ModelChoice {
   std::string model = "resnet20";
   std::string weights = {};  ///< a safetensors file; empty: random weights
-  int num_classes = 0;       ///< 0: those of the data
-  int in_channels = 0;       ///< 0: those of the weights, else 1 for IDX data and 3 for everything else
+  std::vector<std::string> ignore_extra =
+      {};               ///< patterns of tensors that `weights` may have beyond the network's
+  int num_classes = 0;  ///< 0: those of the data
+  int in_channels = 0;  ///< 0: those of the weights, else 1 for IDX data and 3 for everything else
 };
 
 /// The images and their preprocessing. Fields that are left open are chosen for the network by

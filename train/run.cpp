@@ -90,7 +90,7 @@ Run::Run(const TrainOptions& given, Method& method, Communicator& communicator)
       data(open_data(options, true, ranks)),
       train_loader(*data.train, train_loader_options(options, data, ranks)),
       val_loader(*data.val, val_loader_options(options, data, ranks)),
-      learner(options, method, ranks),
+      learner(options, method, ranks, data.val->class_names()),
       steps_per_epoch(train_loader.steps_per_epoch()) {}
 
 BatchSource Run::training_batches() {

@@ -8,6 +8,7 @@
 #include "core/cpu.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "core/text.h"
 #include "train/option_table.h"
 #include "train/run_length.h"
 
@@ -18,9 +19,9 @@ namespace {
 // the result. These may differ: where things are, how often they are reported, and the number of threads,
 // which may have to change with the machine.
 constexpr const char* free_to_change[] = {
-    "output-dir",      "resume",  "data-path",        "workers",     "checkpoint-interval",
-    "checkpoint-hist", "threads", "print-freq",       "weights",     "skip-bad",
-    "preset",          "teacher", "grad-accum-steps", "rank-timeout"};
+    "output-dir",      "resume",  "data-path",  "workers",          "checkpoint-interval",
+    "checkpoint-hist", "threads", "print-freq", "weights",          "skip-bad",
+    "ignore-extra",    "preset",  "teacher",    "grad-accum-steps", "rank-timeout"};
 
 // A folder may move. So only the last component of a name counts, and nothing for data sets whose names come
 // from their folder.
@@ -66,7 +67,7 @@ TrainOptions recorded_options(nlohmann::json config, const std::string& source) 
       options.shards = options.grad_accum_steps;  // before ranks, there was one process
     return options;
   } catch (const Error& error) {  // not a usage error: the user did not write this
-    fail(ErrorKind::bad_data, error.what());
+    fail(ErrorKind::bad_data, shortened(error.what(), 400));
   }
 }
 
@@ -118,13 +119,13 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
     if (may_change(name) || name == "epochs" || name == "phase-epochs") continue;
     const nlohmann::json& old = config.at(name);
     check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
-          json_text(old), ", is now ", json_text(value));
+          shortened(json_text(old), 120), ", is now ", shortened(json_text(value), 120));
   }
   for (const auto& [name, value] : now.data.items())
     check(!before.data.contains(name) || before.data[name] == value, ErrorKind::bad_data, "checkpoint ",
           source, " is of a run on other images than those of ",
-          now.config.at("data-path").get<std::string>(), ": ", name, " was ", before.data[name].dump(),
-          ", is now ", value.dump());
+          now.config.at("data-path").get<std::string>(), ": ", name, " was ",
+          shortened(json_text(before.data[name]), 120), ", is now ", value.dump());
   return other_length;
 }
 
@@ -132,8 +133,9 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
   std::string difference;
   for (const auto& [name, value] : now.machine.items())
     if (before.machine.contains(name) && before.machine[name] != value)
-      difference += concat(difference.empty() ? "" : ", ", name, " ", before.machine[name].dump(),
-                           " before and ", value.dump(), " now");
+      difference +=
+          concat(difference.empty() ? "" : ", ", name, " ", shortened(json_text(before.machine[name]), 120),
+                 " before and ", value.dump(), " now");
   return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
 }
 

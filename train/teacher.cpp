@@ -3,6 +3,7 @@
 #include "core/json.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/class_match.h"
 #include "train/option_table.h"
 #include "train/run_record.h"
 #include "train/setup.h"
@@ -28,7 +29,8 @@ Teacher::Teacher(const TrainOptions& options, const TrainOptions& own, Communica
   restart();
 }
 
-Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks) {
+Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks,
+                       const std::vector<std::string>& classes) {
   const std::string& file = options.teacher.empty() ? options.weights : options.teacher;
   TrainOptions own = options;
   if (!options.teacher_model.empty()) own.model = options.teacher_model;
@@ -41,6 +43,7 @@ Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks) {
   }
   const NamedTensors contents = read_safetensors(file);
   if (is_checkpoint(contents.metadata)) {
+    check_has_checksums(contents, file);
     const TrainOptions trained = options_of_checkpoint(contents.metadata, file);
     check(trained.scheme == Scheme::none, ErrorKind::bad_data, "teacher ", file, ": quantized (scheme ",
           to_text(trained.scheme), "), expected a network in full precision");
@@ -56,7 +59,14 @@ Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks) {
   check_same("classes", classes_in(contents, info), options.num_classes);
   check_same("input channel(s)", channels_in(contents, info), options.in_channels);
   Teacher teacher(options, own, ranks);
-  load_weights(*teacher.model_, network_in(contents), {.source = "teacher " + file});
+  NamedTensors network = network_in(contents);
+  if (is_checkpoint(contents.metadata)) {
+    const ClassMatch match = match_classes(class_names_in(contents.metadata), classes);
+    check(match.kind != ClassMatch::others, ErrorKind::usage, "teacher ", file,
+          ": its classes have other names than the data's");
+    if (match.kind == ClassMatch::permuted) network = with_classes_reordered(network, info, match.order);
+  }
+  load_weights(*teacher.model_, network, {.source = "teacher " + file, .ignore_extra = options.ignore_extra});
   return teacher;
 }
 
@@ -73,7 +83,7 @@ Teacher Teacher::resume(const TrainOptions& options, const NamedTensors& checkpo
     json.at("mean").get_to(own.mean);
     json.at("std").get_to(own.std);
   } catch (const nlohmann::json::exception& error) {
-    fail(ErrorKind::bad_data, context, ": ", error.what());
+    fail(ErrorKind::bad_data, context, ": ", cause_of(error));
   }
   Teacher teacher(options, own, ranks);
   NamedTensors state;

@@ -17,7 +17,8 @@ class Teacher {
   /// For a new run: the network that --teacher names (default: that of --weights). With --distill joint and
   /// neither of them, a random network. Throws usage when it has other classes or channels than the run,
   /// bad_data when it is quantized.
-  static Teacher begin(const TrainOptions& options, Communicator& ranks = single_process());
+  static Teacher begin(const TrainOptions& options, Communicator& ranks = single_process(),
+                       const std::vector<std::string>& classes = {});
   /// For a resumed run: the teacher as export_state saved it. Reads no other file. Throws bad_data when
   /// something is missing or does not fit.
   static Teacher resume(const TrainOptions& options, const NamedTensors& checkpoint,

@@ -95,6 +95,7 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   const std::string source = found.file.string();
   check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
+  check_has_checksums(found.contents, source);
   const RunRecord before = record_in(found.contents.metadata, source);
   const bool other_length = check_same_run(record_, before, source, method_.phases());
   progress_ = progress_in(found.contents.metadata, source);
@@ -265,6 +266,7 @@ void TrainingLoop::evaluate_start() {
   start_evaluated_ = true;
   progress_.history.clear();  // a run without epochs may be resumed too
   const Evaluation initial = evaluate();
+  check_agreed(std::isfinite(initial.loss), ErrorKind::diverged, "validation loss ", initial.loss);
   record_epoch({.validation = initial, .history = progress_.history});
   if (run_.options.epochs > 0) return;
   progress_.best_top1 = initial.top1;

@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "core/kernels/elementwise.h"
+#include "core/text.h"
 #include "quant/deploy/integer_network.h"
 
 namespace faq {
@@ -59,7 +60,8 @@ std::vector<IntegerNetwork::Node> parse_nodes(const json& ops, const NamedTensor
       nodes.push_back({parse_op(description, contents, used), parse_inputs(description, index)});
     } catch (const std::exception& error) {  // ours or from the JSON library
       fail(ErrorKind::bad_data, "op ", index,
-           description.contains("name") ? " " + description["name"].dump() : "", ": ", error.what());
+           description.contains("name") ? " " + shortened(json_text(description["name"]), 80) : "", ": ",
+           shortened(error.what(), 300));
     }
   }
   return nodes;
@@ -86,6 +88,14 @@ std::int64_t IntegerNetwork::weight_bytes() const {
   return bytes;
 }
 
+std::string IntegerNetwork::first_not_finite() const {
+  NamedTensors tensors;
+  for (const Node& node : nodes_) describe(*node.op, tensors);
+  for (const auto& [name, tensor] : tensors.tensors)
+    if (tensor.dtype() == DType::f32 && !kernels::all_finite(tensor)) return name;
+  return "";
+}
+
 void IntegerNetwork::save(const std::filesystem::path& file,
                           const std::map<std::string, std::string>& about) const {
   NamedTensors contents;
@@ -95,9 +105,9 @@ void IntegerNetwork::save(const std::filesystem::path& file,
     op["inputs"] = node.inputs;
     ops.push_back(std::move(op));
   }
-  for (const auto& [name, tensor] : contents.tensors)  // load() would refuse the file
-    check(tensor.dtype() != DType::f32 || kernels::all_finite(tensor), ErrorKind::diverged, "writing ", file,
-          ": '", name, "' is not finite: the network has diverged");
+  const std::string bad = first_not_finite();  // load() would refuse the file
+  check(bad.empty(), ErrorKind::diverged, "writing ", file, ": '", bad,
+        "' is not finite: the network has diverged");
   contents.metadata = about;
   contents.metadata["format"] = format_name;
   contents.metadata["format_version"] = std::to_string(integer_format_version);
@@ -108,8 +118,17 @@ void IntegerNetwork::save(const std::filesystem::path& file,
 
 IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
   NamedTensors contents = read_safetensors(file);
-  check(is_integer_network(contents.metadata), ErrorKind::bad_data, "integer network ", file,
-        ": not an integer network (its metadata has no \"format\": \"", format_name, "\")");
+  check(contents.has_checksums || !is_integer_network(contents.metadata), ErrorKind::bad_data,
+        "integer network ", file,
+        ": no checksums, which faq writes into all its files: this one is damaged, or was written anew by "
+        "another program");
+  return from(std::move(contents), concat(file));
+}
+
+IntegerNetwork IntegerNetwork::from(NamedTensors contents, const std::string& source) {
+  const std::string context = concat("integer network ", source, ": ");
+  check(is_integer_network(contents.metadata), ErrorKind::bad_data, context,
+        "not an integer network (its metadata has no \"format\": \"", format_name, "\")");
   try {
     IntegerDocument document = parse_document(std::move(contents));
     std::set<std::string> used;
@@ -123,9 +142,9 @@ IntegerNetwork IntegerNetwork::load(const std::filesystem::path& file) {
     network.about_ = std::move(document.contents.metadata);
     return network;
   } catch (const json::exception& error) {
-    fail(ErrorKind::bad_data, "integer network ", file, ": ", error.what());
-  } catch (const Error& error) {
-    fail(ErrorKind::bad_data, "integer network ", file, ": ", error.what());
+    fail(ErrorKind::bad_data, context, cause_of(error));
+  } catch (const Error& error) {  // with texts from the file
+    fail(ErrorKind::bad_data, context, shortened(error.what(), 400));
   }
 }
 

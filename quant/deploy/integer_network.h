@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/safetensors.h"
 #include "quant/deploy/integer_op.h"
 #include "quant/deploy/memory_plan.h"
 #include "quant/deploy/preprocessing.h"
@@ -28,8 +29,10 @@ class IntegerNetwork {
 
   /// Reads formats 1 to 4 (quant/deploy/integer_format.h). Throws as read_safetensors does. Throws bad_data
   /// (with the name of the op) for a description that is not a valid network, and for tensors that no op uses
-  /// and ops whose result no op reads.
+  /// and ops whose result no op reads, and for a file without checksums, which save() always writes.
   static IntegerNetwork load(const std::filesystem::path& file);
+  /// The same of contents that are in memory, with checksums or without. `source`: a name for messages.
+  static IntegerNetwork from(NamedTensors contents, const std::string& source);
   /// Writes format 4. `about`: entries added to the metadata ("model", "epoch", …). Throws io. Throws
   /// diverged when a multiplier or a bias is not finite, because such a file could not be loaded.
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
@@ -56,6 +59,9 @@ class IntegerNetwork {
   /// Bytes of the weights as stored (packed), of the multipliers and of the biases.
   std::int64_t weight_bytes() const;
   const std::map<std::string, std::string>& about() const { return about_; }
+
+  /// The name of the first tensor of multipliers or biases with a number that is not finite; empty: none.
+  std::string first_not_finite() const;
 
   const std::vector<Node>& nodes() const { return nodes_; }
 

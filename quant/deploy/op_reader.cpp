@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/json.h"
 #include "core/kernels/elementwise.h"
 #include "quant/deploy/integer_format.h"
 #include "quant/deploy/weight_codes.h"
@@ -171,8 +172,9 @@ std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   op->geometry = ConvGeometry{.stride = r.integer("stride", 1, 64), .padding = padding}.of(kernel);
   op->requantize = r.requantize(op->weights.values.dim(0));
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
-  check(std::isfinite(op->requantize.residual_multiplier), ErrorKind::bad_data,
-        "residual_multiplier is not finite");
+  check(std::isfinite(op->requantize.residual_multiplier) && op->requantize.residual_multiplier >= 0,
+        ErrorKind::bad_data, "residual_multiplier ", op->requantize.residual_multiplier,
+        ": expected a quotient of scales");
   return op;
 }
 
@@ -249,7 +251,7 @@ std::shared_ptr<const IntegerOp> parse_op(const json& description, const NamedTe
     op->name = name;
     return op;
   } catch (const json::exception& error) {
-    fail(ErrorKind::bad_data, error.what());
+    fail(ErrorKind::bad_data, cause_of(error));
   }
 }
 
