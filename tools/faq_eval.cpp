@@ -28,9 +28,10 @@ using nlohmann::json;
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model", "weights", "num-classes", "in-channels", "data-path", "dataset",
-                           "batch-size", "workers", "val-resize-size", "val-crop-size", "mean", "std",
-                           "skip-bad", "engine", "threads", "output-dir", "rank-timeout"}) {
+  for (const char* name :
+       {"model", "weights", "num-classes", "in-channels", "data-path", "dataset", "class-order",
+        "allow-empty-classes", "batch-size", "workers", "val-resize-size", "val-crop-size", "mean", "std",
+        "skip-bad", "engine", "threads", "output-dir", "rank-timeout"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -133,16 +134,24 @@ struct Task {
 };
 
 const Task& task_of(const cxxopts::ParseResult& parsed) {
+  // What says where a data set is, and how it is read.
+  static const std::vector<std::string> of_images{"split",       "data-path",  "dataset",
+                                                  "class-order", "batch-size", "allow-empty-classes",
+                                                  "workers",     "skip-bad"};
+  const auto and_also = [](std::vector<std::string> names, const std::vector<std::string>& more) {
+    names.insert(names.end(), more.begin(), more.end());
+    return names;
+  };
   static const Task tasks[] = {
       {"an evaluation"},
       {"--per-class", {"class-names"}},
       {"--compare"},
-      {"--predict", {"class-names"}, {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad"}},
-      {"--export", {}, {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "engine"}},
+      {"--predict", {"class-names"}, of_images},
+      {"--export", {}, and_also(of_images, {"engine"})},
       {"--analyze cosine",
        {"output-dir", "baseline"},
-       {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "val-resize-size",
-        "val-crop-size", "mean", "std", "num-classes", "in-channels", "engine", "use-ema"}},
+       and_also(of_images, {"val-resize-size", "val-crop-size", "mean", "std", "num-classes", "in-channels",
+                            "engine", "use-ema"})},
       {"--analyze gradient-noise",
        {"output-dir", "batches", "batch-sizes"},
        {"split", "batch-size", "val-resize-size", "val-crop-size", "use-ema"}},
@@ -275,6 +284,7 @@ int body(int argc, char** argv, Communicator& all) {
   ProgressDisplay display(ranks.is_first() ? says : ProgressDisplay::Says::nothing);
   const auto begin = [&] {  // nothing is refused any more
     for (const std::string& line : cpus.lines) display.line(line);
+    for (const std::string& note : data.notes) tell(display, note);
   };
   if (parsed.count("compare")) {
     const Network other = open_network(other_choice);

@@ -43,10 +43,13 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
       run_(with_folder(options), method, *context.ranks),
       stop_(run_.ranks, context.stop),
       skipped_(run_.train_loader, run_.val_loader, run_.options.skip_bad, run_.ranks, listener_),
-      record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)),
+      of_train_(sample_of(*run_.data.train)),
+      of_val_(sample_of(*run_.data.val)),
+      record_(record_of_run(run_.options, *run_.data.train, *run_.data.val, of_train_, of_val_)),
       began_at_(now()),
       folder_(run_.options, record_, listener_, run_.ranks) {
-  check_same_data(run_.ranks, record_.data, *run_.data.train, *run_.data.val, run_.options.skip_bad > 0);
+  // One rank lists the files for all, so this is how others notice that theirs are other ones.
+  check_same_on_ranks(run_.ranks, {{"data:", record_.data}});
   if (const auto checkpoint = folder_.find_checkpoint())
     restore(*checkpoint);
   else
@@ -63,7 +66,16 @@ RunStarted TrainingLoop::started() const {
           .epoch = progress_.epoch,
           .step = progress_.step,
           .resumed_from = {},
-          .machine = run_.cpus.lines};
+          .machine = run_.cpus.lines,
+          .data = notes_on_data()};
+}
+
+std::vector<std::string> TrainingLoop::notes_on_data() const {
+  std::vector<std::string> notes{text_of_preprocessing(of_train_, run_.options, true)};
+  for (const Dataset* dataset : {run_.data.train.get(), run_.data.val.get()})
+    for (std::string& note : dataset->notes())
+      if (std::ranges::find(notes, note) == notes.end()) notes.push_back(std::move(note));
+  return notes;
 }
 
 void TrainingLoop::begin() {
