@@ -274,9 +274,22 @@ int body(int argc, char** argv, Communicator& all) {
     const ClassNames names = names_of(network.preprocessing.class_names);
     const Preprocessing seen = preprocessing();
     json result{{"kind", network.kind}, {"predictions", json::array()}};
-    for (const std::string& file : parsed["predict"].as<std::vector<std::string>>())
-      result["predictions"].push_back(prediction_json(file, predict(network, seen, file), names));
-    return print(result, predictions_text);
+    // Those that can be read are predicted; then the others end the program.
+    std::vector<Error> unread;
+    for (const std::string& file : parsed["predict"].as<std::vector<std::string>>()) {
+      try {
+        result["predictions"].push_back(prediction_json(file, predict(network, seen, file), names));
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::bad_data && error.kind() != ErrorKind::missing_input) throw;
+        unread.push_back(error);
+      }
+    }
+    if (!result["predictions"].empty()) print(result, predictions_text);
+    if (unread.size() > 1)
+      fail(unread.front().kind(), unread.front().what(), "; ", unread.size() - 1,
+           " more images cannot be used");
+    if (!unread.empty()) throw unread.front();
+    return 0;
   }
 
   const EvaluationData data = open_evaluation_data(network, options, options.batch_size,

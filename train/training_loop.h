@@ -86,6 +86,8 @@ class TrainingLoop {
   StepDone take_step();
   void close_epoch();
   void write_checkpoint();
+  [[noreturn]] void leave_saved(const Error& error);
+  void check_results() const;
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
   NamedTensors snapshot();
