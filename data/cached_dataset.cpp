@@ -43,6 +43,8 @@ class CachedDataset final : public Dataset {
     return dataset_->shuffled(seed, epoch);
   }
   bool in_memory() const override { return dataset_->in_memory(); }
+  std::string relative_name(std::int64_t index) const override { return dataset_->relative_name(index); }
+  std::vector<std::string> notes() const override { return dataset_->notes(); }
 
  private:
   /// True if another image of this size may be kept. The average size so far predicts the size of the whole

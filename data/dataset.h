@@ -41,10 +41,22 @@ class Dataset {
   }
   /// True if image() copies from memory, so that caching gains nothing.
   virtual bool in_memory() const { return false; }
+  /// The name of a sample below the folder of the data set, which may move; empty if samples have no names of
+  /// their own.
+  virtual std::string relative_name(std::int64_t /*index*/) const { return {}; }
+  /// Lines for people, about what was found and not used, or used in a way that may surprise. A line may
+  /// begin as a warning does.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 enum class DatasetKind { automatic, image_folder, idx, cifar, tar };
 enum class Split { train, val };
+
+/// The order of classes that are named by folders or members: the class of index 0 comes first.
+enum class ClassOrder {
+  name,    ///< by the bytes of their names, as torchvision does: 0, 1, 10, 2
+  natural  ///< runs of digits by their value: 0, 1, 2, 10
+};
 
 /// Returns the text that `make` makes. Where several processes open the same data set, only one of them calls
 /// `make`, and all of them get its text: so one process searches the file system, and the others do not. The
@@ -57,6 +69,10 @@ struct DatasetOptions {
   int channels = 3;  ///< channels the network needs; grey images are replicated, colour images turned grey
   std::int64_t shuffle_buffer = 8192;  ///< size of the shuffle buffer of tar shards, in samples. The buffer
                                        ///< holds positions, not pixels.
+  ClassOrder class_order = ClassOrder::name;
+  /// Image folders: classes may have no images. A class that only train/ has is one of those.
+  bool allow_empty_classes = false;
+  std::int64_t skip_bad = 0;  ///< the most images of kinds that are not read that are left out, in each split
   /// Called with what searches the file system: which layout it is, the listing of an image folder, the index
   /// of tar shards. The texts hold no paths above `path`, which may differ between machines.
   Once once = [](const std::function<std::string()>& make) { return make(); };
@@ -69,7 +85,11 @@ struct DatasetOptions {
 /// - CIFAR binary: `data_batch_1.bin` … and `test_batch.bin` (CIFAR-10), or `train.bin` and `test.bin`
 ///   (CIFAR-100, fine labels).
 /// - tar: `train/*.tar` and `val/*.tar` (or `train*.tar`, `val*.tar`), not compressed, with members
-///   CLASS/FILE or TRAIN-OR-VAL/CLASS/FILE.
+///   CLASS/FILE or TRAIN-OR-VAL/CLASS/FILE; or, as WebDataset writes them, KEY.jpg (or .png) and KEY.cls, a
+///   text with the number of the class or its name.
+///
+/// What file systems and desktops leave behind is no class and no image (is_clutter in data/names.h). Images
+/// of kinds that are not read, such as .webp, are an error, or are left out (DatasetOptions::skip_bad).
 ///
 /// `automatic` recognises the layout from the files. Throws missing_input for a folder that does not exist.
 /// Throws bad_data for an unknown layout, an empty class (with its name), an empty split or an inconsistent

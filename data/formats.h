@@ -18,10 +18,6 @@ bool looks_like_idx(const std::filesystem::path& folder);
 bool looks_like_cifar(const std::filesystem::path& folder);
 bool looks_like_tar_shards(const std::filesystem::path& folder);
 
-/// True if the file's extension is one that torchvision's ImageFolder accepts, in upper or lower case. A file
-/// that is then neither JPEG nor PNG is an error when it is decoded; it is not skipped.
-bool named_like_an_image(const std::filesystem::path& path);
-
 /// Larger files are refused. The largest one in use (EMNIST) has half a gigabyte.
 inline constexpr std::int64_t max_dataset_file_bytes = std::int64_t{8} << 30;
 

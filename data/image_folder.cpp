@@ -1,30 +1,28 @@
 // Image folders with one folder per class, as torchvision's ImageFolder reads them.
 
 #include <algorithm>
-#include <cctype>
+#include <fstream>
 #include <functional>
-#include <string_view>
 #include <utility>
 
 #include "core/error.h"
 #include "data/decode.h"
 #include "data/formats.h"
 #include "data/index_text.h"
+#include "data/names.h"
 
 namespace faq {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool hidden(const std::string& name) { return name.starts_with('.'); }
-
-/// The entries of a folder that are not hidden, sorted by name.
+/// The entries of a folder without clutter, sorted by name.
 std::vector<fs::directory_entry> entries(const fs::path& folder) {
   std::vector<fs::directory_entry> found;
   std::error_code error;
   fs::directory_iterator it(folder, error);
   for (; !error && it != fs::directory_iterator(); it.increment(error))
-    if (!hidden(it->path().filename().string())) found.push_back(*it);
+    if (!is_clutter(it->path().filename().native())) found.push_back(*it);
   check(!error, ErrorKind::missing_input, folder.string(), ": cannot be listed: ", error.message());
   std::ranges::sort(found, {},
                     [](const fs::directory_entry& e) -> const std::string& { return e.path().native(); });
@@ -40,24 +38,39 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, ignored);
 }
 
-std::vector<std::string> classes_of(const fs::path& folder) {
+std::vector<std::string> classes_of(const fs::path& folder, ClassOrder order) {
   std::vector<std::string> names;
   for (const fs::directory_entry& entry : entries(folder))
     if (is_folder(entry)) names.push_back(entry.path().filename().string());
+  sort_classes(names, order);
   return names;
+}
+
+/// The first bytes of a file; fewer for what cannot be read.
+std::vector<std::byte> head_of(const fs::path& file) {
+  std::vector<std::byte> head(ForeignImages::head_bytes);
+  std::ifstream in(file, std::ios::binary);
+  in.read(reinterpret_cast<char*>(head.data()), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<std::size_t>(in.gcount()));
+  return head;
 }
 
 /// Lists the files below `folder` that are named like images, relative to it. It lists anything with such a
 /// name, so that a wrong file is an error and not skipped.
 void list_images(const fs::path& folder, const std::string& relative, int depth,
-                 std::vector<std::string>& files) {
+                 std::vector<std::string>& files, ForeignImages& foreign) {
   check(depth < 8, ErrorKind::bad_data, folder.string(), ": folders nested too deeply, or in a circle");
   for (const fs::directory_entry& entry : entries(folder)) {
-    const std::string name = relative + entry.path().filename().string();
-    if (named_like_an_image(entry.path()))
+    const std::string file = entry.path().filename().string(), name = relative + file;
+    const NamedAs kind = named_as(file);
+    std::error_code ignored;
+    if (kind == NamedAs::image)
       files.push_back(name);
     else if (is_folder(entry))
-      list_images(entry.path(), name + "/", depth + 1, files);
+      list_images(entry.path(), name + "/", depth + 1, files, foreign);
+    else if (kind == NamedAs::foreign && entry.is_regular_file(ignored) &&
+             foreign.is_usable(entry.path().string(), head_of(entry.path())))
+      files.push_back(name);
   }
 }
 
@@ -67,6 +80,7 @@ struct Listing {
   std::vector<std::string> classes;     ///< names of their folders
   std::vector<std::string> files;       ///< relative to the folder of their class
   std::vector<std::int64_t> class_end;  ///< number of the files up to the last one of each class
+  std::vector<std::string> notes;       ///< for people
 
   std::int64_t size() const { return static_cast<std::int64_t>(files.size()); }
 };
@@ -75,18 +89,28 @@ fs::path folder_of(const fs::path& root, const std::string& split) {
   return split.empty() ? root : root / split;
 }
 
-Listing list_split(const fs::path& root, const std::string& split) {
-  const fs::path folder = folder_of(root, split);
-  Listing listing{.split = split, .classes = classes_of(folder), .files = {}, .class_end = {}};
-  check(!listing.classes.empty(), ErrorKind::bad_data, folder.string(),
+/// `classes`: in their order.
+Listing list_split(const DatasetOptions& options, const std::string& split,
+                   const std::vector<std::string>& classes) {
+  const fs::path folder = folder_of(options.path, split);
+  Listing listing{.split = split, .classes = classes, .files = {}, .class_end = {}, .notes = {}};
+  check(!classes.empty(), ErrorKind::bad_data, folder.string(),
         ": expected one folder per class, found none");
-  for (const std::string& name : listing.classes) {
+  ForeignImages foreign;
+  for (const std::string& name : classes) {
     const std::int64_t before = listing.size();
-    list_images(folder / name, "", 0, listing.files);
-    check(listing.size() > before, ErrorKind::bad_data, (folder / name).string(),
-          ": expected images (.jpg, .jpeg or .png), found none");
+    if (!options.allow_empty_classes || is_folder(folder / name))
+      list_images(folder / name, "", 0, listing.files, foreign);
     listing.class_end.push_back(listing.size());
+    if (listing.size() > before || options.allow_empty_classes) continue;
+    foreign.note(folder.string(), options.skip_bad);
+    fail(ErrorKind::bad_data, (folder / name).string(),
+         ": expected images (.jpg, .jpeg or .png), found none; `allow_empty_classes` takes such classes");
   }
+  for (std::string note : {foreign.note(folder.string(), options.skip_bad), note_on_order(classes)})
+    if (!note.empty()) listing.notes.push_back(std::move(note));
+  check(listing.size() > 0, ErrorKind::bad_data, folder.string(), ": no images in ", classes.size(),
+        " classes");
   return listing;
 }
 
@@ -96,14 +120,18 @@ std::string to_text(const Listing& listing) {
   index.add(listing.classes);
   index.add(listing.files);
   index.add(listing.class_end);
+  index.add(listing.notes);
   return index.text();
 }
 
 Listing listing_in(const std::string& text, const std::string& path) {
   IndexReader index(text, path);
   const std::vector<std::string> split = index.names();
-  Listing listing{
-      .split = {}, .classes = index.names(), .files = index.names(), .class_end = index.numbers()};
+  Listing listing{.split = {},
+                  .classes = index.names(),
+                  .files = index.names(),
+                  .class_end = index.numbers(),
+                  .notes = index.names()};
   index.expect_end();
   const auto expect = [&](bool condition, const auto&... parts) {
     check(condition, ErrorKind::bad_data, path, ": the index of the image folder ", parts...);
@@ -114,7 +142,7 @@ Listing listing_in(const std::string& text, const std::string& path) {
          " classes, and where ", listing.class_end.size(), " end");
   std::int64_t last = 0;
   for (const std::int64_t end : listing.class_end) {
-    expect(end > last, "has a class of the images ", last, " to ", end - 1);
+    expect(end >= last, "has a class of the images ", last, " to ", end - 1);
     last = end;
   }
   expect(last > 0 && last == listing.size(), "has ", listing.size(), " images, expected ", last,
@@ -147,6 +175,10 @@ class ImageFolder final : public Dataset {
                                      listing_.class_end.begin());
   }
   std::string name(std::int64_t index) const override { return path(index).string(); }
+  std::string relative_name(std::int64_t index) const override {
+    return listing_.classes[static_cast<std::size_t>(label(index))] + "/" + listing_.files[position(index)];
+  }
+  std::vector<std::string> notes() const override { return listing_.notes; }
   const std::vector<std::string>& class_names() const override { return listing_.classes; }
   int channels() const override { return channels_; }
 
@@ -155,10 +187,7 @@ class ImageFolder final : public Dataset {
     check(index >= 0 && index < size(), "image folder: no image ", index, " among ", size());
     return static_cast<std::size_t>(index);
   }
-  fs::path path(std::int64_t index) const {
-    const std::string& file = listing_.files[position(index)];
-    return folder_ / listing_.classes[static_cast<std::size_t>(label(index))] / file;
-  }
+  fs::path path(std::int64_t index) const { return folder_ / relative_name(index); }
 
   fs::path folder_;
   int channels_;
@@ -185,37 +214,41 @@ std::string split_folder(const fs::path& path, Split split) {
   return {};
 }
 
-/// A class that only one split has would shift the numbers of all classes after it.
-void check_same_classes(const fs::path& folder, const std::vector<std::string>& names, const fs::path& train,
-                        const std::vector<std::string>& expected) {
-  const auto [here, there] = std::ranges::mismatch(names, expected);
-  if (here == names.end() && there == expected.end()) return;
-  const bool extra = there == expected.end() || (here != names.end() && *here < *there);
-  fail(ErrorKind::bad_data, folder.string(), ": expected the classes of ", train.string(), "; ",
-       extra ? concat("class ", *here, " is not one of them") : concat("class ", *there, " is missing"));
+/// The classes of a split. A class that only one split has would shift the numbers of all classes after it,
+/// so those of validation are those of training.
+std::vector<std::string> classes_of_split(const DatasetOptions& options, Split split,
+                                          const fs::path& folder) {
+  std::vector<std::string> names = classes_of(folder, options.class_order);
+  const fs::path train = options.path / "train";
+  if (split != Split::val || !is_folder(train)) return names;
+  std::vector<std::string> expected = classes_of(train, options.class_order);
+  const auto first_missing = [](const std::vector<std::string>& here, const std::vector<std::string>& there) {
+    return std::ranges::find_if(
+        here, [&](const std::string& name) { return std::ranges::find(there, name) == there.end(); });
+  };
+  const auto extra = first_missing(names, expected), missing = first_missing(expected, names);
+  const auto refuse = [&](const std::string& name, const char* how) {
+    fail(ErrorKind::bad_data, folder.string(), ": expected the classes of ", train.string(), "; class ", name,
+         how);
+  };
+  if (extra != names.end()) refuse(*extra, " is not one of them");
+  if (missing != expected.end() && !options.allow_empty_classes) refuse(*missing, " is missing");
+  return expected;
 }
 
 }  // namespace
 
-bool named_like_an_image(const fs::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  constexpr std::string_view extensions[] = {".jpg", ".jpeg", ".png",  ".ppm", ".bmp",
-                                             ".pgm", ".tif",  ".tiff", ".webp"};
-  return std::ranges::find(extensions, extension) != std::end(extensions);
-}
-
 bool looks_like_image_folder(const fs::path& folder) {
   if (!first_folder(folder, {"train", "val", "test"}).empty()) return true;
-  return !classes_of(folder).empty();
+  return !classes_of(folder, ClassOrder::name).empty();
 }
 
 std::unique_ptr<Dataset> open_image_folder(const DatasetOptions& options, Split split) {
   const fs::path& path = options.path;
   const std::string text = options.once([&] {
-    const Listing listing = list_split(path, split_folder(path, split));
-    if (const fs::path train = path / "train"; split == Split::val && is_folder(train))
-      check_same_classes(folder_of(path, listing.split), listing.classes, train, classes_of(train));
+    const std::string folder = split_folder(path, split);
+    const Listing listing =
+        list_split(options, folder, classes_of_split(options, split, folder_of(path, folder)));
     return to_text(listing);
   });
   return std::make_unique<ImageFolder>(path, listing_in(text, path.string()), options.channels);

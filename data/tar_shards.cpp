@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -18,6 +20,7 @@
 #include "data/decode.h"
 #include "data/formats.h"
 #include "data/index_text.h"
+#include "data/names.h"
 
 namespace faq {
 namespace {
@@ -111,8 +114,9 @@ struct Member {
 struct Index {
   std::vector<std::string> shards;       ///< the tar files, relative to the data set
   std::vector<std::int64_t> shard_ends;  ///< number of the members up to the last one of each shard
-  std::vector<std::string> classes;      ///< sorted
+  std::vector<std::string> classes;      ///< in order
   std::vector<Member> members;
+  std::vector<std::string> notes;  ///< for people
 
   std::int64_t size() const { return static_cast<std::int64_t>(members.size()); }
 };
@@ -132,51 +136,143 @@ std::string class_of(const std::string& member, const std::string& shard) {
   return parts[at];
 }
 
-/// Appends the images of a shard. The labels remain open; `class_names` gets the class of each member.
-void read_headers(const Shard& shard, std::vector<Member>& members, std::vector<std::string>& class_names) {
+/// What the listing of all shards collects.
+struct Found {
+  std::vector<Member> members;           ///< their labels are open
+  std::vector<std::string> class_names;  ///< of each member
+  ForeignImages foreign;
+  bool has_keys = false;      ///< there are shards as WebDataset writes them
+  bool has_folders = false;   ///< there are shards with class folders
+  std::int64_t left_out = 0;  ///< members of WebDataset's samples that are neither image nor class
+};
+
+/// WebDataset's key of a member: its path up to the first dot of the file name.
+std::string key_of(const std::string& member) {
+  return member.substr(0, member.find('.', member.rfind('/') + 1));  // npos + 1: 0
+}
+
+/// The class in a member KEY.cls: a number or a name.
+std::string class_in(const std::vector<std::byte>& contents, const std::string& where) {
+  std::string text(reinterpret_cast<const char*>(contents.data()), contents.size());
+  const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
+  while (!text.empty() && is_space(text.back())) text.pop_back();
+  check(!text.empty() && std::ranges::none_of(text, [](unsigned char c) { return c < ' '; }),
+        ErrorKind::bad_data, where, ": expected the number or the name of a class, found ",
+        text.empty() ? "nothing" : "control characters");
+  return text;
+}
+
+/// Appends the images of a shard.
+void read_headers(const Shard& shard, Found& found) {
+  constexpr std::int64_t longest_class = 256;
   const std::string file = shard.path().string();
   Reader reader(shard, 0);
   std::set<std::string> names;
-  std::int64_t last = -1;
+  std::map<std::string, std::string> classes;  // by key
+  const std::size_t first = found.members.size();
+  std::int64_t last = -1, others = 0;
   while (archive_entry* entry = reader.next()) {
     const char* path = archive_entry_pathname(entry);
     check(path != nullptr && *path != '\0', ErrorKind::bad_data, file, ": a member without a name");
     const std::string name = path;
-    if (archive_entry_filetype(entry) == AE_IFDIR) continue;
-    if (!named_like_an_image(name)) continue;
-    const std::string label = class_of(name, file);
+    if (archive_entry_filetype(entry) == AE_IFDIR || is_clutter(name)) continue;
+    const bool is_class = fs::path(name).extension() == ".cls";
+    const NamedAs kind = named_as(name);
+    if (kind == NamedAs::other && !is_class) {
+      ++others;
+      continue;
+    }
     check(archive_entry_filetype(entry) == AE_IFREG && !archive_entry_hardlink(entry), ErrorKind::bad_data,
           file, ": member '", name, "' is a link or a device, expected a file");
     check(archive_entry_sparse_count(entry) == 0, ErrorKind::bad_data, file, ": member '", name,
           "' is sparse");
     const std::int64_t size = archive_entry_size(entry), position = reader.header_position();
-    check(size > 0 && size <= max_member_bytes, ErrorKind::bad_data, file, ": member '", name, "' has ", size,
-          " bytes, expected 1 to ", max_member_bytes);
+    const std::int64_t largest = is_class ? longest_class : max_member_bytes;
+    check(size > 0 && size <= largest, ErrorKind::bad_data, file, ": member '", name, "' has ", size,
+          " bytes, expected 1 to ", largest);
     check(position > last, ErrorKind::bad_data, file, ": member '", name, "' overlaps the one before");
     last = position;
     check(names.insert(name).second, ErrorKind::bad_data, file, ": member '", name, "' occurs twice");
-    members.push_back({0, position, size, name});
-    class_names.push_back(label);
+    if (is_class) {
+      classes[key_of(name)] = class_in(reader.contents(size), concat(file, ": member '", name, "'"));
+      continue;
+    }
+    if (kind == NamedAs::foreign) {
+      const auto head = static_cast<std::int64_t>(ForeignImages::head_bytes);
+      if (!found.foreign.is_usable(file + ":" + name, reader.contents(std::min(size, head)))) continue;
+    }
+    found.members.push_back({0, position, size, name});
+  }
+  (classes.empty() ? found.has_folders : found.has_keys) |= found.members.size() > first;
+  if (!classes.empty()) found.left_out += others;
+  for (std::size_t i = first; i < found.members.size(); ++i) {
+    const std::string& name = found.members[i].name;
+    if (classes.empty()) {
+      found.class_names.push_back(class_of(name, file));
+      continue;
+    }
+    const auto known = classes.find(key_of(name));
+    check(known != classes.end(), ErrorKind::bad_data, file, ": member '", name,
+          "' has no class: expected a member '", key_of(name), ".cls'");
+    found.class_names.push_back(known->second);
   }
 }
 
-Index index_of(const fs::path& root, const std::vector<fs::path>& files) {
-  Index index;
-  std::vector<std::string> class_of_member;
-  for (const fs::path& file : files) {
-    read_headers(Shard(file), index.members, class_of_member);
-    index.shards.push_back(file.lexically_relative(root).string());
-    index.shard_ends.push_back(index.size());
+/// The number of a class; nothing for a name.
+std::optional<std::int32_t> number_of(const std::string& name) {
+  constexpr std::int32_t most_classes = 1 << 20;
+  std::int32_t number = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data(), end, number);
+  if (error != std::errc() || stop != end || number < 0 || number >= most_classes) return {};
+  return number;
+}
+
+/// Numbers of classes, as WebDataset has them, are the labels themselves; names are sorted.
+void set_classes(Index& index, const Found& found, ClassOrder order) {
+  std::set<std::string> present(found.class_names.begin(), found.class_names.end());
+  const bool numbers = found.has_keys && std::ranges::all_of(present, [](const std::string& name) {
+                         return number_of(name).has_value();
+                       });
+  if (numbers) {
+    std::int32_t largest = 0;
+    for (const std::string& name : present) largest = std::max(largest, *number_of(name));
+    for (std::int32_t i = 0; i <= largest; ++i) index.classes.push_back(std::to_string(i));
+  } else {
+    index.classes.assign(present.begin(), present.end());
+    sort_classes(index.classes, order);
   }
-  check(!index.members.empty(), ErrorKind::bad_data, files.front().parent_path().string(),
-        ": no images (.jpg, .jpeg or .png) in ", files.size(), " tar files");
   std::map<std::string, std::int32_t> labels;
-  for (const std::string& name : class_of_member) labels.emplace(name, 0);
-  for (auto& [name, label] : labels) {
-    label = static_cast<std::int32_t>(index.classes.size());
-    index.classes.push_back(name);
+  for (std::size_t i = 0; i < index.classes.size(); ++i)
+    labels.emplace(index.classes[i], static_cast<std::int32_t>(i));
+  for (std::size_t i = 0; i < index.members.size(); ++i) {
+    const std::string& name = found.class_names[i];
+    index.members[i].label = numbers ? *number_of(name) : labels.at(name);
   }
-  for (std::size_t i = 0; i < index.members.size(); ++i) index.members[i].label = labels[class_of_member[i]];
+}
+
+Index index_of(const DatasetOptions& options, const std::vector<fs::path>& files) {
+  Index index;
+  Found found;
+  for (const fs::path& file : files) {
+    read_headers(Shard(file), found);
+    index.shards.push_back(file.lexically_relative(options.path).string());
+    index.shard_ends.push_back(static_cast<std::int64_t>(found.members.size()));
+  }
+  const std::string where = files.front().parent_path().string();
+  const std::string foreign = found.foreign.note(where, options.skip_bad);
+  check(!found.members.empty(), ErrorKind::bad_data, where, ": no images (.jpg, .jpeg or .png) in ",
+        files.size(), " tar files");
+  check(!found.has_keys || !found.has_folders, ErrorKind::bad_data, where,
+        ": some shards have KEY.cls members and others have class folders, expected one kind");
+  index.members = std::move(found.members);
+  set_classes(index, found, options.class_order);
+  const std::string left_out =
+      found.left_out > 0
+          ? concat(where, ": ", found.left_out, " members that are neither image nor .cls are not used")
+          : "";
+  for (const std::string& note : {foreign, note_on_order(index.classes), left_out})
+    if (!note.empty()) index.notes.push_back(note);
   return index;
 }
 
@@ -197,16 +293,21 @@ std::string to_text(const Index& index) {
   writer.add(positions);
   writer.add(sizes);
   writer.add(names);
+  writer.add(index.notes);
   return writer.text();
 }
 
 Index index_in(const std::string& text, const std::string& path) {
   IndexReader reader(text, path);
-  Index index{
-      .shards = reader.names(), .shard_ends = reader.numbers(), .classes = reader.names(), .members = {}};
+  Index index{.shards = reader.names(),
+              .shard_ends = reader.numbers(),
+              .classes = reader.names(),
+              .members = {},
+              .notes = {}};
   const std::vector<std::int64_t> labels = reader.numbers(), positions = reader.numbers(),
                                   sizes = reader.numbers();
   std::vector<std::string> names = reader.names();
+  index.notes = reader.names();
   reader.expect_end();
   const auto expect = [&](bool condition, const auto&... parts) {
     check(condition, ErrorKind::bad_data, path, ": the index of the tar shards ", parts...);
@@ -258,6 +359,10 @@ class TarShards final : public Dataset {
     const Member& m = member(index);
     return shard_of(index).path().string() + ":" + m.name;
   }
+  std::string relative_name(std::int64_t index) const override {
+    return shard_of(index).path().filename().string() + ":" + member(index).name;
+  }
+  std::vector<std::string> notes() const override { return index_.notes; }
   const std::vector<std::string>& class_names() const override { return index_.classes; }
   int channels() const override { return channels_; }
 
@@ -342,7 +447,7 @@ std::unique_ptr<Dataset> open_tar_shards(const DatasetOptions& options, Split sp
     const char* name = split == Split::train ? "train" : "val";
     check(!files.empty(), ErrorKind::missing_input, (path / name).string(), ": no ", name, "/*.tar and no ",
           name, "*.tar");
-    return to_text(index_of(path, files));
+    return to_text(index_of(options, files));
   });
   return std::make_unique<TarShards>(options, index_in(text, path.string()));
 }

@@ -28,9 +28,13 @@ using nlohmann::json;
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model", "weights", "ignore-extra", "num-classes", "in-channels", "data-path",
-                           "dataset", "batch-size", "workers", "val-resize-size", "val-crop-size", "mean",
-                           "std", "skip-bad", "engine", "threads", "output-dir", "rank-timeout"}) {
+  for (const char* name : {"model",         "weights",     "ignore-extra",
+                           "num-classes",   "in-channels", "data-path",
+                           "dataset",       "class-order", "allow-empty-classes",
+                           "batch-size",    "workers",     "val-resize-size",
+                           "val-crop-size", "mean",        "std",
+                           "skip-bad",      "engine",      "threads",
+                           "output-dir",    "rank-timeout"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -134,16 +138,24 @@ struct Task {
 };
 
 const Task& task_of(const cxxopts::ParseResult& parsed) {
+  // What says where a data set is, and how it is read.
+  static const std::vector<std::string> of_images{"split",       "data-path",  "dataset",
+                                                  "class-order", "batch-size", "allow-empty-classes",
+                                                  "workers",     "skip-bad"};
+  const auto and_also = [](std::vector<std::string> names, const std::vector<std::string>& more) {
+    names.insert(names.end(), more.begin(), more.end());
+    return names;
+  };
   static const Task tasks[] = {
       {"an evaluation"},
       {"--per-class", {"class-names"}},
       {"--compare"},
-      {"--predict", {"class-names"}, {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad"}},
-      {"--export", {}, {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "engine"}},
+      {"--predict", {"class-names"}, of_images},
+      {"--export", {}, and_also(of_images, {"engine"})},
       {"--analyze cosine",
        {"output-dir", "baseline"},
-       {"split", "data-path", "dataset", "batch-size", "workers", "skip-bad", "val-resize-size",
-        "val-crop-size", "mean", "std", "num-classes", "in-channels", "engine", "use-ema", "ignore-extra"}},
+       and_also(of_images, {"val-resize-size", "val-crop-size", "mean", "std", "num-classes", "in-channels",
+                            "engine", "use-ema", "ignore-extra"})},
       {"--analyze gradient-noise",
        {"output-dir", "batches", "batch-sizes"},
        {"split", "batch-size", "val-resize-size", "val-crop-size", "use-ema"}},
@@ -271,9 +283,22 @@ int body(int argc, char** argv, Communicator& all) {
     const ClassNames names = names_of(network.preprocessing.class_names);
     const Preprocessing seen = preprocessing();
     json result{{"kind", network.kind}, {"predictions", json::array()}};
-    for (const std::string& file : parsed["predict"].as<std::vector<std::string>>())
-      result["predictions"].push_back(prediction_json(file, predict(network, seen, file), names));
-    return print(result, predictions_text);
+    // Those that can be read are predicted; then the others end the program.
+    std::vector<Error> unread;
+    for (const std::string& file : parsed["predict"].as<std::vector<std::string>>()) {
+      try {
+        result["predictions"].push_back(prediction_json(file, predict(network, seen, file), names));
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::bad_data && error.kind() != ErrorKind::missing_input) throw;
+        unread.push_back(error);
+      }
+    }
+    if (!result["predictions"].empty()) print(result, predictions_text);
+    if (unread.size() > 1)
+      fail(unread.front().kind(), unread.front().what(), "; ", unread.size() - 1,
+           " more images cannot be used");
+    if (!unread.empty()) throw unread.front();
+    return 0;
   }
 
   const EvaluationData data = open_evaluation_data(network, options, options.batch_size,
@@ -281,6 +306,7 @@ int body(int argc, char** argv, Communicator& all) {
   ProgressDisplay display(ranks.is_first() ? says : ProgressDisplay::Says::nothing);
   const auto begin = [&] {  // nothing is refused any more
     for (const std::string& line : cpus.lines) display.line(line);
+    for (const std::string& note : data.notes) tell(display, note);
   };
   if (parsed.count("compare")) {
     const Network other = open_network(other_choice);

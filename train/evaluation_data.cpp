@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/text.h"
+#include "train/image_sample.h"
 #include "train/setup.h"
 
 namespace faq {
@@ -29,10 +30,7 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
                                     Split split, Communicator& ranks) {
   check(!choice.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   EvaluationData data;
-  data.dataset =
-      cached(open_dataset({choice.data_path, choice.dataset, network.preprocessing.channels,
-                           choice.shuffle_buffer, [&ranks](const auto& make) { return ranks.once(make); }},
-                          split));
+  data.dataset = cached(open_dataset(dataset_options(choice, network.preprocessing.channels, ranks), split));
   check_number(network, *data.dataset, choice.data_path);
   check_classes(network, data.dataset->class_names(), concat("data ", choice.data_path));
   const Preprocessing seen =
@@ -45,6 +43,11 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
   loader.ranks = ranks.size();
   loader.transform = {Augmentation::none, seen.height, seen.resize};
   data.loader = std::make_unique<Loader>(*data.dataset, loader);
+  data.notes = data.dataset->notes();
+  DataChoice done = choice;
+  done.val_crop_size = seen.height;
+  done.val_resize_size = seen.resize;
+  data.notes.push_back(text_of_preprocessing(sample_of(*data.dataset), done, false));
   return data;
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "data/loader.h"
 #include "train/open_network.h"
@@ -13,6 +15,7 @@ struct EvaluationData {
   std::unique_ptr<Dataset> dataset;
   std::unique_ptr<Loader>
       loader;  ///< of the batches of this rank, in the order of the data set, without augmentation
+  std::vector<std::string> notes;  ///< lines for people: what is done to the images, and what was found
 };
 
 /// Throws usage when the network's file names its classes and `names`, which are those `of` something, are

@@ -41,7 +41,7 @@ class Method {
   virtual std::string describe(int /*phase*/) const { return "floating point"; }
 
   /// Called before the first step of a phase, with the weights loaded. Returns a line for the log; may be
-  /// empty.
+  /// empty. Lines after it are notices, or warnings (warning_prefix).
   virtual std::string begin_phase(Model& /*model*/, int /*phase*/, const BatchSource& /*training_batches*/) {
     return {};
   }

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <optional>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -48,11 +47,16 @@ std::string lines_in(const std::filesystem::path& file) {
   }
 }
 
-// Nothing for a line that is none of ours, or was cut short.
-std::optional<std::int64_t> step_of(const std::string& line) {
+// True for a line that the run will not write again. A line that is none of ours, or was cut short, goes. So
+// does the line of an epoch that was validated after the last checkpoint: its last step is in the checkpoint,
+// the epoch is not.
+bool is_done(const std::string& line, const RunStarted& run) {
   const auto json = nlohmann::json::parse(line, nullptr, false);
-  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return {};
-  return json["step"].get<std::int64_t>();
+  const auto at_most = [&](const char* key, std::int64_t most) {
+    return json.contains(key) && json[key].is_number_integer() && json[key].get<std::int64_t>() <= most;
+  };
+  if (!json.is_object() || !at_most("step", run.step)) return false;
+  return !json.contains("val_loss") || at_most("epoch", run.epoch);
 }
 
 }  // namespace
@@ -63,7 +67,7 @@ void Metrics::started(const RunStarted& run) {
   std::string kept;
   if (run.step > 0) {
     for (const std::string& line : split(lines_in(file), '\n'))
-      if (const auto step = step_of(line); step && *step <= run.step) kept += line + '\n';
+      if (is_done(line, run)) kept += line + '\n';
   }
   AtomicFile fresh(file);
   fresh.write(kept);

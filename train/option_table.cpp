@@ -22,6 +22,7 @@ const Choices<DatasetKind> dataset_kinds{{"auto", DatasetKind::automatic},
                                          {"idx", DatasetKind::idx},
                                          {"cifar", DatasetKind::cifar},
                                          {"tar", DatasetKind::tar}};
+const Choices<ClassOrder> class_orders{{"name", ClassOrder::name}, {"natural", ClassOrder::natural}};
 const Choices<Distill> distillations{
     {"none", Distill::none}, {"joint", Distill::joint}, {"frozen", Distill::frozen}};
 const Choices<Augmentation> augmentations{
@@ -80,6 +81,17 @@ template <class Number, class Owner>
 OptionField field(std::vector<Number> Owner::*member) {
   return {.kind = Kind::list,
           .set = [member](T& o, const Setting& s) { o.*member = parse_list<Number>(s); },
+          .get = [member](const T& o) -> nlohmann::json { return o.*member; }};
+}
+
+// A flag: the option alone, or true and false.
+OptionField flag(bool DataChoice::*member) {
+  return {.set =
+              [member](T& o, const Setting& s) {
+                check(s.second == "true" || s.second == "false", ErrorKind::usage, "`", s.first, "` '",
+                      s.second, "': expected true or false");
+                o.*member = s.second == "true";
+              },
           .get = [member](const T& o) -> nlohmann::json { return o.*member; }};
 }
 
@@ -265,6 +277,8 @@ const std::vector<OptionRow>& option_table() {
       {{"data-path", "data-dir"}, field(&T::data_path)},
       {{"dataset"}, field(&T::dataset, dataset_kinds)},
       {{"shuffle-buffer"}, field(&T::shuffle_buffer)},
+      {{"class-order"}, field(&T::class_order, class_orders)},
+      {{"allow-empty-classes"}, flag(&T::allow_empty_classes), "true"},
       {{"workers", "j"}, field(&T::workers)},
       {{"train-crop-size"}, field(&T::train_crop_size)},
       {{"val-resize-size"}, field(&T::val_resize_size)},

@@ -31,6 +31,8 @@ struct DataChoice {
   std::string data_path = {};
   DatasetKind dataset = DatasetKind::automatic;
   int shuffle_buffer = 8192;
+  ClassOrder class_order = ClassOrder::name;
+  bool allow_empty_classes = false;
   int workers = 2;
   int train_crop_size = 0;
   int val_resize_size = -1;  ///< 0: no resizing; -1: left open

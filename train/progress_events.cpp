@@ -13,6 +13,7 @@ void ProgressDisplay::started(const RunStarted& run) {
                      run.options.num_classes, run.train_images, run.val_images));
   else
     line(fmt::format("resumed from {}: epoch {}, step {}", run.resumed_from.string(), run.epoch, run.step));
+  for (const std::string& text : run.data) tell(*this, text);
 }
 
 void ProgressDisplay::phase_started(const PhaseStarted& phase) {

@@ -13,8 +13,10 @@
 #include "quant/compile.h"
 #include "quant/deploy/layer_report.h"
 #include "quant/equalize.h"
+#include "quant/lost_filters.h"
 #include "quant/quantize.h"
 #include "train/checkpoint.h"
+#include "train/run_listener.h"
 
 namespace faq {
 namespace {
@@ -49,15 +51,23 @@ class QuantizedTraining final : public Method {
       if (largest_[row.name] == 0) dead.push_back(row.name);
     }
     if (equalize_of(recipe_) == Equalize::channels) equalize_channels(model, with_same_bits(learnt, model));
+    const std::string lost = text_of(lost_filters(model));
     int batches = 0;
+    // Left open, statistics are taken anew where filters have become other filters.
+    if (!lost.empty() && recipe_.batch_norm_batches < 0 && batch_norm_batches_of(recipe_) == 0)
+      batches = reestimate_batch_norm(model, training_batches(recipe_.calibration_batches));
     if (const int wanted = batch_norm_batches_of(recipe_); wanted > 0)
       batches = reestimate_batch_norm(model, training_batches(wanted));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    return fmt::format(
+    std::string said = fmt::format(
         "{}; calibrated on {} images{}{} in {:.1f} s", describe(phase), calibration.images,
         dead.empty() ? "" : fmt::format(", on which {} had nothing but zeros", join(dead)),
         batches > 0 ? fmt::format(", batch-norm's statistics taken from {} batches", batches) : "",
         elapsed.count());
+    if (!lost.empty())
+      said += fmt::format("\n{}{}{}", warning_prefix, lost,
+                          batches > 0 ? "" : ": `batch_norm_batches` takes the statistics behind them anew");
+    return said;
   }
 
   void install(Model& model, int phase) override {
@@ -117,6 +127,20 @@ class QuantizedTraining final : public Method {
   }
 
  private:
+  // "rounding makes other filters of 3 of 64 in layer1.0.conv1, …".
+  static std::string text_of(const std::vector<LostFilters>& rows) {
+    std::vector<std::string> layers;
+    for (const LostFilters& row : rows) {
+      if (layers.size() == 3) {
+        layers.emplace_back("…");
+        break;
+      }
+      layers.push_back(fmt::format("{} of {} in {}", row.lost, row.filters, row.layer));
+    }
+    return layers.empty() ? ""
+                          : "the scheme has no zero, and makes noise of filters near zero: " + join(layers);
+  }
+
   static std::set<std::string> with_same_bits(const std::vector<LayerPlan>& before, Model& model) {
     std::map<std::string, int> bits;
     for (const LayerPlan& row : before) bits[row.name] = row.weight_bits;

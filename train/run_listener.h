@@ -26,6 +26,7 @@ struct RunStarted {
   std::int64_t step = 0;               ///< optimizer steps done before the start
   std::filesystem::path resumed_from;  ///< the checkpoint; empty for a new run
   std::vector<std::string> machine;    ///< lines for people: its ranks and threads, and warnings
+  std::vector<std::string> data;       ///< the same: what is done to images, and what was found and not used
 };
 
 /// The network now has the form of a phase (see Method).

@@ -23,9 +23,9 @@ constexpr const char* free_to_change[] = {
     "checkpoint-hist", "threads", "print-freq", "weights",          "skip-bad",
     "ignore-extra",    "preset",  "teacher",    "grad-accum-steps", "rank-timeout"};
 
-// A folder may move. So only the last component of a name counts, and nothing for data sets whose names come
-// from their folder.
-std::uint32_t checksum_of_samples(const Dataset& dataset) {
+// A folder may move, so names count from it on. Data sets whose samples have no names count by their pixels
+// alone.
+std::uint32_t checksum_of_names(const Dataset& dataset) {
   uLong sum = ::crc32(0, nullptr, 0);
   const auto add = [&](const void* bytes, std::size_t size) {
     sum = ::crc32_z(sum, static_cast<const Bytef*>(bytes), size);
@@ -33,10 +33,8 @@ std::uint32_t checksum_of_samples(const Dataset& dataset) {
   for (std::int64_t i = 0; i < dataset.size(); ++i) {
     const std::int32_t label = dataset.label(i);
     add(&label, sizeof label);
-    if (dataset.in_memory()) continue;
-    const std::string name = dataset.name(i);
-    const std::size_t last = name.rfind('/') + 1;  // npos + 1: 0
-    add(name.data() + last, name.size() - last);
+    const std::string name = dataset.relative_name(i);
+    add(name.c_str(), name.size() + 1);
   }
   return static_cast<std::uint32_t>(sum);
 }
@@ -50,6 +48,16 @@ nlohmann::json object_in(const std::map<std::string, std::string>& checkpoint, c
   nlohmann::json object = parse_json(found->second, what);
   check(object.is_object(), ErrorKind::bad_data, what, ": expected an object, found ", object.type_name());
   return object;
+}
+
+// "class 3 was 'cat', is now 'dog'".
+std::string first_difference(const nlohmann::json& before, const nlohmann::json& now) {
+  const auto [old_name, new_name] = std::mismatch(before.begin(), before.end(), now.begin(), now.end());
+  const auto text = [](const nlohmann::json& names, const auto& name) {
+    return name == names.end() ? "missing" : name->dump();
+  };
+  return concat("class ", old_name - before.begin(), " was ", text(before, old_name), ", is now ",
+                text(now, new_name));
 }
 
 }  // namespace
@@ -83,19 +91,25 @@ std::map<std::string, std::string> RunRecord::metadata() const {
           {"version", FAQ_VERSION}};
 }
 
-RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val) {
+RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val,
+                        const ImageSample& of_train, const ImageSample& of_val) {
   return {.config = to_json(options),
           .classes = val.class_names(),
           .data = {{"images for training", train.size()},
                    {"images for validation", val.size()},
-                   {"names and labels for training", checksum_of_samples(train)},
-                   {"names and labels for validation", checksum_of_samples(val)}},
+                   {"paths and labels for training", checksum_of_names(train)},
+                   {"paths and labels for validation", checksum_of_names(val)},
+                   {"contents for training", of_train.checksum},
+                   {"contents for validation", of_val.checksum}},
           .machine = {{"threads", num_threads()}, {"isa", isa_name()}}};
 }
 
 RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const std::string& source) {
+  const auto classes = checkpoint.find("classes");
   return {.config = object_in(checkpoint, "config", source),
-          .classes = {},
+          .classes = classes == checkpoint.end()
+                         ? nlohmann::json()
+                         : parse_json(classes->second, concat("checkpoint ", source, ": its classes")),
           .data = object_in(checkpoint, "data", source),
           .machine = object_in(checkpoint, "machine", source)};
 }
@@ -121,6 +135,11 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
     check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
           shortened(json_text(old), 120), ", is now ", shortened(json_text(value), 120));
   }
+  // Names that are not UTF-8 are compared as they are written.
+  const nlohmann::json classes = nlohmann::json::parse(json_text(now.classes));
+  check(!before.classes.is_array() || before.classes == classes, ErrorKind::bad_data, "checkpoint ", source,
+        " is of a run with other classes than those of ", now.config.at("data-path").get<std::string>(), ": ",
+        first_difference(before.classes, classes));
   for (const auto& [name, value] : now.data.items())
     check(!before.data.contains(name) || before.data[name] == value, ErrorKind::bad_data, "checkpoint ",
           source, " is of a run on other images than those of ",

@@ -7,6 +7,7 @@
 
 #include "data/dataset.h"
 #include "quant/deploy/preprocessing.h"
+#include "train/image_sample.h"
 #include "train/options.h"
 
 namespace faq {
@@ -14,13 +15,14 @@ namespace faq {
 struct RunRecord {
   nlohmann::json config;   ///< every option
   nlohmann::json classes;  ///< names of the classes
-  nlohmann::json data;     ///< number of images, and a checksum of their names and labels
+  nlohmann::json data;     ///< number of images, checksums of their paths and labels, and of some of them
   nlohmann::json machine;  ///< threads and instruction set
 
   /// The fields as metadata of a checkpoint, each under its name.
   std::map<std::string, std::string> metadata() const;
 };
-RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val);
+RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val,
+                        const ImageSample& of_train, const ImageSample& of_val);
 /// Reads the facts from a checkpoint; empty objects where a checkpoint of an earlier version has none. Throws
 /// bad_data.
 RunRecord record_in(const std::map<std::string, std::string>& checkpoint, const std::string& source);
@@ -32,8 +34,10 @@ TrainOptions recorded_options(nlohmann::json config, const std::string& source);
 bool may_change(const std::string& option);
 
 /// Throws bad_data when the resumed run differs from that of the checkpoint `source`: in an option that
-/// changes a bit of the result, or in the images. Other epochs are allowed where a run of `phases` phases
-/// does the same until then, whatever its length (why_of_that_length); then returns true.
+/// changes a bit of the result, in the classes, or in the images. Only what the checkpoint has is compared:
+/// those of earlier versions have no contents, and other checksums of names. Other epochs are allowed where a
+/// run of `phases` phases does the same until then, whatever its length (why_of_that_length); then returns
+/// true.
 bool check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source, int phases);
 /// Describes how the machine differs from that of the checkpoint, so that sums may be added in another order.
 /// Returns a line for the log; empty: no difference.

@@ -1,9 +1,5 @@
 #include "train/same_on_ranks.h"
 
-#include <zlib.h>
-
-#include <algorithm>
-
 #include "core/cpu.h"
 #include "core/json.h"
 #include "core/parallel.h"
@@ -11,24 +7,6 @@
 #include "train/run_record.h"
 
 namespace faq {
-namespace {
-
-std::uint32_t checksum_of_some_images(const Dataset& dataset, bool skip_bad) {
-  uLong sum = ::crc32(0, nullptr, 0);
-  const std::int64_t images = std::min<std::int64_t>(dataset.size(), 16);
-  for (std::int64_t i = 0; i < images; ++i) {
-    try {
-      const Image image = dataset.image(i * dataset.size() / images);
-      sum = ::crc32_z(sum, image.pixels.data(), image.pixels.size());
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::bad_data || !skip_bad) throw;
-    }
-  }
-  return static_cast<std::uint32_t>(sum);
-}
-
-}  // namespace
-
 void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts) {
   if (ranks.size() == 1) return;
   const std::vector<std::string> texts = ranks.gather(json_text(facts));
@@ -58,15 +36,6 @@ nlohmann::json facts_before_run(const TrainOptions& options) {
       {"option", changing},
       {"the",
        {{"version", FAQ_VERSION}, {"instruction set", isa_name()}, {"number of threads", num_threads()}}}};
-}
-
-void check_same_data(Communicator& ranks, const nlohmann::json& record, const Dataset& train,
-                     const Dataset& val, bool skip_bad) {
-  if (ranks.size() == 1) return;
-  nlohmann::json facts = record;
-  facts["sampled images for training"] = checksum_of_some_images(train, skip_bad);
-  facts["sampled images for validation"] = checksum_of_some_images(val, skip_bad);
-  check_same_on_ranks(ranks, {{"data:", facts}});
 }
 
 void check_same_weights(Communicator& ranks, Learner& learner, std::int64_t step) {

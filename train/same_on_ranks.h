@@ -16,11 +16,6 @@ void check_same_on_ranks(Communicator& ranks, const nlohmann::json& facts);
 /// What must be the same before a run looks at any file: the options that change the result, the version, the
 /// instruction set and the number of threads.
 nlohmann::json facts_before_run(const TrainOptions& options);
-/// The same for the data: what the record of the run says of them, and a checksum of some images. One rank
-/// lists the files for all, so this is how others notice that theirs are other ones. `skip_bad`: images that
-/// cannot be used are no error.
-void check_same_data(Communicator& ranks, const nlohmann::json& record, const Dataset& train,
-                     const Dataset& val, bool skip_bad);
 /// Throws AgreedError(internal), naming a rank, when the learners have drifted apart: they train nothing that
 /// makes sense.
 void check_same_weights(Communicator& ranks, Learner& learner, std::int64_t step);

@@ -79,12 +79,21 @@ void choose_preprocessing(TrainOptions& options, const std::function<int()>& ima
         photographs ? options.val_crop_size * info.resize / info.input_size : options.val_crop_size;
 }
 
+DatasetOptions dataset_options(const DataChoice& data, int channels, Communicator& ranks) {
+  return {.path = data.data_path,
+          .kind = data.dataset,
+          .channels = channels,
+          .shuffle_buffer = data.shuffle_buffer,
+          .class_order = data.class_order,
+          .allow_empty_classes = data.allow_empty_classes,
+          .skip_bad = data.skip_bad,
+          .once = [&ranks](const auto& make) { return ranks.once(make); }};
+}
+
 Data open_data(TrainOptions& options, bool with_train, Communicator& ranks) {
   check(!options.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   options.in_channels = resolved_channels(options);
-  const DatasetOptions dataset{options.data_path, options.dataset, options.in_channels,
-                               options.shuffle_buffer,
-                               [&ranks](const auto& make) { return ranks.once(make); }};
+  const DatasetOptions dataset = dataset_options(options, options.in_channels, ranks);
   Data data;
   data.val = cached(open_dataset(dataset, Split::val));
   if (with_train) {

@@ -22,6 +22,9 @@ struct Data {
   int val_crop = 0;
 };
 
+/// What open_dataset() wants to know. `channels`: those of the network.
+DatasetOptions dataset_options(const DataChoice& data, int channels, Communicator& ranks = single_process());
+
 /// Opens the data, and fills in the num_classes, in_channels and sizes of `options` that were left open, from
 /// the data and the weights. Throws usage when the classes of data and options disagree.
 /// One rank searches the file system for all.

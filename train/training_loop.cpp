@@ -7,6 +7,8 @@
 #include <cmath>
 
 #include "core/allocator.h"
+#include "core/safetensors.h"
+#include "core/text.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
 #include "train/run_length.h"
@@ -43,10 +45,13 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
       run_(with_folder(options), method, *context.ranks),
       stop_(run_.ranks, context.stop),
       skipped_(run_.train_loader, run_.val_loader, run_.options.skip_bad, run_.ranks, listener_),
-      record_(record_of_run(run_.options, *run_.data.train, *run_.data.val)),
+      of_train_(sample_of(*run_.data.train)),
+      of_val_(sample_of(*run_.data.val)),
+      record_(record_of_run(run_.options, *run_.data.train, *run_.data.val, of_train_, of_val_)),
       began_at_(now()),
       folder_(run_.options, record_, listener_, run_.ranks) {
-  check_same_data(run_.ranks, record_.data, *run_.data.train, *run_.data.val, run_.options.skip_bad > 0);
+  // One rank lists the files for all, so this is how others notice that theirs are other ones.
+  check_same_on_ranks(run_.ranks, {{"data:", record_.data}});
   if (const auto checkpoint = folder_.find_checkpoint())
     restore(*checkpoint);
   else
@@ -63,7 +68,16 @@ RunStarted TrainingLoop::started() const {
           .epoch = progress_.epoch,
           .step = progress_.step,
           .resumed_from = {},
-          .machine = run_.cpus.lines};
+          .machine = run_.cpus.lines,
+          .data = notes_on_data()};
+}
+
+std::vector<std::string> TrainingLoop::notes_on_data() const {
+  std::vector<std::string> notes{text_of_preprocessing(of_train_, run_.options, true)};
+  for (const Dataset* dataset : {run_.data.train.get(), run_.data.val.get()})
+    for (std::string& note : dataset->notes())
+      if (std::ranges::find(notes, note) == notes.end()) notes.push_back(std::move(note));
+  return notes;
 }
 
 void TrainingLoop::begin() {
@@ -85,7 +99,9 @@ void TrainingLoop::begin() {
 
 void TrainingLoop::begin_phase(int phase) {
   const std::string said = run_.learner.begin_phase(phase, run_.training_batches());
-  listener_.phase_started({phase, method_.phases(), said});
+  const std::vector<std::string> lines = split(said, '\n');
+  listener_.phase_started({phase, method_.phases(), lines.front()});
+  for (std::size_t i = 1; i < lines.size(); ++i) tell(listener_, lines[i]);
   progress_.phase = phase;
   progress_.best_top1 = -1;
   progress_.best_epoch = -1;
@@ -142,6 +158,7 @@ bool TrainingLoop::next() {
     try {
       return advance();
     } catch (const Error& error) {
+      if (error.kind() == ErrorKind::bad_data && progress_.step > 0) leave_saved(error);
       if (error.kind() != ErrorKind::stopped) throw;
       // Stopped while validating. Validation changes nothing that is not done again after a resume.
       folder_.save_last(snapshot(), progress_.step);
@@ -149,6 +166,22 @@ bool TrainingLoop::next() {
       return false;
     }
   });
+}
+
+// An image cannot be used. The step, or the validation, that met it has changed nothing yet, so what was
+// trained before it is kept.
+void TrainingLoop::leave_saved(const Error& error) {
+  std::string text = error.what();
+  try {
+    write_checkpoint();
+    text += concat("; saved ", folder_.last_good(),
+                   ": go on with `resume` auto, and with `skip_bad` N to pass over N such images");
+  } catch (const Error& unsaved) {
+    text += concat("; and then ", unsaved.what());
+  }
+  if (dynamic_cast<const AgreedError*>(&error) != nullptr) throw AgreedError(error.kind(), text);
+  if (dynamic_cast<const RemoteError*>(&error) != nullptr) throw RemoteError(error.kind(), text);
+  fail(error.kind(), text);
 }
 
 bool TrainingLoop::advance() {
@@ -297,8 +330,9 @@ void TrainingLoop::close_epoch() {
   }
   const Evaluation evaluation = epoch.validation = validate_epoch();
   check_agreed(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ", evaluation.loss);
-  epoch.epoch = ++progress_.epoch;
+  epoch.epoch = progress_.epoch + 1;
   record_epoch(std::move(epoch));
+  ++progress_.epoch;
   epoch_ = {};
   progress_.step_in_epoch = 0;
   progress_.loss_sum = 0;
@@ -354,6 +388,30 @@ void TrainingLoop::save_best() {
   if (!deployed.empty()) listener_.saved({Saved::Kind::integer, deployed, progress_.step});
 }
 
+// The files that the results speak of may have been written hours ago.
+void TrainingLoop::check_results() const {
+  if (!run_.ranks.is_first() || !done() || progress_.best_epoch < 0) return;
+  const auto check_file = [&](const char* name, auto epoch_in) {
+    const std::filesystem::path file = folder_.path() / name;
+    std::string what = "is of another epoch";
+    try {
+      if (epoch_in(read_safetensors(file).metadata, file.string()) == progress_.best_epoch) return;
+    } catch (const Error& error) {
+      what = concat("cannot be read any more: ", error.what());
+    }
+    fail(ErrorKind::io, "the best network of this run, of epoch ", progress_.best_epoch, ", was saved as ",
+         file.string(), ", which ", what);
+  };
+  check_file("best.safetensors", [](const auto& metadata, const std::string& source) {
+    return progress_in(metadata, source).epoch;
+  });
+  if (method_.quantizes())
+    check_file("integer.safetensors", [](const auto& metadata, const std::string&) -> std::int64_t {
+      const auto epoch = metadata.find("epoch");
+      return epoch == metadata.end() ? -1 : std::atoll(epoch->second.c_str());
+    });
+}
+
 TrainResult TrainingLoop::finish() {
   const std::int64_t all_skipped = skipped_.count();  // and so nobody leaves before the first rank has saved
   const std::int64_t all_faulty = skipped_.count_faulty();
@@ -371,6 +429,7 @@ TrainResult TrainingLoop::finish() {
                            .ranks = run_.ranks.size(),
                            .exchange_seconds = run_.ranks.summing_seconds(),
                            .wait_seconds = run_.ranks.size() > 1 ? run_.learner.waited() : 0};
+  check_results();
   listener_.finished({result});
   return result;
 }

@@ -77,6 +77,7 @@ class TrainingLoop {
   };
 
   RunStarted started() const;
+  std::vector<std::string> notes_on_data() const;
   void begin();
   void begin_phase(int phase);
   void restore(const CheckpointFolder::Found& found);
@@ -85,6 +86,8 @@ class TrainingLoop {
   StepDone take_step();
   void close_epoch();
   void write_checkpoint();
+  [[noreturn]] void leave_saved(const Error& error);
+  void check_results() const;
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
   NamedTensors snapshot();
@@ -98,6 +101,7 @@ class TrainingLoop {
   Run run_;
   AgreedStop stop_;
   SkippedImages skipped_;
+  ImageSample of_train_, of_val_;
   RunRecord record_;
   double began_at_;  ///< seconds of a steady clock, like epoch_began_at_
   RunFolder folder_;

@@ -1,0 +1,112 @@
+#include "data/names.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/text.h"
+
+namespace faq {
+namespace {
+
+constexpr std::string_view image_extensions[] = {"jpg", "jpeg", "jpe", "jfif", "png"};
+constexpr std::string_view foreign_extensions[] = {"avif", "bmp", "gif", "heic", "heif", "ico",  "jp2", "jxl",
+                                                   "pbm",  "pgm", "pnm", "ppm",  "tif",  "tiff", "webp"};
+constexpr std::string_view clutter[] = {"__MACOSX",     "@eaDir",      "lost+found",
+                                        "Thumbs.db",    "ehthumbs.db", "desktop.ini",
+                                        "$RECYCLE.BIN", "#recycle",    "System Volume Information"};
+
+std::string extension_of(std::string_view path) {
+  const std::string_view name = path.substr(path.rfind('/') + 1);  // npos + 1: 0
+  const std::size_t dot = name.rfind('.');
+  std::string extension(dot == name.npos ? std::string_view() : name.substr(dot + 1));
+  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
+  return extension;
+}
+
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
+/// The run of digits that begins at `at`, without leading zeros.
+std::string_view number_at(std::string_view text, std::size_t at, std::size_t& end) {
+  end = at;
+  while (end < text.size() && is_digit(text[end])) ++end;
+  while (at + 1 < end && text[at] == '0') ++at;
+  return text.substr(at, end - at);
+}
+
+/// Runs of digits by value, all else by bytes. Names that differ in leading zeros alone come by bytes.
+bool natural_less(const std::string& a, const std::string& b) {
+  std::size_t i = 0, j = 0;
+  while (i < a.size() && j < b.size()) {
+    if (is_digit(a[i]) && is_digit(b[j])) {
+      const std::string_view x = number_at(a, i, i), y = number_at(b, j, j);
+      if (x.size() != y.size()) return x.size() < y.size();
+      if (x != y) return x < y;
+    } else {
+      if (a[i] != b[j]) return static_cast<unsigned char>(a[i]) < static_cast<unsigned char>(b[j]);
+      ++i, ++j;
+    }
+  }
+  const std::size_t left_of_a = a.size() - i, left_of_b = b.size() - j;
+  return left_of_a == left_of_b ? a < b : left_of_a < left_of_b;
+}
+
+}  // namespace
+
+NamedAs named_as(std::string_view path) {
+  const std::string extension = extension_of(path);
+  if (std::ranges::find(image_extensions, extension) != std::end(image_extensions)) return NamedAs::image;
+  const bool foreign = std::ranges::find(foreign_extensions, extension) != std::end(foreign_extensions);
+  return foreign ? NamedAs::foreign : NamedAs::other;
+}
+
+bool is_clutter(std::string_view path) {
+  while (!path.empty()) {
+    const std::size_t end = std::min(path.find('/'), path.size());
+    const std::string_view name = path.substr(0, end);
+    const bool relative = name == "." || name == "..";
+    if (!relative && (name.starts_with('.') || std::ranges::find(clutter, name) != std::end(clutter)))
+      return true;
+    path.remove_prefix(std::min(end + 1, path.size()));
+  }
+  return false;
+}
+
+void sort_classes(std::vector<std::string>& names, ClassOrder order) {
+  if (order == ClassOrder::natural)
+    std::ranges::sort(names, natural_less);
+  else
+    std::ranges::sort(names);
+}
+
+std::string note_on_order(const std::vector<std::string>& classes) {
+  const auto is_number = [](const std::string& name) { return std::ranges::all_of(name, is_digit); };
+  if (!std::ranges::all_of(classes, is_number) || std::ranges::is_sorted(classes, natural_less)) return {};
+  std::vector<std::string> first(classes.begin(),
+                                 classes.begin() + std::min<std::ptrdiff_t>(4, std::ssize(classes)));
+  return concat("the classes are numbers, in the order of their names: ", join(first, ", "),
+                ", …; a network trained with 0, 1, 2, … in this order wants the class order natural");
+}
+
+bool ForeignImages::is_usable(const std::string& path, std::span<const std::byte> head) {
+  const auto begins_with = [&](std::string_view magic) {
+    return head.size() >= magic.size() && std::memcmp(head.data(), magic.data(), magic.size()) == 0;
+  };
+  if (begins_with("\xFF\xD8\xFF") || begins_with("\x89PNG\r\n\x1A\n")) return true;
+  ++count_;
+  if (first_.size() < 3) first_.push_back(path);
+  return false;
+}
+
+std::string ForeignImages::note(const std::string& where, std::int64_t most) const {
+  if (count_ == 0) return {};
+  const std::string names = concat(join(first_, ", "), count_ > std::ssize(first_) ? ", …" : "");
+  check(count_ <= most, ErrorKind::bad_data, where, ": ", count_,
+        count_ == 1 ? " image of a kind that is not read" : " images of kinds that are not read",
+        " (JPEG and PNG are): ", names, "; convert or remove them, or leave them out with `skip_bad` ",
+        count_);
+  return concat("warning: skipped ", count_, " of kinds that are not read in ", where, ": ", names);
+}
+
+}  // namespace faq

@@ -1,0 +1,49 @@
+// What the names of files and folders say about a data set. Folders and tar files follow the same rules.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace faq {
+
+/// What a file is, by the extension of its name, in upper or lower case.
+enum class NamedAs {
+  image,    ///< .jpg, .jpeg, .jpe, .jfif, .png: an image that is decoded, whatever it holds
+  foreign,  ///< an image of a kind that is not decoded, such as .webp; it may hold a JPEG or PNG all the same
+  other     ///< no image
+};
+NamedAs named_as(std::string_view path);
+
+/// True if a path has a component that is neither a class nor an image, but left by a file system, a desktop
+/// or a NAS: hidden names, `__MACOSX`, `@eaDir`, `lost+found`, `Thumbs.db` and the like.
+bool is_clutter(std::string_view path);
+
+/// Sorts class names: by their bytes, as torchvision does, or with runs of digits by their value.
+void sort_classes(std::vector<std::string>& names, ClassOrder order);
+
+/// A line for people if the names are numbers that do not come in the order of their values; else empty.
+std::string note_on_order(const std::vector<std::string>& classes);
+
+/// The images of kinds that are not decoded, found while a data set is listed.
+class ForeignImages {
+ public:
+  /// `head`: the first bytes of the file. Returns true if it is a JPEG or PNG under another name, which is
+  /// used; else it is remembered as foreign.
+  bool is_usable(const std::string& path, std::span<const std::byte> head);
+  /// Throws bad_data with the first names if there are more than `most`. Returns a line for people; empty if
+  /// there are none.
+  std::string note(const std::string& where, std::int64_t most) const;
+
+  static constexpr std::size_t head_bytes = 8;  ///< what is_usable() wants to see
+
+ private:
+  std::int64_t count_ = 0;
+  std::vector<std::string> first_;
+};
+
+}  // namespace faq

@@ -1,0 +1,81 @@
+#include "train/image_sample.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace faq {
+namespace {
+
+std::string size(int height, int width) { return concat(width, "×", height); }
+
+std::string of_training(const ImageSample& sample, const DataChoice& o) {
+  const int crop = o.train_crop_size;
+  switch (o.augment.value_or(Augmentation::none)) {
+    case Augmentation::imagenet:
+      return concat("a random part resized to ", size(crop, crop), ", flipped at random");
+    case Augmentation::cifar: {
+      const bool as_they_are = sample.smallest_height == crop && sample.smallest_width == crop &&
+                               sample.largest_height == crop && sample.largest_width == crop;
+      return concat(as_they_are ? "" : concat("resized to ", size(crop, crop), ", "), "padded by ", crop / 8,
+                    ", a random crop of ", size(crop, crop), ", flipped at random");
+    }
+    case Augmentation::none:
+      break;
+  }
+  return "as in evaluation";
+}
+
+std::string of_evaluation(const ImageSample& sample, const DataChoice& o) {
+  const int resize = o.val_resize_size, crop = o.val_crop_size;
+  const int smallest = std::min(sample.smallest_height, sample.smallest_width);
+  const std::string cropped = concat("the middle ", size(crop, crop));
+  if (resize <= 0) return cropped + (smallest < crop ? ", smaller ones padded with black" : "");
+  const bool as_they_are =
+      smallest == resize && std::min(sample.largest_height, sample.largest_width) == resize;
+  if (as_they_are) return cropped;
+  return concat("shorter side resized to ", resize, smallest < resize ? " (smaller images are enlarged)" : "",
+                ", ", cropped);
+}
+
+}  // namespace
+
+ImageSample sample_of(const Dataset& dataset) {
+  ImageSample sample;
+  uLong sum = ::crc32(0, nullptr, 0);
+  const std::int64_t images = std::min(dataset.size(), images_in_sample);
+  for (std::int64_t i = 0; i < images; ++i) {
+    Image image;
+    try {
+      image = dataset.image(i * dataset.size() / images);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_data) throw;
+      continue;
+    }
+    sum = ::crc32_z(sum, image.pixels.data(), image.pixels.size());
+    const int side = std::min(image.height, image.width);
+    if (sample.images == 0 || side < std::min(sample.smallest_height, sample.smallest_width))
+      sample.smallest_height = image.height, sample.smallest_width = image.width;
+    if (sample.images == 0 || side > std::min(sample.largest_height, sample.largest_width))
+      sample.largest_height = image.height, sample.largest_width = image.width;
+    ++sample.images;
+  }
+  sample.checksum = static_cast<std::uint32_t>(sum);
+  return sample;
+}
+
+std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& options, bool training) {
+  std::string text = "images: ";
+  if (sample.images > 0) {
+    text += size(sample.smallest_height, sample.smallest_width);
+    if (sample.smallest_height != sample.largest_height || sample.smallest_width != sample.largest_width)
+      text += concat(" to ", size(sample.largest_height, sample.largest_width));
+    text += "; ";
+  }
+  if (training) text += concat("training: ", of_training(sample, options), "; ");
+  return text + "evaluation: " + of_evaluation(sample, options);
+}
+
+}  // namespace faq

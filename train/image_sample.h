@@ -1,0 +1,30 @@
+// A look at a few images of a data set, spread evenly over it: what a run compares, and what it says of them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "data/dataset.h"
+#include "train/options.h"
+
+namespace faq {
+
+struct ImageSample {
+  std::int64_t images = 0;     ///< how many could be decoded
+  std::uint32_t checksum = 0;  ///< of their pixels, CRC-32
+  /// Those with the shorter and the longer shorter side.
+  int smallest_height = 0, smallest_width = 0;
+  int largest_height = 0, largest_width = 0;
+};
+
+/// The most images that are looked at. Decoding 32 photographs takes a quarter of a second.
+inline constexpr std::int64_t images_in_sample = 32;
+
+/// Images that cannot be decoded are passed over: whoever reads all of them reports them.
+ImageSample sample_of(const Dataset& dataset);
+
+/// Says what is done to images on their way into the network: "images: 500×375; evaluation: …". `training`:
+/// also what training does. The sizes of `options` are set.
+std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& options, bool training);
+
+}  // namespace faq
