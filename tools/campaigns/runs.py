@@ -117,7 +117,7 @@ def summary_of(folder):
 
 def left_behind(folder):
     """Temporary files."""
-    return sorted(name for name in os.listdir(folder) if ".tmp." in name)
+    return sorted(name for name in os.listdir(folder) if ".tmp." in name) if os.path.isdir(folder) else []
 
 
 def damaged(folder):
