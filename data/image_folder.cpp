@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/file_error.h"
 #include "data/decode.h"
 #include "data/formats.h"
 #include "data/index_text.h"
@@ -20,30 +21,15 @@ bool hidden(const std::string& name) { return name.starts_with('.'); }
 
 /// The entries of a folder that are not hidden, sorted by name.
 std::vector<fs::directory_entry> entries(const fs::path& folder) {
-  std::vector<fs::directory_entry> found;
-  std::error_code error;
-  fs::directory_iterator it(folder, error);
-  for (; !error && it != fs::directory_iterator(); it.increment(error))
-    if (!hidden(it->path().filename().string())) found.push_back(*it);
-  check(!error, ErrorKind::missing_input, folder.string(), ": cannot be listed: ", error.message());
-  std::ranges::sort(found, {},
-                    [](const fs::directory_entry& e) -> const std::string& { return e.path().native(); });
+  std::vector<fs::directory_entry> found = entries_of(folder);
+  std::erase_if(found, [](const fs::directory_entry& e) { return hidden(e.path().filename().string()); });
   return found;
-}
-
-bool is_folder(const fs::directory_entry& entry) {
-  std::error_code ignored;
-  return entry.is_directory(ignored);
-}
-bool is_folder(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
 }
 
 std::vector<std::string> classes_of(const fs::path& folder) {
   std::vector<std::string> names;
   for (const fs::directory_entry& entry : entries(folder))
-    if (is_folder(entry)) names.push_back(entry.path().filename().string());
+    if (folder_exists(entry.path())) names.push_back(entry.path().filename().string());
   return names;
 }
 
@@ -56,7 +42,7 @@ void list_images(const fs::path& folder, const std::string& relative, int depth,
     const std::string name = relative + entry.path().filename().string();
     if (named_like_an_image(entry.path()))
       files.push_back(name);
-    else if (is_folder(entry))
+    else if (folder_exists(entry.path()))
       list_images(entry.path(), name + "/", depth + 1, files);
   }
 }
@@ -168,7 +154,7 @@ class ImageFolder final : public Dataset {
 /// Returns the first of the folders that exists, or an empty name.
 std::string first_folder(const fs::path& parent, std::initializer_list<const char*> names) {
   for (const char* name : names)
-    if (is_folder(parent / name)) return name;
+    if (folder_exists(parent / name)) return name;
   return {};
 }
 
@@ -214,7 +200,7 @@ std::unique_ptr<Dataset> open_image_folder(const DatasetOptions& options, Split 
   const fs::path& path = options.path;
   const std::string text = options.once([&] {
     const Listing listing = list_split(path, split_folder(path, split));
-    if (const fs::path train = path / "train"; split == Split::val && is_folder(train))
+    if (const fs::path train = path / "train"; split == Split::val && folder_exists(train))
       check_same_classes(folder_of(path, listing.split), listing.classes, train, classes_of(train));
     return to_text(listing);
   });

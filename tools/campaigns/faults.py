@@ -193,6 +193,7 @@ def result_of(scenario, folder, done):
 def kind_of(path):
     """Files of one kind: those that a run treats alike."""
     path = re.sub(r"\.tmp\.\d+$", ".tmp", path)
+    path = re.sub(r"^/data/(train|val)/[^/]*", r"/data/\1/CLASS", path)
     return re.sub(r"\d+", "N", path)
 
 
@@ -274,7 +275,7 @@ def main():
     for scenario in SCENARIOS:
         if given.only not in ("", scenario.name):
             continue
-        template, whole = (os.path.join(shared, scenario.name.replace(" ", "-") + end) for end in ("", "-whole"))
+        template, whole = (os.path.join(shared, "of-" + scenario.name.replace(" ", "-") + end) for end in ("", "-whole"))
         os.makedirs(template)
         scenario.prepare(template, shared)
         shutil.copytree(template, whole)
