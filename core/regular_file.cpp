@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/atomic_file.h"
+#include "core/file_error.h"
 
 namespace faq {
 namespace {
@@ -20,13 +21,6 @@ const char* kind_of(mode_t mode) {
   if (S_ISFIFO(mode)) return "a pipe";
   if (S_ISSOCK(mode)) return "a socket";
   return "a device";
-}
-
-// A file that cannot be opened is not there for us, unless the fault is of this process or of the disk.
-ErrorKind kind_of_open_error(int error) {
-  const bool ours = error == EMFILE || error == ENFILE || error == EIO;
-  if (error == ENOMEM) return ErrorKind::out_of_memory;
-  return ours ? ErrorKind::io : ErrorKind::missing_input;
 }
 
 }  // namespace
@@ -43,7 +37,7 @@ RegularFile::RegularFile(std::filesystem::path file, const std::string& what)
     std::error_code ignored;
     check(!std::filesystem::is_socket(path_, ignored), ErrorKind::bad_data, name_,
           ": expected a file, found a socket");
-    fail(kind_of_open_error(error), name_, ": cannot be opened: ", reason(error));
+    fail(kind_of_file_error(error), name_, ": cannot be opened: ", reason(error));
   }
   try {
     struct stat status {};

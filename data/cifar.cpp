@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/file_error.h"
 #include "data/file.h"
 #include "data/formats.h"
 #include "data/memory_dataset.h"
@@ -37,21 +38,16 @@ const std::vector<Variant>& variants() {
   return table;
 }
 
-bool present(const fs::path& file) {
-  std::error_code ignored;
-  return fs::exists(file, ignored);
-}
-
 const Variant* recognise(const fs::path& folder) {
   for (const Variant& variant : variants())
     for (const auto* files : {&variant.train_files, &variant.test_files})
       for (const std::string& file : *files)
-        if (present(folder / file)) return &variant;
+        if (file_exists(folder / file)) return &variant;
   return nullptr;
 }
 
 std::vector<std::string> class_names(const fs::path& file, std::int32_t classes) {
-  if (!present(file)) return numbered_classes(classes);
+  if (!file_exists(file)) return numbered_classes(classes);
   const std::vector<std::byte> bytes = read_file(file, 1 << 20);
   std::istringstream lines(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
   std::vector<std::string> names;

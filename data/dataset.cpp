@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/file_error.h"
 #include "core/rng.h"
 #include "data/formats.h"
 
@@ -90,8 +91,8 @@ std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options, Split split
         "data set: expected 1 or 3 channels, got ", options.channels);
   std::error_code error;
   const fs::file_status status = fs::status(options.path, error);
-  check(fs::exists(status), ErrorKind::missing_input, options.path.string(), ": ",
-        error ? error.message() : "no such folder");
+  check(fs::exists(status), error ? kind_of_file_error(error.value()) : ErrorKind::missing_input,
+        options.path.string(), ": ", error ? error.message() : "no such folder");
   check(fs::is_directory(status), ErrorKind::bad_data, options.path.string(),
         ": expected a folder, found a file");
   return format_of(options).open(options, split);

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/file_error.h"
 #include "data/file.h"
 #include "data/formats.h"
 #include "data/memory_dataset.h"
@@ -134,8 +135,7 @@ fs::path plain_or_gzipped(const fs::path& file) {
   for (const char* suffix : {"", ".gz"}) {
     fs::path candidate = file;
     candidate += suffix;
-    std::error_code ignored;
-    if (fs::exists(candidate, ignored)) return candidate;
+    if (file_exists(candidate)) return candidate;
   }
   return {};
 }

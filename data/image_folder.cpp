@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/file_error.h"
 #include "data/decode.h"
 #include "data/formats.h"
 #include "data/index_text.h"
@@ -18,30 +19,15 @@ namespace fs = std::filesystem;
 
 /// The entries of a folder without clutter, sorted by name.
 std::vector<fs::directory_entry> entries(const fs::path& folder) {
-  std::vector<fs::directory_entry> found;
-  std::error_code error;
-  fs::directory_iterator it(folder, error);
-  for (; !error && it != fs::directory_iterator(); it.increment(error))
-    if (!is_clutter(it->path().filename().native())) found.push_back(*it);
-  check(!error, ErrorKind::missing_input, folder.string(), ": cannot be listed: ", error.message());
-  std::ranges::sort(found, {},
-                    [](const fs::directory_entry& e) -> const std::string& { return e.path().native(); });
+  std::vector<fs::directory_entry> found = entries_of(folder);
+  std::erase_if(found, [](const fs::directory_entry& e) { return is_clutter(e.path().filename().native()); });
   return found;
-}
-
-bool is_folder(const fs::directory_entry& entry) {
-  std::error_code ignored;
-  return entry.is_directory(ignored);
-}
-bool is_folder(const fs::path& path) {
-  std::error_code ignored;
-  return fs::is_directory(path, ignored);
 }
 
 std::vector<std::string> classes_of(const fs::path& folder, ClassOrder order) {
   std::vector<std::string> names;
   for (const fs::directory_entry& entry : entries(folder))
-    if (is_folder(entry)) names.push_back(entry.path().filename().string());
+    if (folder_exists(entry.path())) names.push_back(entry.path().filename().string());
   sort_classes(names, order);
   return names;
 }
@@ -66,7 +52,7 @@ void list_images(const fs::path& folder, const std::string& relative, int depth,
     std::error_code ignored;
     if (kind == NamedAs::image)
       files.push_back(name);
-    else if (is_folder(entry))
+    else if (folder_exists(entry.path()))
       list_images(entry.path(), name + "/", depth + 1, files, foreign);
     else if (kind == NamedAs::foreign && entry.is_regular_file(ignored) &&
              foreign.is_usable(entry.path().string(), head_of(entry.path())))
@@ -99,7 +85,7 @@ Listing list_split(const DatasetOptions& options, const std::string& split,
   ForeignImages foreign;
   for (const std::string& name : classes) {
     const std::int64_t before = listing.size();
-    if (!options.allow_empty_classes || is_folder(folder / name))
+    if (!options.allow_empty_classes || folder_exists(folder / name))
       list_images(folder / name, "", 0, listing.files, foreign);
     listing.class_end.push_back(listing.size());
     if (listing.size() > before || options.allow_empty_classes) continue;
@@ -197,7 +183,7 @@ class ImageFolder final : public Dataset {
 /// Returns the first of the folders that exists, or an empty name.
 std::string first_folder(const fs::path& parent, std::initializer_list<const char*> names) {
   for (const char* name : names)
-    if (is_folder(parent / name)) return name;
+    if (folder_exists(parent / name)) return name;
   return {};
 }
 
@@ -220,7 +206,7 @@ std::vector<std::string> classes_of_split(const DatasetOptions& options, Split s
                                           const fs::path& folder) {
   std::vector<std::string> names = classes_of(folder, options.class_order);
   const fs::path train = options.path / "train";
-  if (split != Split::val || !is_folder(train)) return names;
+  if (split != Split::val || !folder_exists(train)) return names;
   std::vector<std::string> expected = classes_of(train, options.class_order);
   const auto first_missing = [](const std::vector<std::string>& here, const std::vector<std::string>& there) {
     return std::ranges::find_if(

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/file_error.h"
 #include "core/regular_file.h"
 #include "data/decode.h"
 #include "data/formats.h"
@@ -400,23 +401,20 @@ class TarShards final : public Dataset {
 
 std::vector<fs::path> tar_files(const fs::path& folder, const std::string& prefix) {
   std::vector<fs::path> files;
-  std::error_code error;
-  for (fs::directory_iterator it(folder, error); !error && it != fs::directory_iterator();
-       it.increment(error)) {
-    const std::string name = it->path().filename().string();
-    if (it->path().extension() == ".tar" && name.starts_with(prefix) && it->is_regular_file(error))
-      files.push_back(it->path());
+  if (!folder_exists(folder)) return files;
+  for (const fs::directory_entry& entry : entries_of(folder)) {
+    const fs::path& file = entry.path();
+    if (file.extension() == ".tar" && file.filename().string().starts_with(prefix) &&
+        file_type_of(file) == fs::file_type::regular)
+      files.push_back(file);
   }
-  std::ranges::sort(files);
   return files;
 }
 
 bool has_folders(const fs::path& folder) {
-  std::error_code ignored;
-  for (auto entry = fs::directory_iterator(folder, ignored); entry != fs::directory_iterator();
-       entry.increment(ignored))
-    if (entry->is_directory(ignored)) return true;
-  return false;
+  if (!folder_exists(folder)) return false;
+  const auto is_folder = [](const fs::directory_entry& entry) { return folder_exists(entry.path()); };
+  return std::ranges::any_of(entries_of(folder), is_folder);
 }
 
 /// Returns the shards of the first of these splits that has any: SPLIT/*.tar or SPLIT*.tar.

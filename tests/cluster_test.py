@@ -13,14 +13,14 @@ import re
 import shlex
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 import uuid
-import zlib
+
+from run_files import tensors_of, write_cifar, write_png
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SLURM = os.path.join(PROJECT, "tests", "slurm")
@@ -108,45 +108,6 @@ def read(path):
             return file.read()
     except FileNotFoundError:
         return ""
-
-
-def tensors_of(path):
-    """{name: (dtype, shape, bytes)} of a safetensors file."""
-    with open(path, "rb") as file:
-        data = file.read()
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8:8 + length])
-    header.pop("__metadata__", None)
-    body = data[8 + length:]
-    return {name: (entry["dtype"], tuple(entry["shape"]), body[slice(*entry["data_offsets"])])
-            for name, entry in header.items()}
-
-
-def write_cifar(folder, training=193, validation=47, seed=1):
-    """CIFAR-10's files. Neither number is a multiple of the ranks, or of a shard."""
-    os.makedirs(folder)
-    draw = random.Random(seed)
-
-    def entry(label):
-        return bytes([label]) + bytes((draw.randrange(128) + 12 * label) & 255 for _ in range(3072))
-
-    entries = [entry(i % 10) for i in range(training + validation)]
-    for part in range(5):
-        with open(os.path.join(folder, "data_batch_%d.bin" % (part + 1)), "wb") as file:
-            file.write(b"".join(entries[part:training:5]))
-    with open(os.path.join(folder, "test_batch.bin"), "wb") as file:
-        file.write(b"".join(entries[training:]))
-
-
-def write_png(path, value, size=32):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = (b"\0" + bytes((value + 7 * x) & 255 for x in range(3 * size))) * size
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)) +
-                   chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
 class Finished:

@@ -1,10 +1,11 @@
-// libFuzzer over one of the parsers (tests/parsers.h), which FAQ_PARSER names. A corpus folder that is given
-// receives the parser's seeds first.
+// libFuzzer over one of the parsers (tests/parsers.h), which FAQ_PARSER names, or the name of the program:
+// faq_fuzz_PARSER. A corpus folder that is given receives the parser's seeds first.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <string>
 
 #include "tests/parsers.h"
 
@@ -15,9 +16,11 @@ const faq::testing::Parser* chosen = nullptr;
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
-  const char* name = std::getenv("FAQ_PARSER");
+  const char* variable = std::getenv("FAQ_PARSER");
+  std::string name = variable ? variable : std::filesystem::path((*argv)[0]).filename().string();
+  if (const std::string program = "faq_fuzz_"; name.starts_with(program)) name.erase(0, program.size());
   for (const faq::testing::Parser& parser : faq::testing::parsers())
-    if (name && name == std::string(parser.name)) chosen = &parser;
+    if (name == parser.name) chosen = &parser;
   if (!chosen) {
     std::fprintf(stderr, "FAQ_PARSER is to be one of:");
     for (const faq::testing::Parser& parser : faq::testing::parsers())
