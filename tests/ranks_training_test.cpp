@@ -262,7 +262,7 @@ TEST_CASE("ranks that cannot train together are refused", "[ranks]") {
       [&](Settings& s, int rank) {
         if (rank == 1) s.emplace_back("data-path", other.path().string());
       },
-      64, "the ranks differ: data: sampled images for training");
+      64, "the ranks differ: data: contents for training");
   refused(
       [&](Settings& s, int rank) {
         if (rank == 1) s.emplace_back("weights", "none.safetensors");

@@ -89,7 +89,7 @@ TEST_CASE("a data set may move: its record is of what is in it", "[setup]") {
     TrainOptions options;
     options.data_path = path.string();
     const Data data = open_data(options, true);
-    return record_of_run(options, *data.train, *data.val).data;
+    return record_of_run(options, *data.train, *data.val, sample_of(*data.train), sample_of(*data.val)).data;
   };
   const nlohmann::json before = record(folder / "a");
   CHECK(record(folder / "a/") == before);
