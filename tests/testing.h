@@ -87,10 +87,14 @@ class Process {
     pid_ = 0;
     return false;
   }
-  /// The program that runs now: another one after exec.
-  std::string command() const {
-    std::error_code gone;
-    return fs::read_symlink(concat("/proc/", pid_, "/exe"), gone).string();
+  /// True if the process has a handler for the signal, or holds it back: from then on it does not die of it.
+  bool holds(int signal) {
+    std::ifstream status(concat("/proc/", pid_, "/status"));
+    unsigned long long mask = 0;
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("SigBlk:") || line.starts_with("SigCgt:"))
+        mask |= std::stoull(line.substr(7), nullptr, 16);
+    return (mask >> (signal - 1) & 1) != 0;
   }
   void send(int signal) {
     if (running()) ::kill(pid_, signal);

@@ -184,6 +184,7 @@ std::size_t mistakes_in(std::size_t length) {
 std::string suggested_option(const std::string& unknown, const std::vector<std::string>& names) {
   const auto known = [&](const std::string& name) { return std::ranges::find(names, name) != names.end(); };
   const std::string wanted = plain(unknown);
+  if (wanted.empty()) return {};
   for (const std::string& name : names)
     if (plain(name) == wanted) return name;
   for (const auto& [other, ours] : names_of_others)
