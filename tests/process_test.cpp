@@ -238,7 +238,7 @@ TEST_CASE("names do nothing to a terminal, and JSON stays JSON", "[process]") {
   write_data_set(folder / "data", 60, 30);
   const std::string strange = "\x1b[31mred\nline", no_text = strange + "\xff";
   for (const char* split : {"train", "val"})
-    fs::rename(folder / "data" / split / "across", folder / "data" / split / strange);
+    fs::rename(folder / "data" / split / "across", folder / "data" / split / no_text);
   const std::string data = (folder / "data").string(), run = (folder / ("run" + no_text)).string();
   require_done(run_program(FAQ_TRAIN, {"--data-path", data, "--output-dir", run, "--epochs", "1", "-b", "20",
                                        "--scheme", "faq", "--threads", "1", "-j", "1", "--json"}));
@@ -403,5 +403,55 @@ TEST_CASE("a finished run can be made longer where its schedule permits it", "[p
       return options;
     };
     CHECK(config("parts") == config("whole"));
+  }
+}
+
+TEST_CASE("statistics of batch-norm stay for the share of a phase that was asked for", "[process]") {
+  const TemporaryFolder folder;
+  // All running statistics, one after the other.
+  const auto statistics = [&](const std::string& file) {
+    std::vector<float> all;
+    for (const auto& [name, tensor] : read_safetensors(folder / file).tensors)
+      if (!name.starts_with("ema") && (name.ends_with("running_mean") || name.ends_with("running_var")))
+        all.insert(all.end(), tensor.span<float>().begin(), tensor.span<float>().end());
+    REQUIRE(!all.empty());
+    return all;
+  };
+  const auto run = [&](const std::string& name, const Words& options) {
+    require_done(train_by_program(folder / name,
+                                  options + Words{"--checkpoint-interval", "1", "--checkpoint-hist", "30"}));
+  };
+  const auto at = [&](const std::string& name, int step) {
+    return statistics(step % 10 == 0 ? name + "/last.safetensors"
+                                     : concat(name, "/checkpoint-", step, ".safetensors"));
+  };
+  run("start", {"--epochs", "1"});
+  const Words from{"--weights", (folder / "start" / "best.safetensors").string()};
+  struct Row {
+    const char* name;
+    Words options;
+    int first;  ///< step that leaves them as they are
+  };
+  const Row rows[] = {
+      {"never", {"--freeze-batch-norm-stats", "0"}, 21},
+      {"half", {"--freeze-batch-norm-stats", "0.5"}, 11},
+      {"fifth", {"--freeze-batch-norm-stats", "0.3", "--grad-accum-steps", "1"}, 15},
+      {"integers", faq_options + Words{"--freeze-batch-norm-stats", "0.25", "--batch-norm-batches", "2"}, 16},
+      {"always", {"--freeze-batch-norm-stats", "1"}, 1},
+  };
+  for (const Row& row : rows) {
+    INFO(row.name);
+    run(row.name, from + row.options);
+    const auto last = at(row.name, 20);
+    if (row.first <= 1) CHECK(last == statistics("start/best.safetensors"));
+    for (const int step : {3, 9, 11, 13, 14, 15, 16, 18, 19}) {
+      INFO(step);
+      const bool stays = step + 1 >= row.first;
+      CHECK((at(row.name, step) == last) == stays);
+    }
+    // The weights go on to learn.
+    CHECK(!tensor_difference(folder / row.name / "last.safetensors",
+                             folder / row.name / "checkpoint-19.safetensors")
+               .empty());
   }
 }

@@ -163,6 +163,11 @@ TEST_CASE("shards train the same network on any number of ranks", "[ranks]") {
                                    {"stochastic-precision", "0.5"},
                                    {"hold-weight-scales", "0.3"}},
        {2}},
+      {"statistics frozen",
+       faq4 + std::vector<Setting>{{"epochs", "2"},
+                                   {"freeze-batch-norm-stats", "0.6"},
+                                   {"batch-norm-batches", "2"}},
+       {2}},
       {"16 bits", faq4 + std::vector<Setting>{{"allreduce", "s16"}}, {2, 4}},
       {"shards larger than the set", {{"batch-size", "300"}, {"shards", "2"}, {"epochs", "2"}}, {2}},
   };

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/text.h"
+#include "train/class_match.h"
 #include "train/image_sample.h"
 #include "train/setup.h"
 
@@ -19,10 +20,11 @@ void check_number(const Network& network, const Dataset& dataset, const std::str
 
 void check_classes(const Network& network, const std::vector<std::string>& names, const std::string& of) {
   const std::vector<std::string>& known = network.preprocessing.class_names;
-  const auto [of_network, of_data] = std::ranges::mismatch(known, names);
+  const std::vector<std::string> found = as_recorded(names);
+  const auto [of_network, of_data] = std::ranges::mismatch(known, found);
   if (of_network == known.end()) return;
-  const std::string said = of_data == names.end() ? "" : shortened(*of_data, 80);
-  fail(ErrorKind::usage, of, ": class ", of_data - names.begin(), " is '", said, "', the network's is '",
+  const std::string said = of_data == found.end() ? "" : shortened(*of_data, 80);
+  fail(ErrorKind::usage, of, ": class ", of_data - found.begin(), " is '", said, "', the network's is '",
        shortened(*of_network, 80), "'");
 }
 
