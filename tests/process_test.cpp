@@ -334,7 +334,7 @@ TEST_CASE("a signal before the first step ends with the code for once more", "[p
     for (int delay = 0; delay < 24; delay += 2) {
       INFO(signal << " after " << delay << " ms");
       Process process(FAQ_TRAIN, training(folder / concat(signal, "-", delay)));
-      REQUIRE(process.wait_until([&] { return process.holds(signal); }));
+      REQUIRE(process.wait_until([&] { return process.holds(fs::canonical(FAQ_TRAIN).string(), signal); }));
       std::this_thread::sleep_for(std::chrono::milliseconds(delay));
       process.send(signal);
       const Outcome outcome = process.wait();

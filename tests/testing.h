@@ -87,8 +87,11 @@ class Process {
     pid_ = 0;
     return false;
   }
-  /// True if the process has a handler for the signal, or holds it back: from then on it does not die of it.
-  bool holds(int signal) {
+  /// True if the process runs this program already (and not the test, of which it was forked), and has a
+  /// handler for the signal, or holds it back: from then on it does not die of it.
+  bool holds(const std::string& program, int signal) {
+    std::error_code gone;
+    if (fs::read_symlink(concat("/proc/", pid_, "/exe"), gone) != fs::path(program)) return false;
     std::ifstream status(concat("/proc/", pid_, "/status"));
     unsigned long long mask = 0;
     for (std::string line; std::getline(status, line);)
