@@ -45,8 +45,9 @@ bool is_onnx(std::string_view start) {
 std::string file_kind(std::string_view start) {
   for (const Row& row : rows)
     if (start.starts_with(row.start)) return row.kind;
-  // Pickles: the byte 0x80 and the protocol.
-  if (start.size() > 2 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5) return rows[0].kind;
+  // Pickles: the byte 0x80, the protocol and an instruction, which is not 0.
+  if (start.size() > 2 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5 && start[2] != '\0')
+    return rows[0].kind;
   if (start.size() > 8 && start.substr(4, 4) == "TFL3") return "a TensorFlow Lite model";
   if (start.size() > 262 && start.substr(257, 5) == "ustar") return "a tar archive: unpack it";
   if (is_onnx(start)) return "an ONNX model";

@@ -112,19 +112,21 @@ Header read_header(const Source& source, std::uint64_t& buffer_start) {
   check(source.bytes >= sizeof(length), ErrorKind::bad_data, context,
         "expected a safetensors file, found only ", source.bytes, " bytes");
   source.read(0, std::as_writable_bytes(std::span(&length, 1)));
-  if (length < 2 || length > max_header_bytes) {
-    std::string start(std::min<std::uint64_t>(source.bytes, file_kind_bytes), '\0');
-    std::memcpy(start.data(), &length, sizeof(length));
-    source.read(sizeof(length), std::as_writable_bytes(std::span(start).subspan(sizeof(length))));
-    const std::string kind = file_kind(start);
-    check(kind.empty(), ErrorKind::bad_data, context, "expected a safetensors file, found ", kind);
-    fail(ErrorKind::bad_data, context, "expected a header of 2 to ", max_header_bytes,
-         " bytes at offset 0, found length ", length);
-  }
-  check(length <= source.bytes - sizeof(length), ErrorKind::bad_data, context, "the header of ", length,
-        " bytes ends beyond the file of ", source.bytes, " bytes");
-  std::string text(length, '\0');
+  const std::uint64_t rest = source.bytes - sizeof(length);
+  const bool plausible = length >= 2 && length <= max_header_bytes && length <= rest;
+  // Of what is no header, enough to see what it is instead. Reading goes on, never back.
+  std::string text(plausible ? length : std::min<std::uint64_t>(rest, file_kind_bytes), '\0');
   source.read(sizeof(length), std::as_writable_bytes(std::span(text)));
+  if (!plausible || text[0] != '{') {
+    std::string start(sizeof(length), '\0');
+    std::memcpy(start.data(), &length, sizeof(length));
+    const std::string kind = file_kind(start + text.substr(0, file_kind_bytes));
+    check(kind.empty(), ErrorKind::bad_data, context, "expected a safetensors file, found ", kind);
+  }
+  check(length >= 2 && length <= max_header_bytes, ErrorKind::bad_data, context, "expected a header of 2 to ",
+        max_header_bytes, " bytes at offset 0, found length ", length);
+  check(length <= rest, ErrorKind::bad_data, context, "the header of ", length,
+        " bytes ends beyond the file of ", source.bytes, " bytes");
   check(text[0] == '{', ErrorKind::bad_data, context, "expected '{' at offset 8, found byte ",
         static_cast<int>(static_cast<unsigned char>(text[0])));
 

@@ -689,12 +689,16 @@ class Program(ConverterTest):
     def test_exit_codes(self):
         self.write(archive())
         missing = os.path.join(self.folder, "missing")
+        other = tempfile.TemporaryDirectory()
+        self.addCleanup(other.cleanup)
+        pipe = os.path.join(other.name, "pipe")
+        os.mkfifo(pipe)
         table = [
             ([], 64), ([self.input], 64), (["--unknown"], 64), ([self.input, self.output, "more"], 64),
             ([self.input, self.input], 64), ([self.input, self.output], 0), (["--help"], 0),
             ([self.input, self.output, "--key", "model"], 65), ([missing, self.output], 66),
             ([self.folder, self.output], 66), ([self.input, os.path.join(missing, "out")], 74),
-            ([self.input, self.folder], 74), ([self.input, "/dev/null"], 74),
+            ([pipe, self.output], 66), (["/dev/zero", self.output], 66), ([self.input, self.folder], 74), ([self.input, "/dev/null"], 74),
         ]
         for arguments, expected in table:
             with self.subTest(arguments):

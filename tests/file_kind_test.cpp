@@ -13,6 +13,7 @@ TEST_CASE("files of other kinds are named by their first bytes", "[file_kind]") 
   const Row rows[] = {
       {"PK\3\4\0\0\0\0\0"s, "a PyTorch file: convert it with tools/convert_torch.py"},
       {"\x80\2\x8a\nl\xfc\x9c\x46\xf9 j", "a PyTorch file"},
+      {"\x80\2\0\0\0\0\0\0{}"s, ""},
       {"\x80\6\x8a\nl\xfc\x9c\x46\xf9 j", ""},
       {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "git lfs pull"},
       {"<!DOCTYPE html>\n<html>", "an HTML page"},

@@ -499,7 +499,7 @@ TEST_CASE("safetensors: a header of a million tensors ends early, and messages s
   // Names that take six bytes each when they are escaped.
   std::string control;
   for (int i = 0; i < 1000; ++i) control += "\\u0001";
-  check_says(message_of([&] { parse(file_of("{\"" + control + "\":1}")); }), "\\u0001...\"");
+  check_says(message_of([&] { parse(file_of("{\"" + control + "\":1}")); }), "...\", found the number 1");
 }
 
 TEST_CASE("safetensors: files that cannot be read") {

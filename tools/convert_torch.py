@@ -1349,7 +1349,8 @@ def main(arguments=None):
         return code
 
     try:
-        options.file = open(options.input, "rb")
+        # A named pipe must not be waited for.
+        options.file = open(options.input, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except (OSError, ValueError) as error:
         return failed(66, "cannot open: %s" % (getattr(error, "strerror", None) or error))
     if not stat.S_ISREG(os.fstat(options.file.fileno()).st_mode):

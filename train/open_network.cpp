@@ -96,8 +96,10 @@ std::function<Tensor(const Tensor&)> watched_once(const std::shared_ptr<Model>& 
 }
 
 /// The integers of a quantized network are finite whatever they were made from; so its factors are looked at.
-void check_factors(const IntegerNetwork& network, const std::string& file) {
-  const std::string name = network.first_not_finite();
+void check_factors(Model& model, Preprocessing images, const std::string& file) {
+  if (images.height == 0) return;  // not known before there are images
+  images.class_names.clear();
+  const std::string name = compile(model, images).first_not_finite();
   check(name.empty(), ErrorKind::bad_data, "weights ", file, ": ", name,
         " is not finite: nothing can be said of images with this network");
 }
@@ -135,7 +137,7 @@ Network of_integer_network(const NetworkChoice& choice) {
 // What runs a model that was trained. `quantized`: it can be compiled.
 void set_model(Network& network, std::shared_ptr<Model> model, bool quantized, Engine engine) {
   network.forward = watched_once(model, network.weights);
-  if (quantized) check_factors(compile(*model, network.preprocessing), network.weights);
+  if (quantized) check_factors(*model, network.preprocessing, network.weights);
   network.layers = [model, quantized, engine](const Tensor& images) {
     if (!quantized) return float_layers(*model, images);
     return integer_layers(compile(*model, images.dim(1), images.dim(2), images.dim(3)), images, engine);
