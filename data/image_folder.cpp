@@ -49,12 +49,11 @@ void list_images(const fs::path& folder, const std::string& relative, int depth,
   for (const fs::directory_entry& entry : entries(folder)) {
     const std::string file = entry.path().filename().string(), name = relative + file;
     const NamedAs kind = named_as(file);
-    std::error_code ignored;
     if (kind == NamedAs::image)
       files.push_back(name);
     else if (folder_exists(entry.path()))
       list_images(entry.path(), name + "/", depth + 1, files, foreign);
-    else if (kind == NamedAs::foreign && entry.is_regular_file(ignored) &&
+    else if (kind == NamedAs::foreign && file_type_of(entry.path()) == fs::file_type::regular &&
              foreign.is_usable(entry.path().string(), head_of(entry.path())))
       files.push_back(name);
   }

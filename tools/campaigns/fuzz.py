@@ -3,10 +3,10 @@
 
   tools/campaigns/fuzz.py [--runs 10000000] [--seconds 600] [--jobs 2] [--seed 1] [--only PARSER] [--keep]
 
-Each parser is run --runs times, or for --seconds. It begins with its seeds (tests/parsers.cpp) and its corpus
-(tests/corpus/PARSER.zip, as OSS-Fuzz wants it). --keep merges what reached new code into that corpus, the smallest files first,
+Each parser is run --runs times, or for --seconds. It begins with its seeds (tests/parsers.cpp) and its corpus,
+if there is one (tests/corpus/PARSER.zip, as OSS-Fuzz wants it). --keep merges what reached new code into that corpus, the smallest files first,
 within --most-bytes for each. --totals FILE adds the executions of this call to those of earlier ones. A finding keeps its input
-and prints the command that repeats it.
+and prints the command that repeats it. Needs clang with its runtime (Debian: clang-14 libclang-rt-14-dev libomp-14-dev).
 """
 import argparse
 import concurrent.futures

@@ -6,7 +6,8 @@
 #   tools/campaigns/sanitizers.sh tsan       # threads: loader, trainer, ranks
 #   tools/campaigns/sanitizers.sh asan -R tar   # arguments go to ctest
 #
-# FAQ_CXX names the compiler (clang++-14), JOBS how many tests run at once (all CPUs).
+# Needs clang with its runtime (Debian: clang-14 libclang-rt-14-dev libomp-14-dev). FAQ_CXX names the compiler
+# (clang++-14), JOBS how many tests run at once (all CPUs).
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
