@@ -88,6 +88,12 @@ TEST_CASE("an image that cannot be read ends a run after saving", "[resume]") {
       train_by_program(folder / "run", options + Words{"--resume", "auto", "--skip-bad", "1", "--quiet"});
   require_done(rest);
   CHECK(has(rest.err, "warning: skipped"));  // also when quiet
+  // What an earlier part of the run has skipped counts.
+  const Outcome more = train_by_program(
+      folder / "run",
+      options + Words{"--epochs", "3", "--lr-scheduler", "constant", "--resume", "auto", "--skip-bad", "1"});
+  require_done(more);
+  CHECK(metrics(folder / "run").back().at("skipped") == 1);
   const TemporaryFolder whole;
   require_done(train_by_program(whole.path(), options + Words{"--skip-bad", "1"}));
   CHECK(tensor_difference(folder / "run" / "last.safetensors", whole / "last.safetensors").empty());

@@ -55,4 +55,20 @@ std::int64_t SkippedImages::count_faulty() {
   return all;
 }
 
+SkippedImages::Samples SkippedImages::known_to(Met met, Known known) const {
+  Samples samples;
+  for (std::size_t i = 0; i < loaders_.size(); ++i) {
+    for (const auto& [sample, text] : (loaders_[i]->*met)()) known[i].insert(sample);
+    samples[i].assign(known[i].begin(), known[i].end());
+  }
+  return samples;
+}
+
+void SkippedImages::resume(const Samples& skipped, const Samples& faulty) {
+  for (std::size_t i = 0; i < loaders_.size(); ++i) {
+    known_[i].insert(skipped[i].begin(), skipped[i].end());
+    faulty_[i].insert(faulty[i].begin(), faulty[i].end());
+  }
+}
+
 }  // namespace faq

@@ -116,6 +116,7 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   const bool other_length = check_same_run(record_, before, source, method_.phases());
   progress_ = progress_in(found.contents.metadata, source);
   check_phase(progress_, method_, source);
+  skipped_.resume(progress_.skipped, progress_.faulty);
   check(progress_.epoch <= run_.options.epochs, ErrorKind::bad_data, "checkpoint ", source, ": ",
         progress_.epoch, " epochs are done, `epochs` ", run_.options.epochs);
   check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
@@ -363,6 +364,8 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
 // The contents that --resume reads.
 NamedTensors TrainingLoop::snapshot() {
   if (!run_.ranks.is_first()) return {};  // nobody would save it
+  progress_.skipped = skipped_.skipped();
+  progress_.faulty = skipped_.faulty();
   NamedTensors contents = folder_.about_run(progress_);
   run_.learner.export_state(contents);
   return contents;
