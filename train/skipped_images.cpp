@@ -1,9 +1,11 @@
 #include "train/skipped_images.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "core/json.h"
 #include "core/text.h"
 
 namespace faq {
@@ -53,6 +55,21 @@ std::int64_t SkippedImages::count_faulty() {
   if (!first.empty())
     listener_.warning(concat("images with recoverable faults: ", all, ", one of them ", first));
   return all;
+}
+
+std::string SkippedImages::record() const {
+  return nlohmann::json{{"skipped", known_}, {"faulty", faulty_}}.dump();
+}
+
+void SkippedImages::restore(const std::string& record, const std::string& source) {
+  const std::string what = concat("checkpoint ", source, ": its record of skipped images");
+  const nlohmann::json json = parse_json(record, what);
+  try {
+    json.at("skipped").get_to(known_);
+    json.at("faulty").get_to(faulty_);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, what, ": ", cause_of(error));
+  }
 }
 
 }  // namespace faq

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <set>
+#include <string>
 
 #include "data/loader.h"
 #include "train/ranks/communicator.h"
@@ -28,13 +29,18 @@ class SkippedImages {
   /// the last call. Returns the number of all of them. All ranks call it.
   std::int64_t count_faulty();
 
+  /// What was counted up to the last calls, for a checkpoint, and back. restore() throws bad_data.
+  std::string record() const;
+  void restore(const std::string& record, const std::string& source);
+
  private:
+  using Samples = std::array<std::set<std::int64_t>, 2>;  // of each loader
+
   std::array<const Loader*, 2> loaders_;
   std::int64_t most_;
   Communicator& ranks_;
   RunListener& listener_;
-  std::array<std::set<std::int64_t>, 2> known_;  ///< samples, of each loader
-  std::array<std::set<std::int64_t>, 2> faulty_;
+  Samples known_, faulty_;
 };
 
 }  // namespace faq

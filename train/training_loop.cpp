@@ -120,6 +120,8 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
         progress_.epoch, " epochs are done, `epochs` ", run_.options.epochs);
   check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
         ": step ", progress_.step_in_epoch, " of an epoch of ", run_.steps_per_epoch);
+  if (const auto skipped = found.contents.metadata.find("skipped"); skipped != found.contents.metadata.end())
+    skipped_.restore(skipped->second, source);
   run_.learner.restore(found.contents, source, progress_.phase);
   RunStarted event = started();
   event.resumed_from = found.file;
@@ -196,10 +198,10 @@ bool TrainingLoop::advance() {
     if (epoch_trained()) {
       // The end of the epoch, below, is part of this step.
     } else if (stop_.requested()) {
-      write_checkpoint();
+      count_and_write();
       stopped_ = true;
     } else if (interval > 0 && progress_.step % interval == 0) {
-      write_checkpoint();
+      count_and_write();
     }
   }
   if (epoch_trained()) {
@@ -218,7 +220,7 @@ void TrainingLoop::finish_epoch() {
 }
 
 void TrainingLoop::save() {
-  naming_last_good([this] { write_checkpoint(); });
+  naming_last_good([this] { count_and_write(); });
 }
 
 void TrainingLoop::begin_epoch() {
@@ -364,6 +366,7 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
 NamedTensors TrainingLoop::snapshot() {
   if (!run_.ranks.is_first()) return {};  // nobody would save it
   NamedTensors contents = folder_.about_run(progress_);
+  contents.metadata["skipped"] = skipped_.record();
   run_.learner.export_state(contents);
   return contents;
 }
@@ -373,6 +376,14 @@ void TrainingLoop::write_checkpoint() {
     folder_.save_step(snapshot(), progress_.step);
   else
     folder_.save_last(snapshot(), progress_.step);
+}
+
+// With the images skipped so far: a run that goes on from here does not meet all of them again. All ranks
+// call it.
+void TrainingLoop::count_and_write() {
+  skipped_.count();
+  skipped_.count_faulty();
+  write_checkpoint();
 }
 
 // Saves the network that evaluation and --weights of a later run read, and the network that is deployed.
