@@ -108,8 +108,8 @@ RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const
                    {"names and labels for validation", checksum_of_names(val, NameOf::last_component)},
                    {"paths and labels for training", checksum_of_names(train)},
                    {"paths and labels for validation", checksum_of_names(val)},
-                   {"contents for training", of_train.checksum},
-                   {"contents for validation", of_val.checksum}},
+                   {"pixels for training", of_train.checksum},
+                   {"pixels for validation", of_val.checksum}},
           .machine = {{"threads", num_threads()}, {"isa", isa_name()}}};
 }
 
