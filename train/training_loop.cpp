@@ -160,7 +160,7 @@ bool TrainingLoop::next() {
     try {
       return advance();
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::bad_data && progress_.step > 0) leave_saved(error);
+      if (error.kind() == ErrorKind::bad_data) leave_saved(error);
       if (error.kind() != ErrorKind::stopped) throw;
       // Stopped while validating. Validation changes nothing that is not done again after a resume.
       folder_.save_last(snapshot(), progress_.step);
@@ -174,12 +174,16 @@ bool TrainingLoop::next() {
 // trained before it is kept.
 void TrainingLoop::leave_saved(const Error& error) {
   std::string text = error.what();
-  try {
-    write_checkpoint();
-    text += concat("; saved ", folder_.last_good(),
-                   ": go on with `resume` auto, and with `skip_bad` N to pass over N such images");
-  } catch (const Error& unsaved) {
-    text += concat("; and then ", unsaved.what());
+  if (progress_.step == 0) {
+    text += "; `skip_bad` N passes over N such images";
+  } else {
+    try {
+      write_checkpoint();
+      text += concat("; saved ", folder_.last_good(),
+                     ": go on with `resume` auto, and with `skip_bad` N to pass over N such images");
+    } catch (const Error& unsaved) {
+      text += concat("; and then ", unsaved.what());
+    }
   }
   if (dynamic_cast<const AgreedError*>(&error) != nullptr) throw AgreedError(error.kind(), text);
   if (dynamic_cast<const RemoteError*>(&error) != nullptr) throw RemoteError(error.kind(), text);
