@@ -179,7 +179,7 @@ TEST_CASE("texts that do not describe tar shards are refused", "[tar]") {
        }},
       {"outside", [](Lists& l) { l.shards[0] = "../train/0.tar"; }},
       {"outside", [](Lists& l) { l.shards[0] = "/dev/zero"; }},
-      {"train: ends within a member", [](Lists& l) { l.shards[0] = "train"; }},
+      {"train: expected a file, found a folder", [](Lists& l) { l.shards[0] = "train"; }},
   };
   for (const auto& row : rows) {
     CAPTURE(row.reason);
