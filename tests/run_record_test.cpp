@@ -128,7 +128,7 @@ TEST_CASE("a run goes on with the images it has skipped", "[resume]") {
     if (bad < 6) write_file(entry.path(), "no image"), ++bad;
   const Words options{"--data-path", (folder / "data").string(), "--skip-bad", "6"};
   Process process(FAQ_TRAIN, training(folder / "run", options + Words{"--checkpoint-interval", "1"}));
-  const bool in_time = process.wait_until([&] { return reached(folder / "run", 16); });
+  const bool in_time = process.wait_until([&] { return reached(folder / "run", 14); });
   process.send(SIGTERM);
   REQUIRE(process.wait().code == 75);
   REQUIRE(in_time);
@@ -195,10 +195,10 @@ TEST_CASE("classes in natural order, from training to evaluation", "[cli]") {
   const Outcome by_name = train_by_program(folder / "by-name", options);
   require_done(by_name);
   CHECK(by_name.err.find("0, 1, 10, 11, …") != std::string::npos);
-  CHECK(by_name.err.find("--class-order natural") != std::string::npos);
+  CHECK(by_name.err.find("the class order natural") != std::string::npos);
   const Outcome natural = train_by_program(folder / "natural", options + Words{"--class-order", "natural"});
   require_done(natural);
-  CHECK(natural.err.find("--class-order") == std::string::npos);
+  CHECK(natural.err.find("class order natural") == std::string::npos);
   CHECK(json::parse(file_bytes(folder / "natural" / "config.json"))["class-order"] == "natural");
   for (const char* run : {"by-name", "natural"}) {
     INFO(run);
@@ -270,8 +270,8 @@ TEST_CASE("filters that a scheme without a zero makes noise of", "[cli]") {
   NamedTensors weights = read_safetensors(finished_run("none") / "best.safetensors");
   for (auto& [name, tensor] : weights.tensors)
     if (name == "layer1.0.conv1.weight") {
-      const auto values = tensor.span<float>();
-      std::fill(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2), 0.0f);
+      float* values = tensor.data<float>();
+      std::fill(values, values + tensor.numel() / 2, 0.0f);
     }
   write_safetensors(folder / "pruned.safetensors", weights);
   const struct {
