@@ -270,7 +270,7 @@ TEST_CASE("filters that a scheme without a zero makes noise of", "[cli]") {
   NamedTensors weights = read_safetensors(finished_run("none") / "best.safetensors");
   for (auto& [name, tensor] : weights.tensors)
     if (name == "layer1.0.conv1.weight") {
-      float* values = tensor.data<float>();
+      float* values = tensor.mutable_data<float>();
       std::fill(values, values + tensor.numel() / 2, 0.0f);
     }
   write_safetensors(folder / "pruned.safetensors", weights);
