@@ -108,6 +108,83 @@ TEST_CASE("image folder: which folder is which split") {
   check_error(ErrorKind::missing_input, "only-train/val", [&] { open(root / "only-train", Split::val); });
 }
 
+TEST_CASE("image folder: images of kinds that are not read are named before anything is done with them") {
+  const struct {
+    const char* file;
+    std::string bytes;
+    bool foreign;
+  } rows[] = {
+      {"b.webp", "RIFF", true},
+      {"b.TIF", "II*", true},
+      {"b.bmp", "", true},
+      {"b.gif", "GIF89a", true},
+      {"b.heic", "ftypheic", true},
+      {"b.avif", "ftypavif", true},
+      {"b.webp", file_bytes(fixture("rgb.png")), false},  // a PNG whatever its name is
+      {"b.bmp", file_bytes(fixture("rgb420.jpg")), false},
+  };
+  for (const auto& row : rows) {
+    CAPTURE(row.file, row.foreign);
+    const TemporaryFolder folder;
+    put_image(folder / "train/cat/a.png");
+    write_file(folder / "train" / "cat" / row.file, row.bytes);
+    const auto open_with = [&](std::int64_t skip_bad) {
+      return open_dataset({.path = folder.path(), .skip_bad = skip_bad}, Split::train);
+    };
+    if (!row.foreign) {
+      CHECK(open_with(0)->size() == 2);
+      continue;
+    }
+    check_error(ErrorKind::bad_data,
+                concat("1 image of a kind that is not read (JPEG and PNG are): ",
+                       (folder / "train/cat" / row.file).string()),
+                [&] { open_with(0); });
+    const auto dataset = open_with(1);
+    CHECK(dataset->size() == 1);
+    REQUIRE(dataset->notes().size() == 1);
+    CHECK(dataset->notes()[0].starts_with("warning: skipped 1 "));
+  }
+}
+
+TEST_CASE("image folder: empty classes, when they are allowed") {
+  const TemporaryFolder root;
+  for (const char* name : {"a", "c"}) put_image(root / "train" / name / "1.png");
+  put_image(root / "val/c/1.png");
+  fs::create_directories(root / "train/b");
+  const auto open_with = [&](bool allowed, Split split) {
+    return open_dataset({.path = root.path(), .allow_empty_classes = allowed}, split);
+  };
+  check_error(ErrorKind::bad_data, "train/b: expected images", [&] { open_with(false, Split::train); });
+  check_error(ErrorKind::bad_data, "class a is missing", [&] { open_with(false, Split::val); });
+  const auto train = open_with(true, Split::train), val = open_with(true, Split::val);
+  const std::vector<std::string> classes{"a", "b", "c"};
+  CHECK(train->class_names() == classes);
+  CHECK(val->class_names() == classes);
+  REQUIRE(train->size() == 2);
+  CHECK(train->label(0) == 0);
+  CHECK(train->label(1) == 2);
+  REQUIRE(val->size() == 1);
+  CHECK(val->label(0) == 2);
+}
+
+TEST_CASE("image folder: the order of classes") {
+  const TemporaryFolder root;
+  for (int i = 0; i < 12; ++i) put_image(root / "train" / std::to_string(i) / "1.png");
+  const auto open_with = [&](ClassOrder order) {
+    return open_dataset({.path = root.path(), .class_order = order}, Split::train);
+  };
+  const auto by_name = open_with(ClassOrder::name), natural = open_with(ClassOrder::natural);
+  CHECK(by_name->class_names()[2] == "10");
+  REQUIRE(by_name->notes().size() == 1);
+  CHECK(by_name->notes()[0].find("0, 1, 10, 11, …") != std::string::npos);
+  CHECK(natural->class_names()[2] == "2");
+  CHECK(natural->notes().empty());
+  for (std::int32_t i = 0; i < 12; ++i) {
+    CHECK(natural->label(i) == i);
+    CHECK(natural->relative_name(i) == concat(i, "/1.png"));
+  }
+}
+
 TEST_CASE("image folder: refused") {
   const TemporaryFolder root;
   put_image(root / "empty-class/train/x/1.png");
@@ -213,7 +290,8 @@ TEST_CASE("image folder: texts that do not describe one are refused") {
     (writer.add(lists), ...);
     return writer.text();
   };
-  CHECK(index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}) == good.texts[1]);
+  const Names notes;
+  CHECK(index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes) == good.texts[1]);
   const struct {
     const char* what;
     std::string text;
@@ -226,23 +304,26 @@ TEST_CASE("image folder: texts that do not describe one are refused") {
       {"cut", good.texts[1].substr(0, good.texts[1].size() - 1), "expected an index of the data set"},
       {"more", good.texts[1] + "x", "expected an index of the data set"},
       {"no lists", index(), "expected names as list 0 of 0"},
-      {"another list", index(Names{"train"}, Numbers{1}, Names{"1.png"}, Numbers{1}),
+      {"another list", index(Names{"train"}, Numbers{1}, Names{"1.png"}, Numbers{1}, notes),
        "expected names as list 1"},
-      {"a list too many", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}, Numbers{}),
-       "expected 4 lists in the data set's index, got 5"},
-      {"negative", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{-1}), "expected an index"},
-      {"two splits", index(Names{"train", "val"}, Names{"x"}, Names{"1.png"}, Numbers{1}), "names 2 splits"},
-      {"no images", index(Names{"train"}, Names{}, Names{}, Numbers{}), "0 images"},
-      {"an empty class", index(Names{"train"}, Names{"w", "x"}, Names{"1.png"}, Numbers{0, 1}), "0 to -1"},
-      {"classes that go back", index(Names{"train"}, Names{"w", "x"}, Names{"1.png"}, Numbers{1, 0}),
+      {"a list too many", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes, Numbers{}),
+       "expected 5 lists in the data set's index, got 6"},
+      {"negative", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{-1}, notes),
+       "expected an index"},
+      {"two splits", index(Names{"train", "val"}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes),
+       "names 2 splits"},
+      {"no images", index(Names{"train"}, Names{}, Names{}, Numbers{}, notes), "0 images"},
+      {"classes that go back", index(Names{"train"}, Names{"w", "x"}, Names{"1.png"}, Numbers{1, 0}, notes),
        "1 to -1"},
-      {"no end", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{}), "1 classes, and where 0 end"},
-      {"fewer images", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{2}), "1 images, expected 2"},
-      {"outside", index(Names{"train"}, Names{"x"}, Names{"../../../1.png"}, Numbers{1}), "outside"},
-      {"a class outside", index(Names{"train"}, Names{".."}, Names{"1.png"}, Numbers{1}), "outside"},
-      {"a split outside", index(Names{"a/../.."}, Names{"x"}, Names{"1.png"}, Numbers{1}), "outside"},
-      {"absolute", index(Names{"train"}, Names{"x"}, Names{"/etc/passwd"}, Numbers{1}), "outside"},
-      {"without a name", index(Names{"train"}, Names{"x"}, Names{""}, Numbers{1}), "names ''"},
+      {"no end", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{}, notes),
+       "1 classes, and where 0 end"},
+      {"fewer images", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{2}, notes),
+       "1 images, expected 2"},
+      {"outside", index(Names{"train"}, Names{"x"}, Names{"../../../1.png"}, Numbers{1}, notes), "outside"},
+      {"a class outside", index(Names{"train"}, Names{".."}, Names{"1.png"}, Numbers{1}, notes), "outside"},
+      {"a split outside", index(Names{"a/../.."}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes), "outside"},
+      {"absolute", index(Names{"train"}, Names{"x"}, Names{"/etc/passwd"}, Numbers{1}, notes), "outside"},
+      {"without a name", index(Names{"train"}, Names{"x"}, Names{""}, Numbers{1}, notes), "names ''"},
   };
   for (const auto& row : rows) {
     CAPTURE(row.what);

@@ -150,7 +150,7 @@ TEST_CASE("texts that do not describe tar shards are refused", "[tar]") {
     Numbers ends{2};
     Names classes{"a", "b"};
     Numbers labels{0, 1}, positions{0, 1024}, sizes{100, 100};
-    Names names{"a/1.png", "b/2.png"};
+    Names names{"a/1.png", "b/2.png"}, notes{};
   };
   const struct {
     const char* reason;  // null: it is good
@@ -179,7 +179,7 @@ TEST_CASE("texts that do not describe tar shards are refused", "[tar]") {
        }},
       {"outside", [](Lists& l) { l.shards[0] = "../train/0.tar"; }},
       {"outside", [](Lists& l) { l.shards[0] = "/dev/zero"; }},
-      {"train: ends within a member", [](Lists& l) { l.shards[0] = "train"; }},
+      {"train: expected a file, found a folder", [](Lists& l) { l.shards[0] = "train"; }},
   };
   for (const auto& row : rows) {
     CAPTURE(row.reason);
@@ -193,6 +193,7 @@ TEST_CASE("texts that do not describe tar shards are refused", "[tar]") {
     index.add(l.positions);
     index.add(l.sizes);
     index.add(l.names);
+    index.add(l.notes);
     const OpeningTexts texts{{good.texts[0], index.text()}};
     const auto opened = [&] {
       return open_dataset({.path = folder.path(), .once = texts.replay()}, Split::train);
@@ -211,6 +212,93 @@ TEST_CASE("shards that cannot be read are errors of reading", "[tar]") {
   std::filesystem::create_symlink("/proc/self/mem", folder / "train" / "0.tar");
   check_error(ErrorKind::io, "0.tar: cannot be read: Input/output error",
               [&] { open(folder.path(), Split::train); });
+}
+
+TEST_CASE("what people's machines leave in archives is passed over, by the rule of folders", "[tar]") {
+  const TemporaryFolder shards, folder;
+  const char* clutter[] = {
+      "cat/.hidden.png", "cat/._1.png",   "__MACOSX/cat/._1.png", "cat/@eaDir/1.png",   "lost+found/1.png",
+      ".DS_Store",       "cat/Thumbs.db", "cat/.cache/1.png",     "$RECYCLE.BIN/1.png", "train/.git/1/1.png"};
+  std::vector<TarEntry> entries{{"cat/1.png", image()}};
+  write_file(folder / "train" / "cat" / "1.png", image());
+  for (const char* name : clutter) {
+    entries.push_back({name, "no image"});
+    write_file(folder / "train" / name, "no image");
+  }
+  write_file(shards / "train" / "0.tar", tar(entries));
+  fs::remove_all(folder / "train" / "train");
+  for (const fs::path& path : {shards.path(), folder.path()}) {
+    INFO(path);
+    const auto dataset = open(path, Split::train);
+    CHECK(dataset->class_names() == std::vector<std::string>{"cat"});
+    CHECK(dataset->size() == 1);
+    CHECK(dataset->notes().empty());
+  }
+}
+
+TEST_CASE("shards as WebDataset writes them", "[tar]") {
+  using Names = std::vector<std::string>;
+  const struct {
+    const char* what;
+    std::vector<TarEntry> entries;
+    const char* reason;  // null: it is good
+    Names classes = {};
+    std::vector<std::int32_t> labels = {};
+    std::size_t notes = 0;
+  } rows[] = {
+      {"numbers are labels",
+       {{"000.png", image()}, {"000.cls", "11"}, {"001.cls", "2\n"}, {"001.png", image()}},
+       nullptr,
+       {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"},
+       {11, 2}},
+      {"names are sorted",
+       {{"a.png", image()}, {"a.cls", "dog\r\n"}, {"b.jpeg", image()}, {"b.cls", "big cat"}},
+       nullptr,
+       {"big cat", "dog"},
+       {1, 0}},
+      {"keys in folders, members beside",
+       {{"./x/1.png", image()},
+        {"./x/1.json", "{}"},
+        {"./x/1.cls", "0"},
+        {"./y/1.png", image()},
+        {"./y/1.cls", "1"},
+        {"./y/1.txt", "a caption"}},
+       nullptr,
+       {"0", "1"},
+       {0, 1},
+       1},
+      {"several images of a key",
+       {{"1.left.png", image()}, {"1.right.png", image()}, {"1.cls", "0"}},
+       nullptr,
+       {"0"},
+       {0, 0}},
+      {"no class", {{"1.png", image()}, {"2.png", image()}, {"2.cls", "0"}}, "expected a member '1.cls'"},
+      {"an empty class", {{"1.png", image()}, {"1.cls", " \n"}}, "found nothing"},
+      {"no text", {{"1.png", image()}, {"1.cls", std::string("\0\1", 2)}}, "found control characters"},
+      {"a large one", {{"1.png", image()}, {"1.cls", std::string(300, '1')}}, "expected 1 to 256"},
+      {"images of another kind", {{"1.webp", "RIFF"}, {"1.cls", "0"}}, "1 image of a kind that is not read"},
+  };
+  for (const auto& row : rows) {
+    CAPTURE(row.what);
+    const TemporaryFolder folder;
+    write_file(folder / "train" / "0.tar", tar(row.entries));
+    if (row.reason) {
+      check_error(ErrorKind::bad_data, row.reason, [&] { open(folder.path(), Split::train); });
+      continue;
+    }
+    const auto dataset = open(folder.path(), Split::train);
+    CHECK(dataset->class_names() == row.classes);
+    REQUIRE(dataset->size() == static_cast<std::int64_t>(row.labels.size()));
+    for (std::int64_t i = 0; i < dataset->size(); ++i) {
+      CHECK(dataset->label(i) == row.labels[static_cast<std::size_t>(i)]);
+      check_equal(dataset->image(i), read_pnm(fixture("rgb.png.ppm")));
+    }
+    CHECK(dataset->notes().size() == row.notes);
+  }
+  const TemporaryFolder mixed;
+  write_file(mixed / "train" / "0.tar", tar({{"1.png", image()}, {"1.cls", "0"}}));
+  write_file(mixed / "train" / "1.tar", tar({{"cat/1.png", image()}}));
+  check_error(ErrorKind::bad_data, "expected one kind", [&] { open(mixed.path(), Split::train); });
 }
 
 TEST_CASE("shards that cannot be used are refused", "[tar]") {

@@ -14,6 +14,7 @@
 #include "tools/waiting.h"
 #include "train/evaluate.h"
 #include "train/evaluation_data.h"
+#include "train/image_sample.h"
 #include "train/metrics.h"
 #include "train/option_table.h"
 #include "train/progress_display.h"
@@ -283,9 +284,16 @@ int body(int argc, char** argv, Communicator& all) {
     const ClassNames names = names_of(network.preprocessing.class_names);
     const Preprocessing seen = preprocessing();
     json result{{"kind", network.kind}, {"predictions", json::array()}};
+    const auto files = parsed["predict"].as<std::vector<std::string>>();
+    if (const ImageSample sample = sample_of(files, seen.channels); sample.images > 0) {
+      DataChoice done = options;
+      done.val_crop_size = seen.height;
+      done.val_resize_size = seen.resize;
+      ProgressDisplay(says).line(text_of_preprocessing(sample, done, false));
+    }
     // Those that can be read are predicted; then the others end the program.
     std::vector<Error> unread;
-    for (const std::string& file : parsed["predict"].as<std::vector<std::string>>()) {
+    for (const std::string& file : files) {
       try {
         result["predictions"].push_back(prediction_json(file, predict(network, seen, file), names));
       } catch (const Error& error) {

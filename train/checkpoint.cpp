@@ -82,8 +82,7 @@ nlohmann::json to_json(const Progress& p) {
           {"step", p.step},           {"phase", p.phase},
           {"best_top1", p.best_top1}, {"best_epoch", p.best_epoch},
           {"loss_sum", p.loss_sum},   {"correct", p.correct},
-          {"images", p.images},       {"history", p.history},
-          {"skipped", p.skipped},     {"faulty", p.faulty}};
+          {"images", p.images},       {"history", p.history}};
 }
 
 Progress progress_from_json(const nlohmann::json& json, const std::string& source) {
@@ -99,8 +98,6 @@ Progress progress_from_json(const nlohmann::json& json, const std::string& sourc
     json.at("correct").get_to(p.correct);
     json.at("images").get_to(p.images);
     json.at("history").get_to(p.history);
-    p.skipped = json.value("skipped", p.skipped);  // runs of earlier versions have no such entries
-    p.faulty = json.value("faulty", p.faulty);
     for (const std::int64_t count : {p.epoch, p.step_in_epoch, p.step, p.correct, p.images})
       check(count >= 0, ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", count,
             " where a number of epochs, steps or images is expected");

@@ -1,7 +1,6 @@
 // Checkpoints: everything a run needs to continue with the same bits.
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -27,8 +26,6 @@ struct Progress {
   std::int64_t correct = 0;
   std::int64_t images = 0;
   nlohmann::json history = nlohmann::json::array();  ///< one object per finished epoch, a row of summary.csv
-  /// Samples of training and of validation that were skipped, and that were used in spite of a fault.
-  std::array<std::vector<std::int64_t>, 2> skipped = {}, faulty = {};
 };
 nlohmann::json to_json(const Progress& progress);
 Progress progress_from_json(const nlohmann::json& json, const std::string& source);

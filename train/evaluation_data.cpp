@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/text.h"
+#include "data/names.h"
 #include "train/class_match.h"
 #include "train/image_sample.h"
 #include "train/setup.h"
@@ -14,6 +15,14 @@ namespace {
 void check_number(const Network& network, const Dataset& dataset, const std::string& path) {
   check(static_cast<int>(dataset.class_names().size()) == network.num_classes, ErrorKind::usage, "data ",
         path, " has ", dataset.class_names().size(), " classes, the network ", network.num_classes);
+}
+
+// The order of the classes in which a network that knows their names was trained.
+ClassOrder order_of(const Network& network, ClassOrder asked) {
+  const std::vector<std::string>& known = network.preprocessing.class_names;
+  std::vector<std::string> natural = known;
+  sort_classes(natural, ClassOrder::natural);
+  return known == natural && !std::ranges::is_sorted(known) ? ClassOrder::natural : asked;
 }
 
 }  // namespace
@@ -32,7 +41,9 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
                                     Split split, Communicator& ranks) {
   check(!choice.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   EvaluationData data;
-  data.dataset = cached(open_dataset(dataset_options(choice, network.preprocessing.channels, ranks), split));
+  DatasetOptions dataset = dataset_options(choice, network.preprocessing.channels, ranks);
+  dataset.class_order = order_of(network, choice.class_order);
+  data.dataset = cached(open_dataset(dataset, split));
   check_number(network, *data.dataset, choice.data_path);
   check_classes(network, data.dataset->class_names(), concat("data ", choice.data_path));
   const Preprocessing seen =

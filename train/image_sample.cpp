@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/decode.h"
 
 namespace faq {
 namespace {
@@ -40,18 +41,17 @@ std::string of_evaluation(const ImageSample& sample, const DataChoice& o) {
                 ", ", cropped);
 }
 
-}  // namespace
-
-ImageSample sample_of(const Dataset& dataset) {
+/// Looks at `image_at(i)` of all i below `images`.
+template <class ImageAt>
+ImageSample look_at(std::int64_t images, const ImageAt& image_at) {
   ImageSample sample;
   uLong sum = ::crc32(0, nullptr, 0);
-  const std::int64_t images = std::min(dataset.size(), images_in_sample);
   for (std::int64_t i = 0; i < images; ++i) {
     Image image;
     try {
-      image = dataset.image(i * dataset.size() / images);
+      image = image_at(i);
     } catch (const Error& error) {
-      if (error.kind() != ErrorKind::bad_data) throw;
+      if (error.kind() != ErrorKind::bad_data && error.kind() != ErrorKind::missing_input) throw;
       continue;
     }
     sum = ::crc32_z(sum, image.pixels.data(), image.pixels.size());
@@ -64,6 +64,19 @@ ImageSample sample_of(const Dataset& dataset) {
   }
   sample.checksum = static_cast<std::uint32_t>(sum);
   return sample;
+}
+
+}  // namespace
+
+ImageSample sample_of(const Dataset& dataset) {
+  const std::int64_t images = std::min(dataset.size(), images_in_sample);
+  return look_at(images, [&](std::int64_t i) { return dataset.image(i * dataset.size() / images); });
+}
+
+ImageSample sample_of(const std::vector<std::string>& files, int channels) {
+  const std::int64_t images = std::min<std::int64_t>(std::ssize(files), images_in_sample);
+  return look_at(images,
+                 [&](std::int64_t i) { return load_image(files[static_cast<std::size_t>(i)], channels); });
 }
 
 std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& options, bool training) {

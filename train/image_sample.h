@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "data/dataset.h"
 #include "train/options.h"
@@ -22,6 +23,8 @@ inline constexpr std::int64_t images_in_sample = 32;
 
 /// Images that cannot be decoded are passed over: whoever reads all of them reports them.
 ImageSample sample_of(const Dataset& dataset);
+/// The same of the first of these files; `channels` as load_image() wants them.
+ImageSample sample_of(const std::vector<std::string>& files, int channels);
 
 /// Says what is done to images on their way into the network: "images: 500×375; evaluation: …". `training`:
 /// also what training does. The sizes of `options` are set.

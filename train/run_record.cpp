@@ -23,9 +23,11 @@ constexpr const char* free_to_change[] = {
     "checkpoint-hist", "threads", "print-freq", "weights",          "skip-bad",
     "ignore-extra",    "preset",  "teacher",    "grad-accum-steps", "rank-timeout"};
 
+enum class NameOf { path, last_component };
+
 // A folder may move, so names count from it on. Data sets whose samples have no names count by their pixels
-// alone.
-std::uint32_t checksum_of_names(const Dataset& dataset) {
+// alone. Checkpoints of earlier versions know their last components only.
+std::uint32_t checksum_of_names(const Dataset& dataset, NameOf names = NameOf::path) {
   uLong sum = ::crc32(0, nullptr, 0);
   const auto add = [&](const void* bytes, std::size_t size) {
     sum = ::crc32_z(sum, static_cast<const Bytef*>(bytes), size);
@@ -34,7 +36,12 @@ std::uint32_t checksum_of_names(const Dataset& dataset) {
     const std::int32_t label = dataset.label(i);
     add(&label, sizeof label);
     const std::string name = dataset.relative_name(i);
-    add(name.c_str(), name.size() + 1);
+    if (names == NameOf::path) {
+      add(name.c_str(), name.size() + 1);
+      continue;
+    }
+    const std::size_t last = name.rfind('/') + 1;  // npos + 1: 0
+    add(name.data() + last, name.size() - last);
   }
   return static_cast<std::uint32_t>(sum);
 }
@@ -97,10 +104,12 @@ RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const
           .classes = val.class_names(),
           .data = {{"images for training", train.size()},
                    {"images for validation", val.size()},
+                   {"names and labels for training", checksum_of_names(train, NameOf::last_component)},
+                   {"names and labels for validation", checksum_of_names(val, NameOf::last_component)},
                    {"paths and labels for training", checksum_of_names(train)},
                    {"paths and labels for validation", checksum_of_names(val)},
-                   {"contents for training", of_train.checksum},
-                   {"contents for validation", of_val.checksum}},
+                   {"pixels for training", of_train.checksum},
+                   {"pixels for validation", of_val.checksum}},
           .machine = {{"threads", num_threads()}, {"isa", isa_name()}}};
 }
 

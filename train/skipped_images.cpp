@@ -1,9 +1,11 @@
 #include "train/skipped_images.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "core/json.h"
 #include "core/text.h"
 
 namespace faq {
@@ -55,19 +57,18 @@ std::int64_t SkippedImages::count_faulty() {
   return all;
 }
 
-SkippedImages::Samples SkippedImages::known_to(Met met, Known known) const {
-  Samples samples;
-  for (std::size_t i = 0; i < loaders_.size(); ++i) {
-    for (const auto& [sample, text] : (loaders_[i]->*met)()) known[i].insert(sample);
-    samples[i].assign(known[i].begin(), known[i].end());
-  }
-  return samples;
+std::string SkippedImages::record() const {
+  return nlohmann::json{{"skipped", known_}, {"faulty", faulty_}}.dump();
 }
 
-void SkippedImages::resume(const Samples& skipped, const Samples& faulty) {
-  for (std::size_t i = 0; i < loaders_.size(); ++i) {
-    known_[i].insert(skipped[i].begin(), skipped[i].end());
-    faulty_[i].insert(faulty[i].begin(), faulty[i].end());
+void SkippedImages::restore(const std::string& record, const std::string& source) {
+  const std::string what = concat("checkpoint ", source, ": its record of skipped images");
+  const nlohmann::json json = parse_json(record, what);
+  try {
+    json.at("skipped").get_to(known_);
+    json.at("faulty").get_to(faulty_);
+  } catch (const nlohmann::json::exception& error) {
+    fail(ErrorKind::bad_data, what, ": ", cause_of(error));
   }
 }
 

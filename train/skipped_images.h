@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <set>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "data/loader.h"
 #include "train/ranks/communicator.h"
@@ -31,25 +29,18 @@ class SkippedImages {
   /// the last call. Returns the number of all of them. All ranks call it.
   std::int64_t count_faulty();
 
-  /// Samples of training and of validation, in their order.
-  using Samples = std::array<std::vector<std::int64_t>, 2>;
-  /// What this rank knows, for a checkpoint: what the ranks have told each other and what it met since.
-  Samples skipped() const { return known_to(&Loader::skipped_samples, known_); }
-  Samples faulty() const { return known_to(&Loader::faulty_samples, faulty_); }
-  /// Counts what an earlier part of the run has met, without warning again.
-  void resume(const Samples& skipped, const Samples& faulty);
+  /// What was counted up to the last calls, for a checkpoint, and back. restore() throws bad_data.
+  std::string record() const;
+  void restore(const std::string& record, const std::string& source);
 
  private:
-  using Known = std::array<std::set<std::int64_t>, 2>;
-  using Met = std::vector<std::pair<std::int64_t, std::string>> (Loader::*)() const;
-  Samples known_to(Met met, Known known) const;
+  using Samples = std::array<std::set<std::int64_t>, 2>;  // of each loader
 
   std::array<const Loader*, 2> loaders_;
   std::int64_t most_;
   Communicator& ranks_;
   RunListener& listener_;
-  Known known_;  ///< samples, of each loader
-  Known faulty_;
+  Samples known_, faulty_;
 };
 
 }  // namespace faq

@@ -116,11 +116,12 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   const bool other_length = check_same_run(record_, before, source, method_.phases());
   progress_ = progress_in(found.contents.metadata, source);
   check_phase(progress_, method_, source);
-  skipped_.resume(progress_.skipped, progress_.faulty);
   check(progress_.epoch <= run_.options.epochs, ErrorKind::bad_data, "checkpoint ", source, ": ",
         progress_.epoch, " epochs are done, `epochs` ", run_.options.epochs);
   check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
         ": step ", progress_.step_in_epoch, " of an epoch of ", run_.steps_per_epoch);
+  if (const auto skipped = found.contents.metadata.find("skipped"); skipped != found.contents.metadata.end())
+    skipped_.restore(skipped->second, source);
   run_.learner.restore(found.contents, source, progress_.phase);
   RunStarted event = started();
   event.resumed_from = found.file;
@@ -159,7 +160,7 @@ bool TrainingLoop::next() {
     try {
       return advance();
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::bad_data && progress_.step > 0) leave_saved(error);
+      if (error.kind() == ErrorKind::bad_data) leave_saved(error);
       if (error.kind() != ErrorKind::stopped) throw;
       // Stopped while validating. Validation changes nothing that is not done again after a resume.
       folder_.save_last(snapshot(), progress_.step);
@@ -173,12 +174,16 @@ bool TrainingLoop::next() {
 // trained before it is kept.
 void TrainingLoop::leave_saved(const Error& error) {
   std::string text = error.what();
-  try {
-    write_checkpoint();
-    text += concat("; saved ", folder_.last_good(),
-                   ": go on with `resume` auto, and with `skip_bad` N to pass over N such images");
-  } catch (const Error& unsaved) {
-    text += concat("; and then ", unsaved.what());
+  if (progress_.step == 0) {
+    text += "; `skip_bad` N passes over N such images";
+  } else {
+    try {
+      write_checkpoint();
+      text += concat("; saved ", folder_.last_good(),
+                     ": go on with `resume` auto, and with `skip_bad` N to pass over N such images");
+    } catch (const Error& unsaved) {
+      text += concat("; and then ", unsaved.what());
+    }
   }
   if (dynamic_cast<const AgreedError*>(&error) != nullptr) throw AgreedError(error.kind(), text);
   if (dynamic_cast<const RemoteError*>(&error) != nullptr) throw RemoteError(error.kind(), text);
@@ -197,10 +202,10 @@ bool TrainingLoop::advance() {
     if (epoch_trained()) {
       // The end of the epoch, below, is part of this step.
     } else if (stop_.requested()) {
-      write_checkpoint();
+      count_and_write();
       stopped_ = true;
     } else if (interval > 0 && progress_.step % interval == 0) {
-      write_checkpoint();
+      count_and_write();
     }
   }
   if (epoch_trained()) {
@@ -219,7 +224,7 @@ void TrainingLoop::finish_epoch() {
 }
 
 void TrainingLoop::save() {
-  naming_last_good([this] { write_checkpoint(); });
+  naming_last_good([this] { count_and_write(); });
 }
 
 void TrainingLoop::begin_epoch() {
@@ -364,9 +369,8 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
 // The contents that --resume reads.
 NamedTensors TrainingLoop::snapshot() {
   if (!run_.ranks.is_first()) return {};  // nobody would save it
-  progress_.skipped = skipped_.skipped();
-  progress_.faulty = skipped_.faulty();
   NamedTensors contents = folder_.about_run(progress_);
+  contents.metadata["skipped"] = skipped_.record();
   run_.learner.export_state(contents);
   return contents;
 }
@@ -376,6 +380,14 @@ void TrainingLoop::write_checkpoint() {
     folder_.save_step(snapshot(), progress_.step);
   else
     folder_.save_last(snapshot(), progress_.step);
+}
+
+// With the images skipped so far: a run that goes on from here does not meet all of them again. All ranks
+// call it.
+void TrainingLoop::count_and_write() {
+  skipped_.count();
+  skipped_.count_faulty();
+  write_checkpoint();
 }
 
 // Saves the network that evaluation and --weights of a later run read, and the network that is deployed.

@@ -86,6 +86,7 @@ class TrainingLoop {
   StepDone take_step();
   void close_epoch();
   void write_checkpoint();
+  void count_and_write();
   [[noreturn]] void leave_saved(const Error& error);
   void check_results() const;
   Evaluation validate_epoch();
