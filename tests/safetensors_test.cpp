@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -490,9 +490,9 @@ TEST_CASE("safetensors: a header of a million tensors ends early, and messages s
   std::string header = "{";
   for (int i = 0; i < 1'000'000; ++i)
     header += concat(i ? "," : "", "\"t", i, R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})");
-  const auto begin = std::chrono::steady_clock::now();
+  const std::clock_t begin = std::clock();  // of the processor: others may be busy, too
   check_says(message_of([&] { parse(file_of(header + "}")); }), "at most 100000 tensors, found more");
-  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
+  CHECK(std::clock() - begin < 10 * CLOCKS_PER_SEC);
   std::string metadata = R"({"__metadata__":{)";
   for (int i = 0; i < 200'000; ++i) metadata += concat(i ? "," : "", "\"t", i, "\":\"\"");
   check_says(message_of([&] { parse(file_of(metadata + "}}")); }), "at most 100000 entries, found more");
