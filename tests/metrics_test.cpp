@@ -1,0 +1,23 @@
+#include "tests/run_testing.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+TEST_CASE("no line of metrics.jsonl comes twice", "[resume]") {
+  const TemporaryFolder folder;
+  require_done(train_by_program(folder / "run", {"--scheme", "none", "--epochs", "1"}));
+  // As when the run was killed between writing the line of an epoch and saving it: the checkpoint is of the
+  // same step, and the epoch is not in it.
+  NamedTensors last = read_safetensors(folder / "run" / "last.safetensors");
+  json progress = json::parse(last.metadata.at("progress"));
+  REQUIRE(progress["epoch"] == 1);
+  progress["epoch"] = 0;
+  progress["step_in_epoch"] = progress["step"];
+  progress["history"].erase(1);
+  progress["images"] = 200;
+  last.metadata["progress"] = progress.dump();
+  write_safetensors(folder / "run" / "last.safetensors", last);
+  require_done(train_by_program(folder / "run", {"--scheme", "none", "--epochs", "1", "--resume", "auto"}));
+  CHECK(epochs_of(folder / "run") == std::vector{0, 1});
+  CHECK(steps_of(folder / "run") == count_to(1, 10));
+}
