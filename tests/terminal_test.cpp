@@ -173,5 +173,5 @@ TEST_CASE("evaluations show how far they are", "[cli]") {
   // A log has nothing but what takes long.
   const Outcome logged = run_program(FAQ_EVAL, arguments);
   REQUIRE(logged.code == 0);
-  CHECK(lines_of(logged.err).size() == 1);  // how many threads
+  CHECK(lines_of(logged.err).size() == 2);  // how many threads, and what is done to images
 }
