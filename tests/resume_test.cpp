@@ -257,7 +257,7 @@ TEST_CASE("a run goes on with its own images, and says when the machine is anoth
   const Outcome others = train_by_program(folder / "run", moved);
   INFO(others.err);
   CHECK(others.code == 65);
-  CHECK(others.err.find("paths and labels for training") != std::string::npos);
+  CHECK(others.err.find("names and labels for training") != std::string::npos);
   fs::rename(renamed, image);
   const Outcome more_threads = train_by_program(folder / "run", moved + Words{"--threads", "2"});
   require_done(more_threads);

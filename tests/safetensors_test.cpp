@@ -507,14 +507,17 @@ TEST_CASE("safetensors: files that cannot be read") {
   fs::create_directory(folder / "folder");
   REQUIRE(mkfifo((folder / "pipe").c_str(), 0600) == 0);
   fs::create_symlink(folder / "missing", folder / "dangling");
-  for (const char* name : {"missing", "folder", "pipe", "dangling", "missing/file"}) {
+  for (const auto& [name, kind] :
+       {std::pair{"missing", ErrorKind::missing_input}, std::pair{"dangling", ErrorKind::missing_input},
+        std::pair{"missing/file", ErrorKind::missing_input}, std::pair{"folder", ErrorKind::bad_data},
+        std::pair{"pipe", ErrorKind::bad_data}}) {
     INFO(name);
     const std::string file = (folder / name).string();
-    check_says(message_of([&] { read_safetensors(file); }, ErrorKind::missing_input), file);
-    check_says(message_of([&] { read_safetensors_metadata(file); }, ErrorKind::missing_input), file);
+    check_says(message_of([&file] { read_safetensors(file); }, kind), file);
+    check_says(message_of([&file] { read_safetensors_metadata(file); }, kind), file);
   }
-  check_says(message_of([] { read_safetensors("/dev/zero"); }, ErrorKind::missing_input),
-             "expected a regular file");
+  check_says(message_of([] { read_safetensors("/dev/zero"); }, ErrorKind::bad_data),
+             "expected a file, found a device");
 }
 
 TEST_CASE("safetensors: faults while reading") {
