@@ -61,10 +61,19 @@ std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path&
   return files;
 }
 
-// Throws if there are checkpoints (none of which could be read): a run never starts over unasked.
+// Throws if there are checkpoints (none of which could be read): a run never starts over unasked. When the
+// disk does not give them, they may be whole.
 void check_none(const std::filesystem::path& folder) {
-  const std::size_t unreadable = checkpoint_files(folder).size();
-  check(unreadable == 0, ErrorKind::bad_data, "resuming from ", folder, ": none of ", unreadable,
+  const auto unreadable = checkpoint_files(folder);
+  ErrorKind kind = ErrorKind::bad_data;
+  for (const auto& file : unreadable) {
+    try {
+      read_safetensors_metadata(file);
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::io) kind = ErrorKind::io;
+    }
+  }
+  check(unreadable.empty(), kind, "resuming from ", folder, ": none of ", unreadable.size(),
         " checkpoints can be read");
 }
 

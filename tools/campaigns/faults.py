@@ -148,7 +148,7 @@ SCENARIOS = [
                                      "--data-path", "data", "--json"], finished),
     Scenario("exports", runs.EVAL, ["--weights", "run/last.safetensors", "--export", "run/exported.safetensors", "--json"],
              finished),
-    Scenario("analyses", runs.EVAL, ["--weights", "run/best.safetensors", "--analyze", "cosine", "--data-path", "data",
+    Scenario("analyses", runs.EVAL, ["--weights", "run/best.safetensors", "--analyze", "cosine", "--baseline", "run/last.safetensors",
                                      "--output-dir", "run/analysis", "--json"], finished),
 ]
 
