@@ -470,10 +470,8 @@ TEST_CASE("a file without a classifier is a body where one may begin anew", "[mo
     const char* head;      ///< what the file lacks: names that begin so
     std::size_t anew = 2;  ///< tensors that keep the model's values
   };
-  const Row rows[] = {
-      {"resnet20", "fc."},          {"resnet18", "fc."},           {"densenet121", "classifier."},
-      {"inception_v3", "fc."},      {"vgg11_bn", "classifier.6."}, {"vgg11_bn", "classifier.", 6},
-      {"alexnet", "classifier.", 6}};
+  const Row rows[] = {{"resnet20", "fc."},     {"resnet18", "fc."},           {"densenet121", "classifier."},
+                      {"inception_v3", "fc."}, {"vgg11_bn", "classifier.6."}, {"alexnet", "classifier.", 6}};
   for (const Row& row : rows) {
     INFO(row.model << " without " << row.head);
     const auto model = make_model(row.model, {.num_classes = 10}),
