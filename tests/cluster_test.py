@@ -340,7 +340,7 @@ class SameBits(ClusterTest):
             lines = [re.sub(r"left \S+|[\d.]+ images/s|[\d.]+/s|in [\d.]+ s|; .* s, .*peak.*|" + re.escape(self.folder),
                             "", line) for line in text.splitlines()]
             # MPI's own lines begin with the host's name in brackets; progress within an epoch comes by the clock.
-            other = r"thread|rank|MPI|fewer than 16|^\[|^epoch .* step "
+            other = r"thread|rank|MPI|fewer than 16|reachable pairing|^\[|^epoch .* step "
             return [line for line in lines if not re.search(other, line)]
 
         alone = self.alone(*self.options(*FAQ4, out="alone"))
