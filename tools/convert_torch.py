@@ -87,7 +87,6 @@ STORAGES = {
     "torch.LongStorage": ("I64", 8),
 }
 
-# What has no type of its own in these files: bytes, of which the tensor says the type.
 # Bytes of an element of other types, of which nothing is converted.
 FOREIGN = {"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1, "torch.ComplexFloatStorage": 8,
            "torch.ComplexDoubleStorage": 16, "torch.QInt8Storage": 1, "torch.QUInt8Storage": 1,

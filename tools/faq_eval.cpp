@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "core/parallel.h"
-#include "core/standard_error.h"
 #include "tools/analysis.h"
 #include "tools/cli.h"
 #include "tools/eval_text.h"
@@ -262,9 +261,9 @@ int body(int argc, char** argv, Communicator& all) {
     if (known != known_of_other) knowing.model.clear(), knowing.mean.clear(), knowing.std.clear();
   }
   const Network network = open_network(choice);
-  const auto say_notes = [&all](const Network& opened) {
-    for (const std::string& note : opened.notes)
-      if (all.is_first()) write_to_stderr(concat("faq-eval: ", note, "\n"));
+  const auto say_notes = [&all, says](const Network& opened) {
+    ProgressDisplay display(all.is_first() ? says : ProgressDisplay::Says::nothing);
+    for (const std::string& note : opened.notes) display.line(note);
   };
   say_notes(network);
   const auto names_of = [&](const std::vector<std::string>& folders) {

@@ -18,7 +18,7 @@ struct ImageSample {
   int largest_height = 0, largest_width = 0;
 };
 
-/// The most images that are looked at. Decoding 32 photographs takes a quarter of a second.
+/// The most images that are looked at. All ranks decode them before a run begins.
 inline constexpr std::int64_t images_in_sample = 32;
 
 /// Images that cannot be decoded are passed over: whoever reads all of them reports them.

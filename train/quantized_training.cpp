@@ -127,7 +127,7 @@ class QuantizedTraining final : public Method {
   }
 
  private:
-  // "rounding makes other filters of 3 of 64 in layer1.0.conv1, …".
+  // "…: 3 of 64 in layer1.0.conv1, …"; empty for no rows.
   static std::string text_of(const std::vector<LostFilters>& rows) {
     std::vector<std::string> layers;
     for (const LostFilters& row : rows) {

@@ -35,7 +35,7 @@ bool may_change(const std::string& option);
 
 /// Throws bad_data when the resumed run differs from that of the checkpoint `source`: in an option that
 /// changes a bit of the result, in the classes, or in the images. Only what the checkpoint has is compared:
-/// those of earlier versions have no contents, and other checksums of names. Other epochs are allowed where a
+/// those of earlier versions have no pixels and no paths. Other epochs are allowed where a
 /// run of `phases` phases does the same until then, whatever its length (why_of_that_length); then returns
 /// true.
 bool check_same_run(const RunRecord& now, const RunRecord& before, const std::string& source, int phases);

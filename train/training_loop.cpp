@@ -176,6 +176,9 @@ void TrainingLoop::leave_saved(const Error& error) {
   std::string text = error.what();
   if (progress_.step == 0) {
     text += "; `skip_bad` N passes over N such images";
+  } else if (!in_epoch_ && !epoch_trained()) {
+    // A phase has begun only in part. What the last epoch saved is the last that is whole.
+    text += "; go on with `resume` auto, and with `skip_bad` N to pass over N such images";
   } else {
     try {
       write_checkpoint();

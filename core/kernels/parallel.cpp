@@ -76,6 +76,8 @@ int granted(int asked) {
   thread_local Team last;
   asked = std::min(asked, omp_get_thread_limit());
   if (asked <= 1) return 1;
+  if (asked == last.granted)
+    return asked;  // as GrantedThreads asks again: what was granted once needs no new team
   if (last.asked != asked) {
     check_team_can_start(asked);
     const int dynamic = omp_get_dynamic();

@@ -24,7 +24,7 @@ for parser in $parsers; do
   [ ! -e "$corpus" ] || cp "$corpus" "${target}_seed_corpus.zip"
   # Nobody writes longer ones by hand, and short ones run faster.
   case $parser in
-    image | tar) length=8192 ;;
+    jpeg | png | tar) length=8192 ;;
     integer_network) length=4096 ;;
     cifar) length=6400 ;;
     *) length=1024 ;;
