@@ -280,7 +280,7 @@ TEST_CASE("names do nothing to a terminal, and JSON stays JSON", "[process]") {
   }
 }
 
-TEST_CASE("--quiet hides progress, not warnings", "[process]") {
+TEST_CASE("quiet hides progress, not warnings", "[process]") {
   const TemporaryFolder folder;
   const Outcome plain = train_by_program(folder / "run", {"--quiet", "--checkpoint-interval", "5"});
   require_done(plain);
