@@ -315,4 +315,10 @@ void write_safetensors(const std::filesystem::path& file, const NamedTensors& co
   out.commit();
 }
 
+void check_has_checksums(const NamedTensors& contents, const std::string& what) {
+  check(contents.has_checksums, ErrorKind::bad_data, what,
+        ": no checksums, which faq writes into all its files: "
+        "this one is damaged, or was written anew by another program");
+}
+
 }  // namespace faq

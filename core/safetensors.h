@@ -34,8 +34,7 @@ struct NamedTensors {
 ///   overflows or disagrees with its byte range, ranges that are not contiguous from 0, holes, overlaps,
 ///   trailing bytes, rank above Shape::max_rank, more than 100,000 tensors.
 /// - bad_data when a checksum written by write_safetensors does not match, or when the checksums are there
-/// under
-///   another name than write_safetensors gives them.
+///   under another name than write_safetensors gives them.
 NamedTensors read_safetensors(const std::filesystem::path& file);
 
 /// Reads only the metadata. The header is validated as above; the buffer is not read.
@@ -49,5 +48,9 @@ void write_safetensors(const std::filesystem::path& file, const NamedTensors& co
 
 /// The same parser for bytes in memory. `name` is used in messages.
 NamedTensors parse_safetensors(std::span<const std::byte> bytes, const std::string& name);
+
+/// Throws bad_data if a file that write_safetensors made came without checksums. `what` names it, e.g.
+/// "checkpoint last.safetensors".
+void check_has_checksums(const NamedTensors& contents, const std::string& what);
 
 }  // namespace faq

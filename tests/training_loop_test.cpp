@@ -1,6 +1,9 @@
 #include "train/training_loop.h"
 
+#include <set>
+
 #include "tests/run_testing.h"
+#include "train/image_sample.h"
 #include "train/metrics.h"
 #include "train/option_table.h"
 #include "train/quantized_training.h"
@@ -165,6 +168,57 @@ TEST_CASE("stepped by hand, a run has the same bits", "[training_loop]") {
   CHECK_THROWS_AS(loop.step(), Error);
   CHECK(loop.finish().last.images == 50);
   check_same_run(output.path(), whole(), 20);
+}
+
+TEST_CASE("a phase that cannot begin leaves the checkpoint of the one before it", "[training_loop]") {
+  const TemporaryFolder folder;
+  const auto options = [&](const char* output, std::vector<Setting> more = {}) {
+    const std::vector<Setting> two_phases{{"data-path", (folder / "data").string()},
+                                          {"stages", "weights,both"}};
+    more.insert(more.end(), two_phases.begin(), two_phases.end());
+    return options_for(folder / output, std::move(more));
+  };
+  write_data_set(folder / "data");
+  run(options("whole"));
+  {
+    const TrainOptions first = options("run");
+    const auto method = make_method(first);
+    Metrics metrics;
+    TrainingLoop loop(first, *method, {.listeners = {&metrics}});
+    loop.evaluate_start();
+    while (!loop.epoch_trained()) loop.step();
+    loop.finish_epoch();
+  }
+  const std::string last = file_bytes(folder / "run" / "last.safetensors");
+
+  // The second phase calibrates. All training images are damaged but those that a run compares when it goes
+  // on.
+  const fs::path train = folder / "data" / "train";
+  fs::copy(train, folder / "kept", fs::copy_options::recursive);
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(train))
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  std::ranges::sort(files);
+  const std::int64_t images = std::ssize(files);
+  std::set<std::int64_t> compared;
+  for (std::int64_t i = 0; i < images_in_sample; ++i) compared.insert(i * images / images_in_sample);
+  for (std::int64_t i = 0; i < images; ++i)
+    if (!compared.contains(i)) write_file(files[static_cast<std::size_t>(i)], "no image");
+  try {
+    run(options("run", {{"resume", "auto"}}));
+    FAIL("the images are damaged");
+  } catch (const Error& error) {
+    INFO(error.what());
+    CHECK(error.kind() == ErrorKind::bad_data);
+    CHECK(std::string(error.what())
+              .ends_with("; go on with `resume` auto, and with `skip_bad` N to pass over N such images"));
+  }
+  CHECK((file_bytes(folder / "run" / "last.safetensors") == last));
+
+  fs::remove_all(train);
+  fs::rename(folder / "kept", train);
+  run(options("run", {{"resume", "auto"}}));
+  check_same_run(folder / "run", folder / "whole", 20);
 }
 
 TEST_CASE("two runs of a process go on side by side and stop apart", "[training_loop]") {

@@ -10,6 +10,7 @@
 #include "tools/analysis.h"
 #include "tools/cli.h"
 #include "tools/eval_text.h"
+#include "tools/option_text.h"
 #include "tools/waiting.h"
 #include "train/evaluate.h"
 #include "train/evaluation_data.h"
@@ -107,7 +108,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
     options.output_dir = folder;
   }
   make_output_folder(options.output_dir);
-  ProgressDisplay display(says);
+  ProgressDisplay display(says, cli::with_options);
   if (kind == "cosine") {
     check(
         !options.weights.empty() && parsed.count("baseline"), ErrorKind::usage,
@@ -262,7 +263,7 @@ int body(int argc, char** argv, Communicator& all) {
   }
   const Network network = open_network(choice);
   const auto say_notes = [&all, says](const Network& opened) {
-    ProgressDisplay display(all.is_first() ? says : ProgressDisplay::Says::nothing);
+    ProgressDisplay display(all.is_first() ? says : ProgressDisplay::Says::nothing, cli::with_options);
     for (const std::string& note : opened.notes) display.line(note);
   };
   say_notes(network);
@@ -310,7 +311,7 @@ int body(int argc, char** argv, Communicator& all) {
 
   const EvaluationData data = open_evaluation_data(network, options, options.batch_size,
                                                    split == "train" ? Split::train : Split::val, ranks);
-  ProgressDisplay display(ranks.is_first() ? says : ProgressDisplay::Says::nothing);
+  ProgressDisplay display(ranks.is_first() ? says : ProgressDisplay::Says::nothing, cli::with_options);
   const auto begin = [&] {  // nothing is refused any more
     for (const std::string& line : cpus.lines) display.line(line);
     for (const std::string& note : data.notes) tell(display, note);

@@ -4,6 +4,7 @@
 #include "nn/models.h"
 #include "tools/cli.h"
 #include "tools/option_effects.h"
+#include "tools/option_text.h"
 #include "tools/plan_text.h"
 #include "tools/waiting.h"
 #include "train/dry_run.h"
@@ -72,7 +73,7 @@ int body(int argc, char** argv, Communicator& ranks) {
     return 0;
   }
   Metrics metrics;
-  ProgressDisplay display(cli::says(parsed));
+  ProgressDisplay display(cli::says(parsed), cli::with_options);
   const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
                                              .listeners = {&metrics, &display},
                                              .stop = install_stop_handlers(),

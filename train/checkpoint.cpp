@@ -127,13 +127,6 @@ Progress progress_in(const std::map<std::string, std::string>& metadata, const s
   return progress_from_json(parse_json(found->second, "checkpoint " + source + ": progress record"), source);
 }
 
-void check_has_checksums(const NamedTensors& checkpoint, const std::string& source) {
-  check(checkpoint.has_checksums, ErrorKind::bad_data, "checkpoint ", source,
-        ": no checksums, which faq writes into all its files: this one is damaged, or was written anew by "
-        "another "
-        "program");
-}
-
 NamedTensors network_in(const NamedTensors& checkpoint) {
   NamedTensors network;
   network.metadata = checkpoint.metadata;
@@ -257,7 +250,7 @@ std::optional<CheckpointFolder::Found> CheckpointFolder::newest(const Warn& warn
   for (const CheckpointHeader& checkpoint : checkpoints_in(folder_, warn)) {
     try {
       Found found{checkpoint.file, read_safetensors(checkpoint.file)};
-      check_has_checksums(found.contents, found.file.string());
+      check_has_checksums(found.contents, "checkpoint " + found.file.string());
       return found;
     } catch (const Error& error) {
       pass_over(warn, error);

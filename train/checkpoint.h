@@ -40,8 +40,6 @@ inline constexpr const char* average = "ema/";
 inline constexpr const char* all[] = {momentum, teacher, average};
 }  // namespace state_prefix
 
-/// Throws bad_data for a checkpoint without checksums: faq has always written them.
-void check_has_checksums(const NamedTensors& checkpoint, const std::string& source);
 /// Returns the network of a checkpoint, without the state of training.
 NamedTensors network_in(const NamedTensors& checkpoint);
 /// The same, with the moving average of a run with --model-ema instead of the network in training. Throws

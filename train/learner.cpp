@@ -37,7 +37,7 @@ NamedTensors read_weights(const TrainOptions& options, const std::vector<std::st
   const std::string& source = options.weights;
   NamedTensors file = read_safetensors(source);
   if (!is_checkpoint(file.metadata)) return file;
-  check_has_checksums(file, source);
+  check_has_checksums(file, "checkpoint " + source);
   const TrainOptions trained = options_of_checkpoint(file.metadata, source);
   if (trained.scheme != Scheme::none)
     notes.push_back(concat("warning: ", source, " is quantized (scheme ", to_text(trained.scheme),

@@ -148,7 +148,7 @@ void set_model(Network& network, std::shared_ptr<Model> model, bool quantized, E
 
 Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents) {
   const std::string& source = choice.weights;
-  check_has_checksums(contents, source);
+  check_has_checksums(contents, "checkpoint " + source);
   TrainOptions trained;
   std::shared_ptr<Model> model = model_from_checkpoint(
       choice.average ? average_in(contents, source) : contents, source, trained, choice.engine);

@@ -51,7 +51,8 @@ std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std
 
 }  // namespace
 
-ProgressDisplay::ProgressDisplay(Says says) : says_(says), terminal_(stderr_is_terminal()) {}
+ProgressDisplay::ProgressDisplay(Says says, Wording wording)
+    : says_(says), wording_(std::move(wording)), terminal_(stderr_is_terminal()) {}
 
 void ProgressDisplay::end() {
   if (bar_) write_to_stderr("\n");
@@ -89,7 +90,7 @@ void ProgressDisplay::line(const std::string& text) {
   const bool warns = text.starts_with(warning_prefix);
   if (says_ == Says::nothing || (says_ == Says::warnings && !warns)) return;
   clear();
-  write_to_stderr(printable(text, longest_message) + "\n");
+  write_to_stderr(printable(wording_ ? wording_(text) : text, longest_message) + "\n");
 }
 
 }  // namespace faq

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -17,7 +18,9 @@ class ProgressDisplay final : public RunListener {
  public:
   /// `nothing` is for ranks whose news the first one tells.
   enum class Says { everything, warnings, nothing };
-  explicit ProgressDisplay(Says says = Says::everything);
+  /// Changes a line before it is written, e.g. names what the reader can set as the reader knows it.
+  using Wording = std::function<std::string(const std::string&)>;
+  explicit ProgressDisplay(Says says = Says::everything, Wording wording = {});
   ~ProgressDisplay() override { end(); }
   ProgressDisplay(const ProgressDisplay&) = delete;
   ProgressDisplay& operator=(const ProgressDisplay&) = delete;
@@ -57,6 +60,7 @@ class ProgressDisplay final : public RunListener {
   using Clock = std::chrono::steady_clock;
 
   Says says_;
+  Wording wording_;
   bool terminal_;
   bool bar_ = false;  ///< the cursor is at the end of a bar
   Clock::time_point updated_ = Clock::now();

@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/parallel.h"
 #include "core/text.h"
+#include "train/class_match.h"
 #include "train/option_table.h"
 #include "train/run_length.h"
 
@@ -145,7 +146,7 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
           shortened(json_text(old), 120), ", is now ", shortened(json_text(value), 120));
   }
   // Names that are not UTF-8 are compared as they are written.
-  const nlohmann::json classes = nlohmann::json::parse(json_text(now.classes));
+  const nlohmann::json classes = as_recorded(now.classes);
   check(!before.classes.is_array() || before.classes == classes, ErrorKind::bad_data, "checkpoint ", source,
         " is of a run with other classes than those of ", now.config.at("data-path").get<std::string>(), ": ",
         first_difference(before.classes, classes));

@@ -43,7 +43,7 @@ Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks,
   }
   const NamedTensors contents = read_safetensors(file);
   if (is_checkpoint(contents.metadata)) {
-    check_has_checksums(contents, file);
+    check_has_checksums(contents, concat("checkpoint ", file));
     const TrainOptions trained = options_of_checkpoint(contents.metadata, file);
     check(trained.scheme == Scheme::none, ErrorKind::bad_data, "teacher ", file, ": quantized (scheme ",
           to_text(trained.scheme), "), expected a network in full precision");

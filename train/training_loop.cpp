@@ -111,7 +111,7 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   const std::string source = found.file.string();
   check(is_checkpoint(found.contents.metadata), ErrorKind::bad_data, "checkpoint ", source,
         ": not written by faq-train");
-  check_has_checksums(found.contents, source);
+  check_has_checksums(found.contents, "checkpoint " + source);
   const RunRecord before = record_in(found.contents.metadata, source);
   const bool other_length = check_same_run(record_, before, source, method_.phases());
   progress_ = progress_in(found.contents.metadata, source);
