@@ -161,8 +161,12 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
                {"h,help", "print this help"}});
   if (!positional.empty()) parser.parse_positional({positional});
   refuse_long_arguments(argc, argv);
+  // cxxopts knows names of one letter with one dash only.
+  std::vector<char*> words(argv, argv + argc);
+  for (char*& word : words)
+    if (const std::string_view text(word); text.size() == 3 && text.starts_with("--")) ++word;
   try {
-    auto parsed = parser.parse(argc, argv);
+    auto parsed = parser.parse(argc, words.data());
     refuse_options_as_values(parsed, known_names(parser));
     if (!parsed.unmatched().empty()) refuse_stray(parsed.unmatched().front(), argc, argv);
     return parsed;

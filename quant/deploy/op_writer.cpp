@@ -62,17 +62,11 @@ class Writer final : public OpVisitor {
     j_["weight_code"] = name_of(weights.code);
     j_["weight_scale"] = weights.values.fixed_point().scale;
     j_["weight_shape"] = weights.values.shape().extents();
-    Tensor codes = weights.values;
-    if (weights.code == WeightCode::odd) codes = to_odd_codes(codes, weights.bits);
     if (weights.code == WeightCode::clusters) {
-      codes = weights.clusters.codes;
       j_["cluster_size"] = weights.clusters.size;
       tensors_.add(op.name + ".scales", weights.clusters.scales);
     }
-    tensors_.add(op.name + ".weight",
-                 stored_as(weights.bits, weights.code) == DType::s8
-                     ? codes
-                     : pack_codes(codes.span<std::int8_t>(), codes_per_byte(weights.bits)));
+    tensors_.add(op.name + ".weight", stored_codes(weights));
   }
 
   void requantize(const IntegerOp& op, const kernels::Requantize& requantize) {

@@ -55,6 +55,14 @@ Tensor unpack_codes(const Tensor& packed, int per_byte, const Shape& shape, bool
   return codes;
 }
 
+Tensor stored_codes(const QuantizedWeights& weights) {
+  Tensor codes = weights.values;
+  if (weights.code == WeightCode::odd) codes = to_odd_codes(codes, weights.bits);
+  if (weights.code == WeightCode::clusters) codes = weights.clusters.codes;
+  if (stored_as(weights.bits, weights.code) == DType::s8) return codes;
+  return pack_codes(codes.span<std::int8_t>(), codes_per_byte(weights.bits));
+}
+
 Tensor to_odd_codes(const Tensor& values, int bits) {
   Tensor codes = values.clone();
   for (std::int8_t& v : codes.mutable_span<std::int8_t>())

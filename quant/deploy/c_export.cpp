@@ -1,0 +1,549 @@
+#include "quant/deploy/c_export.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cctype>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <set>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/atomic_file.h"
+#include "core/kernels/elementwise.h"
+#include "core/rng.h"
+#include "core/text.h"
+#include "quant/deploy/c_ops.h"  // made from quant/deploy/c by CMake
+#include "quant/deploy/integer_requantize.h"
+#include "quant/deploy/weight_codes.h"
+
+namespace faq {
+namespace {
+
+// What an op is made of, in the order in which C wants to see it.
+const std::vector<std::pair<std::string, std::vector<std::string>>> parts_of_ops{
+    {"weights", {"conv", "linear"}},
+    {"dot", {"conv", "linear"}},
+    {"value", {"conv", "norm_act", "max_pool", "avg_pool", "global_avg_pool"}},
+    {"requantize", {"conv", "norm_act"}},
+    {"quantize", {"sums"}},  // a classifier that reads sums
+    {"input", {"input"}},
+    {"conv", {"conv"}},
+    {"norm_act", {"norm_act"}},
+    {"shortcut", {"shortcut"}},
+    {"max_pool", {"max_pool"}},
+    {"avg_pool", {"avg_pool"}},
+    {"concat", {"concat"}},
+    {"global_avg_pool", {"global_avg_pool"}},
+    {"linear", {"linear"}}};
+
+bool is_identifier(const std::string& name) {
+  const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
+  const auto is_part = [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); };
+  return !name.empty() && name.size() <= 40 && is_letter(name[0]) && std::ranges::all_of(name, is_part);
+}
+
+std::string upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
+// Text that may stand in a comment of C.
+std::string commented(const std::string& text) {
+  std::string result;
+  for (const char c : text) result += (c >= ' ' && c <= '~' && c != '*') ? c : '.';
+  return result;
+}
+
+std::string string_literal(const std::string& text) {
+  static constexpr char octal[] = "01234567";
+  std::string result = "\"";
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    // A question mark is escaped because two of them may begin a trigraph.
+    if (byte >= ' ' && byte < 127 && c != '"' && c != '\\' && c != '?')
+      result += c;
+    else
+      result += {'\\', octal[byte >> 6], octal[byte >> 3 & 7], octal[byte & 7]};
+  }
+  return result + '"';
+}
+
+// An f32 as C99 writes it without loss.
+std::string exact_float(float value) {
+  std::array<char, 40> text{};
+  std::snprintf(text.data(), text.size(), "%af", static_cast<double>(value));
+  return text.data();
+}
+
+std::string layout(const TensorInfo& info) {
+  std::string text;
+  for (int axis = 1; axis < info.shape.rank(); ++axis) text += concat(axis > 1 ? "x" : "", info.shape[axis]);
+  if (info.format)
+    text += concat(", ", info.format->is_signed ? "signed" : "unsigned", " ", info.format->bits, " bits");
+  return text;
+}
+
+// Where the values of one image lie, and what ops need beside them.
+struct Places {
+  std::vector<std::int64_t> values;   ///< of each node, but the last one, whose result goes to the caller
+  std::vector<std::int64_t> scratch;  ///< of each node: one filter, or nothing
+  std::int64_t bytes = 0;
+};
+
+// A filter, unpacked. A classifier that reads sums has their integers behind it.
+std::int64_t scratch_bytes(const IntegerNetwork::Node& node, std::span<const TensorInfo> results) {
+  const QuantizedWeights* weights = weights_of(*node.op);
+  if (!weights) return 0;
+  const std::int64_t filter = weights->values.numel() / weights->values.dim(0);
+  const int input = node.inputs[0];
+  const bool reads_sums = input > 0 && results[static_cast<std::size_t>(input) - 1].dtype == DType::s32;
+  return reads_sums ? 2 * filter : filter;
+}
+
+Places places_of(const IntegerNetwork& network) {
+  constexpr std::int64_t word = 4;
+  const std::vector<IntegerNetwork::Node>& nodes = network.nodes();
+  const auto count = nodes.size();
+  std::vector<Lifetime> lifetimes;
+  for (std::size_t i = 0; i < count; ++i) {
+    const int at = static_cast<int>(i);
+    const bool is_last = i + 1 == count;
+    lifetimes.push_back({is_last ? 0 : network.results()[i].bytes(), at, at});
+    for (const int input : nodes[i].inputs)
+      if (input > 0) lifetimes[static_cast<std::size_t>(input) - 1].last = at;
+  }
+  for (std::size_t i = 0; i < count; ++i)
+    lifetimes.push_back(
+        {scratch_bytes(nodes[i], network.results()), static_cast<int>(i), static_cast<int>(i)});
+  const MemoryPlan plan = plan_memory(lifetimes, word);
+  Places places;
+  const auto split = plan.offsets.begin() + static_cast<std::ptrdiff_t>(count);
+  places.values.assign(plan.offsets.begin(), split);
+  places.scratch.assign(split, plan.offsets.end());
+  places.bytes = (plan.bytes + word - 1) / word * word;
+  return places;
+}
+
+using Fields = std::vector<std::pair<const char*, std::string>>;
+
+// Writes the tables of the ops and the calls of their functions, node by node.
+class Writer final : public OpVisitor {
+ public:
+  explicit Writer(const IntegerNetwork& network) : network_(network), places_(places_of(network)) {
+    for (node_ = 0; node_ < network.nodes().size(); ++node_) op().accept(*this);
+  }
+
+  std::string tables, calls;
+  std::set<std::string> kinds;
+  std::int64_t constant_bytes = 0;
+  std::int64_t arena_bytes() const { return places_.bytes; }
+
+  void visit(const InputOp& op) override {
+    const Shape& y = result().shape;
+    const std::string own = structure({{"table", array("uint8_t", "table", bytes_of(op.table))},
+                                       {"channels", number(y[3])},
+                                       {"pixels", number(y[1] * y[2])}});
+    call("input", {own, "image", place()});
+  }
+
+  void visit(const ConvOp& op) override {
+    const Shape &x = argument(0).shape, &y = result().shape;
+    const ConvGeometry geometry = op.geometry.of(op.weights.values.shape());
+    check(geometry.dilation == Extent(1) && geometry.groups == 1, ErrorKind::usage, where(), ": ", geometry,
+          " has no place in C");
+    const bool has_residual = arguments() > 1;
+    const std::string own =
+        structure({{"weights", weights(op.weights, geometry.kernel)},
+                   {"requantize", requantize(op.requantize, largest_sums(op.weights.values),
+                                             has_residual ? largest(*argument(1).format) : 0)},
+                   {"height", number(x[1])},
+                   {"width", number(x[2])},
+                   {"out_height", number(y[1])},
+                   {"out_width", number(y[2])},
+                   {"kernel_height", number(geometry.kernel.height)},
+                   {"kernel_width", number(geometry.kernel.width)},
+                   {"stride", number(geometry.stride)},
+                   {"top", number(geometry.padding.top)},
+                   {"left", number(geometry.padding.left)},
+                   {"is_signed", is_signed(0)},
+                   {"residual_is_signed", has_residual ? is_signed(1) : "0"}});
+    call("conv", {own, place(0), has_residual ? place(1) : "NULL", scratch("int8_t", 0), place()});
+  }
+
+  void visit(const NormActOp& op) override {
+    const Shape& x = argument(0).shape;
+    const std::int64_t channels = x[x.rank() - 1];
+    const std::vector<std::int64_t> sums(static_cast<std::size_t>(channels), largest(*argument(0).format));
+    const std::string own = structure({{"requantize", requantize(op.requantize, sums, 0)},
+                                       {"pixels", number(x.numel() / channels)},
+                                       {"channels", number(channels)},
+                                       {"is_signed", is_signed(0)}});
+    call("norm_act", {own, place(0), place()});
+  }
+
+  void visit(const ShortcutOp& op) override {
+    const Shape &x = argument(0).shape, &y = result().shape;
+    const std::string own = structure({{"width", number(x[2])},
+                                       {"channels", number(x[3])},
+                                       {"out_height", number(y[1])},
+                                       {"out_width", number(y[2])},
+                                       {"out_channels", number(y[3])},
+                                       {"stride", number(op.stride)},
+                                       {"before", number((y[3] - x[3]) / 2)}});
+    call("shortcut", {own, place(0), place()});
+  }
+
+  void visit(const MaxPoolOp& op) override {
+    call("max_pool",
+         {structure(windows(op.options.kernel, op.options.stride, op.options.padding)), place(0), place()});
+  }
+
+  void visit(const AvgPoolOp& op) override {
+    Fields fields = windows(op.options.kernel, op.options.stride, op.options.padding);
+    fields.emplace_back("output", number(op.options.output));
+    call("avg_pool", {structure(fields), place(0), place()});
+  }
+
+  void visit(const ConcatOp&) override {
+    const Shape& y = result().shape;
+    std::int64_t first = 0;
+    for (std::size_t i = 0; i < arguments(); ++i) {
+      const Shape& x = argument(i).shape;
+      call("concat",
+           {place(i), number(x.numel() / x[3]), number(x[3]), number(first), number(y[3]), place()});
+      first += x[3];
+    }
+  }
+
+  void visit(const GlobalAvgPoolOp&) override {
+    const Shape& x = argument(0).shape;
+    call("global_avg_pool", {place(0), is_signed(0), number(x[1] * x[2]), number(x[3]), place()});
+  }
+
+  void visit(const LinearOp& op) override {
+    const TensorInfo& x = argument(0);
+    const std::int64_t channels = op.weights.values.dim(1);
+    const std::string bias = array("float", "bias", op.bias.span<float>(), exact_float);
+    const std::string own = structure({{"weights", weights(op.weights, 1)},
+                                       {"bias", bias},
+                                       {"scale", exact_float(logit_scale(op))},
+                                       {"is_signed", op.input.is_signed ? "1" : "0"}});
+    std::string read = place(0);
+    if (x.dtype == DType::s32) {
+      read = scratch("uint8_t", channels);
+      kinds.insert("sums");
+      call("quantize", {thresholds(op, x), place(0), number(channels), read});
+    }
+    call("linear", {own, read, scratch("int8_t", 0), "logits"});
+  }
+
+ private:
+  const IntegerOp& op() const { return *network_.nodes()[node_].op; }
+  std::size_t arguments() const { return network_.nodes()[node_].inputs.size(); }
+  std::size_t value_of(std::size_t i) const {
+    return static_cast<std::size_t>(network_.nodes()[node_].inputs[i]) - 1;
+  }
+  const TensorInfo& argument(std::size_t i) const { return network_.results()[value_of(i)]; }
+  const TensorInfo& result() const { return network_.results()[node_]; }
+  std::string where() const { return concat(op().kind(), " '", op().name, "'"); }
+  std::string is_signed(std::size_t i) const { return argument(i).format->is_signed ? "1" : "0"; }
+
+  std::string place_of(std::size_t value) const {
+    const std::int64_t offset = places_.values[value];
+    return network_.results()[value].dtype == DType::s32 ? concat("arena + ", offset / 4)
+                                                         : concat("bytes + ", offset);
+  }
+  std::string place(std::size_t i) const { return place_of(value_of(i)); }
+  std::string place() const { return place_of(node_); }
+  std::string scratch(const char* type, std::int64_t offset) const {
+    const std::string at = concat("bytes + ", places_.scratch[node_] + offset);
+    return type == std::string("uint8_t") ? at : concat("(", type, " *)(", at, ")");
+  }
+
+  // The structures of quant/deploy/c have 16 bits for extents. Counts of pixels, which have more, fit as
+  // well: Preprocessing::max_extent.
+  std::string number(std::int64_t value) const {
+    check(value >= 0 && value <= std::numeric_limits<std::uint32_t>::max(), ErrorKind::usage, where(), ": ",
+          value, " has no place in C");
+    return std::to_string(value);
+  }
+
+  static int largest(const FixedPoint& format) { return std::max(format.max(), -format.min()); }
+
+  // Of each filter: no sum of its products is larger, whatever the image.
+  std::vector<std::int64_t> largest_sums(const Tensor& filters) const {
+    const std::int64_t count = filters.dim(0), length = filters.numel() / count;
+    const std::span<const std::int8_t> values = filters.span<std::int8_t>();
+    std::vector<std::int64_t> sums;
+    for (std::int64_t f = 0; f < count; ++f) {
+      std::int64_t sum = 0;
+      for (std::int64_t i = f * length; i < (f + 1) * length; ++i)
+        sum += std::abs(static_cast<int>(values[static_cast<std::size_t>(i)]));
+      sums.push_back(sum * largest(*argument(0).format));
+      check(sums.back() <= std::numeric_limits<std::int32_t>::max(), ErrorKind::usage, where(), ": filter ",
+            f, " has sums up to ", sums.back(), ", which need more than 32 bits");
+    }
+    return sums;
+  }
+
+  Fields windows(int kernel, int stride, int padding) const {
+    const Shape &x = argument(0).shape, &y = result().shape;
+    return {{"height", number(x[1])},     {"width", number(x[2])},      {"channels", number(x[3])},
+            {"out_height", number(y[1])}, {"out_width", number(y[2])},  {"kernel", number(kernel)},
+            {"stride", number(stride)},   {"padding", number(padding)}, {"is_signed", is_signed(0)}};
+  }
+
+  std::string weights(const QuantizedWeights& w, const Extent& kernel) {
+    const bool has_scales = w.code == WeightCode::clusters;
+    const Shape& shape = w.values.shape();
+    const std::string codes = array("uint8_t", "codes", bytes_of(stored_codes(w)));
+    const std::string scales = has_scales ? array("uint8_t", "scales", bytes_of(w.clusters.scales)) : "NULL";
+    return braces({{"bytes", codes},
+                   {"scales", scales},
+                   {"filters", number(shape[0])},
+                   {"channels", number(shape[1])},
+                   {"taps", number(static_cast<std::int64_t>(kernel.height) * kernel.width)},
+                   {"group", has_scales ? number(w.clusters.size) : "1"},
+                   {"packing", number(std::countr_zero(static_cast<unsigned>(codes_per_byte(w.bits))))},
+                   {"bits", w.code == WeightCode::odd ? number(w.bits) : "0"}});
+  }
+
+  std::string requantize(const kernels::Requantize& params, const std::vector<std::int64_t>& sums,
+                         int residual) {
+    const IntegerRequantize r = integer_requantize(params, sums, residual, where());
+    const std::string multiplier = array("int32_t", "multiplier", r.multiplier);
+    const std::string bias =
+        array("int64_t", "bias", r.bias, [](std::int64_t v) { return concat("INT64_C(", v, ")"); });
+    const std::string shift = array("uint8_t", "shift", r.shift);
+    return braces({{"multiplier", multiplier},
+                   {"bias", bias},
+                   {"shift", shift},
+                   {"residual", std::to_string(r.residual)},
+                   {"residual_shift", concat(static_cast<int>(r.residual_shift))},
+                   {"low", std::to_string(r.low)},
+                   {"high", std::to_string(r.high)}});
+  }
+
+  // kernels::quantize rises with the sum: for each level the least sum that reaches it, by bisection of all
+  // at once.
+  std::string thresholds(const LinearOp& linear, const TensorInfo& sums) {
+    const int levels = linear.input.max() - linear.input.min();
+    std::vector<std::int64_t> below(static_cast<std::size_t>(levels),
+                                    std::numeric_limits<std::int32_t>::min()),
+        reached(below.size(), std::numeric_limits<std::int32_t>::max());
+    Tensor tried = Tensor::empty({1, levels}, DType::s32);
+    tried.set_fixed_point(*sums.format);
+    for (int bit = 0; bit < 33; ++bit) {
+      const auto middle = [&](std::size_t i) { return below[i] + (reached[i] - below[i]) / 2; };
+      for (std::size_t i = 0; i < below.size(); ++i)
+        tried.mutable_data<std::int32_t>()[i] = static_cast<std::int32_t>(middle(i));
+      const std::vector<int> q = integers_of(kernels::quantize(tried, linear.input));
+      for (std::size_t i = 0; i < below.size(); ++i)
+        (q[i] > linear.input.min() + static_cast<int>(i) ? reached : below)[i] = middle(i);
+    }
+    const std::string table = array("int32_t", "thresholds", reached);
+    return structure(
+        "quantize",
+        {{"thresholds", table}, {"levels", number(levels)}, {"low", std::to_string(linear.input.min())}});
+  }
+
+  static std::vector<int> integers_of(const Tensor& t) {
+    if (t.dtype() == DType::u8) return {t.span<std::uint8_t>().begin(), t.span<std::uint8_t>().end()};
+    return {t.span<std::int8_t>().begin(), t.span<std::int8_t>().end()};
+  }
+
+  static std::span<const std::uint8_t> bytes_of(const Tensor& t) {
+    return {static_cast<const std::uint8_t*>(t.raw()), static_cast<std::size_t>(t.numel())};
+  }
+
+  // Adds an array and returns its name.
+  template <class Values>
+  std::string array(const char* type, const char* what, const Values& values) {
+    return array(type, what, values, [](auto value) { return std::to_string(value); });
+  }
+  template <class Values, class Text>
+  std::string array(const char* type, const char* what, const Values& values, Text text_of) {
+    constexpr std::size_t longest_line = 110;
+    const std::string name = concat(what, "_", node_);
+    tables += concat("static const ", type, " ", name, "[", values.size(), "] = {");
+    std::size_t length = longest_line;
+    for (const auto& value : values) {
+      const std::string text = text_of(value);
+      if (length + text.size() > longest_line) tables += "\n    ", length = 0;
+      tables += text;
+      tables += ',';
+      length += text.size() + 1;
+    }
+    tables += "\n};\n";
+    constant_bytes += static_cast<std::int64_t>(values.size() * sizeof(*values.begin()));
+    return name;
+  }
+
+  static std::string braces(const Fields& fields) {
+    std::string text = "{";
+    for (const auto& [name, value] : fields)
+      text += concat(text.size() > 1 ? ", " : "", ".", name, " = ", value);
+    return text + "}";
+  }
+  std::string structure(const Fields& fields) { return structure(op().kind(), fields); }
+  std::string structure(const std::string& type, const Fields& fields) {
+    const std::string name = concat(type, "_", node_);
+    tables += concat("static const struct ", type, " ", name, " = ", braces(fields), ";\n\n");
+    return "&" + name;
+  }
+
+  void call(const char* function, const std::vector<std::string>& with) {
+    kinds.insert(op().kind());
+    std::string text = concat("    ", function, "(", join(with), ");");
+    text.resize(std::max<std::size_t>(text.size(), 76), ' ');
+    calls += concat(text, " /* ", commented(op().name), ": ", layout(result()), " */\n");
+  }
+
+  const IntegerNetwork& network_;
+  const Places places_;
+  std::size_t node_ = 0;
+};
+
+std::string with_name(std::string text, const std::string& name) {
+  for (const auto& [mark, value] :
+       {std::pair{std::string("@NAME@"), upper(name)}, {std::string("@name@"), name}})
+    for (std::size_t at = 0; (at = text.find(mark, at)) != std::string::npos; at += value.size())
+      text.replace(at, mark.size(), value);
+  return text;
+}
+
+std::string description(const IntegerNetwork& network) {
+  const Preprocessing& p = network.preprocessing();
+  std::string text = concat(" * The image: ", p.height, " rows of ", p.width, " pixels of ", p.channels,
+                            p.channels == 1 ? " byte" : " bytes (red, green, blue)", ".\n");
+  if (p.resize > 0)
+    text +=
+        concat(" * It was made by resizing the shorter side to ", p.resize, " and cutting out the middle.\n");
+  return text + " * Mean and deviation are in the network's first table.\n";
+}
+
+std::string header_text(const IntegerNetwork& network, const Writer& written) {
+  const Preprocessing& p = network.preprocessing();
+  std::string text = concat("/* An integer network, made by faq.\n *\n", description(network), " */\n");
+  text += "#ifndef @NAME@_H\n#define @NAME@_H\n\n#include <stdint.h>\n\n";
+  text +=
+      concat("#define @NAME@_HEIGHT ", p.height, "\n#define @NAME@_WIDTH ", p.width,
+             "\n#define @NAME@_CHANNELS ", p.channels, "\n#define @NAME@_CLASSES ", network.num_classes(),
+             "\n/* What is written to: static memory. */\n#define @NAME@_ARENA_BYTES ", written.arena_bytes(),
+             "\n/* What is only read. */\n#define @NAME@_CONSTANT_BYTES ", written.constant_bytes, "\n\n");
+  text += "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
+  text +=
+      "/* Writes @NAME@_CLASSES logits for an image. One call at a time: the arena is one. */\n"
+      "void @name@_run(const uint8_t *image, float *logits);\n";
+  if (!p.class_names.empty()) text += "\nextern const char *const @name@_class_names[@NAME@_CLASSES];\n";
+  return text + "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n";
+}
+
+std::string source_text(const IntegerNetwork& network, const Writer& written) {
+  std::string text = concat(
+      "/* An integer network, made by faq: C99, no library, no allocation. What it computes are the bits of "
+      "faq-eval.\n *\n",
+      description(network), " */\n#include \"@name@.h\"\n\n#include <stddef.h>\n\n");
+  for (const auto& [part, ops] : parts_of_ops)
+    if (std::ranges::any_of(ops, [&](const std::string& kind) { return written.kinds.contains(kind); }))
+      text += c_op(part) + "\n";
+  text += "/* --- the network's tables, in the order of its ops */\n\n" + written.tables;
+  text +=
+      "/* --- the network */\n\nstatic int32_t arena[@NAME@_ARENA_BYTES / 4];\n\n"
+      "void @name@_run(const uint8_t *image, float *logits)\n{\n    uint8_t *const bytes = (uint8_t "
+      "*)arena;\n" +
+      written.calls + "}\n";
+  const std::vector<std::string>& names = network.preprocessing().class_names;
+  if (names.empty()) return text;
+  text += "\nconst char *const @name@_class_names[@NAME@_CLASSES] = {\n";
+  for (const std::string& name : names) text += concat("    ", string_literal(name), ",\n");
+  return text + "};\n";
+}
+
+// Random pixels, and in every second image the same in blocks, which are more like pictures.
+Tensor random_images(const IntegerNetwork& network, const CExportOptions& options) {
+  constexpr std::int64_t block = 5;
+  const std::int64_t height = network.height(), width = network.width(), channels = network.channels();
+  Tensor images = Tensor::empty({options.test_images, height, width, channels}, DType::u8);
+  auto* pixel = images.mutable_data<std::uint8_t>();
+  for (std::int64_t n = 0; n < images.dim(0); ++n) {
+    const std::int64_t side = n % 2 == 0 ? 1 : block;
+    for (std::int64_t y = 0; y < height; ++y)
+      for (std::int64_t x = 0; x < width; ++x)
+        for (std::int64_t c = 0; c < channels; ++c) {
+          const std::int64_t place = (y / side * width + x / side) * channels + c;
+          Random random(options.seed, RandomStream::test, static_cast<std::uint64_t>(n),
+                        static_cast<std::uint64_t>(place));
+          *pixel++ = static_cast<std::uint8_t>(random.below(256));
+        }
+  }
+  return images;
+}
+
+std::string test_text(const IntegerNetwork& network, const CExportOptions& options) {
+  const Tensor images = random_images(network, options);
+  const Tensor logits = network.forward(images);
+  std::string text =
+      "/* Runs the network of @name@.c on images that faq has run it on, and compares the bits of the "
+      "logits. */\n"
+      "#include <stdio.h>\n#include <string.h>\n#include <time.h>\n\n#include \"@name@.h\"\n\n";
+  const auto rows = [&](const char* type, const char* name, const std::string& extent, const auto& values,
+                        auto text_of) {
+    text += concat("static const ", type, " ", name, "[", options.test_images, "][", extent, "] = {\n");
+    const std::size_t length = values.size() / static_cast<std::size_t>(options.test_images);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (i % length == 0) text += "    {";
+      text += text_of(values[i]);
+      text += i % length + 1 == length ? "},\n" : i % 24 == 23 ? ",\n     " : ",";
+    }
+    text += "};\n\n";
+  };
+  rows("uint8_t", "images", "@NAME@_HEIGHT * @NAME@_WIDTH * @NAME@_CHANNELS", images.span<std::uint8_t>(),
+       [](std::uint8_t v) { return std::to_string(v); });
+  rows("float", "expected", "@NAME@_CLASSES", logits.span<float>(), exact_float);
+  return text + c_op("test");
+}
+
+void write(const std::filesystem::path& file, const std::string& text) {
+  AtomicFile atomic(file);
+  atomic.write(text);
+  atomic.commit();
+}
+
+}  // namespace
+
+CExport export_c(const IntegerNetwork& network, const std::filesystem::path& folder,
+                 const CExportOptions& options) {
+  check(is_identifier(options.name), ErrorKind::usage, "`name` '", options.name,
+        "': expected an identifier of C: letters, digits and _, at most 40");
+  check(options.test_images >= 0 && options.test_images <= 1000, ErrorKind::usage, "`test_images` ",
+        options.test_images, ": expected 0 to 1000");
+  const Writer written(network);
+  const auto named = [&](const std::string& text) { return with_name(text, options.name); };
+  const std::string header = named(header_text(network, written)),
+                    source = named(source_text(network, written));
+  const std::string test = options.test_images > 0 ? named(test_text(network, options)) : "";
+
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  check(!error, ErrorKind::io, folder, ": cannot be made: ", error.message());
+  CExport result{.source = folder / (options.name + ".c"),
+                 .header = folder / (options.name + ".h"),
+                 .test = {},
+                 .constant_bytes = written.constant_bytes,
+                 .arena_bytes = written.arena_bytes()};
+  write(result.header, header);
+  write(result.source, source);
+  if (!test.empty()) {
+    result.test = folder / (options.name + "_test.c");
+    write(result.test, test);
+  }
+  return result;
+}
+
+}  // namespace faq
