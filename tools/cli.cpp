@@ -22,6 +22,7 @@
 #include "core/regular_file.h"
 #include "core/standard_error.h"
 #include "core/text.h"
+#include "tools/hang_up.h"
 #include "tools/option_text.h"
 #include "train/option_names.h"
 #include "train/ranks/launcher.h"
@@ -259,6 +260,7 @@ std::atomic<bool> in_body = false;
 
 void prepare_process() {
   in_body = true;
+  keep_hang_ups_ignored();
 #ifdef __GLIBC__
   ::on_exit(at_exit, nullptr);
 #endif

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tools/hang_up.h"
 #include "train/signals.h"
 
 namespace faq::cli {
@@ -36,6 +37,7 @@ void bound_waiting(char** argv) {
   sigset_t before;
   ::sigprocmask(SIG_BLOCK, nullptr, &before);
   if (handled) hold_stop_signals();
+  keep_hang_ups_ignored();  // of a handler the new image would know nothing
   ::execv(program.c_str(), argv);
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
   ::unsetenv("GOMP_SPINCOUNT");

@@ -519,8 +519,8 @@ void write(const std::filesystem::path& file, const std::string& text) {
 
 CExport export_c(const IntegerNetwork& network, const std::filesystem::path& folder,
                  const CExportOptions& options) {
-  check(is_identifier(options.name), ErrorKind::usage, "`name` '", options.name,
-        "': expected an identifier of C: letters, digits and _, at most 40");
+  check(is_identifier(options.name), ErrorKind::usage, "'", options.name,
+        "' is no identifier of C: expected letters, digits and _, at most 40");
   check(options.test_images >= 0 && options.test_images <= 1000, ErrorKind::usage, "`test_images` ",
         options.test_images, ": expected 0 to 1000");
   const Writer written(network);

@@ -71,6 +71,35 @@ bool is_constant(const Channel& channel, const Residual& residual, double larges
   return true;
 }
 
+// What a channel without a residual makes of a sum (kernels::requantize).
+int rounded(const Channel& channel, double sum, const Levels& levels) {
+  const double z = std::clamp<double>(sum * channel.multiplier + channel.bias, levels.low, levels.high);
+  const double below = std::floor(z), rest = z - below;
+  const bool up = rest > 0.5 || (rest == 0.5 && std::fmod(below, 2) != 0);
+  return static_cast<int>(below) + (up ? 1 : 0);
+}
+
+// A channel that makes two neighbouring integers, the larger one of all sums beyond a threshold: as a
+// multiplier of one last bit, which 2^32 sums do not carry from one tie to the next.
+std::optional<Scaled> one_step(const Channel& channel, const Residual& residual, std::int64_t largest_sum,
+                               const Levels& levels) {
+  constexpr int shift = 40;
+  if (residual.largest > 0) return {};
+  const std::int64_t sign = channel.multiplier < 0 ? -1 : 1;
+  const auto value = [&](std::int64_t sum) {
+    return rounded(channel, static_cast<double>(sign * sum), levels);
+  };
+  std::int64_t below = -largest_sum, reached = largest_sum;
+  const int low = value(below);
+  if (value(reached) != low + 1) return {};
+  while (reached - below > 1) {
+    const std::int64_t middle = below + (reached - below) / 2;
+    (value(middle) > low ? reached : below) = middle;
+  }
+  const std::int64_t tie = (2 * std::int64_t{low} + 1) * (std::int64_t{1} << (shift - 1));
+  return Scaled{static_cast<std::int32_t>(sign), tie + 1 - reached, shift};
+}
+
 // The same result with a bias that is just far enough outside.
 double clipped_bias(double bias, const Residual& residual, const Levels& levels) {
   const double outside = 2 + residual.reach();
@@ -99,6 +128,7 @@ IntegerRequantize integer_requantize(const kernels::Requantize& params,
     std::optional<Scaled> found = scaled(channel, residual, largest);
     if (!found && is_constant(channel, residual, largest, levels))
       found = scaled({0, clipped_bias(channel.bias, residual, levels)}, residual, 0);
+    if (!found) found = one_step(channel, residual, largest_sum[c], levels);
     check(found.has_value(), ErrorKind::usage, op, ": channel ", c, ": sums up to ", largest_sum[c],
           " times ", channel.multiplier, " plus ", channel.bias, " do not fit 62 bits");
     result.multiplier.push_back(found->multiplier);

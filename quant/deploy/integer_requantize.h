@@ -23,8 +23,9 @@ struct IntegerRequantize {
 };
 
 /// The same function as `params`, where |sum| of channel c is at most `largest_sum[c]` and |residual| at most
-/// `largest_residual`. A channel whose sum cannot change its result gets the multiplier 0. Throws usage, with
-/// `op` and the channel, for numbers whose exact sum does not fit 62 bits.
+/// `largest_residual`. A channel whose exact sum does not fit 62 bits, because its multiplier is next to
+/// nothing, is made of what its sums can do to the result: nothing, or one step. Throws usage, with `op` and
+/// the channel, where they do more.
 IntegerRequantize integer_requantize(const kernels::Requantize& params,
                                      std::span<const std::int64_t> largest_sum, int largest_residual,
                                      const std::string& op);

@@ -1,0 +1,294 @@
+// Integer networks as C: compiled, run, and compared bit for bit.
+#include "quant/deploy/c_export.h"
+
+#include <cmath>
+#include <limits>
+
+#include "core/text.h"
+#include "quant/deploy/integer_requantize.h"
+#include "tests/random_network.h"
+
+using namespace faq;
+using namespace faq::testing;
+
+namespace {
+
+// What embedded code is compiled with: nothing is left to warn of.
+const Words strict{"-std=c99",          "-O1",      "-Wall",       "-Wextra", "-Wpedantic", "-Wconversion",
+                   "-Wsign-conversion", "-Wshadow", "-Wcast-qual", "-Werror"};
+
+// Compiles the files of an export and runs the test that is one of them.
+void check_export(const IntegerNetwork& network, int images = 4) {
+  const TemporaryFolder folder;
+  const CExport written = export_c(network, folder / "c", {.test_images = images});
+  const std::string program = (folder / "test").string();
+  const Outcome compiled =
+      run_program(FAQ_CC, strict + Words{"-o", program, written.source.string(), written.test.string()});
+  INFO(compiled.err);
+  REQUIRE(compiled.code == 0);
+  const Outcome ran = run_program(program, {});
+  INFO(ran.out);
+  CHECK(ran.code == 0);
+  CHECK(ran.out.starts_with(concat(images, " of ", images, " images")));
+}
+
+// Ops with random weights, one after the other, and the shapes between them.
+class Builder {
+ public:
+  Builder(int height, int width, int channels)
+      : preprocessing_{.height = height, .width = width, .channels = channels} {
+    InputOp op;
+    op.table = reference::random_fixed_point({channels, 256}, ++salt_, {1, 8, true});
+    add(std::move(op), {0}, channels);
+  }
+
+  int conv(int x, int channels, const ConvGeometry& geometry, const FixedPoint& format, int weight_bits = 8,
+           int residual = -1, Activation activation = Activation::relu) {
+    ConvOp op;
+    const FixedPoint weights{0.5f, weight_bits, true};
+    op.weights = {
+        reference::random_fixed_point({channels, channels_[x], geometry.kernel.height, geometry.kernel.width},
+                                      ++salt_, weights),
+        weight_bits};
+    op.geometry = geometry;
+    op.requantize = requantize(channels, format, 1.0 / (20 * channels_[x]));
+    op.requantize.activation = activation;
+    std::vector<int> inputs{x};
+    if (residual >= 0) {
+      inputs.push_back(residual);
+      op.requantize.residual_multiplier = residual_multiplier(formats_[residual].scale, format);
+    }
+    return add(std::move(op), inputs, channels, format);
+  }
+  int norm_act(int x, const FixedPoint& format) {
+    NormActOp op;
+    op.requantize = requantize(channels_[x], format, 0.5);
+    return add(std::move(op), {x}, channels_[x], format);
+  }
+  int max_pool(int x, const kernels::MaxPoolOptions& options) {
+    MaxPoolOp op;
+    op.options = options;
+    return add(std::move(op), {x}, channels_[x], formats_[x]);
+  }
+  int avg_pool(int x, const kernels::AvgPoolOptions& options) {
+    AvgPoolOp op;
+    op.options = options;
+    return add(std::move(op), {x}, channels_[x], formats_[x]);
+  }
+  int shortcut(int x, int stride, int channels) {
+    ShortcutOp op;
+    op.stride = stride;
+    op.out_channels = channels;
+    return add(std::move(op), {x}, channels, formats_[x]);
+  }
+  int concat_of(const std::vector<int>& parts) {
+    int channels = 0;
+    for (const int part : parts) channels += channels_[part];
+    return add(ConcatOp(), parts, channels, formats_[parts[0]]);
+  }
+  int global_avg_pool(int x) { return add(GlobalAvgPoolOp(), {x}, channels_[x], formats_[x]); }
+
+  IntegerNetwork classifier(int x, const FixedPoint& input, int classes) {
+    LinearOp op;
+    op.input = input;
+    op.weights = {reference::random_fixed_point({classes, channels_[x]}, ++salt_, {0.3f, 8, true}), 8};
+    op.multiplier = Tensor::full({classes}, logit_scale(op));
+    op.bias = reference::random({classes}, ++salt_, -3, 3);
+    add(std::move(op), {x}, classes);
+    return {nodes_, preprocessing_};
+  }
+
+ private:
+  template <class Op>
+  int add(Op op, const std::vector<int>& inputs, int channels, const FixedPoint& format = {1, 8, true}) {
+    op.name = concat("op", nodes_.size());
+    nodes_.push_back({std::make_shared<Op>(std::move(op)), inputs});
+    channels_[static_cast<int>(nodes_.size())] = channels;
+    formats_[static_cast<int>(nodes_.size())] = format;
+    return static_cast<int>(nodes_.size());
+  }
+  kernels::Requantize requantize(int channels, const FixedPoint& format, double size) {
+    return {.multiplier = reference::random({channels}, ++salt_, -size, size),
+            .bias = reference::random({channels}, ++salt_, -5, format.max()),
+            .format = format};
+  }
+
+  Preprocessing preprocessing_;
+  std::vector<IntegerNetwork::Node> nodes_;
+  std::map<int, int> channels_;
+  std::map<int, FixedPoint> formats_;
+  std::uint64_t salt_ = 0;
+};
+
+// Every op, with what it has of sides, signs and borders.
+IntegerNetwork all_ops() {
+  const FixedPoint u4{0.5f, 4, false}, s8{0.25f, 8, true}, u8{0.37f, 8, false};
+  Builder b(19, 14, 3);
+  const int stem = b.conv(1, 6, {.kernel = 3, .stride = 2, .padding = 1}, u4);
+  const int wide = b.conv(stem, 8, {.kernel = {1, 7}, .padding = {0, 3}}, s8, 4, -1, Activation::identity);
+  const int tall = b.conv(wide, 8, {.kernel = {5, 1}, .padding = {2, 0}}, s8, 2, wide, Activation::identity);
+  const int signed_max = b.max_pool(tall, {.kernel = 3, .stride = 2, .padding = 1});
+  const int signed_mean = b.avg_pool(tall, {.kernel = 2, .stride = 2, .padding = 1});
+  const int rectified = b.norm_act(signed_max, u8);
+  const int odd = b.conv(rectified, 7, {.kernel = 2, .padding = {0, 1, 1, 0}}, u8, 3);
+  const int both = b.concat_of({rectified, odd});
+  const int again = b.conv(signed_mean, 8, {.kernel = 1}, s8, 8, -1, Activation::identity);
+  const int gathered = b.conv(again, 8, {.kernel = 6, .stride = 1, .padding = 5}, u8, 4);
+  const int padded = b.shortcut(both, 2, 20);
+  const int mean = b.avg_pool(padded, {.output = 2});
+  const int largest = b.max_pool(gathered, {.kernel = 2, .stride = 2, .padding = 0});
+  const int three = b.avg_pool(largest, {.output = 2});
+  const int joined = b.concat_of({mean, three});
+  return b.classifier(b.global_avg_pool(joined), {0.7f, 8, false}, 9);
+}
+
+}  // namespace
+
+TEST_CASE("every op is C with the same bits", "[c_export]") {
+  const OneThread one_thread;
+  check_export(all_ops(), 20);
+}
+
+TEST_CASE("networks of every scheme are C with the same bits", "[c_export]") {
+  const OneThread one_thread;
+  const Case rows[] = {
+      {.size = 8},
+      {.size = 9, .channels = 1, .weight_bits = 4, .act_bits = 4},
+      {.size = 8, .weight_bits = 4, .act_bits = 4, .norms = Norms::ties},
+      {.size = 8, .weight_bits = 3, .act_bits = 5, .first_last_bits = 6},
+      {.size = 8, .weight_bits = 2, .scheme = Scheme::dfp},
+      {.size = 8, .weight_bits = 4, .scheme = Scheme::dfp, .cluster_size = 7},
+      {.size = 8, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa},
+      {.size = 8, .weight_bits = 2, .act_bits = 2, .scheme = Scheme::dorefa},
+  };
+  for (const Case& c : rows) {
+    INFO(c);
+    const auto model = quantized_model(c);
+    check_export(compile(*model, c));
+  }
+}
+
+TEST_CASE("integers requantize as f32 does, however it is spread", "[c_export]") {
+  struct Row {
+    const char* what;
+    double multiplier, bias;  // their size
+    float factor;             // of a residual
+    std::int64_t sums;
+  };
+  const Row rows[] = {
+      {"as layers have them", 0x1p-9, 20, 0, 1 << 16},
+      {"a residual by a power of two", 0x1p-9, 20, 0.25f, 1 << 16},
+      {"a residual by any number", 0x1p-9, 20, 0.3712345f, 1 << 16},
+      {"sums of 31 bits", 0x1p-24, 20, 0, 0x7fffffff},
+      {"sums that make one step", 0x1p-32, 20, 0, 0x7fffffff},
+      {"small multipliers", 0x1p-26, 20, 0, 1 << 26},
+      {"multipliers that do nothing", 0x1p-60, 20, 0.5f, 1 << 20},
+      {"multipliers that are almost zero", 0x1p-120, 20, 0, 1 << 20},
+      {"a bias that is almost zero", 0x1p-9, 0x1p-100, 1, 1 << 16},
+      {"a bias that clips everything", 0x1p-9, 0x1p60, 0.7f, 1 << 10},
+      {"large multipliers", 4, 20, 0, 100},
+  };
+  constexpr std::int64_t channels = 64, pixels = 64;
+  std::uint64_t salt = 0;
+  for (const Row& row : rows) {
+    for (const FixedPoint& format : {FixedPoint{1, 8, false}, {1, 4, false}, {1, 8, true}}) {
+      INFO(row.what << ", " << format);
+      kernels::Requantize params{
+          .multiplier = reference::random({channels}, ++salt, -row.multiplier, row.multiplier),
+          .bias = reference::random({channels}, ++salt, -row.bias, row.bias),
+          .residual_multiplier = row.factor,
+          .activation = Activation::identity,
+          .format = format};
+      const Tensor sums =
+          reference::random_integers<std::int32_t>({1, 1, pixels, channels}, ++salt, -row.sums, row.sums);
+      const Tensor residual =
+          row.factor == 0 ? Tensor()
+                          : reference::random_fixed_point({1, 1, pixels, channels}, ++salt, {1, 8, true});
+      const std::vector<std::int64_t> largest(channels, row.sums);
+      const IntegerRequantize integer = integer_requantize(params, largest, row.factor == 0 ? 0 : 127, "it");
+      const Tensor expected = kernels::requantize(sums, residual, params);
+      const auto q = reference::elements<std::int64_t>(expected);
+      const auto r =
+          row.factor == 0 ? std::vector<std::int64_t>(q.size()) : reference::elements<std::int64_t>(residual);
+      std::int64_t wrong = 0;
+      for (std::size_t i = 0; i < q.size(); ++i) {
+        const std::size_t c = i % channels;
+        const int shift = integer.shift[c];
+        __extension__ typedef __int128 Wide;
+        const Wide one = Wide(1) << shift;
+        Wide z = Wide(sums.data<std::int32_t>()[i]) * integer.multiplier[c] + integer.bias[c] +
+                 Wide(r[i]) * integer.residual * (Wide(1) << (shift - integer.residual_shift));
+        CHECK((z < (Wide(1) << 62) && z > -(Wide(1) << 62)));
+        z = std::clamp(z, integer.low * one, integer.high * one);
+        // Floor, and what is left of it.
+        Wide whole = z >= 0 ? z / one : -((-z + one - 1) / one);
+        const Wide rest = z - whole * one;
+        if (rest * 2 > one || (rest * 2 == one && whole % 2 != 0)) ++whole;
+        wrong += static_cast<std::int64_t>(whole) != q[i];
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("what has no place in C is refused, and nothing is written", "[c_export]") {
+  const TemporaryFolder folder;
+  const IntegerNetwork network = all_ops();
+  for (const char* name : {"", "1st", "a-b", "über", "a b", "x/../y"}) {
+    INFO(name);
+    check_error(ErrorKind::usage, "no identifier of C",
+                [&] { export_c(network, folder / "c", {.name = name}); });
+  }
+  Builder b(8, 8, 3);
+  const int dilated = b.conv(1, 4, {.kernel = 3, .dilation = 2}, {1, 8, false});
+  const IntegerNetwork other = b.classifier(b.global_avg_pool(dilated), {1, 8, false}, 3);
+  check_error(ErrorKind::usage, "conv 'op1'", [&] { export_c(other, folder / "c"); });
+  CHECK_FALSE(fs::exists(folder / "c"));
+
+  kernels::Requantize params{
+      .multiplier = Tensor::full({1}, 0x1.8p-62f), .bias = Tensor::full({1}, 0.5f), .format = {1, 8, false}};
+  const std::vector<std::int64_t> sums{1000};
+  check_error(ErrorKind::usage, "conv 'x': channel 0",
+              [&] { integer_requantize(params, sums, 127, "conv 'x'"); });
+}
+
+TEST_CASE("faq-export writes C, and says what it costs", "[c_export]") {
+  const TemporaryFolder folder;
+  const Case small{.size = 8};
+  compile(*quantized_model(small), small).save(folder / "integer.safetensors");
+  const std::string file = (folder / "integer.safetensors").string(), c = (folder / "c").string();
+  const Outcome done = run_program(FAQ_EXPORT, {file, "--c", c, "--c-name", "tiny", "--json"});
+  INFO(done.err);
+  REQUIRE(done.code == 0);
+  CHECK(done.err.empty());
+  CHECK(fs::exists(folder / "c" / "tiny.c"));
+  CHECK(fs::exists(folder / "c" / "tiny.h"));
+  CHECK_FALSE(fs::exists(folder / "c" / "tiny_test.c"));
+  CHECK(done.out.find("\"arena_bytes\":") != std::string::npos);
+
+  struct Row {
+    Words words;
+    int code;
+    const char* text;
+  };
+  write_file(folder / "broken.safetensors", "no network");
+  write_file(folder / "file", "");
+  const Row rows[] = {
+      {{}, 64, "--weights is required"},
+      {{file}, 64, "--c is required"},
+      {{file, "--c", c, "--c-name", "a-b"}, 64, "'a-b' is no identifier of C"},
+      {{file, "--c", c, "--c-test", "-1"}, 64, "--c-test"},
+      {{"missing", "--c", c}, 66, "missing"},
+      {{(folder / "broken.safetensors").string(), "--c", c}, 65, "broken"},
+      {{file, "--c", (folder / "file" / "c").string()}, 74, "cannot be made"},
+      {{file, "other", "--c", c}, 64, "other"},
+  };
+  for (const Row& row : rows) {
+    INFO(join(row.words, " "));
+    const Outcome refused = run_program(FAQ_EXPORT, row.words);
+    INFO(refused.err);
+    CHECK(refused.code == row.code);
+    CHECK(refused.err.find(row.text) != std::string::npos);
+    CHECK(lines_of(refused.err).size() == 1);
+  }
+}
