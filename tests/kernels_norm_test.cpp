@@ -466,6 +466,49 @@ TEST_CASE("requantize is correctly rounded", "[norm]") {
   CHECK(off == 0);
 }
 
+TEST_CASE("requantize rounds what double would take for a tie", "[norm]") {
+  struct Row {
+    std::int32_t sum;
+    float multiplier, bias;
+    std::int8_t residual;
+    float factor;
+    int expected;
+  };
+  const Row rows[] = {{1, 0x1p-60f, 0.5f, 0, 1, 1},
+                      {-1, 0x1p-60f, 0.5f, 0, 1, 0},
+                      {1, 0x1p-60f, 1.5f, 0, 1, 2},
+                      {-1, 0x1p-60f, 1.5f, 0, 1, 1},
+                      {0, 0x1p-60f, 2.5f, 0, 1, 2},
+                      {0, 0x1p-60f, 3.5f, 0, 1, 4},
+                      {1, 0x1p-149f, -0.5f, 3, 1, 3},
+                      {-1, 0x1p-149f, -0.5f, 3, 1, 2},
+                      {0, 1, -0.5f, 3, 1, 2},
+                      {0x7fffffff, 0x1.fffffep-60f, 7.5f, 0, 1, 8},
+                      {-0x7fffffff, 0x1.fffffep-60f, 7.5f, 0, 1, 7},
+                      {1 << 30, 1, -0x1p30f, 1, 0.75f, 1},
+                      {1 << 30, 0x1p60f, -0x1p90f, 1, 0.75f, 1},
+                      {1, -0x1p-70f, 255, 0, 1, 255},
+                      {-1, 0x1p-70f, 0, 0, 1, 0},
+                      {1, 0x1p-70f, 254.5f, 0, 1, 255}};
+  for (const Row& row : rows) {
+    INFO(row.sum << " * " << row.multiplier << " + " << row.bias << " + " << int{row.residual} << " * "
+                 << row.factor);
+    for (const std::int64_t channels : {1, 16, 37}) {
+      Tensor sums = Tensor::empty({1, 1, 1, channels}, DType::s32);
+      std::ranges::fill(sums.mutable_span<std::int32_t>(), row.sum);
+      Tensor residual = Tensor::empty({1, 1, 1, channels}, DType::s8, FixedPoint{1, 8, true});
+      std::ranges::fill(residual.mutable_span<std::int8_t>(), row.residual);
+      const Tensor q = kernels::requantize(sums, residual,
+                                           {.multiplier = Tensor::full({channels}, row.multiplier),
+                                            .bias = Tensor::full({channels}, row.bias),
+                                            .residual_multiplier = row.factor,
+                                            .activation = Activation::relu,
+                                            .format = {1, 8, false}});
+      for (const int v : q.span<std::uint8_t>()) CHECK(v == row.expected);
+    }
+  }
+}
+
 TEST_CASE("requantize trusts no f32 that has overflown", "[norm]") {
   // 2.1e9·1e31 − 127·1e38: in f32 infinity minus infinity.
   for (const std::int64_t channels : {1, 16, 37}) {

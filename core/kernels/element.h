@@ -16,6 +16,7 @@ template <class T>
   return high < x ? high : x;
 }
 [[gnu::always_inline]] inline float magnitude_of(float x) { return x < 0.0f ? -x : x; }
+[[gnu::always_inline]] inline double magnitude_of(double x) { return x < 0.0 ? -x : x; }
 [[gnu::always_inline]] inline float float_of_bits(std::uint32_t bits) {
   float x;
   __builtin_memcpy(&x, &bits, sizeof x);

@@ -7,6 +7,7 @@
 
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
+#include "core/kernels/exact_rounding.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -16,8 +17,7 @@ namespace {
 
 // q = clamp(round(acc·multiplier + bias + residual·factor)), correctly rounded on every instruction set. It
 // is first computed in f32, which nearly always decides. Where f32 is so close to a tie that its error might
-// matter, it is computed again in double. In double, the product of a 32-bit integer and an f32 loses at most
-// its last bits, so the result is right for any value that is not within 1e-13 of a tie.
+// matter, it is computed again in double; where that is not enough either, exactly.
 struct RowParams {
   const float* multiplier;
   const float* bias;
@@ -46,16 +46,37 @@ template <class A, class R, class Q>
   return uncertain == 0;
 }
 
+// Returns true if all results are certain.
 template <class A, class R, class Q>
-[[gnu::always_inline]] inline void requantize_f64(const A* acc, const R* r, const RowParams& p,
+[[gnu::always_inline]] inline bool requantize_f64(const A* acc, const R* r, const RowParams& p,
                                                   Q* __restrict out, std::int64_t n) {
+  // Of the terms: double rounds three times, by half of its last bit each.
+  constexpr double error = 0x1p-50;
+  int uncertain = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    double z = static_cast<double>(acc[i]) * p.multiplier[i] + p.bias[i];
-    if (!std::is_same_v<R, Nothing>) z += static_cast<double>(element(r, i)) * p.residual_factor;
+    const double product = static_cast<double>(acc[i]) * p.multiplier[i];
+    double z = product + p.bias[i];
+    double terms = magnitude_of(product) + magnitude_of(static_cast<double>(p.bias[i]));
+    if (!std::is_same_v<R, Nothing>) {
+      const double added = static_cast<double>(element(r, i)) * p.residual_factor;
+      z += added;
+      terms += magnitude_of(added);
+    }
     // The limits are integers, so clipping before rounding gives the same as clipping after it.
-    const double q =
-        round_half_even_in_range(clamped(z, static_cast<double>(p.low), static_cast<double>(p.high)));
+    z = clamped(z, static_cast<double>(p.low), static_cast<double>(p.high));
+    const double q = round_half_even_in_range(z);
+    uncertain |= magnitude_of(z - q) >= 0.5 - error * terms ? 1 : 0;
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
+  }
+  return uncertain == 0;
+}
+
+template <class A, class R, class Q>
+void requantize_exactly(const A* acc, const R* r, const RowParams& p, Q* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    ExactSum value{acc[i], p.multiplier[i], p.bias[i], 0, p.residual_factor};
+    if constexpr (!std::is_same_v<R, Nothing>) value.residual = r[i];
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(rounded_exactly(value, p.low, p.high)));
   }
 }
 
@@ -66,8 +87,9 @@ template <class A, class R, class Q>
     const std::int64_t length = std::min(piece, n - i);
     const RowParams here{p.multiplier + i, p.bias + i, p.residual_factor, p.low, p.high, p.certain};
     const R* r_here = std::is_same_v<R, Nothing> ? r : r + i;
-    if (!requantize_f32(acc + i, r_here, here, out + i, length))
-      requantize_f64(acc + i, r_here, here, out + i, length);
+    if (!requantize_f32(acc + i, r_here, here, out + i, length) &&
+        !requantize_f64(acc + i, r_here, here, out + i, length))
+      requantize_exactly(acc + i, r_here, here, out + i, length);
   }
 }
 

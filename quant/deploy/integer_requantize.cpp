@@ -5,6 +5,8 @@
 #include <limits>
 #include <optional>
 
+#include "core/kernels/exact_rounding.h"
+
 namespace faq {
 namespace {
 
@@ -71,14 +73,6 @@ bool is_constant(const Channel& channel, const Residual& residual, double larges
   return true;
 }
 
-// What a channel without a residual makes of a sum (kernels::requantize).
-int rounded(const Channel& channel, double sum, const Levels& levels) {
-  const double z = std::clamp<double>(sum * channel.multiplier + channel.bias, levels.low, levels.high);
-  const double below = std::floor(z), rest = z - below;
-  const bool up = rest > 0.5 || (rest == 0.5 && std::fmod(below, 2) != 0);
-  return static_cast<int>(below) + (up ? 1 : 0);
-}
-
 // A channel that makes two neighbouring integers, the larger one of all sums beyond a threshold: as a
 // multiplier of one last bit, which 2^32 sums do not carry from one tie to the next.
 std::optional<Scaled> one_step(const Channel& channel, const Residual& residual, std::int64_t largest_sum,
@@ -87,7 +81,10 @@ std::optional<Scaled> one_step(const Channel& channel, const Residual& residual,
   if (residual.largest > 0) return {};
   const std::int64_t sign = channel.multiplier < 0 ? -1 : 1;
   const auto value = [&](std::int64_t sum) {
-    return rounded(channel, static_cast<double>(sign * sum), levels);
+    return static_cast<int>(kernels::rounded_exactly(
+        {static_cast<std::int32_t>(sign * sum), static_cast<float>(channel.multiplier),
+         static_cast<float>(channel.bias), 0, 0},
+        levels.low, levels.high));
   };
   std::int64_t below = -largest_sum, reached = largest_sum;
   const int low = value(below);

@@ -21,7 +21,8 @@ DType stored_as(int bits, WeightCode code);
 Tensor pack_codes(std::span<const std::int8_t> codes, int per_byte);
 Tensor unpack_codes(const Tensor& packed, int per_byte, const Shape& shape, bool is_signed);
 
-/// The codes of weights as a file has them: packed where several share a byte, without the scales of clusters.
+/// The codes of weights as a file has them: packed where several share a byte, without the scales of
+/// clusters.
 Tensor stored_codes(const QuantizedWeights& weights);
 
 /// Turns every integer q of DoReFa's weights into its code n, q = 2·n − (2^bits − 1), and back.
