@@ -30,6 +30,14 @@ constexpr Row rows[] = {
     {"%PDF"sv, "a PDF file"},
     {"\x89PNG"sv, "a PNG image"},
     {"\xff\xd8\xff"sv, "a JPEG image"},
+    {"GIF8"sv, "a GIF image"},
+    {"II*\0"sv, "a TIFF image"},
+    {"MM\0*"sv, "a TIFF image"},
+    {"8BPS"sv, "a Photoshop image"},
+    {"\xff\x0a"sv, "a JPEG XL image"},
+    {"\0\0\0\x0cJXL "sv, "a JPEG XL image"},
+    {"\0\0\0\x0cjP  "sv, "a JPEG 2000 image"},
+    {"qoif"sv, "a QOI image"},
 };
 
 bool is_space(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
@@ -49,6 +57,13 @@ std::string file_kind(std::string_view start) {
   if (start.size() > 2 && start[0] == '\x80' && start[1] >= 2 && start[1] <= 5 && start[2] != '\0')
     return rows[0].kind;
   if (start.size() > 8 && start.substr(4, 4) == "TFL3") return "a TensorFlow Lite model";
+  if (start.size() > 12 && start.starts_with("RIFF") && start.substr(8, 4) == "WEBP") return "a WebP image";
+  if (start.size() > 12 && start.substr(4, 4) == "ftyp")
+    return start.substr(8, 3) == "avi"  ? "an AVIF image"
+           : start.substr(8, 2) == "he" ? "a HEIC image"
+                                        : "a video";
+  if (start.size() > 14 && start.starts_with("BM") && start.substr(6, 4) == "\0\0\0\0"sv)
+    return "a BMP image";
   if (start.size() > 262 && start.substr(257, 5) == "ustar") return "a tar archive: unpack it";
   if (is_onnx(start)) return "an ONNX model";
   std::string_view text = start;

@@ -25,6 +25,9 @@ struct ThreadLimits {
 /// docs/performance.md, "Threads".
 const ThreadLimits& thread_limits();
 
+/// More threads than that are a mistake of whoever asks for them.
+inline constexpr int most_threads = 4096;
+
 /// Sets the number of OpenMP threads for kernels that the calling thread runs. Other threads keep theirs, as
 /// always in OpenMP. 0 restores the default of thread_limits(). The first thread of the program starts with
 /// that default.

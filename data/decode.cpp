@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/file_kind.h"
 #include "data/channels.h"
 #include "data/file.h"
 #include "data/image_decoder.h"
@@ -29,7 +30,12 @@ Image decode_image(std::span<const std::byte> bytes, int channels, const std::st
     return bytes.size() >= k.begins.size() &&
            std::memcmp(bytes.data(), k.begins.data(), k.begins.size()) == 0;
   });
-  check(kind != std::end(kinds), ErrorKind::bad_data, name, ": expected a JPEG or PNG image, found neither");
+  if (kind == std::end(kinds)) {
+    const std::string found =
+        file_kind({reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), file_kind_bytes)});
+    fail(ErrorKind::bad_data, name, ": expected a JPEG or PNG image, found ",
+         found.empty() ? "neither" : found);
+  }
   return with_channels(kind->decode({bytes, name, kind->name}), channels);
 }
 

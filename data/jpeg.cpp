@@ -144,7 +144,9 @@ class JpegDecoder {
       if (!present_[c]) reports_.leave("a component has no data");
       if (!info_.progressive_mode) continue;
       const auto& bits = info_.coef_bits[c];
-      if (bits[0] < 0) reports_.leave("a component has no DC coefficients");
+      // Of a coefficient that no scan had nothing is known: the picture is a blur of blocks, or less.
+      if (std::ranges::any_of(bits, [](int left) { return left < 0; }))
+        reports_.leave("Progressive JPEG without the first scans of all coefficients: it is cut short");
       if (std::ranges::any_of(bits, [](int left) { return left != 0; }))
         reports_.warn("Progressive JPEG without its last scans", Effect::none);
     }

@@ -13,11 +13,13 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "core/error.h"
 #include "core/file_error.h"
 #include "core/regular_file.h"
+#include "core/text.h"
 #include "data/decode.h"
 #include "data/formats.h"
 #include "data/index_text.h"
@@ -47,7 +49,7 @@ class Reader {
     expect(archive_read_open1(archive_.get()), "is not a tar file");
   }
 
-  /// Returns the next member, or null at the end.
+  /// Returns the next member, or null at the end, of which check_end() knows more.
   archive_entry* next() {
     archive_entry* entry = nullptr;
     const int status = archive_read_next_header(archive_.get(), &entry);
@@ -59,6 +61,20 @@ class Reader {
   }
   /// The position of the header of the last member.
   std::int64_t header_position() const { return archive_read_header_position(archive_.get()); }
+
+  /// After the last member. Returns true if the marker of the end is there, which every tar program writes.
+  /// Throws bad_data if more follows it: members that nobody would have read.
+  bool check_end() {
+    std::int64_t at = archive_filter_bytes(archive_.get(), 0);
+    // What was skipped counts as read, whether it is there or not.
+    check(at <= shard_.bytes(), ErrorKind::bad_data, shard_.path().string(), ": ends within a member");
+    const bool is_marked = at >= record && is_zero(at - record, record);
+    for (; at < shard_.bytes(); at += record)
+      check(is_zero(at, std::min(record, shard_.bytes() - at)), ErrorKind::bad_data, shard_.path().string(),
+            ": data follow the end of the archive, at byte ", at,
+            ": it is damaged, or several archives in one file: unpack them, and pack them into one");
+    return is_marked;
+  }
 
   std::vector<std::byte> contents(std::int64_t size) {
     std::vector<std::byte> bytes(static_cast<std::size_t>(size));
@@ -73,6 +89,17 @@ class Reader {
   }
 
  private:
+  static constexpr std::int64_t record = 512;
+
+  bool is_zero(std::int64_t position, std::int64_t size) {
+    std::array<char, record> bytes{};
+    const auto n = ::pread(shard_.descriptor(), bytes.data(), static_cast<std::size_t>(size), position);
+    check(n == size, ErrorKind::io, shard_.path().string(),
+          ": cannot be read: ", n < 0 ? std::strerror(errno) : "it has become shorter");
+    return std::ranges::all_of(std::span(bytes).first(static_cast<std::size_t>(size)),
+                               [](char c) { return c == 0; });
+  }
+
   static la_ssize_t read(archive* a, void* self, const void** buffer) {
     auto& reader = *static_cast<Reader*>(self);
     const auto n =
@@ -133,7 +160,8 @@ std::string class_of(const std::string& member, const std::string& shard) {
   }
   const bool has_split = parts.size() > 2 && (parts[0] == "train" || parts[0] == "val" || parts[0] == "test");
   const std::size_t at = has_split ? 1 : 0;
-  check(parts.size() >= at + 2, ErrorKind::bad_data, shard, ": member '", member, "' is in no class folder");
+  check(parts.size() >= at + 2, ErrorKind::bad_data, shard, ": member '", member,
+        "' is in no class folder, and has no class in a member KEY.cls");
   return parts[at];
 }
 
@@ -142,9 +170,10 @@ struct Found {
   std::vector<Member> members;           ///< their labels are open
   std::vector<std::string> class_names;  ///< of each member
   ForeignImages foreign;
-  bool has_keys = false;      ///< there are shards as WebDataset writes them
-  bool has_folders = false;   ///< there are shards with class folders
-  std::int64_t left_out = 0;  ///< members of WebDataset's samples that are neither image nor class
+  bool has_keys = false;              ///< there are shards as WebDataset writes them
+  bool has_folders = false;           ///< there are shards with class folders
+  std::int64_t left_out = 0;          ///< members of WebDataset's samples that are neither image nor class
+  std::vector<std::string> unmarked;  ///< shards without the marker of their end
 };
 
 /// WebDataset's key of a member: its path up to the first dot of the file name.
@@ -152,11 +181,29 @@ std::string key_of(const std::string& member) {
   return member.substr(0, member.find('.', member.rfind('/') + 1));  // npos + 1: 0
 }
 
+/// WebDataset's samples have one image, KEY.jpg or the like; KEY.seg.png is something else of the sample.
+/// Takes the others of this shard, which begin at `first`, out.
+void keep_images_of_keys(Found& found, std::size_t first, const std::string& shard) {
+  std::set<std::string> keys;
+  const auto begin = found.members.begin() + static_cast<std::ptrdiff_t>(first);
+  const auto is_other = [&](const Member& member) {
+    const std::string key = key_of(member.name);
+    if (fs::path(member.name).extension().string().size() + key.size() != member.name.size()) return true;
+    check(keys.insert(key).second, ErrorKind::bad_data, shard, ": sample '", key,
+          "' has several images, expected one of .jpg, .jpeg and .png");
+    return false;
+  };
+  const auto others = std::remove_if(begin, found.members.end(), is_other);
+  found.left_out += found.members.end() - others;
+  found.members.erase(others, found.members.end());
+}
+
 /// The class in a member KEY.cls: a number or a name.
 std::string class_in(const std::vector<std::byte>& contents, const std::string& where) {
   std::string text(reinterpret_cast<const char*>(contents.data()), contents.size());
   const auto is_space = [](char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; };
   while (!text.empty() && is_space(text.back())) text.pop_back();
+  text.erase(text.begin(), std::ranges::find_if_not(text, is_space));
   check(!text.empty() && std::ranges::none_of(text, [](unsigned char c) { return c < ' '; }),
         ErrorKind::bad_data, where, ": expected the number or the name of a class, found ",
         text.empty() ? "nothing" : "control characters");
@@ -204,8 +251,12 @@ void read_headers(const Shard& shard, Found& found) {
     }
     found.members.push_back({0, position, size, name});
   }
+  if (!reader.check_end()) found.unmarked.push_back(file);
   (classes.empty() ? found.has_folders : found.has_keys) |= found.members.size() > first;
-  if (!classes.empty()) found.left_out += others;
+  if (!classes.empty()) {
+    found.left_out += others;
+    keep_images_of_keys(found, first, file);
+  }
   for (std::size_t i = first; i < found.members.size(); ++i) {
     const std::string& name = found.members[i].name;
     if (classes.empty()) {
@@ -230,7 +281,8 @@ std::optional<std::int32_t> number_of(const std::string& name) {
 }
 
 /// Numbers of classes, as WebDataset has them, are the labels themselves; names are sorted.
-void set_classes(Index& index, const Found& found, ClassOrder order) {
+void set_classes(Index& index, const Found& found, const std::string& where, const DatasetOptions& options) {
+  const bool allow_empty = options.allow_empty_classes;
   std::set<std::string> present(found.class_names.begin(), found.class_names.end());
   const bool numbers = found.has_keys && std::ranges::all_of(present, [](const std::string& name) {
                          return number_of(name).has_value();
@@ -238,10 +290,17 @@ void set_classes(Index& index, const Found& found, ClassOrder order) {
   if (numbers) {
     std::int32_t largest = 0;
     for (const std::string& name : present) largest = std::max(largest, *number_of(name));
+    // The labels of a data set are its classes; those without images are none of a file that is believed.
+    const auto classes = std::int64_t{largest} + 1, without = classes - std::ssize(present);
+    check(allow_empty || without == 0, ErrorKind::bad_data, where, ": ", without, " of the classes 0 to ",
+          largest, " have no images; `allow_empty_classes` takes such classes");
+    constexpr std::int64_t most_without = 10000;
+    check(without <= most_without, ErrorKind::bad_data, where, ": ", without, " of the classes 0 to ",
+          largest, " have no images, at most ", most_without, " may have none: is a number wrong?");
     for (std::int32_t i = 0; i <= largest; ++i) index.classes.push_back(std::to_string(i));
   } else {
     index.classes.assign(present.begin(), present.end());
-    sort_classes(index.classes, order);
+    sort_classes(index.classes, options.class_order);
   }
   std::map<std::string, std::int32_t> labels;
   for (std::size_t i = 0; i < index.classes.size(); ++i)
@@ -263,16 +322,22 @@ Index index_of(const DatasetOptions& options, const std::vector<fs::path>& files
   const std::string where = files.front().parent_path().string();
   const std::string foreign = found.foreign.note(where, options.skip_bad);
   check(!found.members.empty(), ErrorKind::bad_data, where, ": no images (.jpg, .jpeg or .png) in ",
-        files.size(), " tar files");
+        files.size(), " tar files",
+        found.has_keys ? ": samples have theirs as KEY.jpg, KEY.jpeg or KEY.png" : "");
   check(!found.has_keys || !found.has_folders, ErrorKind::bad_data, where,
         ": some shards have KEY.cls members and others have class folders, expected one kind");
   index.members = std::move(found.members);
-  set_classes(index, found, options.class_order);
+  set_classes(index, found, where, options);
   const std::string left_out =
       found.left_out > 0
           ? concat(where, ": ", found.left_out, " members that are neither image nor .cls are not used")
           : "";
-  for (const std::string& note : {foreign, note_on_order(index.classes), left_out})
+  const std::string unmarked =
+      found.unmarked.empty()
+          ? ""
+          : concat("warning: ", join_first(found.unmarked, ", ", 200),
+                   ": no end-of-archive marker: if the file was cut short, what followed is not used");
+  for (const std::string& note : {foreign, note_on_order(index.classes), left_out, unmarked})
     if (!note.empty()) index.notes.push_back(note);
   return index;
 }

@@ -252,7 +252,8 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
     notes.push_back(concat(options.source, " has no ", info.optional_part, "*: ", missing_optional,
                            " tensors keep their initial values"));
   if (!begun_anew.empty())
-    notes.push_back(concat("classifier re-initialised: ", options.source, " has no ", join(begun_anew)));
+    notes.push_back(
+        concat("classifier re-initialised: ", join(begun_anew), " do not come from ", options.source));
   std::vector<std::string> ignored;
   for (const auto& entry : available) {
     const bool ignore = std::ranges::any_of(

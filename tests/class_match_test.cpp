@@ -58,6 +58,14 @@ TEST_CASE("a classifier's rows follow the names of its classes", "[classes]") {
   CHECK(notes.empty());
   CHECK(row_of(same, 0) == row_of(file, 0));
 
+  const NamedTensors numbered = for_classes(file, info, {"0", "1", "2"}, "w", notes);
+  REQUIRE(notes.size() == 1);
+  CHECK(notes[0] ==
+        "warning: classes: w has ant, bee, cat, the data have 0, 1, 2: numbers and names, taken to be in "
+        "the same order");
+  CHECK(row_of(numbered, 0) == row_of(file, 0));
+  notes.clear();
+
   const NamedTensors turned = for_classes(file, info, {"cat", "bee", "ant"}, "w", notes);
   REQUIRE(notes.size() == 1);
   CHECK(notes[0].find("another order") != std::string::npos);

@@ -247,10 +247,13 @@ TEST_CASE("shards as WebDataset writes them", "[tar]") {
     std::size_t notes = 0;
   } rows[] = {
       {"numbers are labels",
-       {{"000.png", image()}, {"000.cls", "11"}, {"001.cls", "2\n"}, {"001.png", image()}},
+       {{"000.png", image()}, {"000.cls", "1"}, {"001.cls", " 0\n"}, {"001.png", image()}},
        nullptr,
-       {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"},
-       {11, 2}},
+       {"0", "1"},
+       {1, 0}},
+      {"classes without images",
+       {{"000.png", image()}, {"000.cls", "11"}, {"001.cls", "2\n"}, {"001.png", image()}},
+       "10 of the classes 0 to 11 have no images"},
       {"names are sorted",
        {{"a.png", image()}, {"a.cls", "dog\r\n"}, {"b.jpeg", image()}, {"b.cls", "big cat"}},
        nullptr,
@@ -267,11 +270,14 @@ TEST_CASE("shards as WebDataset writes them", "[tar]") {
        {"0", "1"},
        {0, 1},
        1},
-      {"several images of a key",
-       {{"1.left.png", image()}, {"1.right.png", image()}, {"1.cls", "0"}},
+      {"an image and what belongs to it",
+       {{"1.png", image()}, {"1.seg.png", image()}, {"1.cls", "0"}, {"1.depth.jpg", image()}},
        nullptr,
        {"0"},
-       {0, 0}},
+       {0},
+       1},
+      {"several images of a key", {{"1.png", image()}, {"1.jpg", image()}, {"1.cls", "0"}}, "several images"},
+      {"nothing but what belongs to images", {{"1.seg.png", image()}, {"1.cls", "0"}}, "KEY.png"},
       {"no class", {{"1.png", image()}, {"2.png", image()}, {"2.cls", "0"}}, "expected a member '1.cls'"},
       {"an empty class", {{"1.png", image()}, {"1.cls", " \n"}}, "found nothing"},
       {"no text", {{"1.png", image()}, {"1.cls", std::string("\0\1", 2)}}, "found control characters"},
@@ -295,10 +301,56 @@ TEST_CASE("shards as WebDataset writes them", "[tar]") {
     }
     CHECK(dataset->notes().size() == row.notes);
   }
+  const TemporaryFolder gaps;
+  write_file(gaps / "train" / "0.tar",
+             tar({{"0.png", image()}, {"0.cls", "11"}, {"1.png", image()}, {"1.cls", "2"}}));
+  const auto taken = open_dataset({.path = gaps.path(), .allow_empty_classes = true}, Split::train);
+  CHECK(taken->class_names().size() == 12);
+  CHECK(taken->label(0) == 11);
+  write_file(gaps / "train" / "1.tar", tar({{"2.png", image()}, {"2.cls", "1000002"}}));
+  check_error(ErrorKind::bad_data, "is a number wrong?",
+              [&] { open_dataset({.path = gaps.path(), .allow_empty_classes = true}, Split::train); });
   const TemporaryFolder mixed;
   write_file(mixed / "train" / "0.tar", tar({{"1.png", image()}, {"1.cls", "0"}}));
   write_file(mixed / "train" / "1.tar", tar({{"cat/1.png", image()}}));
   check_error(ErrorKind::bad_data, "expected one kind", [&] { open(mixed.path(), Split::train); });
+}
+
+TEST_CASE("what follows the end of a shard is not lost without a word", "[tar]") {
+  const std::string good = tar({{"a/1.png", image()}, {"a/2.png", image()}}), marker(1024, '\0');
+  const std::string members = good.substr(0, good.size() - marker.size());
+  const std::size_t second = members.size() / 2;
+  std::string zeroed = good;
+  zeroed.replace(second, 512, 512, '\0');
+  const struct {
+    const char* what;
+    std::string bytes;
+    const char* error;  // null: it is read
+    std::int64_t images = 0;
+    bool warns = false;
+  } rows[] = {
+      {"whole", good, nullptr, 2},
+      {"with padding", good + std::string(9000, '\0'), nullptr, 2},
+      {"half a marker", members + marker.substr(0, 512), nullptr, 2},
+      {"cut between members", members.substr(0, second), nullptr, 1, true},
+      {"no marker", members, nullptr, 2, true},
+      {"a header of zeros", zeroed, "data follow the end of the archive"},
+      {"two archives", good + good, "data follow the end of the archive"},
+      {"text behind it", good + "text", "data follow the end of the archive"},
+  };
+  for (const auto& row : rows) {
+    INFO(row.what);
+    const TemporaryFolder folder;
+    write_file(folder / "train" / "0.tar", row.bytes);
+    if (row.error) {
+      check_error(ErrorKind::bad_data, row.error, [&] { open(folder.path(), Split::train); });
+      continue;
+    }
+    const auto dataset = open(folder.path(), Split::train);
+    CHECK(dataset->size() == row.images);
+    REQUIRE(dataset->notes().size() == (row.warns ? 1 : 0));
+    if (row.warns) CHECK(dataset->notes()[0].starts_with("warning: "));
+  }
 }
 
 TEST_CASE("shards that cannot be used are refused", "[tar]") {

@@ -21,3 +21,16 @@ TEST_CASE("no line of metrics.jsonl comes twice", "[resume]") {
   CHECK(epochs_of(folder / "run") == std::vector{0, 1});
   CHECK(steps_of(folder / "run") == count_to(1, 10));
 }
+
+TEST_CASE("a damaged line of metrics.jsonl stays where it is", "[resume]") {
+  const TemporaryFolder folder;
+  const Words words{"--scheme", "none", "--epochs", "2"};
+  require_done(train_by_program(folder / "run", words));
+  const std::string whole = file_bytes(folder / "run" / "metrics.jsonl");
+  std::string damaged = whole;
+  damaged[damaged.find("step")] = 'S';              // the first line is none of the run's
+  damaged.replace(damaged.find('\n') + 1, 1, "[");  // the second one is no JSON
+  write_file(folder / "run" / "metrics.jsonl", damaged + "{\"step\":21,\"ep");
+  require_done(train_by_program(folder / "run", words + Words{"--resume", "auto"}));
+  CHECK(file_bytes(folder / "run" / "metrics.jsonl") == damaged);
+}

@@ -68,7 +68,9 @@ TEST_CASE("predictions are probabilities, the likeliest first", "[open_network]"
   const Preprocessing seen = preprocessing_for(network, {}, [] { return 0; });
   CHECK(seen == network.preprocessing);
   const std::string image = (*fs::directory_iterator(tiny_images() / "val" / "down")).path().string();
-  const auto all = predict(network, seen, image);
+  const Prediction prediction = predict(network, seen, image);
+  CHECK(prediction.fault.empty());
+  const std::vector<Guess>& all = prediction.guesses;
   REQUIRE(all.size() == 3);
   std::vector<std::int64_t> classes;
   for (const Guess& guess : all) classes.push_back(guess.index);
@@ -83,7 +85,7 @@ TEST_CASE("predictions are probabilities, the likeliest first", "[open_network]"
   check_error(ErrorKind::usage, "expected a square", [&] { predict(network, wide.preprocessing, image); });
   check_error(ErrorKind::usage, "`val_crop_size`", [&] { preprocessing_for(wide, {}, [] { return 0; }); });
   CHECK(preprocessing_for(wide, {.val_crop_size = 8}, [] { return 0; }).width == 8);
-  const auto first = predict(network, seen, image, 1);
+  const std::vector<Guess> first = predict(network, seen, image, 1).guesses;
   REQUIRE(first.size() == 1);
   CHECK(first[0].probability == all[0].probability);
 }

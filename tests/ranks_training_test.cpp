@@ -267,7 +267,7 @@ TEST_CASE("ranks that cannot train together are refused", "[ranks]") {
       [&](Settings& s, int rank) {
         if (rank == 1) s.emplace_back("data-path", other.path().string());
       },
-      64, "the ranks differ: data: pixels for training");
+      64, "the ranks differ: data: pixels of images for training");
   refused(
       [&](Settings& s, int rank) {
         if (rank == 1) s.emplace_back("weights", "none.safetensors");

@@ -56,10 +56,12 @@ TEST_CASE("a run does not go on with other data under the same names", "[resume]
          fs::rename(data / "down", data / "train" / "down" / "below");
        },
        "paths and labels for training"},
+      {"an image that can no longer be read",
+       [](const fs::path& data) { write_file(data / "train" / "across" / "1000.png", "no image"); }, nullptr},
       {"training images written over", [](const fs::path& data) { write_over(data / "train"); },
-       "pixels for training"},
+       "pixels of images for training"},
       {"validation images written over", [](const fs::path& data) { write_over(data / "val"); },
-       "pixels for validation"},
+       "pixels of images for validation"},
   };
   for (const Row& row : rows) {
     INFO(row.what);
@@ -68,8 +70,8 @@ TEST_CASE("a run does not go on with other data under the same names", "[resume]
     fs::copy(folder / "data", copy / "data", recursive);
     fs::copy(folder / "stopped", copy / "run", recursive);
     row.change(copy / "data");
-    const Outcome outcome =
-        train_by_program(copy / "run", {"--data-path", (copy / "data").string(), "--resume", "auto"});
+    const Outcome outcome = train_by_program(
+        copy / "run", {"--data-path", (copy / "data").string(), "--resume", "auto", "--skip-bad", "1"});
     INFO(outcome.err);
     CHECK(outcome.code == (row.message ? 65 : 0));
     if (row.message) CHECK(outcome.err.find(row.message) != std::string::npos);
@@ -81,7 +83,7 @@ TEST_CASE("a run does not go on with other data under the same names", "[resume]
     if (entry.path().extension() == ".safetensors") checkpoint = entry.path();
   NamedTensors contents = read_safetensors(checkpoint);
   json data = json::parse(contents.metadata.at("data"));
-  for (const char* key : {"paths and labels", "pixels"})
+  for (const char* key : {"paths and labels", "pixels of images"})
     for (const char* split : {" for training", " for validation"}) CHECK(data.erase(concat(key, split)) == 1);
   contents.metadata["data"] = data.dump();
   CHECK(contents.metadata.erase("skipped") == 1);
@@ -95,6 +97,52 @@ TEST_CASE("a run does not go on with other data under the same names", "[resume]
   INFO(others.err);
   CHECK(others.code == 65);
   CHECK(others.err.find("names and labels for training") != std::string::npos);
+}
+
+TEST_CASE("the best network of a run is not lost by another one", "[resume]") {
+  const TemporaryFolder folder;
+  const Words words{"--scheme", "none", "--epochs", "3"};
+  require_done(train_by_program(folder / "whole", words));
+  const auto epoch_of = [](const fs::path& file) {
+    return json::parse(read_safetensors(file).metadata.at("progress")).at("epoch").get<int>();
+  };
+  const int best = epoch_of(folder / "whole" / "best.safetensors");
+  struct Row {
+    const char* what;
+    int best;  // the epoch of the best network; 0: there is none
+    Words more;
+    int code;
+    const char* text;
+  };
+  const Row rows[] = {
+      {"begun again", 3, {}, 64, "holds an earlier run"},
+      {"resumed without a checkpoint",
+       3,
+       {"--resume", "auto"},
+       65,
+       "best.safetensors is of a run that went on"},
+      {"killed at the end of its first epoch", 1, {"--resume", "auto"}, 0, "the run begins anew"},
+      {"nothing there", 0, {"--resume", "auto"}, 0, ""},
+  };
+  CHECK(best >= 1);
+  for (const Row& row : rows) {
+    INFO(row.what);
+    const TemporaryFolder copy;
+    fs::create_directory(copy / "run");
+    if (row.best > 0) {
+      NamedTensors contents = read_safetensors(folder / "whole" / "best.safetensors");
+      json progress = json::parse(contents.metadata.at("progress"));
+      progress["epoch"] = row.best;
+      contents.metadata["progress"] = progress.dump();
+      write_safetensors(copy / "run" / "best.safetensors", contents);
+    }
+    const std::string before = row.best > 0 ? file_bytes(copy / "run" / "best.safetensors") : "";
+    const Outcome outcome = train_by_program(copy / "run", words + row.more);
+    INFO(outcome.err);
+    CHECK(outcome.code == row.code);
+    CHECK(outcome.err.find(row.text) != std::string::npos);
+    if (row.code != 0) CHECK((file_bytes(copy / "run" / "best.safetensors") == before));
+  }
 }
 
 TEST_CASE("an image that cannot be read in the middle of a run leaves a checkpoint", "[resume]") {
@@ -216,7 +264,7 @@ TEST_CASE("the programs say what is done to images") {
     int crop, resize;
     const char* text;
   };
-  const ImageSample small{9, 0, 16, 16, 16, 16}, mixed{9, 0, 20, 30, 375, 500};
+  const ImageSample small{9, {}, 16, 16, 16, 16}, mixed{9, {}, 20, 30, 375, 500};
   const Row rows[] = {
       {small, Augmentation::cifar, 16, 16,
        "images: 16×16; training: padded by 2, a random crop of 16×16, flipped at random; evaluation: the "

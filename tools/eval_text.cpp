@@ -85,13 +85,15 @@ std::string evaluation_text(const json& e) {
   return text;
 }
 
-json prediction_json(const std::string& file, const std::vector<Guess>& guesses, const ClassNames& names) {
+json prediction_json(const std::string& file, const Prediction& prediction, const ClassNames& names) {
   json best = json::array();
-  for (const Guess& guess : guesses)
+  for (const Guess& guess : prediction.guesses)
     best.push_back({{"class", names.of(static_cast<std::size_t>(guess.index))},
                     {"index", guess.index},
                     {"probability", guess.probability}});
-  return {{"file", file}, {"top5", best}};
+  json row{{"file", file}, {"top5", best}};
+  if (!prediction.fault.empty()) row["fault"] = prediction.fault;
+  return row;
 }
 
 std::string predictions_text(const json& result) {
@@ -101,6 +103,8 @@ std::string predictions_text(const json& result) {
     for (const json& guess : row["top5"])
       text += fmt::format("  {} {:.1f} %", printable(guess["class"].get<std::string>()),
                           100 * guess["probability"].get<double>());
+    if (row.contains("fault"))
+      text += fmt::format("  (recoverable fault: {})", printable(row["fault"].get<std::string>()));
     text += "\n";
   }
   return text;

@@ -29,7 +29,7 @@ nlohmann::json evaluation_json(const Network& network, const Evaluation& evaluat
 nlohmann::json per_class_json(const Scores& scores, const ClassNames& names, std::size_t classes);
 std::string evaluation_text(const nlohmann::json& evaluation);
 
-nlohmann::json prediction_json(const std::string& file, const std::vector<Guess>& guesses,
+nlohmann::json prediction_json(const std::string& file, const Prediction& prediction,
                                const ClassNames& names);
 std::string predictions_text(const nlohmann::json& result);
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <optional>
 
@@ -340,6 +341,8 @@ int body(int argc, char** argv, Communicator& all) {
   begin();
   Scores scores;
   const Evaluation evaluation = evaluate(network.forward, *data.loader, scores, display, {}, ranks);
+  check_agreed(std::isfinite(evaluation.loss), ErrorKind::bad_data, network.weights,
+               ": the loss of an image is beyond 2^32: the logits are no logits");
   const auto faulty_here = static_cast<std::int64_t>(data.loader->faulty_samples().size());
   const auto images = ranks.start_sum({data.loader->skipped(), faulty_here}).get();
   const std::int64_t skipped = images[0], faulty = images[1];

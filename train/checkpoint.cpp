@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "core/atomic_file.h"
+#include "core/file_error.h"
 #include "core/json.h"
 
 namespace faq {
@@ -19,6 +20,7 @@ namespace {
 constexpr const char* prefix = "checkpoint-";
 constexpr const char* suffix = ".safetensors";
 constexpr const char* last_file = "last.safetensors";
+constexpr const char* best_file = "best.safetensors";
 
 // Returns the step of "checkpoint-N.safetensors"; nothing for any other name.
 std::optional<std::int64_t> step_of(const std::filesystem::path& file) {
@@ -202,7 +204,7 @@ std::filesystem::path CheckpointFolder::save_last(const NamedTensors& contents) 
 }
 
 std::filesystem::path CheckpointFolder::save_best(const NamedTensors& contents) const {
-  const auto file = folder_ / "best.safetensors";
+  const auto file = folder_ / best_file;
   write_safetensors(file, contents);
   return file;
 }
@@ -244,7 +246,26 @@ std::optional<CheckpointHeader> furthest_checkpoint(const std::filesystem::path&
   return {};
 }
 
-bool CheckpointFolder::holds_checkpoints() const { return !checkpoint_files(folder_).empty(); }
+bool CheckpointFolder::holds_run() const {
+  return !checkpoint_files(folder_).empty() || file_exists(folder_ / best_file);
+}
+
+void CheckpointFolder::check_begins_anew(const Warn& warn) const {
+  const auto best = folder_ / best_file;
+  if (!file_exists(best)) return;
+  // The best of the first epoch is saved before the first checkpoint is.
+  std::int64_t epoch = -1;
+  try {
+    epoch = progress_in(read_safetensors_metadata(best), best.string()).epoch;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_data) throw;
+  }
+  check(epoch == 0 || epoch == 1, ErrorKind::bad_data, "resuming from ", folder_, ": ", best_file,
+        " is of a run that went on, and there is no ", last_file,
+        ": begin in another folder, with `weights` ", best.string());
+  warn(
+      concat(folder_.string(), " has the network of the first epoch and no checkpoint: the run begins anew"));
+}
 
 std::optional<CheckpointFolder::Found> CheckpointFolder::newest(const Warn& warn) const {
   for (const CheckpointHeader& checkpoint : checkpoints_in(folder_, warn)) {

@@ -95,8 +95,12 @@ class CheckpointFolder {
   /// Returns the checkpoint with the most steps that can be read; others are ignored. Returns nothing when
   /// there are no checkpoints at all. Throws bad_data when there are some and none can be read.
   std::optional<Found> newest(const Warn& warn) const;
-  /// True if there are checkpoints, readable or not.
-  bool holds_checkpoints() const;
+  /// True if there is a checkpoint, readable or not, or the best network of a run.
+  bool holds_run() const;
+  /// For a folder without checkpoints that a run is to go on in. Throws bad_data if an earlier run has left
+  /// its best network there, which would be lost; warns if that is of its first epoch, at whose end it was
+  /// killed.
+  void check_begins_anew(const Warn& warn) const;
 
  private:
   std::filesystem::path folder_;

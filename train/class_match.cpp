@@ -64,6 +64,9 @@ NamedTensors for_classes(NamedTensors weights, const ModelInfo& info, const std:
   const ClassMatch match = match_classes(known, as_recorded(classes));
   switch (match.kind) {
     case ClassMatch::same:
+      if (!known.empty() && !classes.empty() && known != as_recorded(classes))
+        notes.push_back(concat("warning: classes: ", source, " has ", listed(known), ", the data have ",
+                               listed(classes), ": numbers and names, taken to be in the same order"));
       return weights;
     case ClassMatch::permuted: {
       std::size_t moved = 0;

@@ -45,16 +45,17 @@ std::string of_evaluation(const ImageSample& sample, const DataChoice& o) {
 template <class ImageAt>
 ImageSample look_at(std::int64_t images, const ImageAt& image_at) {
   ImageSample sample;
-  uLong sum = ::crc32(0, nullptr, 0);
   for (std::int64_t i = 0; i < images; ++i) {
     Image image;
     try {
       image = image_at(i);
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::bad_data && error.kind() != ErrorKind::missing_input) throw;
+      sample.checksums.emplace_back();
       continue;
     }
-    sum = ::crc32_z(sum, image.pixels.data(), image.pixels.size());
+    sample.checksums.emplace_back(static_cast<std::uint32_t>(
+        ::crc32_z(::crc32(0, nullptr, 0), image.pixels.data(), image.pixels.size())));
     const int side = std::min(image.height, image.width);
     if (sample.images == 0 || side < std::min(sample.smallest_height, sample.smallest_width))
       sample.smallest_height = image.height, sample.smallest_width = image.width;
@@ -62,7 +63,6 @@ ImageSample look_at(std::int64_t images, const ImageAt& image_at) {
       sample.largest_height = image.height, sample.largest_width = image.width;
     ++sample.images;
   }
-  sample.checksum = static_cast<std::uint32_t>(sum);
   return sample;
 }
 

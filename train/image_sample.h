@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,9 @@
 namespace faq {
 
 struct ImageSample {
-  std::int64_t images = 0;     ///< how many could be decoded
-  std::uint32_t checksum = 0;  ///< of their pixels, CRC-32
+  std::int64_t images = 0;  ///< how many could be decoded
+  /// Of the pixels of each, CRC-32; nothing for one that cannot be decoded.
+  std::vector<std::optional<std::uint32_t>> checksums = {};
   /// Those with the shorter and the longer shorter side.
   int smallest_height = 0, smallest_width = 0;
   int largest_height = 0, largest_width = 0;

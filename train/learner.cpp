@@ -21,7 +21,7 @@ namespace {
 
 // All ranks have the same value.
 void check_finite(double value, const char* what) {
-  check_agreed(std::isfinite(value), ErrorKind::diverged, what, " ", value);
+  check_agreed(std::isfinite(value), ErrorKind::diverged, what, " ", std::abs(value));  // nan has a sign
 }
 
 std::uint32_t checksum_of(const NamedTensors& tensors) {

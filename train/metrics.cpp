@@ -47,16 +47,14 @@ std::string lines_in(const std::filesystem::path& file) {
   }
 }
 
-// True for a line that the run will not write again. A line that is none of ours, or was cut short, goes. So
-// does the line of an epoch that was validated after the last checkpoint: its last step is in the checkpoint,
-// the epoch is not.
-bool is_done(const std::string& line, const RunStarted& run) {
-  const auto json = nlohmann::json::parse(line, nullptr, false);
-  const auto at_most = [&](const char* key, std::int64_t most) {
-    return json.contains(key) && json[key].is_number_integer() && json[key].get<std::int64_t>() <= most;
+// True for a line that the run will write again. One of an epoch that was validated after the last checkpoint
+// is: its last step is in the checkpoint, the epoch is not.
+bool comes_again(const nlohmann::json& json, const RunStarted& run) {
+  const auto beyond = [&](const char* key, std::int64_t last) {
+    return json.contains(key) && json[key].is_number_integer() && json[key].get<std::int64_t>() > last;
   };
-  if (!json.is_object() || !at_most("step", run.step)) return false;
-  return !json.contains("val_loss") || at_most("epoch", run.epoch);
+  return json.is_object() &&
+         (beyond("step", run.step) || (json.contains("val_loss") && beyond("epoch", run.epoch)));
 }
 
 }  // namespace
@@ -66,8 +64,13 @@ void Metrics::started(const RunStarted& run) {
   const auto file = folder_ / "metrics.jsonl";
   std::string kept;
   if (run.step > 0) {
-    for (const std::string& line : split(lines_in(file), '\n'))
-      if (is_done(line, run)) kept += line + '\n';
+    const std::vector<std::string> lines = split(lines_in(file), '\n');
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      const auto json = nlohmann::json::parse(lines[i], nullptr, false);
+      const bool is_cut = i + 1 == lines.size() && !json.is_object();  // a killed run had begun to write it
+      // What is damaged, or none of ours, is not ours to drop.
+      if (!is_cut && !comes_again(json, run)) kept += lines[i] + '\n';
+    }
   }
   AtomicFile fresh(file);
   fresh.write(kept);

@@ -13,8 +13,8 @@ namespace faq {
 /// time) into the folder of the run. One object may listen to several runs, one after the other.
 class Metrics final : public RunListener {
  public:
-  /// For a resumed run, keeps the lines of metrics.jsonl whose "step" is at most the step of the run. Later
-  /// lines are dropped, because the resumed run writes them again.
+  /// For a resumed run, keeps the lines of metrics.jsonl but those whose "step" is beyond the step of the
+  /// run, which the run writes again, and a last one that was cut short.
   void started(const RunStarted& event) override;
   /// step() and epoch() throw io when they cannot write.
   void step(const StepDone& event) override;

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/parallel.h"
 
 namespace faq {
 namespace {
@@ -42,7 +43,7 @@ void check_options(const TrainOptions& o) {
   in_range("freeze_batch_norm_stats", o.freeze_batch_norm_stats, 0, 1);
   in_range("shuffle_buffer", o.shuffle_buffer, 1, 1e9);
   in_range("workers", o.workers, 0, 1024);
-  in_range("threads", o.threads, 0, 4096);
+  in_range("threads", o.threads, 0, most_threads);
   in_range("skip_bad", o.skip_bad, 0, 1e9);
   in_range("checkpoint_interval", o.checkpoint_interval, 0, 1e9);
   in_range("checkpoint_hist", o.checkpoint_hist, 0, 1e6);

@@ -10,13 +10,13 @@
 
 namespace faq {
 
-std::vector<Guess> predict(const Network& network, const Preprocessing& seen, const std::string& image_file,
-                           int count) {
+Prediction predict(const Network& network, const Preprocessing& seen, const std::string& image_file,
+                   int count) {
   check(seen.height == seen.width && seen.height > 0, ErrorKind::usage, "predict: images of ", seen.height,
         "×", seen.width, ", expected a square");
   check(count > 0, ErrorKind::usage, "predict: ", count, " classes, expected at least 1");
-  const Image image = transform_for_evaluation(load_image(image_file, seen.channels),
-                                               {Augmentation::none, seen.height, seen.resize});
+  const Image loaded = load_image(image_file, seen.channels);
+  const Image image = transform_for_evaluation(loaded, {Augmentation::none, seen.height, seen.resize});
   const Tensor logits =
       network.forward(Tensor::from<std::uint8_t>({1, seen.height, seen.width, seen.channels}, image.pixels));
   const auto z = logits.span<float>();
@@ -30,7 +30,7 @@ std::vector<Guess> predict(const Network& network, const Preprocessing& seen, co
   for (std::size_t i = 0; i < std::min<std::size_t>(static_cast<std::size_t>(count), ranked.size()); ++i)
     guesses.push_back({static_cast<std::int64_t>(ranked[i]),
                        std::exp(static_cast<double>(z[ranked[i]]) - z[ranked[0]] - loss)});
-  return guesses;
+  return {std::move(guesses), loaded.fault};
 }
 
 }  // namespace faq

@@ -30,8 +30,8 @@ RunFolder::RunFolder(const TrainOptions& options, const RunRecord& record, RunLi
   const std::string here = ranks_.once([&] {
     const bool in_folder = is_in_output_folder(with_epochs_left(options));
     checkpoints_.emplace(path_, options.checkpoint_hist);
-    check(in_folder || !checkpoints_->holds_checkpoints(), ErrorKind::usage, "output folder ", path_,
-          " holds checkpoints of an earlier run: ",
+    check(in_folder || !checkpoints_->holds_run(), ErrorKind::usage, "output folder ", path_,
+          " holds an earlier run: ",
           options.resume.empty() ? "continue it with `resume` auto, or choose another folder"
                                  : "choose another folder for what comes of " + options.resume);
     return std::string(in_folder ? "yes" : "no");
@@ -43,10 +43,13 @@ std::optional<CheckpointFolder::Found> RunFolder::find_checkpoint() const {
   if (options_.resume.empty()) return {};
   std::optional<CheckpointFolder::Found> found;
   const std::string file = ranks_.once([&]() -> std::string {
-    if (options_.resume == "auto")
-      found = checkpoints_->newest([this](const std::string& text) { listener_.warning(text); });
-    else
+    if (options_.resume == "auto") {
+      const auto warn = [this](const std::string& text) { listener_.warning(text); };
+      found = checkpoints_->newest(warn);
+      if (!found) checkpoints_->check_begins_anew(warn);
+    } else {
       found = CheckpointFolder::Found{options_.resume, read_safetensors(options_.resume)};
+    }
     return found ? found->file.string() : "";
   });
   if (!found && !file.empty()) found = CheckpointFolder::Found{file, read_safetensors(file)};

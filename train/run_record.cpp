@@ -47,6 +47,24 @@ std::uint32_t checksum_of_names(const Dataset& dataset, NameOf names = NameOf::p
   return static_cast<std::uint32_t>(sum);
 }
 
+// By what images look like, not by their names. Checkpoints of earlier versions have one number for all.
+constexpr const char* pixels_for_training = "pixels of images for training";
+constexpr const char* pixels_for_validation = "pixels of images for validation";
+
+nlohmann::json pixels_of(const ImageSample& sample) {
+  nlohmann::json sums = nlohmann::json::array();
+  for (const auto& sum : sample.checksums) sums.push_back(sum ? nlohmann::json(*sum) : nlohmann::json());
+  return sums;
+}
+
+// What cannot be decoded, then or now, is the business of --skip-bad.
+bool same_pixels(const nlohmann::json& before, const nlohmann::json& now) {
+  return before.is_array() && before.size() == now.size() &&
+         std::equal(before.begin(), before.end(), now.begin(), [](const auto& then, const auto& today) {
+           return then == today || then.is_null() || today.is_null();
+         });
+}
+
 // Returns an object of a checkpoint's metadata; an empty one if a checkpoint of an earlier version lacks it.
 nlohmann::json object_in(const std::map<std::string, std::string>& checkpoint, const std::string& key,
                          const std::string& source) {
@@ -109,8 +127,8 @@ RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const
                    {"names and labels for validation", checksum_of_names(val, NameOf::last_component)},
                    {"paths and labels for training", checksum_of_names(train)},
                    {"paths and labels for validation", checksum_of_names(val)},
-                   {"pixels for training", of_train.checksum},
-                   {"pixels for validation", of_val.checksum}},
+                   {pixels_for_training, pixels_of(of_train)},
+                   {pixels_for_validation, pixels_of(of_val)}},
           .machine = {{"threads", num_threads()}, {"isa", isa_name()}}};
 }
 
@@ -150,11 +168,16 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
   check(!before.classes.is_array() || before.classes == classes, ErrorKind::bad_data, "checkpoint ", source,
         " is of a run with other classes than those of ", now.config.at("data-path").get<std::string>(), ": ",
         first_difference(before.classes, classes));
-  for (const auto& [name, value] : now.data.items())
-    check(!before.data.contains(name) || before.data[name] == value, ErrorKind::bad_data, "checkpoint ",
-          source, " is of a run on other images than those of ",
-          now.config.at("data-path").get<std::string>(), ": ", name, " was ",
-          shortened(json_text(before.data[name]), 120), ", is now ", value.dump());
+  for (const auto& [name, value] : now.data.items()) {
+    if (!before.data.contains(name)) continue;
+    const bool of_pixels = name == pixels_for_training || name == pixels_for_validation;
+    const nlohmann::json& then = before.data[name];
+    const std::string difference =
+        of_pixels ? " differ" : concat(" was ", shortened(json_text(then), 120), ", is now ", value.dump());
+    check(of_pixels ? same_pixels(then, value) : then == value, ErrorKind::bad_data, "checkpoint ", source,
+          " is of a run on other images than those of ", now.config.at("data-path").get<std::string>(), ": ",
+          name, difference);
+  }
   return other_length;
 }
 

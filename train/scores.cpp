@@ -10,7 +10,7 @@
 namespace faq {
 namespace {
 
-constexpr double unit_per_loss = 4294967296.0;  // 2^32; also the largest loss of an image
+constexpr double unit_per_loss = 4294967296.0;  // 2^32; also the largest loss of an image that counts
 
 }  // namespace
 
@@ -37,13 +37,13 @@ void Scores::add(const Tensor& logits, std::span<const std::int32_t> labels) {
 }
 
 void Scores::add_loss(Counts& counts, double value) {
-  if (!std::isfinite(value)) {
+  if (!(value <= unit_per_loss)) {
     ++counts[not_finite];
     return;
   }
-  const double bounded = std::min(value, unit_per_loss), whole = std::floor(bounded);
+  const double whole = std::floor(value);
   counts[loss] += static_cast<std::int64_t>(whole);
-  counts[loss_fraction] += std::llrint((bounded - whole) * unit_per_loss);
+  counts[loss_fraction] += std::llrint((value - whole) * unit_per_loss);
 }
 
 void Scores::add(Counts& counts, const Counts& other) {

@@ -22,8 +22,8 @@ struct Evaluation {
 /// smaller class index wins.
 ///
 /// All counts are integers, losses too, so they are the same in whatever order batches and parts come. A loss
-/// is rounded to a multiple of 2^-32; one above 2^32 counts as 2^32. Nothing overflows with fewer than 2^31
-/// images. One loss that is not finite makes the mean NaN.
+/// is rounded to a multiple of 2^-32. Nothing overflows with fewer than 2^31 images. One loss that is not
+/// finite, or above 2^32, makes the mean NaN.
 class Scores {
  public:
   void add(const Tensor& logits, std::span<const std::int32_t> labels);

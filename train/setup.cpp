@@ -1,5 +1,7 @@
 #include "train/setup.h"
 
+#include <algorithm>
+
 #include "core/safetensors.h"
 #include "data/formats.h"
 #include "nn/load_weights.h"
@@ -90,6 +92,22 @@ DatasetOptions dataset_options(const DataChoice& data, int channels, Communicato
           .once = [&ranks](const auto& make) { return ranks.once(make); }};
 }
 
+// "3 training classes and 2 validation classes are not the same: 'cat' is in training alone".
+std::string difference_of_classes(const std::vector<std::string>& train,
+                                  const std::vector<std::string>& val) {
+  std::string text =
+      concat(train.size(), " training classes and ", val.size(), " validation classes are not the same");
+  const auto alone = [](const auto& names, const auto& others) {
+    return std::ranges::find_if(
+        names, [&](const std::string& n) { return std::ranges::find(others, n) == others.end(); });
+  };
+  if (const auto name = alone(train, val); name != train.end())
+    return concat(text, ": '", *name, "' is in training alone");
+  if (const auto name = alone(val, train); name != val.end())
+    return concat(text, ": '", *name, "' is in validation alone");
+  return text;
+}
+
 Data open_data(TrainOptions& options, bool with_train, Communicator& ranks) {
   check(!options.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   options.in_channels = resolved_channels(options);
@@ -99,8 +117,7 @@ Data open_data(TrainOptions& options, bool with_train, Communicator& ranks) {
   if (with_train) {
     data.train = cached(open_dataset(dataset, Split::train));
     check(data.train->class_names() == data.val->class_names(), ErrorKind::bad_data, "data ",
-          options.data_path, ": ", data.train->class_names().size(), " training classes and ",
-          data.val->class_names().size(), " validation classes are not the same");
+          options.data_path, ": ", difference_of_classes(data.train->class_names(), data.val->class_names()));
   }
   const auto classes = static_cast<int>(data.val->class_names().size());
   if (options.num_classes == 0) options.num_classes = classes;

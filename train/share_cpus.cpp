@@ -12,6 +12,7 @@ namespace faq {
 CpuShare share_cpus(Communicator& ranks, int asked) {
   CpuShare share;
   if (ranks.size() == 1) {
+    check(asked <= most_threads, ErrorKind::usage, "`threads` ", asked, ": expected at most ", most_threads);
     set_num_threads(asked);
     share.lines = threads_text(asked, num_threads());
   } else {

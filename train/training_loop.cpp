@@ -32,6 +32,11 @@ bool has_batch_norm(Module& module) {
   return has;
 }
 
+// An image that is gone is missed by the list of all images, too.
+const std::string way_on =
+    "go on with `resume` auto, and with `skip_bad` N to pass over N such images (a file that is gone has to "
+    "come back)";
+
 double percent(std::int64_t part, double whole) { return 100.0 * static_cast<double>(part) / whole; }
 
 }  // namespace
@@ -128,6 +133,7 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   listener_.started(event);
   if (const std::string text = machine_difference(record_, before); !text.empty()) listener_.warning(text);
   if (folder_.goes_on_here()) {
+    if (const std::string lost = lost_results(); !lost.empty() && !done()) listener_.warning(lost);
     if (other_length) folder_.write_config(context_.command);
     return;
   }
@@ -178,12 +184,11 @@ void TrainingLoop::leave_saved(const Error& error) {
     text += "; `skip_bad` N passes over N such images";
   } else if (!in_epoch_ && !epoch_trained()) {
     // A phase has begun only in part. What the last epoch saved is the last that is whole.
-    text += "; go on with `resume` auto, and with `skip_bad` N to pass over N such images";
+    text += "; " + way_on;
   } else {
     try {
       write_checkpoint();
-      text += concat("; saved ", folder_.last_good(),
-                     ": go on with `resume` auto, and with `skip_bad` N to pass over N such images");
+      text += concat("; saved ", folder_.last_good(), ": ", way_on);
     } catch (const Error& unsaved) {
       text += concat("; and then ", unsaved.what());
     }
@@ -308,7 +313,7 @@ void TrainingLoop::evaluate_start() {
   start_evaluated_ = true;
   progress_.history.clear();  // a run without epochs may be resumed too
   const Evaluation initial = evaluate();
-  check_agreed(std::isfinite(initial.loss), ErrorKind::diverged, "validation loss ", initial.loss);
+  check_agreed(std::isfinite(initial.loss), ErrorKind::diverged, "validation loss ", std::abs(initial.loss));
   record_epoch({.validation = initial, .history = progress_.history});
   if (run_.options.epochs > 0) return;
   progress_.best_top1 = initial.top1;
@@ -338,7 +343,8 @@ void TrainingLoop::close_epoch() {
     averaged.emplace(*average);
   }
   const Evaluation evaluation = epoch.validation = validate_epoch();
-  check_agreed(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ", evaluation.loss);
+  check_agreed(std::isfinite(evaluation.loss), ErrorKind::diverged, "validation loss ",
+               std::abs(evaluation.loss));
   epoch.epoch = progress_.epoch + 1;
   record_epoch(std::move(epoch));
   ++progress_.epoch;
@@ -406,28 +412,34 @@ void TrainingLoop::save_best() {
   if (!deployed.empty()) listener_.saved({Saved::Kind::integer, deployed, progress_.step});
 }
 
-// The files that the results speak of may have been written hours ago.
-void TrainingLoop::check_results() const {
-  if (!run_.ranks.is_first() || !done() || progress_.best_epoch < 0) return;
-  const auto check_file = [&](const char* name, auto epoch_in) {
-    const std::filesystem::path file = folder_.path() / name;
+// What is wrong with the files that the results speak of, which may have been written hours ago, and what can
+// be done about it. Empty: nothing.
+std::string TrainingLoop::lost_results() const {
+  if (!run_.ranks.is_first() || progress_.best_epoch < 0) return "";
+  const auto lost = [&](const std::filesystem::path& file, auto epoch_in) -> std::string {
     std::string what = "is of another epoch";
     try {
-      if (epoch_in(read_safetensors(file).metadata, file.string()) == progress_.best_epoch) return;
+      if (epoch_in(read_safetensors(file).metadata, file.string()) == progress_.best_epoch) return "";
     } catch (const Error& error) {
       what = concat("cannot be read any more: ", error.what());
     }
-    fail(ErrorKind::io, "the best network of this run, of epoch ", progress_.best_epoch, ", was saved as ",
-         file.string(), ", which ", what);
+    return concat("the best network of this run, of epoch ", progress_.best_epoch, ", was saved as ",
+                  file.string(), ", which ", what);
   };
-  check_file("best.safetensors", [](const auto& metadata, const std::string& source) {
+  const std::filesystem::path best = folder_.path() / "best.safetensors",
+                              integer = folder_.path() / "integer.safetensors";
+  std::string text = lost(best, [](const auto& metadata, const std::string& source) {
     return progress_in(metadata, source).epoch;
   });
-  if (method_.quantizes())
-    check_file("integer.safetensors", [](const auto& metadata, const std::string&) -> std::int64_t {
-      const auto epoch = metadata.find("epoch");
-      return epoch == metadata.end() ? -1 : std::atoll(epoch->second.c_str());
-    });
+  if (!text.empty()) return text + "; last.safetensors has the network of the last epoch";
+  if (!method_.quantizes()) return "";
+  text = lost(integer, [](const auto& metadata, const std::string&) -> std::int64_t {
+    const auto epoch = metadata.find("epoch");
+    return epoch == metadata.end() ? -1 : std::atoll(epoch->second.c_str());
+  });
+  if (text.empty()) return "";
+  return concat(text, "; faq-eval --weights ", best.string(), " --export ", integer.string(),
+                " makes it again");
 }
 
 TrainResult TrainingLoop::finish() {
@@ -447,7 +459,8 @@ TrainResult TrainingLoop::finish() {
                            .ranks = run_.ranks.size(),
                            .exchange_seconds = run_.ranks.summing_seconds(),
                            .wait_seconds = run_.ranks.size() > 1 ? run_.learner.waited() : 0};
-  check_results();
+  if (done())
+    if (const std::string lost = lost_results(); !lost.empty()) fail(ErrorKind::io, lost);
   listener_.finished({result});
   return result;
 }

@@ -88,7 +88,7 @@ class TrainingLoop {
   void write_checkpoint();
   void count_and_write();
   [[noreturn]] void leave_saved(const Error& error);
-  void check_results() const;
+  std::string lost_results() const;
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
   NamedTensors snapshot();

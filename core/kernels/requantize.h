@@ -7,10 +7,9 @@
 namespace faq::kernels {
 
 /// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high). The
-/// result is correctly rounded, half to even, on every instruction set: where a value comes so near a tie that
-/// f32 and double might err, it is computed exactly.
-/// acc: s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the scale of the
-/// output; residual: u8 or s8, or undefined.
+/// result is correctly rounded, half to even, on every instruction set: where a value comes so near a tie
+/// that f32 and double might err, it is computed exactly. acc: s32 (u8 or s8 without a residual); multiplier,
+/// bias: C, f32, already divided by the scale of the output; residual: u8 or s8, or undefined.
 struct Requantize {
   Tensor multiplier;
   Tensor bias;
