@@ -168,27 +168,37 @@ void convert_all(std::span<const std::byte> bytes, Tensor& to, Convert convert) 
   }
 }
 
-void convert(const Format& from, std::span<const std::byte> bytes, Tensor& to, const std::string& context) {
+/// Throws bad_data for a number that does not fit.
+void convert(const Format& from, std::span<const std::byte> bytes, Tensor& to) {
   const std::string_view name = from.name;
-  if (name == "F16") {
+  if (name == "BOOL") {
+    std::ranges::copy(bytes, static_cast<std::byte*>(to.mutable_raw()));
+  } else if (name == "F16") {
     convert_all<std::uint16_t, float>(bytes, to,
                                       [](std::uint16_t x, std::size_t) { return half_to_float(x); });
   } else if (name == "F64") {
     convert_all<double, float>(bytes, to, [&](double x, std::size_t i) {
       check(!std::isfinite(x) || std::abs(x) <= std::numeric_limits<float>::max(), ErrorKind::bad_data,
-            context, "value ", x, " of element ", i, " does not fit f32");
+            "value ", x, " of element ", i, " does not fit f32");
       return static_cast<float>(x);
     });
   } else {
     convert_all<std::int64_t, std::int32_t>(bytes, to, [&](std::int64_t x, std::size_t i) {
-      check(std::in_range<std::int32_t>(x), ErrorKind::bad_data, context, "value ", x, " of element ", i,
+      check(std::in_range<std::int32_t>(x), ErrorKind::bad_data, "value ", x, " of element ", i,
             " does not fit s32");
       return static_cast<std::int32_t>(x);
     });
   }
 }
 
-NamedTensors read_contents(const Source& source) {
+/// True if a tensor of that dtype is written in that format, which is the first one that loads as the dtype.
+bool is_written_as(DType dtype, const Format& format) {
+  return &format == std::ranges::find(formats, dtype, &Format::loads_as);
+}
+
+/// `on_unusable` gets the tensors that none of our dtypes holds.
+NamedTensors read_contents(const Source& source,
+                           const std::function<void(UnusableTensor, NamedTensors&)>& on_unusable) {
   const std::string context = concat("reading ", source.name, ": ");
   std::uint64_t buffer_start = 0;
   Header header = read_header(source, buffer_start);
@@ -198,9 +208,9 @@ NamedTensors read_contents(const Source& source) {
   contents.has_checksums = !checksums.empty();
   contents.metadata = std::move(header.metadata);
   for (const Entry& e : header.entries) {
-    Tensor value = Tensor::empty(e.shape(), e.format->loads_as);
+    Tensor value = e.format->loads_as ? Tensor::empty(e.shape(), *e.format->loads_as) : Tensor();
     std::vector<std::byte> staged;
-    const bool as_is = e.format == std::ranges::find(formats, value.dtype(), &Format::loads_as);
+    const bool as_is = value.defined() && is_written_as(value.dtype(), *e.format);
     if (!as_is) staged.resize(e.bytes());
     const std::span<std::byte> bytes =
         as_is ? std::span(static_cast<std::byte*>(value.mutable_raw()), value.bytes()) : std::span(staged);
@@ -212,10 +222,21 @@ NamedTensors read_contents(const Source& source) {
              buffer_start + e.offsets[0], " are damaged: expected CRC-32 ", hex(checksum->second), ", found ",
              hex(actual));
     }
-    if (!as_is) convert(*e.format, bytes, value, concat(context, "tensor ", quoted(e.name), ": "));
-    contents.add(e.name, std::move(value));
+    try {
+      check(value.defined(), ErrorKind::bad_data, "dtype ", e.format->name);
+      if (!as_is) convert(*e.format, bytes, value);
+      contents.add(e.name, std::move(value));
+    } catch (const Error& error) {
+      on_unusable({e.name, error.what()}, contents);
+    }
   }
   return contents;
+}
+
+NamedTensors read_all(const Source& source) {
+  return read_contents(source, [&](const UnusableTensor& tensor, NamedTensors&) {
+    fail(ErrorKind::bad_data, "reading ", source.name, ": tensor ", quoted(tensor.name), ": ", tensor.why);
+  });
 }
 
 // Uses plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. Reads go from front
@@ -252,7 +273,15 @@ const Tensor* NamedTensors::find(const std::string& name) const {
   return found == tensors.end() ? nullptr : &found->second;
 }
 
-NamedTensors read_safetensors(const std::filesystem::path& file) { return with_file(file, read_contents); }
+NamedTensors read_safetensors(const std::filesystem::path& file) { return with_file(file, read_all); }
+
+NamedTensors read_usable_tensors(const std::filesystem::path& file) {
+  return with_file(file, [](const Source& source) {
+    return read_contents(source, [](UnusableTensor tensor, NamedTensors& contents) {
+      contents.unusable.push_back(std::move(tensor));
+    });
+  });
+}
 
 Metadata read_safetensors_metadata(const std::filesystem::path& file) {
   return with_file(file, [](const Source& source) {
@@ -264,9 +293,9 @@ Metadata read_safetensors_metadata(const std::filesystem::path& file) {
 }
 
 NamedTensors parse_safetensors(std::span<const std::byte> bytes, const std::string& name) {
-  return read_contents({name, bytes.size(), [&](std::uint64_t offset, std::span<std::byte> into) {
-                          std::ranges::copy(bytes.subspan(offset, into.size()), into.begin());
-                        }});
+  return read_all({name, bytes.size(), [&](std::uint64_t offset, std::span<std::byte> into) {
+                     std::ranges::copy(bytes.subspan(offset, into.size()), into.begin());
+                   }});
 }
 
 // ---- Writing ----

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,13 +25,27 @@ using Checksums = std::map<std::string, std::uint32_t>;
 struct Format {
   const char* name;
   std::size_t size;
-  DType loads_as;
+  std::optional<DType> loads_as = {};  ///< nothing: no tensor of ours holds its values
 };
 /// A DType is written as the first row that has it.
 inline constexpr std::array formats = {
-    Format{"F32", 4, DType::f32}, Format{"BF16", 2, DType::bf16}, Format{"I32", 4, DType::s32},
-    Format{"I16", 2, DType::s16}, Format{"I8", 1, DType::s8},     Format{"U8", 1, DType::u8},
-    Format{"F16", 2, DType::f32}, Format{"F64", 8, DType::f32},   Format{"I64", 8, DType::s32},
+    Format{"F32", 4, DType::f32},
+    Format{"BF16", 2, DType::bf16},
+    Format{"I32", 4, DType::s32},
+    Format{"I16", 2, DType::s16},
+    Format{"I8", 1, DType::s8},
+    Format{"U8", 1, DType::u8},
+    Format{"F16", 2, DType::f32},
+    Format{"F64", 8, DType::f32},
+    Format{"I64", 8, DType::s32},
+    Format{"BOOL", 1, DType::u8},
+    Format{"U16", 2},
+    Format{"U32", 4},
+    Format{"U64", 8},
+    Format{"F8_E4M3", 1},
+    Format{"F8_E5M2", 1},
+    Format{"F8_E8M0", 1},
+    Format{"C64", 8},
 };
 
 /// The header's entry for one tensor. Offsets count from the start of the buffer.

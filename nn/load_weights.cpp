@@ -69,23 +69,45 @@ bool is_counter(std::string_view name) {
   return std::ranges::find(counters, last) != std::end(counters);
 }
 
-/// What stands before the names of a network that is part of another one ("backbone."): what stands before
-/// its first convolution. Other convolutions may have the same last name ("layer1.0.conv1"), behind the same
-/// prefix. Empty: nothing, or nothing that is clear.
-std::string prefix_of(const std::vector<std::string>& names, const ModelInfo& info) {
+using Patterns = std::vector<std::string>;
+
+bool matches_one(const Patterns& patterns, std::string_view name) {
+  return std::ranges::any_of(patterns, [&](const std::string& one) { return matches(one, name); });
+}
+
+/// What stands before the names of networks that are parts of another one ("backbone."): what stands before
+/// their first convolutions. Other convolutions may have the same last name ("layer1.0.conv1"), behind the
+/// same prefix. Empty: nothing stands there.
+std::vector<std::string> prefixes_of(const std::vector<std::string>& names, const ModelInfo& info) {
   const std::string stem = info.stem + ".weight";
   std::vector<std::string> prefixes;
   for (const std::string& name : names) {
     if (!name.ends_with(stem)) continue;
     const std::string prefix = name.substr(0, name.size() - stem.size());
-    if (prefix.empty()) return "";
+    if (prefix.empty()) return {};
     if (prefix.ends_with('.')) prefixes.push_back(prefix);
   }
-  if (prefixes.empty()) return "";
-  const std::string& shortest = *std::ranges::min_element(prefixes, {}, &std::string::size);
-  const bool is_clear =
-      std::ranges::all_of(prefixes, [&](const std::string& one) { return one.starts_with(shortest); });
-  return is_clear ? shortest : "";
+  std::ranges::sort(prefixes);  // whatever begins with a prefix comes after it
+  std::vector<std::string> shortest;
+  for (std::string& prefix : prefixes)
+    if (shortest.empty() || !prefix.starts_with(shortest.back())) shortest.push_back(std::move(prefix));
+  return shortest;
+}
+
+/// "fc.1." of a classifier `fc` that is the only layer with weights in a list ("fc.1.weight", "fc.1.bias"),
+/// as behind a dropout; empty: the classifier has its own name, or is more than one layer.
+std::string spelling_in_list(const std::vector<std::string>& names, const std::string& classifier) {
+  std::string found;
+  for (const std::string& name : names) {
+    if (!name.starts_with(classifier + ".")) continue;
+    const std::size_t number = classifier.size() + 1;
+    const std::size_t end = name.find_first_not_of("0123456789", number);
+    if (end == number || end == std::string::npos || name[end] != '.') return "";
+    const std::string spelling = name.substr(0, end + 1);
+    if (!found.empty() && spelling != found) return "";
+    found = spelling;
+  }
+  return found;
 }
 
 /// The tensors of a file under the names of our network.
@@ -93,30 +115,43 @@ struct Renamed {
   struct Entry {
     std::string ours;
     const std::string* theirs;
-    const Tensor* tensor;
+    const Tensor* tensor;    ///< null: none of our dtypes holds it
+    const std::string* why;  ///< of what is null
   };
-  std::vector<Entry> entries;  ///< in the order of the file, without counters
-  std::string prefix;          ///< that was stripped
-  std::size_t stripped = 0;    ///< from so many names
+  std::vector<Entry> entries;       ///< in the order of the file, without counters
+  std::string prefix;               ///< that was stripped
+  std::size_t stripped = 0;         ///< from so many names
+  std::vector<std::string> rivals;  ///< prefixes of several networks, of which none was stripped
 };
 
-Renamed with_our_names(const NamedTensors& file, const ModelInfo& info) {
+/// The names that match `ignored` say nothing of where the network is.
+Renamed with_our_names(const NamedTensors& file, const ModelInfo& info, const Patterns& ignored) {
   Renamed result;
-  std::vector<std::string> names;
-  for (const auto& [name, tensor] : file.tensors) {
-    if (is_counter(name)) continue;
+  std::vector<std::string> names, telling;
+  const auto take = [&](const std::string& name, const Tensor* tensor, const std::string* why) {
+    if (is_counter(name)) return;
     names.push_back(unwrapped(name));
-    result.entries.push_back({{}, &name, &tensor});
-  }
-  result.prefix = prefix_of(names, info);
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    std::string& name = names[i];
+    result.entries.push_back({{}, &name, tensor, why});
+    if (!matches_one(ignored, names.back())) telling.push_back(names.back());
+  };
+  for (const auto& [name, tensor] : file.tensors) take(name, &tensor, nullptr);
+  for (const UnusableTensor& one : file.unusable) take(one.name, nullptr, &one.why);
+  std::vector<std::string> prefixes = prefixes_of(telling, info);
+  if (prefixes.size() == 1) result.prefix = std::move(prefixes.front());
+  if (prefixes.size() > 1) result.rivals = std::move(prefixes);
+  for (std::string& name : names) {
     if (!result.prefix.empty() && name.starts_with(result.prefix)) {
       name.erase(0, result.prefix.size());
       ++result.stripped;
     }
-    result.entries[i].ours = renamed(std::move(name), info);
+    name = renamed(std::move(name), info);
   }
+  for (const std::string& classifier : info.classifiers) {
+    const std::string spelling = spelling_in_list(names, classifier);
+    for (std::string& name : names)
+      if (!spelling.empty() && name.starts_with(spelling)) name.replace(0, spelling.size(), classifier + ".");
+  }
+  for (std::size_t i = 0; i < names.size(); ++i) result.entries[i].ours = std::move(names[i]);
   return result;
 }
 
@@ -131,8 +166,9 @@ bool is_classifier(const std::string& name, const ModelInfo& info) {
                              [&](const std::string& layer) { return name.starts_with(layer + "."); });
 }
 
-const Tensor* find_canonical(const NamedTensors& file, const std::string& wanted, const ModelInfo& info) {
-  for (const Renamed::Entry& entry : with_our_names(file, info).entries)
+const Tensor* find_canonical(const NamedTensors& file, const std::string& wanted, const ModelInfo& info,
+                             const Patterns& ignored) {
+  for (const Renamed::Entry& entry : with_our_names(file, info, ignored).entries)
     if (entry.ours == wanted) return entry.tensor;
   return nullptr;
 }
@@ -152,6 +188,23 @@ void copy(const Tensor& from, Tensor& to) {
 std::string said_of(const std::map<std::string, const Tensor*>& tensors, const ModelInfo& info) {
   const std::string found = looks_like(tensors);
   return found.empty() || found == info.name ? "" : concat("; this looks like ", found);
+}
+
+/// What to do about a file of several networks, for the end of a message; empty: it is none.
+std::string networks_said(const Renamed& file, Model& model) {
+  std::set<std::string_view> names;
+  for (const Renamed::Entry& entry : file.entries) names.insert(entry.ours);
+  const auto ours = parameters(model);
+  const auto is_network = [&](const std::string& prefix) {
+    return std::ranges::all_of(
+        ours, [&](const auto& parameter) { return names.contains(prefix + parameter.name); });
+  };
+  std::vector<std::string> networks;
+  for (const std::string& prefix : file.rivals)
+    if (is_network(prefix)) networks.push_back(shown(prefix));
+  if (networks.size() < 2) return "";
+  return concat("; the file has ", networks.size(), " networks, behind ", join(networks, " and "),
+                ": leave the others out with `ignore_extra` ", networks.back(), "*");
 }
 
 /// What is wrong with the numbers of a tensor; empty: nothing. `values`: f32.
@@ -175,10 +228,13 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
                                       const LoadWeightsOptions& options) {
   const ModelInfo& info = model.info();
   std::map<std::string, const Tensor*> available;
+  std::map<std::string, const std::string*> unusable;  // and why
   std::vector<std::string> problems, notes;
-  const Renamed renamed = with_our_names(file, info);
-  for (const auto& [ours, theirs, tensor] : renamed.entries)
-    if (!available.emplace(ours, tensor).second) problems.push_back(concat("duplicate ", shown(*theirs)));
+  const Renamed renamed = with_our_names(file, info, options.ignore_extra);
+  for (const auto& [ours, theirs, tensor, why] : renamed.entries)
+    if (tensor ? unusable.contains(ours) || !available.emplace(ours, tensor).second
+               : available.contains(ours) || !unusable.emplace(ours, why).second)
+      problems.push_back(concat("duplicate ", shown(*theirs)));
   if (!renamed.prefix.empty())
     notes.push_back(concat(options.source, ": stripped the prefix ", safetensors::quoted(renamed.prefix),
                            " of ", renamed.stripped, " of ", renamed.entries.size(), " names"));
@@ -199,8 +255,9 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   // A file without a classifier is a body. The head is the classifier, or all that comes after the features
   // (VGG) if the file has nothing of it.
   const auto has_part = [&](const std::string& part) {
-    const auto first = all.lower_bound(part);
-    return first != all.end() && first->first.starts_with(part);
+    return std::ranges::any_of(renamed.entries, [&](const Renamed::Entry& entry) {
+      return entry.ours.starts_with(part) && !matches_one(options.ignore_extra, entry.ours);
+    });
   };
   const std::string& classifier = info.classifiers.front();
   const std::string head = classifier.substr(0, classifier.find('.')) + ".";
@@ -215,7 +272,10 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   const auto match = [&](const std::string& name, Tensor target) {
     const auto found = available.find(name);
     if (found == available.end()) {
-      if (is_optional(name) && !has_optional) {
+      if (const auto one = unusable.find(name); one != unusable.end()) {
+        problems.push_back(concat("unusable ", name, ": ", *one->second));
+        unusable.erase(one);
+      } else if (is_optional(name) && !has_optional) {
         ++missing_optional;
       } else if (begins_anew(name)) {
         begun_anew.push_back(name);
@@ -255,14 +315,14 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
     notes.push_back(
         concat("classifier re-initialised: ", join(begun_anew), " do not come from ", options.source));
   std::vector<std::string> ignored;
-  for (const auto& entry : available) {
-    const bool ignore = std::ranges::any_of(
-        options.ignore_extra, [&](const std::string& one) { return matches(one, entry.first); });
-    if (ignore)
-      ignored.push_back(shown(entry.first));
+  const auto leave_out = [&](const std::string& name, const auto&... what) {
+    if (matches_one(options.ignore_extra, name))
+      ignored.push_back(shown(name));
     else
-      problems.push_back(concat("extra ", shown(entry.first), " ", entry.second->shape()));
-  }
+      problems.push_back(concat("extra ", shown(name), what...));
+  };
+  for (const auto& [name, tensor] : available) leave_out(name, " ", tensor->shape());
+  for (const auto& [name, why] : unusable) leave_out(name, " (", *why, ")");
   if (!ignored.empty())
     notes.push_back(concat(options.source, ": ignored ", ignored.size(),
                            ignored.size() == 1 ? " extra tensor: " : " extra tensors: ",
@@ -270,7 +330,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   if (!problems.empty()) {
     fail(ErrorKind::bad_data, "loading weights from ", options.source, ": ", problems.size(),
          problems.size() == 1 ? " mismatch: " : " mismatches: ", join_first(problems, "; ", longest_list),
-         said_of(all, info));
+         networks_said(renamed, model), said_of(all, info));
   }
   for (Copy& c : copies) copy(*c.from, c.to);
   return notes;
@@ -280,9 +340,12 @@ NamedTensors with_canonical_names(const NamedTensors& file, const ModelInfo& inf
   NamedTensors result;
   result.metadata = file.metadata;
   std::set<std::string> names;
-  for (const auto& [ours, theirs, tensor] : with_our_names(file, info).entries) {
+  for (const auto& [ours, theirs, tensor, why] : with_our_names(file, info, {}).entries) {
     check(names.insert(ours).second, ErrorKind::bad_data, "duplicate ", shown(*theirs));
-    result.add(ours, *tensor);
+    if (tensor)
+      result.add(ours, *tensor);
+    else
+      result.unusable.push_back({ours, *why});
   }
   return result;
 }
@@ -318,17 +381,18 @@ void export_weights(Model& model, NamedTensors& to) {
 
 std::string other_network(const NamedTensors& file, const ModelInfo& info) {
   std::map<std::string, const Tensor*> tensors;
-  for (const auto& [ours, theirs, tensor] : with_our_names(file, info).entries) tensors.emplace(ours, tensor);
+  for (const auto& [ours, theirs, tensor, why] : with_our_names(file, info, {}).entries)
+    if (tensor) tensors.emplace(ours, tensor);
   return said_of(tensors, info);
 }
 
-int classes_in(const NamedTensors& file, const ModelInfo& info) {
-  const Tensor* classifier = find_canonical(file, info.classifiers.front() + ".weight", info);
+int classes_in(const NamedTensors& file, const ModelInfo& info, const Patterns& ignored) {
+  const Tensor* classifier = find_canonical(file, info.classifiers.front() + ".weight", info, ignored);
   return classifier && classifier->rank() >= 2 ? static_cast<int>(classifier->dim(0)) : 0;
 }
 
-int channels_in(const NamedTensors& file, const ModelInfo& info) {
-  const Tensor* stem = find_canonical(file, info.stem + ".weight", info);
+int channels_in(const NamedTensors& file, const ModelInfo& info, const Patterns& ignored) {
+  const Tensor* stem = find_canonical(file, info.stem + ".weight", info, ignored);
   return stem && stem->rank() == 4 ? static_cast<int>(stem->dim(1)) : 0;
 }
 

@@ -16,7 +16,8 @@ struct LoadWeightsOptions {
       /// A classifier of another size, or one that the file does not have, keeps the model's own values, and
       /// a note says so.
       false;
-  std::vector<std::string> ignore_extra = {};  ///< patterns of names (core/text.h) that may be extra
+  /// Patterns of names (core/text.h) that may be extra. They also say which network of several is meant.
+  std::vector<std::string> ignore_extra = {};
 };
 
 /// Copies tensors with torchvision's names into the model's parameters and running statistics. Differences
@@ -24,7 +25,9 @@ struct LoadWeightsOptions {
 /// - `module.` prefixes (and torch.compile's `_orig_mod.`) are stripped.
 /// - A prefix of the whole network ("backbone.") is stripped, and a note says so.
 /// - `num_batches_tracked` and `n_averaged` are ignored.
-/// - Other spellings of a family's names (older checkpoints, timm's) are understood.
+/// - Other spellings of a family's names (older checkpoints, timm's) are understood, and a classifier in a
+///   list ("fc.1.weight", behind a dropout).
+/// - What is unusable (core/safetensors.h) and not needed is extra, as any other tensor.
 /// - The weights of a fully connected layer may have the shape of a filter, and the reverse.
 /// - bf16 is widened to f32.
 /// - An auxiliary head may be missing as a whole; it keeps the model's own values.
@@ -54,8 +57,10 @@ std::string other_network(const NamedTensors& file, const ModelInfo& info);
 
 /// The number of classes in a file of weights of that network (rows of its classifier); 0 when the file has
 /// no classifier.
-int classes_in(const NamedTensors& file, const ModelInfo& info);
+int classes_in(const NamedTensors& file, const ModelInfo& info,
+               const std::vector<std::string>& ignore_extra = {});
 /// The number of input channels of the first convolution; 0 when unknown.
-int channels_in(const NamedTensors& file, const ModelInfo& info);
+int channels_in(const NamedTensors& file, const ModelInfo& info,
+                const std::vector<std::string>& ignore_extra = {});
 
 }  // namespace faq

@@ -158,8 +158,23 @@ TEST_CASE("decode_image refuses, and says why") {
     const char* reason;
   } cases[] = {
       {"empty", "", "empty file"},
-      {"text", "once upon a time", "found neither"},
-      {"GIF", "GIF89a.....", "found neither"},
+      {"text", "once upon a time", "found text"},
+      {"GIF", "GIF89a.....", "found a GIF image"},
+      {"WebP", "RIFF\x10\x20\x30\x40WEBPVP8 ", "found a WebP image"},
+      {"AVIF",
+       std::string("\0\0\0\x20"
+                   "ftypavif",
+                   12) +
+           "xx",
+       "found an AVIF image"},
+      {"HEIC",
+       std::string("\0\0\0\x18"
+                   "ftypheic",
+                   12) +
+           "xx",
+       "found a HEIC image"},
+      {"BMP", std::string("BM\x36\x10\0\0\0\0\0\0\x36\0\0\0\x28", 15), "found a BMP image"},
+      {"TIFF", std::string("II*\0\x08\0\0\0", 8), "found a TIFF image"},
       {"one byte", "\xFF", "found neither"},
       {"only the start marker", "\xFF\xD8", "found neither"},
       {"the start of a segment", "\xFF\xD8\xFF", "truncated"},

@@ -542,7 +542,57 @@ TEST_CASE("wrappers, prefixes and counters are stripped by one rule", "[models]"
   NamedTensors both;
   for (const auto& [name, tensor] : plain.tensors)
     both.add("student." + name, tensor), both.add("teacher." + name, tensor);
-  CHECK_THAT(error_of(*target, both), Catch::Contains("missing conv1.weight"));
+  CHECK_THAT(error_of(*target, both),
+             Catch::Contains("missing conv1.weight") &&
+                 Catch::Contains("2 networks, behind student. and teacher.: leave the others out with "
+                                 "`ignore_extra` teacher.*"));
+  const auto other = initialized(3);
+  CHECK(load_weights(*other, both, {.ignore_extra = {"teacher.*"}}).size() == 2);
+  CHECK(same_weights(*other, *model));
+  CHECK(classes_in(both, model->info()) == 0);
+  CHECK(classes_in(both, model->info(), {"teacher.*"}) == 10);
+}
+
+TEST_CASE("a classifier in a list is the classifier", "[models]") {
+  const auto model = initialized(1);
+  const NamedTensors plain = weights_of(*model);
+  const auto in_list = [&](const std::string& number) {
+    NamedTensors file;
+    for (const auto& [name, tensor] : plain.tensors)
+      file.add(name.starts_with("fc.") ? "fc." + number + name.substr(2) : name, tensor);
+    return file;
+  };
+  for (const char* number : {"0", "1", "12"}) {
+    const auto target = initialized(2);
+    CHECK(load_weights(*target, in_list(number)).empty());
+    CHECK(same_weights(*target, *model));
+    CHECK(classes_in(in_list(number), model->info()) == 10);
+  }
+  // Two layers are another head; without it the file is a body.
+  NamedTensors two = in_list("3");
+  two.add("fc.0.weight", Tensor::zeros({64, 64}));
+  const auto target = initialized(2);
+  CHECK_THAT(error_of(*target, two),
+             Catch::Contains("missing fc.weight") && Catch::Contains("extra fc.0.weight"));
+  const auto notes = load_weights(*target, two, {.reinitialize_classifier = true, .ignore_extra = {"fc.*"}});
+  REQUIRE(notes.size() == 2);
+  CHECK_THAT(notes[0], Catch::Contains("classifier re-initialised"));
+  CHECK_THAT(error_of(*target, in_list("x")), Catch::Contains("extra fc.x.weight"));
+}
+
+TEST_CASE("what no tensor of ours holds may stand beside weights, not among them", "[models]") {
+  const auto model = initialized(1);
+  NamedTensors file = weights_of(*model);
+  file.unusable = {{"bn1.num_batches_tracked", "value 9000000000 of element 0 does not fit s32"},
+                   {"rope.freqs", "dtype C64"}};
+  const auto target = initialized(2);
+  CHECK_THAT(error_of(*target, file), Catch::Contains("1 mismatch: extra rope.freqs (dtype C64)"));
+  CHECK(load_weights(*target, file, {.ignore_extra = {"rope.*"}}).size() == 1);
+  CHECK(same_weights(*target, *model));
+  remove(file, "conv1.weight");
+  file.unusable.push_back({"conv1.weight", "dtype F8_E4M3"});
+  CHECK_THAT(error_of(*target, file, {.ignore_extra = {"rope.*"}}),
+             Catch::Contains("1 mismatch: unusable conv1.weight: dtype F8_E4M3"));
 }
 
 TEST_CASE("extra tensors may be ignored by name", "[models]") {

@@ -194,8 +194,9 @@ TEST_CASE("files of a run that are no files stop it, and nothing is lost", "[pro
     fs::remove(metrics_file);
   }
   // Lines that are none of ours stay; the last one may be what a killed run had begun to write.
-  const std::string foreign = "1\n\"step\"\n[2]\n{\"step\":\"x\"}\n{\"step\":null}\n{}\n{\"step\":1e99}\n";
-  write_file(metrics_file, file_bytes(folder / "kept") + foreign + "\xff\n");
+  const std::string foreign =
+      "1\n\"step\"\n[2]\n{\"step\":\"x\"}\n{\"step\":null}\n{}\n{\"step\":1e99}\n\xff\n";
+  write_file(metrics_file, file_bytes(folder / "kept") + foreign + "{\"step\":99,\"lo");
   require_done(in_bash(in_time, FAQ_TRAIN, resumed));
   std::string lines = file_bytes(metrics_file);
   const auto at = lines.find(foreign);

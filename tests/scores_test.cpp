@@ -159,8 +159,9 @@ TEST_CASE("losses of any size", "[scores]") {
       {50, 50},
       {1e6f, 1e6},
       {4294967040.0f, 4294967040.0},
-      {1e10f, 0x1p32},
-      {3e38f, 0x1p32},
+      {4294967296.0f, 0x1p32},
+      {1e10f, not_a_number},  // no loss of a classifier
+      {3e38f, not_a_number},
       {infinity, not_a_number},
       {not_a_number, not_a_number},
   };

@@ -211,7 +211,8 @@ TEST_CASE("a phase that cannot begin leaves the checkpoint of the one before it"
     INFO(error.what());
     CHECK(error.kind() == ErrorKind::bad_data);
     CHECK(std::string(error.what())
-              .ends_with("; go on with `resume` auto, and with `skip_bad` N to pass over N such images"));
+              .ends_with("; go on with `resume` auto, and with `skip_bad` N to pass over N such images "
+                         "(a file that is gone has to come back)"));
   }
   CHECK((file_bytes(folder / "run" / "last.safetensors") == last));
 

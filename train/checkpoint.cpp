@@ -132,6 +132,7 @@ Progress progress_in(const std::map<std::string, std::string>& metadata, const s
 NamedTensors network_in(const NamedTensors& checkpoint) {
   NamedTensors network;
   network.metadata = checkpoint.metadata;
+  network.unusable = checkpoint.unusable;
   for (const auto& entry : checkpoint.tensors) {
     const auto begins_with = [&](const char* state) { return entry.first.starts_with(state); };
     if (std::ranges::none_of(state_prefix::all, begins_with)) network.tensors.push_back(entry);

@@ -87,7 +87,7 @@ std::vector<GradientNoiseRow> gradient_noise(
   for (const int size : study.batch_sizes)
     check(size >= 1, ErrorKind::usage, "gradient noise: batches of ", size, ", expected at least 1");
   refuse_integer_weights({study.model, study.data, {}, {}, {}});
-  NamedTensors weights = weights_in(read_safetensors(study.model.weights));
+  NamedTensors weights = weights_in(read_usable_tensors(study.model.weights));
   TrainOptions options = options_of(study, weights);
   options.engine = study.engine;
   const Data data = open_data(options, true);

@@ -35,7 +35,7 @@ std::uint32_t checksum_of(const NamedTensors& tensors) {
 NamedTensors read_weights(const TrainOptions& options, const std::vector<std::string>& classes,
                           std::vector<std::string>& notes) {
   const std::string& source = options.weights;
-  NamedTensors file = read_safetensors(source);
+  NamedTensors file = read_usable_tensors(source);
   if (!is_checkpoint(file.metadata)) return file;
   check_has_checksums(file, "checkpoint " + source);
   const TrainOptions trained = options_of_checkpoint(file.metadata, source);

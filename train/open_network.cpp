@@ -182,8 +182,10 @@ Network of_plain_weights(const NetworkChoice& choice, const NamedTensors& conten
   const ModelInfo& info = model_info(choice.model);
   TrainOptions options;
   options.model = choice.model;
-  options.num_classes = choice.num_classes > 0 ? choice.num_classes : classes_in(contents, info);
-  options.in_channels = choice.in_channels > 0 ? choice.in_channels : channels_in(contents, info);
+  options.num_classes =
+      choice.num_classes > 0 ? choice.num_classes : classes_in(contents, info, choice.ignore_extra);
+  options.in_channels =
+      choice.in_channels > 0 ? choice.in_channels : channels_in(contents, info, choice.ignore_extra);
   options.mean = choice.mean;
   options.std = choice.std;
   check(options.num_classes > 0 || options.in_channels > 0, ErrorKind::bad_data, "weights ", choice.weights,
@@ -231,7 +233,7 @@ Network open_network(const NetworkChoice& choice) {
         " is no checkpoint of faq-train, which alone keeps an average");
   const auto opened = [&] {
     if (is_integer_network(metadata)) return of_integer_network(choice);
-    const NamedTensors contents = read_safetensors(choice.weights);
+    const NamedTensors contents = read_usable_tensors(choice.weights);
     return is_checkpoint(metadata) ? of_checkpoint(choice, contents) : of_plain_weights(choice, contents);
   };
   Network network = opened();

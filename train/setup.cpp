@@ -22,7 +22,8 @@ bool is_idx(const TrainOptions& options) {
 int resolved_channels(const TrainOptions& options) {
   if (options.in_channels > 0) return options.in_channels;
   if (!options.weights.empty()) {
-    if (const int channels = channels_in(read_safetensors(options.weights), model_info(options.model));
+    if (const int channels = channels_in(read_usable_tensors(options.weights), model_info(options.model),
+                                         options.ignore_extra);
         channels > 0)
       return channels;
   }

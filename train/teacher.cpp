@@ -41,7 +41,7 @@ Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks,
     initialize(*teacher.model_, static_cast<std::uint64_t>(options.seed));
     return teacher;
   }
-  const NamedTensors contents = read_safetensors(file);
+  const NamedTensors contents = read_usable_tensors(file);
   if (is_checkpoint(contents.metadata)) {
     check_has_checksums(contents, concat("checkpoint ", file));
     const TrainOptions trained = options_of_checkpoint(contents.metadata, file);
@@ -56,8 +56,8 @@ Teacher Teacher::begin(const TrainOptions& options, Communicator& ranks,
     check(its == 0 || its == of_network, ErrorKind::usage, "teacher ", file, ": has ", its, ' ', what,
           ", the network ", of_network);
   };
-  check_same("classes", classes_in(contents, info), options.num_classes);
-  check_same("input channel(s)", channels_in(contents, info), options.in_channels);
+  check_same("classes", classes_in(contents, info, options.ignore_extra), options.num_classes);
+  check_same("input channel(s)", channels_in(contents, info, options.ignore_extra), options.in_channels);
   Teacher teacher(options, own, ranks);
   NamedTensors network = network_in(contents);
   if (is_checkpoint(contents.metadata)) {

@@ -438,8 +438,7 @@ std::string TrainingLoop::lost_results() const {
     return epoch == metadata.end() ? -1 : std::atoll(epoch->second.c_str());
   });
   if (text.empty()) return "";
-  return concat(text, "; faq-eval --weights ", best.string(), " --export ", integer.string(),
-                " makes it again");
+  return text + "; it can be exported again from best.safetensors";
 }
 
 TrainResult TrainingLoop::finish() {

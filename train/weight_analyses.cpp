@@ -20,7 +20,7 @@ std::vector<WeightSimilarity> weight_similarity(const std::string& quantized_fil
                                                 const std::string& baseline_file) {
   if (!describes_itself(quantized_file)) refuse_float(quantized_file);
   const Network network = open_network({.weights = quantized_file});
-  NamedTensors before = network_in(read_safetensors(baseline_file));
+  NamedTensors before = network_in(read_usable_tensors(baseline_file));
   if (!network.model.empty()) before = with_canonical_names(before, model_info(network.model));
   if (network.deployed) return weight_similarity(*network.deployed, before);
   if (!network.quantized) refuse_float(quantized_file);

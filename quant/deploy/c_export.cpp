@@ -521,8 +521,8 @@ CExport export_c(const IntegerNetwork& network, const std::filesystem::path& fol
                  const CExportOptions& options) {
   check(is_identifier(options.name), ErrorKind::usage, "'", options.name,
         "' is no identifier of C: expected letters, digits and _, at most 40");
-  check(options.test_images >= 0 && options.test_images <= 1000, ErrorKind::usage, "`test_images` ",
-        options.test_images, ": expected 0 to 1000");
+  check(options.test_images >= 0 && options.test_images <= 1000, ErrorKind::usage, options.test_images,
+        " images to test with: expected 0 to 1000");
   const Writer written(network);
   const auto named = [&](const std::string& text) { return with_name(text, options.name); };
   const std::string header = named(header_text(network, written)),
