@@ -62,7 +62,7 @@ def main():
         if given.only in ("", model):
             with tempfile.TemporaryDirectory(prefix="faq-c-") as folder:
                 constants, arena, ms = measured(given, folder, model, size, bits)
-                print("| %s, %d×%d, %s | %.0f | %.0f | %s |" % (model, size, size, bits, constants, arena, "%.2g" % ms), flush=True)
+                print("| %s, %d×%d, %s | %.0f | %.0f | %s |" % (model, size, size, bits, constants, arena, "%#.2g" % ms if ms < 10 else "%.0f" % ms), flush=True)
     return 0
 
 
