@@ -69,7 +69,7 @@ for row in "AUTO mpi_transport $there" "AUTO no_mpi $missing" "OFF no_mpi $there
   else
     found=$(grep -oE 'ranks/(mpi_transport|no_mpi)\.cpp"' "$work/with/compile_commands.json" | sed 's|.*/||; s|\.cpp"||' | sort -u)
     linked=$(grep -c 'LINK_ONLY:MPI::MPI_CXX' "$work/with"/CMakeFiles/Export/*/faq-targets.cmake || true)
-    wanted=$(grep -c '^  if(TRUE)$' <(sed -n '/find_dependency(Threads)/,$p' "$work/with/faq-config.cmake" | grep -B1 'find_dependency(MPI') || true)
+    wanted=$(grep -c '^ *if(TRUE)$' <(sed -n '/find_dependency(Threads)/,$p' "$work/with/faq-config.cmake" | grep -B1 'find_dependency(MPI') || true)
     [ "$linked $wanted" = "$([ "$expected" = no_mpi ] && echo 0 0 || echo 1 1)" ] ||
       fail "FAQ_MPI=$mpi $options: the package links MPI: $linked, looks for it: $wanted"
   fi
@@ -121,8 +121,37 @@ get_property(definitions TARGET faq PROPERTY INTERFACE_COMPILE_DEFINITIONS)
 message(STATUS "targets [\${targets}], build type [\${CMAKE_BUILD_TYPE}], definitions [\${definitions}]")
 END
 configure -S "$work/parent" -B "$work/added" -DCMAKE_DISABLE_FIND_PACKAGE_Catch2=ON || fail "as a part of another project"
-grep -qF 'targets [faq_build_options;faq_runtime;faq], build type [], definitions []' "$work/said" || fail "not only the library"
+grep -qF 'targets [faq_build_options;faq_version;faq_runtime;faq], build type [], definitions []' "$work/said" || fail "not only the library"
 if [ -e "$work/added/compile_commands.json" ] || [ -e "$work/added/faq/tools" ] || [ -e "$work/added/faq/tests" ]; then
   fail "programs, tests or compile commands for another project"
 fi
 if grep -nE 'faq-config|libfaq|/nn' "$work/added/faq/cmake_install.cmake"; then fail "install rules for another project"; fi
+
+# The revision: of git, of an archive that git has made, or unknown; and never that of a repository which the sources only lie in.
+mkdir -p "$work/repository/tools/cmake" "$work/archive"
+cp "$project"/tools/cmake/version.c* "$work/repository/tools/cmake"
+cp "$project/.gitattributes" "$work/repository"
+revision() {  # SOURCE: what its own script writes
+  cmake -DVERSION=1.2.3 -DSOURCE="$1" -DOUTPUT="$work/version.cpp" -P "$1/tools/cmake/version.cmake" || fail "version.cmake in $1"
+  grep -q '"1.2.3"' "$work/version.cpp" || fail "version.cmake does not write the version"
+  sed -n 's/.*revision() { return "\(.*\)"; }/\1/p' "$work/version.cpp"
+}
+unset GIT_DIR GIT_WORK_TREE
+[ "$(revision "$work/repository")" = unknown ] || fail "sources without git have a revision: $(revision "$work/repository")"
+if command -v git >/dev/null; then
+  in_repository() { git -C "$work/repository" -c user.name=x -c user.email=x@x.example -c commit.gpgsign=false "$@" >"$work/said" 2>&1; }
+  in_repository init && [ "$(revision "$work/repository")" = unknown ] || fail "a repository without a commit"
+  in_repository add . && in_repository commit -m x || fail "git commit"
+  head=$(git -C "$work/repository" rev-parse HEAD | cut -c 1-12)
+  [ "$(revision "$work/repository")" = "$head" ] || fail "of git: expected $head, found $(revision "$work/repository")"
+  touch -d 2001-01-01 "$work/version.cpp"
+  revision "$work/repository" >/dev/null
+  [ "$(date -r "$work/version.cpp" +%Y)" = 2001 ] || fail "version.cpp is written though nothing has changed"
+  git -C "$work/repository" archive HEAD | tar -C "$work/archive" -xf -
+  [ "$(revision "$work/archive")" = "$head" ] || fail "of an archive: expected $head, found $(revision "$work/archive")"
+  mkdir "$work/repository/vendor"
+  cp -r "$work/repository/tools" "$work/repository/vendor"
+  [ "$(revision "$work/repository/vendor")" = unknown ] || fail "the revision of a repository that the sources only lie in"
+  echo "# changed" >>"$work/repository/tools/cmake/version.cpp.in"
+  [ "$(revision "$work/repository")" = "$head-dirty" ] || fail "of changed files: found $(revision "$work/repository")"
+fi

@@ -25,13 +25,8 @@ cmake -S "$project/docs/example" -B "$work/build" -G "$generator" -DCMAKE_BUILD_
   -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_CXX_FLAGS="-Wall -Wextra -Werror" >/dev/null
 cmake --build "$work/build"
 
-# Twenty images of 28 × 28 in IDX files, two of each class; what is on them does not matter.
 weights=$project/tools/quickstart/resnet20-fashion-mnist.safetensors
-mkdir "$work/data"
-for split in train t10k; do
-  { printf '\0\0\10\3\0\0\0\24\0\0\0\34\0\0\0\34'; head -c 15680 "$weights"; } >"$work/data/$split-images-idx3-ubyte"
-  printf '\0\0\10\1\0\0\0\24\0\1\2\3\4\5\6\7\10\11\0\1\2\3\4\5\6\7\10\11' >"$work/data/$split-labels-idx1-ubyte"
-done
+"$project/tools/packages/tiny_data.sh" "$work/data"
 "$work/build/fine_tune" resnet20 "$weights" "$work/data" "$work/run" 2 | tee "$work/said"
 cp "$work/run/integer.safetensors" "$work/integer.safetensors"
 loss=$(sed -n 's/^deployed: .*loss \([0-9.]*\) in integers$/\1/p' "$work/said")

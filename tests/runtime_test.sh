@@ -33,6 +33,20 @@ for file in "$runtime" "$program"; do
   fi
 done
 
+# A shared library has been linked with all that it wants. What it exports is of the namespace faq.
+case $runtime in
+  *.so*)
+    for file in "$runtime" "$faq"; do
+      "$nm" -D --defined-only "$file" >"$work/symbols"
+      [ -s "$work/symbols" ]
+      if grep -vE ' _Z[^ ]*3faq' "$work/symbols"; then
+        echo "runtime_test: $file exports the symbols above, which are not of the namespace faq" >&2
+        exit 1
+      fi
+    done
+    exit ;;
+esac
+
 # "         U faq::name(…)" against "0000000000000000 T faq::name(…)".
 symbols "$runtime"
 sed -nE 's/^ +U (faq::.*)$/\1/p' "$work/symbols" | sort -u >"$work/wanted"

@@ -190,6 +190,8 @@ class FreshMachine(Scripts):
             (["bookworm", "trixie"], {}, 64, "found both"),
             (["trixie", "--only", "all"], {}, 64, "--only 'all': expected quickstart or test"),
             (["trixie", "--root"], {}, 64, "--root wants a folder"),
+            (["trixie", "--bring"], {}, 64, "--bring '': expected a folder"),
+            (["trixie", "--bring", "nowhere"], {}, 64, "--bring 'nowhere': expected a folder"),
             (["trixie", "--"], {}, 64, "-- wants a command"),
             (["trixie"], {"FAKE_UID": "1000"}, 77, "run as root"),
             (["trixie"], {"UNSHARE_CODE": "1"}, 77, "CAP_SYS_ADMIN"),

@@ -22,7 +22,10 @@
 #include "core/regular_file.h"
 #include "core/standard_error.h"
 #include "core/text.h"
+#include "core/version.h"
+#include "tools/completion.h"
 #include "tools/hang_up.h"
+#include "tools/man_page.h"
 #include "tools/option_text.h"
 #include "train/option_names.h"
 #include "train/ranks/launcher.h"
@@ -32,6 +35,12 @@
 
 namespace faq::cli {
 namespace {
+
+const std::vector<std::string> help_forms{"text", "man", "bash"};
+
+bool is_among(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
 
 bool is_list(const OptionRow& row) { return row.field.kind == OptionField::Kind::accumulate; }
 
@@ -93,7 +102,7 @@ void refuse_long_arguments(int argc, char** argv) {
 
 }  // namespace
 
-void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
+void add_options(Parser& parser, const std::vector<OptionRow>& rows) {
   const nlohmann::json defaults = to_json(TrainOptions{});
   for (const OptionRow& row : rows) {
     const OptionText& text = text_of_option(row.names.front());
@@ -105,13 +114,14 @@ void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows) {
       const auto value = cxxopts::value<std::string>();
       if (!row.alone.empty()) value->implicit_value(row.alone);
       parser.add_options(text.section)(name, help, value, text.value);
+      if (!row.field.choices.empty()) parser.choices[name] = row.field.choices;
     }
   }
 }
 
-void add_options(cxxopts::Options& parser, const std::string& section,
-                 std::initializer_list<ProgramOption> options) {
+void add_options(Parser& parser, const std::string& section, std::initializer_list<ProgramOption> options) {
   for (const ProgramOption& option : options) {
+    if (!option.choices.empty()) parser.choices[option.names] = option.choices;
     if (option.value == nullptr) {
       parser.add_options(section)(option.names, option.help);
       continue;
@@ -123,11 +133,20 @@ void add_options(cxxopts::Options& parser, const std::string& section,
   }
 }
 
-bool help_or_version(const cxxopts::Options& parser, const cxxopts::ParseResult& parsed) {
-  if (parsed.count("help")) return print_result(parser.help() + "\n"), true;
+bool help_or_version(const Parser& parser, const cxxopts::ParseResult& parsed) {
+  if (parsed.count("help")) {
+    const std::string form = text_of(parsed, "help");
+    check(is_among(help_forms, form), ErrorKind::usage, "--help ", form, ": expected one of ",
+          join(help_forms));
+    print_result(form == "man"    ? man_page(parser)
+                 : form == "bash" ? bash_completion(parser)
+                                  : parser.help() + "\n");
+    return true;
+  }
   if (parsed.count("version")) {
     const std::string mpi = mpi_library();
-    print_result(concat("faq ", FAQ_VERSION, " (", mpi.empty() ? "without MPI" : mpi, ")\n"));
+    print_result(
+        concat("faq ", version(), " (", mpi.empty() ? "without MPI" : mpi, ", revision ", revision(), ")\n"));
     return true;
   }
   return false;
@@ -155,12 +174,18 @@ std::vector<std::string> given_names(const cxxopts::ParseResult& parsed, const s
   return names;
 }
 
-cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, const std::string& positional) {
+cxxopts::ParseResult parse(Parser& parser, int argc, char** argv, const std::string& positional) {
   add_options(parser, "run",
               {{"json", "one JSON object on stdout instead of text"},
-               {"version", "print the version, and with which MPI it is built"},
-               {"h,help", "print this help"}});
-  if (!positional.empty()) parser.parse_positional({positional});
+               {"version", "print the version and the revision in git, and with which MPI it is built"}});
+  parser.add_options("run")("h,help", "print this help; man: as a man page, bash: as completion for bash",
+                            cxxopts::value<std::string>()->implicit_value("text"), "FORM");
+  parser.choices["help"] = help_forms;
+  if (!positional.empty()) {
+    parser.parse_positional({positional});
+    parser.show_positional_help();
+    parser.positional = positional;
+  }
   refuse_long_arguments(argc, argv);
   // cxxopts knows names of one letter with one dash only.
   std::vector<char*> words(argv, argv + argc);

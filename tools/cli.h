@@ -6,6 +6,7 @@
 #include <functional>
 #include <initializer_list>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,8 +16,19 @@
 
 namespace faq::cli {
 
+/// The options of a program, and what its help, its man page and its completion say besides them.
+class Parser : public cxxopts::Options {
+ public:
+  Parser(const std::string& program, const std::string& sentence)
+      : cxxopts::Options(program, sentence), name(program), does(sentence) {}
+  std::string name;
+  std::string does;                                         ///< one sentence
+  std::map<std::string, std::vector<std::string>> choices;  ///< by the first name of an option
+  std::string positional;  ///< the option that takes the arguments without a name; empty: none does
+};
+
 /// Adds the options of these rows, all names each.
-void add_options(cxxopts::Options& parser, const std::vector<OptionRow>& rows);
+void add_options(Parser& parser, const std::vector<OptionRow>& rows);
 
 /// An option of a program that is no setting of a run. Its values are text.
 struct ProgramOption {
@@ -25,12 +37,12 @@ struct ProgramOption {
   const char* value = nullptr;   ///< what the help calls it; null: a flag
   const char* preset = nullptr;  ///< its value when it is not given; null: none
   bool repeatable = false;
+  std::vector<std::string> choices = {};  ///< the values there are; empty: many
 };
 /// Adds these options to a section of the help.
-void add_options(cxxopts::Options& parser, const std::string& section,
-                 std::initializer_list<ProgramOption> options);
+void add_options(Parser& parser, const std::string& section, std::initializer_list<ProgramOption> options);
 /// Prints what --help or --version ask for; false when neither was given.
-bool help_or_version(const cxxopts::Options& parser, const cxxopts::ParseResult& parsed);
+bool help_or_version(const Parser& parser, const cxxopts::ParseResult& parsed);
 
 /// The settings given on the command line, in option order, under canonical names.
 std::vector<Setting> given_settings(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows);
@@ -41,8 +53,7 @@ std::vector<std::string> given_names(const cxxopts::ParseResult& parsed, const s
 /// Adds what every program has, --json, --version and --help, and parses; an unknown option or a stray
 /// argument is Error(usage) that names the option that is probably meant. `positional`: an option that takes
 /// the arguments without a name; empty: none are allowed.
-cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv,
-                           const std::string& positional = "");
+cxxopts::ParseResult parse(Parser& parser, int argc, char** argv, const std::string& positional = "");
 
 /// A text file. `what` it is, for messages. Throws missing_input, bad_data or io.
 std::string read_text(const std::string& what, const std::string& file);

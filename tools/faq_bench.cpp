@@ -229,12 +229,16 @@ const Mode& mode_of(const std::string& name) {
 }
 
 int body(int argc, char** argv) {
-  cxxopts::Options parser("faq-bench",
-                          "Times training steps, integer inference or image loading on this machine.");
+  cli::Parser parser("faq-bench",
+                     "Times training steps, integer inference or image loading on this machine.");
   const std::vector<OptionRow> rows = bench_options();
   cli::add_options(parser, rows);
   cli::add_options(parser, "run",
-                   {{"mode", "train, infer or load", "MODE", "train"},
+                   {{.names = "mode",
+                     .help = "train, infer or load",
+                     .value = "MODE",
+                     .preset = "train",
+                     .choices = {"train", "infer", "load"}},
                     {"bits", "2 to 8, or 32 for floating point", "B", "8"},
                     {"image-size", "default: what the network was designed for", "N", "0"},
                     {"steps", "timed steps; the median counts", "N", "20"},

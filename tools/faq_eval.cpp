@@ -188,13 +188,17 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector
 }
 
 int body(int argc, char** argv, Communicator& all) {
-  cxxopts::Options parser("faq-eval",
-                          "Evaluates an integer network, a checkpoint or float weights on a data set.");
+  cli::Parser parser("faq-eval",
+                     "Evaluates an integer network, a checkpoint or float weights on a data set.");
   const std::vector<OptionRow> rows = eval_options();
   cli::add_options(parser, rows);
   cli::add_options(
       parser, "run",
-      {{"split", "train or val", "SPLIT", "val"},
+      {{.names = "split",
+        .help = "train or val",
+        .value = "SPLIT",
+        .preset = "val",
+        .choices = {"train", "val"}},
        {"per-class", "accuracy and loss of every class"},
        {.names = "predict",
         .help = "the five likeliest classes of these images",
@@ -205,10 +209,12 @@ int body(int argc, char** argv, Communicator& all) {
         "of a checkpoint: the moving average of its run (--model-ema), not the network in training"},
        {"export", "write the integer network of a quantized checkpoint", "FILE"},
        {"class-names", "lines of names in class order, or of FOLDER<tab>NAME", "FILE"},
-       {"analyze",
-        "cosine, gradient-noise, sensitivity, bits or weight-scales: a table, and in --output-dir JSON and a "
-        "figure",
-        "WHAT"},
+       {.names = "analyze",
+        .help =
+            "cosine, gradient-noise, sensitivity, bits or weight-scales: a table, and in --output-dir JSON "
+            "and a figure",
+        .value = "WHAT",
+        .choices = {"cosine", "gradient-noise", "sensitivity", "bits", "weight-scales"}},
        {"baseline", "--analyze cosine: the weights before", "FILE"},
        {"batches", "--analyze gradient-noise: of every size", "N", "50"},
        {"batch-sizes", "--analyze gradient-noise: images per batch", "N,…", "32,128,512"},

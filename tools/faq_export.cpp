@@ -31,7 +31,7 @@ std::string written_text(const CExport& written, const std::string& name) {
 }
 
 int body(int argc, char** argv) {
-  cxxopts::Options parser("faq-export", "Writes an integer network as C.");
+  cli::Parser parser("faq-export", "Writes an integer network as C.");
   cli::add_options(
       parser, "export",
       {{"weights", "integer.safetensors of a run", "FILE"},

@@ -37,8 +37,7 @@ nlohmann::json to_json(const Evaluation& e) {
 }
 
 int body(int argc, char** argv, Communicator& ranks) {
-  cxxopts::Options parser("faq-train",
-                          "Calibrates, quantizes and fine-tunes an image classifier in integers.");
+  cli::Parser parser("faq-train", "Calibrates, quantizes and fine-tunes an image classifier in integers.");
   cli::add_options(parser, option_table());
   cli::add_options(parser, "quantization", {{"bits", "sets --weight-bits and --act-bits", "B"}});
   cli::add_options(parser, "run",

@@ -11,6 +11,7 @@ Usage: tools/fresh_machine.sh bookworm|trixie [OPTIONS] [-- COMMAND...]
                          (default: a temporary folder, deleted at the end)
   --only quickstart|test runs one of the two commands
   --tree                 copies the files as they stand, not those of the last commit
+  --bring DIR            DIR is there, too, as /root/brought
   --help                 prints this
 COMMAND runs in the copy of the project in place of the two commands, e.g. -- tools/test.sh -R layers
 The packages come from the mirror this machine's apt uses; DEBIAN_MIRROR=URL names another. Proxies of the environment count.
@@ -21,7 +22,7 @@ refuse() {  # MESSAGE [CODE]
   exit "${2:-64}"
 }
 
-suite='' root='' tree='' commands=(tools/quickstart.sh tools/test.sh) given=()
+suite='' root='' tree='' brought='' commands=(tools/quickstart.sh tools/test.sh) given=()
 while [ $# -gt 0 ]; do
   case $1 in
     bookworm | trixie) [ -z "$suite" ] || refuse "expected one of bookworm and trixie, found both"; suite=$1 ;;
@@ -33,6 +34,7 @@ while [ $# -gt 0 ]; do
       esac
       shift ;;
     --tree) tree=yes ;;
+    --bring) brought=${2:-}; [ -d "$brought" ] || refuse "--bring '$brought': expected a folder"; shift ;;
     -h | --help) usage; exit ;;
     --) shift; [ $# -gt 0 ] || refuse "-- wants a command"; given=("$@"); break ;;
     *) refuse "unexpected argument '$1'; --help says what there is" ;;
@@ -48,6 +50,7 @@ unshare --mount true || refuse "not allowed to have mounts of its own here (a co
 
 # Seen from where the caller stands. Only what is empty, or was made here, is written to.
 root=${root:+$(realpath -m -- "$root")}
+brought=${brought:+$(realpath -- "$brought")}
 if [ -n "$root" ] && [ -e "$root" ] && [ ! -e "$root/.fresh_machine" ]; then
   [ -d "$root" ] && [ -z "$(ls -A "$root")" ] || refuse "--root $root: neither empty nor made by this script"
 fi
@@ -118,13 +121,14 @@ done
 enter='set -e
 mkdir -p "$1/root/faq"
 mount --bind "$2" "$1/root/faq"
+if [ -n "$3" ]; then mkdir -p "$1/root/brought"; mount --bind -o ro "$3" "$1/root/brought"; fi
 mount -t proc proc "$1/proc"
 for folder in dev sys; do mount --rbind "/$folder" "$1/$folder"; done
-root=$1; shift 2
+root=$1; shift 3
 exec chroot "$root" env -i "$@"'
 run() {  # COMMAND...
   unshare --mount --propagation private --pid --fork --kill-child \
-    bash -c "$enter" enter "$root" "$work/faq" "${environment[@]}" sh -c 'cd /root/faq && exec "$@"' sh "$@" <&0 &
+    bash -c "$enter" enter "$root" "$work/faq" "$brought" "${environment[@]}" sh -c 'cd /root/faq && exec "$@"' sh "$@" <&0 &
   child=$!
   local code=0
   wait "$child" || code=$?

@@ -6,6 +6,8 @@
 
 #include "core/choices.h"
 #include "core/text.h"
+#include "nn/models.h"
+#include "train/presets.h"
 
 namespace faq {
 namespace {
@@ -92,7 +94,8 @@ OptionField flag(bool DataChoice::*member) {
                       s.second, "': expected true or false");
                 o.*member = s.second == "true";
               },
-          .get = [member](const T& o) -> nlohmann::json { return o.*member; }};
+          .get = [member](const T& o) -> nlohmann::json { return o.*member; },
+          .choices = {"true", "false"}};
 }
 
 template <class Value>
@@ -100,12 +103,35 @@ std::string text_of_choice(Value value, const Choices<Value>& choices) {
   return std::ranges::find(choices, value, &std::pair<std::string, Value>::second)->first;
 }
 
+template <class Value>
+std::vector<std::string> names_of(const Choices<Value>& choices) {
+  std::vector<std::string> names;
+  for (const auto& [name, value] : choices) names.push_back(name);
+  return names;
+}
+
+template <class Row>
+std::vector<std::string> names_of(const std::vector<Row>& rows) {
+  std::vector<std::string> names;
+  for (const Row& row : rows) names.push_back(row.name);
+  return names;
+}
+
+// Names that are looked up when the run is set up.
+template <class Owner>
+OptionField field(std::string Owner::*member, std::vector<std::string> choices) {
+  OptionField text = field(member);
+  text.choices = std::move(choices);
+  return text;
+}
+
 template <class Value, class Owner>
 OptionField field(Value Owner::*member, const Choices<Value>& choices) {
   return {
       .set = [member, &choices](T& o,
                                 const Setting& s) { o.*member = choose(s.first.c_str(), s.second, choices); },
-      .get = [member, &choices](const T& o) -> nlohmann::json { return text_of_choice(o.*member, choices); }};
+      .get = [member, &choices](const T& o) -> nlohmann::json { return text_of_choice(o.*member, choices); },
+      .choices = names_of(choices)};
 }
 
 // Empty text: left open.
@@ -118,7 +144,8 @@ OptionField field(std::optional<Value> Owner::*member, const Choices<Value>& cho
               },
           .get = [member, &choices](const T& o) -> nlohmann::json {
             return o.*member ? text_of_choice(*(o.*member), choices) : "";
-          }};
+          },
+          .choices = names_of(choices)};
 }
 
 // PATTERN=W,A
@@ -188,7 +215,8 @@ OptionField stages_field() {
                       s.second, ": expected both, or weights,both");
                 o.weights_first = s.second != "both";
               },
-          .get = [](const T& o) -> nlohmann::json { return o.weights_first ? "weights,both" : "both"; }};
+          .get = [](const T& o) -> nlohmann::json { return o.weights_first ? "weights,both" : "both"; },
+          .choices = {"both", "weights,both"}};
 }
 
 // "4" or "4/8".
@@ -226,12 +254,12 @@ OptionField bits_schedule_field() {
 
 const std::vector<OptionRow>& option_table() {
   static const std::vector<OptionRow> table{
-      {{"model"}, field(&T::model)},
+      {{"model"}, field(&T::model, names_of(list_models()))},
       {{"weights"}, field(&T::weights)},
       {{"ignore-extra"}, patterns_field(&T::ignore_extra)},
       {{"num-classes"}, field(&T::num_classes)},
       {{"in-channels"}, field(&T::in_channels)},
-      {{"preset"}, field(&T::preset)},
+      {{"preset"}, field(&T::preset, names_of(presets()))},
       {{"scheme"}, field(&T::scheme, schemes)},
       {{"weight-bits"}, field(&T::weight_bits)},
       {{"act-bits"}, field(&T::act_bits)},
@@ -253,7 +281,7 @@ const std::vector<OptionRow>& option_table() {
       {{"stochastic-tail"}, field(&T::stochastic_tail)},
       {{"distill"}, field(&T::distill, distillations)},
       {{"teacher"}, field(&T::teacher)},
-      {{"teacher-model"}, field(&T::teacher_model)},
+      {{"teacher-model"}, field(&T::teacher_model, names_of(list_models()))},
       {{"distill-weight"}, field(&T::distill_weight)},
       {{"engine"}, field(&T::engine, engines)},
       {{"grad-dtype"}, field(&T::grad_format, grad_formats), {}, "grad_format"},

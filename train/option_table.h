@@ -27,6 +27,7 @@ struct OptionField {
   /// Throws usage when the text is not a value of the field's type.
   std::function<void(TrainOptions&, const Setting&)> set;
   std::function<nlohmann::json(const TrainOptions&)> get;
+  std::vector<std::string> choices = {};  ///< the values there are, where they are few; empty: many
 };
 
 struct OptionRow {

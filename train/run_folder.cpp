@@ -2,6 +2,7 @@
 
 #include "core/atomic_file.h"
 #include "core/json.h"
+#include "core/version.h"
 
 namespace faq {
 namespace {
@@ -67,7 +68,7 @@ void RunFolder::write_config(const std::string& command) const {
   config.erase("resume");
   write("config.json", config);
   nlohmann::json about = record_.machine;
-  about.update({{"command", command}, {"version", FAQ_VERSION}});
+  about.update({{"command", command}, {"version", version()}, {"revision", revision()}});
   write("run.json", about);
 }
 

@@ -9,6 +9,7 @@
 #include "core/json.h"
 #include "core/parallel.h"
 #include "core/text.h"
+#include "core/version.h"
 #include "train/class_match.h"
 #include "train/option_table.h"
 #include "train/run_length.h"
@@ -110,11 +111,8 @@ bool may_change(const std::string& option) {
 }
 
 std::map<std::string, std::string> RunRecord::metadata() const {
-  return {{"config", json_text(config)},
-          {"classes", json_text(classes)},
-          {"data", json_text(data)},
-          {"machine", json_text(machine)},
-          {"version", FAQ_VERSION}};
+  return {{"config", json_text(config)},   {"classes", json_text(classes)}, {"data", json_text(data)},
+          {"machine", json_text(machine)}, {"version", version()},          {"revision", revision()}};
 }
 
 RunRecord record_of_run(const TrainOptions& options, const Dataset& train, const Dataset& val,
@@ -192,7 +190,8 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
 }
 
 std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch) {
-  return {{"model", model}, {"epoch", std::to_string(epoch)}};
+  return {
+      {"model", model}, {"epoch", std::to_string(epoch)}, {"version", version()}, {"revision", revision()}};
 }
 
 Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names) {

@@ -3,6 +3,7 @@
 #include "core/cpu.h"
 #include "core/json.h"
 #include "core/parallel.h"
+#include "core/version.h"
 #include "train/option_table.h"
 #include "train/run_record.h"
 
@@ -32,10 +33,11 @@ nlohmann::json facts_before_run(const TrainOptions& options) {
   for (const auto& [name, value] : all.items())
     // A rank with a short timeout would not wait for the rare heartbeats of one with a long timeout.
     if (!may_change(name) || name == "rank-timeout") changing[name] = value;
-  return {
-      {"option", changing},
-      {"the",
-       {{"version", FAQ_VERSION}, {"instruction set", isa_name()}, {"number of threads", num_threads()}}}};
+  return {{"option", changing},
+          {"the",
+           {{"version", concat(version(), ", revision ", revision())},
+            {"instruction set", isa_name()},
+            {"number of threads", num_threads()}}}};
 }
 
 void check_same_weights(Communicator& ranks, Learner& learner, std::int64_t step) {

@@ -1,0 +1,18 @@
+# Read by cpack for each generator: which builds it can pack, and what goes into its packages.
+if(CPACK_GENERATOR STREQUAL "DEB")
+  if(CPACK_FAQ_SHARED OR CPACK_FAQ_BUNDLE)
+    message(FATAL_ERROR "Debian packages are made of static libraries and of programs that use the libraries of the machine: "
+      "-DBUILD_SHARED_LIBS=OFF -DFAQ_BUNDLE=OFF")
+  endif()
+elseif(CPACK_GENERATOR MATCHES "^(TGZ|TXZ|TZST)$")
+  if(NOT CPACK_FAQ_BUNDLE)
+    message(FATAL_ERROR "an archive is to run on machines that lack the libraries: cmake --preset portable, or -DFAQ_BUNDLE=ON -DFAQ_MPI=OFF")
+  endif()
+  set(CPACK_COMPONENTS_ALL tools bundled)
+  if(CPACK_FAQ_SHARED)
+    list(APPEND CPACK_COMPONENTS_ALL runtime library)
+  endif()
+  set(CPACK_ARCHIVE_COMPONENT_INSTALL TRUE)
+  set(CPACK_COMPONENTS_GROUPING ALL_COMPONENTS_IN_ONE)
+  set(CPACK_PRE_BUILD_SCRIPTS "")
+endif()

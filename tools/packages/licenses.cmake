@@ -1,0 +1,18 @@
+# The licenses of the libraries that are installed beside the programs, from the packages that they came in. `libraries` and
+# `licenses` are folders below the place of installation.
+set(prefix $ENV{DESTDIR}${CMAKE_INSTALL_PREFIX})
+file(GLOB files RELATIVE ${prefix}/${libraries} ${prefix}/${libraries}/*.so*)
+find_program(DPKG_QUERY dpkg-query)
+foreach(file ${files})
+  set(owners "")
+  if(DPKG_QUERY)
+    execute_process(COMMAND ${DPKG_QUERY} --search */${file} OUTPUT_VARIABLE owners ERROR_QUIET)
+  endif()
+  if(owners MATCHES "^([^:,]+)[:,]" AND EXISTS /usr/share/doc/${CMAKE_MATCH_1}/copyright)
+    file(REAL_PATH /usr/share/doc/${CMAKE_MATCH_1}/copyright license)
+    file(MAKE_DIRECTORY ${prefix}/${licenses})
+    file(COPY_FILE ${license} ${prefix}/${licenses}/${CMAKE_MATCH_1} ONLY_IF_DIFFERENT)
+  else()
+    message(WARNING "${file}: no package is known that it came in, so its license is not added")
+  endif()
+endforeach()
