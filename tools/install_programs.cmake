@@ -42,7 +42,9 @@ if(FAQ_BUNDLE)
   install(RUNTIME_DEPENDENCY_SET faq_bundled
     PRE_EXCLUDE_REGEXES "^(ld-linux-.*|lib(c|m|dl|rt|pthread|resolv|util|mvec|anl))\\.so" "^libfaq"
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/faq COMPONENT bundled)
+  install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/faq COMPONENT bundled)
   install(CODE "set(libraries ${CMAKE_INSTALL_LIBDIR}/faq)
+set(architecture ${CMAKE_LIBRARY_ARCHITECTURE})
 set(licenses ${CMAKE_INSTALL_DATADIR}/doc/faq/licenses)" COMPONENT bundled)
   install(SCRIPT ${PROJECT_SOURCE_DIR}/tools/packages/licenses.cmake COMPONENT bundled)
 endif()

@@ -1,12 +1,12 @@
 # The licenses of the libraries that are installed beside the programs, from the packages that they came in. `libraries` and
-# `licenses` are folders below the place of installation.
+# `licenses` are folders below the place of installation, `architecture` is the folder of the machine's libraries below lib.
 set(prefix $ENV{DESTDIR}${CMAKE_INSTALL_PREFIX})
 file(GLOB files RELATIVE ${prefix}/${libraries} ${prefix}/${libraries}/*.so*)
 find_program(DPKG_QUERY dpkg-query)
 foreach(file ${files})
   set(owners "")
   if(DPKG_QUERY)
-    execute_process(COMMAND ${DPKG_QUERY} --search */${file} OUTPUT_VARIABLE owners ERROR_QUIET)
+    execute_process(COMMAND ${DPKG_QUERY} --search */lib/${architecture}/${file} OUTPUT_VARIABLE owners ERROR_QUIET)
   endif()
   string(REGEX MATCH "^[^:,]+" package "${owners}")
   set(license /usr/share/doc/${package}/copyright)
