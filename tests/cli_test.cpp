@@ -222,9 +222,13 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
     std::vector<const char*> parts;
   } const rows[] = {
       {FAQ_TRAIN, {"--help"}, {"--batch-size", "--weight-decay", "--list-models", "--resume", "--bits"}},
-      {FAQ_TRAIN, {"--version"}, {"faq " FAQ_VERSION " (", FAQ_MPI_BUILT ? "MPI" : "without MPI"}},
+      {FAQ_TRAIN,
+       {"--version"},
+       {"faq " FAQ_VERSION " (", FAQ_MPI_BUILT ? "MPI" : "without MPI", "revision "}},
       {FAQ_EVAL, {"--help"}, {"--weights", "--split", "--json"}},
-      {FAQ_EVAL, {"--version"}, {"faq " FAQ_VERSION " (", FAQ_MPI_BUILT ? "MPI" : "without MPI"}},
+      {FAQ_EVAL,
+       {"--version"},
+       {"faq " FAQ_VERSION " (", FAQ_MPI_BUILT ? "MPI" : "without MPI", "revision "}},
       {FAQ_TRAIN, {"--list-models"}, {"resnet20", "resnet110", "269722"}},
       {FAQ_TRAIN,
        {"--dry-run", "--data-path", tiny_images().string(), "--scheme", "faq", "--bits", "4", "--threads",

@@ -3,6 +3,7 @@
 
 FAQ_BIN names the folder of the programs.
 """
+import functools
 import os
 import re
 import shutil
@@ -18,6 +19,11 @@ def said(program, *arguments):
                           check=False)
 
 
+@functools.lru_cache(maxsize=None)
+def completion_of(program):
+    return said(program, "--help=bash").stdout
+
+
 def options_of_help(program):
     """Every option that --help begins a line with: {"--bits", "-b", …}."""
     found = set()
@@ -30,7 +36,7 @@ def options_of_help(program):
 
 def completed(program, *words):
     """What bash offers after these words, the last of which is unfinished."""
-    script = said(program, "--help=bash").stdout
+    script = completion_of(program)
     script += 'compopt() { :; }\nCOMP_WORDS=("$@") COMP_CWORD=$(($# - 1))\n_%s\nprintf "%%s\\n" "${COMPREPLY[@]}"\n' % (
         program.replace("-", "_"))
     done = subprocess.run(["bash", "-eu", "-c", script, "bash", program, *words], capture_output=True, text=True, check=False,

@@ -31,7 +31,7 @@ fi
 
 # A build that uses the libraries of the machine makes no archive for others.
 if cpack -G TGZ --config "$build/CPackConfig.cmake" -B "$work/packages" >"$work/said" 2>&1; then fail "cpack -G TGZ: expected a refusal"; fi
-grep -q 'preset portable' "$work/said" || fail "cpack -G TGZ does not name the preset"
+grep -q -e '-DFAQ_BUNDLE=ON' "$work/said" || fail "cpack -G TGZ does not say what it wants"
 if [ "$(cached BUILD_SHARED_LIBS)" = ON ]; then
   if cpack -G DEB --config "$build/CPackConfig.cmake" -B "$work/packages" >"$work/said" 2>&1; then fail "cpack -G DEB: expected a refusal"; fi
   grep -q 'BUILD_SHARED_LIBS=OFF' "$work/said" || fail "cpack -G DEB does not say why"
@@ -45,7 +45,7 @@ cpack -G DEB --config "$build/CPackConfig.cmake" -B "$work/packages" -D CPACK_DE
   fail "cpack -G DEB"
 version=$(sed -n 's/^set(CPACK_PACKAGE_VERSION "\(.*\)")$/\1/p' "$build/CPackConfig.cmake")
 # Package, a file that it has, a file that it must not have, what it depends on.
-while IFS='|' read -r package has lacks depends; do
+while IFS=';' read -r package has lacks depends; do
   file=$(echo "$work"/packages/"${package}"_*.deb)
   [ -e "$file" ] || fail "$package: no package"
   dpkg-deb --contents "$file" >"$work/said"
@@ -56,15 +56,15 @@ while IFS='|' read -r package has lacks depends; do
   dpkg-deb --field "$file" Depends >"$work/said"
   grep -qE "$depends" "$work/said" || fail "$package: expected to depend on $depends"
   dpkg-deb --extract "$file" "$work/root"
-done <<END
-faq-tools|/bin/faq-train\$|\.(a|h)\$|libc6 \(>= .*libdnnl
-faq-tools|/man/man1/faq-eval\.1\.gz\$|\.1\$|libarchive
-faq-tools|/bash-completion/completions/faq-bench\$|/faq-kernel-bench\$|python3
-libfaq-runtime-dev|/libfaq_runtime\.a\$|/(train|nn|data)/|libdnnl-dev \(>= [0-9]
-libfaq-runtime-dev|/core/tensor\.h\$|/core/var\.h\$|libdnnl-dev \(<< [0-9]
-libfaq-runtime-dev|/faq-runtime\.pc\$|/faq-targets\.cmake\$|nlohmann-json3-dev
-libfaq-dev|/libfaq\.a\$|/quant/deploy/|libfaq-runtime-dev \(= $version\)
-libfaq-dev|/faq/faq\.h\$|/faq-config\.cmake\$|libfmt-dev
+done <<'END'
+faq-tools;/bin/faq-train$;\.(a|h)$;libc6 \(>= .*libdnnl
+faq-tools;/man/man1/faq-eval\.1\.gz$;\.1$;libarchive
+faq-tools;/bash-completion/completions/faq-bench$;/faq-kernel-bench$;python3
+libfaq-runtime-dev;/libfaq_runtime\.a$;/(train|nn|data)/;libdnnl-dev \(>= [0-9]
+libfaq-runtime-dev;/core/tensor\.h$;/core/var\.h$;libdnnl-dev \(<< [0-9]
+libfaq-runtime-dev;/faq-runtime\.pc$;/faq-targets\.cmake$;nlohmann-json3-dev
+libfaq-dev;/libfaq\.a$;/quant/deploy/;libfaq-runtime-dev \(= [0-9]
+libfaq-dev;/faq/faq\.h$;/faq-config\.cmake$;libfmt-dev
 END
 # No two packages have the same file.
 for file in "$work"/packages/*.deb; do dpkg-deb --contents "$file" | grep -v '/$' | awk '{print $6}'; done | sort | uniq -d >"$work/said"
@@ -80,5 +80,5 @@ export PKG_CONFIG_PATH
 if "$work/deploy" 2>"$work/said"; then fail "deploy: expected a refusal without arguments"; fi
 grep -q '^usage: deploy' "$work/said" || fail "deploy does not run"
 if command -v lintian >/dev/null; then
-  lintian --allow-root --suppress-tags bogus-mail-host --fail-on error,warning "$work"/packages/*.deb >"$work/said" 2>&1 || fail "lintian"
+  lintian --allow-root --fail-on error,warning "$work"/packages/*.deb >"$work/said" 2>&1 || fail "lintian"
 fi

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/kernels/elementwise.h"
+#include "core/version.h"
 #include "tests/run_testing.h"
 #include "train/evaluate.h"
 #include "train/metrics.h"
@@ -114,6 +115,16 @@ TEST_CASE("a run learns, and writes down what it did", "[trainer]") {
       CHECK(fs::exists(output / name));
     CHECK(fs::exists(output / "integer.safetensors") == quantized);
     CHECK(json::parse(file_bytes(output / "config.json"))["scheme"] == (quantized ? "faq" : "none"));
+    const json about = json::parse(file_bytes(output / "run.json"));
+    CHECK(about.at("version") == version());
+    CHECK(about.at("revision") == revision());
+    for (const char* name : {"last.safetensors", "best.safetensors", "integer.safetensors"}) {
+      if (!fs::exists(output / name)) continue;
+      INFO(name);
+      const auto metadata = read_safetensors_metadata(output / name);
+      CHECK(metadata.at("version") == version());
+      CHECK(metadata.at("revision") == revision());
+    }
     for (const auto& entry : fs::directory_iterator(output.path()))
       CHECK(entry.path().string().find(".tmp.") == std::string::npos);
   }

@@ -72,7 +72,6 @@ check_deb() {
   done
   say "lintian"
   install lintian
-  # -dev packages of libraries that are not in Debian's archive close no bug of it.
   lintian --allow-root --fail-on error,warning "$packages"/*.deb
 }
 

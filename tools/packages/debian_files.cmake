@@ -30,7 +30,7 @@ License: Expat
 ${text}")
   file(WRITE ${doc}/changelog "faq (${CPACK_PACKAGE_VERSION}) unstable; urgency=medium
 
-  * Made by cpack from the sources of version ${CPACK_PACKAGE_VERSION}; their CHANGELOG.md says what is new.
+  * Made by cpack. CHANGELOG.md of the sources says what is new.
 
  -- ${CPACK_PACKAGE_CONTACT}  ${date}
 ")
