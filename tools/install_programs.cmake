@@ -1,19 +1,21 @@
 # What is installed of the programs: they themselves, what they say of themselves (man pages, completion for bash), and, with
 # FAQ_BUNDLE, the shared libraries that they need.
-set(of_programs "")
-foreach(program ${programs})
-  set(man ${PROJECT_BINARY_DIR}/share/${program}.1)
-  set(completion ${PROJECT_BINARY_DIR}/share/${program})
-  # Redirected by a shell that is there wherever the programs are.
-  add_custom_command(OUTPUT ${man} ${completion} DEPENDS ${program} VERBATIM COMMENT "Man page and completion of ${program}"
-    COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/share
-    COMMAND ${program} --help=man > ${man}
-    COMMAND ${program} --help=bash > ${completion})
-  list(APPEND of_programs ${man} ${completion})
-  install(FILES ${man} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT tools)
-  install(FILES ${completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT tools)
-endforeach()
-add_custom_target(faq_manual ALL DEPENDS ${of_programs})
+# A program that a sanitizer is built into may not run where it is built.
+if(NOT FAQ_SANITIZE)
+  set(of_programs "")
+  foreach(program ${programs})
+    set(man ${PROJECT_BINARY_DIR}/share/${program}.1)
+    set(completion ${PROJECT_BINARY_DIR}/share/${program})
+    add_custom_command(OUTPUT ${man} ${completion} DEPENDS ${program} VERBATIM COMMENT "Man page and completion of ${program}"
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/share
+      COMMAND ${program} --help=man > ${man}
+      COMMAND ${program} --help=bash > ${completion})
+    list(APPEND of_programs ${man} ${completion})
+    install(FILES ${man} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT tools)
+    install(FILES ${completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions COMPONENT tools)
+  endforeach()
+  add_custom_target(faq_manual ALL DEPENDS ${of_programs})
+endif()
 install(PROGRAMS convert_torch.py DESTINATION ${CMAKE_INSTALL_DATADIR}/faq COMPONENT tools)
 
 # Where the programs look for libraries, seen from themselves.
