@@ -65,6 +65,10 @@ TEST_CASE("threads that cannot be started are an error with a text", "[process]"
   CHECK(outcome.code == 71);
   CHECK(outcome.err.find("expected 200 threads, the system started ") != std::string::npos);
   CHECK(outcome.err.find("libgomp") == std::string::npos);
+  // A number that no machine has is a mistake.
+  check_refused({"so many threads", FAQ_TRAIN, training(folder / "none", {"--threads", "100000000"}), 64,
+                 "at most 4096"});
+  CHECK(!fs::exists(folder / "none"));
 }
 
 TEST_CASE("arguments that are too long for the parser are refused", "[process]") {

@@ -229,6 +229,15 @@ TEST_CASE("what a run reports as its result is there when it ends", "[resume]") 
     CHECK(outcome.code == (row.what ? 74 : 0));
     if (row.what) CHECK(outcome.err.find(concat("run/", row.file)) != std::string::npos);
   }
+  // A run that has epochs to go says it at once, and ends well if one of them becomes the best.
+  const Words constant{"--scheme", "none", "--lr-scheduler", "constant"};
+  require_done(train_by_program(folder / "constant", constant));
+  fs::remove(folder / "constant" / "best.safetensors");
+  const Outcome longer =
+      train_by_program(folder / "constant", constant + Words{"--resume", "auto", "--epochs", "3"});
+  INFO(longer.err);
+  CHECK(longer.err.find("warning: ") < longer.err.find("best.safetensors"));
+  CHECK((longer.code == 0) == fs::exists(folder / "constant" / "best.safetensors"));
 }
 
 TEST_CASE("classes in natural order, from training to evaluation", "[cli]") {
