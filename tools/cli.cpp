@@ -8,12 +8,14 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 #include "core/error.h"
 #include "core/foreign_error.h"
@@ -297,6 +299,10 @@ int guarded(const std::function<int()>& body, const std::function<void(const std
   }
 }
 
+// Of an error the first rank speaks. As soon as one rank ends with an error, launchers end the others (Open
+// MPI 5, `srun --kill-on-bad-exit`): a rank that hears of the error and is faster waits.
+void let_first_rank_speak() { std::this_thread::sleep_for(std::chrono::seconds(1)); }
+
 // Results are those of the first rank.
 void silence_stdout() {
   const int null = ::open("/dev/null", O_WRONLY);
@@ -347,7 +353,10 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
     else if (!launch || launch->rank == 0)
       say(program, text);
   });
-  if (opened != 0) std::_Exit(opened);  // MPI may be half open
+  if (opened != 0) {
+    if (launch && launch->rank != 0) let_first_rank_speak();
+    std::_Exit(opened);  // MPI may be half open
+  }
   if (ranks->size() > 1)
     install_stop_handlers();  // a rank that only waits does not die of a signal that stops others
   if (!ranks->is_first()) silence_stdout();
@@ -372,6 +381,7 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
   });
   in_body = false;
   if (!ranks->close()) {
+    if (code != 0 && !ranks->is_first()) let_first_rank_speak();
     std::fflush(stdout);
     std::_Exit(code);
   }
