@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
@@ -93,24 +92,25 @@ class Reader {
 
   bool is_zero(std::int64_t position, std::int64_t size) {
     std::array<char, record> bytes{};
-    const auto n = ::pread(shard_.descriptor(), bytes.data(), static_cast<std::size_t>(size), position);
-    check(n == size, ErrorKind::io, shard_.path().string(),
-          ": cannot be read: ", n < 0 ? std::strerror(errno) : "it has become shorter");
-    return std::ranges::all_of(std::span(bytes).first(static_cast<std::size_t>(size)),
-                               [](char c) { return c == 0; });
+    const std::span wanted = std::span(bytes).first(static_cast<std::size_t>(size));
+    check(shard_.read_at(position, std::as_writable_bytes(wanted)) == wanted.size(), ErrorKind::bad_data,
+          shard_.path().string(), ": it has become shorter");
+    return std::ranges::all_of(wanted, [](char c) { return c == 0; });
   }
 
   static la_ssize_t read(archive* a, void* self, const void** buffer) {
     auto& reader = *static_cast<Reader*>(self);
-    const auto n =
-        ::pread(reader.shard_.descriptor(), reader.buffer_.data(), reader.buffer_.size(), reader.position_);
-    if (n < 0) {
-      reader.read_failed_ = true;
-      archive_set_error(a, errno, "%s", std::strerror(errno));
-    }
-    if (n > 0) reader.position_ += n;
     *buffer = reader.buffer_.data();
-    return n;
+    try {
+      const auto n = static_cast<la_ssize_t>(
+          reader.shard_.read_at(reader.position_, std::as_writable_bytes(std::span(reader.buffer_))));
+      reader.position_ += n;
+      return n;
+    } catch (const Error& error) {  // does not pass through a library in C
+      reader.read_error_ = error;
+      archive_set_error(a, EIO, "%s", error.what());
+      return -1;
+    }
   }
   static la_int64_t skip(archive*, void* self, la_int64_t bytes) {
     static_cast<Reader*>(self)->position_ += bytes;
@@ -119,14 +119,14 @@ class Reader {
 
   void expect(int status, const char* what) const {
     if (status == ARCHIVE_OK) return;
+    if (read_error_) throw *read_error_;
     const char* reason = archive_error_string(archive_.get());
-    fail(read_failed_ ? ErrorKind::io : ErrorKind::bad_data, shard_.path().string(), ": ",
-         read_failed_ ? "cannot be read" : what, ": ", reason ? reason : "unknown error");
+    fail(ErrorKind::bad_data, shard_.path().string(), ": ", what, ": ", reason ? reason : "unknown error");
   }
 
   const Shard& shard_;
   std::int64_t position_;
-  bool read_failed_ = false;
+  std::optional<Error> read_error_;
   std::array<std::byte, 1 << 16> buffer_;
   std::unique_ptr<archive, decltype(&archive_read_free)> archive_;
 };

@@ -210,7 +210,7 @@ TEST_CASE("shards that cannot be read are errors of reading", "[tar]") {
   std::filesystem::create_directories(folder / "train");
   // A regular file whose first page cannot be read.
   std::filesystem::create_symlink("/proc/self/mem", folder / "train" / "0.tar");
-  check_error(ErrorKind::io, "0.tar: cannot be read: Input/output error",
+  check_error(ErrorKind::io, "0.tar: reading failed: Input/output error",
               [&] { open(folder.path(), Split::train); });
 }
 
