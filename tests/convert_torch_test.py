@@ -17,6 +17,7 @@ import resource
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import types
 import unittest
@@ -102,6 +103,33 @@ def archive(main=GOOD, storages=(("0", FLOATS),), extra=(), **options):
         for name, data in extra:
             file.writestr(name, data)
     return out.getvalue()
+
+
+def tar(main, storages=((5, "FloatStorage", 4, FLOATS),), views=(), tensors=((9, 5, (4,), (1,), 0),), system=None,
+        without=()):
+    """The archive of PyTorch 0.1. A storage: key, type, elements, bytes; a view: key, storage, offset, elements;
+    a tensor: key, storage, shape, strides, offset."""
+    stored = b"".join(program(tuple_of(number(key), text("cpu"), name_of("torch", kind))) + struct.pack("<q", numel) + data
+                      for key, kind, numel, data in storages)
+    described = b"".join(pickle.dumps((key, where, None), 2) +
+                         struct.pack("<q%dq" % (2 * len(shape) + 1), len(shape), *shape, *strides, offset)
+                         for key, where, shape, strides, offset in tensors)
+    members = {"sys_info": pickle.dumps({"little_endian": True} if system is None else system, 2), "pickle": main,
+               "tensors": pickle.dumps(len(tensors), 2) + described,
+               "storages": pickle.dumps(len(storages), 2) + stored + pickle.dumps(list(views), 2)}
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:", format=tarfile.PAX_FORMAT) as file:
+        for name, data in members.items():
+            if name not in without:
+                info = tarfile.TarInfo(name)
+                info.size, info.mtime = len(data), 1484500000.25  # a fraction makes a header of its own
+                file.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def by_key(key=9):
+    """A storage or tensor of such an archive."""
+    return text(str(key)) + b"Q"
 
 
 def link(name):
@@ -415,6 +443,21 @@ class GoodFiles(ConverterTest):
         beyond = storage(extra=tuple_of(text("v"), number(3), number(2)))
         self.refuse(legacy(program(dictionary(("w", tensor((2,), store=beyond))))), "a view beyond its end")
 
+    def test_tar_of_pytorch_0_1(self):
+        made = name_of("torch.nn.parameter", "Parameter")
+        state = tuple_of(by_key(10), b"N", dictionary(), b"\x88", b"\x89")
+        main = program(dictionary(("a", by_key()), ("b", made + b")\x81" + state + b"b"),
+                                  ("c", made + tuple_of(by_key(11), b"\x88") + b"R"), ("n", by_key())))
+        data = tar(main, views=[(6, 5, 1, 3)],
+                   tensors=[(9, 5, (2, 2), (2, 1), 0), (10, 6, (3,), (1,), 0), (11, 6, (2,), (1,), 1),
+                            (12, None, (), (), 0)])
+        expected = {"a": ["F32", [2, 2], FLOATS.hex()], "b": ["F32", [3], FLOATS[4:].hex()],
+                    "c": ["F32", [2], FLOATS[8:].hex()], "n": ["F32", [2, 2], FLOATS.hex()]}
+        self.assertEqual(self.accept(data), expected)
+        source = tuple_of(name_of("net", "Net"), text("net.py"), text("class Net: ...")) + b"Q"
+        main = program(dictionary(("x", source + b")\x81"), ("model", dictionary(("w", by_key())))))
+        self.assertEqual(self.accept(tar(main)), {"w": ["F32", [4], FLOATS.hex()]})
+
     def test_list(self):
         self.write(archive())
         done = self.run_program(self.input, "--list")
@@ -604,7 +647,6 @@ class Containers(ConverterTest):
         table = [
             ("empty", b"", "an empty file"),
             ("text", b"hello", "something else"),
-            ("tar", b"sys_info".ljust(257, b"\0") + b"ustar".ljust(200, b"\0"), "a tar archive"),
             ("safetensors", struct.pack("<Q", 2) + b"{}", "a safetensors file: faq reads it as it is"),
             ("LFS", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "git lfs pull"),
             ("HTML", b"\n<!DOCTYPE html><html>", "an HTML page"), ("HTML in capitals", b"<HTML>", "an HTML page"),
@@ -626,6 +668,38 @@ class Containers(ConverterTest):
             ("trailing", legacy(GOOD) + b"x", "1 bytes after"),
             ("persistent id in the keys", legacy(GOOD).replace(pickle.dumps(["0"], 2), program(storage())),
              "persistent id"),
+        ]
+        for name, data, expected in table:
+            with self.subTest(name):
+                self.refuse(data, expected)
+
+    def test_tar(self):
+        main = program(dictionary(("w", by_key())))
+        good = tar(main)
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w:") as file:
+            file.addfile(tarfile.TarInfo("folder/net.pth"))
+        header = good.index(b"pickle")
+        table = [
+            ("of a checkpoint", out.getvalue(), 'a tar archive that holds "folder/net.pth": unpack it'),
+            ("header", good[:header] + b"q" + good[header + 1:], "the header at byte"),
+            ("cut short", good[:good.index(FLOATS)], 'the file ends within "storages"'),
+            ("big-endian", tar(main, system={"little_endian": False}), "little-endian"),
+            ("no tensors", tar(main, without=["tensors"]), "unpack it"),
+            ("no such tensor", tar(main, tensors=[]), "a persistent id of no storage and no tensor"),
+            ("a key of letters", tar(program(dictionary(("w", by_key("x"))))), "a persistent id of no"),
+            ("a key of many digits", tar(program(dictionary(("w", by_key("9" * 5000))))), "malformed pickle"),
+            ("storage too large", tar(main, storages=[(5, "FloatStorage", 1 << 61, FLOATS)]), "storage 5 reaches beyond"),
+            ("negative storage", tar(main, storages=[(5, "FloatStorage", -1, FLOATS)]), "storage 5 reaches beyond"),
+            ("unknown storage", tar(main, storages=[(5, "NewStorage", 4, FLOATS)]), "torch.NewStorage"),
+            ("key twice", tar(main, tensors=[(9, 5, (4,), (1,), 0)] * 2), "the key and type of a tensor"),
+            ("view beyond", tar(main, views=[(6, 5, 2, 3)]), "a view of a storage beyond its end"),
+            ("view of nothing", tar(main, views=[(6, 7, 0, 1)]), "a view of a storage beyond its end"),
+            ("tensor beyond", tar(main, tensors=[(9, 5, (4,), (1,), 1)]), "element 4 of a storage of 4"),
+            ("tensor of nothing", tar(main, tensors=[(9, None, (4,), (1,), 0)]), "expected a storage, found NoneType"),
+            ("65 dimensions", tar(main, tensors=[(9, 5, (1,) * 65, (1,) * 65, 0)]), "a tensor of 65 dimensions"),
+            ("a Parameter of nothing", tar(program(dictionary(("w", name_of("torch.nn.parameter", "Parameter") + b")\x81")))),
+             'entry "w"'),
         ]
         for name, data, expected in table:
             with self.subTest(name):
@@ -669,7 +743,7 @@ class Containers(ConverterTest):
                 self.refuse(data, expected)
 
     def test_truncated_anywhere(self):
-        for data in (archive(), legacy(GOOD), fixture("legacy.pth")[:-1]):
+        for data in (archive(), legacy(GOOD), fixture("legacy.pth")[:-1], tar(program(dictionary(("w", by_key()))))[:7424]):
             for length in range(len(data)):
                 if len(data) < 1000 or length % 7 == 0:
                     self.refuse(data[:length])

@@ -4,7 +4,8 @@
     convert_torch.py IN OUT [--key NAME] [--prefix P] [--ignore-extra PATTERN] [--list]
     convert_torch.py IN --list
 
-Reads both formats of torch.save, the zip archive and the older sequence of pickles, and plain pickles of state dicts.
+Reads the formats of torch.save: the zip archive, the older sequence of pickles, and the tar archive of PyTorch 0.1 (as
+torchvision's first ResNets are); and plain pickles of state dicts.
 A pickle is a program; this one is run by a small machine that builds numbers, strings, containers and descriptions
 of tensors. It calls and imports nothing: objects of all other classes, and what functions would have returned, become
 markers without contents, which may stand beside the weights and not among them.
@@ -178,6 +179,12 @@ class Storage:
         self.numel = numel
         self.data = data
 
+    def part_of(self, stored):
+        """The bytes of the view among those of the stored object."""
+        part = memoryview(stored)[self.start * self.itemsize:(self.start + self.numel) * self.itemsize]
+        require(len(part) == self.numel * self.itemsize, "the file was cut short while it was being read")
+        return part
+
     def retyped(self, kind):
         """The same bytes as elements of another type."""
         itemsize = STORAGES[kind][1]
@@ -187,9 +194,11 @@ class Storage:
 
 
 class Array:
-    """An array of numpy, which a pickle makes empty and fills later."""
+    """An array of numpy, or a Parameter of PyTorch 0.1, which a pickle makes empty and fills later."""
+    __slots__ = ("name", "tensor")
 
-    def __init__(self):
+    def __init__(self, name):
+        self.name = name
         self.tensor = None
 
 
@@ -273,6 +282,11 @@ def first_argument(what, least):
     return rebuild
 
 
+def parameter(*arguments):
+    # Before PyTorch 0.4 its state follows, of which the first is the tensor.
+    return tensor_of(arguments[0], "Parameter") if arguments else Array("Parameter")
+
+
 def rebuild_from_type(*arguments):
     # A subclass of tensor: the function that makes the tensor, the class, the function's arguments, attributes
     require(len(arguments) == 4 and type(arguments[0]) is Global and type(arguments[2]) is tuple and
@@ -306,7 +320,8 @@ def load_from_bytes(*arguments):
         LegacyFile.inside = False
     storage = inner.root
     require(type(storage) is Storage, "_load_from_bytes: expected a storage, found " + kind_of(storage))
-    return Storage(object(), storage.kind, storage.numel, 0, storage.numel, data=inner.read(storage))
+    data = bytes(storage.part_of(inner.read(storage)))
+    return Storage(object(), storage.kind, storage.numel, 0, storage.numel, data=data)
 
 
 class NumpyDtype:
@@ -339,7 +354,7 @@ def array_of(shape, dtype, fortran, data):
 def numpy_from_buffer(*arguments):
     require(len(arguments) == 4, "_frombuffer: expected 4 arguments")
     data, dtype, shape, order = arguments
-    array = Array()
+    array = Array("numpy.ndarray")
     array.tensor = array_of(shape, dtype, order == "F", data)
     return array
 
@@ -350,6 +365,8 @@ STAND_INS = {
     "torch._utils._rebuild_tensor": rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": rebuild_tensor_v2,
     "torch._utils._rebuild_tensor_v3": rebuild_tensor_v3,
+    "torch.nn.parameter.Parameter": parameter,
+    "torch.autograd.variable.Variable": parameter,
     "torch._utils._rebuild_parameter": first_argument("_rebuild_parameter", 3),
     "torch._utils._rebuild_parameter_with_state": first_argument("_rebuild_parameter_with_state", 4),
     "torch._utils._rebuild_device_tensor_from_numpy": first_argument("_rebuild_device_tensor_from_numpy", 4),
@@ -362,8 +379,8 @@ STAND_INS = {
     "torch.storage._load_from_bytes": load_from_bytes,
     "_codecs.encode": encode,
     "numpy.dtype": numpy_dtype,
-    "numpy.core.multiarray._reconstruct": lambda *_: Array(),
-    "numpy._core.multiarray._reconstruct": lambda *_: Array(),
+    "numpy.core.multiarray._reconstruct": lambda *_: Array("numpy.ndarray"),
+    "numpy._core.multiarray._reconstruct": lambda *_: Array("numpy.ndarray"),
     "numpy.core.numeric._frombuffer": numpy_from_buffer,
     "numpy._core.numeric._frombuffer": numpy_from_buffer,
 }
@@ -577,6 +594,7 @@ class Machine:
         name = function.name
         if name in RECONSTRUCTORS and arguments and type(arguments[0]) is Global:
             name = arguments[0].name
+            arguments = arguments[1:] if "newobj" in function.name else arguments
         if type(function) is Global and name in STAND_INS:
             try:
                 return STAND_INS[name](*arguments)
@@ -593,7 +611,8 @@ class Machine:
     def step_NEWOBJ(self, _):
         arguments, kind = self.pop(), self.pop()
         require(type(arguments) is tuple and type(kind) in (Global, Opaque), "NEWOBJ of a " + kind_of(kind))
-        self.push(OrderedDict() if kind.name == "collections.OrderedDict" else Opaque(kind.name))
+        made = kind.name == "collections.OrderedDict" or STAND_INS.get(kind.name) is parameter
+        self.push(self.call(kind, arguments, "NEWOBJ") if made else Opaque(kind.name))
 
     def step_NEWOBJ_EX(self, _):
         self.pop()
@@ -613,10 +632,10 @@ class Machine:
         target = self.stack[-1]
         if type(target) is Array:
             try:
-                require(type(state) is tuple and len(state) == 5, "an array without shape or data")
-                target.tensor = array_of(*state[1:])
+                require(type(state) is tuple and len(state) == 5, "a %s without data" % target.name)
+                target.tensor = tensor_of(state[0], target.name) if target.name == "Parameter" else array_of(*state[1:])
             except Refused as error:
-                target.tensor = Opaque("numpy.ndarray", str(error))
+                target.tensor = Opaque(target.name, str(error))
         elif type(target) is NumpyDtype:
             target.order = state[1] if type(state) is tuple and len(state) > 1 and type(state[1]) is str else "?"
         else:
@@ -705,8 +724,7 @@ class LegacyFile:
         version = run_pickle(file, size)
         require(version == PROTOCOL_VERSION, "expected version %d, found another" % PROTOCOL_VERSION)
         system = run_pickle(file, size)
-        require(type(system) is dict and system.get("little_endian") is True,
-                "expected the file of a little-endian machine")
+        require_little_endian(system)
         storages = Storages()
         self.root = run_pickle(file, size, storages)
         keys = run_pickle(file, size)
@@ -733,10 +751,125 @@ class LegacyFile:
         require(position == size, "%d bytes after the last storage" % (size - position))
 
     def read(self, storage):
+        """All bytes of the object that the storage is, or is a view of."""
         if storage.data is not None:
             return storage.data
-        self.file.seek(self.starts[storage.key] + storage.start * storage.itemsize)
-        return self.file.read(storage.numel * storage.itemsize)
+        self.file.seek(self.starts[storage.key])
+        return self.file.read(storage.stored_numel * storage.itemsize)
+
+
+class TarFile:
+    """The archive of PyTorch 0.1, which torchvision's first ResNets are.
+    storages: their number; per storage (key, place, type) as a pickle, an i64 count and the elements; the list of views.
+    tensors: their number; per tensor (key, storage, type) as a pickle, i32 rank, 4 bytes, i64 shape, strides, offset.
+    pickle: the object, with keys of storages and tensors as persistent ids."""
+
+    read = LegacyFile.read
+
+    def __init__(self, file, size):
+        self.file = file
+        self.members = self.members_of(file, size)
+        for name in ("storages", "tensors", "pickle"):
+            inner = next(iter(self.members), "nothing")
+            require(name in self.members,
+                    "expected a PyTorch checkpoint, found a tar archive that holds %s: unpack it" % shown(inner, 60))
+        if "sys_info" in self.members:
+            require_little_endian(self.next_pickle(self.seek("sys_info")))
+        self.starts, self.objects = {}, {}
+        self.read_storages(self.seek("storages"))
+        self.read_tensors(self.seek("tensors"))
+        self.root = self.next_pickle(self.seek("pickle"), self.persistent_load)
+
+    @staticmethod
+    def members_of(file, size):
+        """{name: (start, end)} of the first regular files."""
+        members, position = {}, 0
+        for _ in range(100):
+            file.seek(position)
+            block = file.read(512)
+            if not block.strip(b"\0"):
+                break
+            fields = [block[at:at + length].strip(b" \0") or b"0" for at, length in ((124, 12), (148, 8))]
+            require(len(block) == 512 and all(set(field) <= set(b"01234567") for field in fields) and
+                    sum(block[:148]) + 8 * 32 + sum(block[156:]) == int(fields[1], 8),
+                    "malformed tar archive: the header at byte %d" % position)
+            start, length = position + 512, int(fields[0], 8)
+            position = start + (length + 511) // 512 * 512
+            name = block[:100].rstrip(b"\0").decode("utf-8", "replace")
+            if block[156:157] in (b"0", b"\0"):
+                require(start + length <= size, "the file ends within %s: expected %d bytes, found %d"
+                        % (shown(name), start + length, size))
+                require(name not in members, "tar archive: %s is there twice" % shown(name))
+                members[name] = (start, start + length)
+        return members
+
+    def seek(self, name):
+        start, end = self.members[name]
+        self.file.seek(start)
+        return end
+
+    def next_pickle(self, end, persistent_load=None):
+        return run_pickle(self.file, end, persistent_load)
+
+    def next_numbers(self, end, layout):
+        data = self.file.read(min(struct.calcsize(layout), max(0, end - self.file.tell())))
+        require(len(data) == struct.calcsize(layout), "a member of the tar archive ends too early")
+        return struct.unpack(layout, data)
+
+    def next_row(self, end, what, keys):
+        """The (key, _, _) before each storage and tensor."""
+        row = self.next_pickle(end)
+        require(type(row) is tuple and len(row) == 3 and is_count(row[0]) and row[0] not in keys,
+                "expected the key and type of a %s" % what)
+        return row
+
+    def read_storages(self, end):
+        count = self.next_pickle(end)
+        require(is_count(count), "expected the number of storages")
+        for _ in range(count):
+            key, _, kind = self.next_row(end, "storage", self.objects)
+            require(type(kind) is Global and (kind.name in STORAGES or kind.name in FOREIGN),
+                    "a storage of type %s, of unknown size" % kind_of(kind))
+            numel, = self.next_numbers(end, "<q")
+            storage = Storage(key, kind.name, numel, 0, numel)
+            self.starts[key] = self.file.tell()
+            require(0 <= numel * storage.itemsize <= end - self.starts[key], "storage %d reaches beyond its end" % key)
+            self.file.seek(self.starts[key] + numel * storage.itemsize)
+            self.objects[key] = storage
+        views = self.next_pickle(end)
+        require(type(views) is list, "expected a list of views of storages")
+        for view in views:
+            require(type(view) is tuple and len(view) == 4 and all(map(is_count, view)) and view[0] not in self.objects and
+                    type(self.objects.get(view[1])) is Storage and view[2] + view[3] <= self.objects[view[1]].numel,
+                    "a view of a storage beyond its end")
+            root = self.objects[view[1]]
+            self.objects[view[0]] = Storage(root.key, root.kind, root.stored_numel, root.start + view[2], view[3])
+
+    def read_tensors(self, end):
+        count = self.next_pickle(end)
+        require(is_count(count), "expected the number of tensors")
+        for _ in range(count):
+            key, where, _ = self.next_row(end, "tensor", self.objects)
+            rank, _ = self.next_numbers(end, "<ii")
+            require(0 <= rank <= MAX_RANK, "a tensor of %d dimensions" % rank)
+            numbers = self.next_numbers(end, "<%dq" % (2 * rank + 1))
+            storage = self.objects.get(where) if is_count(where) else None
+            try:
+                self.objects[key] = rebuild_tensor(storage, numbers[-1], numbers[:rank], numbers[rank:-1])
+            except Refused as error:
+                self.objects[key] = Opaque("tensor", str(error))
+
+    def persistent_load(self, identity):
+        if type(identity) is tuple and identity and type(identity[0]) in (Global, Opaque):
+            return identity[0]  # a class, with its source
+        key = int(identity) if type(identity) is str and identity.isdecimal() else None
+        require(key in self.objects, "a persistent id of no storage and no tensor")
+        return self.objects[key]
+
+
+def require_little_endian(system):
+    require(type(system) is dict and system.get("little_endian") is True,
+            "expected the file of a little-endian machine")
 
 
 class ZipFile:
@@ -813,8 +946,7 @@ class ZipFile:
     def read(self, storage):
         if storage.data is not None:
             return storage.data
-        data = self.contents(self.folder + "data/" + storage.key)
-        return memoryview(data)[storage.start * storage.itemsize:(storage.start + storage.numel) * storage.itemsize]
+        return self.contents(self.folder + "data/" + storage.key)
 
 
 def archive_kind(names):
@@ -863,8 +995,6 @@ def file_kind(start, size):
         return "a safetensors file: faq reads it as it is"
     if start[4:8] == b"TFL3":
         return "a TensorFlow Lite model"
-    if start[257:262] == b"ustar":
-        return "a tar archive: unpack it"
     if len(start) > 4 and start[0] == 8 and 0 < start[1] < 32 and start[2] in (0x12, 0x3A, 0x42):
         return "an ONNX model"
     text = start[3:] if start.startswith(b"\xef\xbb\xbf") else start
@@ -889,6 +1019,8 @@ def open_checkpoint(file):
     file.seek(0)
     if start.startswith(b"PK"):
         return ZipFile(file, size)
+    if start[257:262] == b"ustar":
+        return TarFile(file, size)
     # Protocols 0 and 1 have no mark of their own: a pickle of a container begins with "(" or "}" or a name.
     if start[:1] != b"\x80" and not (start[:1] in (b"(", b"}", b"c") and file_kind(start, size) == ""):
         raise Refused("expected a PyTorch checkpoint (a zip archive or a pickle), found %s"
@@ -1240,15 +1372,13 @@ def write_tensors(out, checkpoint, tensors):
         starts[name] = end
         end += tensor.bytes
         storages.setdefault(tensor.storage.key, len(storages))
-    held, data = None, b""
+    held, stored = None, b""
     # Those of one storage after one another: it is read once, whoever stands between them in the file.
     for name, tensor in sorted(tensors.items(), key=lambda item: storages[item[1].storage.key]):
-        if held is not tensor.storage:
-            data = checkpoint.read(tensor.storage)
-            require(len(data) == tensor.storage.numel * tensor.storage.itemsize,
-                    "the file was cut short while it was being read")
-            held = tensor.storage
-        converted = dense_bytes(tensor, data)
+        if held != tensor.storage.key:
+            stored = None  # before the next one takes its memory
+            stored, held = checkpoint.read(tensor.storage), tensor.storage.key
+        converted = dense_bytes(tensor, tensor.storage.part_of(stored))
         checksums[name] = zlib.crc32(converted)
         out.seek(starts[name])
         out.write(converted)
