@@ -328,6 +328,71 @@ class GoodFiles(ConverterTest):
         code, errors = self.call(self.input, self.output, "--ignore-extra", "*")
         self.assertEqual(code, 65, errors)
 
+    def test_tensors_that_are_left_out(self):
+        def untyped(dtype, count, size=4):
+            store = tuple_of(text("storage"), name_of("torch.storage", "UntypedStorage"), text("1"), text("cpu"),
+                             number(size)) + b"Q"
+            return (name_of("torch._utils", "_rebuild_tensor_v3") +
+                    tuple_of(store, number(0), tuple_of(number(count)), tuple_of(number(1)), b"\x89", b"N",
+                             name_of("torch", dtype)) + b"R")
+
+        def made_by(function, *arguments):
+            return name_of("torch._utils", function) + tuple_of(*arguments) + b"R"
+
+        def numpy(kind, order):
+            dtype = name_of("numpy", "dtype") + tuple_of(text(kind), b"\x89", b"\x88") + b"R" + \
+                tuple_of(number(3), text(order), b"N", b"N", b"N", number(-1), number(-1), number(0)) + b"b"
+            return name_of("numpy.core.multiarray", "_reconstruct") + \
+                tuple_of(name_of("numpy", "ndarray"), tuple_of(number(0)), text("b")) + b"R" + \
+                tuple_of(number(1), tuple_of(number(1)), dtype, b"\x89", b"C\x04abcd") + b"b"
+
+        conjugate = (name_of("torch._utils", "_rebuild_tensor_v2") +
+                     tuple_of(storage(), number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", b"N",
+                              dictionary(("conj", b"\x88"))) + b"R")
+        sharded = tuple_of(name_of("torch._utils", "_rebuild_wrapper_subclass"),
+                           name_of("torch.distributed.tensor", "DTensor"), b")", dictionary())
+        table = [
+            ("complex", tensor((2,), store=storage("1", "ComplexFloatStorage", 2)), "torch.ComplexFloatStorage"),
+            ("uint32", untyped("uint32", 1), "torch.uint32"), ("uint64", untyped("uint64", 0), "torch.uint64"),
+            ("float4", untyped("float4_e2m1fn_x2", 4), "torch.float4_e2m1fn_x2"),
+            ("conjugate", conjugate, "a conjugate or negated view"),
+            ("sparse", made_by("_rebuild_sparse_tensor", text("x")), "a sparse tensor"),
+            ("quantized", made_by("_rebuild_qtensor"), "a quantized tensor"),
+            ("meta", made_by("_rebuild_meta_tensor_no_storage"), "the device meta"),
+            ("nested", made_by("_rebuild_nested_tensor"), "a nested tensor"),
+            ("a Parameter of one", made_by("_rebuild_parameter", made_by("_rebuild_qtensor"), b"\x88", b"N"), "quantized"),
+            ("a subclass", name_of("torch._tensor", "_rebuild_from_type_v2") + sharded + b"R", "DTensor, which cannot"),
+            ("big-endian array", numpy("f4", ">"), "big-endian"), ("array of strings", numpy("U1", "<"), 'type "U1"'),
+        ]
+        for what, body, why in table:
+            with self.subTest(what):
+                stored = [("0", FLOATS), ("1", bytes(16 if what == "complex" else 4))]
+                made = self.accept(archive(program(dictionary(("w", tensor()), ("x", body))), stored))
+                self.assertEqual(made, {"w": ["F32", [4], FLOATS.hex()]})
+                errors = self.call(self.input, self.output)[1]
+                self.assertTrue('left out "x" (' in errors and why in errors and errors.count("\n") == 1, errors)
+                self.assertEqual(list(self.accept(archive(program(dictionary(("x", body), ("model", dictionary(
+                    ("w", tensor()))))), stored))), ["w"])
+                self.refuse(archive(program(dictionary(("x", body))), stored), why)
+        many = program(dictionary(("w", tensor()), *(("x%d" % i, made_by("_rebuild_qtensor")) for i in range(9))))
+        self.accept(archive(many))
+        self.assertIn("and 6 more", self.call(self.input, self.output)[1])
+        mixed = dictionary(("w", tensor()), ("q", made_by("_rebuild_qtensor")), ("n", number(1)))
+        self.refuse(archive(program(mixed)), 'in.pth: entry "n" is a int, not a tensor; --ignore-extra leaves it out')
+        self.refuse(archive(program(dictionary(("state", dictionary()), ("param_groups", b"]")))), "an optimizer")
+
+        sixteen = [("0", FLOATS), ("1", struct.pack("<2H", 1, 65535))]
+        eight = [("0", FLOATS), ("1", bytes((0x38, 0xC0, 0x01, 0x7E)))]  # e4m3: 1, -2, 2^-9, 448; e5m2: 0.5, -2, 2^-16, NaN
+        for dtype, count, stored, kind, expected in [
+                ("uint16", 2, sixteen, "I32", struct.pack("<2i", 1, 65535)),
+                ("float8_e4m3fn", 4, eight, "F32", struct.pack("<4f", 1, -2, 2 ** -9, 448)),
+                ("float8_e5m2", 3, eight, "F32", struct.pack("<3f", 0.5, -2, 2 ** -16))]:
+            with self.subTest(dtype):
+                made = self.accept(archive(program(dictionary(("x", untyped(dtype, count)))), stored))
+                self.assertEqual(made, {"x": [kind, [count], expected.hex()]})
+        self.assertEqual([str(convert_torch.float8(byte, kind)) for kind in ("F8_E4M3", "F8_E5M2")
+                          for byte in (0x7F, 0xFF, 0x80)], ["nan", "nan", "-0.0"] * 2)
+
     def test_rebuild_functions(self):
         floats = {"w": ["F32", [4], FLOATS.hex()]}
         plain = tensor()

@@ -17,7 +17,8 @@ What DataParallel, AveragedModel and torch.compile put before names ("module.", 
 what stands before the names of a network within another one ("model.", "backbone."); --prefix P takes the tensors
 under P alone. num_batches_tracked and n_averaged are left out: they count training steps and no network needs them.
 --ignore-extra PATTERN leaves out what has such a name ("head.*").
-Data types are kept, except int16 -> I32 and bool -> U8.
+Data types are kept, except int16, uint16 -> I32, bool -> U8 and float8 (e4m3fn, e5m2) -> F32. Tensors of other types,
+sparse and quantized ones and the like are left out, and named.
 
 Exit codes: 0 done, 64 usage, 65 bad data, 66 missing input, 71 out of memory, 74 input/output error.
 """
@@ -74,7 +75,7 @@ FAMILIES = (("conv1.weight", "layer1.0.conv1.weight"), ("conv1.0.weight", "layer
             ("features.conv0.weight", "features.denseblock1.denselayer1.norm.1.weight"),
             ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight"))
 
-# Storage class: safetensors dtype, bytes of an element. int16 is widened when written.
+# Storage class: safetensors dtype, bytes of an element. The last three have no class: their tensors name a dtype.
 STORAGES = {
     "torch.FloatStorage": ("F32", 4),
     "torch.HalfStorage": ("F16", 2),
@@ -86,7 +87,13 @@ STORAGES = {
     "torch.ShortStorage": ("I16", 2),
     "torch.IntStorage": ("I32", 4),
     "torch.LongStorage": ("I64", 8),
+    "uint16": ("U16", 2),
+    "float8_e4m3fn": ("F8_E4M3", 1),
+    "float8_e5m2": ("F8_E5M2", 1),
 }
+# What is widened when written, without loss, and to what: the type, the bytes of an element, array's name of it. faq reads
+# no other types than these and those above, and refuses a file that has one.
+WIDENED = {"I16": ("I32", 4, "i"), "U16": ("I32", 4, "i"), "F8_E4M3": ("F32", 4, "f"), "F8_E5M2": ("F32", 4, "f")}
 
 # Bytes of an element of other types, of which nothing is converted.
 FOREIGN = {"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1, "torch.ComplexFloatStorage": 8,
@@ -95,10 +102,11 @@ FOREIGN = {"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1, "torch.
 DTYPES = {"torch.float32": "torch.FloatStorage", "torch.float16": "torch.HalfStorage",
           "torch.bfloat16": "torch.BFloat16Storage", "torch.float64": "torch.DoubleStorage",
           "torch.int8": "torch.CharStorage", "torch.uint8": "torch.ByteStorage", "torch.bool": "torch.BoolStorage",
+          "torch.uint16": "uint16", "torch.float8_e4m3fn": "float8_e4m3fn", "torch.float8_e5m2": "float8_e5m2",
           "torch.int16": "torch.ShortStorage", "torch.int32": "torch.IntStorage", "torch.int64": "torch.LongStorage"}
 NUMPY_DTYPES = {"f4": "torch.FloatStorage", "f2": "torch.HalfStorage", "f8": "torch.DoubleStorage",
                 "i1": "torch.CharStorage", "u1": "torch.ByteStorage", "b1": "torch.BoolStorage",
-                "i2": "torch.ShortStorage", "i4": "torch.IntStorage", "i8": "torch.LongStorage"}
+                "u2": "uint16", "i2": "torch.ShortStorage", "i4": "torch.IntStorage", "i8": "torch.LongStorage"}
 
 # Where the classes of networks live, and the entries that hold a whole one when it is saved with a checkpoint.
 MODEL_MODULES = ("torch.nn.", "torchvision.models.", "timm.models.")
@@ -109,13 +117,17 @@ class Refused(Exception):
     """A file that cannot be used: exit code 65."""
 
 
+class Unconvertible(Refused):
+    """A tensor that is whole, of a kind that is not converted: it is left out, if others are there."""
+
+
 class MalformedPickle(Refused):
     """The same, whatever it stands beside."""
 
 
-def require(condition, message):
+def require(condition, message, kind=Refused):
     if not condition:
-        raise Refused(message)
+        raise kind(message)
 
 
 def is_count(value):
@@ -140,6 +152,7 @@ def shown(text, longest=120):
 
 class Global:
     """A name the pickle mentions. It is never looked up."""
+    __slots__ = ("name",)
 
     def __init__(self, name):
         self.name = name
@@ -147,7 +160,8 @@ class Global:
 
 class Opaque(dict):
     """An object of the class or function `name`: whatever made it or filled it has been dropped, except the items of
-    those that are dicts. `why`: what is wrong with a tensor that could not be described."""
+    those that are dicts. `why`: what is wrong with a tensor that could not be described (an error)."""
+    __slots__ = ("name", "why")
 
     def __init__(self, name, why=None):
         super().__init__()
@@ -208,7 +222,7 @@ class Tensor:
         self.offset = offset
         self.shape = shape
         self.strides = strides
-        self.dtype = "I32" if storage.dtype == "I16" else storage.dtype
+        self.dtype, self.itemsize, _ = WIDENED.get(storage.dtype, (storage.dtype, storage.itemsize, None))
 
     @property
     def numel(self):
@@ -219,7 +233,7 @@ class Tensor:
 
     @property
     def bytes(self):
-        return self.numel * (4 if self.storage.dtype == "I16" else self.storage.itemsize)
+        return self.numel * self.itemsize
 
 
 def rebuild_ordered_dict(*arguments):
@@ -237,7 +251,6 @@ def rebuild_tensor(*arguments):
     require(len(arguments) == 4, "_rebuild_tensor: expected 4 arguments, found %d" % len(arguments))
     storage, offset, shape, strides = arguments
     require(type(storage) is Storage, "_rebuild_tensor: expected a storage, found " + kind_of(storage))
-    require(storage.dtype, "_rebuild_tensor: a storage of type %s, which cannot be converted" % shown(storage.kind))
     require(type(shape) is tuple and type(strides) is tuple, "_rebuild_tensor: expected a shape and strides")
     require(len(shape) == len(strides) <= MAX_RANK, "_rebuild_tensor: shape and strides do not match")
     require(all(map(is_count, (offset,) + shape + strides)),
@@ -246,32 +259,55 @@ def rebuild_tensor(*arguments):
         last = offset + sum((extent - 1) * stride for extent, stride in zip(shape, strides))
         require(last < storage.numel, "_rebuild_tensor: element %s of a storage of %s" % (brief(last),
                                                                                         brief(storage.numel)))
+    require(storage.dtype, "a tensor of type %s, which cannot be converted" % shown(storage.kind), Unconvertible)
     return Tensor(storage, offset, shape, strides)
 
 
 def rebuild_tensor_v2(*arguments):
     # storage, offset, shape, strides, requires_grad, backward hooks, [metadata: conjugate or negated views]
     require(len(arguments) in (6, 7), "_rebuild_tensor_v2: expected 6 or 7 arguments, found %d" % len(arguments))
-    require(len(arguments) == 6 or not arguments[6], "_rebuild_tensor_v2: a conjugate or negated view")
+    require(len(arguments) == 6 or not arguments[6], "a conjugate or negated view", Unconvertible)
     return rebuild_tensor(*arguments[:4])
 
 
 def rebuild_tensor_v3(*arguments):
     # storage, offset, shape, strides, requires_grad, backward hooks, dtype, [metadata]
     require(len(arguments) in (7, 8), "_rebuild_tensor_v3: expected 7 or 8 arguments, found %d" % len(arguments))
-    require(len(arguments) == 7 or not arguments[7], "_rebuild_tensor_v3: a conjugate or negated view")
+    require(len(arguments) == 7 or not arguments[7], "a conjugate or negated view", Unconvertible)
     storage, dtype = arguments[0], arguments[6]
     require(type(storage) is Storage, "_rebuild_tensor_v3: expected a storage, found " + kind_of(storage))
-    require(type(dtype) is Global and dtype.name in DTYPES, "a tensor of type %s, which cannot be converted"
-            % kind_of(dtype))
+    require(type(dtype) is Global, "_rebuild_tensor_v3: expected a type, found " + kind_of(dtype))
+    require(dtype.name in DTYPES, "a tensor of type %s, which cannot be converted" % kind_of(dtype), Unconvertible)
     return rebuild_tensor(storage.retyped(DTYPES[dtype.name]), *arguments[1:4])
 
 
 def tensor_of(value, what):
     """A tensor or a filled array."""
-    value = value.tensor if type(value) is Array else value
+    value = filled(value)
+    if is_unconvertible(value):
+        raise value.why
     require(type(value) is Tensor, "%s: expected a tensor%s" % (what, why_of(value)))
     return value
+
+
+def filled(value):
+    """The value itself, of what is made empty and filled later."""
+    return value.tensor if type(value) is Array else value
+
+
+def is_unconvertible(value):
+    return type(value) is Opaque and type(value.why) is Unconvertible
+
+
+def rebuild_subclass(*_):
+    raise Unconvertible("a tensor of a subclass")
+
+
+def unconvertible(what):
+    """Of functions that make such a tensor."""
+    def rebuild(*_):
+        raise Unconvertible(what)
+    return rebuild
 
 
 def first_argument(what, least):
@@ -289,8 +325,11 @@ def parameter(*arguments):
 
 def rebuild_from_type(*arguments):
     # A subclass of tensor: the function that makes the tensor, the class, the function's arguments, attributes
-    require(len(arguments) == 4 and type(arguments[0]) is Global and type(arguments[2]) is tuple and
-            arguments[0].name in STAND_INS, "_rebuild_from_type: expected a tensor")
+    require(len(arguments) == 4 and type(arguments[0]) is Global and type(arguments[2]) is tuple,
+            "_rebuild_from_type: expected a tensor")
+    kind = kind_of(arguments[1])
+    require(arguments[0].name in STAND_INS and STAND_INS[arguments[0].name] is not rebuild_subclass, "a %s, which cannot be converted%s" % (
+        kind, ": save full_tensor() of each" if "DTensor" in kind else ""), Unconvertible)
     return tensor_of(STAND_INS[arguments[0].name](*arguments[2]), "_rebuild_from_type")
 
 
@@ -331,14 +370,17 @@ class NumpyDtype:
 
 
 def numpy_dtype(*arguments):
-    require(arguments and type(arguments[0]) is str and arguments[0] in NUMPY_DTYPES,
-            "an array of type %s, which cannot be converted" % (shown(arguments[0], 40) if arguments else "none"))
+    require(arguments and type(arguments[0]) is str, "an array without type")
+    require(arguments[0] in NUMPY_DTYPES, "an array of type %s, which cannot be converted" % shown(arguments[0], 40),
+            Unconvertible)
     return NumpyDtype(NUMPY_DTYPES[arguments[0]])
 
 
 def array_of(shape, dtype, fortran, data):
-    require(type(dtype) is NumpyDtype and dtype.order in "<|=",
-            "an array of big-endian numbers or of a type that cannot be converted")
+    if is_unconvertible(dtype):
+        raise dtype.why
+    require(type(dtype) is NumpyDtype, "an array without type")
+    require(dtype.order in "<|=", "an array of big-endian numbers", Unconvertible)
     require(type(shape) is tuple and len(shape) <= MAX_RANK and all(map(is_count, shape)) and type(data) is bytes,
             "an array without shape or data")
     numel, strides = 1, []
@@ -376,6 +418,12 @@ STAND_INS = {
     "torch._tensor._rebuild_from_type": rebuild_from_type,
     "torch._tensor._rebuild_from_type_v2": rebuild_from_type,
     "torch.tensor._rebuild_from_type": rebuild_from_type,
+    "torch._utils._rebuild_sparse_tensor": unconvertible("a sparse tensor"),
+    "torch._utils._rebuild_sparse_csr_tensor": unconvertible("a sparse tensor"),
+    "torch._utils._rebuild_nested_tensor": unconvertible("a nested tensor"),
+    "torch._utils._rebuild_qtensor": unconvertible("a quantized tensor"),
+    "torch._utils._rebuild_meta_tensor_no_storage": unconvertible("a tensor of the device meta, without numbers"),
+    "torch._utils._rebuild_wrapper_subclass": rebuild_subclass,
     "torch.storage._load_from_bytes": load_from_bytes,
     "_codecs.encode": encode,
     "numpy.dtype": numpy_dtype,
@@ -601,7 +649,7 @@ class Machine:
             except MalformedPickle:
                 raise
             except Refused as error:
-                return Opaque(name, str(error))
+                return Opaque(name, error.with_traceback(None))
         return Opaque(name)
 
     def step_REDUCE(self, _):
@@ -635,7 +683,7 @@ class Machine:
                 require(type(state) is tuple and len(state) == 5, "a %s without data" % target.name)
                 target.tensor = tensor_of(state[0], target.name) if target.name == "Parameter" else array_of(*state[1:])
             except Refused as error:
-                target.tensor = Opaque(target.name, str(error))
+                target.tensor = Opaque(target.name, error.with_traceback(None))
         elif type(target) is NumpyDtype:
             target.order = state[1] if type(state) is tuple and len(state) > 1 and type(state[1]) is str else "?"
         else:
@@ -857,7 +905,7 @@ class TarFile:
             try:
                 self.objects[key] = rebuild_tensor(storage, numbers[-1], numbers[:rank], numbers[rank:-1])
             except Refused as error:
-                self.objects[key] = Opaque("tensor", str(error))
+                self.objects[key] = Opaque("tensor", error.with_traceback(None))
 
     def persistent_load(self, identity):
         if type(identity) is tuple and identity and type(identity[0]) in (Global, Opaque):
@@ -1032,7 +1080,7 @@ def open_checkpoint(file):
 
 
 def is_tensor(value):
-    return type(value) is Tensor or (type(value) is Array and type(value.tensor) is Tensor)
+    return type(filled(value)) is Tensor
 
 
 def is_ignored(name, patterns):
@@ -1052,12 +1100,13 @@ def is_state_dict(value, patterns=()):
     if not isinstance(value, dict):
         return False
     items = wanted_items(value, patterns)
-    return bool(items) and all(is_tensor(one) for _, one in items)
+    return any(is_tensor(one) for _, one in items) and \
+        all(is_tensor(one) or is_unconvertible(filled(one)) for _, one in items)
 
 
 def has_tensors(value):
     """A dict of tensors, of which some may not be as expected."""
-    return isinstance(value, dict) and any(is_tensor(one) or (type(one) is Opaque and one.why)
+    return isinstance(value, dict) and any(is_tensor(one) or (type(filled(one)) is Opaque and filled(one).why)
                                            for one in value.values())
 
 
@@ -1122,14 +1171,15 @@ def advice_on(value, key):
 
 def refuse_strangers(where, value, patterns):
     """Names the first entry of a dict that makes it no state dict."""
-    for name, one in wanted_items(value, patterns):
-        if is_tensor(one):
-            continue
-        one = one.tensor if type(one) is Array else one
-        if type(one) is Opaque and one.why:
-            raise Refused("%sentry %s: %s" % (where, shown(name), one.why))
-        raise Refused("%sentry %s is a %s, not a tensor%s" % (where, shown(name), kind_of(one), advice_on(one, name)))
-    raise Refused(where + "it is empty")
+    items = [(name, filled(one)) for name, one in wanted_items(value, patterns)]
+    strangers = sorted((row for row in items if not is_tensor(row[1])), key=lambda row: is_unconvertible(row[1]))
+    require(strangers, where + "it is empty")
+    name, one = strangers[0]
+    way_out = "" if len(strangers) == len(items) else "; --ignore-extra leaves it out"
+    if type(one) is Opaque and one.why:
+        raise Refused("%sentry %s: %s%s" % (where, shown(name), one.why, way_out))
+    raise Refused("%sentry %s is a %s, not a tensor%s" % (where, shown(name), kind_of(one),
+                                                          advice_on(one, name) or way_out))
 
 
 def find_state_dict(root, key, patterns):
@@ -1175,8 +1225,9 @@ def find_state_dict(root, key, patterns):
         if type(value) in (Opaque, Global):
             raise Refused("%s: entry %s is a %s, not a tensor%s" % (missing, shown(name), kind_of(value),
                                                                     advice_on(value, name)))
+    require("param_groups" not in entries, "the state of an optimizer, without weights")
     if isinstance(root, dict):
-        refuse_strangers(missing + ": ", root, patterns)
+        refuse_strangers("" if has_tensors(root) else missing + ": ", root, patterns)
     raise Refused(missing)
 
 
@@ -1240,7 +1291,7 @@ def without_prefix(tensors, prefix):
 
 
 def named_tensors(state_dict, prefix=None, patterns=()):
-    tensors = {}
+    tensors, left_out = {}, []
     for name, value in wanted_items(state_dict, patterns):
         require(type(name) is str, "expected the names of tensors to be strings, found a %s"
                 % (name.kind if type(name) is Key else kind_of(name)))
@@ -1251,8 +1302,14 @@ def named_tensors(state_dict, prefix=None, patterns=()):
         name = unwrapped(name)
         if is_left_out(name) or is_ignored(name, patterns):
             continue
+        value = filled(value)
+        if is_unconvertible(value):
+            left_out.append("%s (%s)" % (shown(name, 60), value.why))
+            continue
         require(name not in tensors and name != "__metadata__", "duplicate or reserved name " + shown(name))
-        tensors[name] = value.tensor if type(value) is Array else value
+        tensors[name] = value
+    if left_out:
+        note("left out %s%s" % (", ".join(left_out[:3]), " and %d more" % (len(left_out) - 3) if len(left_out) > 3 else ""))
     require(tensors, "no tensors")
     require(len(tensors) <= MAX_TENSORS, "%d tensors, expected at most %d" % (len(tensors), MAX_TENSORS))
     tensors = without_prefix(tensors, prefix)
@@ -1336,9 +1393,28 @@ def dense_bytes(tensor, storage_bytes):
                 run = source[start:start + (extent - 1) * stride + 1:stride]
             target[place:place + (extent - 1) * dense[longest] + 1:dense[longest]] = run
         data = bytes(buffer)
-    if tensor.storage.dtype == "I16":
-        data = array.array("i", array.array("h", data)).tobytes()
-    return data
+    return widened(tensor.storage.dtype, data)
+
+
+def widened(dtype, data):
+    """The same numbers in the type that is written."""
+    if dtype not in WIDENED:
+        return data
+    if dtype in ("I16", "U16"):
+        data = array.array("h" if dtype == "I16" else "H", data)
+    else:
+        values = [float8(byte, dtype) for byte in range(256)]
+        data = [values[byte] for byte in data]
+    return array.array(WIDENED[dtype][2], data).tobytes()
+
+
+def float8(byte, dtype):
+    if dtype == "F8_E5M2":  # the upper half of a float16
+        return struct.unpack("<e", bytes((0, byte)))[0]
+    exponent, mantissa = byte >> 3 & 15, byte & 7  # no infinities, one NaN
+    value = float("nan") if byte & 127 == 127 else \
+        (mantissa / 8 + (exponent > 0)) * 2.0 ** (max(exponent, 1) - 7)
+    return -value if byte & 128 else value
 
 
 # ---- Writing -----------------------------------------------------------------------------------------------------
