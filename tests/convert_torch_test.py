@@ -14,6 +14,7 @@ import pathlib
 import pickle
 import random
 import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -193,8 +194,8 @@ class ConverterTest(unittest.TestCase):
         return code, errors.getvalue()
 
     def run_program(self, *arguments, **options):
-        return subprocess.run([sys.executable, CONVERTER, *arguments], stderr=subprocess.PIPE,
-                              **{"stdout": subprocess.PIPE, **options})
+        return subprocess.run([sys.executable, CONVERTER, *arguments],
+                              **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
 
     def refuse(self, data, expected=""):
         """Must end with 65 and one line that contains `expected`, and leave the old output as it was."""
@@ -246,7 +247,8 @@ class GoodFiles(ConverterTest):
         table = [
             ("module.w", "w"), ("_orig_mod.w", "w"), ("module._orig_mod.w", "w"), ("_orig_mod.module.w", "w"),
             ("module.module.w", "w"), ("layer1._orig_mod.0.w", "layer1.0.w"), ("a.module.w", "a.module.w"),
-            ("modules.w", "modules.w"), ("module", "module"),
+            ("modules.w", "modules.w"), ("module", "module"), ("a._orig_mod._orig_mod.b._orig_mod.w", "a.b.w"),
+            ("a._orig_mods.w", "a._orig_mods.w"),
         ]
         for name, expected in table:
             with self.subTest(name):
@@ -303,6 +305,9 @@ class GoodFiles(ConverterTest):
             ("and a head beside", ["backbone." + name for name in net[:2]] + ["fc.weight"], list(net)),
             ("wrapped", ["module.model." + name for name in net], list(net)),
             ("none", list(net), list(net)),
+            ("a word without end", ["model." * 300_000 + name for name in "wv"],
+             ["model." * (300_000 - convert_torch.MAX_KEY_DEPTH) + name for name in "wv"]),
+            ("a wrapper without end", ["module." * 300_000 + name for name in "wv"], ["w", "v"]),
             ("a body under features", ["features.0.weight", "features.3.weight"],
              ["features.0.weight", "features.3.weight"]),
             ("counters", ["model.w", "n_averaged", "model.bn.num_batches_tracked"], ["w"]),
@@ -311,7 +316,8 @@ class GoodFiles(ConverterTest):
             with self.subTest(what):
                 self.assertEqual(list(self.accept(made(*names))), expected)
                 stripped = "stripped the prefix" in self.call(self.input, self.output)[1]
-                self.assertEqual(stripped, what not in ("not all", "not a word", "none", "a body under features"))
+                self.assertEqual(stripped, what not in ("not all", "not a word", "none", "a body under features",
+                                                          "a wrapper without end"))
         both = made(*("student." + name for name in net), *("teacher." + name for name in net))
         self.refuse(both, 'several networks, under "student.", "teacher.": --prefix takes one')
         for prefix in ("teacher", "teacher."):
@@ -554,6 +560,20 @@ class GoodFiles(ConverterTest):
                 view = convert_torch.rebuild_tensor(source, offset, tuple(shape), tuple(strides))
                 self.assertEqual(convert_torch.dense_bytes(view, data), expected)
 
+    def test_a_storage_is_read_once(self):
+        untyped = tuple_of(text("storage"), name_of("torch.storage", "UntypedStorage"), text("0"), text("cpu"),
+                           number(16)) + b"Q"
+        one = (name_of("torch._utils", "_rebuild_tensor_v3") +
+               tuple_of(untyped, number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", b"N",
+                        name_of("torch", "float32")) + b"R")
+        main = program(dictionary(*(("w%d" % i, one) for i in range(9))))
+        read = convert_torch.ZipFile.read
+        with unittest.mock.patch.object(convert_torch.ZipFile, "read", autospec=True, side_effect=read) as counted:
+            self.assertEqual(len(self.accept(archive(main))), 9)
+        self.assertEqual(counted.call_count, 1)
+        claimed = number(1 << 62)
+        self.refuse(archive(program(dictionary(("w", one))).replace(number(16), claimed)), "bytes, found 16")
+
     def test_storages_in_turns(self):
         others = struct.pack("<4f", 5, 6, 7, 8)
         second = storage("1")
@@ -666,6 +686,12 @@ class Pickles(ConverterTest):
             with self.subTest(name):
                 self.refuse(archive(main))
                 self.refuse(legacy(main))
+
+    def test_size_of_markers(self):
+        # A file of eight megabytes can ask for eight million of them.
+        for one in (convert_torch.Opaque("a"), convert_torch.Global("a"), convert_torch.Array("a")):
+            self.assertFalse(hasattr(one, "__dict__"))
+        self.assertLess(sys.getsizeof(convert_torch.Opaque("a")), 120)
 
     def test_tensors(self):
         table = [
@@ -783,6 +809,7 @@ class Containers(ConverterTest):
             ("link", archive(extra=[(link("m/link"), "/etc/passwd")]), "is a link"),
             ("two pickles", archive(extra=[("n/data.pkl", GOOD)]), "found 2"),
             ("no pickle", plain.replace(b"m/data.pkl", b"m/data.pkx"), "found 0"),
+            ("compressed data", archive(compression=zipfile.ZIP_DEFLATED), "zip -0 -r"),
             ("TorchScript", archive(extra=[("m/code/x.py", b"")]), "TorchScript"),
             (".pt2", archive(extra=[("m/archive_format", b"pt2")]), ".pt2"),
             ("an older .pt2", archive(extra=[("serialized_exported_program.json", b"{}")]), ".pt2"),
@@ -806,6 +833,7 @@ class Containers(ConverterTest):
         for name, data, expected in table:
             with self.subTest(name):
                 self.refuse(data, expected)
+        self.accept(plain.replace(b"m/", b":/"))  # torch.save calls the folder like the file, "12:30.pth"
 
     def test_truncated_anywhere(self):
         for data in (archive(), legacy(GOOD), fixture("legacy.pth")[:-1], tar(program(dictionary(("w", by_key()))))[:7424]):
@@ -834,7 +862,11 @@ class Program(ConverterTest):
         os.mkfifo(pipe)
         table = [
             ([], 64), ([self.input], 64), (["--unknown"], 64), ([self.input, self.output, "more"], 64),
-            ([self.input, self.input], 64), ([self.input, self.output], 0), (["--help"], 0),
+            ([self.input, self.input], 64), ([self.input, "-"], 64), (["-", self.output], 64), ([self.input, ""], 64),
+            ([self.input, self.output, "--keys", "a"], 64), ([self.input, self.output, "--ke", "a"], 64),
+            ([self.input, self.output, "--key"], 64), ([self.input, self.output, "x" * 5000], 64),
+            ([self.input, self.output, "--a\nb"], 64), ([missing * 99, self.output], 66),
+            ([self.input, os.path.join(self.folder, "x" * 300)], 74), ([self.input, self.output], 0), (["--help"], 0),
             ([self.input, self.output, "--key", "model"], 65), ([missing, self.output], 66),
             ([self.folder, self.output], 66), ([self.input, os.path.join(missing, "out")], 74),
             ([pipe, self.output], 66), (["/dev/zero", self.output], 66), ([self.input, self.folder], 74), ([self.input, "/dev/null"], 74),
@@ -844,6 +876,7 @@ class Program(ConverterTest):
                 done = self.run_program(*arguments)
                 self.assertEqual(done.returncode, expected, done.stderr)
                 self.assertEqual(done.stderr.count(b"\n"), int(expected != 0), done.stderr)
+                self.assertLess(len(done.stderr), 600)
         self.assertEqual(sorted(os.listdir(self.folder)), ["in.pth", "out.safetensors"])
 
     def test_write_fails(self):
@@ -864,6 +897,53 @@ class Program(ConverterTest):
         self.assertEqual((done.returncode, done.stderr.count(b"\n")), (74, 1), done.stderr)
         done = self.run_program(self.input, "--list", preexec_fn=lambda: os.close(1))
         self.assertEqual((done.returncode, done.stderr.count(b"\n")), (74, 1), done.stderr)
+
+    def test_names_of_files(self):
+        self.write(archive())
+        code, errors = self.call(self.input, os.path.join(self.folder, "no", "out"))
+        self.assertEqual(code, 74)
+        self.assertTrue(errors.endswith("/no/out: cannot write: No such file or directory\n"), errors)
+        for name in ("x" * 255, "\u00e9" * 127):
+            self.output = os.path.join(self.folder, name)
+            self.assertEqual(self.call(self.input, self.output), (0, ""))
+            self.assertEqual(list(self.read()), ["w"])
+
+    def test_a_folder_that_may_not_be_read(self):
+        self.write(archive())
+        actual = os.open
+        for kind, code in ((PermissionError(13, "Permission denied"), 0), (OSError(5, "Input/output error"), 74)):
+            def refused(path, flags, *more, error=kind, **options):
+                if flags == os.O_RDONLY and path == self.folder:
+                    raise error
+                return actual(path, flags, *more, **options)
+            with unittest.mock.patch("os.open", refused), unittest.mock.patch("os.dup2"):
+                self.assertEqual(self.call(self.input, self.output)[0], code)
+            self.assertEqual(list(self.read()), ["w"])
+
+    def test_standard_error_fails(self):
+        self.write(archive(program(dictionary(("model.w", tensor())))))
+        expected = b"w F32 [4]\n"
+        with open("/dev/full", "wb") as full:
+            for options in ({"stderr": full}, {"preexec_fn": lambda: os.close(2)}):
+                done = self.run_program(self.input, self.output, "--list", **options)
+                self.assertEqual((done.returncode, done.stdout), (0, expected))
+                self.assertEqual(self.run_program(self.input, **options).returncode, 64)
+                self.assertEqual(self.run_program(self.input + "x", self.output, **options).returncode, 66)
+
+    def test_stopped_by_a_signal(self):
+        self.write(archive())
+        self.write(b"old", self.output)
+        stopping = ("import os, runpy, signal, sys; fsync = os.fsync; "
+                    "os.fsync = lambda fd: os.kill(os.getpid(), %d) or fsync(fd); "
+                    "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')")
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(one):
+                done = subprocess.run([sys.executable, "-c", stopping % one, CONVERTER, self.input, self.output],
+                                      stderr=subprocess.PIPE)
+                self.assertEqual((done.returncode, done.stderr), (-one, b""))
+                self.assertEqual(sorted(os.listdir(self.folder)), ["in.pth", "out.safetensors"])
+                with open(self.output, "rb") as file:
+                    self.assertEqual(file.read(), b"old")
 
     def test_temporary_of_a_killed_process(self):
         self.write(archive())

@@ -32,6 +32,8 @@ import io
 import json
 import os
 import pickletools
+import re
+import signal
 import stat
 import struct
 import sys
@@ -63,6 +65,7 @@ STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema", 
                    "model_state", "module", "weights", "params")
 # nn/load_weights.cpp has the same rule of wrappers and counters.
 WRAPPERS = ("module.", "_orig_mod.")
+INNER_WRAPPERS = re.compile(r"(?:\._orig_mod)+(?=\.)")
 LEFT_OUT = ("num_batches_tracked", "n_averaged", "_extra_state")
 
 # What people call the part of their network that is a network itself. Any other name is stripped, too, if a
@@ -137,6 +140,10 @@ def is_count(value):
 def cause_of(error):
     """The first line of an exception of a library."""
     return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def shortened(text, longest):
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def shown(text, longest=120):
@@ -915,9 +922,11 @@ class TarFile:
         return self.objects[key]
 
 
+BIG_ENDIAN = "expected the file of a little-endian machine (torch.load reads others: save it again)"
+
+
 def require_little_endian(system):
-    require(type(system) is dict and system.get("little_endian") is True,
-            "expected the file of a little-endian machine")
+    require(type(system) is dict and system.get("little_endian") is True, BIG_ENDIAN)
 
 
 class ZipFile:
@@ -944,8 +953,7 @@ class ZipFile:
         require(len(pickles) == 1, "expected one NAME/data.pkl in the archive, found %d" % len(pickles))
         self.folder = pickles[0][:-len("data.pkl")]
         order = self.folder + "byteorder"
-        require(order not in self.entries or self.contents(order, 64) == b"little",
-                "expected the file of a little-endian machine")
+        require(order not in self.entries or self.contents(order, 64) == b"little", BIG_ENDIAN)
 
         storages = Storages()
         data = self.contents(pickles[0], MAX_PICKLE_BYTES)
@@ -953,7 +961,8 @@ class ZipFile:
         for key, storage in storages.known.items():
             entry = self.entries.get(self.folder + "data/" + key)
             require(entry, "storage %s is not in the archive" % shown(key))
-            require(entry.file_size == storage.numel * storage.itemsize or storage.dtype is None,
+            untyped = storage.kind.endswith(".UntypedStorage")
+            require(entry.file_size == storage.numel * storage.itemsize or (storage.dtype is None and not untyped),
                     "storage %s: expected %s bytes, found %d"
                     % (shown(key), brief(storage.numel * storage.itemsize), entry.file_size))
 
@@ -965,11 +974,13 @@ class ZipFile:
         for info in sorted(infos, key=lambda one: one.header_offset):
             entry = "archive entry " + shown(info.filename)
             require(not info.flag_bits & 0x41, entry + " is encrypted")
-            require(info.compress_type == zipfile.ZIP_STORED, entry + " is compressed")
-            # orig_filename: ZipInfo cuts a name at a zero byte.
+            require(info.compress_type == zipfile.ZIP_STORED,
+                    entry + " is compressed: unpack the archive, and pack its folder with zip -0 -r")
+            # orig_filename: ZipInfo cuts a name at a zero byte. A colon may be there: torch.save calls the folder like
+            # the file ("12:30:00.pth").
             parts = info.orig_filename.split("/")
             require(not info.filename.startswith("/") and ".." not in parts and
-                    not any(c in info.orig_filename for c in "\\\0:"), entry + " leaves the archive")
+                    not any(c in info.orig_filename for c in "\\\0"), entry + " leaves the archive")
             require(not stat.S_ISLNK(info.external_attr >> 16), entry + " is a link")
             require(info.filename not in entries, entry + " is there twice")
             require(info.file_size == info.compress_size, entry + " has two sizes")
@@ -1008,7 +1019,7 @@ def archive_kind(names):
     if has("/data.pkl"):
         return ""
     if has(".npy"):
-        return "an archive of NumPy arrays (.npz)"
+        return "an archive of NumPy arrays (.npz): torch.save a dict of them"
     if has("model.weights.h5"):
         return "a Keras model"
     inner = [name for name in names if name.endswith((".pth", ".pt", ".th", ".ckpt", ".bin", ".safetensors"))]
@@ -1026,7 +1037,7 @@ KINDS = (
     (b"\x28\xb5\x2f\xfd", "a Zstandard file: unpack it with unzstd"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (of Keras?)"),
-    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x93NUMPY", "a NumPy array (.npy)"),
     (b"GGUF", "a GGUF file"),
     (b"%PDF", "a PDF file"),
     (b"\x89PNG", "a PNG image"),
@@ -1154,8 +1165,16 @@ def keys_to_take(found):
     return "; --key takes " + " or ".join(shown(name, 60) for name, _ in found[:4]) + more if found else ""
 
 
+def say(text):
+    """To standard error, which may be closed or full: that changes nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write("convert_torch: %s\n" % shortened(text, MAX_MESSAGE))
+            sys.stderr.flush()
+
+
 def note(text):
-    print("convert_torch: note: " + text[:MAX_MESSAGE], file=sys.stderr)
+    say("note: " + text)
 
 
 def advice_on(value, key):
@@ -1233,9 +1252,10 @@ def find_state_dict(root, key, patterns):
 
 def unwrapped(name):
     """The name without those of wrappers, which are put one around the other, torch.compile's around parts, too."""
-    while name.startswith(WRAPPERS):
-        name = name[name.index(".") + 1:]
-    return name.replace("._orig_mod.", ".")
+    start = 0
+    while name.startswith(WRAPPERS, start):
+        start = name.index(".", start) + 1
+    return INNER_WRAPPERS.sub("", name[start:])
 
 
 def networks_in(names):
@@ -1271,11 +1291,10 @@ def without_prefix(tensors, prefix):
         prefix = networks[0]
     else:
         prefix = ""
-        while all(name[len(prefix):].split(".")[0] in PREFIXES and "." in name[len(prefix):] for name in names):
-            first = names[0][len(prefix):].split(".")[0] + "."
-            if not all(name.startswith(prefix + first) for name in names):
+        for first in names[0].split(".", MAX_KEY_DEPTH)[:-1]:
+            if first not in PREFIXES or not all(name.startswith(prefix + first + ".") for name in names):
                 break
-            prefix += first
+            prefix += first + "."
     if not prefix:
         return tensors
     result, stripped = {}, 0
@@ -1467,13 +1486,17 @@ def write_atomically(path, write):
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "exists and is not a regular file", path)
+    name = os.fsdecode(os.fsencode(name)[:200])  # the longest names have no room for more
     temporary = os.path.join(folder, ".%s.tmp.%d" % (name, os.getpid()))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
     try:
-        descriptor = os.open(temporary, flags, 0o666)
-    except FileExistsError:  # left by a killed process that had our process id
-        os.unlink(temporary)
-        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            descriptor = os.open(temporary, flags, 0o666)
+        except FileExistsError:  # left by a killed process that had our process id
+            os.unlink(temporary)
+            descriptor = os.open(temporary, flags, 0o666)
+    except OSError as error:  # of the name that people know
+        raise OSError(error.errno, "cannot write: " + error.strerror, path) from None
     try:
         with os.fdopen(descriptor, "wb") as out:
             write(out)
@@ -1484,9 +1507,17 @@ def write_atomically(path, write):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    directory = os.open(folder, os.O_RDONLY)
+    # The file is there. That its name is on the disk, too, cannot be asked of folders that may not be read, and of some
+    # file systems.
+    try:
+        directory = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise OSError(error.errno, error.strerror, folder) from None
     finally:
         os.close(directory)
 
@@ -1508,7 +1539,9 @@ def require_bounded(tensors):
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        self.exit(64, "convert_torch: %s (try --help)\n" % message)
+        message = "".join(c if c.isprintable() else "?" for c in message[:MAX_MESSAGE])
+        say(shortened(message, MAX_MESSAGE - 50) + " (try --help)")
+        sys.exit(64)
 
 
 def convert(options):
@@ -1531,7 +1564,8 @@ def convert(options):
 
 
 def main(arguments=None):
-    parser = Parser(prog="convert_torch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="convert_torch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    allow_abbrev=False)
     parser.add_argument("input", metavar="IN", help="a PyTorch checkpoint")
     parser.add_argument("output", metavar="OUT", nargs="?", help="the safetensors file to write")
     parser.add_argument("--key", metavar="NAME", help="the entry that holds the state dict; a.b: entry b of entry a")
@@ -1542,15 +1576,18 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.output is None and not options.list:
         parser.error("expected OUT or --list")
+    if "-" in (options.input, options.output):
+        parser.error("expected files as IN and OUT, found - (./- is a file of that name)")
+    if options.output == "":
+        parser.error("expected a file as OUT, found an empty name")
     if options.output is not None and os.path.exists(options.output) and os.path.exists(options.input) and \
             os.path.samefile(options.input, options.output):
         parser.error("IN and OUT are the same file")
 
     def failed(code, what):
         name = options.input if options.input.isprintable() else shown(options.input, 4096)
-        what = str(what)
-        cut = len(what) > MAX_MESSAGE
-        sys.stderr.write("convert_torch: %s: %s\n" % (name, what[:MAX_MESSAGE] + "..." if cut else what))
+        name = shortened(name, 200)
+        say("%s: %s" % (name, shortened(str(what), MAX_MESSAGE - len(name))))
         return code
 
     try:
@@ -1571,9 +1608,25 @@ def main(arguments=None):
     except OSError as error:
         what = error.strerror or str(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries standard output once more at exit
-        return failed(74, "%s: %s" % (error.filename or options.output or "standard output", what))
+        where = error.filename or options.output or "standard output"
+        return failed(74, "%s: %s" % (shortened(where if where.isprintable() else shown(where), 200), what))
     return 0
 
 
+class Stopped(BaseException):
+    """By a signal. What has been begun is removed, and then the signal ends the process."""
+
+
+def stop(number, _):
+    raise Stopped(number)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, stop)
+    try:
+        sys.exit(main())
+    except Stopped as stopped:
+        signal.signal(stopped.args[0], signal.SIG_DFL)
+        os.kill(os.getpid(), stopped.args[0])
