@@ -49,6 +49,7 @@ MAX_OPCODES = 8_000_000
 MAX_DEPTH = 64
 MAX_STACK = 1_000_000
 MAX_RANK = 64
+FAQ_RANK = 4  # core/shape.h
 MAX_ENTRIES = 200_000
 MAX_DIRECTORY_BYTES = 32 << 20
 MAX_TENSORS = 100_000
@@ -94,8 +95,8 @@ STORAGES = {
     "float8_e4m3fn": ("F8_E4M3", 1),
     "float8_e5m2": ("F8_E5M2", 1),
 }
-# What is widened when written, without loss, and to what: the type, the bytes of an element, array's name of it. faq reads
-# no other types than these and those above, and refuses a file that has one.
+# What is widened when written, without loss, and to what: the type, the bytes of an element, array's name of it. faq
+# reads no other types than these and those above, and refuses a file that has one.
 WIDENED = {"I16": ("I32", 4, "i"), "U16": ("I32", 4, "i"), "F8_E4M3": ("F32", 4, "f"), "F8_E5M2": ("F32", 4, "f")}
 
 # Bytes of an element of other types, of which nothing is converted.
@@ -334,10 +335,10 @@ def rebuild_from_type(*arguments):
     # A subclass of tensor: the function that makes the tensor, the class, the function's arguments, attributes
     require(len(arguments) == 4 and type(arguments[0]) is Global and type(arguments[2]) is tuple,
             "_rebuild_from_type: expected a tensor")
-    kind = kind_of(arguments[1])
-    require(arguments[0].name in STAND_INS and STAND_INS[arguments[0].name] is not rebuild_subclass, "a %s, which cannot be converted%s" % (
-        kind, ": save full_tensor() of each" if "DTensor" in kind else ""), Unconvertible)
-    return tensor_of(STAND_INS[arguments[0].name](*arguments[2]), "_rebuild_from_type")
+    kind, function = kind_of(arguments[1]), STAND_INS.get(arguments[0].name)
+    require(function not in (None, rebuild_subclass), "a %s, which cannot be converted%s"
+            % (kind, ": save full_tensor() of each" if "DTensor" in kind else ""), Unconvertible)
+    return tensor_of(function(*arguments[2]), "_rebuild_from_type")
 
 
 def spend(size):
@@ -815,7 +816,7 @@ class LegacyFile:
 
 class TarFile:
     """The archive of PyTorch 0.1, which torchvision's first ResNets are.
-    storages: their number; per storage (key, place, type) as a pickle, an i64 count and the elements; the list of views.
+    storages: their number; per storage (key, place, type) as a pickle, an i64 count and the elements; list of views.
     tensors: their number; per tensor (key, storage, type) as a pickle, i32 rank, 4 bytes, i64 shape, strides, offset.
     pickle: the object, with keys of storages and tensors as persistent ids."""
 
@@ -894,8 +895,8 @@ class TarFile:
         views = self.next_pickle(end)
         require(type(views) is list, "expected a list of views of storages")
         for view in views:
-            require(type(view) is tuple and len(view) == 4 and all(map(is_count, view)) and view[0] not in self.objects and
-                    type(self.objects.get(view[1])) is Storage and view[2] + view[3] <= self.objects[view[1]].numel,
+            require(type(view) is tuple and len(view) == 4 and all(map(is_count, view)) and
+                    view[0] not in self.objects and type(self.objects.get(view[1])) is Storage and view[2] + view[3] <= self.objects[view[1]].numel,
                     "a view of a storage beyond its end")
             root = self.objects[view[1]]
             self.objects[view[0]] = Storage(root.key, root.kind, root.stored_numel, root.start + view[2], view[3])
@@ -1328,7 +1329,8 @@ def named_tensors(state_dict, prefix=None, patterns=()):
         require(name not in tensors and name != "__metadata__", "duplicate or reserved name " + shown(name))
         tensors[name] = value
     if left_out:
-        note("left out %s%s" % (", ".join(left_out[:3]), " and %d more" % (len(left_out) - 3) if len(left_out) > 3 else ""))
+        more = " and %d more" % (len(left_out) - 3) if len(left_out) > 3 else ""
+        note("left out %s%s" % (", ".join(left_out[:3]), more))
     require(tensors, "no tensors")
     require(len(tensors) <= MAX_TENSORS, "%d tensors, expected at most %d" % (len(tensors), MAX_TENSORS))
     tensors = without_prefix(tensors, prefix)
@@ -1551,6 +1553,10 @@ def convert(options):
         tensors = named_tensors(find_state_dict(checkpoint.root, options.key, patterns), options.prefix, patterns)
         if stranger(tensors):
             note("this looks like %s: faq has no such network" % stranger(tensors))
+        deep = [name for name, tensor in tensors.items() if len(tensor.shape) > FAQ_RANK]
+        if deep:
+            note("%s%s: faq reads no file with a tensor of more than %d dimensions; --ignore-extra leaves it out"
+                 % (shown(deep[0]), " and %d more" % (len(deep) - 1) if len(deep) > 1 else "", FAQ_RANK))
         require_bounded(tensors.values())
         if options.output is not None:
             write_atomically(options.output, lambda out: write_tensors(out, checkpoint, tensors))
