@@ -945,7 +945,7 @@ class Program(ConverterTest):
         for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(one):
                 done = subprocess.run([sys.executable, "-c", stopping % one, CONVERTER, self.input, self.output],
-                                      stderr=subprocess.PIPE)
+                                      stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(one, signal.SIG_DFL))
                 self.assertEqual((done.returncode, done.stderr), (-one, b""))
                 self.assertEqual(sorted(os.listdir(self.folder)), ["in.pth", "out.safetensors"])
                 with open(self.output, "rb") as file:

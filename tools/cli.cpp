@@ -126,8 +126,8 @@ void add_options(cxxopts::Options& parser, const std::string& section,
 }
 
 bool help_or_version(const cxxopts::Options& parser, const cxxopts::ParseResult& parsed) {
-  if (parsed.count("help")) return print_result(parser.help() + "\n"), true;
-  if (parsed.count("version")) {
+  if (is_on(parsed, "help")) return print_result(parser.help() + "\n"), true;
+  if (is_on(parsed, "version")) {
     const std::string mpi = mpi_library();
     print_result(concat("faq ", FAQ_VERSION, " (", mpi.empty() ? "without MPI" : mpi, ")\n"));
     return true;
@@ -165,9 +165,14 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
   if (!positional.empty()) parser.parse_positional({positional});
   refuse_long_arguments(argc, argv);
   // cxxopts knows names of one letter with one dash only.
-  std::vector<char*> words(argv, argv + argc);
-  for (char*& word : words)
-    if (const std::string_view text(word); text.size() == 3 && text.starts_with("--")) ++word;
+  std::vector<std::string> texts(argv, argv + argc);
+  std::vector<char*> words;
+  for (std::string& text : texts) {
+    const bool is_short = text.size() >= 3 && text.starts_with("--") && (text.size() == 3 || text[3] == '=');
+    if (is_short) text.erase(0, 1);
+    if (is_short && text.size() > 3) text.erase(2, 1);  // "-cDIR"
+    words.push_back(text.data());
+  }
   try {
     auto parsed = parser.parse(argc, words.data());
     refuse_options_as_values(parsed, known_names(parser));
@@ -191,7 +196,10 @@ cxxopts::ParseResult parse(cxxopts::Options& parser, int argc, char** argv, cons
 
 std::string read_text(const std::string& what, const std::string& file) {
   // A list of names of a million classes is shorter, and so is any file of options.
-  return read_text_file(file, what, std::int64_t{64} << 20);
+  std::string text = read_text_file(file, what, std::int64_t{64} << 20);
+  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // Windows puts it there
+  if (text.starts_with(byte_order_mark)) text.erase(0, byte_order_mark.size());
+  return text;
 }
 
 TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings) {
@@ -199,6 +207,10 @@ TrainOptions options_from(const std::string& config_file, const std::vector<Sett
   const nlohmann::json config = parse_json(read_text("config", config_file), source);
   check(config.is_object(), ErrorKind::usage, source, ": expected a JSON object");
   return assemble(config, settings, source);
+}
+
+bool is_on(const cxxopts::ParseResult& parsed, const std::string& name) {
+  return parsed.count(name) > 0 && parsed[name].as<bool>();
 }
 
 std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option) {
@@ -242,7 +254,7 @@ int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int 
 }
 
 ProgressDisplay::Says says(const cxxopts::ParseResult& parsed) {
-  return parsed.count("quiet") ? ProgressDisplay::Says::warnings : ProgressDisplay::Says::everything;
+  return is_on(parsed, "quiet") ? ProgressDisplay::Says::warnings : ProgressDisplay::Says::everything;
 }
 
 std::string command_line(int argc, char** argv) {

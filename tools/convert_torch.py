@@ -1553,13 +1553,13 @@ def convert(options):
         tensors = named_tensors(find_state_dict(checkpoint.root, options.key, patterns), options.prefix, patterns)
         if stranger(tensors):
             note("this looks like %s: faq has no such network" % stranger(tensors))
+        require_bounded(tensors.values())
+        if options.output is not None:
+            write_atomically(options.output, lambda out: write_tensors(out, checkpoint, tensors))
         deep = [name for name, tensor in tensors.items() if len(tensor.shape) > FAQ_RANK]
         if deep:
             note("%s%s: faq reads no file with a tensor of more than %d dimensions; --ignore-extra leaves it out"
                  % (shown(deep[0]), " and %d more" % (len(deep) - 1) if len(deep) > 1 else "", FAQ_RANK))
-        require_bounded(tensors.values())
-        if options.output is not None:
-            write_atomically(options.output, lambda out: write_tensors(out, checkpoint, tensors))
         if options.list:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "closed", "standard output")

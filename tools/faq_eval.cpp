@@ -50,7 +50,7 @@ void make_output_folder(const std::string& folder) {
 }
 
 int report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const std::string& folder) {
-  if (parsed.count("json"))
+  if (cli::is_on(parsed, "json"))
     cli::print_json(analysis.result);
   else
     cli::print_result(analysis.table);
@@ -65,7 +65,7 @@ NetworkChoice network_choice(const cxxopts::ParseResult& parsed, const TrainOpti
           .in_channels = options.in_channels,
           .mean = options.mean,
           .std = options.std,
-          .average = parsed.count("use-ema") > 0,
+          .average = cli::is_on(parsed, "use-ema"),
           .ignore_extra = options.ignore_extra,
           .engine = options.engine};
 }
@@ -139,6 +139,12 @@ struct Task {
   std::vector<std::string> ignored = {};
 };
 
+// Images are one question, however many they are.
+std::size_t times_asked(const cxxopts::ParseResult& parsed, const std::string& mode) {
+  if (mode == "per-class") return cli::is_on(parsed, mode) ? 1 : 0;
+  return mode == "predict" ? std::min<std::size_t>(parsed.count(mode), 1) : parsed.count(mode);
+}
+
 const Task& task_of(const cxxopts::ParseResult& parsed) {
   // What says where a data set is, and how it is read.
   static const std::vector<std::string> of_images{"split",       "data-path",  "dataset",
@@ -166,8 +172,8 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
       {"--analyze weight-scales", {"output-dir"}},
   };
   std::string name = "an evaluation";
-  for (const char* mode : modes)
-    if (parsed.count(mode)) name = concat("--", mode);
+  for (const std::string mode : modes)
+    if (times_asked(parsed, mode) > 0) name = "--" + mode;
   if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
   const auto found = std::ranges::find(tasks, name, &Task::name);
   check(found != std::end(tasks), ErrorKind::usage, name,
@@ -225,8 +231,7 @@ int body(int argc, char** argv, Communicator& all) {
   const std::string split = cli::text_of(parsed, "split");
   check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
   std::size_t asked = parsed.count("analyze");
-  for (const std::string mode : modes)
-    asked += mode == "predict" ? std::min<std::size_t>(parsed.count(mode), 1) : parsed.count(mode);
+  for (const std::string mode : modes) asked += times_asked(parsed, mode);
   check(asked <= 1, ErrorKind::usage,
         "--analyze, --compare, --export, --per-class and --predict: one at a time");
   refuse_without_effect(parsed, rows);
@@ -243,7 +248,7 @@ int body(int argc, char** argv, Communicator& all) {
   const bool of_scales = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-scales";
   if (parsed.count("analyze") && !of_scales)
     return analyze(parsed, options, cli::command_line(argc, argv), says);
-  const bool as_json = parsed.count("json") > 0;
+  const bool as_json = cli::is_on(parsed, "json");
   const auto print = [as_json](const json& result, auto text) {
     if (as_json)
       cli::print_json(result);
@@ -349,7 +354,7 @@ int body(int argc, char** argv, Communicator& all) {
   check_agreed(skipped <= options.skip_bad, ErrorKind::bad_data, skipped,
                " images cannot be used, `skip_bad` ", options.skip_bad);
   json result = evaluation_json(network, evaluation, skipped, faulty);
-  if (parsed.count("per-class")) result["classes"] = per_class_json(scores, names, classes.size());
+  if (cli::is_on(parsed, "per-class")) result["classes"] = per_class_json(scores, names, classes.size());
   return print(result, evaluation_text);
 }
 

@@ -40,13 +40,14 @@ int body(int argc, char** argv) {
        {"c-test", "also writes NAME_test.c, which compares the logits of N random images", "N", "0"}});
   const auto parsed = cli::parse(parser, argc, argv, "weights");
   if (cli::help_or_version(parser, parsed)) return 0;
-  check(parsed.count("weights") > 0, ErrorKind::usage, "--weights is required: integer.safetensors of a run");
+  check(parsed.count("weights") > 0, ErrorKind::usage,
+        "expected integer.safetensors of a run: faq-export FILE --c DIR");
   check(parsed.count("c") > 0, ErrorKind::usage, "--c is required: the folder to write to");
   const CExportOptions options{.name = cli::text_of(parsed, "c-name"),
                                .test_images = cli::count_of(parsed, "c-test", 0, 1000)};
   const IntegerNetwork network = IntegerNetwork::load(cli::text_of(parsed, "weights"));
   const CExport written = export_c(network, cli::text_of(parsed, "c"), options);
-  if (parsed.count("json"))
+  if (cli::is_on(parsed, "json"))
     cli::print_json(written_json(written));
   else
     cli::print_result(written_text(written, options.name));

@@ -48,7 +48,7 @@ int body(int argc, char** argv, Communicator& ranks) {
                     {"quiet", "no progress on stderr, warnings only"}});
   const auto parsed = cli::parse(parser, argc, argv);
   if (cli::help_or_version(parser, parsed)) return 0;
-  if (parsed.count("list-models")) return cli::print_result(model_list()), 0;
+  if (cli::is_on(parsed, "list-models")) return cli::print_result(model_list()), 0;
 
   std::vector<Setting> settings;
   if (parsed.count("bits")) settings.emplace_back("bits", cli::text_of(parsed, "bits"));
@@ -57,10 +57,10 @@ int body(int argc, char** argv, Communicator& ranks) {
                                    ? cli::options_from(cli::text_of(parsed, "config"), settings)
                                    : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
-  const bool json = parsed.count("json") > 0;
+  const bool json = cli::is_on(parsed, "json");
   ranks.set_lost_after(options.rank_timeout);
 
-  if (parsed.count("dry-run")) {
+  if (cli::is_on(parsed, "dry-run")) {
     if (!ranks.is_first()) return 0;
     cli::say_one_rank_works("--dry-run", ranks);
     TrainOptions of_run = options;

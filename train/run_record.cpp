@@ -1,5 +1,6 @@
 #include "train/run_record.h"
 
+#include <fmt/format.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -86,6 +87,14 @@ std::string first_difference(const nlohmann::json& before, const nlohmann::json&
                 text(now, new_name));
 }
 
+// Numbers and names are the same classes: the names of a data set may be those of its folder.
+bool are_same(const nlohmann::json& before, const nlohmann::json& now) {
+  const auto is_text = [](const nlohmann::json& name) { return name.is_string(); };
+  return std::ranges::all_of(before, is_text) &&
+         match_classes(before.get<std::vector<std::string>>(), now.get<std::vector<std::string>>()).kind ==
+             ClassMatch::same;
+}
+
 }  // namespace
 
 TrainOptions recorded_options(nlohmann::json config, const std::string& source) {
@@ -165,9 +174,9 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
   }
   // Names that are not UTF-8 are compared as they are written.
   const nlohmann::json classes = as_recorded(now.classes);
-  check(!before.classes.is_array() || before.classes == classes, ErrorKind::bad_data, "checkpoint ", source,
-        " is of a run with other classes than those of ", now.config.at("data-path").get<std::string>(), ": ",
-        first_difference(before.classes, classes));
+  check(!before.classes.is_array() || before.classes == classes || are_same(before.classes, classes),
+        ErrorKind::bad_data, "checkpoint ", source, " is of a run with other classes than those of ",
+        now.config.at("data-path").get<std::string>(), ": ", first_difference(before.classes, classes));
   for (const auto& [name, value] : now.data.items()) {
     if (!before.data.contains(name)) continue;
     const bool of_pixels = name == pixels_for_training || name == pixels_for_validation;
@@ -191,8 +200,15 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
   return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
 }
 
-std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch) {
-  return {{"model", model}, {"epoch", std::to_string(epoch)}};
+std::string checkpoint_id(const std::map<std::string, std::string>& checkpoint) {
+  const std::string& progress = checkpoint.at("progress");
+  const uLong sum = ::crc32_z(0, reinterpret_cast<const Bytef*>(progress.data()), progress.size());
+  return fmt::format("{:08x}", sum);
+}
+
+std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch,
+                                                          const std::string& id) {
+  return {{"model", model}, {"epoch", std::to_string(epoch)}, {"checkpoint", id}};
 }
 
 Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names) {

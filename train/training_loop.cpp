@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "core/allocator.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "core/text.h"
 #include "train/epoch_record.h"
@@ -119,6 +120,13 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   check_has_checksums(found.contents, "checkpoint " + source);
   const RunRecord before = record_in(found.contents.metadata, source);
   const bool other_length = check_same_run(record_, before, source, method_.phases());
+  // What it began with is in the checkpoint; another file has no part in this run.
+  for (const char* origin : {"weights", "teacher"}) {
+    if (!before.config.contains(origin) || before.config[origin] == record_.config.at(origin)) continue;
+    listener_.notice(concat("`", origin, "` has no effect on a run that goes on: it began with ",
+                            shortened(json_text(before.config[origin]), 120)));
+    record_.config[origin] = before.config[origin];
+  }
   progress_ = progress_in(found.contents.metadata, source);
   check_phase(progress_, method_, source);
   check(progress_.epoch <= run_.options.epochs, ErrorKind::bad_data, "checkpoint ", source, ": ",
@@ -407,7 +415,8 @@ void TrainingLoop::save_best() {
   folder_.save_best(network, progress_.step);
   Method::Deployment deployment = run_.deployment();
   deployment.folder = folder_.path();
-  deployment.about = integer_network_record(run_.options.model, progress_.epoch);
+  deployment.about =
+      integer_network_record(run_.options.model, progress_.epoch, checkpoint_id(network.metadata));
   const std::filesystem::path deployed = method_.deploy(run_.learner.model(), deployment);
   if (!deployed.empty()) listener_.saved({Saved::Kind::integer, deployed, progress_.step});
 }
@@ -416,26 +425,39 @@ void TrainingLoop::save_best() {
 // be done about it. Empty: nothing.
 std::string TrainingLoop::lost_results() const {
   if (!run_.ranks.is_first() || progress_.best_epoch < 0) return "";
-  const auto lost = [&](const std::filesystem::path& file, auto epoch_in) -> std::string {
-    std::string what = "is of another epoch";
+  using Metadata = std::map<std::string, std::string>;
+  // `what_is_wrong` with the metadata of a file that can be read.
+  const auto lost = [&](const std::filesystem::path& file, auto what_is_wrong) -> std::string {
+    std::string what;
     try {
-      if (epoch_in(read_safetensors(file).metadata, file.string()) == progress_.best_epoch) return "";
+      what = what_is_wrong(read_safetensors(file).metadata);
     } catch (const Error& error) {
       what = concat("cannot be read any more: ", error.what());
     }
-    return concat("the best network of this run, of epoch ", progress_.best_epoch, ", was saved as ",
-                  file.string(), ", which ", what);
+    return what.empty() ? ""
+                        : concat("the best network of this run, of epoch ", progress_.best_epoch,
+                                 ", was saved as ", file.string(), ", which ", what);
   };
   const std::filesystem::path best = folder_.path() / "best.safetensors",
                               integer = folder_.path() / "integer.safetensors";
-  std::string text = lost(best, [](const auto& metadata, const std::string& source) {
-    return progress_in(metadata, source).epoch;
+  std::string id;
+  std::string text = lost(best, [&](const Metadata& metadata) -> std::string {
+    const Progress then = progress_in(metadata, best.string());
+    if (then.epoch != progress_.best_epoch) return "is of another epoch";
+    // No other run has the same losses.
+    if (!may_be_of_one_run(then.history, progress_.history)) return "is of another run";
+    id = checkpoint_id(metadata);
+    return "";
   });
   if (!text.empty()) return text + "; last.safetensors has the network of the last epoch";
   if (!method_.quantizes()) return "";
-  text = lost(integer, [](const auto& metadata, const std::string&) -> std::int64_t {
-    const auto epoch = metadata.find("epoch");
-    return epoch == metadata.end() ? -1 : std::atoll(epoch->second.c_str());
+  text = lost(integer, [&](const Metadata& metadata) -> std::string {
+    const auto entry = [&](const char* key, const std::string& otherwise) {
+      const auto found = metadata.find(key);
+      return found == metadata.end() ? otherwise : found->second;
+    };
+    if (entry("epoch", "none") != std::to_string(progress_.best_epoch)) return "is of another epoch";
+    return entry("checkpoint", id) == id ? "" : "is of another run";  // earlier versions wrote no id
   });
   if (text.empty()) return "";
   return text + "; it can be exported again from best.safetensors";
