@@ -224,6 +224,10 @@ TEST_CASE("a fault of the disk is noticed by those who read text", "[process]") 
 }
 
 TEST_CASE("too few descriptors are no bug of ours", "[process]") {
+  if (FAQ_SANITIZED) {
+    WARN("the sanitizer looks at types through a pipe, for which there is no descriptor");
+    return;
+  }
   const TemporaryFolder folder;
   const std::string network = (finished_run("faq") / "integer.safetensors").string();
   for (int most = 3; most < 14; ++most) {

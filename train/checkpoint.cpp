@@ -102,21 +102,25 @@ nlohmann::json to_json(const Progress& p) {
 Progress progress_from_json(const nlohmann::json& json, const std::string& source) {
   try {
     Progress p;
-    json.at("epoch").get_to(p.epoch);
-    json.at("step_in_epoch").get_to(p.step_in_epoch);
-    json.at("step").get_to(p.step);
-    p.phase = json.value("phase", 0);  // runs of earlier versions had one phase and no such entry
+    constexpr std::int64_t most = std::int64_t{1} << 53;
+    const auto count = [&](const char* key, std::int64_t least = 0) {
+      return parse_integer(json.at(key), concat("checkpoint ", source, ": progress record: ", key), least,
+                           most);
+    };
+    p.epoch = count("epoch");
+    p.step_in_epoch = count("step_in_epoch");
+    p.step = count("step");
+    // Runs of earlier versions had one phase and no such entry.
+    if (json.contains("phase"))
+      p.phase = static_cast<int>(std::min<std::int64_t>(count("phase", -1), INT32_MAX));
     json.at("best_top1").get_to(p.best_top1);
-    json.at("best_epoch").get_to(p.best_epoch);
+    p.best_epoch = count("best_epoch", -1);
     json.at("loss_sum").get_to(p.loss_sum);
-    json.at("correct").get_to(p.correct);
-    json.at("images").get_to(p.images);
+    p.correct = count("correct");
+    p.images = count("images");
     json.at("history").get_to(p.history);
-    for (const std::int64_t count : {p.epoch, p.step_in_epoch, p.step, p.correct, p.images})
-      check(count >= 0, ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", count,
-            " where a number of epochs, steps or images is expected");
     check(p.correct <= p.images && std::isfinite(p.loss_sum) && p.best_top1 >= -1 && p.best_top1 <= 100 &&
-              p.best_epoch >= -1 && p.history.is_array(),
+              p.history.is_array(),
           ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", p.correct, " of ", p.images,
           " images correct, loss ", p.loss_sum, ", best top-1 ", p.best_top1, " in epoch ", p.best_epoch,
           " make no sense");
