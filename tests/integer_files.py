@@ -25,11 +25,11 @@ def packed(codes, bits):
 
 def write_file(path, metadata, tensors):
     """tensors: {name: (dtype, shape, bytes)}."""
-    entries, body = [], b""
+    entries, end = [], 0
     for name, (dtype, shape, data) in tensors.items():
         entries.append('%s:{"dtype":"%s","shape":%s,"data_offsets":%s}' %
-                       (compact(name), dtype, compact(shape), compact([len(body), len(body) + len(data)])))
-        body += data
+                       (compact(name), dtype, compact(shape), compact([end, end + len(data)])))
+        end += len(data)
 
     def header(of):
         return ("{" + ",".join(['"__metadata__":' + compact(of)] + entries) + "}").encode()
@@ -38,7 +38,9 @@ def write_file(path, metadata, tensors):
     checksums["__metadata__"] = "%08x" % zlib.crc32(header(metadata))
     text = header({**metadata, "crc32": compact(checksums)})
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text + body)
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, _, data in tensors.values():
+            file.write(data)
 
 
 class Builder:
