@@ -106,23 +106,42 @@ def check_stack(target, source, work):
         raise AssertionError("%s: %d bytes of stack: %s" % (source, used, rows))
 
 
-def check_macros(target, folder, sources, work):
-    """Sections, times by op, and a caller in C++."""
-    sections = "-DNETWORK_TABLE='__attribute__((section(\".faq_tables\")))' -DNETWORK_ARENA='__attribute__((section(\".faq_arena\")))'"
+def sections_of(program_file):
+    """{name: bytes} of a program."""
+    return {words[1]: int(words[2], 16) for words in map(str.split, output_of(["objdump", "-h", program_file]).splitlines())
+            if len(words) == 7 and words[0].isdigit()}
+
+
+def check_header(target, folder, sources, work):
+    """What network.h promises: sizes, sections, times by op, a caller in C++; no library; refused by other machines."""
+    sections = " ".join("-DNETWORK_%s='__attribute__((section(\".faq_%s\")))'" % (name, place)
+                        for name, place in (("TABLE", "tables"), ("ARENA", "arena")))
     said = check_bits(target, "-O2 -DNETWORK_PROFILE " + sections, sources, work)
     found = re.findall(r"^(\w+) +[\d.]+ ms$", said, re.MULTILINE)
     if "conv" not in found or "linear" not in found or len(set(found)) != len(found):
         raise AssertionError("times of ops: " + said)
-    headers = output_of(["objdump", "-h", os.path.join(work, "test")])
-    if ".faq_tables" not in headers or ".faq_arena" not in headers:
-        raise AssertionError(headers)
+    with open(os.path.join(folder, "network.h"), encoding="utf-8") as file:
+        sizes = dict(re.findall(r"#define NETWORK_(\w+)_BYTES (\d+)", file.read()))
+    arena, constants = int(sizes["ARENA"]), int(sizes["CONSTANT"])
+    found = sections_of(os.path.join(work, "test"))
+    if found[".faq_arena"] != arena or not constants <= found[".faq_tables"] <= constants * 1.1 + 1000:
+        raise AssertionError("%s: %s" % (sizes, found))  # tables are aligned
     caller, source = os.path.join(work, "caller.cpp"), os.path.join(work, "network.o")
+    output_of(["gcc", "-std=c99", "-O3", "-ffreestanding", "-c", sources[0], "-o", source])
+    if output_of(["nm", "-u", source]).strip():
+        raise AssertionError("it calls " + output_of(["nm", "-u", source]))
+    for other in ("-U__INT_MAX__ -D__INT_MAX__=32767", "-U__DBL_MANT_DIG__ -D__DBL_MANT_DIG__=24",
+                  "-U__FLT_EVAL_METHOD__ -D__FLT_EVAL_METHOD__=2"):
+        refused = run(["gcc", "-std=c99", *other.split(), "-c", sources[0], "-o", source])
+        if refused.returncode == 0 or "expected int of 32 bits" not in refused.stderr:
+            raise AssertionError("%s: %s" % (other, refused.stderr))
     with open(caller, "w", encoding="utf-8") as file:
         file.write('#include "network.h"\nstatic uint8_t image[NETWORK_HEIGHT * NETWORK_WIDTH * NETWORK_CHANNELS];\n'
                    "int main() {\n  float logits[NETWORK_CLASSES];\n  network_run(image, logits);\n"
                    "  return network_argmax(logits) >= NETWORK_CLASSES || NETWORK_LOGIT_SCALE <= 0 || NETWORK_ARENA_BYTES <= 0;\n}\n")
     output_of(["gcc", "-std=c99", "-O2", "-c", sources[0], "-o", source])
-    output_of(["g++", "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", folder, caller, source, "-o", os.path.join(work, "caller")])
+    output_of(["g++", "-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I", folder, caller, source, "-o",
+               os.path.join(work, "caller")])
     output_of([os.path.join(work, "caller")])
 
 
@@ -135,7 +154,7 @@ def check(target, folder):
                 if i == 0 and target != "clang":
                     check_stack(target, sources[0], work)
                 if i == 0 and target == "gcc":
-                    check_macros(target, os.path.join(folder, name), sources, work)
+                    check_header(target, os.path.join(folder, name), sources, work)
             print("%s %s: %s: %s" % (target, options, name, said.split(";")[0]), flush=True)
 
 

@@ -356,7 +356,8 @@ class Writer final : public OpVisitor {
       for (std::size_t i = 0; i < below.size(); ++i)
         (q[i] > linear.input.min() + static_cast<int>(i) ? reached : below)[i] = middle(i);
     }
-    const std::string table = array("int32_t", "thresholds", reached);
+    const std::string table =
+        array("int32_t", "thresholds", std::vector<std::int32_t>(reached.begin(), reached.end()));
     return structure(
         "quantize",
         {{"thresholds", table}, {"levels", number(levels)}, {"low", std::to_string(linear.input.min())}});
