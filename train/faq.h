@@ -30,6 +30,8 @@
 #include "train/predict.h"
 #include "train/progress_display.h"
 #include "train/quantized_training.h"
+#include "train/report_page.h"
+#include "train/run_report.h"
 #include "train/schedule.h"
 #include "train/setup.h"
 #include "train/sgd.h"
