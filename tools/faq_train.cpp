@@ -18,6 +18,7 @@
 #include "train/progress_display.h"
 #include "train/run_report.h"
 #include "train/signals.h"
+#include "train/tensorboard.h"
 #include "train/trainer.h"
 
 namespace {
@@ -80,11 +81,12 @@ int body(int argc, char** argv, Communicator& ranks) {
     return 0;
   }
   Metrics metrics;
+  TensorBoard events;
   ProgressDisplay display(cli::says(parsed), cli::with_options);
   const StopToken stop = install_stop_handlers();
   RunReport report(display, stop);
   const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
-                                             .listeners = {&metrics, &report, &display},
+                                             .listeners = {&metrics, &events, &report, &display},
                                              .stop = stop,
                                              .ranks = &ranks});
   if (json) {

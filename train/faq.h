@@ -37,6 +37,7 @@
 #include "train/sgd.h"
 #include "train/signals.h"
 #include "train/teacher.h"
+#include "train/tensorboard.h"
 #include "train/trainer.h"
 #include "train/training_loop.h"
 #include "train/variants.h"

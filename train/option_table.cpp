@@ -87,7 +87,8 @@ OptionField field(std::vector<Number> Owner::*member) {
 }
 
 // A flag: the option alone, or true and false.
-OptionField flag(bool DataChoice::*member) {
+template <class Owner>
+OptionField flag(bool Owner::*member) {
   return {.set =
               [member](T& o, const Setting& s) {
                 check(s.second == "true" || s.second == "false", ErrorKind::usage, "`", s.first, "` '",
@@ -296,6 +297,7 @@ const std::vector<OptionRow>& option_table() {
       {{"threads"}, field(&T::threads)},
       {{"print-freq"}, field(&T::print_freq)},
       {{"report"}, field(&T::report, report_kinds)},
+      {{"tensorboard"}, flag(&T::tensorboard), "true"},
       {{"rank-timeout"}, field(&T::rank_timeout)},
   };
   return table;

@@ -89,6 +89,7 @@ struct RunChoice {
   int threads = 0;
   int print_freq = 50;
   ReportKind report = ReportKind::full;
+  bool tensorboard = false;  ///< event files, too (train/tensorboard.h)
   double rank_timeout = 30;  ///< seconds without a sign of life after which a rank is lost
 };
 

@@ -22,7 +22,7 @@ namespace {
 constexpr const char* free_to_change[] = {
     "output-dir", "resume",           "data-path",    "workers",  "checkpoint-interval", "checkpoint-hist",
     "threads",    "print-freq",       "weights",      "skip-bad", "ignore-extra",        "preset",
-    "teacher",    "grad-accum-steps", "rank-timeout", "report"};
+    "teacher",    "grad-accum-steps", "rank-timeout", "report",   "tensorboard"};
 
 enum class NameOf { path, last_component };
 
