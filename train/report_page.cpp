@@ -401,12 +401,12 @@ std::string report_page(std::vector<json> runs) {
              "</section>\n<section id=\"differences\"><h2>Different options</h2>\n" +
              differences_table(runs) + "</section>\n";
   }
-  return filled(report_part("page.html"), {{"TITLE", html_text(title)},
+  return filled(report_part("frame"), {{"TITLE", html_text(title)},
                                            {"SUBTITLE", html_text(subtitle)},
-                                           {"STYLE", report_part("page.css")},
+                                           {"STYLE", report_part("style")},
                                            {"TABLES", tables},
                                            {"DATA", script_json({{"runs", runs}})},
-                                           {"SCRIPT", report_part("page.js")}});
+                                           {"SCRIPT", report_part("script")}});
 }
 
 }  // namespace faq

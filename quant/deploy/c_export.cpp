@@ -451,7 +451,7 @@ std::string source_text(const IntegerNetwork& network, const Writer& written) {
       description(network), " */\n#include \"@name@.h\"\n\n#include <stddef.h>\n\n");
   for (const auto& [part, ops] : parts_of_ops)
     if (std::ranges::any_of(ops, [&](const std::string& kind) { return written.kinds.contains(kind); }))
-      text += c_op(concat(part, ".c")) + "\n";
+      text += c_op(part) + "\n";
   text += "/* --- the network's tables, in the order of its ops */\n\n" + written.tables;
   text +=
       "/* --- the network */\n\nstatic int32_t arena[@NAME@_ARENA_BYTES / 4];\n\n"
@@ -506,7 +506,7 @@ std::string test_text(const IntegerNetwork& network, const CExportOptions& optio
   rows("uint8_t", "images", "@NAME@_HEIGHT * @NAME@_WIDTH * @NAME@_CHANNELS", images.span<std::uint8_t>(),
        [](std::uint8_t v) { return std::to_string(v); });
   rows("float", "expected", "@NAME@_CLASSES", logits.span<float>(), exact_float);
-  return text + c_op("test.c");
+  return text + c_op("test");
 }
 
 void write(const std::filesystem::path& file, const std::string& text) {

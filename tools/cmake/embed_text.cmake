@@ -1,10 +1,10 @@
-# embed_text(HEADER FUNCTION WHAT FILE…): a header, below generated/, with a function that returns the text of each file by its name:
-# FUNCTION("conv.c"). Another name throws, with WHAT it was asked for.
+# embed_text(HEADER FUNCTION WHAT FILE…): a header, below generated/, with a function that returns the text of each file by its name
+# without its suffix: FUNCTION("conv"). Another name throws, with WHAT it was asked for.
 function(embed_text header function what)
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${ARGN})
   set(cases "")
   foreach(file ${ARGN})
-    get_filename_component(name ${file} NAME)
+    get_filename_component(name ${file} NAME_WE)
     file(READ ${file} text)
     string(APPEND cases "  if (name == \"${name}\") return R\"TEXT(${text})TEXT\";\n")
   endforeach()

@@ -243,8 +243,8 @@
     }
     const tied = details.layers.filter((row) => is(row.error_ratio)), ties = tied.filter((row) => row.error_ratio < 1.01);
     place.append(el("p", {class: "quiet"},
-      "Click a layer to see its weights and activations on their grid. Clipped: the share beyond the largest integer, of activations on ",
-      "up to 127 validation images. Cosine: between the weights before and after; by channel, equalizing does not count. ",
+      "Click a layer to see its weights and activations on their grid. Clipped: the share of weights beyond the largest integer, ",
+      "and of activations at it, on up to 127 validation images. Cosine: between the weights before and after; by channel, equalizing does not count. ",
       "Scale ratio: the error of the weights with half or twice the scale, over that with their own; near 1 is a tie",
       tied.length > 0 ? ": " + ties.length + " of " + tied.length + " layers (" + percent(100 * ties.length / tied.length) + ") are within 1 % of one." : "."),
       el("div", {class: "scroll"}, el("table", {}, el("thead", {}, el("tr", {}, el("th", {scope: "col"}, "layer"),
