@@ -46,7 +46,8 @@ json data_of(const std::string& page) {
 json page_data(const fs::path& file) { return data_of(file_bytes(file)); }
 
 std::int64_t sum_of(const json& counts) {
-  return std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
+  const auto numbers = counts.get<std::vector<std::int64_t>>();
+  return std::accumulate(numbers.begin(), numbers.end(), std::int64_t{0});
 }
 
 void copy_run(const fs::path& from, const fs::path& to) {

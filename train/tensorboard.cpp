@@ -15,7 +15,7 @@ void TensorBoard::started(const RunStarted& run) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count();
   // TensorBoard reads the files of a folder in the order of their names.
-  file_.emplace(run.folder / fmt::format("events.out.tfevents.{:010}.{}", seconds, ::getpid()), run.step);
+  file_.emplace(run.folder / fmt::format("events.out.tfevents.{:010}.{:07}", seconds, ::getpid()), run.step);
 }
 
 void TensorBoard::step(const StepDone& done) {
