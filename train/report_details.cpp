@@ -80,7 +80,10 @@ class Codes {
     for (const Code code : values.span<Code>()) ++counts_[static_cast<std::size_t>(code + zero)];
     all_ += values.numel();
   }
-  std::int64_t at(int code) const { return counts_[static_cast<std::size_t>(code + zero)]; }
+  std::int64_t at(int code) const {
+    const auto place = static_cast<std::size_t>(code + zero);  // a negative one is beyond the end
+    return place < counts_.size() ? counts_[place] : 0;
+  }
 
   static constexpr int zero = 128;
   FixedPoint format_;
@@ -279,7 +282,10 @@ class Details {
         listener_, [] { return std::string("for the report"); }, stop_);
     if (seconds > 0 && !details_["stages"].empty())
       details_["stages"].back()["images_per_s"] = static_cast<double>(scores.result().images) / seconds;
-    details_["confusion"] = confusion_json(confusion, scores, data.dataset->class_names());
+    if (const auto& classes = data.dataset->class_names(); classes.size() <= limits::named_classes)
+      details_["confusion"] = confusion_json(confusion, scores, classes);
+    else
+      details_["notes"].push_back(concat("classes: ", classes.size(), ", shown are ", limits::named_classes));
     details_["mistakes"] = mistakes.rows(*data.dataset);
     if (network.deployed) layers(*network.deployed, best, integer, activations);
   }

@@ -15,12 +15,13 @@ namespace report_limits {
 inline constexpr std::size_t images = 48;              ///< wrongly classified ones that are shown
 inline constexpr int image_side = 96;                  ///< of these; larger ones are reduced
 inline constexpr std::size_t image_bytes = 512 << 10;  ///< of all of them, as JPEG
-inline constexpr std::size_t layers = 400;     ///< with histograms; others have their row of the table
-inline constexpr std::size_t bars = 64;        ///< of a histogram
-inline constexpr std::size_t classes = 100;    ///< with a matrix; of more, the pairs that are confused most
-inline constexpr std::size_t cells = 400;      ///< of these
-inline constexpr std::size_t name_bytes = 80;  ///< of a class or an image
-inline constexpr std::int64_t sample = 64;     ///< validation images whose activations are counted
+inline constexpr std::size_t layers = 400;   ///< with histograms; others have their row of the table
+inline constexpr std::size_t bars = 64;      ///< of a histogram
+inline constexpr std::size_t classes = 100;  ///< with a matrix; of more, the pairs that are confused most
+inline constexpr std::size_t named_classes = 5000;  ///< of more, nothing is said by class
+inline constexpr std::size_t cells = 400;           ///< of these
+inline constexpr std::size_t name_bytes = 80;       ///< of a class or an image
+inline constexpr std::int64_t sample = 64;          ///< validation images whose activations are counted
 }  // namespace report_limits
 
 /// Takes the best network of a finished run through the validation images once more, and the weights that a

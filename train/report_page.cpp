@@ -44,6 +44,16 @@ json object_in(const std::filesystem::path& folder, const char* name) {
   return object;
 }
 
+// Rows of a curve, as many as can be seen; the first and the last stay.
+json thinned(json rows) {
+  const std::size_t every = rows.size() / most_points + 1;
+  if (every == 1) return rows;
+  json few = json::array();
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    if (i % every == 0 || i + 1 == rows.size()) few.push_back(std::move(rows[i]));
+  return few;
+}
+
 json with_short_texts(json object) {
   for (json& value : object)
     if (value.is_string()) value = shortened(value.get<std::string>(), longest_text);
@@ -86,7 +96,7 @@ json epochs_in(const std::filesystem::path& folder) {
 json steps_in(const std::filesystem::path& folder) {
   const std::string what = concat("run: ", folder / "metrics.jsonl");
   const std::vector<std::string> lines = split(text_in(folder, "metrics.jsonl"), '\n');
-  std::vector<json> steps;
+  json steps = json::array();
   for (std::size_t i = 0; i < lines.size(); ++i) {
     if (lines[i].empty()) continue;
     const json line = json::parse(lines[i], nullptr, false);
@@ -102,11 +112,7 @@ json steps_in(const std::filesystem::path& folder) {
     }
     if (point.contains("epoch")) steps.push_back(std::move(point));
   }
-  const std::size_t every = steps.size() / most_points + 1;
-  json thinned = json::array();
-  for (std::size_t i = 0; i < steps.size(); ++i)
-    if (i % every == every - 1 || i + 1 == steps.size()) thinned.push_back(std::move(steps[i]));
-  return thinned;
+  return steps;
 }
 
 json phase_rows(const TrainOptions& options) {
@@ -152,7 +158,7 @@ json best_epoch(const json& epochs, const json& phases) {
 }
 
 // Without report.json, the stages that summary.csv knows.
-json stages_of(const json& epochs, const json& phases, const json& details, bool quantized) {
+json stages_of(const json& epochs, const json& best, const json& details, bool quantized) {
   if (!details.is_null() && !details["stages"].empty()) return details["stages"];
   json stages = json::array();
   const auto add = [&](const char* name, const json& row) {
@@ -164,12 +170,13 @@ json stages_of(const json& epochs, const json& phases, const json& details, bool
   };
   if (epochs.empty()) return stages;
   if (epochs.front()["epoch"] == 0) add(quantized ? "calibrated" : "before training", epochs.front());
-  if (epochs.back()["epoch"] != 0) add(quantized ? "fine-tuned" : "trained", best_epoch(epochs, phases));
+  if (epochs.back()["epoch"] != 0) add(quantized ? "fine-tuned" : "trained", best);
   return stages;
 }
 
 // --- tables that need no script
 
+// `row` may be null.
 std::string number(const json& row, const char* key, const char* format) {
   const auto found = row.find(key);
   if (found == row.end() || !found->is_number()) return "–";
@@ -245,7 +252,7 @@ std::string runs_table(const std::vector<json>& runs) {
       return stage == nullptr ? "–" : number(*stage, "top1", "{:.2f}");
     };
     const json& epochs = run["epochs"];
-    const json best = epochs.empty() ? json::object() : best_epoch(epochs, run["phases"]);
+    const json& best = run["best"];
     rows.push_back({run["name"].get<std::string>(), number(best, "top1", "{:.2f} %"),
                     number(best, "epoch", "{:.0f}"),
                     epochs.empty() ? "–" : number(epochs.back(), "top1", "{:.2f}"), top1("float"),
@@ -370,10 +377,12 @@ json read_run(const std::filesystem::path& folder) {
     fail(ErrorKind::bad_data, source, ": ", damaged.what());
   }
   run["config"] = with_short_texts(config);
-  run["epochs"] = epochs_in(folder);
-  run["steps"] = steps_in(folder);
+  const json epochs = epochs_in(folder);
+  run["best"] = best_epoch(epochs, run["phases"]);
+  run["steps"] = thinned(steps_in(folder));
   run["details"] = details_in(folder);
-  run["stages"] = stages_of(run["epochs"], run["phases"], run["details"], run["widths"] != "floating point");
+  run["stages"] = stages_of(epochs, run["best"], run["details"], run["widths"] != "floating point");
+  run["epochs"] = thinned(epochs);
   return run;
 }
 
@@ -390,8 +399,7 @@ std::string report_page(std::vector<json> runs) {
              "<section><h2>Epochs</h2>\n" + epochs_table(run) + "</section></noscript>\n";
   } else {
     const auto best = [](const json& run) {
-      const json row = best_epoch(run["epochs"], run["phases"]);
-      return row.is_null() ? -1.0 : row["top1"].get<double>();
+      return run["best"].is_null() ? -1.0 : run["best"]["top1"].get<double>();
     };
     std::ranges::stable_sort(runs, std::greater<>(), best);
     for (json& run : runs) run["details"] = nullptr;  // its place is the run's own page
@@ -402,11 +410,11 @@ std::string report_page(std::vector<json> runs) {
              differences_table(runs) + "</section>\n";
   }
   return filled(report_part("frame"), {{"TITLE", html_text(title)},
-                                           {"SUBTITLE", html_text(subtitle)},
-                                           {"STYLE", report_part("style")},
-                                           {"TABLES", tables},
-                                           {"DATA", script_json({{"runs", runs}})},
-                                           {"SCRIPT", report_part("script")}});
+                                       {"SUBTITLE", html_text(subtitle)},
+                                       {"STYLE", report_part("style")},
+                                       {"TABLES", tables},
+                                       {"DATA", script_json({{"runs", runs}})},
+                                       {"SCRIPT", report_part("script")}});
 }
 
 }  // namespace faq

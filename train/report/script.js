@@ -257,7 +257,7 @@
   // --- classes
 
   const nameOf = (k) => {
-    const names = details.confusion.classes;
+    const names = details.confusion ? details.confusion.classes : [];
     return k in names && names[k] !== "" ? names[k] : "class " + k;
   };
   const cut = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
