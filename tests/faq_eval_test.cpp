@@ -333,6 +333,79 @@ TEST_CASE("evaluation by class", "[cli]") {
   CHECK(all["classes"][1]["class"] == "down");
 }
 
+TEST_CASE("which classes are taken for which", "[cli]") {
+  const Words arguments{"--weights", (finished_run("faq") / "integer.safetensors").string(), "--data-path",
+                        tiny_images().string()};
+  const json by_class = result_of(arguments + Words{"--per-class"});
+  const json confusion = result_of(arguments + Words{"--confusion"})["confusion"];
+  CHECK(confusion["classes"] == json({"across", "down", "slanted"}));
+  std::vector<std::int64_t> images(3), correct(3);
+  for (const json& cell : confusion["cells"]) {
+    CHECK(cell[2].get<std::int64_t>() > 0);
+    images[cell[0].get<std::size_t>()] += cell[2].get<std::int64_t>();
+    if (cell[0] == cell[1]) correct[cell[0].get<std::size_t>()] = cell[2];
+  }
+  for (std::size_t k = 0; k < 3; ++k) {
+    CHECK(images[k] == by_class["classes"][k]["images"]);
+    CHECK(100.0 * static_cast<double>(correct[k]) / 10 ==
+          Approx(by_class["classes"][k]["top1"].get<double>()));
+  }
+  const Outcome shown = run_program(FAQ_EVAL, arguments + Words{"--confusion", "--quiet"});
+  REQUIRE(shown.code == 0);
+  const std::vector<std::string> lines = lines_of(shown.out);
+  REQUIRE(lines.size() == 5);  // the result, a head and three classes
+  CHECK(lines[1].starts_with("class, taken for number"));
+  for (std::size_t k = 0; k < 3; ++k) {
+    std::istringstream numbers(lines[2 + k].substr(28));
+    for (std::int64_t predicted = 0; predicted < 3; ++predicted) {
+      std::int64_t found = -1, expected = 0;
+      numbers >> found;
+      for (const json& cell : confusion["cells"])
+        if (cell[0] == k && cell[1] == predicted) expected = cell[2];
+      CHECK(found == expected);
+    }
+  }
+  check_refused(
+      {"two at a time", FAQ_EVAL, arguments + Words{"--confusion", "--per-class"}, 64, "one at a time"});
+}
+
+TEST_CASE("predictions for the images of a folder, and of a list", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  const fs::path of_class = tiny_images() / "val" / "down";
+  for (const char* name : {"b/2.png", "a.png", "b/.hidden.png"})
+    fs::create_directories((folder / "photos" / name).parent_path()),
+        fs::copy_file(of_class / "1061.png", folder / "photos" / name);
+  write_file(folder / "photos" / "notes.txt", "no image");
+  const auto files_of = [](const json& result) {
+    std::vector<std::string> files;
+    for (const json& row : result["predictions"]) files.push_back(row["file"]);
+    return files;
+  };
+  const std::string a = (folder / "photos/a.png").string(), b = (folder / "photos/b/2.png").string();
+  CHECK(files_of(result_of({"--weights", network, "--predict", (folder / "photos").string()})) ==
+        std::vector<std::string>{a, b});
+  // From a list, after a file that an argument names.
+  const Outcome listed = run_program(
+      "/bin/sh",
+      {"-c", concat("printf '%s\\r\\n\\n%s\\n' '", a, "' '", b, "' | '", FAQ_EVAL, "' --weights '", network,
+                    "' --json --threads 1 --predict '", (of_class / "1061.png").string(), "' -")});
+  INFO(listed.err);
+  REQUIRE(listed.code == 0);
+  CHECK(files_of(json::parse(listed.out)) ==
+        std::vector<std::string>{(of_class / "1061.png").string(), a, b});
+  const Outcome nothing = run_program(
+      "/bin/sh", {"-c", concat("'", FAQ_EVAL, "' --weights '", network, "' --predict - </dev/null")});
+  CHECK(nothing.code == 65);
+  CHECK(nothing.err.find("the standard input names no image") != std::string::npos);
+  fs::create_directories(folder / "empty");
+  check_refused({"no image in a folder",
+                 FAQ_EVAL,
+                 {"--weights", network, "--predict", (folder / "empty").string()},
+                 65,
+                 "no JPEG or PNG"});
+}
+
 TEST_CASE("predictions for single images", "[cli]") {
   const TemporaryFolder folder;
   const fs::path run = finished_run("faq");

@@ -1,16 +1,24 @@
 // faq-train: fine-tune a network in the integers it will be deployed in.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <filesystem>
+
+#include "core/terminal.h"
+#include "core/text.h"
 #include "nn/models.h"
 #include "tools/cli.h"
 #include "tools/option_effects.h"
 #include "tools/option_text.h"
 #include "tools/plan_text.h"
+#include "tools/train_text.h"
 #include "tools/waiting.h"
 #include "train/dry_run.h"
 #include "train/metrics.h"
 #include "train/progress_display.h"
+#include "train/run_report.h"
 #include "train/signals.h"
+#include "train/tensorboard.h"
 #include "train/trainer.h"
 
 namespace {
@@ -73,14 +81,18 @@ int body(int argc, char** argv, Communicator& ranks) {
     return 0;
   }
   Metrics metrics;
+  TensorBoard events;
   ProgressDisplay display(cli::says(parsed), cli::with_options);
+  const StopToken stop = install_stop_handlers();
+  RunReport report(display, stop);
   const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
-                                             .listeners = {&metrics, &display},
-                                             .stop = install_stop_handlers(),
+                                             .listeners = {&metrics, &events, &report, &display},
+                                             .stop = stop,
                                              .ranks = &ranks});
   if (json) {
     cli::print_json({{"stopped", result.stopped},
                      {"epochs", result.epochs},
+                     {"stages", report.details().is_object() ? report.details()["stages"] : nlohmann::json()},
                      {"initial", to_json(result.initial)},
                      {"last", to_json(result.last)},
                      {"best", to_json(result.best)},
@@ -94,16 +106,16 @@ int body(int argc, char** argv, Communicator& ranks) {
                      {"exchange_seconds", result.exchange_seconds},
                      {"wait_seconds", result.wait_seconds}});
   } else if (!result.stopped) {
-    cli::print_result(fmt::format(
-        "best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s{}, peak {:.0f} MB{}\n", result.best.top1,
-        result.best_epoch, result.last.top1, result.seconds,
-        result.train_images_per_s > 0 ? fmt::format(", {:.0f} images/s", result.train_images_per_s) : "",
-        static_cast<double>(result.peak_bytes) / 1e6,
-        (result.ranks > 1 ? fmt::format("; {:.1f} s of gradients between {} ranks, {:.1f} s waited",
-                                        result.exchange_seconds, result.ranks, result.wait_seconds)
-                          : "") +
-            (result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : "") +
-            (result.faulty > 0 ? fmt::format("; images with recoverable faults: {}", result.faulty) : "")));
+    const bool quantized = options.scheme != Scheme::none;
+    cli::print_result(stages_text(report.details(), result, quantized, wants_colour(STDOUT_FILENO)) +
+                      summary_text(result));
+    if (ranks.is_first()) {
+      std::error_code none;
+      const bool has_report =
+          std::filesystem::exists(std::filesystem::path(options.output_dir) / "report.html", none);
+      for (const std::string& line : split(next_text(options, has_report), '\n'))
+        if (!line.empty()) display.line(line);
+    }
   }
   if (result.stopped) {
     fail(ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ", options.output_dir,

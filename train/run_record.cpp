@@ -21,9 +21,9 @@ namespace {
 // the result. These may differ: where things are, how often they are reported, and the number of threads,
 // which may have to change with the machine.
 constexpr const char* free_to_change[] = {
-    "output-dir",      "resume",  "data-path",  "workers",          "checkpoint-interval",
-    "checkpoint-hist", "threads", "print-freq", "weights",          "skip-bad",
-    "ignore-extra",    "preset",  "teacher",    "grad-accum-steps", "rank-timeout"};
+    "output-dir", "resume",           "data-path",    "workers",  "checkpoint-interval", "checkpoint-hist",
+    "threads",    "print-freq",       "weights",      "skip-bad", "ignore-extra",        "preset",
+    "teacher",    "grad-accum-steps", "rank-timeout", "report",   "tensorboard"};
 
 enum class NameOf { path, last_component };
 

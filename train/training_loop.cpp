@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 
 #include "core/allocator.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "core/text.h"
+#include "data/transforms.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
 #include "train/run_length.h"
@@ -377,8 +379,58 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
   done.skipped = skipped_.count();
   done.faulty = skipped_.count_faulty();
   done.peak_bytes = memory_stats().peak;
+  done.look = [this](const auto& see) { look_at_layers(see); };
   progress_.history.push_back(epoch_row(done));
   listener_.epoch(done);
+}
+
+namespace {
+
+// Tells of every unit of a forward pass.
+class LayerObserver final : public UnitObserver {
+ public:
+  LayerObserver(Model& model, const std::function<void(const LayerValues&)>& see)
+      : names_(unit_names(model)), see_(see) {}
+  void saw(Unit& unit, Inputs, const Var& output) override {
+    const auto name = names_.find(&unit);
+    if (name == names_.end()) return;
+    const Var* weights = unit.weights();
+    see_({name->second, weights != nullptr ? weights->value() : Tensor(), output.value()});
+  }
+
+ private:
+  std::map<const Unit*, std::string> names_;
+  const std::function<void(const LayerValues&)>& see_;
+};
+
+// Spread evenly, because images of a class may lie together. One that cannot be used is left out.
+Tensor some_images(const Dataset& dataset, const TransformOptions& transform) {
+  constexpr std::int64_t most = 8;
+  std::vector<std::uint8_t> pixels;
+  std::int64_t images = 0;
+  for (std::int64_t i = 0; i < std::min(most, dataset.size()); ++i) {
+    try {
+      const Image image = transform_for_evaluation(
+          dataset.image(i * dataset.size() / std::min(most, dataset.size())), transform);
+      pixels.insert(pixels.end(), image.pixels.begin(), image.pixels.end());
+      ++images;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_data) throw;
+    }
+  }
+  if (images == 0) return {};
+  return Tensor::from<std::uint8_t>({images, transform.crop, transform.crop, dataset.channels()}, pixels);
+}
+
+}  // namespace
+
+void TrainingLoop::look_at_layers(const std::function<void(const LayerValues&)>& see) {
+  if (!looked_at_)
+    looked_at_ = some_images(*run_.data.val, val_loader_options(run_.options, run_.data).transform);
+  if (!looked_at_) return;
+  LayerObserver observer(model(), see);
+  const NoGrad no_grad;
+  model().forward({.observer = &observer}, Var(looked_at_));
 }
 
 // --- saving
