@@ -6,11 +6,30 @@
 namespace faq {
 namespace {
 
-constexpr int narrow_bits = 4;  // up to which values are stored in 4 bits
+bool are_narrow(const QuantizedWeights& weights) {
+  return weights.code == WeightCode::fixed_point && weights.bits <= 4;
+}
 
+// Unsigned integers of 4 bits fill UINT4. All others are clipped in 8 bits: a Clip in front of a type of 4
+// bits is more than ONNX Runtime takes.
 OnnxType type_of(const FixedPoint& format) {
-  if (format.bits <= narrow_bits) return format.is_signed ? OnnxType::s4 : OnnxType::u4;
-  return format.is_signed ? OnnxType::s8 : OnnxType::u8;
+  if (format.is_signed) return OnnxType::s8;
+  return format.bits == 4 ? OnnxType::u4 : OnnxType::u8;
+}
+
+// Of each op's result. What is multiplied with 8-bit weights is in 8 bits, too: ONNX Runtime makes an integer
+// convolution of it, which takes no others.
+std::vector<OnnxType> types_of(const IntegerNetwork& network) {
+  std::vector<OnnxType> types;
+  for (const TensorInfo& result : network.results())
+    types.push_back(result.format ? type_of(*result.format) : OnnxType::f32);
+  for (const IntegerNetwork::Node& node : network.nodes()) {
+    const QuantizedWeights* weights = weights_of(*node.op);
+    if (!weights || are_narrow(*weights)) continue;
+    OnnxType& read = types[static_cast<std::size_t>(node.inputs[0]) - 1];
+    if (read == OnnxType::u4) read = OnnxType::u8;
+  }
+  return types;
 }
 
 // The integers that QuantizeLinear clips to.
@@ -18,8 +37,6 @@ Levels levels_of(OnnxType type) {
   switch (type) {
     case OnnxType::u4:
       return {0, 15};
-    case OnnxType::s4:
-      return {-8, 7};
     case OnnxType::u8:
       return {0, 255};
     default:
@@ -35,7 +52,7 @@ struct ScaledWeights {
 
 class Writer final : public OpVisitor {
  public:
-  explicit Writer(const IntegerNetwork& network) : network_(network) {
+  explicit Writer(const IntegerNetwork& network) : network_(network), types_(types_of(network)) {
     const Preprocessing& p = network.preprocessing();
     model.input = {"image", OnnxType::u8, {p.height, p.width, p.channels}};
     model.output = {"logits", OnnxType::f32, {network.num_classes()}};
@@ -107,11 +124,10 @@ class Writer final : public OpVisitor {
   // Of the integers themselves: a mean that is a tie must stay one, whatever the scale.
   void visit(const AvgPoolOp& op) override {
     const std::string one = model.scalar(part("one"), 1);
-    const OnnxType type = type_of(*argument(0).format);
-    const std::string integers =
-        model.add("DequantizeLinear", part("integers"), {value_of(0), one, zero(part("from"), type)});
+    const std::string integers = model.add("DequantizeLinear", part("integers"),
+                                           {value_of(0), one, zero(part("from"), types_[index_of(0)])});
     const std::string mean = model.avg_pool(part("pool"), integers, argument(0).shape, op.options);
-    model.add("QuantizeLinear", op.name, {mean, one, zero(part("zero"), type)});
+    model.add("QuantizeLinear", op.name, {mean, one, zero(part("zero"), types_[node_])});
     real_.push_back(real(op.name, model.scalar(part("scale"), result().format->scale)));
   }
 
@@ -129,9 +145,10 @@ class Writer final : public OpVisitor {
   void visit(const LinearOp& op) override {
     std::string x = model.add("Flatten", part("rows"), {real_of(0)}, {{"axis", std::int64_t{1}}});
     if (argument(0).dtype == DType::s32) {
-      const OnnxType type = type_of(op.input);
+      OnnxType type = type_of(op.input);
+      if (type == OnnxType::u4 && !are_narrow(op.weights)) type = OnnxType::u8;
       const std::string scale = model.scalar(part("input_scale"), op.input.scale);
-      x = quantize(part("input"), clipped(x, {}, op.input), type, scale);
+      x = quantize(part("input"), clipped(x, {}, op.input, type), type, scale);
       x = real(part("input"), scale);
     }
     const std::string bias = model.floats(part("bias"), {op.bias.numel()}, op.bias.span<float>());
@@ -192,8 +209,7 @@ class Writer final : public OpVisitor {
 
   // As real numbers. One scale is that of the layer, several are those of its filters.
   std::string weights(const QuantizedWeights& w, const ScaledWeights& stored) {
-    const bool narrow = w.code == WeightCode::fixed_point && w.bits <= narrow_bits;
-    const OnnxType type = narrow ? OnnxType::s4 : OnnxType::s8;
+    const OnnxType type = are_narrow(w) ? OnnxType::s4 : OnnxType::s8;
     std::vector<std::int64_t> shape, per_filter;
     for (int axis = 0; axis < w.values.rank(); ++axis) shape.push_back(w.values.dim(axis));
     const std::size_t count = stored.scales.size();
@@ -224,8 +240,9 @@ class Writer final : public OpVisitor {
   }
 
   // What QuantizeLinear would not clip by itself. ReLU is written where it does: it says what the layer is.
-  std::string clipped(const std::string& x, const Activation& activation, const FixedPoint& format) {
-    const Levels wanted = faq::levels_of(activation, format), own = levels_of(type_of(format));
+  std::string clipped(const std::string& x, const Activation& activation, const FixedPoint& format,
+                      OnnxType type) {
+    const Levels wanted = faq::levels_of(activation, format), own = levels_of(type);
     if (wanted.low == 0 && wanted.high == own.high) return model.add("Relu", part("relu"), {x});
     if (wanted.low == own.low && wanted.high == own.high) return x;
     return model.add("Clip", part("clip"),
@@ -234,18 +251,19 @@ class Writer final : public OpVisitor {
   }
 
   void requantized(const std::string& y, const kernels::Requantize& params) {
-    quantized(clipped(y, params.activation, params.format));
+    quantized(clipped(y, params.activation, params.format, types_[node_]));
   }
 
   // The op's result, from real numbers.
   void quantized(const std::string& x) {
     const FixedPoint& format = *result().format;
     const std::string scale = model.scalar(part("scale"), format.scale);
-    quantize(op().name, x, type_of(format), scale);
+    quantize(op().name, x, types_[node_], scale);
     real_.push_back(real(op().name, scale));
   }
 
   const IntegerNetwork& network_;
+  const std::vector<OnnxType> types_;  // of each node's result
   std::size_t node_ = 0;
   std::vector<std::string> real_;  // of each node's result
 };

@@ -145,9 +145,13 @@ class Graph:
     def scale_of(self, name):
         return onnx.numpy_helper.to_array(self.tensors[self.nodes[name].input[1]])
 
-    def op(self, name, inputs):
+    def op(self, name, inputs, values):
         """A model that computes one op from its quantized inputs; those and the result of 4 bits are real numbers."""
         fed = {self.fed(given): given for given in inputs}
+
+        def info(part, kind, value):
+            return onnx.helper.make_tensor_value_info(part, kind, ["N", *values[value].shape[1:]])
+
         wanted, nodes, tensors = [name], [], []
         seen = set()
         narrow = self.type_of(name) in NARROW
@@ -165,9 +169,8 @@ class Graph:
         nodes.sort(key=lambda node: order[node.name])
         if narrow:
             nodes.append(onnx.helper.make_node("DequantizeLinear", [name, self.nodes[name].input[1], name + "/zero"], ["seen"]))
-        given = [onnx.helper.make_tensor_value_info(part, onnx.TensorProto.FLOAT if part != source else self.type_of(source), None)
-                 for part, source in fed.items()]
-        output = onnx.helper.make_tensor_value_info("seen" if narrow else name, onnx.TensorProto.FLOAT if narrow else self.type_of(name), None)
+        given = [info(part, onnx.TensorProto.FLOAT if part != source else self.type_of(source), source) for part, source in fed.items()]
+        output = info("seen" if narrow else name, onnx.TensorProto.FLOAT if narrow else self.type_of(name), name)
         graph = onnx.helper.make_graph(nodes, "op", given, [output], tensors)
         return onnx.helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
 
@@ -192,7 +195,7 @@ def differing_integers(runtime, graph, network, ours, given):
         if op["kind"] in ("input", "linear", "global_avg_pool"):
             continue
         inputs = [of_op[i] for i in op["inputs"]]
-        model = runtime(graph.op(op["name"], inputs))
+        model = runtime(graph.op(op["name"], inputs, values))
         count = min(given.images, 8)
         feeds = {graph.fed(name): np.ascontiguousarray(
             reals(graph, name, values[name][:count]) if graph.fed(name) != name else values[name][:count]) for name in inputs}
@@ -228,7 +231,7 @@ def measured(given, folder, model, size, bits):
             found = in_batches(runtime(exported), {"image": images})
             total, differing, most, rows = differing_integers(runtime, graph, network, ours, given)
         except Exception as error:  # what a runtime cannot do is a result, too
-            notes.append("%s: %s" % (runtime.name, str(error).strip().splitlines()[0]))
+            notes.append("%s: %s" % (runtime.name, " ".join(str(error).split())[:300]))
             columns += ["fails", "", ""]
             continue
         agreed = np.mean(found.argmax(1) == logits.argmax(1)) * 100
