@@ -9,7 +9,8 @@ build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxx
        libarchive-dev libfmt-dev zlib1g-dev libjpeg-dev libpng-dev libopenmpi-dev openmpi-bin)
 extra=(catch2 libbenchmark-dev libstb-dev jq python3 git ca-certificates dataset-fashion-mnist)
 cluster=(slurm-wlm munge libpmix2 iproute2 libmpich-dev mpich)
-optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
+optional=(clang-format-14  # only for the check of the format; newer distributions have other versions, which format otherwise
+          libonnx-dev libprotobuf-dev protobuf-compiler)  # export to ONNX
 
 packages=("${build[@]}")
 wishes=()

@@ -10,25 +10,31 @@ bool are_narrow(const QuantizedWeights& weights) {
   return weights.code == WeightCode::fixed_point && weights.bits <= 4;
 }
 
-// Unsigned integers of 4 bits fill UINT4. All others are clipped in 8 bits: a Clip in front of a type of 4
-// bits is more than ONNX Runtime takes.
-OnnxType type_of(const FixedPoint& format) {
-  if (format.is_signed) return OnnxType::s8;
-  return format.bits == 4 ? OnnxType::u4 : OnnxType::u8;
+OnnxType byte_of(const FixedPoint& format) { return format.is_signed ? OnnxType::s8 : OnnxType::u8; }
+
+// Unsigned integers of 4 bits that are multiplied with weights of 4 bits are UINT4. All others are clipped in
+// 8 bits: ONNX Runtime takes no Clip in front of a type of 4 bits, and makes of UINT4 and 8-bit weights an
+// integer convolution that it then refuses.
+OnnxType factor_of(const FixedPoint& format, const QuantizedWeights& weights) {
+  const bool fills = format.bits == 4 && !format.is_signed;
+  return fills && are_narrow(weights) ? OnnxType::u4 : byte_of(format);
 }
 
-// Of each op's result. What is multiplied with 8-bit weights is in 8 bits, too: ONNX Runtime makes an integer
-// convolution of it, which takes no others.
+// Of each op's result. One that is multiplied with weights of both kinds is in 8 bits.
 std::vector<OnnxType> types_of(const IntegerNetwork& network) {
-  std::vector<OnnxType> types;
-  for (const TensorInfo& result : network.results())
-    types.push_back(result.format ? type_of(*result.format) : OnnxType::f32);
+  const std::vector<TensorInfo>& results = network.results();
+  std::vector<OnnxType> types(results.size(), OnnxType::u4);
+  std::vector<bool> is_factor(results.size());
   for (const IntegerNetwork::Node& node : network.nodes()) {
     const QuantizedWeights* weights = weights_of(*node.op);
-    if (!weights || are_narrow(*weights)) continue;
-    OnnxType& read = types[static_cast<std::size_t>(node.inputs[0]) - 1];
-    if (read == OnnxType::u4) read = OnnxType::u8;
+    if (!weights) continue;
+    const auto read = static_cast<std::size_t>(node.inputs[0]) - 1;
+    is_factor[read] = true;
+    if (results[read].format && types[read] == OnnxType::u4)
+      types[read] = factor_of(*results[read].format, *weights);
   }
+  for (std::size_t i = 0; i < results.size(); ++i)
+    if (!is_factor[i] && results[i].format) types[i] = byte_of(*results[i].format);
   return types;
 }
 
@@ -145,8 +151,7 @@ class Writer final : public OpVisitor {
   void visit(const LinearOp& op) override {
     std::string x = model.add("Flatten", part("rows"), {real_of(0)}, {{"axis", std::int64_t{1}}});
     if (argument(0).dtype == DType::s32) {
-      OnnxType type = type_of(op.input);
-      if (type == OnnxType::u4 && !are_narrow(op.weights)) type = OnnxType::u8;
+      const OnnxType type = factor_of(op.input, op.weights);
       const std::string scale = model.scalar(part("input_scale"), op.input.scale);
       x = quantize(part("input"), clipped(x, {}, op.input, type), type, scale);
       x = real(part("input"), scale);
