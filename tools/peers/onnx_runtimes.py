@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What ONNX Runtime and OpenVINO make of exported networks, beside the integers of faq: the tables of docs/models.md.
 
-    python3 tools/peers/onnx_runtimes.py [--build build] [--only resnet20] [--images 64] [--layers]
+    python3 tools/peers/onnx_runtimes.py [--build build] [--only resnet20] [--bits "4 bits"] [--images 64] [--layers]
+    python3 tools/peers/onnx_runtimes.py --float
 
 Needs numpy, onnx, onnxruntime and openvino (PyPI). Each network is made by faq-train --epochs 0 on generated images, with random
 weights, whose logits lie closer together than those of a trained network: its top-1 agreement is a lower bound. The quick
@@ -9,7 +10,8 @@ start's ResNet-20 is trained, and sees Fashion-MNIST where Debian's dataset-fash
 Each export passes onnx.checker. Then
 - the whole network: how often the first class is ours, and the largest difference of a logit as a share of their spread;
 - each op alone, on the integers that ours had read: how many of its integers are not ours, and by how many steps at most.
---layers also prints the ops that differ. (The file is not named onnx.py: scripts beside it import the package onnx.)"""
+--layers also prints the ops that differ. --float: float networks with random weights instead, against the logarithms of the five
+best probabilities of faq-eval --predict, as a share of their spread. (The file is not named onnx.py: scripts beside it import the package onnx.)"""
 import argparse
 import json
 import os
@@ -20,7 +22,7 @@ import tempfile
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(PROJECT, "tests"))
-from run_files import write_images  # noqa: E402
+from run_files import write_images, write_png  # noqa: E402
 
 try:
     import numpy as np
@@ -242,6 +244,37 @@ def measured(given, folder, model, size, bits):
     return columns, notes
 
 
+def float_measured(given, folder, model, size):
+    """[largest difference] for each runtime."""
+    data, out, file = (os.path.join(folder, name) for name in ("data", "run", "float.onnx"))
+    write_images(data, 6, 3)
+    run([os.path.join(given.build, "faq-train"), "--model", model, "--output-dir", out, "--epochs", "1", "--lr", "1e-6", "--threads", "1",
+         "-j", "1", "--quiet", "--scheme", "none", "-b", "6", "--train-crop-size", str(size), "--val-crop-size", str(size),
+         "--val-resize-size", str(size), "--data-path", data])
+    weights = os.path.join(out, "best.safetensors")
+    run([os.path.join(given.build, "faq-export"), weights, "--float-onnx", file])
+    onnx.checker.check_model(file, full_check=True)
+    exported = onnx.load(file)
+    about = json.loads({entry.key: entry.value for entry in exported.metadata_props}["preprocessing"])
+    files = [os.path.join(folder, "image%d.png" % i) for i in range(3)]
+    for i, name in enumerate(files):
+        write_png(name, 60 * i, size)
+    said = json.loads(run([os.path.join(given.build, "faq-eval"), "--weights", weights, "--threads", "1", "--json", "--predict", *files]))
+    rows = (np.arange(3 * size) * 7)[None, :] + np.array([60 * i for i in range(3)])[:, None]
+    pixels = np.repeat((rows & 255).reshape(3, 1, size, 3), size, axis=1).transpose(0, 3, 1, 2) / 255
+    mean, std = (np.array(about[name]).reshape(1, 3, 1, 1) for name in ("mean", "std"))
+    results = []
+    for runtime in (OnnxRuntime, OpenVino):
+        logits = runtime(exported)({"input": ((pixels - mean) / std).astype(np.float32)}).astype(np.float64)
+        logs = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True)) - logits.max(1, keepdims=True)
+        worst = 0
+        for row, image in zip(logs, said["predictions"]):
+            for best in image["top5"]:
+                worst = max(worst, abs(np.log(best["probability"]) - row[best["index"]]) / max(1, np.ptp(row)))
+        results.append("%.2g" % worst)
+    return results
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default=os.path.join(PROJECT, "build"))
@@ -249,7 +282,15 @@ def main():
     parser.add_argument("--bits", default="", help="a number format of the table")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--layers", action="store_true")
+    parser.add_argument("--float", action="store_true")
     given = parser.parse_args()
+    if given.float:
+        print("| float network | ONNX Runtime | OpenVINO |\n|---|---|---|")
+        for model, size in {"resnet20": 32, **SIZES}.items():
+            if given.only in ("", model):
+                with tempfile.TemporaryDirectory(prefix="faq-onnx-") as folder:
+                    print("| %s, %d×%d | %s |" % (model, size, size, " | ".join(float_measured(given, folder, model, size))), flush=True)
+        return 0
     print("| network | opset | file, kB | ONNX Runtime: top-1 agreement, % | logits | integers per million (steps) | OpenVINO: top-1 agreement, % | "
           "logits | integers per million (steps) |\n|---|---|---|---|---|---|---|---|---|")
     rows = list(ROWS)
