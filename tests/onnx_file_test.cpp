@@ -202,6 +202,10 @@ TEST_CASE("every op has its place in ONNX", "[onnx]") {
   CHECK(file.type("op1/weight") == s8);
   CHECK(file.type("op2/weight") == s4);
   CHECK(file.type("op3/weight") == s4);
+  // The bias of INT4 weights is added by itself.
+  CHECK(file.nodes.at("op1/conv")->input_size() == 3);
+  CHECK(file.nodes.at("op2/conv")->input_size() == 2);
+  CHECK(file.kind("op2/biased") == "Add");
   // A mean of integers is taken of the integers: a tie stays one.
   CHECK(file.floats("op5/one") == std::vector<float>{1});
   CHECK(file.floats("op5/scale") == std::vector<float>{0.25f});

@@ -98,11 +98,15 @@ class Writer final : public OpVisitor {
 
   void visit(const ConvOp& op) override {
     const ConvGeometry geometry = op.geometry.of(op.weights.values.shape());
-    std::string y = model.conv(
-        part("conv"),
-        {real_of(0), weights(op.weights, scaled(op)),
-         model.floats(part("bias"), {op.requantize.bias.numel()}, reals(op.requantize.bias, op.requantize))},
-        geometry);
+    const std::int64_t channels = op.requantize.bias.numel();
+    const std::vector<float> bias = reals(op.requantize.bias, op.requantize);
+    std::vector<std::string> x{real_of(0), weights(op.weights, scaled(op))};
+    // ONNX Runtime rounds the bias of a convolution to s32. Where it makes no integer convolution of it, that
+    // would be for nothing, and with few bits a unit of the sum is a large part of a step.
+    const bool apart = are_narrow(op.weights);
+    if (!apart) x.push_back(model.floats(part("bias"), {channels}, bias));
+    std::string y = model.conv(part("conv"), std::move(x), geometry);
+    if (apart) y = model.add("Add", part("biased"), {y, model.floats(part("bias"), {channels, 1, 1}, bias)});
     if (inputs().size() > 1) y = model.add("Add", part("sum"), {y, real_of(1)});
     requantized(y, op.requantize);
   }

@@ -15,9 +15,9 @@ namespace faq {
 /// bits
 ///   and no sign and is multiplied with INT4 weights alone. What QuantizeLinear does not clip, a Clip does.
 /// - Weights are INT8; INT4 where they are fixed-point of 4 bits or fewer. The multiplier of a channel is the
-///   scale of its weights; of a negative one, the weights change their sign. Biases are f32: runtimes that
-///   add them in f32 make our integers but for ties; ONNX Runtime turns them to s32 where it finds an integer
-///   convolution.
+///   scale of its weights; of a negative one, the weights change their sign.
+/// - Biases are f32: of INT8 weights the convolution's own, which ONNX Runtime rounds to s32 for its integer
+///   convolution; of INT4 weights, for which it has none, an Add.
 ///
 /// Throws usage, with the name of the op, for a scale or a bias that f32 does not hold, and for names that
 /// occur twice.

@@ -148,7 +148,7 @@ class Graph:
         return onnx.numpy_helper.to_array(self.tensors[self.nodes[name].input[1]])
 
     def op(self, name, inputs, values):
-        """A model that computes one op from its quantized inputs; those and the result of 4 bits are real numbers."""
+        """A model that computes one op from its quantized inputs. Those of 4 bits, and such a result, are real numbers outside."""
         fed = {self.fed(given): given for given in inputs}
 
         def info(part, kind, value):
@@ -162,7 +162,10 @@ class Graph:
             if part in fed or part in seen:
                 continue
             seen.add(part)
-            if part in self.nodes:
+            if part + "/fed" in fed:
+                nodes.append(onnx.helper.make_node("QuantizeLinear", [part + "/fed", part + "/scale", part + "/zero"], [part], part))
+                wanted += nodes[-1].input[1:]
+            elif part in self.nodes:
                 nodes.append(self.nodes[part])
                 wanted += self.nodes[part].input
             else:
@@ -177,7 +180,7 @@ class Graph:
         return onnx.helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
 
     def fed(self, name):
-        return name + "/real" if self.type_of(name) in NARROW else name
+        return name + "/fed" if self.type_of(name) in NARROW else name
 
 
 def reals(graph, name, integers):
