@@ -14,7 +14,8 @@ cluster=(slurm-wlm munge libpmix2 iproute2 libmpich-dev mpich)
 targets=(clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
          gcc-riscv64-linux-gnu libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-powerpc-linux-gnu
          libc6-dev-powerpc-cross qemu-user chromium)
-optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
+optional=(clang-format-14  # only for the check of the format; newer distributions have other versions, which format otherwise
+          libonnx-dev libprotobuf-dev protobuf-compiler)  # export to ONNX
 
 packages=("${build[@]}")
 wishes=()
