@@ -40,6 +40,13 @@ nlohmann::json parse_json(std::string_view text, const std::string& what) {
   }
 }
 
+std::int64_t parse_integer(const nlohmann::json& value, const std::string& what, std::int64_t low,
+                           std::int64_t high) {
+  check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, what, " ",
+        shortened(json_text(value), 80), ": expected ", low, " to ", high);
+  return value.get<std::int64_t>();
+}
+
 std::string json_text(const nlohmann::json& json, int indent) {
   return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
 }

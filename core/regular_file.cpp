@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -53,16 +54,29 @@ RegularFile::RegularFile(std::filesystem::path file, const std::string& what)
 
 RegularFile::~RegularFile() { file_calls().close(descriptor_); }
 
-std::size_t RegularFile::read(std::span<std::byte> into) const {
+template <class ReadSome>
+std::size_t RegularFile::fill(std::span<std::byte> into, const ReadSome& read_some) const {
   std::size_t filled = 0;
   while (filled < into.size()) {
-    const ssize_t n = file_calls().read(descriptor_, into.data() + filled, into.size() - filled);
+    const ssize_t n = read_some(into.subspan(filled), filled);
     if (n < 0 && errno == EINTR) continue;
     check(n >= 0, ErrorKind::io, name_, ": reading failed: ", reason(errno));
     if (n == 0) break;
     filled += static_cast<std::size_t>(n);
   }
   return filled;
+}
+
+std::size_t RegularFile::read(std::span<std::byte> into) const {
+  return fill(into, [&](std::span<std::byte> rest, std::size_t) {
+    return file_calls().read(descriptor_, rest.data(), rest.size());
+  });
+}
+
+std::size_t RegularFile::read_at(std::int64_t position, std::span<std::byte> into) const {
+  return fill(into, [&](std::span<std::byte> rest, std::size_t filled) {
+    return ::pread(descriptor_, rest.data(), rest.size(), position + static_cast<std::int64_t>(filled));
+  });
 }
 
 std::string read_text_file(const std::filesystem::path& file, const std::string& what,

@@ -30,8 +30,13 @@ class RegularFile {
   std::int64_t bytes() const { return bytes_; }
   /// Reads the next bytes and returns how many; fewer than asked for at the end only. Throws io.
   std::size_t read(std::span<std::byte> into) const;
+  /// The same from that position on. May be called by several threads at once.
+  std::size_t read_at(std::int64_t position, std::span<std::byte> into) const;
 
  private:
+  template <class ReadSome>
+  std::size_t fill(std::span<std::byte> into, const ReadSome& read_some) const;
+
   std::filesystem::path path_;
   std::string name_;  ///< in messages
   int descriptor_;

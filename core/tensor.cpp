@@ -129,7 +129,7 @@ void Tensor::expect(DType wanted) const {
 
 void Tensor::copy_in(const void* source, std::size_t size) {
   check(size == bytes(), "tensor: expected ", bytes(), " bytes for ", shape_, ", got ", size);
-  std::memcpy(mutable_raw(), source, size);
+  if (size > 0) std::memcpy(mutable_raw(), source, size);  // nothing may come from nowhere
 }
 
 }  // namespace faq

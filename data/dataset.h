@@ -79,8 +79,9 @@ struct DatasetOptions {
 };
 
 /// Opens one split of a data set. The layouts:
-/// - ImageFolder: `train/` and `val/` (or `test/`) with one folder per class, sorted by name. For Split::val
-///   also a folder of class folders itself, if it has neither `train` nor `val`/`test`.
+/// - ImageFolder: `train/` and `val/` (or `valid/`, `validation/`, `test/`) with one folder per class, sorted
+/// by
+///   name. For Split::val also a folder of class folders itself, if it has none of these.
 /// - IDX: `train-images-idx3-ubyte[.gz]` and `t10k-…`.
 /// - CIFAR binary: `data_batch_1.bin` … and `test_batch.bin` (CIFAR-10), or `train.bin` and `test.bin`
 ///   (CIFAR-100, fine labels).
@@ -102,5 +103,9 @@ std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options, Split split
 /// set that is in memory anyway is returned unchanged.
 std::unique_ptr<Dataset> cached(std::unique_ptr<Dataset> dataset,
                                 std::size_t byte_budget = std::size_t{1} << 30);
+
+/// Returns the data set with these classes, in this order; some of them may have no images. Throws bad_data
+/// for a class of the data set that is not among them.
+std::unique_ptr<Dataset> with_classes(std::unique_ptr<Dataset> dataset, std::vector<std::string> classes);
 
 }  // namespace faq

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <set>
 
 #include "core/error.h"
 #include "core/file_error.h"
@@ -159,6 +160,16 @@ std::vector<std::string> class_names(const fs::path& folder, std::int32_t classe
   return numbered_classes(std::max(classes, 10));
 }
 
+/// A label that is damaged would make a network of classes that have no images. Relatives of MNIST have ten
+/// classes, whatever labels occur.
+void check_labels(const std::vector<std::int32_t>& labels, const fs::path& file, bool allow_empty) {
+  const std::set<std::int32_t> present(labels.begin(), labels.end());
+  const std::int32_t largest = *present.rbegin();
+  const auto without = largest + 1 - std::ssize(present);
+  check(allow_empty || largest < 10 || without == 0, ErrorKind::bad_data, file.string(), ": ", without,
+        " of the classes 0 to ", largest, " have no images; `allow_empty_classes` takes such classes");
+}
+
 }  // namespace
 
 bool looks_like_idx(const fs::path& folder) {
@@ -182,6 +193,7 @@ std::unique_ptr<Dataset> open_idx(const DatasetOptions& options, Split split) {
                    image_file.string()};
   all.labels.assign(labels.values.begin(), labels.values.end());
   all.class_names = class_names(options.path, 1 + *std::ranges::max_element(all.labels));
+  check_labels(all.labels, label_file, options.allow_empty_classes);
   return memory_dataset(std::move(all), options.channels);
 }
 

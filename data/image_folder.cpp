@@ -179,23 +179,23 @@ class ImageFolder final : public Dataset {
   Listing listing_;
 };
 
-/// Returns the first of the folders that exists, or an empty name.
-std::string first_folder(const fs::path& parent, std::initializer_list<const char*> names) {
-  for (const char* name : names)
+/// Returns the first folder of the split that exists, or an empty name.
+std::string first_folder(const fs::path& parent, Split split) {
+  for (const char* name : names_of(split))
     if (folder_exists(parent / name)) return name;
   return {};
 }
 
 /// The name of the folder that has the split; empty if the data set is that folder.
 std::string split_folder(const fs::path& path, Split split) {
-  const std::string train = first_folder(path, {"train"}), val = first_folder(path, {"val", "test"});
+  const std::string train = first_folder(path, Split::train), val = first_folder(path, Split::val);
   if (split == Split::train) {
     check(!train.empty(), ErrorKind::missing_input, (path / "train").string(), ": no such folder");
     return train;
   }
   if (!val.empty()) return val;
   check(train.empty(), ErrorKind::missing_input, (path / "val").string(),
-        ": no such folder, and no test/ either");
+        ": no such folder, and no valid/, validation/ or test/ either");
   return {};
 }
 
@@ -204,6 +204,10 @@ std::string split_folder(const fs::path& path, Split split) {
 std::vector<std::string> classes_of_split(const DatasetOptions& options, Split split,
                                           const fs::path& folder) {
   std::vector<std::string> names = classes_of(folder, options.class_order);
+  const auto is_misspelt = [](const std::string& name) { return is_split(in_small_letters(name)); };
+  if (folder == options.path && !names.empty() && std::ranges::all_of(names, is_misspelt))
+    fail(ErrorKind::bad_data, folder.string(), ": folder '", names.front(),
+         "' is named like a split; expected '", in_small_letters(names.front()), "'");
   const fs::path train = options.path / "train";
   if (split != Split::val || !folder_exists(train)) return names;
   std::vector<std::string> expected = classes_of(train, options.class_order);
@@ -224,7 +228,7 @@ std::vector<std::string> classes_of_split(const DatasetOptions& options, Split s
 }  // namespace
 
 bool looks_like_image_folder(const fs::path& folder) {
-  if (!first_folder(folder, {"train", "val", "test"}).empty()) return true;
+  if (!first_folder(folder, Split::train).empty() || !first_folder(folder, Split::val).empty()) return true;
   return !classes_of(folder, ClassOrder::name).empty();
 }
 

@@ -17,12 +17,13 @@ constexpr std::string_view clutter[] = {"__MACOSX",     "@eaDir",      "lost+fou
                                         "Thumbs.db",    "ehthumbs.db", "desktop.ini",
                                         "$RECYCLE.BIN", "#recycle",    "System Volume Information"};
 
+constexpr const char* training[] = {"train"};
+constexpr const char* validation[] = {"val", "valid", "validation", "test"};
+
 std::string extension_of(std::string_view path) {
   const std::string_view name = path.substr(path.rfind('/') + 1);  // npos + 1: 0
   const std::size_t dot = name.rfind('.');
-  std::string extension(dot == name.npos ? std::string_view() : name.substr(dot + 1));
-  std::ranges::transform(extension, extension.begin(), [](unsigned char c) { return std::tolower(c); });
-  return extension;
+  return in_small_letters(dot == name.npos ? std::string_view() : name.substr(dot + 1));
 }
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
@@ -54,11 +55,29 @@ bool natural_less(const std::string& a, const std::string& b) {
 
 }  // namespace
 
+std::string in_small_letters(std::string_view text) {
+  std::string small(text);
+  std::ranges::transform(small, small.begin(), [](unsigned char c) { return std::tolower(c); });
+  return small;
+}
+
 NamedAs named_as(std::string_view path) {
   const std::string extension = extension_of(path);
   if (std::ranges::find(image_extensions, extension) != std::end(image_extensions)) return NamedAs::image;
   const bool foreign = std::ranges::find(foreign_extensions, extension) != std::end(foreign_extensions);
   return foreign ? NamedAs::foreign : NamedAs::other;
+}
+
+std::span<const char* const> names_of(Split split) {
+  if (split == Split::train) return training;
+  return validation;
+}
+
+bool is_split(std::string_view name) {
+  const auto is_one = [&](Split split) {
+    return std::ranges::any_of(names_of(split), [&](const char* one) { return name == one; });
+  };
+  return is_one(Split::train) || is_one(Split::val);
 }
 
 bool is_clutter(std::string_view path) {

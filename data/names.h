@@ -19,9 +19,17 @@ enum class NamedAs {
 };
 NamedAs named_as(std::string_view path);
 
+/// The names of folders and shards that hold a split; of validation the first that exists counts.
+std::span<const char* const> names_of(Split split);
+/// True if the name is one of them.
+bool is_split(std::string_view name);
+
 /// True if a path has a component that is neither a class nor an image, but left by a file system, a desktop
 /// or a NAS: hidden names, `__MACOSX`, `@eaDir`, `lost+found`, `Thumbs.db` and the like.
 bool is_clutter(std::string_view path);
+
+/// "Train.PNG" as "train.png"; other than ASCII's letters stay.
+std::string in_small_letters(std::string_view text);
 
 /// Sorts class names: by their bytes, as torchvision does, or with runs of digits by their value.
 void sort_classes(std::vector<std::string>& names, ClassOrder order);

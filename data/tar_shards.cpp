@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <set>
@@ -93,24 +92,25 @@ class Reader {
 
   bool is_zero(std::int64_t position, std::int64_t size) {
     std::array<char, record> bytes{};
-    const auto n = ::pread(shard_.descriptor(), bytes.data(), static_cast<std::size_t>(size), position);
-    check(n == size, ErrorKind::io, shard_.path().string(),
-          ": cannot be read: ", n < 0 ? std::strerror(errno) : "it has become shorter");
-    return std::ranges::all_of(std::span(bytes).first(static_cast<std::size_t>(size)),
-                               [](char c) { return c == 0; });
+    const std::span wanted = std::span(bytes).first(static_cast<std::size_t>(size));
+    check(shard_.read_at(position, std::as_writable_bytes(wanted)) == wanted.size(), ErrorKind::bad_data,
+          shard_.path().string(), ": it has become shorter");
+    return std::ranges::all_of(wanted, [](char c) { return c == 0; });
   }
 
   static la_ssize_t read(archive* a, void* self, const void** buffer) {
     auto& reader = *static_cast<Reader*>(self);
-    const auto n =
-        ::pread(reader.shard_.descriptor(), reader.buffer_.data(), reader.buffer_.size(), reader.position_);
-    if (n < 0) {
-      reader.read_failed_ = true;
-      archive_set_error(a, errno, "%s", std::strerror(errno));
-    }
-    if (n > 0) reader.position_ += n;
     *buffer = reader.buffer_.data();
-    return n;
+    try {
+      const auto n = static_cast<la_ssize_t>(
+          reader.shard_.read_at(reader.position_, std::as_writable_bytes(std::span(reader.buffer_))));
+      reader.position_ += n;
+      return n;
+    } catch (const Error& error) {  // does not pass through a library in C
+      reader.read_error_ = error;
+      archive_set_error(a, EIO, "%s", error.what());
+      return -1;
+    }
   }
   static la_int64_t skip(archive*, void* self, la_int64_t bytes) {
     static_cast<Reader*>(self)->position_ += bytes;
@@ -119,14 +119,14 @@ class Reader {
 
   void expect(int status, const char* what) const {
     if (status == ARCHIVE_OK) return;
+    if (read_error_) throw *read_error_;
     const char* reason = archive_error_string(archive_.get());
-    fail(read_failed_ ? ErrorKind::io : ErrorKind::bad_data, shard_.path().string(), ": ",
-         read_failed_ ? "cannot be read" : what, ": ", reason ? reason : "unknown error");
+    fail(ErrorKind::bad_data, shard_.path().string(), ": ", what, ": ", reason ? reason : "unknown error");
   }
 
   const Shard& shard_;
   std::int64_t position_;
-  bool read_failed_ = false;
+  std::optional<Error> read_error_;
   std::array<std::byte, 1 << 16> buffer_;
   std::unique_ptr<archive, decltype(&archive_read_free)> archive_;
 };
@@ -158,7 +158,7 @@ std::string class_of(const std::string& member, const std::string& shard) {
           "' points out of the archive");
     if (text != "." && !text.empty()) parts.push_back(text);
   }
-  const bool has_split = parts.size() > 2 && (parts[0] == "train" || parts[0] == "val" || parts[0] == "test");
+  const bool has_split = parts.size() > 2 && is_split(parts[0]);
   const std::size_t at = has_split ? 1 : 0;
   check(parts.size() >= at + 2, ErrorKind::bad_data, shard, ": member '", member,
         "' is in no class folder, and has no class in a member KEY.cls");
@@ -180,6 +180,12 @@ struct Found {
 std::string key_of(const std::string& member) {
   return member.substr(0, member.find('.', member.rfind('/') + 1));  // npos + 1: 0
 }
+
+/// The name of the file that unpacking would write: "./a//b" is "a/b".
+std::string unpacked(const std::string& member) { return fs::path(member).lexically_normal().string(); }
+
+/// True for KEY.cls, where WebDataset has the class; KEY.coarse.cls is something else of the sample.
+bool is_class_of_key(const std::string& member) { return member == key_of(member) + ".cls"; }
 
 /// WebDataset's samples have one image, KEY.jpg or the like; KEY.seg.png is something else of the sample.
 /// Takes the others of this shard, which begin at `first`, out.
@@ -224,7 +230,7 @@ void read_headers(const Shard& shard, Found& found) {
     check(path != nullptr && *path != '\0', ErrorKind::bad_data, file, ": a member without a name");
     const std::string name = path;
     if (archive_entry_filetype(entry) == AE_IFDIR || is_clutter(name)) continue;
-    const bool is_class = fs::path(name).extension() == ".cls";
+    const bool is_class = is_class_of_key(name);
     const NamedAs kind = named_as(name);
     if (kind == NamedAs::other && !is_class) {
       ++others;
@@ -240,7 +246,8 @@ void read_headers(const Shard& shard, Found& found) {
           " bytes, expected 1 to ", largest);
     check(position > last, ErrorKind::bad_data, file, ": member '", name, "' overlaps the one before");
     last = position;
-    check(names.insert(name).second, ErrorKind::bad_data, file, ": member '", name, "' occurs twice");
+    check(names.insert(unpacked(name)).second, ErrorKind::bad_data, file, ": member '", name,
+          "' occurs twice");
     if (is_class) {
       classes[key_of(name)] = class_in(reader.contents(size), concat(file, ": member '", name, "'"));
       continue;
@@ -289,9 +296,11 @@ void set_classes(Index& index, const Found& found, const std::string& where, con
                        });
   if (numbers) {
     std::int32_t largest = 0;
-    for (const std::string& name : present) largest = std::max(largest, *number_of(name));
+    std::set<std::int32_t> distinct;  // "0" and "00" are one
+    for (const std::string& name : present) distinct.insert(*number_of(name));
+    largest = *distinct.rbegin();
     // The labels of a data set are its classes; those without images are none of a file that is believed.
-    const auto classes = std::int64_t{largest} + 1, without = classes - std::ssize(present);
+    const auto classes = std::int64_t{largest} + 1, without = classes - std::ssize(distinct);
     check(allow_empty || without == 0, ErrorKind::bad_data, where, ": ", without, " of the classes 0 to ",
           largest, " have no images; `allow_empty_classes` takes such classes");
     constexpr std::int64_t most_without = 10000;
@@ -311,6 +320,17 @@ void set_classes(Index& index, const Found& found, const std::string& where, con
   }
 }
 
+/// True for ds/CLASS/FILE, where "ds" would be the only class.
+bool are_in_one_folder(const Found& found) {
+  const auto depth = [](const Member& member) {
+    const fs::path path = fs::path(member.name).lexically_normal();
+    return std::distance(path.begin(), path.end()) - (is_split(path.begin()->string()) ? 1 : 0);
+  };
+  return std::ranges::all_of(found.class_names,
+                             [&](const std::string& name) { return name == found.class_names.front(); }) &&
+         std::ranges::all_of(found.members, [&](const Member& member) { return depth(member) > 2; });
+}
+
 Index index_of(const DatasetOptions& options, const std::vector<fs::path>& files) {
   Index index;
   Found found;
@@ -326,6 +346,9 @@ Index index_of(const DatasetOptions& options, const std::vector<fs::path>& files
         found.has_keys ? ": samples have theirs as KEY.jpg, KEY.jpeg or KEY.png" : "");
   check(!found.has_keys || !found.has_folders, ErrorKind::bad_data, where,
         ": some shards have KEY.cls members and others have class folders, expected one kind");
+  check(found.has_keys || !are_in_one_folder(found), ErrorKind::bad_data, where,
+        ": all images are in the folder '", found.class_names.front(), "' of ",
+        files.front().filename().string(), ", which cannot be their class: pack what is in it");
   index.members = std::move(found.members);
   set_classes(index, found, where, options);
   const std::string left_out =
@@ -482,9 +505,28 @@ bool has_folders(const fs::path& folder) {
   return std::ranges::any_of(entries_of(folder), is_folder);
 }
 
-/// Returns the shards of the first of these splits that has any: SPLIT/*.tar or SPLIT*.tar.
-std::vector<fs::path> shards_of(const fs::path& folder, std::initializer_list<const char*> splits) {
-  for (const char* split : splits) {
+/// A shard that is compressed, of the first name of a split that has any.
+std::vector<fs::path> compressed_shards(const fs::path& folder) {
+  constexpr std::array extensions{".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".tar.bz2"};
+  for (const Split which : {Split::train, Split::val}) {
+    for (const char* split : names_of(which)) {
+      for (const fs::path& place : {folder / split, folder}) {
+        if (!folder_exists(place)) continue;
+        for (const fs::directory_entry& entry : entries_of(place)) {
+          const std::string name = in_small_letters(entry.path().filename().string());
+          const auto ends = [&](const char* extension) { return name.ends_with(extension); };
+          if ((place != folder || name.starts_with(split)) && std::ranges::any_of(extensions, ends))
+            return {entry.path()};
+        }
+      }
+    }
+  }
+  return {};
+}
+
+/// Returns the shards of the first name of the split that has any: NAME/*.tar or NAME*.tar.
+std::vector<fs::path> shards_of(const fs::path& folder, Split which) {
+  for (const char* split : names_of(which)) {
     for (auto files : {tar_files(folder / split, ""), tar_files(folder, split)}) {
       if (!files.empty()) return files;
     }
@@ -495,19 +537,26 @@ std::vector<fs::path> shards_of(const fs::path& folder, std::initializer_list<co
 }  // namespace
 
 bool looks_like_tar_shards(const fs::path& folder) {
-  const auto files = shards_of(folder, {"train", "val", "test"});
+  auto files = shards_of(folder, Split::train);
+  if (files.empty()) files = shards_of(folder, Split::val);
+  if (files.empty()) files = compressed_shards(folder);  // to be refused by name
   if (files.empty()) return false;
   // An archive that lies beside the folders it was unpacked to is not the data set.
   const bool beside = files.front().parent_path() == folder;
-  return !beside ||
-         !(has_folders(folder / "train") || has_folders(folder / "val") || has_folders(folder / "test"));
+  const auto is_unpacked = [&](Split split) {
+    return std::ranges::any_of(names_of(split), [&](const char* name) { return has_folders(folder / name); });
+  };
+  return !beside || !(is_unpacked(Split::train) || is_unpacked(Split::val));
 }
 
 std::unique_ptr<Dataset> open_tar_shards(const DatasetOptions& options, Split split) {
   const fs::path& path = options.path;
   const std::string text = options.once([&] {
-    const auto files = split == Split::train ? shards_of(path, {"train"}) : shards_of(path, {"val", "test"});
-    const char* name = split == Split::train ? "train" : "val";
+    const auto files = shards_of(path, split);
+    const char* name = names_of(split).front();
+    if (const auto compressed = compressed_shards(path); files.empty() && !compressed.empty())
+      fail(ErrorKind::bad_data, compressed.front().string(),
+           ": compressed; shards are read as .tar: unpack it to one");
     check(!files.empty(), ErrorKind::missing_input, (path / name).string(), ": no ", name, "/*.tar and no ",
           name, "*.tar");
     return to_text(index_of(options, files));

@@ -191,13 +191,12 @@ std::string said_of(const std::map<std::string, const Tensor*>& tensors, const M
 }
 
 /// What to do about a file of several networks, for the end of a message; empty: it is none.
-std::string networks_said(const Renamed& file, Model& model) {
-  std::set<std::string_view> names;
-  for (const Renamed::Entry& entry : file.entries) names.insert(entry.ours);
-  const auto ours = parameters(model);
+std::string networks_said(const Renamed& file, const ModelInfo& info) {
+  const auto has = [&](const std::string& name) {
+    return std::ranges::find(file.entries, name, &Renamed::Entry::ours) != file.entries.end();
+  };
   const auto is_network = [&](const std::string& prefix) {
-    return std::ranges::all_of(
-        ours, [&](const auto& parameter) { return names.contains(prefix + parameter.name); });
+    return has(prefix + info.stem + ".weight") && has(prefix + info.classifiers.front() + ".weight");
   };
   std::vector<std::string> networks;
   for (const std::string& prefix : file.rivals)
@@ -330,7 +329,7 @@ std::vector<std::string> load_weights(Model& model, const NamedTensors& file,
   if (!problems.empty()) {
     fail(ErrorKind::bad_data, "loading weights from ", options.source, ": ", problems.size(),
          problems.size() == 1 ? " mismatch: " : " mismatches: ", join_first(problems, "; ", longest_list),
-         networks_said(renamed, model), said_of(all, info));
+         networks_said(renamed, info), said_of(all, info));
   }
   for (Copy& c : copies) copy(*c.from, c.to);
   return notes;
@@ -381,9 +380,15 @@ void export_weights(Model& model, NamedTensors& to) {
 
 std::string other_network(const NamedTensors& file, const ModelInfo& info) {
   std::map<std::string, const Tensor*> tensors;
-  for (const auto& [ours, theirs, tensor, why] : with_our_names(file, info, {}).entries)
-    if (tensor) tensors.emplace(ours, tensor);
-  return said_of(tensors, info);
+  const Renamed renamed = with_our_names(file, info, {});
+  std::string unusable;
+  for (const auto& [ours, theirs, tensor, why] : renamed.entries) {
+    if (tensor)
+      tensors.emplace(ours, tensor);
+    else if (ours == info.stem + ".weight" || ours == info.classifiers.front() + ".weight")
+      unusable += concat("; unusable ", ours, ": ", *why);
+  }
+  return unusable + networks_said(renamed, info) + said_of(tensors, info);
 }
 
 int classes_in(const NamedTensors& file, const ModelInfo& info, const Patterns& ignored) {

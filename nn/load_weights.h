@@ -51,8 +51,8 @@ NamedTensors without_classifier(const NamedTensors& file, const ModelInfo& info)
 /// Adds the parameters and buffers to `to`, under their names. The tensors share the model's storage.
 void export_weights(Model& model, NamedTensors& to);
 
-/// "; this looks like resnet50" of a file of another network, for the end of a message; empty for what is not
-/// known.
+/// Why a file has no such network, for the end of a message: "; this looks like resnet50", several networks,
+/// tensors that are unusable; empty for what is not known.
 std::string other_network(const NamedTensors& file, const ModelInfo& info);
 
 /// The number of classes in a file of weights of that network (rows of its classifier); 0 when the file has

@@ -113,7 +113,15 @@ TEST_CASE("an unreadable checkpoint is passed over, loudly", "[checkpoint]") {
   CHECK(found.step == 5);
   CHECK(found.warnings.size() == 3);
 
-  for (const char* progress : {"", "{", "[]", R"({"step": "ten"})", "{}"}) {
+  const auto with = [](const char* key, const nlohmann::json& value) {
+    nlohmann::json progress = to_json(Progress{});
+    progress[key] = value;
+    return progress.dump();
+  };
+  for (const std::string& progress :
+       {std::string(""), std::string("{"), std::string("[]"), std::string(R"({"step": "ten"})"),
+        std::string("{}"), with("step", 1e300), with("epoch", 1.5), with("images", -1), with("phase", 1e300),
+        with("best_epoch", -2)}) {
     INFO(progress);
     without.metadata["progress"] = progress;
     write_safetensors(temporary / "last.safetensors", without);

@@ -42,6 +42,12 @@ TEST_CASE("classes of weights and data are matched by name", "[classes]") {
   }
 }
 
+TEST_CASE("classes among others", "[classes]") {
+  CHECK(are_among({"b"}, {"a", "b"}));
+  CHECK(are_among({}, {}));
+  CHECK_FALSE(are_among({"a", "c"}, {"a", "b"}));
+}
+
 TEST_CASE("a classifier's rows follow the names of its classes", "[classes]") {
   const auto model = make_model("resnet20", {.num_classes = 3});
   initialize(*model, 1);

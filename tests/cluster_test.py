@@ -6,6 +6,7 @@
 --kills N: how many ranks are killed, one after the other (3). The exit code is 77 if everything was skipped.
 With FAQ_CLUSTER_TESTS=required what would be skipped fails.
 """
+import contextlib
 import json
 import os
 import random
@@ -406,6 +407,9 @@ class Failure(ClusterTest):
         `before` is text of the script in which $rank is the rank, and which may change $@."""
         noting = self.script("note", 'rank=$OMPI_COMM_WORLD_RANK\n%s\n%s "$@"\ncode=$?\necho $code >%s/code.$rank\nexit $code\n' %
                              (before, shlex.quote(TRAIN), shlex.quote(self.folder)))
+        for rank in range(ranks):  # of an earlier call
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self.path("code.%d" % rank))
         done = self.mpirun(ranks, *command, program=noting, keep_others=True).finish()
         codes = {rank: int(code) for rank in range(ranks) if (code := read(self.path("code.%d" % rank)).strip())}
         if open_mpi_version() < 5:  # later ones end the others all the same, as soon as one has ended

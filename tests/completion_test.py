@@ -11,7 +11,7 @@ import subprocess
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PROGRAMS = ("faq-train", "faq-eval", "faq-export", "faq-bench")
+PROGRAMS = ("faq-train", "faq-eval", "faq-export", "faq-report", "faq-bench")
 
 
 def said(program, *arguments):

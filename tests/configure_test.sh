@@ -77,6 +77,31 @@ for row in "AUTO mpi_transport $there" "AUTO no_mpi $missing" "OFF no_mpi $there
 done
 grep -q libopenmpi-dev "$work/said" || fail "the package of MPI is not named"
 
+# ONNX, in place of whose protobuf stands a module that finds nothing but names.
+mkdir "$work/onnx" "$work/protobuf"
+touch "$work/onnx/onnx.proto"
+cat >"$work/protobuf/FindProtobuf.cmake" <<'END'
+set(Protobuf_FOUND TRUE)
+if(NOT TARGET protobuf::protoc)
+  add_executable(protobuf::protoc IMPORTED)
+  set_target_properties(protobuf::protoc PROPERTIES IMPORTED_LOCATION /bin/true)
+  add_library(protobuf::libprotobuf-lite INTERFACE IMPORTED)
+endif()
+END
+there="-DCMAKE_MODULE_PATH=$work/protobuf -DONNX_PROTO_DIR=$work/onnx"
+for row in "AUTO onnx_file $there" "AUTO no_onnx -DCMAKE_DISABLE_FIND_PACKAGE_Protobuf=ON" "OFF no_onnx $there" "ON onnx_file $there" \
+           "ON refused -DCMAKE_DISABLE_FIND_PACKAGE_Protobuf=ON"; do
+  read -r onnx expected options <<<"$row"
+  rm -rf "$work/with"
+  if ! configure -B "$work/with" -S . -DFAQ_TESTS=OFF -DFAQ_BENCH=OFF -DFAQ_ONNX="$onnx" $options; then
+    found=refused
+  else
+    found=$(grep -oE 'onnx/(onnx_file|no_onnx)\.cpp"' "$work/with/compile_commands.json" | sed 's|.*/||; s|\.cpp"||' | sort -u)
+  fi
+  [ "$found" = "$expected" ] || fail "FAQ_ONNX=$onnx $options: expected $expected, found $found"
+done
+grep -q libonnx-dev "$work/said" || fail "the package of ONNX is not named"
+
 # What is installed finds its libraries by name, and its headers where they were put.
 configure -B "$work/build" -S . -DCMAKE_INSTALL_INCLUDEDIR=headers || fail "with another folder for headers"
 targets=("$work"/build/CMakeFiles/Export/*/faq-targets.cmake)
@@ -121,7 +146,7 @@ get_property(definitions TARGET faq PROPERTY INTERFACE_COMPILE_DEFINITIONS)
 message(STATUS "targets [\${targets}], build type [\${CMAKE_BUILD_TYPE}], definitions [\${definitions}]")
 END
 configure -S "$work/parent" -B "$work/added" -DCMAKE_DISABLE_FIND_PACKAGE_Catch2=ON || fail "as a part of another project"
-grep -qF 'targets [faq_build_options;faq_version;faq_runtime;faq], build type [], definitions []' "$work/said" || fail "not only the library"
+grep -qF 'targets [faq_build_options;faq_version;faq_runtime;faq_onnx;faq], build type [], definitions []' "$work/said" || fail "not only the library"
 if [ -e "$work/added/compile_commands.json" ] || [ -e "$work/added/faq/tools" ] || [ -e "$work/added/faq/tests" ]; then
   fail "programs, tests or compile commands for another project"
 fi

@@ -102,6 +102,19 @@ TEST_CASE("image folder: which folder is which split") {
   put_image(root / "test/train/x/1.png");
   put_image(root / "test/test/x/1.png");
   put_image(root / "test/test/x/2.png");
+  for (const char* split : {"valid", "validation"}) {
+    put_image(root / split / "train/x/1.png");
+    put_image(root / split / split / "x/1.png");
+    put_image(root / split / split / "x/2.png");
+    CHECK(open(root / split, Split::val)->size() == 2);
+  }
+  put_image(root / "capitals/Train/x/1.png");
+  put_image(root / "capitals/VAL/x/1.png");
+  check_error(ErrorKind::bad_data, "folder 'Train' is named like a split; expected 'train'",
+              [&] { open(root / "capitals", Split::val); });
+  put_image(root / "vehicles/Train/1.png");
+  put_image(root / "vehicles/Bus/1.png");
+  CHECK(open(root / "vehicles", Split::val)->size() == 2);
   CHECK(open(root / "bare", Split::val)->size() == 1);
   CHECK(open(root / "test", Split::val)->size() == 2);
   check_error(ErrorKind::missing_input, "bare/train", [&] { open(root / "bare", Split::train); });
@@ -401,6 +414,8 @@ TEST_CASE("IDX: refused") {
       {"wrong checksum", flipped, idx_labels, "corrupt gzip"},
       {"after gzip", zipped + "x", idx_labels, "bytes after the end of the gzip"},
       {"trailing in gzip", gzip(idx_images + "x"), idx_labels, "bytes after the last value"},
+      {"a label far off", idx_images, big_endian({0x801, 3}) + std::string("\1\2\xC8", 3),
+       "198 of the classes 0 to 200 have no images"},
       {"fewer labels", idx_images, big_endian({0x801, 2}) + std::string("\1\2", 2), "expected 3 labels"},
   };
   for (const auto& c : cases) {
@@ -513,6 +528,25 @@ class Counting final : public Dataset {
 };
 
 }  // namespace
+
+TEST_CASE("a data set with some of the classes of another one") {
+  const TemporaryFolder root;
+  for (const char* name : {"b", "c"}) put_image(root / name / "1.png");
+  const std::vector<std::string> all{"c", "a", "b"};
+  const auto numbered = with_classes(open(root.path(), Split::val), all);
+  CHECK(numbered->class_names() == all);
+  REQUIRE(numbered->size() == 2);
+  CHECK(numbered->label(0) == 2);
+  CHECK(numbered->label(1) == 0);
+  CHECK(numbered->relative_name(0) == "b/1.png");
+  check_equal(numbered->image(1), open(root.path(), Split::val)->image(1));
+  check_error(ErrorKind::bad_data, "class 'c' is none of the 2", [&] {
+    with_classes(open(root.path(), Split::val), {"a", "b"});
+  });
+  check_error(ErrorKind::bad_data, "twice", [&] {
+    with_classes(open(root.path(), Split::val), {"b", "c", "b"});
+  });
+}
 
 TEST_CASE("cached") {
   std::atomic<int> count = 0;

@@ -316,6 +316,13 @@ TEST_CASE("damage that loses data is refused") {
       if (part[1] != marker || which-- != 0) all += part;
     return all;
   };
+  const auto first_scan_of = [](const std::string& file) {
+    std::string all;
+    int scans = 0;
+    for (const std::string& part : jpeg_parts(file))
+      if (part[1] != '\xDA' || scans++ == 0) all += part;
+    return all;
+  };
   const std::string separate = jpeg_file({.separate = true});
   const std::size_t restart = restarts.find("\xFF\xD1");
   const Image black{2, 3, 3, std::vector<std::uint8_t>(18)};
@@ -338,6 +345,7 @@ TEST_CASE("damage that loses data is refused") {
       {"a restart less", restarts.substr(0, restart) + restarts.substr(restart + 2), "instead of RST1"},
       {"a restart of another number", with_byte(restarts, restart + 1, '\xD5'), "instead of RST1"},
       {"a first scan less", without(progressive, '\xDA', 0), ""},
+      {"the first scan alone", first_scan_of(progressive), "it is cut short"},
       {"a component less", without(separate, '\xDA', 2), "a component has no data"},
       {"no Huffman tables, progressive", without(without(progressive, '\xC4', 0), '\xC4', 0),
        "Huffman table"},

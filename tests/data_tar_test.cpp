@@ -210,7 +210,7 @@ TEST_CASE("shards that cannot be read are errors of reading", "[tar]") {
   std::filesystem::create_directories(folder / "train");
   // A regular file whose first page cannot be read.
   std::filesystem::create_symlink("/proc/self/mem", folder / "train" / "0.tar");
-  check_error(ErrorKind::io, "0.tar: cannot be read: Input/output error",
+  check_error(ErrorKind::io, "0.tar: reading failed: Input/output error",
               [&] { open(folder.path(), Split::train); });
 }
 
@@ -276,6 +276,38 @@ TEST_CASE("shards as WebDataset writes them", "[tar]") {
        {"0"},
        {0},
        1},
+      {"a class, and what is called like it",
+       {{"1.png", image()},
+        {"1.cls", "1"},
+        {"1.coarse.cls", "0"},
+        {"2.fine.cls", "7"},
+        {"2.png", image()},
+        {"2.cls", "0"}},
+       nullptr,
+       {"0", "1"},
+       {1, 0},
+       1},
+      {"zeros before numbers",
+       {{"1.png", image()},
+        {"1.cls", "01"},
+        {"2.png", image()},
+        {"2.cls", "1"},
+        {"3.png", image()},
+        {"3.cls", "0"}},
+       nullptr,
+       {"0", "1"},
+       {1, 1, 0}},
+      {"zeros before numbers hide no gap",
+       {{"1.png", image()},
+        {"1.cls", "0"},
+        {"2.png", image()},
+        {"2.cls", "00"},
+        {"3.png", image()},
+        {"3.cls", "2"}},
+       "1 of the classes 0 to 2 have no images"},
+      {"a member under two names",
+       {{"1.png", image()}, {"./1.png", image()}, {"1.cls", "0"}},
+       "occurs twice"},
       {"several images of a key", {{"1.png", image()}, {"1.jpg", image()}, {"1.cls", "0"}}, "several images"},
       {"nothing but what belongs to images", {{"1.seg.png", image()}, {"1.cls", "0"}}, "KEY.png"},
       {"no class", {{"1.png", image()}, {"2.png", image()}, {"2.cls", "0"}}, "expected a member '1.cls'"},
@@ -485,5 +517,32 @@ TEST_CASE("a loader reads shards as it reads folders", "[tar][loader]") {
     auto order = from_tar->shuffled(0, 3);
     order.resize(18);  // the last partial batch is dropped
     CHECK(samples == order);
+  }
+}
+
+TEST_CASE("shards that are packed another way are named", "[tar]") {
+  const TemporaryFolder wrapped, twice, compressed, beside;
+  write_file(wrapped / "train" / "0.tar", tar({{"ds/a/1.png", image()}, {"./ds/b/2.png", image()}}));
+  check_error(ErrorKind::bad_data, "all images are in the folder 'ds' of 0.tar",
+              [&] { open(wrapped.path(), Split::train); });
+  write_file(twice / "train-0.tar", tar({{"a//1.png", image()}, {"a/1.png", image()}}));
+  check_error(ErrorKind::bad_data, "occurs twice", [&] { open(twice.path(), Split::train); });
+  for (const char* name : {"train/0.tar.gz", "train-0.TGZ"}) {
+    CAPTURE(name);
+    const TemporaryFolder folder;
+    write_file(folder / name, "compressed");
+    check_error(ErrorKind::bad_data, std::string(name) + ": compressed",
+                [&] { open(folder.path(), Split::train); });
+  }
+  // Beside the folders that it was unpacked to it is nothing.
+  write_file(beside / "train.tar.gz", "compressed");
+  write_file(beside / "train" / "a" / "1.png", image());
+  CHECK(open(beside.path(), Split::train)->size() == 1);
+  // Validation under its other names.
+  for (const char* name : {"valid/0.tar", "validation-0.tar", "test.tar"}) {
+    CAPTURE(name);
+    const TemporaryFolder folder;
+    write_file(folder / name, tar({{"a/1.png", image()}, {"validation/b/2.png", image()}}));
+    CHECK(open(folder.path(), Split::val)->class_names() == std::vector<std::string>{"a", "b"});
   }
 }

@@ -6,6 +6,7 @@
 #include "nn/load_weights.h"
 #include "quant/deploy/integer_network.h"
 #include "tests/programs.h"
+#include "tests/run_testing.h"
 
 using namespace faq;
 using namespace faq::testing;
@@ -209,6 +210,67 @@ TEST_CASE("data of other classes than the network's are refused", "[cli]") {
                  "has 4 classes, the network 3"});
 }
 
+TEST_CASE("data may have some of the network's classes, when that is allowed", "[cli]") {
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  const TemporaryFolder some, numbers;
+  for (const char* name : {"slanted", "down"})
+    fs::copy(tiny_images() / "val" / name, some / name, fs::copy_options::recursive);
+  const Words words{"--weights", network, "--data-path", some.path().string()};
+  check_refused({"fewer", FAQ_EVAL, words, 64, "has 2 classes, the network 3"});
+  const json all = result_of({"--weights", network, "--data-path", tiny_images().string(), "--per-class"});
+  const json part = result_of(words + Words{"--per-class", "--allow-empty-classes"});
+  CHECK(part["images"] == 20);
+  for (const json& row : part["classes"]) {
+    const auto same =
+        std::ranges::find_if(all["classes"], [&](const json& one) { return one["class"] == row["class"]; });
+    REQUIRE(same != all["classes"].end());
+    if (row["class"] == "across")
+      CHECK(row["images"] == 0);
+    else
+      CHECK(row["top1"] == (*same)["top1"]);
+  }
+  // Numbers stand for names that nobody gave.
+  int number = 0;
+  for (const char* name : {"across", "down", "slanted"})
+    fs::copy(tiny_images() / "val" / name, numbers / std::to_string(number++), fs::copy_options::recursive);
+  const Outcome numbered =
+      run_program(FAQ_EVAL, {"--weights", network, "--data-path", numbers.path().string(), "--threads", "1"});
+  CHECK(numbered.code == 0);
+  CHECK(numbered.err.find("numbers and names, taken to be in the same order") != std::string::npos);
+}
+
+TEST_CASE("images too large for a network are a usage error", "[cli]") {
+  const Outcome outcome = run_program(
+      FAQ_EVAL, {"--weights", (finished_run("faq") / "integer.safetensors").string(), "--data-path",
+                 tiny_images().string(), "--val-crop-size", "4096", "--val-resize-size", "4096"});
+  CHECK(outcome.code == 64);
+  CHECK(outcome.err.find("'conv1' makes more than ") != std::string::npos);
+}
+
+TEST_CASE("a switch may be taken back", "[cli]") {
+  const fs::path run = finished_run("faq");
+  const Words words{"--weights",   (run / "integer.safetensors").string(),
+                    "--data-path", tiny_images().string(),
+                    "--threads",   "1"};
+  const Outcome text =
+      run_program(FAQ_EVAL, words + Words{"--json=false", "--per-class=false", "--quiet=true"});
+  CHECK(text.code == 0);
+  CHECK(text.err.empty());
+  CHECK(text.out.find("top-1") != std::string::npos);
+  CHECK(text.out.find("down") == std::string::npos);
+  const TemporaryFolder folder;
+  require_done(train_by_program(folder / "run", {"--dry-run=false", "--epochs", "1"}));
+  CHECK(fs::exists(folder / "run" / "best.safetensors"));
+  // An option of one letter has the same forms as the others.
+  for (const Words& target : {Words{"--c", (folder / "a").string()}, Words{"--c=" + (folder / "b").string()},
+                              Words{"-c", (folder / "d").string()}}) {
+    const Outcome written = run_program(FAQ_EXPORT, Words{(run / "integer.safetensors").string()} + target);
+    INFO(written.err);
+    CHECK(written.code == 0);
+  }
+  for (const char* name : {"a", "b", "d"}) CHECK(fs::exists(folder / name / "network.c"));
+}
+
 TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cli]") {
   const TemporaryFolder folder;
   const std::string data = tiny_images().string();
@@ -271,6 +333,79 @@ TEST_CASE("evaluation by class", "[cli]") {
   CHECK(all["classes"][1]["class"] == "down");
 }
 
+TEST_CASE("which classes are taken for which", "[cli]") {
+  const Words arguments{"--weights", (finished_run("faq") / "integer.safetensors").string(), "--data-path",
+                        tiny_images().string()};
+  const json by_class = result_of(arguments + Words{"--per-class"});
+  const json confusion = result_of(arguments + Words{"--confusion"})["confusion"];
+  CHECK(confusion["classes"] == json({"across", "down", "slanted"}));
+  std::vector<std::int64_t> images(3), correct(3);
+  for (const json& cell : confusion["cells"]) {
+    CHECK(cell[2].get<std::int64_t>() > 0);
+    images[cell[0].get<std::size_t>()] += cell[2].get<std::int64_t>();
+    if (cell[0] == cell[1]) correct[cell[0].get<std::size_t>()] = cell[2];
+  }
+  for (std::size_t k = 0; k < 3; ++k) {
+    CHECK(images[k] == by_class["classes"][k]["images"]);
+    CHECK(100.0 * static_cast<double>(correct[k]) / 10 ==
+          Approx(by_class["classes"][k]["top1"].get<double>()));
+  }
+  const Outcome shown = run_program(FAQ_EVAL, arguments + Words{"--confusion", "--quiet"});
+  REQUIRE(shown.code == 0);
+  const std::vector<std::string> lines = lines_of(shown.out);
+  REQUIRE(lines.size() == 5);  // the result, a head and three classes
+  CHECK(lines[1].starts_with("class, taken for number"));
+  for (std::size_t k = 0; k < 3; ++k) {
+    std::istringstream numbers(lines[2 + k].substr(28));
+    for (std::int64_t predicted = 0; predicted < 3; ++predicted) {
+      std::int64_t found = -1, expected = 0;
+      numbers >> found;
+      for (const json& cell : confusion["cells"])
+        if (cell[0] == k && cell[1] == predicted) expected = cell[2];
+      CHECK(found == expected);
+    }
+  }
+  check_refused(
+      {"two at a time", FAQ_EVAL, arguments + Words{"--confusion", "--per-class"}, 64, "one at a time"});
+}
+
+TEST_CASE("predictions for the images of a folder, and of a list", "[cli]") {
+  const TemporaryFolder folder;
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  const fs::path of_class = tiny_images() / "val" / "down";
+  for (const char* name : {"b/2.png", "a.png", "b/.hidden.png"})
+    fs::create_directories((folder / "photos" / name).parent_path()),
+        fs::copy_file(of_class / "1061.png", folder / "photos" / name);
+  write_file(folder / "photos" / "notes.txt", "no image");
+  const auto files_of = [](const json& result) {
+    std::vector<std::string> files;
+    for (const json& row : result["predictions"]) files.push_back(row["file"]);
+    return files;
+  };
+  const std::string a = (folder / "photos/a.png").string(), b = (folder / "photos/b/2.png").string();
+  CHECK(files_of(result_of({"--weights", network, "--predict", (folder / "photos").string()})) ==
+        std::vector<std::string>{a, b});
+  // From a list, after a file that an argument names.
+  const Outcome listed = run_program(
+      "/bin/sh",
+      {"-c", concat("printf '%s\\r\\n\\n%s\\n' '", a, "' '", b, "' | '", FAQ_EVAL, "' --weights '", network,
+                    "' --json --threads 1 --predict '", (of_class / "1061.png").string(), "' -")});
+  INFO(listed.err);
+  REQUIRE(listed.code == 0);
+  CHECK(files_of(json::parse(listed.out)) ==
+        std::vector<std::string>{(of_class / "1061.png").string(), a, b});
+  const Outcome nothing = run_program(
+      "/bin/sh", {"-c", concat("'", FAQ_EVAL, "' --weights '", network, "' --predict - </dev/null")});
+  CHECK(nothing.code == 65);
+  CHECK(nothing.err.find("the standard input names no image") != std::string::npos);
+  fs::create_directories(folder / "empty");
+  check_refused({"no image in a folder",
+                 FAQ_EVAL,
+                 {"--weights", network, "--predict", (folder / "empty").string()},
+                 65,
+                 "no JPEG or PNG"});
+}
+
 TEST_CASE("predictions for single images", "[cli]") {
   const TemporaryFolder folder;
   const fs::path run = finished_run("faq");
@@ -306,6 +441,15 @@ TEST_CASE("predictions for single images", "[cli]") {
   const json listed =
       result_of({"--weights", network, "--class-names", (folder / "list").string(), "--predict", image});
   CHECK(listed["predictions"][0]["top5"][0]["class"].get<std::string>().size() == 1);
+
+  write_file(folder / "of-windows",
+             "\xef\xbb\xbf"
+             "across\tX\r\ndown\tY\r\nslanted\tZ\r\n");
+  const json marked = result_of(
+      {"--weights", network, "--class-names", (folder / "of-windows").string(), "--predict", image});
+  names.clear();
+  for (const json& guess : marked["predictions"][0]["top5"]) names.insert(guess["class"]);
+  CHECK(names == std::set<std::string>{"X", "Y", "Z"});
 
   write_file(folder / "text.png", "no image");
   check_refused({"no image",

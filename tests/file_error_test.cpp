@@ -72,6 +72,10 @@ TEST_CASE("what has a name", "[files]") {
 }
 
 TEST_CASE("a folder that cannot be listed is not an empty one", "[files]") {
+  if (FAQ_SANITIZED) {
+    WARN("the sanitizer looks at types through a pipe, for which there is no descriptor");
+    return;
+  }
   const TemporaryFolder folder;
   write_data_set(folder / "images", 6, 3);
   write_file(folder / "shards" / "train" / "0.tar", "");

@@ -15,6 +15,8 @@ TEST_CASE("no line of metrics.jsonl comes twice", "[resume]") {
   progress["step_in_epoch"] = progress["step"];
   progress["history"].erase(1);
   progress["images"] = 200;
+  progress["best_top1"] = -1;
+  progress["best_epoch"] = -1;
   last.metadata["progress"] = progress.dump();
   write_safetensors(folder / "run" / "last.safetensors", last);
   require_done(train_by_program(folder / "run", {"--scheme", "none", "--epochs", "1", "--resume", "auto"}));

@@ -16,6 +16,7 @@
 #include "tests/tar_writer.h"
 #include "train/checkpoint.h"
 #include "train/option_table.h"
+#include "train/report_page.h"
 
 namespace faq::testing {
 namespace {
@@ -323,6 +324,33 @@ std::vector<std::string> progress_seeds() {
   return {to_json(progress).dump()};
 }
 
+// --- the files of a run, as a page about it reads them
+
+std::vector<std::string> summary_seeds() {
+  return {"epoch,train_loss,val_loss,top1,top5,lr\n0,,1.5,12.5,50,\n1,0.25,0.5,75,100,0.05\n"};
+}
+std::vector<std::string> metrics_seeds() {
+  return {"{\"epoch\":0.5,\"lr\":0.05,\"step\":1,\"train_loss\":2.5}\n{\"epoch\":1,\"val_loss\":0.5}\n"};
+}
+std::vector<std::string> details_seeds() {
+  return {R"({"format":1,"stages":[{"name":"float","top1":12.5,"bytes":100}],"layers":[{"name":"conv1"}],)"
+          R"("mistakes":[],"notes":["gone"],"confusion":{"classes":["a"],"cells":[[0,0,2]]}})"};
+}
+
+// One file of a run is `text`, the others are as they should be.
+void parse_run_file(const std::string& name, const std::string& text) {
+  const std::string folder = "run of " + name + "/";
+  for (const auto& [file, content] :
+       {std::pair("run.json", std::string("{}")), std::pair("config.json", std::string("{}")),
+        std::pair("summary.csv", summary_seeds().front()),
+        std::pair("metrics.jsonl", metrics_seeds().front())})
+    if (name != file && !fs::exists(scratch() / (folder + file))) put(folder + file, content);
+  report_page({read_run(put(folder + name, text).parent_path())});
+}
+void parse_summary(const std::string& text) { parse_run_file("summary.csv", text); }
+void parse_metrics(const std::string& text) { parse_run_file("metrics.jsonl", text); }
+void parse_details(const std::string& text) { parse_run_file("report.json", text); }
+
 constexpr Parser table[] = {
     {"safetensors", parse_tensors, tensor_seeds},
     {"integer_network", parse_network, network_seeds},
@@ -338,6 +366,9 @@ constexpr Parser table[] = {
     {"tar_index", parse_tar_index, tar_index_seeds},
     {"config", parse_config, config_seeds},
     {"progress", parse_progress, progress_seeds},
+    {"run_summary", parse_summary, summary_seeds},
+    {"run_metrics", parse_metrics, metrics_seeds},
+    {"run_details", parse_details, details_seeds},
 };
 
 }  // namespace

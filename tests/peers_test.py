@@ -37,11 +37,13 @@ class WithoutPeers(unittest.TestCase):
         self.assertIn("skipped images.py: not installed: numpy, PIL\n", done.stderr)
 
     def test_not_installed(self):
-        for name, arguments in [("zoo.py", []), ("models.py", ["--self-test"]), ("layers.py", ["--faq-bench", "x"])]:
+        for name, arguments, package in [("zoo.py", [], "torch"), ("models.py", ["--self-test"], "torch"),
+                                         ("layers.py", ["--faq-bench", "x"], "torch"),
+                                         ("tensorboard_events.py", ["run"], "tensorboard")]:
             with self.subTest(name):
                 done = self.run_program(name, *arguments)
                 self.assertEqual(done.returncode, 1)
-                self.assertIn("%s: not installed: torch" % name, done.stderr)
+                self.assertIn("%s: not installed: %s" % (name, package), done.stderr)
                 self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
 
     def test_modes(self):

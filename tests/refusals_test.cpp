@@ -19,6 +19,7 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
   write_file(folder / "deep.json",
              R"({"layer-bits": )" + std::string(200'000, '[') + std::string(200'000, ']') + "}");
   write_file(folder / "shorthand.json", R"({"bts": 4})");
+  write_file(folder / "zero.json", R"({"output-dir": "a\u0000b"})");
   const auto config = [&](const char* name) { return train({"-c", (folder / name).string()}); };
   const Refusal rows[] = {
       {"unknown option", FAQ_TRAIN, train({"--epoch", "3"}), 64, "did you mean '--epochs'"},
@@ -57,6 +58,9 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
        "config.json: unknown option 'epocs'; did you mean 'epochs'"},
       {"config of another kind", FAQ_TRAIN, config("list.json"), 64, "JSON object"},
       {"config value of another kind", FAQ_TRAIN, config("kinds.json"), 64, "wrong kind"},
+      {"config value with a zero byte", FAQ_TRAIN, config("zero.json"), 64,
+       "'output-dir' has a value with a zero byte"},
+      {"a switch that is neither on nor off", FAQ_TRAIN, train({"--dry-run=maybe"}), 64, "maybe"},
       {"config of nothing", FAQ_TRAIN, config("null.json"), 64, "JSON object"},
       {"config nested deeply", FAQ_TRAIN, config("deep.json"), 65, "nested deeper"},
       {"config that is a folder", FAQ_TRAIN, train({"-c", folder.path().string()}), 65, "found a folder"},

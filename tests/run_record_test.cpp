@@ -229,6 +229,58 @@ TEST_CASE("what a run reports as its result is there when it ends", "[resume]") 
     CHECK(outcome.code == (row.what ? 74 : 0));
     if (row.what) CHECK(outcome.err.find(concat("run/", row.file)) != std::string::npos);
   }
+  // A run that has epochs to go says it at once, and ends well if one of them becomes the best.
+  const Words constant{"--scheme", "none", "--lr-scheduler", "constant"};
+  require_done(train_by_program(folder / "constant", constant));
+  fs::remove(folder / "constant" / "best.safetensors");
+  const Outcome longer =
+      train_by_program(folder / "constant", constant + Words{"--resume", "auto", "--epochs", "3"});
+  INFO(longer.err);
+  CHECK(longer.err.find("warning: ") < longer.err.find("best.safetensors"));
+  CHECK((longer.code == 0) == fs::exists(folder / "constant" / "best.safetensors"));
+}
+
+TEST_CASE("another run's network is not taken for this run's result", "[resume]") {
+  const TemporaryFolder folder;
+  const Words words =
+      faq_options + Words{"--hold-weight-scales", "1", "--lr-scheduler", "constant", "--epochs", "1"};
+  for (const char* seed : {"9", "10"})
+    require_done(train_by_program(folder / seed, words + Words{"--seed", seed}));
+  const auto resumed = [&](const std::vector<std::string>& foreign, const char* epochs) {
+    const TemporaryFolder copy;
+    fs::copy(folder / "9", copy / "run", fs::copy_options::recursive);
+    for (const std::string& file : foreign)
+      fs::copy_file(folder / "10" / file, copy / "run" / file, fs::copy_options::overwrite_existing);
+    return train_by_program(copy / "run",
+                            words + Words{"--seed", "9", "--resume", "auto", "--epochs", epochs});
+  };
+  require_done(resumed({}, "1"));
+  for (const std::vector<std::string>& foreign : {std::vector<std::string>{"best.safetensors"},
+                                                  {"integer.safetensors"},
+                                                  {"best.safetensors", "integer.safetensors"}}) {
+    INFO(foreign.front() << " " << foreign.size());
+    const Outcome outcome = resumed(foreign, "1");
+    INFO(outcome.err);
+    CHECK(outcome.code == 74);
+    CHECK(outcome.err.find("is of another run") != std::string::npos);
+  }
+}
+
+TEST_CASE("a run that goes on keeps the record of what it began with", "[resume]") {
+  const TemporaryFolder folder;
+  for (const char* name : {"a", "b"})
+    require_done(train_by_program(folder / name, {"--epochs", "1", "--seed", name[0] == 'a' ? "1" : "2"}));
+  const auto words = [&](const char* weights, const char* epochs) {
+    return Words{"--lr-scheduler", "constant",  "--epochs",
+                 epochs,           "--weights", (folder / weights / "best.safetensors").string()};
+  };
+  require_done(train_by_program(folder / "run", words("a", "1")));
+  const Outcome outcome = train_by_program(folder / "run", words("b", "2") + Words{"--resume", "auto"});
+  require_done(outcome);
+  CHECK(outcome.err.find("--weights has no effect on a run that goes on") != std::string::npos);
+  const json config = json::parse(file_bytes(folder / "run" / "config.json"));
+  CHECK(config["weights"] == (folder / "a" / "best.safetensors").string());
+  CHECK(config["epochs"] == 2);
 }
 
 TEST_CASE("classes in natural order, from training to evaluation", "[cli]") {

@@ -128,6 +128,16 @@ class InstallDeps(Scripts):
         done, recorded = self.run_script("install_deps.sh", "--minimal", INSTALLED="", ABSENT="", AVAILABLE="")
         self.assertNotIn("catch2", recorded[1])
 
+    def test_targets(self):
+        qemu, gcc = "qemu-user", "gcc-s390x-linux-gnu"
+        done, recorded = self.run_script("install_deps.sh", "--targets", INSTALLED="", ABSENT="", AVAILABLE=qemu)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("left out: " + gcc, done.stderr)
+        self.assertTrue(qemu in recorded[1].split() and gcc not in recorded[1].split())
+        for arguments in ([], ["--minimal"], ["--cluster"]):
+            done, recorded = self.run_script("install_deps.sh", *arguments, INSTALLED="", ABSENT="", AVAILABLE=qemu)
+            self.assertNotIn(qemu, recorded[1].split())
+
     def test_cluster(self):
         for arguments, installed, expected in [(["--cluster"], "all", None), (["--cluster"], "", True), ([], "", False)]:
             with self.subTest(arguments, installed=installed):

@@ -1,5 +1,6 @@
 // The programs on a terminal: a bar that redraws itself and never wraps.
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 
 #include "tests/programs.h"
@@ -15,8 +16,9 @@ struct Session {
   int code = -1;
 };
 
+// `narrower`: the columns that the terminal has after the first bar; 0: as before.
 Session on_terminal(unsigned short columns, const std::string& program, const Words& arguments,
-                    const char* kind = "xterm") {
+                    const char* kind = "xterm", const char* no_colour = "", unsigned short narrower = 0) {
   Words words = Words{program} + arguments;
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
@@ -27,13 +29,20 @@ Session on_terminal(unsigned short columns, const std::string& program, const Wo
   REQUIRE(pid >= 0);
   if (pid == 0) {
     ::setenv("TERM", kind, 1);
+    ::setenv("NO_COLOR", no_colour, 1);
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
   Session session;
   char buffer[4096];
   for (ssize_t n = 0; (n = ::read(terminal, buffer, sizeof buffer)) > 0;)  // an error once it has ended
+  {
     session.sent.append(buffer, static_cast<std::size_t>(n));
+    if (narrower == 0 || session.sent.find("step ") == std::string::npos) continue;
+    size.ws_col = narrower;
+    ::ioctl(terminal, TIOCSWINSZ, &size);
+    narrower = 0;
+  }
   ::close(terminal);
   int status = 0;
   REQUIRE(::waitpid(pid, &status, 0) == pid);
@@ -89,7 +98,8 @@ TEST_CASE("a bar that redraws itself on a terminal", "[cli]") {
     CHECK(screen.redrawn >= 12);  // six steps an epoch
     // A bar, and as many figures as there is room for, whole ones.
     CHECK((session.sent.find("[==") != std::string::npos) == (columns > 20));
-    CHECK((session.sent.find("  top-1 ") != std::string::npos) == (columns > 20));
+    const std::string progress = session.sent.substr(0, session.sent.find("network  "));  // then the table
+    CHECK((progress.find("  top-1 ") != std::string::npos) == (columns > 20));
     CHECK((session.sent.find("  lr 1.00e-02") != std::string::npos) == (columns > 80));
     CHECK((session.sent.find("  lr") != std::string::npos) == (columns > 80));
     CHECK_FALSE(screen.shows("step "));  // no bar is left behind
@@ -112,6 +122,76 @@ TEST_CASE("a bar that redraws itself on a terminal", "[cli]") {
   CHECK(diverged.code == 76);
   const Screen screen(diverged.sent);
   CHECK(std::ranges::any_of(screen.lines, [](const auto& line) { return line.starts_with("faq-train: "); }));
+}
+
+TEST_CASE("a bar on a terminal that becomes narrower", "[cli]") {
+  const TemporaryFolder folder;
+  const Session session = on_terminal(
+      120, FAQ_TRAIN,
+      {"--data-path", tiny_images().string(), "--output-dir", (folder / "run").string(), "--epochs", "2",
+       "--threads", "1", "-j", "1", "-b", "2", "--lr", "0.001", "--print-freq", "1", "--report", "none"},
+      "xterm", "", 40);
+  INFO(session.sent);
+  REQUIRE(session.code == 0);
+  // Once the bar is longer than a line: its lines are erased from the first one on. After that it fits again.
+  const std::size_t erased = session.sent.find("A\x1b[J");
+  REQUIRE(erased != std::string::npos);
+  CHECK(session.sent.find("A\x1b[J", erased + 1) == std::string::npos);
+  for (std::size_t at = erased; (at = session.sent.find("step ", at)) != std::string::npos; ++at) {
+    const std::size_t begin = session.sent.rfind("\x1b[", at) + 3,
+                      end = session.sent.find_first_of("\r\n", at);
+    CHECK(end - begin < 40);
+  }
+}
+
+TEST_CASE("how a run ends, with and without colours", "[cli]") {
+  const TemporaryFolder folder;
+  const auto arguments = [&](const char* name) {
+    return Words{"--data-path",
+                 tiny_images().string(),
+                 "--output-dir",
+                 (folder / name).string(),
+                 "--scheme",
+                 "faq",
+                 "--bits",
+                 "4",
+                 "--epochs",
+                 "1",
+                 "--threads",
+                 "1",
+                 "-j",
+                 "1",
+                 "-b",
+                 "8",
+                 "--shards",
+                 "2",
+                 "--lr",
+                 "0.001",
+                 "--calibration-batches",
+                 "1"};
+  };
+  const std::string bold = "\x1b[1m", yellow = "\x1b[33mwarning:\x1b[0m ";
+  const Session coloured = on_terminal(100, FAQ_TRAIN, arguments("coloured"));
+  INFO(coloured.sent);
+  REQUIRE(coloured.code == 0);
+  CHECK(coloured.sent.find(bold + "fine-tuned ") != std::string::npos);
+  CHECK(coloured.sent.find(yellow) != std::string::npos);  // shards of 8 images
+  const Screen screen(coloured.sent);
+  CHECK(screen.shows("network            top-1   top-5     loss      size  images/s"));
+  CHECK(screen.shows("calibrated"));
+  CHECK(screen.shows("best top-1 "));
+  CHECK(screen.shows("look at it:  " + (folder / "coloured" / "report.html").string()));
+  CHECK(screen.shows("export it:   faq-export " + (folder / "coloured" / "integer.safetensors").string()));
+  const Session plain = on_terminal(100, FAQ_TRAIN, arguments("plain"), "xterm", "1");
+  REQUIRE(plain.code == 0);
+  CHECK(plain.sent.find("\x1b[1m") == std::string::npos);
+  CHECK(plain.sent.find("\x1b[3") == std::string::npos);
+  CHECK(plain.sent.find("warning: ") != std::string::npos);
+  const Outcome logged = run_program(FAQ_TRAIN, arguments("logged"));
+  REQUIRE(logged.code == 0);
+  CHECK((logged.out + logged.err).find('\x1b') == std::string::npos);
+  CHECK(lines_of(logged.out).size() == 4);  // a head, two networks, the summary
+  CHECK(logged.err.find("evaluate it: faq-eval --weights ") != std::string::npos);
 }
 
 TEST_CASE("what is to be seen does not depend on what is written down", "[cli]") {

@@ -38,7 +38,7 @@ HIDDEN = [(TAPE, "core/kernels/"), (TAPE, "quant/deploy/")]
 ACYCLIC = ["core/kernels/", "quant/deploy/"]
 
 # Headers that one source file, and no header, may include.
-ONCE = [re.compile(r"mpi\.h$")]
+ONCE = [re.compile(r"mpi\.h$"), re.compile(r"onnx\.pb\.h$")]
 
 SUFFIXES = (".h", ".hpp", ".cpp", ".cc", ".inl")
 INCLUDE = re.compile(r'\s*#\s*include\s*([<"])([^>"]+)[>"]')

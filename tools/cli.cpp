@@ -8,12 +8,14 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 #include "core/error.h"
 #include "core/foreign_error.h"
@@ -143,7 +145,7 @@ bool help_or_version(const Parser& parser, const cxxopts::ParseResult& parsed) {
                                   : parser.help() + "\n");
     return true;
   }
-  if (parsed.count("version")) {
+  if (is_on(parsed, "version")) {
     const std::string mpi = mpi_library();
     print_result(
         concat("faq ", version(), " (", mpi.empty() ? "without MPI" : mpi, ", revision ", revision(), ")\n"));
@@ -188,9 +190,14 @@ cxxopts::ParseResult parse(Parser& parser, int argc, char** argv, const std::str
   }
   refuse_long_arguments(argc, argv);
   // cxxopts knows names of one letter with one dash only.
-  std::vector<char*> words(argv, argv + argc);
-  for (char*& word : words)
-    if (const std::string_view text(word); text.size() == 3 && text.starts_with("--")) ++word;
+  std::vector<std::string> texts(argv, argv + argc);
+  std::vector<char*> words;
+  for (std::string& text : texts) {
+    const bool is_short = text.size() >= 3 && text.starts_with("--") && (text.size() == 3 || text[3] == '=');
+    if (is_short) text.erase(0, 1);
+    if (is_short && text.size() > 3) text.erase(2, 1);  // "-cDIR"
+    words.push_back(text.data());
+  }
   try {
     auto parsed = parser.parse(argc, words.data());
     refuse_options_as_values(parsed, known_names(parser));
@@ -214,7 +221,10 @@ cxxopts::ParseResult parse(Parser& parser, int argc, char** argv, const std::str
 
 std::string read_text(const std::string& what, const std::string& file) {
   // A list of names of a million classes is shorter, and so is any file of options.
-  return read_text_file(file, what, std::int64_t{64} << 20);
+  std::string text = read_text_file(file, what, std::int64_t{64} << 20);
+  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // Windows puts it there
+  if (text.starts_with(byte_order_mark)) text.erase(0, byte_order_mark.size());
+  return text;
 }
 
 TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings) {
@@ -222,6 +232,10 @@ TrainOptions options_from(const std::string& config_file, const std::vector<Sett
   const nlohmann::json config = parse_json(read_text("config", config_file), source);
   check(config.is_object(), ErrorKind::usage, source, ": expected a JSON object");
   return assemble(config, settings, source);
+}
+
+bool is_on(const cxxopts::ParseResult& parsed, const std::string& name) {
+  return parsed.count(name) > 0 && parsed[name].as<bool>();
 }
 
 std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option) {
@@ -265,7 +279,7 @@ int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int 
 }
 
 ProgressDisplay::Says says(const cxxopts::ParseResult& parsed) {
-  return parsed.count("quiet") ? ProgressDisplay::Says::warnings : ProgressDisplay::Says::everything;
+  return is_on(parsed, "quiet") ? ProgressDisplay::Says::warnings : ProgressDisplay::Says::everything;
 }
 
 std::string command_line(int argc, char** argv) {
@@ -322,6 +336,10 @@ int guarded(const std::function<int()>& body, const std::function<void(const std
   }
 }
 
+// Of an error the first rank speaks. As soon as one rank ends with an error, launchers end the others (Open
+// MPI 5, `srun --kill-on-bad-exit`): a rank that hears of the error and is faster waits.
+void let_first_rank_speak() { std::this_thread::sleep_for(std::chrono::seconds(1)); }
+
 // Results are those of the first rank.
 void silence_stdout() {
   const int null = ::open("/dev/null", O_WRONLY);
@@ -372,7 +390,10 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
     else if (!launch || launch->rank == 0)
       say(program, text);
   });
-  if (opened != 0) std::_Exit(opened);  // MPI may be half open
+  if (opened != 0) {
+    if (launch && launch->rank != 0) let_first_rank_speak();
+    std::_Exit(opened);  // MPI may be half open
+  }
   if (ranks->size() > 1)
     install_stop_handlers();  // a rank that only waits does not die of a signal that stops others
   if (!ranks->is_first()) silence_stdout();
@@ -397,6 +418,7 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
   });
   in_body = false;
   if (!ranks->close()) {
+    if (code != 0 && !ranks->is_first()) let_first_rank_speak();
     std::fflush(stdout);
     std::_Exit(code);
   }

@@ -4,7 +4,8 @@
     convert_torch.py IN OUT [--key NAME] [--prefix P] [--ignore-extra PATTERN] [--list]
     convert_torch.py IN --list
 
-Reads both formats of torch.save, the zip archive and the older sequence of pickles, and plain pickles of state dicts.
+Reads the formats of torch.save: the zip archive, the older sequence of pickles, and the tar archive of PyTorch 0.1 (as
+torchvision's first ResNets are); and plain pickles of state dicts.
 A pickle is a program; this one is run by a small machine that builds numbers, strings, containers and descriptions
 of tensors. It calls and imports nothing: objects of all other classes, and what functions would have returned, become
 markers without contents, which may stand beside the weights and not among them.
@@ -16,7 +17,8 @@ What DataParallel, AveragedModel and torch.compile put before names ("module.", 
 what stands before the names of a network within another one ("model.", "backbone."); --prefix P takes the tensors
 under P alone. num_batches_tracked and n_averaged are left out: they count training steps and no network needs them.
 --ignore-extra PATTERN leaves out what has such a name ("head.*").
-Data types are kept, except int16 -> I32 and bool -> U8.
+Data types are kept, except int16, uint16 -> I32, bool -> U8 and float8 (e4m3fn, e5m2) -> F32. Tensors of other types,
+sparse and quantized ones and the like are left out, and named.
 
 Exit codes: 0 done, 64 usage, 65 bad data, 66 missing input, 71 out of memory, 74 input/output error.
 """
@@ -30,6 +32,8 @@ import io
 import json
 import os
 import pickletools
+import re
+import signal
 import stat
 import struct
 import sys
@@ -45,6 +49,7 @@ MAX_OPCODES = 8_000_000
 MAX_DEPTH = 64
 MAX_STACK = 1_000_000
 MAX_RANK = 64
+FAQ_RANK = 4  # core/shape.h
 MAX_ENTRIES = 200_000
 MAX_DIRECTORY_BYTES = 32 << 20
 MAX_TENSORS = 100_000
@@ -61,6 +66,7 @@ STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "state_dict_ema", 
                    "model_state", "module", "weights", "params")
 # nn/load_weights.cpp has the same rule of wrappers and counters.
 WRAPPERS = ("module.", "_orig_mod.")
+INNER_WRAPPERS = re.compile(r"(?:\._orig_mod)+(?=\.)")
 LEFT_OUT = ("num_batches_tracked", "n_averaged", "_extra_state")
 
 # What people call the part of their network that is a network itself. Any other name is stripped, too, if a
@@ -73,7 +79,7 @@ FAMILIES = (("conv1.weight", "layer1.0.conv1.weight"), ("conv1.0.weight", "layer
             ("features.conv0.weight", "features.denseblock1.denselayer1.norm.1.weight"),
             ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight"))
 
-# Storage class: safetensors dtype, bytes of an element. int16 is widened when written.
+# Storage class: safetensors dtype, bytes of an element. The last three have no class: their tensors name a dtype.
 STORAGES = {
     "torch.FloatStorage": ("F32", 4),
     "torch.HalfStorage": ("F16", 2),
@@ -85,7 +91,13 @@ STORAGES = {
     "torch.ShortStorage": ("I16", 2),
     "torch.IntStorage": ("I32", 4),
     "torch.LongStorage": ("I64", 8),
+    "uint16": ("U16", 2),
+    "float8_e4m3fn": ("F8_E4M3", 1),
+    "float8_e5m2": ("F8_E5M2", 1),
 }
+# What is widened when written, without loss, and to what: the type, the bytes of an element, array's name of it. faq
+# reads no other types than these and those above, and refuses a file that has one.
+WIDENED = {"I16": ("I32", 4, "i"), "U16": ("I32", 4, "i"), "F8_E4M3": ("F32", 4, "f"), "F8_E5M2": ("F32", 4, "f")}
 
 # Bytes of an element of other types, of which nothing is converted.
 FOREIGN = {"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1, "torch.ComplexFloatStorage": 8,
@@ -94,10 +106,11 @@ FOREIGN = {"torch.storage.UntypedStorage": 1, "torch.UntypedStorage": 1, "torch.
 DTYPES = {"torch.float32": "torch.FloatStorage", "torch.float16": "torch.HalfStorage",
           "torch.bfloat16": "torch.BFloat16Storage", "torch.float64": "torch.DoubleStorage",
           "torch.int8": "torch.CharStorage", "torch.uint8": "torch.ByteStorage", "torch.bool": "torch.BoolStorage",
+          "torch.uint16": "uint16", "torch.float8_e4m3fn": "float8_e4m3fn", "torch.float8_e5m2": "float8_e5m2",
           "torch.int16": "torch.ShortStorage", "torch.int32": "torch.IntStorage", "torch.int64": "torch.LongStorage"}
 NUMPY_DTYPES = {"f4": "torch.FloatStorage", "f2": "torch.HalfStorage", "f8": "torch.DoubleStorage",
                 "i1": "torch.CharStorage", "u1": "torch.ByteStorage", "b1": "torch.BoolStorage",
-                "i2": "torch.ShortStorage", "i4": "torch.IntStorage", "i8": "torch.LongStorage"}
+                "u2": "uint16", "i2": "torch.ShortStorage", "i4": "torch.IntStorage", "i8": "torch.LongStorage"}
 
 # Where the classes of networks live, and the entries that hold a whole one when it is saved with a checkpoint.
 MODEL_MODULES = ("torch.nn.", "torchvision.models.", "timm.models.")
@@ -108,13 +121,17 @@ class Refused(Exception):
     """A file that cannot be used: exit code 65."""
 
 
+class Unconvertible(Refused):
+    """A tensor that is whole, of a kind that is not converted: it is left out, if others are there."""
+
+
 class MalformedPickle(Refused):
     """The same, whatever it stands beside."""
 
 
-def require(condition, message):
+def require(condition, message, kind=Refused):
     if not condition:
-        raise Refused(message)
+        raise kind(message)
 
 
 def is_count(value):
@@ -124,6 +141,10 @@ def is_count(value):
 def cause_of(error):
     """The first line of an exception of a library."""
     return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def shortened(text, longest):
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def shown(text, longest=120):
@@ -139,6 +160,7 @@ def shown(text, longest=120):
 
 class Global:
     """A name the pickle mentions. It is never looked up."""
+    __slots__ = ("name",)
 
     def __init__(self, name):
         self.name = name
@@ -146,7 +168,8 @@ class Global:
 
 class Opaque(dict):
     """An object of the class or function `name`: whatever made it or filled it has been dropped, except the items of
-    those that are dicts. `why`: what is wrong with a tensor that could not be described."""
+    those that are dicts. `why`: what is wrong with a tensor that could not be described (an error)."""
+    __slots__ = ("name", "why")
 
     def __init__(self, name, why=None):
         super().__init__()
@@ -178,6 +201,12 @@ class Storage:
         self.numel = numel
         self.data = data
 
+    def part_of(self, stored):
+        """The bytes of the view among those of the stored object."""
+        part = memoryview(stored)[self.start * self.itemsize:(self.start + self.numel) * self.itemsize]
+        require(len(part) == self.numel * self.itemsize, "the file was cut short while it was being read")
+        return part
+
     def retyped(self, kind):
         """The same bytes as elements of another type."""
         itemsize = STORAGES[kind][1]
@@ -187,9 +216,11 @@ class Storage:
 
 
 class Array:
-    """An array of numpy, which a pickle makes empty and fills later."""
+    """An array of numpy, or a Parameter of PyTorch 0.1, which a pickle makes empty and fills later."""
+    __slots__ = ("name", "tensor")
 
-    def __init__(self):
+    def __init__(self, name):
+        self.name = name
         self.tensor = None
 
 
@@ -199,7 +230,7 @@ class Tensor:
         self.offset = offset
         self.shape = shape
         self.strides = strides
-        self.dtype = "I32" if storage.dtype == "I16" else storage.dtype
+        self.dtype, self.itemsize, _ = WIDENED.get(storage.dtype, (storage.dtype, storage.itemsize, None))
 
     @property
     def numel(self):
@@ -210,7 +241,7 @@ class Tensor:
 
     @property
     def bytes(self):
-        return self.numel * (4 if self.storage.dtype == "I16" else self.storage.itemsize)
+        return self.numel * self.itemsize
 
 
 def rebuild_ordered_dict(*arguments):
@@ -228,7 +259,6 @@ def rebuild_tensor(*arguments):
     require(len(arguments) == 4, "_rebuild_tensor: expected 4 arguments, found %d" % len(arguments))
     storage, offset, shape, strides = arguments
     require(type(storage) is Storage, "_rebuild_tensor: expected a storage, found " + kind_of(storage))
-    require(storage.dtype, "_rebuild_tensor: a storage of type %s, which cannot be converted" % shown(storage.kind))
     require(type(shape) is tuple and type(strides) is tuple, "_rebuild_tensor: expected a shape and strides")
     require(len(shape) == len(strides) <= MAX_RANK, "_rebuild_tensor: shape and strides do not match")
     require(all(map(is_count, (offset,) + shape + strides)),
@@ -237,32 +267,55 @@ def rebuild_tensor(*arguments):
         last = offset + sum((extent - 1) * stride for extent, stride in zip(shape, strides))
         require(last < storage.numel, "_rebuild_tensor: element %s of a storage of %s" % (brief(last),
                                                                                         brief(storage.numel)))
+    require(storage.dtype, "a tensor of type %s, which cannot be converted" % shown(storage.kind), Unconvertible)
     return Tensor(storage, offset, shape, strides)
 
 
 def rebuild_tensor_v2(*arguments):
     # storage, offset, shape, strides, requires_grad, backward hooks, [metadata: conjugate or negated views]
     require(len(arguments) in (6, 7), "_rebuild_tensor_v2: expected 6 or 7 arguments, found %d" % len(arguments))
-    require(len(arguments) == 6 or not arguments[6], "_rebuild_tensor_v2: a conjugate or negated view")
+    require(len(arguments) == 6 or not arguments[6], "a conjugate or negated view", Unconvertible)
     return rebuild_tensor(*arguments[:4])
 
 
 def rebuild_tensor_v3(*arguments):
     # storage, offset, shape, strides, requires_grad, backward hooks, dtype, [metadata]
     require(len(arguments) in (7, 8), "_rebuild_tensor_v3: expected 7 or 8 arguments, found %d" % len(arguments))
-    require(len(arguments) == 7 or not arguments[7], "_rebuild_tensor_v3: a conjugate or negated view")
+    require(len(arguments) == 7 or not arguments[7], "a conjugate or negated view", Unconvertible)
     storage, dtype = arguments[0], arguments[6]
     require(type(storage) is Storage, "_rebuild_tensor_v3: expected a storage, found " + kind_of(storage))
-    require(type(dtype) is Global and dtype.name in DTYPES, "a tensor of type %s, which cannot be converted"
-            % kind_of(dtype))
+    require(type(dtype) is Global, "_rebuild_tensor_v3: expected a type, found " + kind_of(dtype))
+    require(dtype.name in DTYPES, "a tensor of type %s, which cannot be converted" % kind_of(dtype), Unconvertible)
     return rebuild_tensor(storage.retyped(DTYPES[dtype.name]), *arguments[1:4])
 
 
 def tensor_of(value, what):
     """A tensor or a filled array."""
-    value = value.tensor if type(value) is Array else value
+    value = filled(value)
+    if is_unconvertible(value):
+        raise value.why
     require(type(value) is Tensor, "%s: expected a tensor%s" % (what, why_of(value)))
     return value
+
+
+def filled(value):
+    """The value itself, of what is made empty and filled later."""
+    return value.tensor if type(value) is Array else value
+
+
+def is_unconvertible(value):
+    return type(value) is Opaque and type(value.why) is Unconvertible
+
+
+def rebuild_subclass(*_):
+    raise Unconvertible("a tensor of a subclass")
+
+
+def unconvertible(what):
+    """Of functions that make such a tensor."""
+    def rebuild(*_):
+        raise Unconvertible(what)
+    return rebuild
 
 
 def first_argument(what, least):
@@ -273,11 +326,19 @@ def first_argument(what, least):
     return rebuild
 
 
+def parameter(*arguments):
+    # Before PyTorch 0.4 its state follows, of which the first is the tensor.
+    return tensor_of(arguments[0], "Parameter") if arguments else Array("Parameter")
+
+
 def rebuild_from_type(*arguments):
     # A subclass of tensor: the function that makes the tensor, the class, the function's arguments, attributes
-    require(len(arguments) == 4 and type(arguments[0]) is Global and type(arguments[2]) is tuple and
-            arguments[0].name in STAND_INS, "_rebuild_from_type: expected a tensor")
-    return tensor_of(STAND_INS[arguments[0].name](*arguments[2]), "_rebuild_from_type")
+    require(len(arguments) == 4 and type(arguments[0]) is Global and type(arguments[2]) is tuple,
+            "_rebuild_from_type: expected a tensor")
+    kind, function = kind_of(arguments[1]), STAND_INS.get(arguments[0].name)
+    require(function not in (None, rebuild_subclass), "a %s, which cannot be converted%s"
+            % (kind, ": save full_tensor() of each" if "DTensor" in kind else ""), Unconvertible)
+    return tensor_of(function(*arguments[2]), "_rebuild_from_type")
 
 
 def spend(size):
@@ -306,7 +367,8 @@ def load_from_bytes(*arguments):
         LegacyFile.inside = False
     storage = inner.root
     require(type(storage) is Storage, "_load_from_bytes: expected a storage, found " + kind_of(storage))
-    return Storage(object(), storage.kind, storage.numel, 0, storage.numel, data=inner.read(storage))
+    data = bytes(storage.part_of(inner.read(storage)))
+    return Storage(object(), storage.kind, storage.numel, 0, storage.numel, data=data)
 
 
 class NumpyDtype:
@@ -316,14 +378,17 @@ class NumpyDtype:
 
 
 def numpy_dtype(*arguments):
-    require(arguments and type(arguments[0]) is str and arguments[0] in NUMPY_DTYPES,
-            "an array of type %s, which cannot be converted" % (shown(arguments[0], 40) if arguments else "none"))
+    require(arguments and type(arguments[0]) is str, "an array without type")
+    require(arguments[0] in NUMPY_DTYPES, "an array of type %s, which cannot be converted" % shown(arguments[0], 40),
+            Unconvertible)
     return NumpyDtype(NUMPY_DTYPES[arguments[0]])
 
 
 def array_of(shape, dtype, fortran, data):
-    require(type(dtype) is NumpyDtype and dtype.order in "<|=",
-            "an array of big-endian numbers or of a type that cannot be converted")
+    if is_unconvertible(dtype):
+        raise dtype.why
+    require(type(dtype) is NumpyDtype, "an array without type")
+    require(dtype.order in "<|=", "an array of big-endian numbers", Unconvertible)
     require(type(shape) is tuple and len(shape) <= MAX_RANK and all(map(is_count, shape)) and type(data) is bytes,
             "an array without shape or data")
     numel, strides = 1, []
@@ -339,7 +404,7 @@ def array_of(shape, dtype, fortran, data):
 def numpy_from_buffer(*arguments):
     require(len(arguments) == 4, "_frombuffer: expected 4 arguments")
     data, dtype, shape, order = arguments
-    array = Array()
+    array = Array("numpy.ndarray")
     array.tensor = array_of(shape, dtype, order == "F", data)
     return array
 
@@ -350,6 +415,8 @@ STAND_INS = {
     "torch._utils._rebuild_tensor": rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": rebuild_tensor_v2,
     "torch._utils._rebuild_tensor_v3": rebuild_tensor_v3,
+    "torch.nn.parameter.Parameter": parameter,
+    "torch.autograd.variable.Variable": parameter,
     "torch._utils._rebuild_parameter": first_argument("_rebuild_parameter", 3),
     "torch._utils._rebuild_parameter_with_state": first_argument("_rebuild_parameter_with_state", 4),
     "torch._utils._rebuild_device_tensor_from_numpy": first_argument("_rebuild_device_tensor_from_numpy", 4),
@@ -359,11 +426,17 @@ STAND_INS = {
     "torch._tensor._rebuild_from_type": rebuild_from_type,
     "torch._tensor._rebuild_from_type_v2": rebuild_from_type,
     "torch.tensor._rebuild_from_type": rebuild_from_type,
+    "torch._utils._rebuild_sparse_tensor": unconvertible("a sparse tensor"),
+    "torch._utils._rebuild_sparse_csr_tensor": unconvertible("a sparse tensor"),
+    "torch._utils._rebuild_nested_tensor": unconvertible("a nested tensor"),
+    "torch._utils._rebuild_qtensor": unconvertible("a quantized tensor"),
+    "torch._utils._rebuild_meta_tensor_no_storage": unconvertible("a tensor of the device meta, without numbers"),
+    "torch._utils._rebuild_wrapper_subclass": rebuild_subclass,
     "torch.storage._load_from_bytes": load_from_bytes,
     "_codecs.encode": encode,
     "numpy.dtype": numpy_dtype,
-    "numpy.core.multiarray._reconstruct": lambda *_: Array(),
-    "numpy._core.multiarray._reconstruct": lambda *_: Array(),
+    "numpy.core.multiarray._reconstruct": lambda *_: Array("numpy.ndarray"),
+    "numpy._core.multiarray._reconstruct": lambda *_: Array("numpy.ndarray"),
     "numpy.core.numeric._frombuffer": numpy_from_buffer,
     "numpy._core.numeric._frombuffer": numpy_from_buffer,
 }
@@ -577,13 +650,14 @@ class Machine:
         name = function.name
         if name in RECONSTRUCTORS and arguments and type(arguments[0]) is Global:
             name = arguments[0].name
+            arguments = arguments[1:] if "newobj" in function.name else arguments
         if type(function) is Global and name in STAND_INS:
             try:
                 return STAND_INS[name](*arguments)
             except MalformedPickle:
                 raise
             except Refused as error:
-                return Opaque(name, str(error))
+                return Opaque(name, error.with_traceback(None))
         return Opaque(name)
 
     def step_REDUCE(self, _):
@@ -593,7 +667,8 @@ class Machine:
     def step_NEWOBJ(self, _):
         arguments, kind = self.pop(), self.pop()
         require(type(arguments) is tuple and type(kind) in (Global, Opaque), "NEWOBJ of a " + kind_of(kind))
-        self.push(OrderedDict() if kind.name == "collections.OrderedDict" else Opaque(kind.name))
+        made = kind.name == "collections.OrderedDict" or STAND_INS.get(kind.name) is parameter
+        self.push(self.call(kind, arguments, "NEWOBJ") if made else Opaque(kind.name))
 
     def step_NEWOBJ_EX(self, _):
         self.pop()
@@ -613,10 +688,10 @@ class Machine:
         target = self.stack[-1]
         if type(target) is Array:
             try:
-                require(type(state) is tuple and len(state) == 5, "an array without shape or data")
-                target.tensor = array_of(*state[1:])
+                require(type(state) is tuple and len(state) == 5, "a %s without data" % target.name)
+                target.tensor = tensor_of(state[0], target.name) if target.name == "Parameter" else array_of(*state[1:])
             except Refused as error:
-                target.tensor = Opaque("numpy.ndarray", str(error))
+                target.tensor = Opaque(target.name, error.with_traceback(None))
         elif type(target) is NumpyDtype:
             target.order = state[1] if type(state) is tuple and len(state) > 1 and type(state[1]) is str else "?"
         else:
@@ -705,8 +780,7 @@ class LegacyFile:
         version = run_pickle(file, size)
         require(version == PROTOCOL_VERSION, "expected version %d, found another" % PROTOCOL_VERSION)
         system = run_pickle(file, size)
-        require(type(system) is dict and system.get("little_endian") is True,
-                "expected the file of a little-endian machine")
+        require_little_endian(system)
         storages = Storages()
         self.root = run_pickle(file, size, storages)
         keys = run_pickle(file, size)
@@ -733,10 +807,127 @@ class LegacyFile:
         require(position == size, "%d bytes after the last storage" % (size - position))
 
     def read(self, storage):
+        """All bytes of the object that the storage is, or is a view of."""
         if storage.data is not None:
             return storage.data
-        self.file.seek(self.starts[storage.key] + storage.start * storage.itemsize)
-        return self.file.read(storage.numel * storage.itemsize)
+        self.file.seek(self.starts[storage.key])
+        return self.file.read(storage.stored_numel * storage.itemsize)
+
+
+class TarFile:
+    """The archive of PyTorch 0.1, which torchvision's first ResNets are.
+    storages: their number; per storage (key, place, type) as a pickle, an i64 count and the elements; list of views.
+    tensors: their number; per tensor (key, storage, type) as a pickle, i32 rank, 4 bytes, i64 shape, strides, offset.
+    pickle: the object, with keys of storages and tensors as persistent ids."""
+
+    read = LegacyFile.read
+
+    def __init__(self, file, size):
+        self.file = file
+        self.members = self.members_of(file, size)
+        for name in ("storages", "tensors", "pickle"):
+            inner = next(iter(self.members), "nothing")
+            require(name in self.members,
+                    "expected a PyTorch checkpoint, found a tar archive that holds %s: unpack it" % shown(inner, 60))
+        if "sys_info" in self.members:
+            require_little_endian(self.next_pickle(self.seek("sys_info")))
+        self.starts, self.objects = {}, {}
+        self.read_storages(self.seek("storages"))
+        self.read_tensors(self.seek("tensors"))
+        self.root = self.next_pickle(self.seek("pickle"), self.persistent_load)
+
+    @staticmethod
+    def members_of(file, size):
+        """{name: (start, end)} of the first regular files."""
+        members, position = {}, 0
+        for _ in range(100):
+            file.seek(position)
+            block = file.read(512)
+            if not block.strip(b"\0"):
+                break
+            fields = [block[at:at + length].strip(b" \0") or b"0" for at, length in ((124, 12), (148, 8))]
+            require(len(block) == 512 and all(set(field) <= set(b"01234567") for field in fields) and
+                    sum(block[:148]) + 8 * 32 + sum(block[156:]) == int(fields[1], 8),
+                    "malformed tar archive: the header at byte %d" % position)
+            start, length = position + 512, int(fields[0], 8)
+            position = start + (length + 511) // 512 * 512
+            name = block[:100].rstrip(b"\0").decode("utf-8", "replace")
+            if block[156:157] in (b"0", b"\0"):
+                require(start + length <= size, "the file ends within %s: expected %d bytes, found %d"
+                        % (shown(name), start + length, size))
+                require(name not in members, "tar archive: %s is there twice" % shown(name))
+                members[name] = (start, start + length)
+        return members
+
+    def seek(self, name):
+        start, end = self.members[name]
+        self.file.seek(start)
+        return end
+
+    def next_pickle(self, end, persistent_load=None):
+        return run_pickle(self.file, end, persistent_load)
+
+    def next_numbers(self, end, layout):
+        data = self.file.read(min(struct.calcsize(layout), max(0, end - self.file.tell())))
+        require(len(data) == struct.calcsize(layout), "a member of the tar archive ends too early")
+        return struct.unpack(layout, data)
+
+    def next_row(self, end, what, keys):
+        """The (key, _, _) before each storage and tensor."""
+        row = self.next_pickle(end)
+        require(type(row) is tuple and len(row) == 3 and is_count(row[0]) and row[0] not in keys,
+                "expected the key and type of a %s" % what)
+        return row
+
+    def read_storages(self, end):
+        count = self.next_pickle(end)
+        require(is_count(count), "expected the number of storages")
+        for _ in range(count):
+            key, _, kind = self.next_row(end, "storage", self.objects)
+            require(type(kind) is Global and (kind.name in STORAGES or kind.name in FOREIGN),
+                    "a storage of type %s, of unknown size" % kind_of(kind))
+            numel, = self.next_numbers(end, "<q")
+            storage = Storage(key, kind.name, numel, 0, numel)
+            self.starts[key] = self.file.tell()
+            require(0 <= numel * storage.itemsize <= end - self.starts[key], "storage %d reaches beyond its end" % key)
+            self.file.seek(self.starts[key] + numel * storage.itemsize)
+            self.objects[key] = storage
+        views = self.next_pickle(end)
+        require(type(views) is list, "expected a list of views of storages")
+        for view in views:
+            require(type(view) is tuple and len(view) == 4 and all(map(is_count, view)) and
+                    view[0] not in self.objects and type(self.objects.get(view[1])) is Storage and view[2] + view[3] <= self.objects[view[1]].numel,
+                    "a view of a storage beyond its end")
+            root = self.objects[view[1]]
+            self.objects[view[0]] = Storage(root.key, root.kind, root.stored_numel, root.start + view[2], view[3])
+
+    def read_tensors(self, end):
+        count = self.next_pickle(end)
+        require(is_count(count), "expected the number of tensors")
+        for _ in range(count):
+            key, where, _ = self.next_row(end, "tensor", self.objects)
+            rank, _ = self.next_numbers(end, "<ii")
+            require(0 <= rank <= MAX_RANK, "a tensor of %d dimensions" % rank)
+            numbers = self.next_numbers(end, "<%dq" % (2 * rank + 1))
+            storage = self.objects.get(where) if is_count(where) else None
+            try:
+                self.objects[key] = rebuild_tensor(storage, numbers[-1], numbers[:rank], numbers[rank:-1])
+            except Refused as error:
+                self.objects[key] = Opaque("tensor", error.with_traceback(None))
+
+    def persistent_load(self, identity):
+        if type(identity) is tuple and identity and type(identity[0]) in (Global, Opaque):
+            return identity[0]  # a class, with its source
+        key = int(identity) if type(identity) is str and identity.isdecimal() else None
+        require(key in self.objects, "a persistent id of no storage and no tensor")
+        return self.objects[key]
+
+
+BIG_ENDIAN = "expected the file of a little-endian machine (torch.load reads others: save it again)"
+
+
+def require_little_endian(system):
+    require(type(system) is dict and system.get("little_endian") is True, BIG_ENDIAN)
 
 
 class ZipFile:
@@ -763,8 +954,7 @@ class ZipFile:
         require(len(pickles) == 1, "expected one NAME/data.pkl in the archive, found %d" % len(pickles))
         self.folder = pickles[0][:-len("data.pkl")]
         order = self.folder + "byteorder"
-        require(order not in self.entries or self.contents(order, 64) == b"little",
-                "expected the file of a little-endian machine")
+        require(order not in self.entries or self.contents(order, 64) == b"little", BIG_ENDIAN)
 
         storages = Storages()
         data = self.contents(pickles[0], MAX_PICKLE_BYTES)
@@ -772,7 +962,8 @@ class ZipFile:
         for key, storage in storages.known.items():
             entry = self.entries.get(self.folder + "data/" + key)
             require(entry, "storage %s is not in the archive" % shown(key))
-            require(entry.file_size == storage.numel * storage.itemsize or storage.dtype is None,
+            untyped = storage.kind.endswith(".UntypedStorage")
+            require(entry.file_size == storage.numel * storage.itemsize or (storage.dtype is None and not untyped),
                     "storage %s: expected %s bytes, found %d"
                     % (shown(key), brief(storage.numel * storage.itemsize), entry.file_size))
 
@@ -784,11 +975,13 @@ class ZipFile:
         for info in sorted(infos, key=lambda one: one.header_offset):
             entry = "archive entry " + shown(info.filename)
             require(not info.flag_bits & 0x41, entry + " is encrypted")
-            require(info.compress_type == zipfile.ZIP_STORED, entry + " is compressed")
-            # orig_filename: ZipInfo cuts a name at a zero byte.
+            require(info.compress_type == zipfile.ZIP_STORED,
+                    entry + " is compressed: unpack the archive, and pack its folder with zip -0 -r")
+            # orig_filename: ZipInfo cuts a name at a zero byte. A colon may be there: torch.save calls the folder like
+            # the file ("12:30:00.pth").
             parts = info.orig_filename.split("/")
             require(not info.filename.startswith("/") and ".." not in parts and
-                    not any(c in info.orig_filename for c in "\\\0:"), entry + " leaves the archive")
+                    not any(c in info.orig_filename for c in "\\\0"), entry + " leaves the archive")
             require(not stat.S_ISLNK(info.external_attr >> 16), entry + " is a link")
             require(info.filename not in entries, entry + " is there twice")
             require(info.file_size == info.compress_size, entry + " has two sizes")
@@ -813,8 +1006,7 @@ class ZipFile:
     def read(self, storage):
         if storage.data is not None:
             return storage.data
-        data = self.contents(self.folder + "data/" + storage.key)
-        return memoryview(data)[storage.start * storage.itemsize:(storage.start + storage.numel) * storage.itemsize]
+        return self.contents(self.folder + "data/" + storage.key)
 
 
 def archive_kind(names):
@@ -828,7 +1020,7 @@ def archive_kind(names):
     if has("/data.pkl"):
         return ""
     if has(".npy"):
-        return "an archive of NumPy arrays (.npz)"
+        return "an archive of NumPy arrays (.npz): torch.save a dict of them"
     if has("model.weights.h5"):
         return "a Keras model"
     inner = [name for name in names if name.endswith((".pth", ".pt", ".th", ".ckpt", ".bin", ".safetensors"))]
@@ -846,7 +1038,7 @@ KINDS = (
     (b"\x28\xb5\x2f\xfd", "a Zstandard file: unpack it with unzstd"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (of Keras?)"),
-    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x93NUMPY", "a NumPy array (.npy)"),
     (b"GGUF", "a GGUF file"),
     (b"%PDF", "a PDF file"),
     (b"\x89PNG", "a PNG image"),
@@ -863,8 +1055,6 @@ def file_kind(start, size):
         return "a safetensors file: faq reads it as it is"
     if start[4:8] == b"TFL3":
         return "a TensorFlow Lite model"
-    if start[257:262] == b"ustar":
-        return "a tar archive: unpack it"
     if len(start) > 4 and start[0] == 8 and 0 < start[1] < 32 and start[2] in (0x12, 0x3A, 0x42):
         return "an ONNX model"
     text = start[3:] if start.startswith(b"\xef\xbb\xbf") else start
@@ -889,6 +1079,8 @@ def open_checkpoint(file):
     file.seek(0)
     if start.startswith(b"PK"):
         return ZipFile(file, size)
+    if start[257:262] == b"ustar":
+        return TarFile(file, size)
     # Protocols 0 and 1 have no mark of their own: a pickle of a container begins with "(" or "}" or a name.
     if start[:1] != b"\x80" and not (start[:1] in (b"(", b"}", b"c") and file_kind(start, size) == ""):
         raise Refused("expected a PyTorch checkpoint (a zip archive or a pickle), found %s"
@@ -900,7 +1092,7 @@ def open_checkpoint(file):
 
 
 def is_tensor(value):
-    return type(value) is Tensor or (type(value) is Array and type(value.tensor) is Tensor)
+    return type(filled(value)) is Tensor
 
 
 def is_ignored(name, patterns):
@@ -920,12 +1112,13 @@ def is_state_dict(value, patterns=()):
     if not isinstance(value, dict):
         return False
     items = wanted_items(value, patterns)
-    return bool(items) and all(is_tensor(one) for _, one in items)
+    return any(is_tensor(one) for _, one in items) and \
+        all(is_tensor(one) or is_unconvertible(filled(one)) for _, one in items)
 
 
 def has_tensors(value):
     """A dict of tensors, of which some may not be as expected."""
-    return isinstance(value, dict) and any(is_tensor(one) or (type(one) is Opaque and one.why)
+    return isinstance(value, dict) and any(is_tensor(one) or (type(filled(one)) is Opaque and filled(one).why)
                                            for one in value.values())
 
 
@@ -973,8 +1166,16 @@ def keys_to_take(found):
     return "; --key takes " + " or ".join(shown(name, 60) for name, _ in found[:4]) + more if found else ""
 
 
+def say(text):
+    """To standard error, which may be closed or full: that changes nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write("convert_torch: %s\n" % shortened(text, MAX_MESSAGE))
+            sys.stderr.flush()
+
+
 def note(text):
-    print("convert_torch: note: " + text[:MAX_MESSAGE], file=sys.stderr)
+    say("note: " + text)
 
 
 def advice_on(value, key):
@@ -990,14 +1191,15 @@ def advice_on(value, key):
 
 def refuse_strangers(where, value, patterns):
     """Names the first entry of a dict that makes it no state dict."""
-    for name, one in wanted_items(value, patterns):
-        if is_tensor(one):
-            continue
-        one = one.tensor if type(one) is Array else one
-        if type(one) is Opaque and one.why:
-            raise Refused("%sentry %s: %s" % (where, shown(name), one.why))
-        raise Refused("%sentry %s is a %s, not a tensor%s" % (where, shown(name), kind_of(one), advice_on(one, name)))
-    raise Refused(where + "it is empty")
+    items = [(name, filled(one)) for name, one in wanted_items(value, patterns)]
+    strangers = sorted((row for row in items if not is_tensor(row[1])), key=lambda row: is_unconvertible(row[1]))
+    require(strangers, where + "it is empty")
+    name, one = strangers[0]
+    way_out = "" if len(strangers) == len(items) else "; --ignore-extra leaves it out"
+    if type(one) is Opaque and one.why:
+        raise Refused("%sentry %s: %s%s" % (where, shown(name), one.why, way_out))
+    raise Refused("%sentry %s is a %s, not a tensor%s" % (where, shown(name), kind_of(one),
+                                                          advice_on(one, name) or way_out))
 
 
 def find_state_dict(root, key, patterns):
@@ -1043,16 +1245,18 @@ def find_state_dict(root, key, patterns):
         if type(value) in (Opaque, Global):
             raise Refused("%s: entry %s is a %s, not a tensor%s" % (missing, shown(name), kind_of(value),
                                                                     advice_on(value, name)))
+    require("param_groups" not in entries, "the state of an optimizer, without weights")
     if isinstance(root, dict):
-        refuse_strangers(missing + ": ", root, patterns)
+        refuse_strangers("" if has_tensors(root) else missing + ": ", root, patterns)
     raise Refused(missing)
 
 
 def unwrapped(name):
     """The name without those of wrappers, which are put one around the other, torch.compile's around parts, too."""
-    while name.startswith(WRAPPERS):
-        name = name[name.index(".") + 1:]
-    return name.replace("._orig_mod.", ".")
+    start = 0
+    while name.startswith(WRAPPERS, start):
+        start = name.index(".", start) + 1
+    return INNER_WRAPPERS.sub("", name[start:])
 
 
 def networks_in(names):
@@ -1088,11 +1292,10 @@ def without_prefix(tensors, prefix):
         prefix = networks[0]
     else:
         prefix = ""
-        while all(name[len(prefix):].split(".")[0] in PREFIXES and "." in name[len(prefix):] for name in names):
-            first = names[0][len(prefix):].split(".")[0] + "."
-            if not all(name.startswith(prefix + first) for name in names):
+        for first in names[0].split(".", MAX_KEY_DEPTH)[:-1]:
+            if first not in PREFIXES or not all(name.startswith(prefix + first + ".") for name in names):
                 break
-            prefix += first
+            prefix += first + "."
     if not prefix:
         return tensors
     result, stripped = {}, 0
@@ -1108,7 +1311,7 @@ def without_prefix(tensors, prefix):
 
 
 def named_tensors(state_dict, prefix=None, patterns=()):
-    tensors = {}
+    tensors, left_out = {}, []
     for name, value in wanted_items(state_dict, patterns):
         require(type(name) is str, "expected the names of tensors to be strings, found a %s"
                 % (name.kind if type(name) is Key else kind_of(name)))
@@ -1119,8 +1322,15 @@ def named_tensors(state_dict, prefix=None, patterns=()):
         name = unwrapped(name)
         if is_left_out(name) or is_ignored(name, patterns):
             continue
+        value = filled(value)
+        if is_unconvertible(value):
+            left_out.append("%s (%s)" % (shown(name, 60), value.why))
+            continue
         require(name not in tensors and name != "__metadata__", "duplicate or reserved name " + shown(name))
-        tensors[name] = value.tensor if type(value) is Array else value
+        tensors[name] = value
+    if left_out:
+        more = " and %d more" % (len(left_out) - 3) if len(left_out) > 3 else ""
+        note("left out %s%s" % (", ".join(left_out[:3]), more))
     require(tensors, "no tensors")
     require(len(tensors) <= MAX_TENSORS, "%d tensors, expected at most %d" % (len(tensors), MAX_TENSORS))
     tensors = without_prefix(tensors, prefix)
@@ -1204,9 +1414,28 @@ def dense_bytes(tensor, storage_bytes):
                 run = source[start:start + (extent - 1) * stride + 1:stride]
             target[place:place + (extent - 1) * dense[longest] + 1:dense[longest]] = run
         data = bytes(buffer)
-    if tensor.storage.dtype == "I16":
-        data = array.array("i", array.array("h", data)).tobytes()
-    return data
+    return widened(tensor.storage.dtype, data)
+
+
+def widened(dtype, data):
+    """The same numbers in the type that is written."""
+    if dtype not in WIDENED:
+        return data
+    if dtype in ("I16", "U16"):
+        data = array.array("h" if dtype == "I16" else "H", data)
+    else:
+        values = [float8(byte, dtype) for byte in range(256)]
+        data = [values[byte] for byte in data]
+    return array.array(WIDENED[dtype][2], data).tobytes()
+
+
+def float8(byte, dtype):
+    if dtype == "F8_E5M2":  # the upper half of a float16
+        return struct.unpack("<e", bytes((0, byte)))[0]
+    exponent, mantissa = byte >> 3 & 15, byte & 7  # no infinities, one NaN
+    value = float("nan") if byte & 127 == 127 else \
+        (mantissa / 8 + (exponent > 0)) * 2.0 ** (max(exponent, 1) - 7)
+    return -value if byte & 128 else value
 
 
 # ---- Writing -----------------------------------------------------------------------------------------------------
@@ -1240,15 +1469,13 @@ def write_tensors(out, checkpoint, tensors):
         starts[name] = end
         end += tensor.bytes
         storages.setdefault(tensor.storage.key, len(storages))
-    held, data = None, b""
+    held, stored = None, b""
     # Those of one storage after one another: it is read once, whoever stands between them in the file.
     for name, tensor in sorted(tensors.items(), key=lambda item: storages[item[1].storage.key]):
-        if held is not tensor.storage:
-            data = checkpoint.read(tensor.storage)
-            require(len(data) == tensor.storage.numel * tensor.storage.itemsize,
-                    "the file was cut short while it was being read")
-            held = tensor.storage
-        converted = dense_bytes(tensor, data)
+        if held != tensor.storage.key:
+            stored = None  # before the next one takes its memory
+            stored, held = checkpoint.read(tensor.storage), tensor.storage.key
+        converted = dense_bytes(tensor, tensor.storage.part_of(stored))
         checksums[name] = zlib.crc32(converted)
         out.seek(starts[name])
         out.write(converted)
@@ -1261,13 +1488,17 @@ def write_atomically(path, write):
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "exists and is not a regular file", path)
+    name = os.fsdecode(os.fsencode(name)[:200])  # the longest names have no room for more
     temporary = os.path.join(folder, ".%s.tmp.%d" % (name, os.getpid()))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
     try:
-        descriptor = os.open(temporary, flags, 0o666)
-    except FileExistsError:  # left by a killed process that had our process id
-        os.unlink(temporary)
-        descriptor = os.open(temporary, flags, 0o666)
+        try:
+            descriptor = os.open(temporary, flags, 0o666)
+        except FileExistsError:  # left by a killed process that had our process id
+            os.unlink(temporary)
+            descriptor = os.open(temporary, flags, 0o666)
+    except OSError as error:  # of the name that people know
+        raise OSError(error.errno, "cannot write: " + error.strerror, path) from None
     try:
         with os.fdopen(descriptor, "wb") as out:
             write(out)
@@ -1278,9 +1509,17 @@ def write_atomically(path, write):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    directory = os.open(folder, os.O_RDONLY)
+    # The file is there. That its name is on the disk, too, cannot be asked of folders that may not be read, and of some
+    # file systems.
+    try:
+        directory = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise OSError(error.errno, error.strerror, folder) from None
     finally:
         os.close(directory)
 
@@ -1302,7 +1541,9 @@ def require_bounded(tensors):
 
 class Parser(argparse.ArgumentParser):
     def error(self, message):
-        self.exit(64, "convert_torch: %s (try --help)\n" % message)
+        message = "".join(c if c.isprintable() else "?" for c in message[:MAX_MESSAGE])
+        say(shortened(message, MAX_MESSAGE - 50) + " (try --help)")
+        sys.exit(64)
 
 
 def convert(options):
@@ -1315,6 +1556,10 @@ def convert(options):
         require_bounded(tensors.values())
         if options.output is not None:
             write_atomically(options.output, lambda out: write_tensors(out, checkpoint, tensors))
+        deep = [name for name, tensor in tensors.items() if len(tensor.shape) > FAQ_RANK]
+        if deep:
+            note("%s%s: faq reads no file with a tensor of more than %d dimensions; --ignore-extra leaves it out"
+                 % (shown(deep[0]), " and %d more" % (len(deep) - 1) if len(deep) > 1 else "", FAQ_RANK))
         if options.list:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "closed", "standard output")
@@ -1325,7 +1570,8 @@ def convert(options):
 
 
 def main(arguments=None):
-    parser = Parser(prog="convert_torch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="convert_torch.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                    allow_abbrev=False)
     parser.add_argument("input", metavar="IN", help="a PyTorch checkpoint")
     parser.add_argument("output", metavar="OUT", nargs="?", help="the safetensors file to write")
     parser.add_argument("--key", metavar="NAME", help="the entry that holds the state dict; a.b: entry b of entry a")
@@ -1336,15 +1582,18 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.output is None and not options.list:
         parser.error("expected OUT or --list")
+    if "-" in (options.input, options.output):
+        parser.error("expected files as IN and OUT, found - (./- is a file of that name)")
+    if options.output == "":
+        parser.error("expected a file as OUT, found an empty name")
     if options.output is not None and os.path.exists(options.output) and os.path.exists(options.input) and \
             os.path.samefile(options.input, options.output):
         parser.error("IN and OUT are the same file")
 
     def failed(code, what):
         name = options.input if options.input.isprintable() else shown(options.input, 4096)
-        what = str(what)
-        cut = len(what) > MAX_MESSAGE
-        sys.stderr.write("convert_torch: %s: %s\n" % (name, what[:MAX_MESSAGE] + "..." if cut else what))
+        name = shortened(name, 200)
+        say("%s: %s" % (name, shortened(str(what), MAX_MESSAGE - len(name))))
         return code
 
     try:
@@ -1365,9 +1614,25 @@ def main(arguments=None):
     except OSError as error:
         what = error.strerror or str(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries standard output once more at exit
-        return failed(74, "%s: %s" % (error.filename or options.output or "standard output", what))
+        where = error.filename or options.output or "standard output"
+        return failed(74, "%s: %s" % (shortened(where if where.isprintable() else shown(where), 200), what))
     return 0
 
 
+class Stopped(BaseException):
+    """By a signal. What has been begun is removed, and then the signal ends the process."""
+
+
+def stop(number, _):
+    raise Stopped(number)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(one) != signal.SIG_IGN:
+            signal.signal(one, stop)
+    try:
+        sys.exit(main())
+    except Stopped as stopped:
+        signal.signal(stopped.args[0], signal.SIG_DFL)
+        os.kill(os.getpid(), stopped.args[0])

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <sstream>
 
@@ -67,6 +68,53 @@ json per_class_json(const Scores& scores, const ClassNames& names, std::size_t c
   return rows;
 }
 
+json confusion_json(const Confusion& confusion, const ClassNames& names, std::size_t classes) {
+  json result{{"classes", json::array()}, {"cells", json::array()}};
+  for (std::size_t k = 0; k < classes; ++k) result["classes"].push_back(names.of(k));
+  for (const Confusion::Cell& cell : confusion.cells())
+    result["cells"].push_back({cell.label, cell.predicted, cell.images});
+  return result;
+}
+
+namespace {
+
+// Of few classes the matrix, a row for each; of many the pairs that are confused most.
+std::string confusion_text(const json& confusion) {
+  constexpr std::size_t most_columns = 20, most_pairs = 20;
+  std::vector<std::string> names;
+  for (const json& name : confusion["classes"]) names.push_back(printable(name.get<std::string>()));
+  std::vector<Confusion::Cell> cells;
+  for (const json& cell : confusion["cells"]) cells.push_back({cell[0], cell[1], cell[2]});
+  const auto name_of = [&](std::int32_t k) -> const std::string& {
+    return names[static_cast<std::size_t>(k)];
+  };
+  std::string text;
+  if (names.size() > most_columns) {
+    std::erase_if(cells, [](const auto& cell) { return cell.label == cell.predicted; });
+    std::ranges::stable_sort(cells, std::greater<>(), &Confusion::Cell::images);
+    if (cells.size() > most_pairs) cells.resize(most_pairs);
+    text = fmt::format("{:<28} {:<28} {:>7}\n", "class", "taken for", "images");
+    for (const auto& cell : cells)
+      text += fmt::format("{:<28} {:<28} {:>7}\n", name_of(cell.label), name_of(cell.predicted), cell.images);
+    return text;
+  }
+  text = fmt::format("{:<28}", "class, taken for number");
+  for (std::size_t k = 0; k < names.size(); ++k) text += fmt::format(" {:>6}", k);
+  text += "\n";
+  for (std::size_t k = 0; k < names.size(); ++k) {
+    std::vector<std::int64_t> row(names.size());
+    for (const auto& cell : cells)
+      if (cell.label == static_cast<std::int32_t>(k))
+        row[static_cast<std::size_t>(cell.predicted)] = cell.images;
+    text += fmt::format("{:>3} {:<24}", k, names[k]);
+    for (const std::int64_t images : row) text += fmt::format(" {:>6}", images);
+    text += "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string evaluation_text(const json& e) {
   const auto skipped = e["skipped"].get<std::int64_t>();
   std::string text =
@@ -76,6 +124,7 @@ std::string evaluation_text(const json& e) {
                   skipped > 0 ? fmt::format(" ({} skipped)", skipped) : "", e["images_per_s"].get<double>());
   if (const auto faulty = e["recoverable_faults"].get<std::int64_t>(); faulty > 0)
     text += fmt::format("images with recoverable faults: {}\n", faulty);
+  if (e.contains("confusion")) text += confusion_text(e["confusion"]);
   if (!e.contains("classes")) return text;
   text += fmt::format("{:<28} {:>7} {:>7} {:>7} {:>8}\n", "class", "images", "top-1", "top-5", "loss");
   for (const json& row : e["classes"])

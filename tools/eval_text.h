@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "train/compare.h"
+#include "train/confusion.h"
 #include "train/open_network.h"
 #include "train/predict.h"
 #include "train/scores.h"
@@ -27,6 +28,8 @@ nlohmann::json evaluation_json(const Network& network, const Evaluation& evaluat
                                std::int64_t faulty);
 /// One row per class of `names`.
 nlohmann::json per_class_json(const Scores& scores, const ClassNames& names, std::size_t classes);
+/// "classes", their names, and "cells" that are not 0: [label, predicted, images].
+nlohmann::json confusion_json(const Confusion& confusion, const ClassNames& names, std::size_t classes);
 std::string evaluation_text(const nlohmann::json& evaluation);
 
 nlohmann::json prediction_json(const std::string& file, const Prediction& prediction,

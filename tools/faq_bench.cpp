@@ -265,7 +265,7 @@ int body(int argc, char** argv) {
 
   if (mode == "load") {
     const nlohmann::json result = bench_load(options, steps);
-    if (parsed.count("json"))
+    if (cli::is_on(parsed, "json"))
       cli::print_json(result);
     else
       cli::print_result(fmt::format("{:.0f} images/s with {} workers\n", result["images_per_s"].get<double>(),
@@ -277,16 +277,16 @@ int body(int argc, char** argv) {
   const Measurement m =
       mode == "train" ? bench_train(options, image_size, steps) : bench_infer(options, image_size, steps);
   nlohmann::json result = report(options, mode, bits, m);
-  if (parsed.count("layers")) {
+  if (cli::is_on(parsed, "layers")) {
     for (const auto& row : m.convolutions)
       result["layers"].push_back({{"what", row.what}, {"calls", row.calls}, {"ms", 1e3 * row.seconds}});
   }
-  if (parsed.count("json")) {
+  if (cli::is_on(parsed, "json")) {
     cli::print_json(result);
     return 0;
   }
   std::string out = text(result);
-  if (parsed.count("layers")) {
+  if (cli::is_on(parsed, "layers")) {
     for (const auto& row : m.convolutions)
       out += fmt::format("{:3} x {:8.3f} ms  {}\n", row.calls, 1e3 * row.seconds, row.what);
   }

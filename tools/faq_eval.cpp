@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <iostream>
 #include <optional>
 
 #include "core/parallel.h"
@@ -13,6 +14,7 @@
 #include "tools/eval_text.h"
 #include "tools/option_text.h"
 #include "tools/waiting.h"
+#include "train/confusion.h"
 #include "train/evaluate.h"
 #include "train/evaluation_data.h"
 #include "train/image_sample.h"
@@ -50,7 +52,7 @@ void make_output_folder(const std::string& folder) {
 }
 
 int report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const std::string& folder) {
-  if (parsed.count("json"))
+  if (cli::is_on(parsed, "json"))
     cli::print_json(analysis.result);
   else
     cli::print_result(analysis.table);
@@ -65,7 +67,7 @@ NetworkChoice network_choice(const cxxopts::ParseResult& parsed, const TrainOpti
           .in_channels = options.in_channels,
           .mean = options.mean,
           .std = options.std,
-          .average = parsed.count("use-ema") > 0,
+          .average = cli::is_on(parsed, "use-ema"),
           .ignore_extra = options.ignore_extra,
           .engine = options.engine};
 }
@@ -130,7 +132,7 @@ int analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std:
 }
 
 // What can be asked for instead of an evaluation, one at a time; --analyze, too, of several kinds.
-constexpr const char* modes[] = {"per-class", "compare", "predict", "export"};
+constexpr const char* modes[] = {"per-class", "confusion", "compare", "predict", "export"};
 
 // What is done, and the options that it alone reads, or does not read. Whoever gives one expects an effect.
 struct Task {
@@ -138,6 +140,12 @@ struct Task {
   std::vector<std::string> own = {};
   std::vector<std::string> ignored = {};
 };
+
+// Images are one question, however many they are.
+std::size_t times_asked(const cxxopts::ParseResult& parsed, const std::string& mode) {
+  if (mode == "per-class" || mode == "confusion") return cli::is_on(parsed, mode) ? 1 : 0;
+  return mode == "predict" ? std::min<std::size_t>(parsed.count(mode), 1) : parsed.count(mode);
+}
 
 const Task& task_of(const cxxopts::ParseResult& parsed) {
   // What says where a data set is, and how it is read.
@@ -151,6 +159,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
   static const Task tasks[] = {
       {"an evaluation"},
       {"--per-class", {"class-names"}},
+      {"--confusion", {"class-names"}},
       {"--compare"},
       {"--predict", {"class-names"}, of_images},
       {"--export", {}, and_also(of_images, {"engine"})},
@@ -166,13 +175,49 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
       {"--analyze weight-scales", {"output-dir"}},
   };
   std::string name = "an evaluation";
-  for (const char* mode : modes)
-    if (parsed.count(mode)) name = concat("--", mode);
+  for (const std::string mode : modes)
+    if (times_asked(parsed, mode) > 0) name = "--" + mode;
   if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
   const auto found = std::ranges::find(tasks, name, &Task::name);
   check(found != std::end(tasks), ErrorKind::usage, name,
         ": expected one of cosine, gradient-noise, sensitivity, bits, weight-scales");
   return *found;
+}
+
+// The images that arguments of --predict name: files, those in folders, those that lines of the standard
+// input name.
+std::vector<std::string> files_of(const std::vector<std::string>& arguments) {
+  std::vector<std::string> files;
+  std::error_code none;
+  for (const std::string& argument : arguments) {
+    if (argument == "-") {
+      for (std::string line; std::getline(std::cin, line);) {
+        if (line.ends_with('\r')) line.pop_back();
+        if (!line.empty()) files.push_back(std::move(line));
+      }
+      check(!std::cin.bad(), ErrorKind::io, "reading names of images from the standard input");
+      check(!files.empty(), ErrorKind::bad_data, "--predict -: the standard input names no image");
+    } else if (std::filesystem::is_directory(argument, none)) {
+      for (std::string& file : images_in(argument)) files.push_back(std::move(file));
+    } else {
+      files.push_back(argument);
+    }
+  }
+  return files;
+}
+
+Evaluation evaluate_counting(const Network& network, Loader& loader, Scores& scores, Confusion& confusion,
+                             RunListener& listener) {
+  const double seconds = for_each_batch(
+      network.forward, loader,
+      [&](const Batch& batch, const Tensor& logits) {
+        scores.add(logits, batch.labels);
+        confusion.add(logits, batch.labels);
+      },
+      listener, [&] { return fmt::format("top-1 {:.2f}", scores.result().top1); });
+  Evaluation result = scores.result();
+  result.images_per_s = static_cast<double>(result.images) / seconds;
+  return result;
 }
 
 void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector<OptionRow>& rows) {
@@ -200,8 +245,10 @@ int body(int argc, char** argv, Communicator& all) {
         .preset = "val",
         .choices = {"train", "val"}},
        {"per-class", "accuracy and loss of every class"},
+       {"confusion", "how many images of which class are taken for which"},
        {.names = "predict",
-        .help = "the five likeliest classes of these images",
+        .help = "the five likeliest classes of these images, or of those in a folder; -: of the files that "
+                "lines of the standard input name",
         .value = "IMAGE…",
         .repeatable = true},
        {"compare", "another network on the same images: agreement, and layer by layer", "FILE"},
@@ -231,10 +278,9 @@ int body(int argc, char** argv, Communicator& all) {
   const std::string split = cli::text_of(parsed, "split");
   check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
   std::size_t asked = parsed.count("analyze");
-  for (const std::string mode : modes)
-    asked += mode == "predict" ? std::min<std::size_t>(parsed.count(mode), 1) : parsed.count(mode);
+  for (const std::string mode : modes) asked += times_asked(parsed, mode);
   check(asked <= 1, ErrorKind::usage,
-        "--analyze, --compare, --export, --per-class and --predict: one at a time");
+        "--analyze, --compare, --confusion, --export, --per-class and --predict: one at a time");
   refuse_without_effect(parsed, rows);
   check_options(options);
   all.set_lost_after(options.rank_timeout);
@@ -249,7 +295,7 @@ int body(int argc, char** argv, Communicator& all) {
   const bool of_scales = parsed.count("analyze") && cli::text_of(parsed, "analyze") == "weight-scales";
   if (parsed.count("analyze") && !of_scales)
     return analyze(parsed, options, cli::command_line(argc, argv), says);
-  const bool as_json = parsed.count("json") > 0;
+  const bool as_json = cli::is_on(parsed, "json");
   const auto print = [as_json](const json& result, auto text) {
     if (as_json)
       cli::print_json(result);
@@ -291,7 +337,7 @@ int body(int argc, char** argv, Communicator& all) {
     const ClassNames names = names_of(network.preprocessing.class_names);
     const Preprocessing seen = preprocessing();
     json result{{"kind", network.kind}, {"predictions", json::array()}};
-    const auto files = parsed["predict"].as<std::vector<std::string>>();
+    const std::vector<std::string> files = files_of(parsed["predict"].as<std::vector<std::string>>());
     if (const ImageSample sample = sample_of(files, seen.channels); sample.images > 0) {
       DataChoice done = options;
       done.val_crop_size = seen.height;
@@ -346,7 +392,10 @@ int body(int argc, char** argv, Communicator& all) {
   const ClassNames names = names_of(classes);
   begin();
   Scores scores;
-  const Evaluation evaluation = evaluate(network.forward, *data.loader, scores, display, {}, ranks);
+  Confusion confusion;
+  const Evaluation evaluation = cli::is_on(parsed, "confusion")
+                                    ? evaluate_counting(network, *data.loader, scores, confusion, display)
+                                    : evaluate(network.forward, *data.loader, scores, display, {}, ranks);
   check_agreed(std::isfinite(evaluation.loss), ErrorKind::bad_data, network.weights,
                ": the loss of an image is beyond 2^32: the logits are no logits");
   const auto faulty_here = static_cast<std::int64_t>(data.loader->faulty_samples().size());
@@ -355,7 +404,8 @@ int body(int argc, char** argv, Communicator& all) {
   check_agreed(skipped <= options.skip_bad, ErrorKind::bad_data, skipped,
                " images cannot be used, `skip_bad` ", options.skip_bad);
   json result = evaluation_json(network, evaluation, skipped, faulty);
-  if (parsed.count("per-class")) result["classes"] = per_class_json(scores, names, classes.size());
+  if (cli::is_on(parsed, "per-class")) result["classes"] = per_class_json(scores, names, classes.size());
+  if (cli::is_on(parsed, "confusion")) result["confusion"] = confusion_json(confusion, names, classes.size());
   return print(result, evaluation_text);
 }
 

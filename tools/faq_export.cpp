@@ -1,20 +1,42 @@
-// faq-export: an integer network as what other machines read.
+// faq-export: a network as what other machines and programs read.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "quant/deploy/c_export.h"
+#include "quant/deploy/onnx/onnx_file.h"
+#include "quant/deploy/onnx_export.h"
+#include "quant/float_onnx.h"
 #include "tools/cli.h"
 #include "tools/waiting.h"
+#include "train/open_network.h"
+#include "train/option_table.h"
 
 namespace faq {
 namespace {
 
+using nlohmann::json;
+
 constexpr double kilobyte = 1000;
 
-nlohmann::json written_json(const CExport& written) {
-  nlohmann::json result{{"source", written.source.string()},
-                        {"header", written.header.string()},
-                        {"constant_bytes", written.constant_bytes},
-                        {"arena_bytes", written.arena_bytes}};
+struct Result {
+  json fields;
+  std::string text;
+};
+
+int print(const Result& result, const cxxopts::ParseResult& parsed) {
+  if (cli::is_on(parsed, "json"))
+    cli::print_json(result.fields);
+  else
+    cli::print_result(result.text);
+  return 0;
+}
+
+json written_json(const CExport& written) {
+  json result{{"source", written.source.string()},
+              {"header", written.header.string()},
+              {"constant_bytes", written.constant_bytes},
+              {"arena_bytes", written.arena_bytes}};
   if (!written.test.empty()) result["test"] = written.test.string();
   return result;
 }
@@ -30,27 +52,105 @@ std::string written_text(const CExport& written, const std::string& name) {
   return text;
 }
 
-int body(int argc, char** argv) {
-  cli::Parser parser("faq-export", "Writes an integer network as C.");
-  cli::add_options(
-      parser, "export",
-      {{"weights", "integer.safetensors of a run", "FILE"},
-       {"c", "writes NAME.c and NAME.h into this folder: C99 that makes the bits of faq-eval", "DIR"},
-       {"c-name", "of the files and of what they define", "NAME", "network"},
-       {"c-test", "also writes NAME_test.c, which compares the logits of N random images", "N", "0"}});
-  const auto parsed = cli::parse(parser, argc, argv, "weights");
-  if (cli::help_or_version(parser, parsed)) return 0;
-  check(parsed.count("weights") > 0, ErrorKind::usage, "--weights is required: integer.safetensors of a run");
-  check(parsed.count("c") > 0, ErrorKind::usage, "--c is required: the folder to write to");
+Result to_c(const cxxopts::ParseResult& parsed) {
   const CExportOptions options{.name = cli::text_of(parsed, "c-name"),
                                .test_images = cli::count_of(parsed, "c-test", 0, 1000)};
   const IntegerNetwork network = IntegerNetwork::load(cli::text_of(parsed, "weights"));
   const CExport written = export_c(network, cli::text_of(parsed, "c"), options);
-  if (parsed.count("json"))
-    cli::print_json(written_json(written));
-  else
-    cli::print_result(written_text(written, options.name));
-  return 0;
+  return {written_json(written), written_text(written, options.name)};
+}
+
+Result written_onnx(OnnxModel model, const std::string& file) {
+  const int opset = model.opset();
+  const std::size_t nodes = model.nodes.size();
+  write_onnx(std::move(model), file);
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(file));
+  return {{{"file", file}, {"opset", opset}, {"nodes", nodes}, {"bytes", bytes}},
+          fmt::format("wrote {}: opset {}, {} nodes, {:.1f} kB\n", file, opset, nodes,
+                      static_cast<double>(bytes) / kilobyte)};
+}
+
+Result to_onnx(const cxxopts::ParseResult& parsed) {
+  check_onnx();
+  const IntegerNetwork network = IntegerNetwork::load(cli::text_of(parsed, "weights"));
+  return written_onnx(onnx_model(network), cli::text_of(parsed, "onnx"));
+}
+
+// The options of faq-train and faq-eval that say what float weights are.
+std::vector<OptionRow> network_options() {
+  std::vector<OptionRow> rows;
+  for (const char* name : {"model", "num-classes", "in-channels", "ignore-extra", "val-resize-size",
+                           "val-crop-size", "mean", "std"})
+    rows.push_back(find_option(name));
+  return rows;
+}
+
+Result to_float_onnx(const cxxopts::ParseResult& parsed) {
+  check_onnx();
+  const TrainOptions options = assemble(json::object(), cli::given_settings(parsed, network_options()));
+  const std::string file = cli::text_of(parsed, "weights");
+  const Network network = open_network({.weights = file,
+                                        .model = parsed.count("model") ? options.model : "",
+                                        .num_classes = options.num_classes,
+                                        .in_channels = options.in_channels,
+                                        .mean = options.mean,
+                                        .std = options.std,
+                                        .average = cli::is_on(parsed, "use-ema"),
+                                        .ignore_extra = options.ignore_extra});
+  check(network.trained != nullptr && !network.quantized, ErrorKind::usage, "--float-onnx: ", file,
+        ": expected float weights, found ", network.kind);
+  const Preprocessing images =
+      preprocessing_for(network, options, [&] { return model_info(network.model).input_size; });
+  OnnxModel model = float_onnx_model(*network.trained, images);
+  model.metadata.emplace("model", network.model);
+  return written_onnx(std::move(model), cli::text_of(parsed, "float-onnx"));
+}
+
+// What can be written, and the options that it alone reads.
+struct Target {
+  const char* name;
+  std::vector<std::string> own;
+  Result (*write)(const cxxopts::ParseResult&);
+};
+
+const std::vector<Target>& targets() {
+  static const std::vector<Target> rows{{"c", {"c-name", "c-test"}, to_c},
+                                        {"onnx", {}, to_onnx},
+                                        {"float-onnx",
+                                         {"model", "num-classes", "in-channels", "ignore-extra",
+                                          "val-resize-size", "val-crop-size", "mean", "std", "use-ema"},
+                                         to_float_onnx}};
+  return rows;
+}
+
+const Target& target_of(const cxxopts::ParseResult& parsed) {
+  const auto is_given = [&](const auto& target) { return parsed.count(target.name) > 0; };
+  check(std::ranges::count_if(targets(), is_given) == 1, ErrorKind::usage,
+        "expected one of --c, --onnx and --float-onnx: what to write");
+  const Target& target = *std::ranges::find_if(targets(), is_given);
+  for (const Target& other : targets())
+    for (const std::string& option : other.own)
+      check(&other == &target || parsed.count(option) == 0, ErrorKind::usage, "--", option,
+            " has no effect on --", target.name);
+  return target;
+}
+
+int body(int argc, char** argv) {
+  cli::Parser parser("faq-export", "Writes an integer network as C or ONNX, or a float one as ONNX.");
+  cli::add_options(
+      parser, "export",
+      {{"weights", "integer.safetensors of a run; of --float-onnx: float weights or a checkpoint", "FILE"},
+       {"c", "writes NAME.c and NAME.h into this folder: C99 that makes the bits of faq-eval", "DIR"},
+       {"c-name", "of the files and of what they define", "NAME", "network"},
+       {"c-test", "also writes NAME_test.c, which compares the logits of N random images", "N", "0"},
+       {"onnx", "writes a quantized ONNX model (QDQ)", "FILE"},
+       {"float-onnx", "writes the float network as ONNX", "FILE"},
+       {"use-ema", "--float-onnx of a checkpoint: the moving average of its run (--model-ema)"}});
+  cli::add_options(parser, network_options());
+  const auto parsed = cli::parse(parser, argc, argv, "weights");
+  if (cli::help_or_version(parser, parsed)) return 0;
+  check(parsed.count("weights") > 0, ErrorKind::usage, "--weights is required: integer.safetensors of a run");
+  return print(target_of(parsed).write(parsed), parsed);
 }
 
 }  // namespace

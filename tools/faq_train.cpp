@@ -1,16 +1,24 @@
 // faq-train: fine-tune a network in the integers it will be deployed in.
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <filesystem>
+
+#include "core/terminal.h"
+#include "core/text.h"
 #include "nn/models.h"
 #include "tools/cli.h"
 #include "tools/option_effects.h"
 #include "tools/option_text.h"
 #include "tools/plan_text.h"
+#include "tools/train_text.h"
 #include "tools/waiting.h"
 #include "train/dry_run.h"
 #include "train/metrics.h"
 #include "train/progress_display.h"
+#include "train/run_report.h"
 #include "train/signals.h"
+#include "train/tensorboard.h"
 #include "train/trainer.h"
 
 namespace {
@@ -47,7 +55,7 @@ int body(int argc, char** argv, Communicator& ranks) {
                     {"quiet", "no progress on stderr, warnings only"}});
   const auto parsed = cli::parse(parser, argc, argv);
   if (cli::help_or_version(parser, parsed)) return 0;
-  if (parsed.count("list-models")) return cli::print_result(model_list()), 0;
+  if (cli::is_on(parsed, "list-models")) return cli::print_result(model_list()), 0;
 
   std::vector<Setting> settings;
   if (parsed.count("bits")) settings.emplace_back("bits", cli::text_of(parsed, "bits"));
@@ -56,10 +64,10 @@ int body(int argc, char** argv, Communicator& ranks) {
                                    ? cli::options_from(cli::text_of(parsed, "config"), settings)
                                    : assemble(nlohmann::json::object(), settings);
   refuse_without_effect(settings, options);
-  const bool json = parsed.count("json") > 0;
+  const bool json = cli::is_on(parsed, "json");
   ranks.set_lost_after(options.rank_timeout);
 
-  if (parsed.count("dry-run")) {
+  if (cli::is_on(parsed, "dry-run")) {
     if (!ranks.is_first()) return 0;
     cli::say_one_rank_works("--dry-run", ranks);
     TrainOptions of_run = options;
@@ -72,14 +80,18 @@ int body(int argc, char** argv, Communicator& ranks) {
     return 0;
   }
   Metrics metrics;
+  TensorBoard events;
   ProgressDisplay display(cli::says(parsed), cli::with_options);
+  const StopToken stop = install_stop_handlers();
+  RunReport report(display, stop);
   const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
-                                             .listeners = {&metrics, &display},
-                                             .stop = install_stop_handlers(),
+                                             .listeners = {&metrics, &events, &report, &display},
+                                             .stop = stop,
                                              .ranks = &ranks});
   if (json) {
     cli::print_json({{"stopped", result.stopped},
                      {"epochs", result.epochs},
+                     {"stages", report.details().is_object() ? report.details()["stages"] : nlohmann::json()},
                      {"initial", to_json(result.initial)},
                      {"last", to_json(result.last)},
                      {"best", to_json(result.best)},
@@ -93,16 +105,16 @@ int body(int argc, char** argv, Communicator& ranks) {
                      {"exchange_seconds", result.exchange_seconds},
                      {"wait_seconds", result.wait_seconds}});
   } else if (!result.stopped) {
-    cli::print_result(fmt::format(
-        "best top-1 {:.2f} (epoch {}), last {:.2f}; {:.0f} s{}, peak {:.0f} MB{}\n", result.best.top1,
-        result.best_epoch, result.last.top1, result.seconds,
-        result.train_images_per_s > 0 ? fmt::format(", {:.0f} images/s", result.train_images_per_s) : "",
-        static_cast<double>(result.peak_bytes) / 1e6,
-        (result.ranks > 1 ? fmt::format("; {:.1f} s of gradients between {} ranks, {:.1f} s waited",
-                                        result.exchange_seconds, result.ranks, result.wait_seconds)
-                          : "") +
-            (result.skipped > 0 ? fmt::format("; {} images skipped", result.skipped) : "") +
-            (result.faulty > 0 ? fmt::format("; images with recoverable faults: {}", result.faulty) : "")));
+    const bool quantized = options.scheme != Scheme::none;
+    cli::print_result(stages_text(report.details(), result, quantized, wants_colour(STDOUT_FILENO)) +
+                      summary_text(result));
+    if (ranks.is_first()) {
+      std::error_code none;
+      const bool has_report =
+          std::filesystem::exists(std::filesystem::path(options.output_dir) / "report.html", none);
+      for (const std::string& line : split(next_text(options, has_report), '\n'))
+        if (!line.empty()) display.line(line);
+    }
   }
   if (result.stopped) {
     fail(ErrorKind::stopped, "stopped by a signal after saving a checkpoint in ", options.output_dir,

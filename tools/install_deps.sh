@@ -2,6 +2,8 @@
 # Installs what building, testing and the quick start need, from the distribution's packages (Debian 12 or newer).
 # Works as root or with sudo. With --minimal: what building the library and the programs needs, nothing else.
 # With --cluster: also a Slurm, for the tests of a cluster within this machine (tests/slurm/up.sh).
+# With --targets: also compilers for other machines, and their emulator, for the tests of exported C (tests/c_targets_test.py), and
+# a browser, for the test of reports (tests/report_page_test.py).
 set -euo pipefail
 export LC_ALL=C
 
@@ -9,12 +11,17 @@ build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxx
        libarchive-dev libfmt-dev zlib1g-dev libjpeg-dev libpng-dev libopenmpi-dev openmpi-bin)
 extra=(catch2 libbenchmark-dev libstb-dev jq python3 git ca-certificates dataset-fashion-mnist dpkg-dev pkg-config)
 cluster=(slurm-wlm munge libpmix2 iproute2 libmpich-dev mpich)
-optional=(clang-format-14)  # only for the check of the format; newer distributions have other versions, which format otherwise
+targets=(clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
+         gcc-riscv64-linux-gnu libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-powerpc-linux-gnu
+         libc6-dev-powerpc-cross qemu-user chromium)
+optional=(clang-format-14  # only for the check of the format; newer distributions have other versions, which format otherwise
+          libonnx-dev libprotobuf-dev protobuf-compiler)  # export to ONNX
 
 packages=("${build[@]}")
 wishes=()
 [ "${1:-}" != --cluster ] || packages+=("${cluster[@]}")
 [ "${1:-}" = --minimal ] || { packages+=("${extra[@]}"); wishes=("${optional[@]}"); }
+[ "${1:-}" != --targets ] || wishes+=("${targets[@]}")  # a distribution may lack one of them
 
 installed() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
 available() { apt-cache show "$1" >/dev/null 2>&1; }

@@ -24,7 +24,7 @@ constexpr std::pair<int, const char*> exit_codes[] = {
     {76, "diverged (non-finite loss or gradient); the last good checkpoint is named"},
 };
 
-constexpr const char* programs[] = {"faq-bench", "faq-eval", "faq-export", "faq-train"};
+constexpr const char* programs[] = {"faq-bench", "faq-eval", "faq-export", "faq-report", "faq-train"};
 
 // A backslash begins a command, a dash is a hyphen, and a dot or a quote begins a request at the start of a
 // line.

@@ -107,6 +107,10 @@ const OptionText& text_of_option(const std::string& name) {
       {"checkpoint-hist", "run", "K", "checkpoints kept besides last and best"},
       {"threads", "run", "N", "default: OMP_NUM_THREADS, without it all cores"},
       {"print-freq", "run", "STEPS", "between lines and metrics"},
+      {"report", "run", "KIND",
+       "report.html: full, which evaluates the network before and after once more; curves; or none"},
+      {"tensorboard", "run", "BOOL",
+       "events for TensorBoard, with histograms of every layer, one event file a start"},
       {"rank-timeout", "run", "SECONDS",
        "a rank of which nothing is heard for so long is lost, and the job ends"},
   };

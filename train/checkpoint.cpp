@@ -11,7 +11,6 @@
 #include <cstring>
 
 #include "core/atomic_file.h"
-#include "core/file_error.h"
 #include "core/json.h"
 
 namespace faq {
@@ -48,6 +47,12 @@ std::vector<std::pair<std::int64_t, std::filesystem::path>> step_checkpoints(
   return found;
 }
 
+// A file that cannot be examined is there, too.
+bool may_exist(const std::filesystem::path& file) {
+  std::error_code error;
+  return std::filesystem::exists(file, error) || error;
+}
+
 std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;
   std::error_code error;
@@ -57,9 +62,7 @@ std::vector<std::filesystem::path> checkpoint_files(const std::filesystem::path&
         ": cannot be examined: ", error.message());
   if (!is_folder) return files;
   for (const auto& [step, file] : step_checkpoints(folder)) files.push_back(file);
-  // One that cannot be examined is there, too.
-  const auto last = folder / last_file;
-  if (std::filesystem::exists(last, error) || error) files.push_back(last);
+  if (may_exist(folder / last_file)) files.push_back(folder / last_file);
   return files;
 }
 
@@ -72,7 +75,7 @@ void check_none(const std::filesystem::path& folder) {
     try {
       read_safetensors_metadata(file);
     } catch (const Error& error) {
-      if (error.kind() == ErrorKind::io) kind = ErrorKind::io;
+      if (error.kind() != ErrorKind::bad_data) kind = ErrorKind::io;
     }
   }
   check(unreadable.empty(), kind, "resuming from ", folder, ": none of ", unreadable.size(),
@@ -99,21 +102,25 @@ nlohmann::json to_json(const Progress& p) {
 Progress progress_from_json(const nlohmann::json& json, const std::string& source) {
   try {
     Progress p;
-    json.at("epoch").get_to(p.epoch);
-    json.at("step_in_epoch").get_to(p.step_in_epoch);
-    json.at("step").get_to(p.step);
-    p.phase = json.value("phase", 0);  // runs of earlier versions had one phase and no such entry
+    constexpr std::int64_t most = std::int64_t{1} << 53;
+    const auto count = [&](const char* key, std::int64_t least = 0) {
+      return parse_integer(json.at(key), concat("checkpoint ", source, ": progress record: ", key), least,
+                           most);
+    };
+    p.epoch = count("epoch");
+    p.step_in_epoch = count("step_in_epoch");
+    p.step = count("step");
+    // Runs of earlier versions had one phase and no such entry.
+    if (json.contains("phase"))
+      p.phase = static_cast<int>(std::min<std::int64_t>(count("phase", -1), INT32_MAX));
     json.at("best_top1").get_to(p.best_top1);
-    json.at("best_epoch").get_to(p.best_epoch);
+    p.best_epoch = count("best_epoch", -1);
     json.at("loss_sum").get_to(p.loss_sum);
-    json.at("correct").get_to(p.correct);
-    json.at("images").get_to(p.images);
+    p.correct = count("correct");
+    p.images = count("images");
     json.at("history").get_to(p.history);
-    for (const std::int64_t count : {p.epoch, p.step_in_epoch, p.step, p.correct, p.images})
-      check(count >= 0, ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", count,
-            " where a number of epochs, steps or images is expected");
     check(p.correct <= p.images && std::isfinite(p.loss_sum) && p.best_top1 >= -1 && p.best_top1 <= 100 &&
-              p.best_epoch >= -1 && p.history.is_array(),
+              p.history.is_array(),
           ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", p.correct, " of ", p.images,
           " images correct, loss ", p.loss_sum, ", best top-1 ", p.best_top1, " in epoch ", p.best_epoch,
           " make no sense");
@@ -248,17 +255,18 @@ std::optional<CheckpointHeader> furthest_checkpoint(const std::filesystem::path&
 }
 
 bool CheckpointFolder::holds_run() const {
-  return !checkpoint_files(folder_).empty() || file_exists(folder_ / best_file);
+  return !checkpoint_files(folder_).empty() || may_exist(folder_ / best_file);
 }
 
 void CheckpointFolder::check_begins_anew(const Warn& warn) const {
   const auto best = folder_ / best_file;
-  if (!file_exists(best)) return;
+  if (!may_exist(best)) return;
   // The best of the first epoch is saved before the first checkpoint is.
   std::int64_t epoch = -1;
   try {
     epoch = progress_in(read_safetensors_metadata(best), best.string()).epoch;
   } catch (const Error& error) {
+    if (error.kind() == ErrorKind::missing_input) fail(ErrorKind::io, error.what());
     if (error.kind() != ErrorKind::bad_data) throw;
   }
   check(epoch == 0 || epoch == 1, ErrorKind::bad_data, "resuming from ", folder_, ": ", best_file,

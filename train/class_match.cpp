@@ -1,6 +1,8 @@
 #include "train/class_match.h"
 
 #include <algorithm>
+#include <set>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -56,6 +58,11 @@ ClassMatch match_classes(const std::vector<std::string>& of_weights,
     return match;
   if (of_weights.size() == of_data.size() && (are_numbers(of_weights) || are_numbers(of_data))) return {};
   return {.kind = ClassMatch::others};
+}
+
+bool are_among(const std::vector<std::string>& classes, const std::vector<std::string>& all) {
+  const std::set<std::string_view> names(all.begin(), all.end());
+  return std::ranges::all_of(classes, [&](const std::string& name) { return names.contains(name); });
 }
 
 NamedTensors for_classes(NamedTensors weights, const ModelInfo& info, const std::vector<std::string>& classes,

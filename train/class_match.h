@@ -29,6 +29,9 @@ struct ClassMatch {
 /// gave: any names may be theirs.
 ClassMatch match_classes(const std::vector<std::string>& of_weights, const std::vector<std::string>& of_data);
 
+/// True if each of these classes is one of all classes.
+bool are_among(const std::vector<std::string>& classes, const std::vector<std::string>& all);
+
 /// Returns the weights of a checkpoint with its classifier's rows in the order of the data's classes, or, if
 /// the data have other classes, without classifier; adds a note for the user. `classes`: of the data; empty:
 /// not known.

@@ -1,5 +1,7 @@
 #include "train/epoch_record.h"
 
+#include <algorithm>
+
 namespace faq {
 
 nlohmann::json epoch_row(const EpochDone& done) {
@@ -35,6 +37,16 @@ Evaluation validation_in(const nlohmann::json& history, std::int64_t epoch) {
             .images_per_s = row.value("val_images_per_s", 0.0)};
   }
   return {};
+}
+
+bool may_be_of_one_run(const nlohmann::json& history, const nlohmann::json& other) {
+  const auto without_speeds = [](nlohmann::json row) {
+    for (const char* speed : {"val_images_per_s", "images_per_s"}) row.erase(speed);
+    return row;
+  };
+  for (std::size_t i = 0; i < std::min(history.size(), other.size()); ++i)
+    if (without_speeds(history[i]) != without_speeds(other[i])) return false;
+  return true;
 }
 
 }  // namespace faq

@@ -27,12 +27,17 @@ ClassOrder order_of(const Network& network, ClassOrder asked) {
 
 }  // namespace
 
-void check_classes(const Network& network, const std::vector<std::string>& names, const std::string& of) {
+std::string check_classes(const Network& network, const std::vector<std::string>& names,
+                          const std::string& of) {
   const std::vector<std::string>& known = network.preprocessing.class_names;
   const std::vector<std::string> found = as_recorded(names);
   const auto [of_network, of_data] = std::ranges::mismatch(known, found);
-  if (of_network == known.end()) return;
+  if (of_network == known.end()) return "";
   const std::string said = of_data == found.end() ? "" : shortened(*of_data, 80);
+  if (match_classes(known, found).kind == ClassMatch::same)
+    return concat("warning: classes: ", of, ": class ", of_data - found.begin(), " is '", said,
+                  "', the network's is '", shortened(*of_network, 80),
+                  "': numbers and names, taken to be in the same order");
   fail(ErrorKind::usage, of, ": class ", of_data - found.begin(), " is '", said, "', the network's is '",
        shortened(*of_network, 80), "'");
 }
@@ -44,8 +49,12 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
   DatasetOptions dataset = dataset_options(choice, network.preprocessing.channels, ranks);
   dataset.class_order = order_of(network, choice.class_order);
   data.dataset = cached(open_dataset(dataset, split));
+  const std::vector<std::string>& known = network.preprocessing.class_names;
+  if (choice.allow_empty_classes && are_among(data.dataset->class_names(), known))
+    data.dataset = with_classes(std::move(data.dataset), known);
   check_number(network, *data.dataset, choice.data_path);
-  check_classes(network, data.dataset->class_names(), concat("data ", choice.data_path));
+  const std::string numbered =
+      check_classes(network, data.dataset->class_names(), concat("data ", choice.data_path));
   const Preprocessing seen =
       preprocessing_for(network, choice, [&] { return side_of_images(*data.dataset, choice.skip_bad); });
   LoaderOptions loader;
@@ -57,6 +66,7 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
   loader.transform = {Augmentation::none, seen.height, seen.resize};
   data.loader = std::make_unique<Loader>(*data.dataset, loader);
   data.notes = data.dataset->notes();
+  if (!numbered.empty()) data.notes.push_back(numbered);
   DataChoice done = choice;
   done.val_crop_size = seen.height;
   done.val_resize_size = seen.resize;

@@ -19,8 +19,9 @@ struct EvaluationData {
 };
 
 /// Throws usage when the network's file names its classes and `names`, which are those `of` something, are
-/// others or in another order.
-void check_classes(const Network& network, const std::vector<std::string>& names, const std::string& of);
+/// others or in another order. Returns a warning where one side has numbers alone; else it is empty.
+std::string check_classes(const Network& network, const std::vector<std::string>& names,
+                          const std::string& of);
 
 /// Opens a split of `data.data_path` for a network. Throws usage when the data have other classes than the
 /// network, in number or, where its file names them, in name. One rank searches the file system for all.

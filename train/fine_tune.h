@@ -24,7 +24,7 @@ struct FineTune {
 
   /// All fields as one TrainOptions, without a preset.
   TrainOptions options() const { return {model, data, recipe, output, /*preset=*/{}}; }
-  /// Runs as train() (train/trainer.h) does, and also writes metrics.jsonl and summary.csv.
+  /// Runs as train() (train/trainer.h) does, and also writes metrics.jsonl, summary.csv and report.html.
   TrainResult run(const RunContext& context = {}) const;
 };
 

@@ -171,7 +171,8 @@ Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents)
                   .layers = {},
                   .deployed = {},
                   .trained = {},
-                  .epoch = progress_in(contents.metadata, source).epoch};
+                  .epoch = progress_in(contents.metadata, source).epoch,
+                  .id = checkpoint_id(contents.metadata)};
   set_model(network, std::move(model), integers, choice.engine);
   return network;
 }
@@ -272,7 +273,7 @@ IntegerNetwork export_integer_network(const Network& network, const Preprocessin
   check(!std::filesystem::equivalent(file, network.weights, none), ErrorKind::usage, "export ", file,
         ": that is the checkpoint itself");
   IntegerNetwork compiled = compile(*network.trained, preprocessing);
-  compiled.save(file, integer_network_record(network.model, network.epoch));
+  compiled.save(file, integer_network_record(network.model, network.epoch, network.id));
   return compiled;
 }
 

@@ -47,6 +47,7 @@ struct Network {
   std::shared_ptr<Model> trained;                  ///< of all others: what `forward` runs, else null
   bool quantized = false;                          ///< `trained` computes in integers and can be compiled
   std::int64_t epoch = 0;                          ///< of a checkpoint: how many were finished
+  std::string id = {};                             ///< of a checkpoint: checkpoint_id()
   std::vector<std::string> notes = {};             ///< for the user: how the weights were read
 };
 

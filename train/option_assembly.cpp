@@ -28,6 +28,7 @@ std::string text_of(const std::string& name, const nlohmann::json& value) {
   std::string text = value.is_string() ? value.get<std::string>() : json_text(value);
   check(text.size() <= most, ErrorKind::usage, "'", name, "' has a value of ", text.size(),
         " bytes: expected at most ", most);
+  check(text.find('\0') == text.npos, ErrorKind::usage, "'", name, "' has a value with a zero byte");
   return text;
 }
 

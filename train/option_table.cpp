@@ -41,6 +41,8 @@ const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none",
 const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
 const Choices<Allreduce> allreduces{
     {"tree", Allreduce::tree}, {"mpi", Allreduce::mpi}, {"s16", Allreduce::s16}};
+const Choices<ReportKind> report_kinds{
+    {"full", ReportKind::full}, {"curves", ReportKind::curves}, {"none", ReportKind::none}};
 const Choices<GradFormat> grad_formats{{"bf16", GradFormat::bf16}, {"f32", GradFormat::f32}};
 
 template <class Number>
@@ -87,7 +89,8 @@ OptionField field(std::vector<Number> Owner::*member) {
 }
 
 // A flag: the option alone, or true and false.
-OptionField flag(bool DataChoice::*member) {
+template <class Owner>
+OptionField flag(bool Owner::*member) {
   return {.set =
               [member](T& o, const Setting& s) {
                 check(s.second == "true" || s.second == "false", ErrorKind::usage, "`", s.first, "` '",
@@ -321,6 +324,8 @@ const std::vector<OptionRow>& option_table() {
       {{"checkpoint-hist"}, field(&T::checkpoint_hist)},
       {{"threads"}, field(&T::threads)},
       {{"print-freq"}, field(&T::print_freq)},
+      {{"report"}, field(&T::report, report_kinds)},
+      {{"tensorboard"}, flag(&T::tensorboard), "true"},
       {{"rank-timeout"}, field(&T::rank_timeout)},
   };
   return table;

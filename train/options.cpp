@@ -14,6 +14,10 @@ void in_range(const char* name, double value, double low, double high) {
         high);
 }
 
+void below_one(const char* name, double value) {
+  check(value >= 0 && value < 1, ErrorKind::usage, "`", name, "` ", value, ": expected 0 to less than 1");
+}
+
 }  // namespace
 
 void check_options(const TrainOptions& o) {
@@ -37,9 +41,9 @@ void check_options(const TrainOptions& o) {
   in_range("lr_warmup_epochs", o.lr_warmup_epochs, 0, 1e6);
   in_range("momentum", o.momentum, 0, 1);
   in_range("weight_decay", o.weight_decay, 0, 1e6);
-  in_range("label_smoothing", o.label_smoothing, 0, 1);
+  below_one("label_smoothing", o.label_smoothing);  // 1: nothing is left to learn
   in_range("clip_grad_norm", o.clip_grad_norm, 0, 1e9);
-  in_range("model_ema", o.model_ema, 0, 1);
+  below_one("model_ema", o.model_ema);  // 1: the network it began with
   in_range("freeze_batch_norm_stats", o.freeze_batch_norm_stats, 0, 1);
   in_range("shuffle_buffer", o.shuffle_buffer, 1, 1e9);
   in_range("workers", o.workers, 0, 1024);
@@ -55,6 +59,15 @@ void check_options(const TrainOptions& o) {
   in_range("in_channels", o.in_channels, 0, 3);
   in_range("num_classes", o.num_classes, 0, 1e6);
   in_range("seed", o.seed, 0, 2147483647);
+
+  // Pixels are in [0, 1]. Other programs have these numbers for pixels up to 255.
+  const auto of_pixels = [&](const char* name, const std::vector<double>& values) {
+    for (const double value : values)
+      check(value >= 0 && value <= 1, ErrorKind::usage, '`', name, "` ", value,
+            ": expected 0 to 1, as pixels are; divide by 255");
+  };
+  of_pixels("mean", o.mean);
+  of_pixels("std", o.std);
 
   if (!o.phase_epochs.empty()) {
     for (const int epochs : o.phase_epochs) in_range("phase_epochs", epochs, 1, 1e6);

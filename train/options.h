@@ -73,6 +73,13 @@ struct Recipe : QuantRecipe {
   int seed = 0;
 };
 
+/// What report.html of a run has (train/run_report.h).
+enum class ReportKind {
+  full,  ///< everything; takes the best network, and the one before quantizing, through the validation images
+  curves,  ///< what the run has written down anyway
+  none     ///< there is none
+};
+
 /// Where and how the run works.
 struct RunChoice {
   std::string output_dir = {};
@@ -81,6 +88,8 @@ struct RunChoice {
   int checkpoint_hist = 2;
   int threads = 0;
   int print_freq = 50;
+  ReportKind report = ReportKind::full;
+  bool tensorboard = false;  ///< event files, too (train/tensorboard.h)
   double rank_timeout = 30;  ///< seconds without a sign of life after which a rank is lost
 };
 

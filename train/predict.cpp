@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <numeric>
+#include <system_error>
 
 #include "core/kernels/loss.h"
 #include "data/decode.h"
+#include "data/names.h"
 #include "data/transforms.h"
 
 namespace faq {
@@ -31,6 +34,23 @@ Prediction predict(const Network& network, const Preprocessing& seen, const std:
     guesses.push_back({static_cast<std::int64_t>(ranked[i]),
                        std::exp(static_cast<double>(z[ranked[i]]) - z[ranked[0]] - loss)});
   return {std::move(guesses), loaded.fault};
+}
+
+std::vector<std::string> images_in(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string path = entry->path().lexically_relative(folder).string();
+    std::error_code none;
+    if (!is_clutter(path) && named_as(path) == NamedAs::image && entry->is_regular_file(none))
+      files.push_back(entry->path().string());
+  }
+  check(!error, ErrorKind::missing_input, "images in ", folder, ": ", error.message());
+  check(!files.empty(), ErrorKind::bad_data, "images in ", folder, ": no JPEG or PNG");
+  std::ranges::sort(files);
+  return files;
 }
 
 }  // namespace faq

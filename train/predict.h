@@ -25,4 +25,9 @@ struct Prediction {
 Prediction predict(const Network& network, const Preprocessing& preprocessing, const std::string& image_file,
                    int count = 5);
 
+/// The JPEG and PNG files in a folder and the folders in it, by their names, in the order of their paths.
+/// What file systems and desktops leave behind is passed over. Throws missing_input for a folder that cannot
+/// be listed, bad_data when there are none.
+std::vector<std::string> images_in(const std::string& folder);
+
 }  // namespace faq

@@ -1,15 +1,14 @@
 #include "train/progress_display.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <string_view>
 
 #include "core/printable.h"
 #include "core/standard_error.h"
+#include "core/terminal.h"
 #include "core/text.h"
 
 namespace faq {
@@ -19,23 +18,12 @@ constexpr double seconds_between_redraws = 0.1;
 constexpr double unknown = 999 * 3600.0;
 const std::string separator = "  ";
 const std::string erase_line = "\r\x1b[K";
-
-// True for a terminal that can erase a line.
-bool stderr_is_terminal() {
-  const char* kind = std::getenv("TERM");
-  return ::isatty(STDERR_FILENO) == 1 && kind != nullptr && std::string_view(kind) != "dumb";
-}
-
-std::size_t terminal_columns() {
-  winsize size{};
-  const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
-  return known ? size.ws_col : 80;
-}
+const std::string yellow = "\x1b[33m", plain = "\x1b[0m";
 
 // Returns a bar and as many of the parts as fit, because a line that wraps cannot be erased.
 std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std::int64_t total) {
   constexpr std::size_t widest = 24, narrowest = 4, brackets = 3;
-  const std::size_t columns = terminal_columns() - 1;  // a full line wraps on some terminals
+  const std::size_t columns = terminal_columns(STDERR_FILENO) - 1;  // a full line wraps on some terminals
   std::string text = parts.front();
   for (std::size_t i = 1; i < parts.size(); ++i) {
     if (narrowest + brackets + text.size() + separator.size() + parts[i].size() > columns) break;
@@ -52,7 +40,10 @@ std::string fitted(const std::vector<std::string>& parts, std::int64_t done, std
 }  // namespace
 
 ProgressDisplay::ProgressDisplay(Says says, Wording wording)
-    : says_(says), wording_(std::move(wording)), terminal_(stderr_is_terminal()) {}
+    : says_(says),
+      wording_(std::move(wording)),
+      terminal_(is_terminal(STDERR_FILENO)),
+      colour_(wants_colour(STDERR_FILENO)) {}
 
 void ProgressDisplay::end() {
   if (bar_) write_to_stderr("\n");
@@ -77,12 +68,22 @@ void ProgressDisplay::update(const Status& status) {
     write_to_stderr(join(parts, separator) + "\n");
     return;
   }
-  write_to_stderr(erase_line + fitted(parts, status.done, status.total));
+  const std::string text = fitted(parts, status.done, status.total);
+  write_to_stderr(erased() + text);
   bar_ = true;
+  width_ = text.size();
+}
+
+// A terminal that has become narrower has wrapped the bar. It then takes more lines, which are erased from
+// the first one on.
+std::string ProgressDisplay::erased() const {
+  const std::size_t columns = terminal_columns(STDERR_FILENO);
+  if (!bar_ || width_ <= columns) return erase_line;
+  return fmt::format("\r\x1b[{}A\x1b[J", (width_ - 1) / columns);
 }
 
 void ProgressDisplay::clear() {
-  if (bar_) write_to_stderr(erase_line);
+  if (bar_) write_to_stderr(erased());
   bar_ = false;
 }
 
@@ -90,7 +91,10 @@ void ProgressDisplay::line(const std::string& text) {
   const bool warns = text.starts_with(warning_prefix);
   if (says_ == Says::nothing || (says_ == Says::warnings && !warns)) return;
   clear();
-  write_to_stderr(printable(wording_ ? wording_(text) : text, longest_message) + "\n");
+  std::string shown = printable(wording_ ? wording_(text) : text, longest_message);
+  if (warns && colour_)
+    shown = yellow + shown.substr(0, shown.find(' ')) + plain + shown.substr(shown.find(' '));
+  write_to_stderr(shown + "\n");
 }
 
 }  // namespace faq

@@ -59,10 +59,14 @@ class ProgressDisplay final : public RunListener {
  private:
   using Clock = std::chrono::steady_clock;
 
+  std::string erased() const;
+
   Says says_;
   Wording wording_;
   bool terminal_;
-  bool bar_ = false;  ///< the cursor is at the end of a bar
+  bool colour_;
+  bool bar_ = false;       ///< the cursor is at the end of a bar
+  std::size_t width_ = 0;  ///< of the bar
   Clock::time_point updated_ = Clock::now();
 };
 

@@ -104,21 +104,7 @@ class QuantizedTraining final : public Method {
     if (!format_.quantize_activations) return nlohmann::json::array();
     nlohmann::json rows = nlohmann::json::array();
     for (const LayerReport& row : layer_report(compile(model, d.images))) {
-      nlohmann::json j{{"name", row.name},
-                       {"kind", row.kind},
-                       {"output", row.output.extents()},
-                       {"macs", row.macs},
-                       {"multiplications", row.multiplications},
-                       {"weight_bits", row.weight_bits},
-                       {"weight_scale", row.weight_scale},
-                       {"weight_bytes", row.weight_bytes},
-                       {"activation_bytes", row.activation_bytes}};
-      if (row.activation) {
-        j["act_bits"] = row.activation->bits;
-        j["act_scale"] = row.activation->scale;
-        j["act_signed"] = row.activation->is_signed;
-        j["act_max"] = static_cast<float>(row.activation->max()) * row.activation->scale;
-      }
+      nlohmann::json j = to_json(row);
       const auto seen = largest_.find(row.name);
       if (seen != largest_.end()) j["calibrated_max"] = seen->second;
       rows.push_back(std::move(j));

@@ -1,5 +1,7 @@
 #include "train/run_folder.h"
 
+#include <fstream>
+
 #include "core/atomic_file.h"
 #include "core/json.h"
 #include "core/version.h"
@@ -13,6 +15,17 @@ bool is_in_output_folder(const TrainOptions& options) {
   return !options.resume.empty() &&
          std::filesystem::equivalent(std::filesystem::path(options.resume).parent_path() / ".",
                                      options.output_dir, ignored);
+}
+
+// What the kernel calls this CPU, for the people who read about the run; empty: not known.
+std::string cpu_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);) {
+    if (!line.starts_with("model name")) continue;
+    const auto begin = line.find_first_not_of(" \t", line.find(':') + 1);
+    return begin == std::string::npos ? "" : line.substr(begin);
+  }
+  return {};
 }
 
 // Checked before the folder is created.
@@ -68,7 +81,9 @@ void RunFolder::write_config(const std::string& command) const {
   config.erase("resume");
   write("config.json", config);
   nlohmann::json about = record_.machine;
-  about.update({{"command", command}, {"version", version()}, {"revision", revision()}});
+  about.update(
+      {{"command", command}, {"version", version()}, {"revision", revision()}, {"ranks", ranks_.size()}});
+  if (const std::string name = cpu_name(); !name.empty()) about["cpu"] = name;
   write("run.json", about);
 }
 

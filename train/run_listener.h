@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "core/tensor.h"
 #include "train/scores.h"
 
 namespace faq {
@@ -64,6 +65,13 @@ struct EpochTraining {
   std::optional<double> images_per_s = {};  ///< not set if this process took no step of the epoch
 };
 
+/// A layer of the network of a run.
+struct LayerValues {
+  std::string name;
+  Tensor weights;  ///< f32, as the optimizer has them; undefined: it has none
+  Tensor output;   ///< of some validation images: integers with a scale, or f32
+};
+
 /// An epoch is trained and validated, but not yet saved. The validation before the first step is epoch 0.
 struct EpochDone {
   std::int64_t epoch = 0;  ///< epochs finished
@@ -76,6 +84,9 @@ struct EpochDone {
   std::size_t peak_bytes = 0;
   /// One object per epoch so far, also the epochs before a resume. The last one is this epoch.
   const nlohmann::json& history;
+  /// Takes the network as it was validated through a few validation images and calls a function with each
+  /// layer, in order. Only while the event is told; it changes nothing.
+  std::function<void(const std::function<void(const LayerValues&)>&)> look = {};
 };
 
 struct Saved {

@@ -1,5 +1,6 @@
 #include "train/run_record.h"
 
+#include <fmt/format.h>
 #include <zlib.h>
 
 #include <algorithm>
@@ -21,9 +22,9 @@ namespace {
 // the result. These may differ: where things are, how often they are reported, and the number of threads,
 // which may have to change with the machine.
 constexpr const char* free_to_change[] = {
-    "output-dir",      "resume",  "data-path",  "workers",          "checkpoint-interval",
-    "checkpoint-hist", "threads", "print-freq", "weights",          "skip-bad",
-    "ignore-extra",    "preset",  "teacher",    "grad-accum-steps", "rank-timeout"};
+    "output-dir", "resume",           "data-path",    "workers",  "checkpoint-interval", "checkpoint-hist",
+    "threads",    "print-freq",       "weights",      "skip-bad", "ignore-extra",        "preset",
+    "teacher",    "grad-accum-steps", "rank-timeout", "report",   "tensorboard"};
 
 enum class NameOf { path, last_component };
 
@@ -85,6 +86,14 @@ std::string first_difference(const nlohmann::json& before, const nlohmann::json&
   };
   return concat("class ", old_name - before.begin(), " was ", text(before, old_name), ", is now ",
                 text(now, new_name));
+}
+
+// Numbers and names are the same classes: the names of a data set may be those of its folder.
+bool are_same(const nlohmann::json& before, const nlohmann::json& now) {
+  const auto is_text = [](const nlohmann::json& name) { return name.is_string(); };
+  return std::ranges::all_of(before, is_text) &&
+         match_classes(before.get<std::vector<std::string>>(), now.get<std::vector<std::string>>()).kind ==
+             ClassMatch::same;
 }
 
 }  // namespace
@@ -163,9 +172,9 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
   }
   // Names that are not UTF-8 are compared as they are written.
   const nlohmann::json classes = as_recorded(now.classes);
-  check(!before.classes.is_array() || before.classes == classes, ErrorKind::bad_data, "checkpoint ", source,
-        " is of a run with other classes than those of ", now.config.at("data-path").get<std::string>(), ": ",
-        first_difference(before.classes, classes));
+  check(!before.classes.is_array() || before.classes == classes || are_same(before.classes, classes),
+        ErrorKind::bad_data, "checkpoint ", source, " is of a run with other classes than those of ",
+        now.config.at("data-path").get<std::string>(), ": ", first_difference(before.classes, classes));
   for (const auto& [name, value] : now.data.items()) {
     if (!before.data.contains(name)) continue;
     const bool of_pixels = name == pixels_for_training || name == pixels_for_validation;
@@ -189,9 +198,19 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
   return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
 }
 
-std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch) {
-  return {
-      {"model", model}, {"epoch", std::to_string(epoch)}, {"version", version()}, {"revision", revision()}};
+std::string checkpoint_id(const std::map<std::string, std::string>& checkpoint) {
+  const std::string& progress = checkpoint.at("progress");
+  const uLong sum = ::crc32_z(0, reinterpret_cast<const Bytef*>(progress.data()), progress.size());
+  return fmt::format("{:08x}", sum);
+}
+
+std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch,
+                                                          const std::string& id) {
+  return {{"model", model},
+          {"epoch", std::to_string(epoch)},
+          {"checkpoint", id},
+          {"version", version()},
+          {"revision", revision()}};
 }
 
 Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names) {

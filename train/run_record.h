@@ -43,9 +43,13 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
 /// Returns a line for the log; empty: no difference.
 std::string machine_difference(const RunRecord& now, const RunRecord& before);
 
-/// The metadata of the integer network of a run: the name of its model, the number of finished epochs,
-/// and which faq wrote it.
-std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch);
+/// Tells the checkpoints of runs and epochs apart: 8 hex digits, of a checkpoint's progress, history and
+/// speeds included.
+std::string checkpoint_id(const std::map<std::string, std::string>& checkpoint);
+/// The metadata of the integer network of a run: the name of its model, the number of finished epochs, the
+/// id of its checkpoint, and which faq wrote it.
+std::map<std::string, std::string> integer_network_record(const std::string& model, std::int64_t epoch,
+                                                          const std::string& id);
 /// The preprocessing of validation images with those options. The model adds mean and standard deviation.
 Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::string> class_names);
 

@@ -6,6 +6,7 @@
 #include "data/formats.h"
 #include "nn/load_weights.h"
 #include "train/checkpoint.h"
+#include "train/class_match.h"
 #include "train/quantized_training.h"
 #include "train/run_record.h"
 
@@ -117,8 +118,11 @@ Data open_data(TrainOptions& options, bool with_train, Communicator& ranks) {
   data.val = cached(open_dataset(dataset, Split::val));
   if (with_train) {
     data.train = cached(open_dataset(dataset, Split::train));
-    check(data.train->class_names() == data.val->class_names(), ErrorKind::bad_data, "data ",
-          options.data_path, ": ", difference_of_classes(data.train->class_names(), data.val->class_names()));
+    const std::vector<std::string>& classes = data.train->class_names();
+    if (options.allow_empty_classes && are_among(data.val->class_names(), classes))
+      data.val = with_classes(std::move(data.val), classes);
+    check(classes == data.val->class_names(), ErrorKind::bad_data, "data ", options.data_path, ": ",
+          difference_of_classes(classes, data.val->class_names()));
   }
   const auto classes = static_cast<int>(data.val->class_names().size());
   if (options.num_classes == 0) options.num_classes = classes;

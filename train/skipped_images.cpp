@@ -64,9 +64,17 @@ std::string SkippedImages::record() const {
 void SkippedImages::restore(const std::string& record, const std::string& source) {
   const std::string what = concat("checkpoint ", source, ": its record of skipped images");
   const nlohmann::json json = parse_json(record, what);
+  const auto read = [&](const char* key, Samples& samples) {
+    const auto& of_loaders = json.at(key);
+    check(of_loaders.is_array() && of_loaders.size() == samples.size(), ErrorKind::bad_data, what, ": ", key,
+          ": expected one list for each of ", samples.size(), " loaders");
+    for (std::size_t i = 0; i < samples.size(); ++i)
+      for (const auto& sample : of_loaders[i])
+        samples[i].insert(parse_integer(sample, concat(what, ": ", key), 0, std::int64_t{1} << 53));
+  };
   try {
-    json.at("skipped").get_to(known_);
-    json.at("faulty").get_to(faulty_);
+    read("skipped", known_);
+    read("faulty", faulty_);
   } catch (const nlohmann::json::exception& error) {
     fail(ErrorKind::bad_data, what, ": ", cause_of(error));
   }

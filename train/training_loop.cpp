@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 
 #include "core/allocator.h"
+#include "core/json.h"
 #include "core/safetensors.h"
 #include "core/text.h"
+#include "data/transforms.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
 #include "train/run_length.h"
@@ -119,6 +122,13 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   check_has_checksums(found.contents, "checkpoint " + source);
   const RunRecord before = record_in(found.contents.metadata, source);
   const bool other_length = check_same_run(record_, before, source, method_.phases());
+  // What it began with is in the checkpoint; another file has no part in this run.
+  for (const char* origin : {"weights", "teacher"}) {
+    if (!before.config.contains(origin) || before.config[origin] == record_.config.at(origin)) continue;
+    listener_.notice(concat("`", origin, "` has no effect on a run that goes on: it began with ",
+                            shortened(json_text(before.config[origin]), 120)));
+    record_.config[origin] = before.config[origin];
+  }
   progress_ = progress_in(found.contents.metadata, source);
   check_phase(progress_, method_, source);
   check(progress_.epoch <= run_.options.epochs, ErrorKind::bad_data, "checkpoint ", source, ": ",
@@ -369,8 +379,58 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
   done.skipped = skipped_.count();
   done.faulty = skipped_.count_faulty();
   done.peak_bytes = memory_stats().peak;
+  done.look = [this](const auto& see) { look_at_layers(see); };
   progress_.history.push_back(epoch_row(done));
   listener_.epoch(done);
+}
+
+namespace {
+
+// Tells of every unit of a forward pass.
+class LayerObserver final : public UnitObserver {
+ public:
+  LayerObserver(Model& model, const std::function<void(const LayerValues&)>& see)
+      : names_(unit_names(model)), see_(see) {}
+  void saw(Unit& unit, Inputs, const Var& output) override {
+    const auto name = names_.find(&unit);
+    if (name == names_.end()) return;
+    const Var* weights = unit.weights();
+    see_({name->second, weights != nullptr ? weights->value() : Tensor(), output.value()});
+  }
+
+ private:
+  std::map<const Unit*, std::string> names_;
+  const std::function<void(const LayerValues&)>& see_;
+};
+
+// Spread evenly, because images of a class may lie together. One that cannot be used is left out.
+Tensor some_images(const Dataset& dataset, const TransformOptions& transform) {
+  constexpr std::int64_t most = 8;
+  std::vector<std::uint8_t> pixels;
+  std::int64_t images = 0;
+  for (std::int64_t i = 0; i < std::min(most, dataset.size()); ++i) {
+    try {
+      const Image image = transform_for_evaluation(
+          dataset.image(i * dataset.size() / std::min(most, dataset.size())), transform);
+      pixels.insert(pixels.end(), image.pixels.begin(), image.pixels.end());
+      ++images;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_data) throw;
+    }
+  }
+  if (images == 0) return {};
+  return Tensor::from<std::uint8_t>({images, transform.crop, transform.crop, dataset.channels()}, pixels);
+}
+
+}  // namespace
+
+void TrainingLoop::look_at_layers(const std::function<void(const LayerValues&)>& see) {
+  if (!looked_at_)
+    looked_at_ = some_images(*run_.data.val, val_loader_options(run_.options, run_.data).transform);
+  if (!looked_at_) return;
+  LayerObserver observer(model(), see);
+  const NoGrad no_grad;
+  model().forward({.observer = &observer}, Var(looked_at_));
 }
 
 // --- saving
@@ -407,7 +467,8 @@ void TrainingLoop::save_best() {
   folder_.save_best(network, progress_.step);
   Method::Deployment deployment = run_.deployment();
   deployment.folder = folder_.path();
-  deployment.about = integer_network_record(run_.options.model, progress_.epoch);
+  deployment.about =
+      integer_network_record(run_.options.model, progress_.epoch, checkpoint_id(network.metadata));
   const std::filesystem::path deployed = method_.deploy(run_.learner.model(), deployment);
   if (!deployed.empty()) listener_.saved({Saved::Kind::integer, deployed, progress_.step});
 }
@@ -416,26 +477,39 @@ void TrainingLoop::save_best() {
 // be done about it. Empty: nothing.
 std::string TrainingLoop::lost_results() const {
   if (!run_.ranks.is_first() || progress_.best_epoch < 0) return "";
-  const auto lost = [&](const std::filesystem::path& file, auto epoch_in) -> std::string {
-    std::string what = "is of another epoch";
+  using Metadata = std::map<std::string, std::string>;
+  // `what_is_wrong` with the metadata of a file that can be read.
+  const auto lost = [&](const std::filesystem::path& file, auto what_is_wrong) -> std::string {
+    std::string what;
     try {
-      if (epoch_in(read_safetensors(file).metadata, file.string()) == progress_.best_epoch) return "";
+      what = what_is_wrong(read_safetensors(file).metadata);
     } catch (const Error& error) {
       what = concat("cannot be read any more: ", error.what());
     }
-    return concat("the best network of this run, of epoch ", progress_.best_epoch, ", was saved as ",
-                  file.string(), ", which ", what);
+    return what.empty() ? ""
+                        : concat("the best network of this run, of epoch ", progress_.best_epoch,
+                                 ", was saved as ", file.string(), ", which ", what);
   };
   const std::filesystem::path best = folder_.path() / "best.safetensors",
                               integer = folder_.path() / "integer.safetensors";
-  std::string text = lost(best, [](const auto& metadata, const std::string& source) {
-    return progress_in(metadata, source).epoch;
+  std::string id;
+  std::string text = lost(best, [&](const Metadata& metadata) -> std::string {
+    const Progress then = progress_in(metadata, best.string());
+    if (then.epoch != progress_.best_epoch) return "is of another epoch";
+    // No other run has the same losses.
+    if (!may_be_of_one_run(then.history, progress_.history)) return "is of another run";
+    id = checkpoint_id(metadata);
+    return "";
   });
   if (!text.empty()) return text + "; last.safetensors has the network of the last epoch";
   if (!method_.quantizes()) return "";
-  text = lost(integer, [](const auto& metadata, const std::string&) -> std::int64_t {
-    const auto epoch = metadata.find("epoch");
-    return epoch == metadata.end() ? -1 : std::atoll(epoch->second.c_str());
+  text = lost(integer, [&](const Metadata& metadata) -> std::string {
+    const auto entry = [&](const char* key, const std::string& otherwise) {
+      const auto found = metadata.find(key);
+      return found == metadata.end() ? otherwise : found->second;
+    };
+    if (entry("epoch", "none") != std::to_string(progress_.best_epoch)) return "is of another epoch";
+    return entry("checkpoint", id) == id ? "" : "is of another run";  // earlier versions wrote no id
   });
   if (text.empty()) return "";
   return text + "; it can be exported again from best.safetensors";

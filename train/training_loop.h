@@ -91,6 +91,7 @@ class TrainingLoop {
   std::string lost_results() const;
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
+  void look_at_layers(const std::function<void(const LayerValues&)>& see);
   NamedTensors snapshot();
   void save_best();
   template <class Work>
@@ -112,8 +113,9 @@ class TrainingLoop {
   bool stopped_ = false;
   std::int64_t images_before_ = 0;  ///< images of the epoch that an earlier part of the run has trained
   double epoch_began_at_ = 0;
-  Speed epoch_;    ///< of this process, in the epoch in training
-  Speed trained_;  ///< of this process, in all finished epochs
+  Speed epoch_;       ///< of this process, in the epoch in training
+  Speed trained_;     ///< of this process, in all finished epochs
+  Tensor looked_at_;  ///< the images of look_at_layers(), once they are read
 };
 
 }  // namespace faq

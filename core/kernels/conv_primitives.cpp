@@ -15,6 +15,7 @@ std::shared_ptr<const Compiled<Primitive>> compiled(const char* what, PrimitiveC
                                                     const ConvProblem& problem, MakeDesc make_desc) {
   return cache.get(problem, [&] {
     const GrantedThreads granted;
+    check_room_for_code();
     try {
       auto desc = make_desc(problem);
       Primitive primitive(desc);

@@ -1,5 +1,7 @@
 #include "core/kernels/onednn.h"
 
+#include <sys/mman.h>
+
 #include <new>
 
 #include "core/cpu.h"
@@ -154,8 +156,16 @@ void execute(const char* what, const dnnl::primitive& primitive, const dnnl::mem
   }
 }
 
+void check_room_for_code() {
+  constexpr std::size_t bytes = 8 << 20;  // a kernel's code has some 100 kB, a primitive a few kernels
+  void* room = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) throw std::bad_alloc();
+  ::munmap(room, bytes);
+}
+
 void reorder(const dnnl::memory& from, const dnnl::memory& to) {
   const GrantedThreads granted;
+  check_room_for_code();
   dnnl::stream& stream = Context::instance().stream();
   dnnl::reorder(from, to).execute(stream, const_cast<dnnl::memory&>(from), const_cast<dnnl::memory&>(to));
   stream.wait();

@@ -66,6 +66,10 @@ class Context {
   BoundedCache<ConvProblem, bool> rounds_results_alone_{capacity};
 };
 
+/// To be called before a primitive is made. Throws std::bad_alloc if there is no room for its code: oneDNN
+/// writes it without asking whether the memory was there.
+void check_room_for_code();
+
 dnnl::memory::data_type data_type(DType dtype);
 /// The descriptor of weights in the plain order O,I,H,W, with this number of groups.
 dnnl::memory::desc plain_weights(const Shape& weights, DType dtype, int groups);

@@ -32,6 +32,7 @@ ThreadLimits limits_at_start() {
   }
   limits.threads = omp_get_max_threads();
   limits.source = Source::environment;
+  if (limits.threads > most_threads) omp_set_num_threads(limits.threads = most_threads);
   // If the environment sets nothing, OpenMP uses the CPUs the process may run on, and ignores a quota.
   if (std::getenv("OMP_NUM_THREADS") == nullptr && limits.threads >= limits.available) {
     limits.threads = limits.available;

@@ -41,7 +41,7 @@ template <class A, class R, class Q>
     z = clamped(z, p.low, p.high);
     const float q = round_half_even_in_range(z);
     uncertain |= magnitude_of(z - q) <= p.certain ? 0 : 1;  // NaN, after an overflow of f32, is uncertain too
-    out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(q > p.low ? q : p.low));  // NaN is no integer
   }
   return uncertain == 0;
 }

@@ -6,10 +6,12 @@
 #include <cctype>
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <limits>
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -59,17 +61,20 @@ std::string commented(const std::string& text) {
   return result;
 }
 
-std::string string_literal(const std::string& text) {
+// Adds a byte as it stands in a string literal: itself, or three octal digits, which no digit behind them can
+// extend.
+void append_escaped(unsigned char byte, std::string& text) {
   static constexpr char octal[] = "01234567";
+  // A question mark is escaped because two of them may begin a trigraph.
+  if (byte >= ' ' && byte < 127 && byte != '"' && byte != '\\' && byte != '?')
+    text += static_cast<char>(byte);
+  else
+    text += {'\\', octal[byte >> 6], octal[byte >> 3 & 7], octal[byte & 7]};
+}
+
+std::string string_literal(const std::string& text) {
   std::string result = "\"";
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    // A question mark is escaped because two of them may begin a trigraph.
-    if (byte >= ' ' && byte < 127 && c != '"' && c != '\\' && c != '?')
-      result += c;
-    else
-      result += {'\\', octal[byte >> 6], octal[byte >> 3 & 7], octal[byte & 7]};
-  }
+  for (const char c : text) append_escaped(static_cast<unsigned char>(c), result);
   return result + '"';
 }
 
@@ -134,18 +139,22 @@ using Fields = std::vector<std::pair<const char*, std::string>>;
 // Writes the tables of the ops and the calls of their functions, node by node.
 class Writer final : public OpVisitor {
  public:
-  explicit Writer(const IntegerNetwork& network) : network_(network), places_(places_of(network)) {
+  /// `name`: of the network in C, in capitals.
+  Writer(const IntegerNetwork& network, std::string name)
+      : network_(network), name_(std::move(name)), places_(places_of(network)) {
     for (node_ = 0; node_ < network.nodes().size(); ++node_) op().accept(*this);
   }
 
   std::string tables, calls;
   std::set<std::string> kinds;
   std::int64_t constant_bytes = 0;
+  float scale_of_logits = 0;
+  bool has_literals = false;  ///< tables that are string literals
   std::int64_t arena_bytes() const { return places_.bytes; }
 
   void visit(const InputOp& op) override {
     const Shape& y = result().shape;
-    const std::string own = structure({{"table", array("uint8_t", "table", bytes_of(op.table))},
+    const std::string own = structure({{"table", bytes("table", bytes_of(op.table))},
                                        {"channels", number(y[3])},
                                        {"pixels", number(y[1] * y[2])}});
     call("input", {own, "image", place()});
@@ -228,10 +237,11 @@ class Writer final : public OpVisitor {
   void visit(const LinearOp& op) override {
     const TensorInfo& x = argument(0);
     const std::int64_t channels = op.weights.values.dim(1);
+    scale_of_logits = logit_scale(op);
     const std::string bias = array("float", "bias", op.bias.span<float>(), exact_float);
     const std::string own = structure({{"weights", weights(op.weights, 1)},
                                        {"bias", bias},
-                                       {"scale", exact_float(logit_scale(op))},
+                                       {"scale", exact_float(scale_of_logits)},
                                        {"is_signed", op.input.is_signed ? "1" : "0"}});
     std::string read = place(0);
     if (x.dtype == DType::s32) {
@@ -301,8 +311,8 @@ class Writer final : public OpVisitor {
   std::string weights(const QuantizedWeights& w, const Extent& kernel) {
     const bool has_scales = w.code == WeightCode::clusters;
     const Shape& shape = w.values.shape();
-    const std::string codes = array("uint8_t", "codes", bytes_of(stored_codes(w)));
-    const std::string scales = has_scales ? array("uint8_t", "scales", bytes_of(w.clusters.scales)) : "NULL";
+    const std::string codes = bytes("codes", bytes_of(stored_codes(w)));
+    const std::string scales = has_scales ? bytes("scales", bytes_of(w.clusters.scales)) : "NULL";
     return braces({{"bytes", codes},
                    {"scales", scales},
                    {"filters", number(shape[0])},
@@ -346,7 +356,8 @@ class Writer final : public OpVisitor {
       for (std::size_t i = 0; i < below.size(); ++i)
         (q[i] > linear.input.min() + static_cast<int>(i) ? reached : below)[i] = middle(i);
     }
-    const std::string table = array("int32_t", "thresholds", reached);
+    const std::string table =
+        array("int32_t", "thresholds", std::vector<std::int32_t>(reached.begin(), reached.end()));
     return structure(
         "quantize",
         {{"thresholds", table}, {"levels", number(levels)}, {"low", std::to_string(linear.input.min())}});
@@ -368,9 +379,8 @@ class Writer final : public OpVisitor {
   }
   template <class Values, class Text>
   std::string array(const char* type, const char* what, const Values& values, Text text_of) {
-    constexpr std::size_t longest_line = 110;
-    const std::string name = concat(what, "_", node_);
-    tables += concat("static const ", type, " ", name, "[", values.size(), "] = {");
+    const std::string name = begin_array(type, what, values.size());
+    tables += " {";
     std::size_t length = longest_line;
     for (const auto& value : values) {
       const std::string text = text_of(value);
@@ -381,6 +391,31 @@ class Writer final : public OpVisitor {
     }
     tables += "\n};\n";
     constant_bytes += static_cast<std::int64_t>(values.size() * sizeof(*values.begin()));
+    return name;
+  }
+
+  std::string bytes(const char* what, std::span<const std::uint8_t> values) {
+    if (values.size() <= most_numbers) return array("uint8_t", what, values);
+    // One more: the zero that ends a literal.
+    const std::string name = begin_array("uint8_t", what, values.size() + 1);
+    has_literals = true;
+    tables += "\n    \"";
+    std::size_t line = tables.size();
+    for (const std::uint8_t value : values) {
+      if (tables.size() - line >= longest_line) {
+        tables += "\"\n    \"";
+        line = tables.size();
+      }
+      append_escaped(value, tables);
+    }
+    tables += "\";\n";
+    constant_bytes += std::ssize(values) + 1;
+    return name;
+  }
+
+  std::string begin_array(const char* type, const char* what, std::size_t size) {
+    const std::string name = concat(what, "_", node_);
+    tables += concat("static ", name_, "_TABLE const ", type, " ", name, "[", size, "] =");
     return name;
   }
 
@@ -399,12 +434,19 @@ class Writer final : public OpVisitor {
 
   void call(const char* function, const std::vector<std::string>& with) {
     kinds.insert(op().kind());
-    std::string text = concat("    ", function, "(", join(with), ");");
-    text.resize(std::max<std::size_t>(text.size(), 76), ' ');
+    std::string text = concat("    ", function, "(", join(with), "); DONE(", function, ");");
+    text.resize(std::max<std::size_t>(text.size(), 90), ' ');
     calls += concat(text, " /* ", commented(op().name), ": ", layout(result()), " */\n");
   }
 
+  static constexpr std::size_t longest_line = 110;
+  // A longer table is a string literal. C99 promises 4095 bytes of one only, but compilers need little for
+  // it: GCC 12 a twentieth of the time and a fifth of the memory of as many numbers, 2 GB for a hundred
+  // megabytes.
+  static constexpr std::size_t most_numbers = 1 << 16;
+
   const IntegerNetwork& network_;
+  const std::string name_;
   const Places places_;
   std::size_t node_ = 0;
 };
@@ -417,52 +459,83 @@ std::string with_name(std::string text, const std::string& name) {
   return text;
 }
 
-std::string description(const IntegerNetwork& network) {
-  const Preprocessing& p = network.preprocessing();
-  std::string text = concat(" * The image: ", p.height, " rows of ", p.width, " pixels of ", p.channels,
-                            p.channels == 1 ? " byte" : " bytes (red, green, blue)", ".\n");
-  if (p.resize > 0)
-    text +=
-        concat(" * It was made by resizing the shorter side to ", p.resize, " and cutting out the middle.\n");
-  return text + " * Mean and deviation are in the network's first table.\n";
-}
-
 std::string header_text(const IntegerNetwork& network, const Writer& written) {
   const Preprocessing& p = network.preprocessing();
-  std::string text = concat("/* An integer network, made by faq.\n *\n", description(network), " */\n");
-  text += "#ifndef @NAME@_H\n#define @NAME@_H\n\n#include <stdint.h>\n\n";
+  const bool is_grey = p.channels == 1;
+  std::string text = concat(
+      "/* An integer network, made by faq.\n"
+      " *\n"
+      " * An image has ",
+      p.height, " rows of ", p.width, " pixels of ", is_grey ? "1 byte" : "3 bytes (red, green, blue)",
+      ",\n * one after the other: image[", is_grey ? "" : "(", "row * @NAME@_WIDTH + column",
+      is_grey ? "" : ") * @NAME@_CHANNELS + channel", "].\n");
+  if (p.resize > 0)
+    text += concat(" * Its shorter side was resized to ", p.resize, " before the middle was cut out.\n");
   text +=
-      concat("#define @NAME@_HEIGHT ", p.height, "\n#define @NAME@_WIDTH ", p.width,
-             "\n#define @NAME@_CHANNELS ", p.channels, "\n#define @NAME@_CLASSES ", network.num_classes(),
-             "\n/* What is written to: static memory. */\n#define @NAME@_ARENA_BYTES ", written.arena_bytes(),
-             "\n/* What is only read. */\n#define @NAME@_CONSTANT_BYTES ", written.constant_bytes, "\n\n");
-  text += "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n";
+      " * Mean and deviation are in the network's first table.\n"
+      " *\n"
+      " * A logit is an integer times @NAME@_LOGIT_SCALE plus a bias, in float. The class is that of the\n"
+      " * largest one.\n"
+      " *\n"
+      " * Nothing is allocated, and nothing but the arena is written to. One call runs at a time, in less\n"
+      " * than 1 kB of stack.\n"
+      " *\n"
+      " * @name@.c may be compiled with\n"
+      " *   @NAME@_TABLE    what weights and other tables are declared with, e.g. "
+      "__attribute__((section(\".flash\")))\n"
+      " *   @NAME@_ARENA    the same of the arena, e.g. __attribute__((section(\".dtcm\")))\n"
+      " *   @NAME@_PROFILE  defined: @name@_op_done() is called after each op\n"
+      " */\n"
+      "#ifndef @NAME@_H\n#define @NAME@_H\n\n#include <stdint.h>\n\n";
+  std::array<char, 40> scale{};
+  std::snprintf(scale.data(), scale.size(), "%.8ef", static_cast<double>(written.scale_of_logits));
+  text += concat("#define @NAME@_HEIGHT ", p.height, "\n#define @NAME@_WIDTH ", p.width,
+                 "\n#define @NAME@_CHANNELS ", p.channels, "\n#define @NAME@_CLASSES ", network.num_classes(),
+                 "\n#define @NAME@_LOGIT_SCALE ", scale.data(),
+                 "\n/* What is written to: RAM. */\n#define @NAME@_ARENA_BYTES ", written.arena_bytes(),
+                 "\n/* What is only read, beside the code: flash. */\n#define @NAME@_CONSTANT_BYTES ",
+                 written.constant_bytes, "\n\n");
   text +=
-      "/* Writes @NAME@_CLASSES logits for an image. One call at a time: the arena is one. */\n"
-      "void @name@_run(const uint8_t *image, float *logits);\n";
+      "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n"
+      "/* Writes @NAME@_CLASSES logits for an image. */\n"
+      "void @name@_run(const uint8_t *image, float *logits);\n\n"
+      "/* The class of the largest logit, of equal ones the first. */\n"
+      "int @name@_argmax(const float *logits);\n";
   if (!p.class_names.empty()) text += "\nextern const char *const @name@_class_names[@NAME@_CLASSES];\n";
-  return text + "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n";
+  return text +
+         "\n#ifdef @NAME@_PROFILE\n"
+         "/* Yours: it may read a timer. Gets the name of the op that is done. */\n"
+         "void @name@_op_done(const char *op);\n"
+         "#endif\n"
+         "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n";
 }
 
-std::string source_text(const IntegerNetwork& network, const Writer& written) {
-  std::string text = concat(
+// The source before and after the tables, which may be long.
+std::pair<std::string, std::string> source_text(const IntegerNetwork& network, const Writer& written) {
+  std::string before =
       "/* An integer network, made by faq: C99, no library, no allocation. What it computes are the bits of "
-      "faq-eval.\n *\n",
-      description(network), " */\n#include \"@name@.h\"\n\n#include <stddef.h>\n\n");
+      "faq-eval.\n * @name@.h says how it is used. */\n";
+  if (written.has_literals)
+    before +=
+        "#ifdef __GNUC__\n#pragma GCC diagnostic ignored \"-Woverlength-strings\" /* of tables */\n#endif\n";
+  before += c_op("begin") + "\n";
   for (const auto& [part, ops] : parts_of_ops)
     if (std::ranges::any_of(ops, [&](const std::string& kind) { return written.kinds.contains(kind); }))
-      text += c_op(part) + "\n";
-  text += "/* --- the network's tables, in the order of its ops */\n\n" + written.tables;
-  text +=
-      "/* --- the network */\n\nstatic int32_t arena[@NAME@_ARENA_BYTES / 4];\n\n"
+      before += c_op(part) + "\n";
+  before += c_op("argmax") + "\n";
+  before += "/* --- the network's tables, in the order of its ops */\n\n";
+  std::string after =
+      "/* --- the network */\n\nstatic @NAME@_ARENA int32_t arena[@NAME@_ARENA_BYTES / 4];\n\n"
       "void @name@_run(const uint8_t *image, float *logits)\n{\n    uint8_t *const bytes = (uint8_t "
       "*)arena;\n" +
       written.calls + "}\n";
   const std::vector<std::string>& names = network.preprocessing().class_names;
-  if (names.empty()) return text;
-  text += "\nconst char *const @name@_class_names[@NAME@_CLASSES] = {\n";
-  for (const std::string& name : names) text += concat("    ", string_literal(name), ",\n");
-  return text + "};\n";
+  if (!names.empty()) {
+    after += "\nconst char *const @name@_class_names[@NAME@_CLASSES] = {\n";
+    for (const std::string& name : names) after += concat("    ", string_literal(name), ",\n");
+    after += "};\n";
+  }
+  return {before, after};
 }
 
 // Random pixels, and in every second image the same in blocks, which are more like pictures.
@@ -509,9 +582,9 @@ std::string test_text(const IntegerNetwork& network, const CExportOptions& optio
   return text + c_op("test");
 }
 
-void write(const std::filesystem::path& file, const std::string& text) {
+void write(const std::filesystem::path& file, std::initializer_list<std::string_view> texts) {
   AtomicFile atomic(file);
-  atomic.write(text);
+  for (const std::string_view text : texts) atomic.write(text);
   atomic.commit();
 }
 
@@ -523,10 +596,10 @@ CExport export_c(const IntegerNetwork& network, const std::filesystem::path& fol
         "' is no identifier of C: expected letters, digits and _, at most 40");
   check(options.test_images >= 0 && options.test_images <= 1000, ErrorKind::usage, options.test_images,
         " images to test with: expected 0 to 1000");
-  const Writer written(network);
+  const Writer written(network, upper(options.name));
   const auto named = [&](const std::string& text) { return with_name(text, options.name); };
-  const std::string header = named(header_text(network, written)),
-                    source = named(source_text(network, written));
+  const std::string header = named(header_text(network, written));
+  const auto [before, after] = source_text(network, written);
   const std::string test = options.test_images > 0 ? named(test_text(network, options)) : "";
 
   std::error_code error;
@@ -537,11 +610,11 @@ CExport export_c(const IntegerNetwork& network, const std::filesystem::path& fol
                  .test = {},
                  .constant_bytes = written.constant_bytes,
                  .arena_bytes = written.arena_bytes()};
-  write(result.header, header);
-  write(result.source, source);
+  write(result.header, {header});
+  write(result.source, {named(before), written.tables, named(after)});
   if (!test.empty()) {
     result.test = folder / (options.name + "_test.c");
-    write(result.test, test);
+    write(result.test, {test});
   }
   return result;
 }

@@ -69,12 +69,6 @@ std::vector<IntegerNetwork::Node> parse_nodes(const json& ops, const NamedTensor
 
 }  // namespace
 
-std::int64_t parse_integer(const json& value, const std::string& what, std::int64_t low, std::int64_t high) {
-  check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, what, " ",
-        value.dump(), ": expected ", low, " to ", high);
-  return value.get<std::int64_t>();
-}
-
 bool is_integer_network(const std::map<std::string, std::string>& metadata) {
   const auto format = metadata.find("format");
   return format != metadata.end() && format->second == format_name;

@@ -42,9 +42,4 @@ struct IntegerDocument {
 /// throws, for a document that does not have the contents of its version.
 void upgrade(IntegerDocument& document, int version);
 
-/// Returns a number from a file. Throws bad_data, with the expected range, for anything but an integer from
-/// `low` to `high`.
-std::int64_t parse_integer(const nlohmann::json& value, const std::string& what, std::int64_t low,
-                           std::int64_t high);
-
 }  // namespace faq

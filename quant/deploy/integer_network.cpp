@@ -45,18 +45,18 @@ IntegerNetwork::Plan IntegerNetwork::plan_for(std::int64_t height, std::int64_t 
       if (input > 0) lifetimes[input - 1].last = static_cast<int>(i);
     }
     const TensorInfo result = result_of(*nodes_[i].op, i, inputs);
-    check(result.shape.numel() <= max_elements, "integer network: '", nodes_[i].op->name,
+    check(result.shape.numel() <= max_elements, ErrorKind::usage, "integer network: '", nodes_[i].op->name,
           "' makes more than ", max_elements, " elements of an image");
     values.push_back(result);
     plan.results.push_back(result);
     const std::int64_t working = nodes_[i].op->working_bytes(inputs);
-    check(working <= max_block, "integer network: '", nodes_[i].op->name, "' needs ", working,
-          " bytes of working memory for an image, at most ", max_block);
+    check(working <= max_block, ErrorKind::usage, "integer network: '", nodes_[i].op->name, "' needs ",
+          working, " bytes of working memory for an image, at most ", max_block);
     lifetimes.push_back({result.bytes(), static_cast<int>(i), static_cast<int>(i)});
   }
   lifetimes.pop_back();  // the logits do not lie in the block
   plan.memory = plan_memory(lifetimes);
-  check(plan.memory.bytes <= max_block, "integer network: needs ", plan.memory.bytes,
+  check(plan.memory.bytes <= max_block, ErrorKind::usage, "integer network: needs ", plan.memory.bytes,
         " bytes for an image, at most ", max_block);
   return plan;
 }

@@ -58,4 +58,23 @@ std::vector<LayerReport> layer_report(const IntegerNetwork& network) {
   return rows;
 }
 
+nlohmann::json to_json(const LayerReport& row) {
+  nlohmann::json j{{"name", row.name},
+                   {"kind", row.kind},
+                   {"output", row.output.extents()},
+                   {"macs", row.macs},
+                   {"multiplications", row.multiplications},
+                   {"weight_bits", row.weight_bits},
+                   {"weight_scale", row.weight_scale},
+                   {"weight_bytes", row.weight_bytes},
+                   {"activation_bytes", row.activation_bytes}};
+  if (row.activation) {
+    j["act_bits"] = row.activation->bits;
+    j["act_scale"] = row.activation->scale;
+    j["act_signed"] = row.activation->is_signed;
+    j["act_max"] = static_cast<float>(row.activation->max()) * row.activation->scale;
+  }
+  return j;
+}
+
 }  // namespace faq

@@ -1,6 +1,7 @@
-// An integer network as a table: what --dry-run prints.
+// An integer network as a table: what a plan and the report of a run show.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -25,5 +26,7 @@ struct LayerReport {
 };
 
 std::vector<LayerReport> layer_report(const IntegerNetwork& network);
+/// The row as JSON. It has "act_bits", "act_scale", "act_signed" and "act_max" where there is an activation.
+nlohmann::json to_json(const LayerReport& row);
 
 }  // namespace faq

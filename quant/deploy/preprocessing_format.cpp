@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/json.h"
 #include "quant/deploy/integer_format.h"
 
 namespace faq {

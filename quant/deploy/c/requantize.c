@@ -25,5 +25,5 @@ static uint8_t requantize(const struct requantize *p, size_t channel, int32_t su
     const uint64_t positive = (uint64_t)(z + 256 * one);
     const uint64_t half = (uint64_t)1 << (shift - 1);
     const uint64_t rounded = (positive + half - 1 + ((positive >> shift) & 1)) >> shift;
-    return (uint8_t)(rounded - 256); /* of a signed value its 8 bits */
+    return (uint8_t)rounded; /* without the 256; of a signed value its 8 bits */
 }
