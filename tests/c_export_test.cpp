@@ -134,6 +134,12 @@ TEST_CASE("what has no place in C is refused, and nothing is written", "[c_expor
   const int dilated = b.conv(1, 4, {.kernel = 3, .dilation = 2}, {1, 8, false});
   const IntegerNetwork other = b.classifier(b.global_avg_pool(dilated), {1, 8, false}, 3);
   check_error(ErrorKind::usage, "conv 'op1'", [&] { export_c(other, folder / "c"); });
+  // An extent has 16 bits.
+  Builder many(8, 8, 3);
+  const int pooled = many.global_avg_pool(many.conv(1, 4, {.kernel = 3}, {1, 8, false}));
+  const IntegerNetwork wide = many.classifier(pooled, {1, 8, false}, 70000);
+  check_error(ErrorKind::usage, "70000 has no place in C, at most 65535",
+              [&] { export_c(wide, folder / "c"); });
   CHECK_FALSE(fs::exists(folder / "c"));
 
   kernels::Requantize params{

@@ -156,7 +156,7 @@ class Writer final : public OpVisitor {
     const Shape& y = result().shape;
     const std::string own = structure({{"table", bytes("table", bytes_of(op.table))},
                                        {"channels", number(y[3])},
-                                       {"pixels", number(y[1] * y[2])}});
+                                       {"pixels", count(y[1] * y[2])}});
     call("input", {own, "image", place()});
   }
 
@@ -189,7 +189,7 @@ class Writer final : public OpVisitor {
     const std::int64_t channels = x[x.rank() - 1];
     const std::vector<std::int64_t> sums(static_cast<std::size_t>(channels), largest(*argument(0).format));
     const std::string own = structure({{"requantize", requantize(op.requantize, sums, 0)},
-                                       {"pixels", number(x.numel() / channels)},
+                                       {"pixels", count(x.numel() / channels)},
                                        {"channels", number(channels)},
                                        {"is_signed", is_signed(0)}});
     call("norm_act", {own, place(0), place()});
@@ -223,15 +223,14 @@ class Writer final : public OpVisitor {
     std::int64_t first = 0;
     for (std::size_t i = 0; i < arguments(); ++i) {
       const Shape& x = argument(i).shape;
-      call("concat",
-           {place(i), number(x.numel() / x[3]), number(x[3]), number(first), number(y[3]), place()});
+      call("concat", {place(i), count(x.numel() / x[3]), number(x[3]), number(first), number(y[3]), place()});
       first += x[3];
     }
   }
 
   void visit(const GlobalAvgPoolOp&) override {
     const Shape& x = argument(0).shape;
-    call("global_avg_pool", {place(0), is_signed(0), number(x[1] * x[2]), number(x[3]), place()});
+    call("global_avg_pool", {place(0), is_signed(0), count(x[1] * x[2]), number(x[3]), place()});
   }
 
   void visit(const LinearOp& op) override {
@@ -275,11 +274,16 @@ class Writer final : public OpVisitor {
     return type == std::string("uint8_t") ? at : concat("(", type, " *)(", at, ")");
   }
 
-  // The structures of quant/deploy/c have 16 bits for extents. Counts of pixels, which have more, fit as
-  // well: Preprocessing::max_extent.
+  // The structures of quant/deploy/c have 16 bits for extents, and 32 for counts of pixels.
   std::string number(std::int64_t value) const {
-    check(value >= 0 && value <= std::numeric_limits<std::uint32_t>::max(), ErrorKind::usage, where(), ": ",
-          value, " has no place in C");
+    return placed(value, std::numeric_limits<std::uint16_t>::max());
+  }
+  std::string count(std::int64_t value) const {
+    return placed(value, std::numeric_limits<std::uint32_t>::max());
+  }
+  std::string placed(std::int64_t value, std::int64_t most) const {
+    check(value >= 0 && value <= most, ErrorKind::usage, where(), ": ", value, " has no place in C, at most ",
+          most);
     return std::to_string(value);
   }
 
