@@ -39,7 +39,7 @@ std::vector<FixedPoint> all_formats() {
 
 // Values of which some are clipped at both ends, none at a tie or an end of the range in float.
 Tensor spread_over(const FixedPoint& format, const Shape& shape, std::uint64_t salt, double scale) {
-  const double range = 1.5 * format.max() * scale;
+  const double range = 2 * format.max() * scale;
   return reference::random(shape, salt, -range, range);
 }
 
@@ -54,7 +54,7 @@ TEST_CASE("rounding with learned scales and its gradients", "[learned_scale]") {
           INFO(format << " " << shape << " " << (by_row ? "a scale for each row" : "one scale") << " "
                       << dtype);
           const Tensor scales = reference::random({by_row ? shape[0] : 1}, ++salt, 0.03, 0.1);
-          const Tensor x = spread_over(format, shape, ++salt, 0.06);
+          const Tensor x = spread_over(format, shape, ++salt, 0.1);
           const Tensor dy = gradient(shape, ++salt, dtype);
           const auto [dx, dscales] = kernels::rounding_gradients(dy, x, scales, format);
           const std::vector<double> xs = reference::numbers(x), dys = reference::numbers(dy);
