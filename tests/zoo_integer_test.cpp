@@ -201,6 +201,8 @@ TEST_CASE("the other schemes are trained and deployed on a network of each kind"
   for (Case& c : cases) {
     const ModelInfo& info = model_info(c.model);
     c.size = info.family == "inception" ? info.input_size : small_size(info);
+    // Means over one pixel are integers already, which teach a scale nothing.
+    if (info.family == "densenet" && c.scheme == Scheme::lsq) c.size = 64;
     c.images = 4;
     check_deployed(c, training_images(c));
   }
