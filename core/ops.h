@@ -21,8 +21,9 @@ Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradF
            const kernels::PackedWeights& packed = {});
 
 /// Convolves a quantized input with quantized weights, in integers. x: u8 or s8 with a scale; w: the f32
-/// master copy; `quantized`: Q(w), s8 with a scale. The value is s32 accumulators with scale x.scale·w.scale.
-/// Gradients are computed with Q(w); the gradient of w is straight-through (FAQ, section 2.1).
+/// master copy; `quantized`: Q(w), s8 with one scale. The value is s32 accumulators with scale
+/// x.scale·w.scale. Gradients are computed with Q(w); the gradient of w is straight-through (FAQ,
+/// section 2.1).
 Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
                    const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format);
 
@@ -40,6 +41,9 @@ struct NormActOptions {
   Activation activation = Activation::relu;
   std::optional<FixedPoint> format = {};  ///< if set, the output is quantized to this format
   bool batch_statistics = true;  ///< normalise with the batch's statistics, else with the running ones
+  /// The scale of `format` as a parameter of one element; it gets its gradient (ops_learned_scale.cpp).
+  /// Undefined: the scale is a constant.
+  Var scale = {};
 };
 
 /// Parameters and running statistics of a batch-norm, C elements each.
@@ -73,18 +77,31 @@ void update_running(NormState& norm, const LearnedStatistics& batch, float momen
 /// y = Q(activation(γ·(x−μ)/√(σ²+ε) + β + residual)). x: f32, or integers (s32, s16, s8, u8) with a scale.
 /// residual (may be undefined): f32, bf16, or u8 or s8 with a scale. The gradient of Q and the activation is
 /// 1 inside the representable range and 0 where the value was clipped. `learned`: receives the statistics of
-/// the batch; may be null.
+/// the batch; may be null. With options.scale, y has the same integers, and the scale gets the gradient of
+/// learned_rounding, of the values that the activation leaves.
 Var norm_act(const Var& x, const NormState& norm, const Var& residual, const NormActOptions& options,
              LearnedStatistics* learned = nullptr);
 
 // --- a whole unit (ops_unit.cpp)
 
 /// norm_act(conv2d_integer(x, w)), fused. Values and gradients are the same. It works slice by slice: the
-/// accumulators are normalised, and their gradient is used, while they are in the cache.
+/// accumulators are normalised, and their gradient is used, while they are in the cache. Q(w) may have a
+/// scale for each output channel.
 Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
                           const NormState& norm, const Var& residual, const ConvGeometry& geometry,
                           Engine engine, const GradFormat& grad_format, const NormActOptions& norm_options,
                           LearnedStatistics* learned = nullptr);
+
+// --- learned scales (ops_learned_scale.cpp): LSQ, Esser et al., ICLR 2020, arXiv 1902.08153
+
+/// Puts the rounding of weights on the tape: the value is w, and the gradient is that of ŵ = s·q with
+/// q = clamp(round(w/s)). `scales`: one for all of w, or one for each row. `format`: bits and sign.
+Var learned_rounding(const Var& w, const Var& scales, const FixedPoint& format);
+/// quantize(x, format) with the scale of the format as a parameter of one element.
+Var quantize(const Var& x, const FixedPoint& format, const Var& scale);
+/// y, and a gradient of 0 for each of `idle`: parameters that have no part in y this time. Undefined ones are
+/// left out.
+Var with_idle(const Var& y, std::span<const Var> idle);
 
 // --- the rest (ops_basic.cpp)
 

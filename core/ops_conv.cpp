@@ -1,4 +1,5 @@
 #include "core/kernels/elementwise.h"
+#include "core/kernels/learned_scale.h"
 #include "core/kernels/requantize.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/ops_parts.h"
@@ -37,6 +38,11 @@ kernels::PackedWeights packed_or(const Var& w, const kernels::PackedWeights& pac
   return packed;
 }
 
+void check_one_scale(const kernels::PackedWeights& quantized) {
+  check(!quantized.channel_scales(),
+        "integer op: weights with a scale for each output channel, expected one");
+}
+
 // acc·(x.scale·w.scale) + b in f32.
 Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
   return kernels::dequantize(accumulators, Tensor::full({bias.numel()}, scale), bias);
@@ -44,30 +50,39 @@ Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
 
 }  // namespace
 
-Tensor ConvBackward::dx(const Tensor& dy) const {
-  return kernels::conv2d_backward_data(kernels::convert(dy, grad_format.dtype()),
-                                       weights.as(grad_format.dtype()), x.shape(), geometry,
-                                       grad_format.dtype());
-}
-
-Tensor ConvBackward::dw(const Tensor& dy) const {
-  return scaled(kernels::conv2d_backward_weights(operand(x), kernels::convert(dy, grad_format.dtype()),
-                                                 weights.filter_shape(), geometry));
-}
-
 Tensor ConvBackward::operand(const Tensor& images) const {
   const bool is_integer = images.dtype() == DType::u8 || images.dtype() == DType::s8;
   return is_integer ? images : kernels::convert(images, grad_format.dtype());
 }
 
+kernels::PackedWeights ConvBackward::operand() const {
+  return weights.dtype() == DType::s8 ? weights.integers_as(grad_format.dtype())
+                                      : weights.as(grad_format.dtype());
+}
+
+Tensor ConvBackward::factors() const { return weights.dtype() == DType::s8 ? weights.scales() : Tensor(); }
+
 Tensor ConvBackward::scaled(Tensor gradient) const {
-  if (x.is_fixed_point()) kernels::scale_in_place(gradient, x.fixed_point().scale);
+  const float x_scale = x.is_fixed_point() ? x.fixed_point().scale : 1.0f;
+  if (weights.dtype() != DType::s8) {
+    if (x_scale != 1.0f) kernels::scale_in_place(gradient, x_scale);
+    return gradient;
+  }
+  Tensor factors = weights.scales();
+  for (float& factor : factors.mutable_span<float>()) factor = x_scale / factor;
+  kernels::scale_rows_in_place(gradient, factors);
   return gradient;
 }
 
 Grads ConvBackward::operator()(const Tensor& dy) const {
-  const Tensor gradient = kernels::convert(dy, grad_format.dtype());
-  return {dx_wanted ? dx(gradient) : Tensor(), dw(gradient)};
+  const DType dtype = grad_format.dtype();
+  Tensor gradient = dy;
+  if (const Tensor by_channel = factors()) gradient = kernels::scaled_channels(dy, by_channel);
+  gradient = kernels::convert(gradient, dtype);
+  Tensor dx;
+  if (dx_wanted) dx = kernels::conv2d_backward_data(gradient, operand(), x.shape(), geometry, dtype);
+  return {dx,
+          scaled(kernels::conv2d_backward_weights(operand(x), gradient, weights.filter_shape(), geometry))};
 }
 
 void check_quantized(const Var& w, const kernels::PackedWeights& quantized) {
@@ -86,6 +101,7 @@ Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradF
 Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
                    const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format) {
   check_quantized(w, quantized);
+  check_one_scale(quantized);
   Tensor acc = kernels::conv2d_integer(x.value(), quantized, geometry, engine);
   const float scale = x.value().fixed_point().scale * quantized.values().fixed_point().scale;
   acc.set_fixed_point({.scale = scale, .bits = 32, .is_signed = true});
@@ -113,6 +129,7 @@ Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& qua
                    Engine engine, const GradFormat& grad_format) {
   check_linear(x, w, b);
   check_quantized(w, quantized);
+  check_one_scale(quantized);
   const Tensor image = x.value().reshaped(as_image(x.shape()));
   const Tensor acc =
       kernels::conv2d_integer(image, quantized, {}, engine).reshaped({x.shape()[0], w.shape()[0]});

@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cmath>
 
+#include "core/kernels/learned_scale.h"
 #include "core/ops_parts.h"
 
 namespace faq {
@@ -40,10 +42,12 @@ Tensor mean_without_bias(const NormState& norm) {
   return mean;
 }
 
-void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var>& inputs) {
+void add_norm_inputs(const NormState& norm, const Var& residual, const NormActOptions& options,
+                     std::vector<Var>& inputs) {
   inputs.insert(inputs.end(), {norm.gamma, norm.beta});
   if (norm.conv_bias) inputs.push_back(norm.conv_bias);
   if (residual) inputs.push_back(residual);
+  if (options.scale) inputs.push_back(options.scale);
 }
 
 // The mean of a batch subtracts the bias again; a running mean does not follow it: db = γ/√(σ²+ε)·Σ dz.
@@ -60,30 +64,40 @@ Grads Normalization::grads(const kernels::NormActBackward& pass, const Tensor& d
   Grads grads{pass.dgamma(), pass.dbeta()};
   if (has_conv_bias) grads.push_back(dconv_bias(pass.dbeta()));
   if (params.residual) grads.push_back(dresidual);
+  if (learns_scale) {
+    const std::int64_t per_image = x.numel() / std::max<std::int64_t>(x.dim(0), 1);
+    grads.push_back(Tensor::full(
+        {1}, kernels::scale_gradient_factor(per_image, *params.format) * static_cast<float>(pass.dscale())));
+  }
   return grads;
 }
 
 kernels::NormActBackward Normalization::backward(const Tensor& dy) const {
-  return {dy, x, params, statistics, gamma, eps, batch_statistics};
+  return {dy, x, params, statistics, gamma, eps, batch_statistics, learns_scale};
 }
 
 Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var& residual,
-                               const NormActOptions& options,
-                               std::optional<kernels::ChannelStatistics> batch) {
+                               const NormActOptions& options, std::optional<kernels::ChannelStatistics> batch,
+                               const Tensor& x_scales) {
   const std::int64_t channels = x.dim(x.rank() - 1);
   check_values("gamma", norm.gamma.value(), channels);
   check_values("beta", norm.beta.value(), channels);
   check_values("the running mean", norm.running_mean, channels);
   check_values("the running variance", norm.running_variance, channels);
   if (norm.conv_bias) check_values("the convolution's bias", norm.conv_bias.value(), channels);
-  Normalization n{.x = x,
-                  .params = {Tensor::empty({channels}), Tensor::empty({channels}),
-                             residual ? residual.value() : Tensor(), options.activation, options.format},
-                  .statistics = {},
-                  .gamma = norm.gamma.value().clone(),  // a copy: the optimizer writes in place
-                  .eps = norm.eps,
-                  .batch_statistics = options.batch_statistics,
-                  .has_conv_bias = norm.conv_bias.defined()};
+  check(!options.scale || (options.format && options.scale.value().numel() == 1), "norm_act: a scale of ",
+        options.scale ? options.scale.value().numel() : 0, " elements to learn, ",
+        options.format ? "and" : "without", " a format");
+  Normalization n{
+      .x = x,
+      .params = {Tensor::empty({channels}), Tensor::empty({channels}), residual ? residual.value() : Tensor(),
+                 options.activation, options.format, x_scales},
+      .statistics = {},
+      .gamma = norm.gamma.value().clone(),  // a copy: the optimizer writes in place
+      .eps = norm.eps,
+      .batch_statistics = options.batch_statistics,
+      .has_conv_bias = norm.conv_bias.defined(),
+      .learns_scale = options.scale.defined()};
   if (options.batch_statistics) {
     const std::int64_t values = x.numel() / channels;
     check(values > 1, ErrorKind::usage,
@@ -124,7 +138,7 @@ Var norm_act(const Var& x, const NormState& norm, const Var& residual, const Nor
     return grads;
   };
   std::vector<Var> inputs{x};
-  add_norm_inputs(norm, residual, inputs);
+  add_norm_inputs(norm, residual, options, inputs);
   return Var::record("norm_act", std::move(y), std::move(inputs), std::move(backward));
 }
 

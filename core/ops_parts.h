@@ -17,14 +17,17 @@ struct ConvBackward {
   GradFormat grad_format;
   bool dx_wanted;  ///< false where x is the images: dx is not computed
 
-  Tensor dx(const Tensor& dy) const;
-  Tensor dw(const Tensor& dy) const;
   Grads operator()(const Tensor& dy) const;
 
   /// Some images of x as an operand: u8 and s8 stay as they are, because they are exact in bf16; others are
   /// converted to grad_format.
   Tensor operand(const Tensor& images) const;
-  /// Turns the gradient with respect to operand() into the gradient of the weights.
+  /// The weights as an operand, in grad_format: bare integers, because those are exact in bf16.
+  kernels::PackedWeights operand() const;
+  /// The factors of dy by output channel that go with operand(): the scales of integers; undefined: none.
+  Tensor factors() const;
+  /// Turns the gradient with respect to operand(images), made with dy·factors(), into the gradient of the
+  /// weights.
   Tensor scaled(Tensor gradient) const;
 };
 
@@ -39,6 +42,7 @@ struct Normalization {
   float eps;
   bool batch_statistics;
   bool has_conv_bias;
+  bool learns_scale;  ///< of the output's format
 
   kernels::NormActBackward backward(const Tensor& dy) const;
   /// The gradient of the bias of the convolution in front, from the gradient of beta (Σ dz).
@@ -46,12 +50,15 @@ struct Normalization {
   /// The gradients of the inputs that add_norm_inputs() lists, from `pass`.
   Grads grads(const kernels::NormActBackward& pass, const Tensor& dresidual) const;
 };
-/// Adds the normalisation's parameters, and the residual if there is one, to `inputs`.
-void add_norm_inputs(const NormState& norm, const Var& residual, std::vector<Var>& inputs);
-/// Prepares a normalisation. `batch`: the statistics of x, if they are known already.
+/// Adds the normalisation's parameters, and the residual and the learned scale if there are, to `inputs`.
+void add_norm_inputs(const NormState& norm, const Var& residual, const NormActOptions& options,
+                     std::vector<Var>& inputs);
+/// Prepares a normalisation. `batch`: the statistics of x, if they are known already. `x_scales`: see
+/// NormActParams.
 Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var& residual,
                                const NormActOptions& options,
-                               std::optional<kernels::ChannelStatistics> batch = {});
+                               std::optional<kernels::ChannelStatistics> batch = {},
+                               const Tensor& x_scales = {});
 /// Copies the batch's statistics to `learned`, if it is not null and the normalisation used them.
 void tell(const Normalization& n, LearnedStatistics* learned);
 

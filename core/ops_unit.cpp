@@ -13,10 +13,11 @@ namespace {
 // gradient of the accumulators, and the converted input, exist only in the cache.
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                     bool want_dresidual) {
-  const kernels::NormActBackward pass = norm.backward(dy);
+  kernels::NormActBackward pass = norm.backward(dy);
+  pass.multiply_dx(conv.factors());
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
   Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
-  const kernels::PackedWeights weights = conv.weights.as(conv.grad_format.dtype());
+  const kernels::PackedWeights weights = conv.operand();
   const std::int64_t images = dy.dim(0);
   kernels::WeightGradient dw(weights.filter_shape(), conv.geometry, num_shares(images));
   const std::int64_t bytes_per_image = (dy.numel() + conv.x.numel()) / std::max<std::int64_t>(images, 1) *
@@ -45,13 +46,13 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeigh
   check_quantized(w, quantized);
   const kernels::Accumulators accumulators =
       kernels::conv2d_accumulators(x.value(), quantized, geometry, engine, norm_options.batch_statistics);
-  const Normalization n =
-      prepare_norm_act(accumulators.values, norm, residual, norm_options, accumulators.statistics);
+  const Normalization n = prepare_norm_act(accumulators.values, norm, residual, norm_options,
+                                           accumulators.statistics, accumulators.scales);
   tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
   const ConvBackward conv{x.value(), quantized, geometry, grad_format, x.requires_grad()};
   std::vector<Var> inputs{x, w};
-  add_norm_inputs(norm, residual, inputs);
+  add_norm_inputs(norm, residual, norm_options, inputs);
   return Var::record("conv_norm_act_integer", std::move(y), std::move(inputs),
                      [conv, n, want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
                        return unit_backward(conv, n, dy, want_dresidual);

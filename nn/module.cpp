@@ -44,6 +44,11 @@ struct ParameterCollector final : Visitor {
   void on_parameter(const std::string& name, Var& parameter) override { found.push_back({name, parameter}); }
 };
 
+struct ScaleCollector final : Visitor {
+  std::vector<Named<Var>> found;
+  void on_scale(const std::string& name, Var& scale) override { found.push_back({name, scale}); }
+};
+
 struct BufferCollector final : Visitor {
   std::vector<Named<Tensor>> found;
   void on_buffer(const std::string& name, Tensor& buffer) override { found.push_back({name, buffer}); }
@@ -71,6 +76,8 @@ auto collect(Module& module) {
 }  // namespace
 
 std::vector<Named<Var>> parameters(Module& module) { return collect<ParameterCollector>(module); }
+
+std::vector<Named<Var>> scales(Module& module) { return collect<ScaleCollector>(module); }
 
 std::vector<Named<Tensor>> buffers(Module& module) { return collect<BufferCollector>(module); }
 

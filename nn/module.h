@@ -38,6 +38,8 @@ class Visitor {
   /// unit without normalisation does not use the second name.
   void child(const std::string& conv_name, const std::string& norm_name, ConvUnit& unit);
   void parameter(const std::string& name, Var& parameter) { on_parameter(full(name), parameter); }
+  /// A parameter that is a learned scale of a quantizer: it is positive, and weight decay leaves it alone.
+  void scale(const std::string& name, Var& scale) { on_scale(full(name), scale); }
   void buffer(const std::string& name, Tensor& buffer) { on_buffer(full(name), buffer); }
   /// A buffer that is set, not learned. A moving average of the model leaves it out.
   void setting(const std::string& name, Tensor& setting) { on_setting(full(name), setting); }
@@ -45,6 +47,7 @@ class Visitor {
  protected:
   virtual void on_unit(const std::string& /*path*/, Unit& /*unit*/) {}
   virtual void on_parameter(const std::string& /*name*/, Var& /*parameter*/) {}
+  virtual void on_scale(const std::string& name, Var& scale) { on_parameter(name, scale); }
   virtual void on_buffer(const std::string& /*name*/, Tensor& /*buffer*/) {}
   virtual void on_setting(const std::string& name, Tensor& setting) { on_buffer(name, setting); }
 
@@ -119,6 +122,7 @@ class Unit : public Module {
   void set_training_only() { training_only_ = true; }
 
   Adapter* adapter() const { return adapter_.get(); }
+  std::shared_ptr<Adapter> share_adapter() const { return adapter_; }
   void set_adapter(std::shared_ptr<Adapter> adapter) { adapter_ = std::move(adapter); }
 
  protected:
@@ -140,6 +144,8 @@ struct Named {
 
 /// All parameters, in the order the model lists them.
 std::vector<Named<Var>> parameters(Module& module);
+/// Only those that are learned scales.
+std::vector<Named<Var>> scales(Module& module);
 /// Running statistics and quantizer state. The tensors are handles on the model's own storage.
 std::vector<Named<Tensor>> buffers(Module& module);
 /// Only the buffers that are learned: without quantizer state.

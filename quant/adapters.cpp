@@ -59,8 +59,10 @@ bool is_quantized(const Var& x) { return is_quantized(x.value()); }
 
 // Turns batch-norm into a multiplier and a bias of the accumulator, in units of the output's scale:
 //   y/s_y = acc·(s_acc/s_y)·γ/√(σ²+ε) + (β − μ·γ/√(σ²+ε))/s_y.
+// `channel_scales`: see QuantizedWeights.
 kernels::Requantize requantization(const NormState& norm, const Activation& activation,
-                                   double accumulator_scale, const FixedPoint& format) {
+                                   double accumulator_scale, const Tensor& channel_scales,
+                                   const FixedPoint& format) {
   const Tensor without_bias = mean_without_bias(norm);
   const std::int64_t channels = without_bias.numel();
   kernels::Requantize result{.multiplier = Tensor::empty({channels}),
@@ -74,7 +76,9 @@ kernels::Requantize requantization(const NormState& norm, const Activation& acti
   const double output_scale = format.scale;
   for (std::int64_t c = 0; c < channels; ++c) {
     const double scale = gamma[c] / std::sqrt(static_cast<double>(variance[c]) + norm.eps);
-    multiplier[c] = static_cast<float>(scale * accumulator_scale / output_scale);
+    const double of_channel =
+        channel_scales ? accumulator_scale * channel_scales.data<float>()[c] : accumulator_scale;
+    multiplier[c] = static_cast<float>(scale * of_channel / output_scale);
     bias[c] = static_cast<float>((beta[c] - mean[c] * scale) / output_scale);
   }
   return result;
@@ -120,7 +124,7 @@ class QuantizedConv final : public QuantizedUnit {
       LearnedStatistics learned;
       Var y = conv_norm_act_integer(x, filter, integer_weights(filter).packed, unit_.norm(), residual,
                                     unit_.geometry(), options_.engine, options_.grad_format,
-                                    unit_.norm_options(pass, quantizer.activation), &learned);
+                                    norm_options(pass, quantizer.activation), &learned);
       keep(pass, unit_.norm(), std::move(learned));
       return y;
     }
@@ -132,13 +136,23 @@ class QuantizedConv final : public QuantizedUnit {
     const NormState& norm = unit_.norm();
     std::vector<const Tensor*> sources{&unit_.weight().value(), &norm.gamma.value(), &norm.beta.value(),
                                        &norm.running_mean, &norm.running_variance};
+    if (learns_weight_scale()) sources.push_back(&learned_weight_scale());
     if (norm.conv_bias) sources.push_back(&norm.conv_bias.value());
     return run_on_tape(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
   }
 
   Var master_weights() override { return unit_.filter(); }
 
+ protected:
+  bool has_channel_multipliers() const override { return true; }
+
  private:
+  NormActOptions norm_options(const Pass& pass, std::optional<FixedPoint> format) const {
+    NormActOptions options = unit_.norm_options(pass, format);
+    if (format) options.scale = activation_scale();
+    return options;
+  }
+
   // For an input that is not quantized, or weights that must not be.
   Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
                UnitPrecision precision) {
@@ -146,9 +160,9 @@ class QuantizedConv final : public QuantizedUnit {
     const Var y = conv2d(to_float(x), w.weights, unit_.geometry(), options_.grad_format, w.packed);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
     LearnedStatistics learned;
-    Var z = norm_act(y, unit_.norm(), residual, unit_.norm_options(pass, format), &learned);
+    Var z = norm_act(y, unit_.norm(), residual, norm_options(pass, format), &learned);
     keep(pass, unit_.norm(), std::move(learned));
-    return z;
+    return with_idle_scales(pass, z, precision);
   }
 
   FloatWeights own_weights() {
@@ -164,7 +178,8 @@ class QuantizedConv final : public QuantizedUnit {
     unit_.release_packed();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;
-    op->requantize = requantization(unit_.norm(), unit_.activation(), accumulator_scale, formats.output);
+    op->requantize = requantization(unit_.norm(), unit_.activation(), accumulator_scale,
+                                    op->weights.channel_scales, formats.output);
     op->requantize.residual_multiplier = residual_multiplier(formats.residual_scale, formats.output);
     return op;
   }
@@ -185,11 +200,16 @@ class QuantizedNormAct final : public QuantizedUnit {
     NormState& norm = unit_.norm();
     const bool batch = pass.with_batch_statistics();
     if (pass.training() || batch || !is_quantized(x)) {
-      const auto wanted = precision_of(pass, unit_).activations ? std::optional(format) : std::nullopt;
+      const UnitPrecision precision = precision_of(pass, unit_);
+      NormActOptions wanted{.batch_statistics = batch};
+      if (precision.activations) {
+        wanted.format = format;
+        wanted.scale = activation_scale();
+      }
       LearnedStatistics learned;
-      Var y = norm_act(x, norm, {}, {.format = wanted, .batch_statistics = batch}, &learned);
+      Var y = norm_act(x, norm, {}, wanted, &learned);
       keep(pass, norm, std::move(learned));
-      return y;
+      return with_idle_scales(pass, y, precision);
     }
     const FixedPoint input = x.value().fixed_point();
     const auto op =
@@ -197,7 +217,7 @@ class QuantizedNormAct final : public QuantizedUnit {
                 {.input = input, .output = format}, [&] {
                   auto built = std::make_shared<NormActOp>();
                   built->name = name_;
-                  built->requantize = requantization(norm, Activation::relu, input.scale, format);
+                  built->requantize = requantization(norm, Activation::relu, input.scale, {}, format);
                   return built;
                 });
     return run_on_tape(op, inputs, Engine::integer);
@@ -221,21 +241,25 @@ class QuantizedLinear final : public QuantizedUnit {
       const Var x = to_float(unit_.dropout()(pass, as_rows(inputs[0])));
       const FloatWeights w =
           precision.weights ? rounded_float_weights() : FloatWeights{unit_.weight(), unit_.packed_weight()};
-      return linear(x, w.weights, unit_.bias(), options_.grad_format, w.packed);
+      const Var y = linear(x, w.weights, unit_.bias(), options_.grad_format, w.packed);
+      return with_idle_scales(pass, y, {precision.weights, false});
     }
     if (pass.training()) {
       // A fully connected layer before this one has made integers already (dropout may have scaled them).
       const Var x = as_rows(inputs[0]);
-      const Var taken_in = is_quantized(x) ? x : quantize(x, quantizer.activation);
+      const Var taken_in = is_quantized(x) ? x : quantized(x, quantizer.activation);
       unit_.release_packed();
       const Var weight = rounded_weights();
-      return linear_integer(unit_.dropout()(pass, taken_in), weight, integer_weights(weight).packed,
-                            unit_.bias(), options_.engine, options_.grad_format);
+      const Var y = linear_integer(unit_.dropout()(pass, taken_in), weight, integer_weights(weight).packed,
+                                   unit_.bias(), options_.engine, options_.grad_format);
+      return with_idle_scales(pass, y, {true, !is_quantized(x)});
     }
     const Tensor& x = inputs[0].value();
     const FixedPoint format = is_quantized(x) ? x.fixed_point() : quantizer.activation;
+    std::vector<const Tensor*> sources{&unit_.weight().value(), &unit_.bias().value()};
+    if (learns_weight_scale()) sources.push_back(&learned_weight_scale());
     const auto op = op_.get(
-        {&unit_.weight().value(), &unit_.bias().value()},
+        sources,
         {.input = format, .weight_bits = quantizer.weight_bits, .weight_scale = quantizer.weight_scale},
         [&] { return build(format); });
     return run_on_tape(op, inputs, options_.engine);
@@ -244,6 +268,10 @@ class QuantizedLinear final : public QuantizedUnit {
   Var master_weights() override { return unit_.weight(); }
 
  private:
+  Var quantized(const Var& x, const FixedPoint& format) const {
+    return activation_scale() ? quantize(x, format, activation_scale()) : quantize(x, format);
+  }
+
   std::shared_ptr<const LinearOp> build(const FixedPoint& format) {
     auto op = std::make_shared<LinearOp>();
     op->name = name_;

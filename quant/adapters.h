@@ -12,37 +12,52 @@
 namespace faq {
 
 /// The settings of a unit's quantizer. They are stored in a tensor, so checkpoints save and load them like
-/// any other state.
+/// any other state. Scales that are learned (Scheme::lsq) are parameters instead:
+/// QuantizedUnit::learn_scales.
 struct QuantizerState {
-  FixedPoint activation;   ///< of the unit's output; for Linear, of its input
+  FixedPoint activation;   ///< of the unit's output; for Linear, of its input; with the learned scale
   int weight_bits = 0;     ///< 0: the unit has no weights
   float weight_scale = 0;  ///< held scale; 0: no held scale, it is chosen at every use
 };
 
 /// Base of the adapters that have a quantizer. Checkpoints store the quantizer as `quantizer`, f32 [scale,
-/// bits, signed, weight bits, weight scale].
+/// bits, signed, weight bits, weight scale], and learned scales as the parameters `weight_scale` (one
+/// element, or one per output channel) and `activation_scale`. `scale` is then the one that learning started
+/// from.
 class QuantizedUnit : public Adapter {
  public:
   QuantizedUnit(std::string name, const NumberFormat& options) : name_(std::move(name)), options_(options) {}
 
-  void visit(Visitor& visitor) override { visitor.setting("quantizer", state_); }
+  void visit(Visitor& visitor) override;
   /// True once calibration or a checkpoint has set the quantizer.
   bool has_state() const;
   /// Returns the settings. Throws bad_data when nothing has set them, or when a checkpoint holds values that
   /// make no sense.
   QuantizerState state() const;
+  /// A learned scale of the activation starts anew, with that of `state`.
   void set_state(const QuantizerState& state);
   const NumberFormat& options() const { return options_; }
+
+  /// Makes parameters of the scales of the weights (if there are any) and of the activation (if activations
+  /// are quantized). All are 1 until start_scales() or a checkpoint sets them. Call it once. `activation_of`:
+  /// the unit whose activation has the same scale, because their values meet; null: this unit has its own.
+  void learn_scales(const QuantizedUnit* activation_of);
+  /// Sets the learned scales: those that `before` has learned for as many bits, the others as the scheme
+  /// starts them, from the weights and from the activation set by set_state(). `before`: may be null.
+  void start_scales(const QuantizedUnit* before);
 
   /// The unit's weights in floating point; undefined for a unit that has none.
   virtual Var master_weights() { return {}; }
   /// The values that are rounded to integers, computed from the weights as they are now (rounded_argument in
-  /// quant/scheme.h); undefined for a unit that has no weights.
+  /// quant/scheme.h; learned_rounding where the scale is learned); undefined for a unit that has no weights.
   Var rounded_weights();
+  /// True if the scale of the weights is a parameter.
+  bool learns_weight_scale() const { return weight_scale_.defined(); }
   /// Rounds rounded_weights() to integers.
   QuantizedWeights quantized_weights();
   /// Holds the scale that the weights have now. Does this only for fixed-point weights, because only their
-  /// scale is chosen from the values of the weights. Does nothing for a unit that has no weights.
+  /// scale is chosen from the values of the weights. Does nothing for a unit that has no weights, or learns
+  /// their scale.
   void hold_weight_scale();
 
  protected:
@@ -62,6 +77,17 @@ class QuantizedUnit : public Adapter {
   };
   FloatWeights rounded_float_weights();
 
+  /// The learned scale of the activation, or undefined.
+  const Var& activation_scale() const { return activation_scale_; }
+  /// The learned scales of the weights; undefined for a unit that learns none.
+  const Tensor& learned_weight_scale() const;
+  /// True if the unit's accumulators are multiplied by a factor per output channel: scales of channels then
+  /// cost nothing.
+  virtual bool has_channel_multipliers() const { return false; }
+  /// y, with a gradient of 0 for the scales of this unit that had no part in it: in every step of training
+  /// every parameter gets a gradient. `used`: what the unit has quantized.
+  Var with_idle_scales(const Pass& pass, const Var& y, UnitPrecision used) const;
+
   /// What the unit must quantize in this pass.
   UnitPrecision precision_of(const Pass& pass, const Unit& unit) const {
     const UnitPrecision planned = pass.precision_of(unit);
@@ -72,14 +98,19 @@ class QuantizedUnit : public Adapter {
   const NumberFormat options_;
 
  private:
+  void check_scales(const char* what, const Tensor& scales) const;
+
   struct Version {  // of the master weights and the quantizer
     std::uint64_t weights = 0;
     int bits = 0;
     float scale = 0;
+    std::uint64_t learned_scale = 0;
     bool operator==(const Version&) const = default;
   };
 
   Tensor state_ = Tensor::zeros({5});
+  Var weight_scale_, activation_scale_;    ///< undefined: not learned
+  bool has_own_activation_scale_ = false;  ///< of tied units one lists the scale
   Reused<Version, IntegerWeights> integers_;
 };
 

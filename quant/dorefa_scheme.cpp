@@ -28,8 +28,8 @@ QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
   return result;
 }
 
-FixedPoint dorefa_activation_format(const Histogram& histogram, int bits, bool is_signed,
-                                    const NumberFormat& options) {
+FixedPoint real_activation_format(const Histogram& histogram, int bits, bool is_signed,
+                                  const NumberFormat& options) {
   FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = is_signed};
   const auto with_range = [&](float range) {
     format.scale = range > 0 ? std::max(range / static_cast<float>(format.max()), least_scale) : 1.0f;

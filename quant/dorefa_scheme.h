@@ -17,10 +17,10 @@ namespace faq {
 QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits);
 inline constexpr int max_dorefa_bits = 7;
 
-/// The format of activations r·Q_k(clip(x/r, 0, 1)). Its scale r/(2^k − 1) is not a power of two. r is
+/// The format of activations r·Q_k(clip(x/r, 0, 1)). Its scale r/(2^k − 1) is any real number. r is
 /// calibrated like FAQ's range (percentile, maximum, or least squared error). The paper's networks are
-/// trained with r = 1 from the start.
-FixedPoint dorefa_activation_format(const Histogram& histogram, int bits, bool is_signed,
-                                    const NumberFormat& options);
+/// trained with r = 1 from the start. LSQ's activations start with the same format.
+FixedPoint real_activation_format(const Histogram& histogram, int bits, bool is_signed,
+                                  const NumberFormat& options);
 
 }  // namespace faq

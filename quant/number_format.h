@@ -11,20 +11,26 @@
 namespace faq {
 
 enum class Scheme {
-  none,   ///< floating point
-  faq,    ///< power-of-two scales, McKinstry et al., arXiv 1809.04191
-  dfp,    ///< weights in clusters with a scale each, Mellempudi et al., arXiv 1701.08978
-  dorefa  ///< weights through tanh, Zhou et al., arXiv 1606.06160; Zhuang et al., arXiv 1908.04680
+  none,    ///< floating point
+  faq,     ///< power-of-two scales, McKinstry et al., arXiv 1809.04191
+  dfp,     ///< weights in clusters with a scale each, Mellempudi et al., arXiv 1701.08978
+  dorefa,  ///< weights through tanh, Zhou et al., arXiv 1606.06160; Zhuang et al., arXiv 1908.04680
+  lsq      ///< learned scales, Esser, McKinstry et al., arXiv 1902.08153
 };
 
 /// How the scale of an activation is found from its histogram.
 enum class Calibration { percentile, max, mse };
 
 /// How the scale of a weight tensor is chosen. It is chosen again at every training step until it is held.
+/// Learned scales start with it.
 enum class WeightScale {
   mse,  ///< minimises ‖w − Q(w)‖²
-  max   ///< the smallest scale that represents max|w| without clipping
+  max,  ///< the smallest scale that represents max|w| without clipping
+  mean  ///< lsq: from the mean of |w|
 };
+
+/// What has one learned scale: all weights of a layer, or those of each output channel.
+enum class ScaleSharing { layer, channel };
 
 /// Sets the bits of the layers whose name matches `pattern` ('*' any run of characters, '?' any one
 /// character): the bits of the weights, and of the unit's output.
@@ -48,6 +54,9 @@ struct NumberFormat {
   Calibration calibration = Calibration::percentile;
   double calibration_percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (FAQ, section 3)
   WeightScale weight_scale = WeightScale::mse;
+  /// lsq. Scales of channels cost nothing where a multiplier per channel follows, so a classifier (Linear)
+  /// has one scale in any case.
+  ScaleSharing scale_sharing = ScaleSharing::layer;
   /// Whether the outputs of units are quantized. If false, units compute in floating point, in training and
   /// in evaluation, with the real numbers that the quantized weights stand for. This is the first of two
   /// stages (Zhuang et al., arXiv 1908.04680, section 3.2).

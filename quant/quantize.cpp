@@ -137,19 +137,69 @@ QuantizerState with_held_scale(QuantizerState state, const Unit& unit, Scheme sc
   return state;
 }
 
+// The flow of a model that has not been calibrated. It does not depend on the size of the images.
+std::map<std::string, UnitFlow> flow_of(Model& model) {
+  std::int64_t channels = 0;
+  for_each_unit(model, [&](const std::string&, Unit& unit) {
+    unit.set_adapter(nullptr);  // one without settings cannot run
+    if (unit.role() == UnitRole::input) channels = static_cast<Input&>(unit).channels();
+  });
+  const std::int64_t size = model.info().input_size;
+  check(size > 0, ErrorKind::usage,
+        "quantize: a model that is not from the zoo needs calibration to learn scales");
+  return trace_flow(model, Tensor::zeros({1, size, size, channels}, DType::u8));
+}
+
+// Makes the scales of all units parameters. Units that are tied share the scale of their activations. That of
+// the network's input stays what the pixels' range makes it.
+void learn_scales(Model& model, const std::map<std::string, UnitFlow>& flow) {
+  std::map<std::string, QuantizedUnit*> quantized;
+  for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    if (QuantizedUnit* one = quantizer_of(unit)) quantized[name] = one;
+  });
+  const auto learn = [&](bool owners) {
+    for_each_unit(model, [&](const std::string& name, Unit& unit) {
+      if (!quantized.contains(name) || unit.role() == UnitRole::input) return;
+      const auto found = flow.find(name);
+      check(found != flow.end(), "quantize: '", name, "' has no part in the network");
+      const std::string& tied_to = found->second.tied_to;
+      if (owners != (tied_to == name)) return;
+      quantized[name]->learn_scales(owners ? nullptr : quantized.at(tied_to));
+    });
+  };
+  learn(true);
+  learn(false);
+}
+
 }  // namespace
 
 void quantize(Model& model, const NumberFormat& options, const CalibrationResult* calibration) {
   check(options.scheme != Scheme::none, "quantize: no scheme");
+  const bool learns = options.scheme == Scheme::lsq;
   std::map<std::string, QuantizerState> states;
-  if (calibration) states = Planner(model, options, *calibration).states();
+  std::map<std::string, UnitFlow> flow;
+  if (calibration) {
+    states = Planner(model, options, *calibration).states();
+    flow = calibration->flow;
+  } else if (learns) {
+    flow = flow_of(model);
+  }
+  std::map<std::string, std::shared_ptr<Adapter>> before;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
     const auto state = states.find(name);
     if (state != states.end()) state->second = with_held_scale(state->second, unit, options.scheme);
+    before[name] = unit.share_adapter();
     unit.set_adapter(std::move(adapter));
-    if (state != states.end()) quantizer_of(unit)->set_state(state->second);
+  });
+  if (learns) learn_scales(model, flow);
+  for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    const auto state = states.find(name);
+    if (unit.training_only() || state == states.end()) return;
+    QuantizedUnit& quantized = *quantizer_of(unit);
+    quantized.set_state(state->second);
+    if (learns) quantized.start_scales(dynamic_cast<const QuantizedUnit*>(before[name].get()));
   });
 }
 

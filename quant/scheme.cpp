@@ -2,10 +2,12 @@
 
 #include "core/error.h"
 #include "core/kernels/elementwise.h"
+#include "core/kernels/learned_scale.h"
 #include "core/ops.h"
 #include "quant/dfp_scheme.h"
 #include "quant/dorefa_scheme.h"
 #include "quant/faq_scheme.h"
+#include "quant/lsq_scheme.h"
 
 namespace faq {
 namespace {
@@ -28,10 +30,16 @@ QuantizedWeights odd_weights(const Tensor& weights, int bits, const NumberFormat
   return dorefa_weights(weights, bits);
 }
 
+// As a layer begins. QuantizedUnit has the scales it has learned.
+QuantizedWeights starting_weights(const Tensor& weights, int bits, const NumberFormat& options) {
+  return quantize_weights(weights, bits, starting_scales(weights, bits, options));
+}
+
 constexpr Row rows[] = {
     {Scheme::faq, 8, itself, fixed_point_weights, choose_activation_format},
     {Scheme::dfp, max_cluster_bits, itself, cluster_weights, choose_activation_format},
-    {Scheme::dorefa, max_dorefa_bits, tanh, odd_weights, dorefa_activation_format},
+    {Scheme::dorefa, max_dorefa_bits, tanh, odd_weights, real_activation_format},
+    {Scheme::lsq, 8, itself, starting_weights, real_activation_format},
 };
 
 const Row& row_of(Scheme scheme) {
@@ -57,6 +65,12 @@ QuantizedWeights quantize_weights(const Tensor& argument, int bits, const Number
   const Row& row = row_of(options.scheme);
   return bits <= row.max_weight_bits ? row.weights(argument, bits, options)
                                      : fixed_point_weights(argument, bits, options);
+}
+
+QuantizedWeights quantize_weights(const Tensor& weights, int bits, const Tensor& scales) {
+  QuantizedWeights result{kernels::quantize_rows(weights, scales, {.bits = bits, .is_signed = true}), bits};
+  if (scales.numel() > 1) result.channel_scales = scales.clone();
+  return result;
 }
 
 FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,

@@ -22,7 +22,10 @@ Var rounded_argument(const Var& weights, int bits, const NumberFormat& options);
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const NumberFormat& options,
                                   float held_scale = 0);
 
-/// Chooses the format of an activation from its histogram.
+/// Rounds weights to integers with these scales: one, or one per output channel.
+QuantizedWeights quantize_weights(const Tensor& weights, int bits, const Tensor& scales);
+
+/// Chooses the format of an activation from its histogram. With lsq it is the one that learning starts from.
 FixedPoint activation_format(const Histogram& histogram, int bits, bool is_signed,
                              const NumberFormat& options);
 

@@ -31,7 +31,7 @@ std::vector<WeightScaleChoice> weight_scale_choices(
   std::vector<WeightScaleChoice> rows;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     QuantizedUnit* quantized = quantizer_of(unit);
-    if (!quantized || quantized->state().weight_bits == 0) return;
+    if (!quantized || quantized->state().weight_bits == 0 || quantized->learns_weight_scale()) return;
     const QuantizedWeights weights = quantized->quantized_weights();
     if (weights.code != WeightCode::fixed_point) return;
     rows.push_back(choice_of(name, quantized->rounded_weights().value(), weights.values.fixed_point()));

@@ -21,8 +21,9 @@ struct WeightScaleChoice {
   double error_ratio = 1;
 };
 
-/// Returns one row for every layer with fixed-point weights, in the order of the model. The model must be
-/// quantized. If `look` is given, it is called for each row while that layer has the other scale.
+/// Returns one row for every layer with fixed-point weights whose scale is chosen, in the order of the model.
+/// The model must be quantized. If `look` is given, it is called for each row while that layer has the other
+/// scale.
 std::vector<WeightScaleChoice> weight_scale_choices(
     Model& model, const std::function<void(const WeightScaleChoice&)>& look = {});
 

@@ -42,7 +42,7 @@ std::vector<WeightSimilarity> weight_similarity(const IntegerNetwork& network, c
     const std::string name = node.op->name + ".weight";
     const Tensor* found = baseline.find(name);
     check(found != nullptr, ErrorKind::bad_data, "baseline: missing ", name);
-    const Tensor now = kernels::convert(quantized->values, DType::f32);
+    const Tensor now = real_values(*quantized);
     check(found->numel() == now.numel() && found->dim(0) == now.dim(0), ErrorKind::bad_data,
           "baseline: ", name, " expected ", now.shape(), " found ", found->shape());
     const Tensor before = kernels::convert(*found, DType::f32);

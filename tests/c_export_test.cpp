@@ -51,6 +51,11 @@ TEST_CASE("networks of every scheme are C with the same bits", "[c_export]") {
       {.size = 8, .weight_bits = 4, .scheme = Scheme::dfp, .cluster_size = 7},
       {.size = 8, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa},
       {.size = 8, .weight_bits = 2, .act_bits = 2, .scheme = Scheme::dorefa},
+      {.size = 8,
+       .weight_bits = 4,
+       .act_bits = 4,
+       .scheme = Scheme::lsq,
+       .scale_sharing = ScaleSharing::channel},
   };
   for (const Case& c : rows) {
     INFO(c);

@@ -52,6 +52,13 @@ TEST_CASE("networks of every scheme survive saving, in the bits they claim", "[i
       {{.size = 8, .weight_bits = 2, .act_bits = 2, .scheme = Scheme::dorefa}, 4},
       {{.size = 8, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa}, 2},
       {{.size = 8, .weight_bits = 6, .scheme = Scheme::dorefa}, 1},
+      {{.size = 8, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::lsq}, 2},
+      {{.size = 8,
+        .weight_bits = 2,
+        .act_bits = 2,
+        .scheme = Scheme::lsq,
+        .scale_sharing = ScaleSharing::channel},
+       4},
   };
   for (const Row& row : rows) {
     INFO(row.c);
@@ -174,6 +181,12 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
     return [=](Broken& b) { b.tensor(name).mutable_data<float>()[3] = value; };
   };
   const Row rows[] = {
+      {"channel scales of 0", "conv1.channel_scales: a value is not a scale",
+       [](Broken& b) { b.file.add("conv1.channel_scales", Tensor::zeros({16})); }},
+      {"fewer channel scales", "conv1.channel_scales: expected [16], found [4]",
+       [](Broken& b) { b.file.add("conv1.channel_scales", Tensor::full({4}, 1)); }},
+      {"channel scales of a classifier", "fc.channel_scales",
+       [](Broken& b) { b.file.add("fc.channel_scales", Tensor::full({10}, 1)); }},
       {"unknown kind", "unknown op kind 'dream'", set("conv1", "kind", "dream")},
       {"kind is a number", "", set("conv1", "kind", 3)},
       {"no kind", "kind", [](Broken& b) { b.op("conv1").erase("kind"); }},

@@ -203,7 +203,8 @@ class Reference {
     const auto accumulators = convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.geometry());
     const double step = static_cast<double>(x.fixed_point().scale) * w.scale;
     check_requantized(accumulators, step,
-                      {conv.norm(), conv.norm().eps, conv.activation() == Activation::relu, row.activation},
+                      {conv.norm(), conv.norm().eps, conv.activation() == Activation::relu, row.activation,
+                       w.channel_scales},
                       inputs.size() > 1 ? inputs[1] : Tensor(), result, differences);
   }
 
@@ -219,6 +220,7 @@ class Reference {
     float eps;
     bool relu;
     FixedPoint format;
+    std::vector<double> channel_scales = {};
   };
   void check_requantized(const std::vector<std::int64_t>& accumulators, double step, const Normalization& n,
                          const Tensor& residual_tensor, const Tensor& result, Differences& differences) {
@@ -240,7 +242,7 @@ class Reference {
       // In f32, as the mean without the bias is kept.
       const float bias = n.norm.conv_bias ? n.norm.conv_bias.value().data<float>()[c] : 0.0f;
       const double mean = n.norm.running_mean.data<float>()[c] - bias;
-      slope[c] = step * gamma / sigma / s_y;
+      slope[c] = step * (n.channel_scales.empty() ? 1.0 : n.channel_scales[c]) * gamma / sigma / s_y;
       offset[c] = (beta - mean * gamma / sigma) / s_y;
     }
     const auto integer_of = [&](double z) {
@@ -303,10 +305,28 @@ class Reference {
   struct Weights {
     std::vector<std::int64_t> integers;
     float scale;
+    std::vector<double> channel_scales = {};
   };
   Weights weights_of(const Tensor& weights, int bits, const QuantizedWeights& deployed) {
     if (deployed.code != WeightCode::fixed_point)
       return {integers(deployed.values), deployed.values.fixed_point().scale};
+    if (case_.scheme == Scheme::lsq) {
+      const Tensor& scales = deployed.channel_scales;
+      const float scale = deployed.values.fixed_point().scale;
+      const Weights result{integers(deployed.values), scale,
+                           scales ? reference::numbers(scales) : std::vector<double>()};
+      const double largest = (1 << (bits - 1)) - 1;
+      const auto length = static_cast<std::size_t>(weights.numel() / weights.dim(0));
+      std::int64_t wrong = 0;
+      const auto w = weights.span<float>();
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        const double z = w[i] / (scales ? result.channel_scales[i / length] : scale);
+        const auto expected = static_cast<std::int64_t>(std::clamp(std::nearbyint(z), -largest, largest));
+        wrong += result.integers[i] != expected && distance_to_tie(z) > 1e-5;  // rounded in f32
+      }
+      CHECK(wrong == 0);
+      return result;
+    }
     const FixedPoint format = choose_weight_format(weights, bits, case_.weight_scale);
     return {quantized(weights, format), format.scale};
   }

@@ -2,6 +2,7 @@
 
 #include "core/cpu.h"
 #include "quant/quantize.h"
+#include "train/quant_recipe.h"
 #include "tests/testing.h"
 
 using namespace faq;
@@ -22,4 +23,20 @@ TEST_CASE("gradients are bf16 by default only where the CPU has it", "[quant_opt
   quantize(*model, options, &seen);
   const std::vector<std::int32_t> labels{0, 1, 2, 3};
   CHECK_NOTHROW(backward(training_loss(model->forward_training(training_pass(), Var(images)), labels)));
+}
+
+TEST_CASE("only lsq has scales that are learned", "[quant_options]") {
+  for (const Scheme scheme : {Scheme::faq, Scheme::dfp, Scheme::dorefa, Scheme::lsq}) {
+    QuantRecipe recipe{.scheme = scheme, .weight_bits = 4};
+    QuantRecipe by_channel = recipe, from_mean = recipe;
+    by_channel.scale_sharing = ScaleSharing::channel;
+    from_mean.weight_scale = WeightScale::mean;
+    if (scheme == Scheme::lsq) {
+      CHECK(deployed_format(by_channel).scale_sharing == ScaleSharing::channel);
+      CHECK(deployed_format(from_mean).weight_scale == WeightScale::mean);
+      continue;
+    }
+    check_error(ErrorKind::usage, "`scale_sharing` channel", [&] { number_formats(by_channel); });
+    check_error(ErrorKind::usage, "`weight_scale` mean", [&] { number_formats(from_mean); });
+  }
 }

@@ -58,6 +58,7 @@ std::vector<Case> one_of_each_kind() {
   return {{.size = 16, .weight_bits = 4, .act_bits = 4},
           {.size = 16, .weight_bits = 2, .scheme = Scheme::dfp},
           {.size = 16, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::dorefa},
+          {.size = 16, .weight_bits = 4, .act_bits = 4, .scheme = Scheme::lsq},
           {.model = "densenet121", .size = 32, .weight_bits = 4, .act_bits = 4},
           {.model = "inception_v3", .size = 299, .weight_bits = 4, .act_bits = 4}};
 }
@@ -79,7 +80,7 @@ TEST_CASE("with quantized weights alone a network is that of rounded weights", "
 TEST_CASE("with quantized weights alone gradients are those of rounded weights", "[precision]") {
   const OneThread one_thread;
   for (const Case& c : one_of_each_kind()) {
-    if (c.size > 100) continue;
+    if (c.size > 100 || c.scheme == Scheme::lsq) continue;  // lsq masks clipped weights: learned_scale_test
     INFO(c);
     const Tensor images = images_for(c, 3);
     const std::vector<std::int32_t> labels{3, 7, 0};

@@ -9,6 +9,8 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
     out << ", " << o.pattern << "=" << o.weight_bits << "," << o.act_bits;
   if (c.scheme == Scheme::dfp) out << ", dfp in clusters of " << c.cluster_size;
   if (c.scheme == Scheme::dorefa) out << ", dorefa";
+  if (c.scheme == Scheme::lsq)
+    out << ", lsq, a scale for each " << (c.scale_sharing == ScaleSharing::layer ? "layer" : "channel");
   return out << (c.norms == Norms::ties ? ", ties" : "")
              << (c.weight_scale == WeightScale::max ? ", max" : "");
 }
@@ -68,6 +70,7 @@ void quantize_as(const Case& c, Engine engine, Model& model, const CalibrationRe
   options.first_last_bits = c.first_last_bits;
   options.layer_bits = c.layer_bits;
   options.weight_scale = c.weight_scale;
+  options.scale_sharing = c.scale_sharing;
   options.engine = engine;
   quantize(model, options, &seen);
 }

@@ -31,6 +31,7 @@ struct Case {
   int images = 1;
   Scheme scheme = Scheme::faq;
   std::int64_t cluster_size = 4;
+  ScaleSharing scale_sharing = ScaleSharing::layer;
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c);

@@ -115,7 +115,7 @@ Workload make_workload(TrainOptions& options, int image_size) {
 
 Measurement bench_train(TrainOptions& options, int image_size, int steps) {
   Workload w = make_workload(options, image_size);
-  Sgd sgd(parameters(*w.model), {});
+  Sgd sgd(*w.model, {});
   RandomKeys keys;
   for (int i = 0; i < options.batch_size; ++i) keys.samples.push_back(i);
   return measure(options.batch_size, steps, [&] {

@@ -17,8 +17,10 @@ const OptionText& text_of_option(const std::string& name) {
       {"num-classes", "model", "N", "classes; default: those of the data"},
       {"in-channels", "model", "N", "1 or 3; default: those of the weights, else of the data"},
       {"preset", "quantization", "NAME",
-       "fp32, faq-8bit, faq-4bit or dfp-ternary: a recipe, each part of which other options override"},
-      {"scheme", "quantization", "NAME", "none, faq, dfp or dorefa"},
+       "fp32, faq-8bit, faq-4bit, dfp-ternary, lsq-4bit or lsq-2bit: a recipe, each part of which other "
+       "options "
+       "override"},
+      {"scheme", "quantization", "NAME", "none, faq, dfp, dorefa or lsq"},
       {"weight-bits", "quantization", "B", "2 to 8 (--bits B sets both)"},
       {"act-bits", "quantization", "B", "2 to 8"},
       {"first-last-bits", "quantization", "B", "bits of the first and the last layer"},
@@ -27,7 +29,9 @@ const OptionText& text_of_option(const std::string& name) {
       {"calibration", "quantization", "HOW", "percentile, max or mse"},
       {"calibration-percentile", "quantization", "P", "0: 99.99 above 6 bits, else 99.9"},
       {"calibration-batches", "quantization", "N", "training batches used for calibration"},
-      {"weight-scale", "quantization", "HOW", "mse or max"},
+      {"weight-scale", "quantization", "HOW",
+       "how scales of weights are chosen, or where learned ones start: mse, max, or (lsq) mean"},
+      {"weight-scales", "quantization", "WHAT", "lsq: layer or channel, what has a learned scale of its own"},
       {"hold-weight-scales", "quantization", "SHARE",
        "scales of fixed-point weights follow the weights until this share of a phase is over, then stay; 0: "
        "they stay from its start, 1: they always follow"},
@@ -72,7 +76,7 @@ const OptionText& text_of_option(const std::string& name) {
       {"lr-step-size", "training", "N", "epochs per step"},
       {"lr-warmup-epochs", "training", "X", "linear warm-up"},
       {"momentum", "training", "X", "of SGD"},
-      {"weight-decay", "training", "X", "of every parameter"},
+      {"weight-decay", "training", "X", "of every parameter but learned scales"},
       {"label-smoothing", "training", "X", "share of the target that all classes have alike"},
       {"clip-grad-norm", "training", "X", "0: no clipping"},
       {"model-ema", "training", "DECAY",

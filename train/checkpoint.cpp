@@ -85,6 +85,11 @@ void check_none(const std::filesystem::path& folder) {
 // True if the tensor of that name is a quantizer's settings.
 bool is_quantizer(const std::string& name) { return name.ends_with(".quantizer"); }
 
+// True if a quantizer has learned the tensor of that name.
+bool is_learned_scale(const std::string& name) {
+  return name.ends_with(".weight_scale") || name.ends_with(".activation_scale");
+}
+
 void pass_over(const Warn& warn, const Error& error) {
   warn(concat("ignoring an unreadable checkpoint: ", error.what()));
 }
@@ -181,7 +186,8 @@ void copy_state(const NamedTensors& checkpoint, const std::string& source, const
 
 NamedTensors weights_in(const NamedTensors& checkpoint) {
   NamedTensors weights = network_in(checkpoint);
-  std::erase_if(weights.tensors, [](const auto& entry) { return is_quantizer(entry.first); });
+  std::erase_if(weights.tensors,
+                [](const auto& entry) { return is_quantizer(entry.first) || is_learned_scale(entry.first); });
   return weights;
 }
 

@@ -86,7 +86,7 @@ std::vector<std::string> Learner::begin() {
 }
 
 void Learner::restart() {
-  sgd_.emplace(parameters(*model_), sgd_options_);
+  sgd_.emplace(*model_, sgd_options_);
   gradients_ = std::make_unique<ShardGradients>(*model_, ranks_, options_.allreduce);
   if (options_.model_ema > 0) ema_.emplace(*model_, options_.model_ema);
 }

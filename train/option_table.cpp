@@ -30,13 +30,19 @@ const Choices<Distill> distillations{
 const Choices<Augmentation> augmentations{
     {"none", Augmentation::none}, {"cifar", Augmentation::cifar}, {"imagenet", Augmentation::imagenet}};
 
-const Choices<Scheme> schemes{
-    {"none", Scheme::none}, {"faq", Scheme::faq}, {"dfp", Scheme::dfp}, {"dorefa", Scheme::dorefa}};
+const Choices<Scheme> schemes{{"none", Scheme::none},
+                              {"faq", Scheme::faq},
+                              {"dfp", Scheme::dfp},
+                              {"dorefa", Scheme::dorefa},
+                              {"lsq", Scheme::lsq}};
 const Choices<kernels::TernaryScale> ternary_scales{{"rms", kernels::TernaryScale::rms},
                                                     {"least-squares", kernels::TernaryScale::least_squares}};
 const Choices<Calibration> calibrations{
     {"percentile", Calibration::percentile}, {"max", Calibration::max}, {"mse", Calibration::mse}};
-const Choices<WeightScale> weight_scales{{"mse", WeightScale::mse}, {"max", WeightScale::max}};
+const Choices<WeightScale> weight_scales{
+    {"mse", WeightScale::mse}, {"max", WeightScale::max}, {"mean", WeightScale::mean}};
+const Choices<ScaleSharing> scale_sharings{{"layer", ScaleSharing::layer},
+                                           {"channel", ScaleSharing::channel}};
 const Choices<Equalize> equalizations{{"channels", Equalize::channels}, {"none", Equalize::none}};
 const Choices<Engine> engines{{"integer", Engine::integer}, {"simulated", Engine::simulated}};
 const Choices<Allreduce> allreduces{
@@ -272,6 +278,7 @@ const std::vector<OptionRow>& option_table() {
       {{"calibration-percentile"}, field(&T::calibration_percentile)},
       {{"calibration-batches"}, field(&T::calibration_batches)},
       {{"weight-scale", "weight-step"}, field(&T::weight_scale, weight_scales)},
+      {{"weight-scales"}, field(&T::scale_sharing, scale_sharings), {}, "scale_sharing"},
       {{"hold-weight-scales", "hold-weight-steps"}, field(&T::hold_weight_scales)},
       {{"equalize"}, field(&T::equalize, equalizations)},
       {{"cluster-size"}, cluster_size_field()},

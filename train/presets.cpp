@@ -54,11 +54,28 @@ void dfp_ternary(Recipe& r) {
   r.weight_decay = 1e-4;
 }
 
+// Esser, McKinstry et al., arXiv 1902.08153, section 3: from pretrained weights, 90 epochs.
+void lsq(Recipe& r, int bits, double weight_decay) {
+  r.scheme = Scheme::lsq;
+  r.weight_bits = r.act_bits = bits;
+  r.calibration = Calibration::mse;
+  r.epochs = 90;
+  r.batch_size = 256;
+  r.lr = 0.01;
+  r.lr_scheduler = Schedule::cosine;
+  r.weight_decay = weight_decay;
+}
+
+// Weight decay is quartered at 2 bits (section 3.1).
+void lsq_4bit(Recipe& r) { lsq(r, 4, 1e-4); }
+void lsq_2bit(Recipe& r) { lsq(r, 2, 2.5e-5); }
+
 }  // namespace
 
 const std::vector<Preset>& presets() {
-  static const std::vector<Preset> rows{
-      {"fp32", fp32}, {"faq-8bit", faq_8bit}, {"faq-4bit", faq_4bit}, {"dfp-ternary", dfp_ternary}};
+  static const std::vector<Preset> rows{{"fp32", fp32},         {"faq-8bit", faq_8bit},
+                                        {"faq-4bit", faq_4bit}, {"dfp-ternary", dfp_ternary},
+                                        {"lsq-4bit", lsq_4bit}, {"lsq-2bit", lsq_2bit}};
   return rows;
 }
 

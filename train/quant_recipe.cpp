@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "quant/dfp_scheme.h"
 #include "quant/dorefa_scheme.h"
+#include "train/option_table.h"
 
 namespace faq {
 namespace {
@@ -20,8 +21,14 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
         "`calibration_percentile` ", r.calibration_percentile, " has no effect with `calibration` ",
         r.calibration == Calibration::mse ? "mse" : "max");
   check(equalize_of(r) == Equalize::none || r.scheme == Scheme::faq, ErrorKind::usage,
-        "`equalize` channels: it fits weights to the scale `scheme` faq gives a layer; other schemes have "
-        "none");
+        "`equalize` channels: it fits weights to the scale `scheme` faq chooses for a layer; other schemes "
+        "choose none");
+  check(r.weight_scale != WeightScale::mean || r.scheme == Scheme::lsq || r.scheme == Scheme::none,
+        ErrorKind::usage, "`weight_scale` mean: where learned scales start; `scheme` ", to_text(r.scheme),
+        " learns none, only lsq does");
+  check(r.scale_sharing == ScaleSharing::layer || r.scheme == Scheme::lsq, ErrorKind::usage,
+        "`scale_sharing` channel: `scheme` ", to_text(r.scheme),
+        " has no scale for each channel, only lsq learns them");
   check(r.scheme != Scheme::dfp || widths.weights <= max_cluster_bits, ErrorKind::usage, "`weight_bits` ",
         widths.weights, " with `scheme` dfp: clusters are for ", max_cluster_bits,
         " bits or fewer; use `scheme` faq");
@@ -43,6 +50,7 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
           .calibration = r.calibration,
           .calibration_percentile = r.calibration_percentile,
           .weight_scale = r.weight_scale,
+          .scale_sharing = r.scale_sharing,
           .cluster_size = r.cluster_size,
           .ternary_scale = r.ternary_scale,
           .engine = r.engine,

@@ -32,6 +32,7 @@ struct QuantRecipe {
   double calibration_percentile = 0;
   int calibration_batches = 5;
   WeightScale weight_scale = WeightScale::mse;
+  ScaleSharing scale_sharing = ScaleSharing::layer;
   /// The share of a phase during which the scales of fixed-point weights follow the weights. Then the scales
   /// are held. 1: they always follow.
   double hold_weight_scales = 0.75;

@@ -16,7 +16,8 @@ constexpr Rule rules[] = {
     {[](const TrainOptions& o) { return o.lr_scheduler == Schedule::cosine; },
      "`lr_scheduler` cosine falls to 0 at the end of a run"},
     {[](const TrainOptions& o) {
-       return o.scheme != Scheme::none && o.hold_weight_scales > 0 && o.hold_weight_scales < 1;
+       const bool holds = o.scheme != Scheme::none && o.scheme != Scheme::lsq;  // lsq learns them
+       return holds && o.hold_weight_scales > 0 && o.hold_weight_scales < 1;
      },
      "`hold_weight_scales` holds scales for the last share of a run (0 and 1 depend on no length)"},
     {[](const TrainOptions& o) { return o.scheme != Scheme::none && o.stochastic_precision < 1; },

@@ -2,16 +2,26 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "core/kernels/elementwise.h"
+#include "core/kernels/learned_scale.h"
 #include "core/kernels/sgd.h"
 #include "core/profile.h"
+#include "quant/faq_scheme.h"
 #include "train/checkpoint.h"
 
 namespace faq {
 
+Sgd::Sgd(Module& model, const SgdOptions& options) : Sgd(parameters(model), options) {
+  std::set<const void*> learned;
+  for (const auto& [name, scale] : scales(model)) learned.insert(scale.id());
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    is_scale_[i] = learned.contains(parameters_[i].value.id());
+}
+
 Sgd::Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options)
-    : parameters_(std::move(parameters)), options_(options) {
+    : parameters_(std::move(parameters)), is_scale_(parameters_.size()), options_(options) {
   for (const auto& [name, parameter] : parameters_) velocity_.push_back(Tensor::zeros(parameter.shape()));
 }
 
@@ -28,9 +38,12 @@ double Sgd::step(double lr, double grad_scale) {
   if (options_.clip_grad_norm > 0) scale *= std::min(1.0, options_.clip_grad_norm / (norm + 1e-6));
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Var& parameter = parameters_[i].value;
+    const Tensor before = is_scale_[i] ? parameter.value().clone() : Tensor();
+    const double weight_decay = is_scale_[i] ? 0 : options_.weight_decay;
     kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(),
                         {static_cast<float>(lr), static_cast<float>(options_.momentum),
-                         static_cast<float>(options_.weight_decay), static_cast<float>(scale)});
+                         static_cast<float>(weight_decay), static_cast<float>(scale)});
+    if (before) kernels::limit_step(parameter.mutable_value(), before, least_scale);
     parameter.clear_grad();
   }
   return norm;

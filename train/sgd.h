@@ -16,6 +16,10 @@ struct SgdOptions {
 
 class Sgd {
  public:
+  /// Updates all parameters of a model. Learned scales of quantizers have no weight decay, and stay positive:
+  /// a step halves or doubles them at most.
+  Sgd(Module& model, const SgdOptions& options);
+  /// Updates parameters of which none is a learned scale.
   Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options);
 
   /// Makes one update with the accumulated gradients times `grad_scale`, then clears the gradients. Returns
@@ -30,6 +34,7 @@ class Sgd {
 
  private:
   std::vector<Named<Var>> parameters_;
+  std::vector<bool> is_scale_;
   std::vector<Tensor> velocity_;
   SgdOptions options_;
 };

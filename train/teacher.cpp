@@ -124,7 +124,7 @@ void Teacher::finish_step() {
 
 void Teacher::restart() {
   if (!joint_) return;
-  sgd_.emplace(parameters(*model_), sgd_options_);
+  sgd_.emplace(*model_, sgd_options_);
   gradients_ = std::make_unique<ShardGradients>(*model_, ranks_, allreduce_);
 }
 

@@ -41,7 +41,8 @@ std::vector<VariantRun> runs_of(const TrainOptions& options, std::span<const Var
     variant.change(changed);
     nlohmann::json settings = to_json(changed);
     settings["equalize"] = equalize_of(changed);  // an empty one is what the scheme makes of it
-    if (std::ranges::find(known, settings) != known.end()) continue;  // there was nothing to change
+    if (changed.scheme == Scheme::lsq) settings.erase("hold-weight-scales");  // it holds none
+    if (std::ranges::find(known, settings) != known.end()) continue;          // there was nothing to change
     known.push_back(std::move(settings));
     check_options(changed);
     auto method = make_method(changed);

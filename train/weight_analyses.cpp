@@ -30,7 +30,8 @@ std::vector<WeightSimilarity> weight_similarity(const std::string& quantized_fil
 WeightScaleScores weight_scale_scores(const Network& network, Loader& loader, RunListener& listener) {
   check(network.trained && !weight_scale_choices(*network.trained).empty(), ErrorKind::bad_data, "weights ",
         network.weights, " (", network.kind,
-        "): expected a quantized checkpoint that has layers with fixed-point weights");
+        "): expected a quantized checkpoint that has layers with fixed-point weights whose scale is not "
+        "learned");
   const auto evaluated = [&] {
     Scores scores;
     return evaluate(network.forward, loader, scores, listener);

@@ -70,7 +70,7 @@ struct IntegerConvolution {
       onednn::convolve(source, weights, is_copied ? weights.shift_correction() : Tensor(), geometry, sums);
     } else {
       Tensor y = Tensor::empty(sums.shape());
-      onednn::convolve(source, *weights.integers_as_f32(), {}, geometry, y);
+      onednn::convolve(source, *weights.integers_as(DType::f32), {}, geometry, y);
       round_to_s32(y, sums);
     }
   }

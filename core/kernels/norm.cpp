@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <type_traits>
 #include <vector>
 
@@ -85,6 +87,32 @@ template <class X, class R, class D>
   }
 }
 
+// What the gradient of an output's scale is computed from.
+struct Rounding {
+  float inverse_scale;
+  Bounds activation;
+  Bounds levels;    ///< of the integers after the activation
+  Bounds integers;  ///< of the format
+};
+
+// The same sums, and the sum over dy·(q − u/scale): the terms of NormActBackward::dscale.
+template <class X, class R, class D>
+[[gnu::always_inline]] inline void reduce_with_scale_loop(const X* x, const R* r, const D* dy, BlockParams p,
+                                                          Bounds pass, Rounding to, const float* mean,
+                                                          float* __restrict sum, float* __restrict product,
+                                                          float* __restrict of_scale, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float z = pre_activation(x, r, p, i);
+    const float g = element(dy, i);
+    const float dz = (z > pass.low && z <= pass.high) ? g : 0.0f;
+    sum[i] += dz;
+    product[i] += dz * (element(x, i) - mean[i]);
+    const float q = round_half_even_in_range(clamped(z * to.inverse_scale, to.levels.low, to.levels.high));
+    const float u = clamped(z, to.activation.low, to.activation.high) * to.inverse_scale;
+    of_scale[i] += g * (q - ((u >= to.integers.low && u <= to.integers.high) ? u : 0.0f));
+  }
+}
+
 template <class X, class R, class D>
 [[gnu::always_inline]] inline void gradient_loop(const X* x, const R* r, const D* dy, BlockParams p,
                                                  Bounds pass, Combination dx_of, float* __restrict dx,
@@ -108,6 +136,11 @@ template <class X, class R, class D>
   FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, const float* mean,   \
                        float* sum, float* product, std::int64_t n) {                                         \
     reduce_loop(x, r, dy, p, pass, mean, sum, product, n);                                                   \
+  }                                                                                                          \
+  FAQ_SIMD void reduce_with_scale(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass,           \
+                                  Rounding to, const float* mean, float* sum, float* product,                \
+                                  float* of_scale, std::int64_t n) {                                         \
+    reduce_with_scale_loop(x, r, dy, p, pass, to, mean, sum, product, of_scale, n);                          \
   }                                                                                                          \
   FAQ_SIMD void gradient(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, Combination dx_of, \
                          float* dx, float* dresidual, std::int64_t n) {                                      \
@@ -143,15 +176,32 @@ Bounds pass_bounds(const NormActParams& params) {
   return bounds;
 }
 
+Rounding rounding_of(const NormActParams& params) {
+  const FixedPoint& format = *params.format;
+  const Levels levels = levels_of(params.activation, format);
+  return {1.0f / format.scale,
+          {params.activation.low, params.activation.high},
+          {levels.low, levels.high},
+          {static_cast<float>(format.min()), static_cast<float>(format.max())}};
+}
+
+// The scale of the integers of x, by channel.
+std::vector<float> scales_of(const Tensor& x, const NormActParams& params, std::int64_t channels) {
+  if (!params.x_scales) return std::vector<float>(static_cast<std::size_t>(channels), scale_of(x));
+  check_channels("norm_act: scales of x", params.x_scales, channels);
+  const auto scales = params.x_scales.span<float>();
+  return {scales.begin(), scales.end()};
+}
+
 // The parameters of the channels, repeated to the length of a block, in units of the integers of x and of the
 // residual.
 class PreActivation {
  public:
   PreActivation(const Tensor& x, const NormActParams& params, const ChannelBlocks& blocks)
       : x_(x), residual_(params.residual), residual_scale_(residual_ ? scale_of(residual_) : 0.0f) {
-    const float x_scale = scale_of(x);
-    std::vector<float> combined(params.scale.data<float>(), params.scale.data<float>() + blocks.channels());
-    for (float& s : combined) s *= x_scale;  // exact if x_scale is a power of two (DoReFa's is not)
+    std::vector<float> combined = scales_of(x, params, blocks.channels());
+    const float* scale = params.scale.data<float>();
+    for (float& s : combined) s *= *scale++;  // exact if the scale of x is a power of two
     scale_ = blocks.repeat(combined.data());
     shift_ = blocks.repeat(params.shift.data<float>());
   }
@@ -246,7 +296,7 @@ Tensor norm_act(const Tensor& x, const NormActParams& params) {
 
 NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormActParams& params,
                                  const ChannelStatistics& statistics, const Tensor& gamma, float eps,
-                                 bool batch_statistics)
+                                 bool batch_statistics, bool with_dscale)
     : dy_(dy),
       x_(x),
       params_(params),
@@ -261,44 +311,62 @@ NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormAc
   check_channels("norm_act backward: mean", statistics.mean, blocks_.channels());
   check_channels("norm_act backward: variance", statistics.variance, blocks_.channels());
   check_channels("norm_act backward: gamma", gamma, blocks_.channels());
-  reduce(statistics, gamma, eps, batch_statistics);
+  check(!with_dscale || params.format, "norm_act backward: the gradient of a scale that there is not");
+  reduce(statistics, gamma, eps, batch_statistics, with_dscale);
+}
+
+void NormActBackward::multiply_dx(const Tensor& factors) {
+  check_channels("norm_act backward: factors of dx", factors, blocks_.channels());
+  const std::vector<float> repeated = blocks_.repeat(factors.data<float>());
+  for (std::vector<float>* terms : {&a_, &b_, &c_})
+    std::ranges::transform(*terms, repeated, terms->begin(), std::multiplies{});
 }
 
 // Computes Σ dz and Σ dz·(x − μ) per channel, the second in units of the accumulator. From them follows
 //   dx = γ/σ · (dz − mean(dz) − x̂·mean(dz·x̂)),  x̂ = (x − μ)/σ.
 void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps,
-                             bool batch_statistics) {
+                             bool batch_statistics, bool with_dscale) {
   const Booked booked(Work::fused);
   const Chunks chunks(blocks_);
   const std::int64_t channels = blocks_.channels();
   const std::int64_t length = blocks_.length();
   const PreActivation pre_activation(x_, params_, blocks_);
   const Bounds bounds = pass_bounds(params_);
-  const float x_scale = scale_of(x_);
+  const Rounding rounding = with_dscale ? rounding_of(params_) : Rounding{};
+  const std::vector<float> x_scales = scales_of(x_, params_, channels);
   std::vector<float> mean_units(channels);
-  for (std::int64_t c = 0; c < channels; ++c) mean_units[c] = statistics.mean.data<float>()[c] / x_scale;
+  for (std::int64_t c = 0; c < channels; ++c) mean_units[c] = statistics.mean.data<float>()[c] / x_scales[c];
   const std::vector<float> mean = blocks_.repeat(mean_units.data());
   std::vector<double> sums(chunks.count() * channels), products(chunks.count() * channels);
+  std::vector<double> of_scale(with_dscale ? chunks.count() : 0);
   parallel_for(chunks.count(), 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> scratch, sum(length), product(length);
+    std::vector<float> scratch, sum(length), product(length), scale_terms(with_dscale ? length : 0);
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
       std::ranges::fill(sum, 0.0f);
       std::ranges::fill(product, 0.0f);
+      std::ranges::fill(scale_terms, 0.0f);
       for (std::int64_t b = chunks.begin(chunk); b < chunks.end(chunk); ++b) {
         const std::int64_t offset = blocks_.offset(b);
         const std::int64_t n = blocks_.size(b);
         pre_activation.at(offset, n, scratch, [&](const auto* x, const auto* r) {
           with_gradient(dy_, offset, [&](const auto* dy) {
-            faq::kernels::reduce(x, r, dy, pre_activation.params(), bounds, mean.data(), sum.data(),
-                                 product.data(), n);
+            if (with_dscale) {
+              reduce_with_scale(x, r, dy, pre_activation.params(), bounds, rounding, mean.data(), sum.data(),
+                                product.data(), scale_terms.data(), n);
+            } else {
+              faq::kernels::reduce(x, r, dy, pre_activation.params(), bounds, mean.data(), sum.data(),
+                                   product.data(), n);
+            }
           });
         });
       }
+      if (with_dscale) of_scale[chunk] = std::accumulate(scale_terms.begin(), scale_terms.end(), 0.0);
       blocks_.fold(sum.data(), length, &sums[chunk * channels]);
       blocks_.fold(product.data(), length, &products[chunk * channels]);
     }
   });
 
+  dscale_ = std::accumulate(of_scale.begin(), of_scale.end(), 0.0);
   std::vector<float> a(channels), b(channels), c(channels);
   const auto rows = static_cast<double>(blocks_.rows());
   float* dgamma = dgamma_.mutable_data<float>();
@@ -312,14 +380,14 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
       }
       const double inverse_sigma =
           1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
-      const double sum_xhat = product * x_scale * inverse_sigma;
+      const double sum_xhat = product * x_scales[ch] * inverse_sigma;
       dgamma[ch] = static_cast<float>(sum_xhat);
       dbeta[ch] = static_cast<float>(sum);
       const double factor = gamma.data<float>()[ch] * inverse_sigma;
       a[ch] = static_cast<float>(factor);
       if (batch_statistics) {
         const double slope = -factor * inverse_sigma * sum_xhat / rows;
-        b[ch] = static_cast<float>(slope * x_scale);
+        b[ch] = static_cast<float>(slope * x_scales[ch]);
         c[ch] = static_cast<float>(-factor * sum / rows - slope * statistics.mean.data<float>()[ch]);
       }
     }

@@ -20,6 +20,7 @@ struct NormActParams {
   Tensor residual;  ///< the shape of x; f32, bf16, or integer with a scale; undefined: none
   Activation activation = Activation::relu;
   std::optional<FixedPoint> format;  ///< if set, the result is quantized to u8 (s8 when signed)
+  Tensor x_scales = {};  ///< C, f32: the scales of the integers of x, where each channel has its own
 };
 
 /// The forward pass in training and in floating point, computed in f32. Returns f32, or u8/s8 with
@@ -34,23 +35,34 @@ class NormActBackward {
  public:
   /// dy: f32 or bf16. With `batch_statistics` the gradient flows through mean and variance; otherwise they
   /// are constants.
+  /// `with_dscale`: also computes dscale(); params must have a format.
   NormActBackward(const Tensor& dy, const Tensor& x, const NormActParams& params,
-                  const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics);
+                  const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics,
+                  bool with_dscale = false);
 
   const Tensor& dgamma() const { return dgamma_; }  ///< C, f32
   const Tensor& dbeta() const { return dbeta_; }    ///< C, f32
+  /// The gradient of the scale of the output's format (LSQ, equation 3), with u = activation(z) and q the
+  /// integers of y: Σ dy·(q − u/scale) where u is inside the range of the format, Σ dy·q elsewhere.
+  double dscale() const { return dscale_; }
+
+  /// Makes apply() multiply dx by a factor per channel (C, f32). With the scales of a convolution's weights
+  /// it writes what the bare integers of the weights are multiplied with.
+  void multiply_dx(const Tensor& factors);
 
   /// Writes the gradients of images [begin, end) to dx and dresidual (undefined: not wanted), which have the
   /// size for just these images; f32 or bf16. dx is the gradient with respect to the real value of x.
   void apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const;
 
  private:
-  void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics);
+  void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics,
+              bool with_dscale);
 
   Tensor dy_, x_;
   NormActParams params_;
   ChannelBlocks blocks_;
   Tensor dgamma_, dbeta_;
+  double dscale_ = 0;
   std::vector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c; repeated to the length of a block
 };
 

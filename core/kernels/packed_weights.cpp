@@ -1,5 +1,8 @@
 #include "core/kernels/packed_weights.h"
 
+#include <algorithm>
+#include <functional>
+
 #include "core/kernels/weight_forms.h"
 
 namespace faq::kernels {
@@ -18,13 +21,35 @@ bool is_same(const Tensor& a, const Tensor& b) {
 
 }  // namespace
 
-PackedWeights::PackedWeights(Tensor weights)
-    : values_(std::move(weights)), forms_(std::make_shared<WeightForms>(as_filter(values_))) {}
+PackedWeights::PackedWeights(Tensor weights, Tensor channel_scales)
+    : values_(std::move(weights)),
+      forms_(std::make_shared<WeightForms>(as_filter(values_), std::move(channel_scales))) {
+  const Tensor& scales = forms_->channel_scales();
+  check(!scales || scales.numel() == values_.dim(0), "packed weights: ", scales.numel(),
+        " channel scales for ", values_.shape());
+}
 
 PackedWeights::PackedWeights(Tensor values, std::shared_ptr<WeightForms> forms)
     : values_(std::move(values)), forms_(std::move(forms)) {}
 
 const Shape& PackedWeights::filter_shape() const { return forms().shape(); }
+
+const Tensor& PackedWeights::channel_scales() const { return forms().channel_scales(); }
+
+Tensor PackedWeights::scales() const {
+  Tensor scales = Tensor::full({values_.dim(0)}, values_.fixed_point().scale);
+  if (!channel_scales()) return scales;
+  std::ranges::transform(scales.span<float>(), channel_scales().span<float>(), scales.mutable_data<float>(),
+                         std::multiplies{});
+  return scales;
+}
+
+PackedWeights PackedWeights::integers_as(DType wanted) const {
+  check(dtype() == DType::s8, "packed weights: expected integers, got ", dtype());
+  auto integers = forms().integers_as(wanted);
+  Tensor values = integers->weights().reshaped(shape());
+  return {std::move(values), std::move(integers)};
+}
 
 PackedWeights PackedWeights::as(DType wanted) const {
   if (wanted == dtype()) return *this;

@@ -20,8 +20,9 @@ class WeightForms;
 class PackedWeights {
  public:
   PackedWeights() = default;  ///< none
-  /// Convolution weights, or a matrix O,I, which means O,I,1,1. s8, f32 or bf16.
-  PackedWeights(Tensor weights);
+  /// Convolution weights, or a matrix O,I, which means O,I,1,1. s8, f32 or bf16. `channel_scales`: O, f32;
+  /// integers of output channel o stand for integer × scale × channel_scales[o]. Undefined: all are 1.
+  PackedWeights(Tensor weights, Tensor channel_scales = {});
 
   explicit operator bool() const { return values_.defined(); }
   const Tensor& values() const { return values_; }
@@ -29,9 +30,14 @@ class PackedWeights {
   /// The shape as O,I/G,H,W.
   const Shape& filter_shape() const;
   DType dtype() const { return values_.dtype(); }
-  /// Returns the weights in another dtype (integers multiplied by their scale). Returns itself for its own
+  const Tensor& channel_scales() const;
+  /// What an integer of each output channel stands for: O, f32. For integers with a scale.
+  Tensor scales() const;
+  /// Returns the weights in another dtype (integers multiplied by their scales). Returns itself for its own
   /// dtype; other dtypes are converted once.
   PackedWeights as(DType dtype) const;
+  /// Returns s8 integers in f32 or bf16, which both hold them exactly, not multiplied by their scales.
+  PackedWeights integers_as(DType dtype) const;
 
   /// For kernels only.
   WeightForms& forms() const {

@@ -106,10 +106,21 @@ Accumulators conv2d_accumulators(const Tensor& x, const PackedWeights& weights, 
   for (std::int64_t i = 0; is_wide && i < images; ++i) {
     if (!in_wide[i]) widen(narrowed.rows(i, i + 1), wide.rows(i, i + 1));
   }
-  Accumulators result{is_wide ? wide : narrowed, {}};
+  Accumulators result{is_wide ? wide : narrowed, {}, {}};
   const float scale = x.fixed_point().scale * weights.values().fixed_point().scale;
   result.values.set_fixed_point({.scale = scale, .bits = is_wide ? 32 : 16, .is_signed = true});
   if (statistics) result.statistics = statistics->finish(result.values, scale);
+  if (!weights.channel_scales()) return result;
+  const auto factors = weights.channel_scales().span<float>();
+  result.scales = Tensor::full({shape[3]}, scale);
+  float* scales = result.scales.mutable_data<float>();
+  float* mean = statistics ? result.statistics->mean.mutable_data<float>() : nullptr;
+  float* variance = statistics ? result.statistics->variance.mutable_data<float>() : nullptr;
+  for (std::size_t c = 0; c < factors.size(); ++c) {
+    scales[c] *= factors[c];
+    if (mean) mean[c] *= factors[c];
+    if (variance) variance[c] *= factors[c] * factors[c];
+  }
   return result;
 }
 

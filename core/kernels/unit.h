@@ -13,7 +13,10 @@ namespace faq::kernels {
 
 /// The result of a unit's convolution.
 struct Accumulators {
-  Tensor values;  ///< s16 if all accumulators of the batch fit, else s32; scale x.scale·weights.scale
+  /// s16 if all accumulators of the batch fit, else s32; scale x.scale·weights.scale, without the channel
+  /// scales that weights may have.
+  Tensor values;
+  Tensor scales;  ///< C, f32: the scales with the channel scales; undefined if the weights have none
   std::optional<ChannelStatistics> statistics;
 };
 

@@ -4,8 +4,21 @@
 
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
+#include "core/kernels/learned_scale.h"
 
 namespace faq::kernels {
+namespace {
+
+// Returns the form of that dtype, which make() makes if there is none yet.
+template <class Make>
+std::shared_ptr<WeightForms> form_of(DType dtype, std::vector<std::shared_ptr<WeightForms>>& known,
+                                     Make make) {
+  const auto found = std::ranges::find(known, dtype, [](const auto& form) { return form->dtype(); });
+  if (found != known.end()) return *found;
+  return known.emplace_back(std::make_shared<WeightForms>(make()));
+}
+
+}  // namespace
 
 dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, int groups) {
   const dnnl::memory::desc plain = onednn::plain_weights(shape(), dtype(), groups);
@@ -61,20 +74,18 @@ Tensor WeightForms::shift_correction() {
   return shift_correction_;
 }
 
-std::shared_ptr<WeightForms> WeightForms::integers_as_f32() {
+std::shared_ptr<WeightForms> WeightForms::integers_as(DType dtype) {
   const std::lock_guard lock(mutex_);
-  if (!integers_as_f32_)
-    integers_as_f32_ = std::make_shared<WeightForms>(convert_unscaled(weights_, DType::f32));
-  return integers_as_f32_;
+  return form_of(dtype, integers_, [&] { return convert_unscaled(weights_, dtype); });
 }
 
 std::shared_ptr<WeightForms> WeightForms::converted(DType dtype) {
   const std::lock_guard lock(mutex_);
-  for (const auto& known : converted_) {
-    if (known->dtype() == dtype) return known;
-  }
-  converted_.push_back(std::make_shared<WeightForms>(convert(weights_, dtype)));
-  return converted_.back();
+  return form_of(dtype, converted_, [&] {
+    Tensor values = convert(weights_, dtype);
+    if (channel_scales_) scale_rows_in_place(values, channel_scales_);
+    return values;
+  });
 }
 
 }  // namespace faq::kernels

@@ -13,9 +13,12 @@ namespace faq::kernels {
 /// run through one network in several threads.
 class WeightForms {
  public:
-  explicit WeightForms(Tensor weights) : weights_(std::move(weights)) {}
+  explicit WeightForms(Tensor weights, Tensor channel_scales = {})
+      : weights_(std::move(weights)), channel_scales_(std::move(channel_scales)) {}
 
   const Tensor& weights() const { return weights_; }
+  /// O, f32: see PackedWeights; undefined: none.
+  const Tensor& channel_scales() const { return channel_scales_; }
   const Shape& shape() const { return weights_.shape(); }
   DType dtype() const { return weights_.dtype(); }
 
@@ -26,9 +29,9 @@ class WeightForms {
   std::vector<std::shared_ptr<WeightForms>> addends(int max_input, int max_magnitude);
   /// For s8 weights: −128·Σ w per output channel, s32, for inputs that are shifted by 128.
   Tensor shift_correction();
-  /// The integers of s8 weights as f32, without the scale.
-  std::shared_ptr<WeightForms> integers_as_f32();
-  /// The weights in another dtype; integers are multiplied by their scale.
+  /// The integers of s8 weights in f32 or bf16, without their scales.
+  std::shared_ptr<WeightForms> integers_as(DType dtype);
+  /// The weights in another dtype; integers are multiplied by their scales.
   std::shared_ptr<WeightForms> converted(DType dtype);
 
  private:
@@ -45,13 +48,12 @@ class WeightForms {
   // Precondition: the lock is held.
   Addends& addends_entry(int max_input, int max_magnitude);
 
-  const Tensor weights_;
+  const Tensor weights_, channel_scales_;
   std::mutex mutex_;  ///< protects the members below
   std::vector<Layout> layouts_;
   std::vector<Addends> addends_;
   Tensor shift_correction_;
-  std::shared_ptr<WeightForms> integers_as_f32_;
-  std::vector<std::shared_ptr<WeightForms>> converted_;
+  std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
 };
 
 }  // namespace faq::kernels

@@ -1,5 +1,7 @@
 #include "quant/deploy/layer_report.h"
 
+#include <numeric>
+
 #include "quant/deploy/integer_format.h"
 
 namespace faq {
@@ -16,6 +18,11 @@ void add_weights(LayerReport& row, const QuantizedWeights& weights) {
   row.macs = row.output.numel() * (values.numel() / values.dim(0));
   row.weight_bits = weights.bits;
   row.weight_scale = values.fixed_point().scale;
+  if (weights.channel_scales) {
+    const auto scales = weights.channel_scales.span<float>();
+    row.weight_scale *=
+        std::accumulate(scales.begin(), scales.end(), 0.0f) / static_cast<float>(scales.size());
+  }
   // The inputs of a group are added or subtracted, and the sum is multiplied once by the group's scale.
   row.multiplications = weights.code == WeightCode::clusters && weights.bits == 2
                             ? row.output.numel() * weights.clusters.scales.dim(1)

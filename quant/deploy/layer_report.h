@@ -19,7 +19,7 @@ struct LayerReport {
   /// with ternary clusters needs one multiplication per group; other layers need `macs`.
   std::int64_t multiplications = 0;
   int weight_bits = 0;                   ///< 0: no weights
-  float weight_scale = 0;                ///< of the integers as they are now
+  float weight_scale = 0;                ///< of the integers as they are now; the mean of channel scales
   std::int64_t weight_bytes = 0;         ///< as stored: packed, with multipliers and biases
   std::optional<FixedPoint> activation;  ///< of the output; for a classifier, of its input; none for s32 sums
   std::int64_t activation_bytes = 0;     ///< of the output

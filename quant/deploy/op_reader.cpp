@@ -92,6 +92,15 @@ struct Reader {
     return result;
   }
 
+  /// Files have them for the layers that have a scale per output channel.
+  Tensor channel_scales(std::int64_t channels) const {
+    if (!tensors.find(name + ".channel_scales")) return {};
+    const Tensor scales = finite("channel_scales", channels);
+    check(std::ranges::all_of(scales.span<float>(), [](float s) { return std::isnormal(s) && s > 0; }),
+          ErrorKind::bad_data, "tensor ", name, ".channel_scales: a value is not a scale");
+    return scales;
+  }
+
   Shape weight_shape(int rank) const {
     const json& extents = j.at("weight_shape");
     check(extents.is_array() && static_cast<int>(extents.size()) == rank, ErrorKind::bad_data,
@@ -164,6 +173,7 @@ std::shared_ptr<IntegerOp> read_input(const Reader& r) {
 std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   auto op = std::make_shared<ConvOp>();
   op->weights = r.weights(4);
+  op->weights.channel_scales = r.channel_scales(op->weights.values.dim(0));
   const Extent padding = r.extent("padding", 0, 64);
   // More padding would only add windows that see no pixel of the image, and cost memory.
   const Shape& kernel = op->weights.values.shape();

@@ -66,6 +66,7 @@ class Writer final : public OpVisitor {
       j_["cluster_size"] = weights.clusters.size;
       tensors_.add(op.name + ".scales", weights.clusters.scales);
     }
+    if (weights.channel_scales) tensors_.add(op.name + ".channel_scales", weights.channel_scales);
     tensors_.add(op.name + ".weight", stored_codes(weights));
   }
 

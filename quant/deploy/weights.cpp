@@ -1,8 +1,16 @@
 #include "quant/deploy/weights.h"
 
+#include "core/kernels/elementwise.h"
+#include "core/kernels/learned_scale.h"
 #include "core/parallel.h"
 
 namespace faq {
+
+Tensor real_values(const QuantizedWeights& weights) {
+  Tensor values = kernels::convert(weights.values, DType::f32);
+  if (weights.channel_scales) kernels::scale_rows_in_place(values, weights.channel_scales);
+  return values;
+}
 
 Tensor cluster_values(const Clusters& clusters) {
   const Tensor& codes = clusters.codes;

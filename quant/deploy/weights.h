@@ -24,7 +24,12 @@ struct QuantizedWeights {
   int bits = 8;
   WeightCode code = WeightCode::fixed_point;
   Clusters clusters = {};  ///< only with WeightCode::clusters
+  /// O, f32; a weight of output channel o is integer × scale × channel_scales[o]. Undefined: all are 1.
+  Tensor channel_scales = {};
 };
+
+/// The real numbers that the weights stand for, f32.
+Tensor real_values(const QuantizedWeights& weights);
 
 /// Returns scale·code, s8.
 Tensor cluster_values(const Clusters& clusters);

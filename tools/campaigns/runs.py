@@ -32,6 +32,8 @@ SCHEMES = {
     "dfp ternary": ["--scheme", "dfp", "--weight-bits", "2"],
     "dfp 4": ["--scheme", "dfp", "--weight-bits", "4", "--cluster-size", "8"],
     "dorefa 4": ["--scheme", "dorefa", "--bits", "4"],
+    "lsq 4": ["--scheme", "lsq", "--bits", "4"],
+    "lsq 2, channels": ["--scheme", "lsq", "--bits", "2", "--weight-scales", "channel"],
 }
 METHODS = {
     "plain": [],
@@ -47,9 +49,10 @@ METHODS = {
     "all at once": ["--stages", "weights,both", "--stochastic-precision", "--distill", "joint", "--model-ema=0.9"],
 }
 # What faq-train refuses, as docs/methods.md says: training in parts of integers without a scheme; a schedule of bits of
-# another scheme than faq.
+# dfp and dorefa beyond theirs; scales of lsq that are held.
 REFUSED = {("none", method) for method in ("stages", "bits", "stochastic", "held, cosine", "all at once")}
-REFUSED |= {(scheme, "bits") for scheme in SCHEMES if not scheme.startswith("faq")}
+REFUSED |= {(scheme, "bits") for scheme in SCHEMES if not scheme.startswith(("faq", "lsq"))}
+REFUSED |= {(scheme, "held, cosine") for scheme in SCHEMES if scheme.startswith("lsq")}
 
 
 def table():
