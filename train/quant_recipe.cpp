@@ -20,9 +20,12 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   check(r.calibration_percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
         "`calibration_percentile` ", r.calibration_percentile, " has no effect with `calibration` ",
         r.calibration == Calibration::mse ? "mse" : "max");
-  check(equalize_of(r) == Equalize::none || r.scheme == Scheme::faq, ErrorKind::usage,
-        "`equalize` channels: it fits weights to the scale `scheme` faq chooses for a layer; other schemes "
-        "choose none");
+  const bool has_layer_scale =
+      r.scheme == Scheme::faq || (r.scheme == Scheme::lsq && r.scale_sharing == ScaleSharing::layer);
+  check(equalize_of(r) == Equalize::none || has_layer_scale, ErrorKind::usage,
+        "`equalize` channels: it fits channels to the one scale of a layer, which `scheme` faq has, and lsq "
+        "with "
+        "`scale_sharing` layer");
   check(r.weight_scale != WeightScale::mean || r.scheme == Scheme::lsq || r.scheme == Scheme::none,
         ErrorKind::usage, "`weight_scale` mean: where learned scales start; `scheme` ", to_text(r.scheme),
         " learns none, only lsq does");
