@@ -63,7 +63,7 @@ void scale(Var& weight, NormState& norm, const std::vector<double>& factors) {
 void equalize_channels(Model& model, const std::set<std::string>& except) {
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
     NormState* norm = unit.batch_norm();  // the batch-norm that takes the factors back
-    const QuantizedUnit* quantized = quantizer_of(unit);
+    QuantizedUnit* quantized = quantizer_of(unit);
     if (unit.role() != UnitRole::convolution || !norm || !quantized || except.contains(name)) return;
     const QuantizerState state = quantized->state();
     Var& weights = *unit.weights();
@@ -71,6 +71,7 @@ void equalize_channels(Model& model, const std::set<std::string>& except) {
         weights, *norm,
         channel_factors(channel_scales(weights.value(), state.weight_bits, quantized->options().weight_scale),
                         state.weight_scale));
+    if (quantized->learns_weight_scale()) quantized->start_scales(nullptr);  // from these weights
   });
 }
 

@@ -6,7 +6,7 @@
 #include "core/kernels/learned_scale.h"
 #include "nn/load_weights.h"
 #include "quant/adapters.h"
-#include "quant/faq_scheme.h"
+#include "quant/equalize.h"
 #include "quant/lsq_scheme.h"
 #include "tests/random_network.h"
 #include "train/checkpoint.h"
@@ -308,4 +308,39 @@ TEST_CASE("units that a step leaves in floating point hand on gradients of their
       if (probability == 1) CHECK(zero < all / 2);
     }
   }
+}
+
+TEST_CASE("one scale a layer may start from equalized channels", "[lsq]") {
+  const OneThread one_thread;
+  const Case c = lsq_case(4);
+  const auto model = quantized_model(c);
+  const auto error_of = [](Unit& unit) {
+    QuantizedUnit& quantized = *quantizer_of(unit);
+    const Tensor w = quantized.rounded_weights().value(), q = real_values(quantized.quantized_weights());
+    double error = 0, size = 0;
+    for (std::int64_t i = 0; i < w.numel(); ++i) {
+      error += std::pow(static_cast<double>(w.data<float>()[i]) - q.data<float>()[i], 2);
+      size += std::pow(static_cast<double>(w.data<float>()[i]), 2);
+    }
+    return error / size;
+  };
+  const std::string layer = "layer1.0.conv1";
+  // Channels of unlike ranges, as pretrained networks have them.
+  double before = 0, after = 0;
+  for_each_unit(*model, [&](const std::string& name, Unit& unit) {
+    if (name != layer) return;
+    Tensor& w = unit.weights()->mutable_value();
+    const std::int64_t length = w.numel() / w.dim(0);
+    float* values = w.mutable_data<float>();
+    for (std::int64_t i = 0; i < w.numel(); ++i) values[i] *= i / length % 2 ? 1.0f : 0.4f;
+    quantizer_of(unit)->start_scales(nullptr);
+    before = error_of(unit);
+  });
+  const Tensor activation = by_name(scales(*model)).at(layer + ".activation_scale").value().clone();
+  equalize_channels(*model);
+  for_each_unit(*model, [&](const std::string& name, Unit& unit) {
+    if (name == layer) after = error_of(unit);
+  });
+  CHECK(after < 0.8 * before);
+  CHECK(reference::same_bytes(by_name(scales(*model)).at(layer + ".activation_scale").value(), activation));
 }

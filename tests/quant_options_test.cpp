@@ -2,8 +2,8 @@
 
 #include "core/cpu.h"
 #include "quant/quantize.h"
-#include "train/quant_recipe.h"
 #include "tests/testing.h"
+#include "train/quant_recipe.h"
 
 using namespace faq;
 using namespace faq::testing;

@@ -297,7 +297,7 @@ TEST_CASE("methods that do not go together are refused", "[cli]") {
        "learns scales until the end"},
       {"channels equalized to learned scales",
        FAQ_TRAIN,
-       {"--scheme", "lsq", "--equalize", "channels"},
+       {"--scheme", "lsq", "--weight-scales", "channel", "--equalize", "channels"},
        64,
        "--scheme faq"},
       {"scales of rows",

@@ -37,7 +37,7 @@ const OptionText& text_of_option(const std::string& name) {
        "they stay from its start, 1: they always follow"},
       {"equalize", "quantization", "WHAT",
        "channels: before quantizing, scale each output channel to the layer's scale (batch-norm takes it "
-       "back), the default of faq; or none"},
+       "back), the default of faq, and of lsq with one scale a layer; or none"},
       {"cluster-size", "quantization", "N|all", "dfp: input channels that share a scale"},
       {"ternary-scale", "quantization", "FORM", "dfp: rms or least-squares, of the weights that are not 0"},
       {"batch-norm-batches", "quantization", "N",

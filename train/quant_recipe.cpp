@@ -13,6 +13,11 @@ void check_bits(const char* what, int bits) {
   check(bits >= 2 && bits <= 8, ErrorKind::usage, "`", what, "` ", bits, ": expected 2 to 8");
 }
 
+// True if channels have one real number as their scale, that of their layer.
+bool has_layer_scales(const QuantRecipe& r) {
+  return r.scheme == Scheme::faq || (r.scheme == Scheme::lsq && r.scale_sharing == ScaleSharing::layer);
+}
+
 NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   check_bits("weight_bits", widths.weights);
   check_bits("act_bits", widths.activations);
@@ -20,9 +25,9 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   check(r.calibration_percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
         "`calibration_percentile` ", r.calibration_percentile, " has no effect with `calibration` ",
         r.calibration == Calibration::mse ? "mse" : "max");
-  check(equalize_of(r) == Equalize::none || r.scheme == Scheme::faq, ErrorKind::usage,
-        "`equalize` channels: it fits weights to the scale `scheme` faq chooses for a layer; other schemes "
-        "choose none");
+  check(equalize_of(r) == Equalize::none || has_layer_scales(r), ErrorKind::usage,
+        "`equalize` channels: it fits channels to the one scale of a layer, as `scheme` faq has it, and lsq "
+        "with `scale_sharing` layer");
   check(r.weight_scale != WeightScale::mean || r.scheme == Scheme::lsq || r.scheme == Scheme::none,
         ErrorKind::usage, "`weight_scale` mean: where learned scales start; `scheme` ", to_text(r.scheme),
         " learns none, only lsq does");
@@ -60,7 +65,7 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
 }  // namespace
 
 Equalize equalize_of(const QuantRecipe& recipe) {
-  return recipe.equalize.value_or(recipe.scheme == Scheme::faq ? Equalize::channels : Equalize::none);
+  return recipe.equalize.value_or(has_layer_scales(recipe) ? Equalize::channels : Equalize::none);
 }
 
 int batch_norm_batches_of(const QuantRecipe& recipe) {

@@ -36,7 +36,7 @@ struct QuantRecipe {
   /// The share of a phase during which the scales of fixed-point weights follow the weights. Then the scales
   /// are held. 1: they always follow.
   double hold_weight_scales = 0.75;
-  std::optional<Equalize> equalize = {};  ///< not set: channels for faq, none for the other schemes
+  std::optional<Equalize> equalize = {};  ///< not set: channels where a layer has one scale (faq; lsq)
   std::int64_t cluster_size = 4;          ///< 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   int batch_norm_batches = -1;  ///< -1: as many as calibration_batches for dfp, 0 for the other schemes
