@@ -106,8 +106,9 @@ int body(int argc, char** argv, Communicator& ranks) {
                      {"wait_seconds", result.wait_seconds}});
   } else if (!result.stopped) {
     const bool quantized = options.scheme != Scheme::none;
-    cli::print_result(stages_text(report.details(), result, quantized, wants_colour(STDOUT_FILENO)) +
-                      summary_text(result));
+    // Launchers give a rank a terminal of its own, whatever their own output is.
+    const bool with_colours = ranks.size() == 1 && wants_colour(STDOUT_FILENO);
+    cli::print_result(stages_text(report.details(), result, quantized, with_colours) + summary_text(result));
     if (ranks.is_first()) {
       std::error_code none;
       const bool has_report =
