@@ -338,8 +338,9 @@ class SameBits(ClusterTest):
     def test_rank_0_speaks(self):
         def said(text):
             # Without rates, times and memory, and without what depends on the launcher.
-            lines = [re.sub(r"left \S+|[\d.]+ images/s|[\d.]+/s|in [\d.]+ s|; .* s, .*peak.*| +\d+$|" + re.escape(self.folder) + r"(?:/alone|/of\d)?",
-                            "", line) for line in text.splitlines()]
+            pattern = (r"left \S+|[\d.]+ images/s|[\d.]+/s|in [\d.]+ s|; .* s, .*peak.*| +\d+$|"
+                       + re.escape(self.folder) + r"(?:/alone|/of\d)?")
+            lines = [re.sub(pattern, "", line) for line in text.splitlines()]
             # MPI's own lines begin with the host's name in brackets; progress within an epoch comes by the clock.
             other = r"thread|rank|MPI|fewer than 16|reachable pairing|^\[|^epoch .* step "
             return [line for line in lines if not re.search(other, line)]
