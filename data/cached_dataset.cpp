@@ -5,21 +5,18 @@
 #include <utility>
 
 #include "core/error.h"
-#include "data/dataset.h"
+#include "data/dataset_wrapper.h"
 
 namespace faq {
 namespace {
 
-class CachedDataset final : public Dataset {
+class CachedDataset final : public DatasetWrapper {
  public:
   CachedDataset(std::unique_ptr<Dataset> dataset, std::size_t byte_budget)
-      : dataset_(std::move(dataset)),
-        budget_(byte_budget),
-        images_(static_cast<std::size_t>(dataset_->size())) {}
+      : DatasetWrapper(std::move(dataset)), budget_(byte_budget), images_(static_cast<std::size_t>(size())) {}
 
-  std::int64_t size() const override { return dataset_->size(); }
   Image image(std::int64_t index) const override {
-    if (!keeping_) return dataset_->image(index);
+    if (!keeping_) return inner().image(index);
     check(index >= 0 && index < size(), "cached data set: no image ", index, " among ", size());
     auto& slot = images_[static_cast<std::size_t>(index)];
     std::mutex& mutex = mutexes_[static_cast<std::size_t>(index) % mutexes_.size()];
@@ -27,7 +24,7 @@ class CachedDataset final : public Dataset {
       const std::lock_guard lock(mutex);
       if (slot) return *slot;
     }
-    Image image = dataset_->image(index);
+    Image image = inner().image(index);
     if (reserve(image.pixels.size() + sizeof(Image))) {
       auto kept = std::make_unique<const Image>(image);
       const std::lock_guard lock(mutex);
@@ -35,16 +32,6 @@ class CachedDataset final : public Dataset {
     }
     return image;
   }
-  std::int32_t label(std::int64_t index) const override { return dataset_->label(index); }
-  std::string name(std::int64_t index) const override { return dataset_->name(index); }
-  const std::vector<std::string>& class_names() const override { return dataset_->class_names(); }
-  int channels() const override { return dataset_->channels(); }
-  std::vector<std::int64_t> shuffled(std::uint64_t seed, std::int64_t epoch) const override {
-    return dataset_->shuffled(seed, epoch);
-  }
-  bool in_memory() const override { return dataset_->in_memory(); }
-  std::string relative_name(std::int64_t index) const override { return dataset_->relative_name(index); }
-  std::vector<std::string> notes() const override { return dataset_->notes(); }
 
  private:
   /// True if another image of this size may be kept. The average size so far predicts the size of the whole
@@ -71,7 +58,6 @@ class CachedDataset final : public Dataset {
     }
   }
 
-  std::unique_ptr<Dataset> dataset_;
   std::size_t budget_;
   mutable std::atomic<bool> keeping_ = true;
   mutable std::mutex counting_;

@@ -3,34 +3,23 @@
 #include <utility>
 
 #include "core/error.h"
-#include "data/dataset.h"
+#include "data/dataset_wrapper.h"
 
 namespace faq {
 namespace {
 
-class RenumberedDataset final : public Dataset {
+class RenumberedDataset final : public DatasetWrapper {
  public:
   RenumberedDataset(std::unique_ptr<Dataset> dataset, std::vector<std::string> classes,
                     std::vector<std::int32_t> labels)
-      : dataset_(std::move(dataset)), classes_(std::move(classes)), labels_(std::move(labels)) {}
+      : DatasetWrapper(std::move(dataset)), classes_(std::move(classes)), labels_(std::move(labels)) {}
 
-  std::int64_t size() const override { return dataset_->size(); }
-  Image image(std::int64_t index) const override { return dataset_->image(index); }
   std::int32_t label(std::int64_t index) const override {
-    return labels_[static_cast<std::size_t>(dataset_->label(index))];
+    return labels_[static_cast<std::size_t>(inner().label(index))];
   }
-  std::string name(std::int64_t index) const override { return dataset_->name(index); }
   const std::vector<std::string>& class_names() const override { return classes_; }
-  int channels() const override { return dataset_->channels(); }
-  std::vector<std::int64_t> shuffled(std::uint64_t seed, std::int64_t epoch) const override {
-    return dataset_->shuffled(seed, epoch);
-  }
-  bool in_memory() const override { return dataset_->in_memory(); }
-  std::string relative_name(std::int64_t index) const override { return dataset_->relative_name(index); }
-  std::vector<std::string> notes() const override { return dataset_->notes(); }
 
  private:
-  std::unique_ptr<Dataset> dataset_;
   std::vector<std::string> classes_;
   std::vector<std::int32_t> labels_;  ///< by the data set's own
 };

@@ -156,6 +156,8 @@ if grep -nE 'faq-config|libfaq|/nn' "$work/added/faq/cmake_install.cmake"; then 
 mkdir -p "$work/repository/tools/cmake" "$work/archive"
 cp "$project"/tools/cmake/version.c* "$work/repository/tools/cmake"
 cp "$project/.gitattributes" "$work/repository"
+# Of sources that came as an archive, as git has them.
+sed -i 's/set(revision "[0-9a-f]\{40\}")/set(revision "$Format:%H$")/' "$work/repository/tools/cmake/version.cmake"
 revision() {  # SOURCE: what its own script writes
   cmake -DVERSION=1.2.3 -DSOURCE="$1" -DOUTPUT="$work/version.cpp" -P "$1/tools/cmake/version.cmake" || fail "version.cmake in $1"
   grep -q '"1.2.3"' "$work/version.cpp" || fail "version.cmake does not write the version"

@@ -37,7 +37,7 @@ if [ "$(cached BUILD_SHARED_LIBS)" = ON ]; then
   grep -q 'BUILD_SHARED_LIBS=OFF' "$work/said" || fail "cpack -G DEB does not say why"
   exit
 fi
-for program in dpkg-deb dpkg-shlibdeps gzip pkg-config; do
+for program in dpkg-deb dpkg-shlibdeps gzip pkg-config file; do
   command -v $program >/dev/null || { echo "packages_test: skipped, there is no $program" >&2; exit 77; }
 done
 

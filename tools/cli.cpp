@@ -338,7 +338,10 @@ int guarded(const std::function<int()>& body, const std::function<void(const std
 
 // Of an error the first rank speaks. As soon as one rank ends with an error, launchers end the others (Open
 // MPI 5, `srun --kill-on-bad-exit`): a rank that hears of the error and is faster waits.
-void let_first_rank_speak() { std::this_thread::sleep_for(std::chrono::seconds(1)); }
+void let_first_rank_speak() {
+  handle_stop_signals(SIG_DFL);  // of what then ends this rank, nothing is said
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+}
 
 // Results are those of the first rank.
 void silence_stdout() {

@@ -1168,10 +1168,12 @@ def keys_to_take(found):
 
 def say(text):
     """To standard error, which may be closed or full: that changes nothing."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         if sys.stderr is not None:
             sys.stderr.write("convert_torch: %s\n" % shortened(text, MAX_MESSAGE))
             sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = None  # or Python 3.13 tries once more at the end, and ends with 120
 
 
 def note(text):
