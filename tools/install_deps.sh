@@ -9,7 +9,7 @@ export LC_ALL=C
 
 build=(g++ cmake ninja-build libdnnl-dev ocl-icd-opencl-dev libeigen3-dev libcxxopts-dev nlohmann-json3-dev
        libarchive-dev libfmt-dev zlib1g-dev libjpeg-dev libpng-dev libopenmpi-dev openmpi-bin)
-extra=(catch2 libbenchmark-dev libstb-dev jq python3 git ca-certificates dataset-fashion-mnist dpkg-dev pkg-config)
+extra=(catch2 file libbenchmark-dev libstb-dev jq python3 git ca-certificates dataset-fashion-mnist dpkg-dev pkg-config)
 cluster=(slurm-wlm munge libpmix2 iproute2 libmpich-dev mpich)
 targets=(clang gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
          gcc-riscv64-linux-gnu libc6-dev-riscv64-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross gcc-powerpc-linux-gnu
