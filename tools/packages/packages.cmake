@@ -62,6 +62,6 @@ set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "${CPACK_DEBIAN_LIBRARY_DESCRIPTION}
 This package has faq::faq, a static library that quantizes, fine-tunes,
 evaluates and exports networks, and its headers.")
 set(CPACK_DEBIAN_TOOLS_DESCRIPTION "${CPACK_DEBIAN_TOOLS_DESCRIPTION}
-This package has faq-train, faq-eval, faq-export, faq-report, faq-bench, their man
-pages and their completion for bash.")
+This package has faq-train, faq-eval, faq-export, faq-report, faq-bench,
+their man pages and their completion for bash.")
 include(CPack)
