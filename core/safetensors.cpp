@@ -196,9 +196,9 @@ bool is_written_as(DType dtype, const Format& format) {
   return &format == std::ranges::find(formats, dtype, &Format::loads_as);
 }
 
-/// `on_unusable` gets the tensors that none of our dtypes holds.
-NamedTensors read_contents(const Source& source,
-                           const std::function<void(UnusableTensor, NamedTensors&)>& on_unusable) {
+enum class Unusable { refused, listed };
+
+NamedTensors read_contents(const Source& source, Unusable unusable) {
   const std::string context = concat("reading ", source.name, ": ");
   std::uint64_t buffer_start = 0;
   Header header = read_header(source, buffer_start);
@@ -227,17 +227,15 @@ NamedTensors read_contents(const Source& source,
       if (!as_is) convert(*e.format, bytes, value);
       contents.add(e.name, std::move(value));
     } catch (const Error& error) {
-      on_unusable({e.name, error.what()}, contents);
+      if (unusable == Unusable::refused)
+        fail(ErrorKind::bad_data, context, "tensor ", quoted(e.name), ": ", error.what());
+      contents.unusable.push_back({e.name, error.what()});
     }
   }
   return contents;
 }
 
-NamedTensors read_all(const Source& source) {
-  return read_contents(source, [&](const UnusableTensor& tensor, NamedTensors&) {
-    fail(ErrorKind::bad_data, "reading ", source.name, ": tensor ", quoted(tensor.name), ": ", tensor.why);
-  });
-}
+NamedTensors read_all(const Source& source) { return read_contents(source, Unusable::refused); }
 
 // Uses plain read(), not mmap: a file that shrinks meanwhile is an error, not a SIGBUS. Reads go from front
 // to back.
@@ -276,11 +274,7 @@ const Tensor* NamedTensors::find(const std::string& name) const {
 NamedTensors read_safetensors(const std::filesystem::path& file) { return with_file(file, read_all); }
 
 NamedTensors read_usable_tensors(const std::filesystem::path& file) {
-  return with_file(file, [](const Source& source) {
-    return read_contents(source, [](UnusableTensor tensor, NamedTensors& contents) {
-      contents.unusable.push_back(std::move(tensor));
-    });
-  });
+  return with_file(file, [](const Source& source) { return read_contents(source, Unusable::listed); });
 }
 
 Metadata read_safetensors_metadata(const std::filesystem::path& file) {
