@@ -50,7 +50,7 @@ class Dataset {
 };
 
 enum class DatasetKind { automatic, image_folder, idx, cifar, tar };
-enum class Split { train, val };
+enum class Split { train, val, test };
 
 /// The order of classes that are named by folders or members: the class of index 0 comes first.
 enum class ClassOrder {
@@ -79,23 +79,25 @@ struct DatasetOptions {
 };
 
 /// Opens one split of a data set. The layouts:
-/// - ImageFolder: `train/` and `val/` (or `valid/`, `validation/`, `test/`) with one folder per class, sorted
-/// by
-///   name. For Split::val also a folder of class folders itself, if it has none of these.
+/// - ImageFolder: `train/`, `val/` (or `valid/`, `validation/`) and `test/` with one folder per class, sorted
+///   by name. For Split::val also a folder of class folders itself, if it has none of these.
 /// - IDX: `train-images-idx3-ubyte[.gz]` and `t10k-…`.
 /// - CIFAR binary: `data_batch_1.bin` … and `test_batch.bin` (CIFAR-10), or `train.bin` and `test.bin`
 ///   (CIFAR-100, fine labels).
-/// - tar: `train/*.tar` and `val/*.tar` (or `train*.tar`, `val*.tar`), not compressed, with members
-///   CLASS/FILE or TRAIN-OR-VAL/CLASS/FILE; or, as WebDataset writes them, KEY.jpg (or .png) and KEY.cls, a
-///   text with the number of the class or its name.
+/// - tar: `train/*.tar`, `val/*.tar` and `test/*.tar` (or `train*.tar` …), not compressed, with members
+///   CLASS/FILE or SPLIT/CLASS/FILE; or, as WebDataset writes them, KEY.jpg (or .png) and KEY.cls, a text
+///   with the number of the class or its name.
+///
+/// Of a data set in two parts, the second is its validation and its test split: `t10k-…`, and `test/` where
+/// there is no `val/`.
 ///
 /// What file systems and desktops leave behind is no class and no image (is_clutter in data/names.h). Images
 /// of kinds that are not read, such as .webp, are an error, or are left out (DatasetOptions::skip_bad).
 ///
 /// `automatic` recognises the layout from the files. Throws missing_input for a folder that does not exist.
 /// Throws bad_data for an unknown layout, an empty class (with its name), an empty split or an inconsistent
-/// file, or for a text of options.once that does not describe a data set. If a `val/` folder is next to a
-/// `train/` folder, both must have the same classes.
+/// file, or for a text of options.once that does not describe a data set. The folders of validation and test
+/// must have the classes of a `train/` folder that is next to them.
 std::unique_ptr<Dataset> open_dataset(const DatasetOptions& options, Split split);
 
 /// Returns a data set that decodes each image once and keeps its pixels, if all images fit into

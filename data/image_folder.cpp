@@ -188,19 +188,17 @@ std::string first_folder(const fs::path& parent, Split split) {
 
 /// The name of the folder that has the split; empty if the data set is that folder.
 std::string split_folder(const fs::path& path, Split split) {
-  const std::string train = first_folder(path, Split::train), val = first_folder(path, Split::val);
-  if (split == Split::train) {
-    check(!train.empty(), ErrorKind::missing_input, (path / "train").string(), ": no such folder");
-    return train;
-  }
-  if (!val.empty()) return val;
-  check(train.empty(), ErrorKind::missing_input, (path / "val").string(),
+  const std::string found = first_folder(path, split);
+  if (!found.empty()) return found;
+  check(split == Split::val, ErrorKind::missing_input, (path / names_of(split).front()).string(),
+        ": no such folder");
+  check(first_folder(path, Split::train).empty(), ErrorKind::missing_input, (path / "val").string(),
         ": no such folder, and no valid/, validation/ or test/ either");
   return {};
 }
 
 /// The classes of a split. A class that only one split has would shift the numbers of all classes after it,
-/// so those of validation are those of training.
+/// so those of the others are those of training.
 std::vector<std::string> classes_of_split(const DatasetOptions& options, Split split,
                                           const fs::path& folder) {
   std::vector<std::string> names = classes_of(folder, options.class_order);
@@ -209,7 +207,7 @@ std::vector<std::string> classes_of_split(const DatasetOptions& options, Split s
     fail(ErrorKind::bad_data, folder.string(), ": folder '", names.front(),
          "' is named like a split; expected '", in_small_letters(names.front()), "'");
   const fs::path train = options.path / "train";
-  if (split != Split::val || !folder_exists(train)) return names;
+  if (split == Split::train || !folder_exists(train)) return names;
   std::vector<std::string> expected = classes_of(train, options.class_order);
   const auto first_missing = [](const std::vector<std::string>& here, const std::vector<std::string>& there) {
     return std::ranges::find_if(

@@ -19,6 +19,7 @@ constexpr std::string_view clutter[] = {"__MACOSX",     "@eaDir",      "lost+fou
 
 constexpr const char* training[] = {"train"};
 constexpr const char* validation[] = {"val", "valid", "validation", "test"};
+constexpr const char* testing[] = {"test"};
 
 std::string extension_of(std::string_view path) {
   const std::string_view name = path.substr(path.rfind('/') + 1);  // npos + 1: 0
@@ -70,7 +71,8 @@ NamedAs named_as(std::string_view path) {
 
 std::span<const char* const> names_of(Split split) {
   if (split == Split::train) return training;
-  return validation;
+  if (split == Split::val) return validation;
+  return testing;
 }
 
 bool is_split(std::string_view name) {

@@ -80,7 +80,7 @@ class Completion(unittest.TestCase):
             (("faq-train", "--weights", "quickstart/res"), ["quickstart/resnet20-fashion-mnist.safetensors"]),
             (("faq-train", "--output-dir", "pack"), [folder.rstrip("/")]),
             (("faq-train", "--output-dir", "convert"), []),
-            (("faq-eval", "--split", ""), ["train", "val"]),
+            (("faq-eval", "--split", ""), ["train", "val", "test"]),
             (("faq-eval", "--analyze", "co"), ["cosine"]),
             (("faq-eval", "--predict", "a.png", "conv"), ["convert_torch.py"]),
             (("faq-eval", "--class-order", ""), ["name", "natural"]),

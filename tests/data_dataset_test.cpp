@@ -117,6 +117,15 @@ TEST_CASE("image folder: which folder is which split") {
   CHECK(open(root / "vehicles", Split::val)->size() == 2);
   CHECK(open(root / "bare", Split::val)->size() == 1);
   CHECK(open(root / "test", Split::val)->size() == 2);
+  CHECK(open(root / "test", Split::test)->size() == 2);
+  put_image(root / "test/val/x/1.png");
+  CHECK(open(root / "test", Split::val)->size() == 1);
+  CHECK(open(root / "test", Split::test)->size() == 2);
+  put_image(root / "test/test/y/1.png");
+  check_error(ErrorKind::bad_data, "test/test: expected the classes of",
+              [&] { open(root / "test", Split::test); });
+  for (const char* name : {"bare", "only-train"})
+    check_error(ErrorKind::missing_input, "test: no such folder", [&] { open(root / name, Split::test); });
   check_error(ErrorKind::missing_input, "bare/train", [&] { open(root / "bare", Split::train); });
   check_error(ErrorKind::missing_input, "only-train/val", [&] { open(root / "only-train", Split::val); });
 }

@@ -142,7 +142,7 @@ TEST_CASE("usage that makes no sense is refused in one line", "[cli]") {
        FAQ_EVAL,
        {"--weights", network, "--data-path", data, "--split", "vol"},
        64,
-       "train or val"},
+       "expected train, val or test"},
       {"output folder that cannot be",
        FAQ_TRAIN,
        {"--data-path", data, "--epochs", "0", "--output-dir", (folder / "config.json" / "x").string()},

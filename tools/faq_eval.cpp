@@ -232,6 +232,13 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector
           ErrorKind::usage, "--", name, " has no effect on ", task.name);
 }
 
+Split split_named(const std::string& name) {
+  for (const auto& [known, split] :
+       {std::pair{"train", Split::train}, {"val", Split::val}, {"test", Split::test}})
+    if (name == known) return split;
+  fail(ErrorKind::usage, "--split ", name, ": expected train, val or test");
+}
+
 int body(int argc, char** argv, Communicator& all) {
   cli::Parser parser("faq-eval",
                      "Evaluates an integer network, a checkpoint or float weights on a data set.");
@@ -240,10 +247,10 @@ int body(int argc, char** argv, Communicator& all) {
   cli::add_options(
       parser, "run",
       {{.names = "split",
-        .help = "train or val",
+        .help = "train, val or test",
         .value = "SPLIT",
         .preset = "val",
-        .choices = {"train", "val"}},
+        .choices = {"train", "val", "test"}},
        {"per-class", "accuracy and loss of every class"},
        {"confusion", "how many images of which class are taken for which"},
        {.names = "predict",
@@ -275,8 +282,7 @@ int body(int argc, char** argv, Communicator& all) {
   if (cli::help_or_version(parser, parsed)) return 0;
 
   TrainOptions options = assemble(json::object(), cli::given_settings(parsed, rows));
-  const std::string split = cli::text_of(parsed, "split");
-  check(split == "val" || split == "train", ErrorKind::usage, "--split ", split, ": expected train or val");
+  const Split split = split_named(cli::text_of(parsed, "split"));
   std::size_t asked = parsed.count("analyze");
   for (const std::string mode : modes) asked += times_asked(parsed, mode);
   check(asked <= 1, ErrorKind::usage,
@@ -362,8 +368,7 @@ int body(int argc, char** argv, Communicator& all) {
     return 0;
   }
 
-  const EvaluationData data = open_evaluation_data(network, options, options.batch_size,
-                                                   split == "train" ? Split::train : Split::val, ranks);
+  const EvaluationData data = open_evaluation_data(network, options, options.batch_size, split, ranks);
   ProgressDisplay display(ranks.is_first() ? says : ProgressDisplay::Says::nothing, cli::with_options);
   const auto begin = [&] {  // nothing is refused any more
     for (const std::string& line : cpus.lines) display.line(line);
