@@ -24,6 +24,12 @@ struct Variant {
   std::vector<std::string> test_files;
   std::vector<int> label_limits;  ///< one per byte of label; the last label is the class
   const char* names_file;
+  const char* unpacked;  ///< the folder in its archive
+  struct {
+    const char* unpacked;
+    const char* names;
+    const char* train;
+  } python;  ///< the same data in another form, which is not read
 };
 
 const std::vector<Variant>& variants() {
@@ -32,18 +38,43 @@ const std::vector<Variant>& variants() {
        {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
        {"test_batch.bin"},
        {10},
-       "batches.meta.txt"},
-      {"CIFAR-100", {"train.bin"}, {"test.bin"}, {20, 100}, "fine_label_names.txt"},
+       "batches.meta.txt",
+       "cifar-10-batches-bin",
+       {"cifar-10-batches-py", "batches.meta", "data_batch_1"}},
+      {"CIFAR-100",
+       {"train.bin"},
+       {"test.bin"},
+       {20, 100},
+       "fine_label_names.txt",
+       "cifar-100-binary",
+       {"cifar-100-python", "meta", "train"}},
   };
   return table;
 }
 
-const Variant* recognise(const fs::path& folder) {
+/// A variant, and the folder that has its files.
+struct Found {
+  const Variant* variant = nullptr;
+  fs::path folder;
+};
+
+/// The files lie in the folder itself, or in the one that CIFAR's archive unpacks to.
+Found recognise(const fs::path& path) {
   for (const Variant& variant : variants())
-    for (const auto* files : {&variant.train_files, &variant.test_files})
-      for (const std::string& file : *files)
-        if (file_exists(folder / file)) return &variant;
-  return nullptr;
+    for (const fs::path& folder : {path, path / variant.unpacked})
+      for (const auto* files : {&variant.train_files, &variant.test_files})
+        for (const std::string& file : *files)
+          if (file_exists(folder / file)) return {&variant, folder};
+  return {};
+}
+
+/// A file of CIFAR's archive for Python, which holds pickles; empty if there is none.
+fs::path python_file(const fs::path& path) {
+  for (const Variant& variant : variants())
+    for (const fs::path& folder : {path, path / variant.python.unpacked})
+      if (file_exists(folder / variant.python.names) && file_exists(folder / variant.python.train))
+        return folder / variant.python.train;
+  return {};
 }
 
 std::vector<std::string> class_names(const fs::path& file, std::int32_t classes) {
@@ -84,17 +115,22 @@ void append_records(const fs::path& file, const Variant& variant, MemoryImages& 
 
 }  // namespace
 
-bool looks_like_cifar(const fs::path& folder) { return recognise(folder) != nullptr; }
+bool looks_like_cifar(const fs::path& folder) {
+  return recognise(folder).variant != nullptr || !python_file(folder).empty();  // to be refused by name
+}
 
 std::unique_ptr<Dataset> open_cifar(const DatasetOptions& options, Split split) {
-  const Variant* variant = recognise(options.path);
+  const auto [variant, folder] = recognise(options.path);
+  const fs::path python = variant ? fs::path() : python_file(options.path);
+  check(python.empty(), ErrorKind::bad_data, python.string(),
+        ": CIFAR's files for Python; expected the binary version (cifar-10-binary.tar.gz)");
   check(variant, ErrorKind::bad_data, options.path.string(),
         ": expected CIFAR's binary files (data_batch_1.bin ... and test_batch.bin, or train.bin and "
         "test.bin), found none");
   MemoryImages images{side, side, 3, {}, {}, {}, options.path.string()};
   for (const std::string& file : split == Split::train ? variant->train_files : variant->test_files)
-    append_records(options.path / file, *variant, images);
-  images.class_names = class_names(options.path / variant->names_file, variant->label_limits.back());
+    append_records(folder / file, *variant, images);
+  images.class_names = class_names(folder / variant->names_file, variant->label_limits.back());
   return memory_dataset(std::move(images), options.channels);
 }
 

@@ -33,6 +33,12 @@ constexpr Format formats[] = {
 };
 
 const Format& find_format(const DatasetOptions& options) {
+  if (!options.val_labels.empty()) {
+    constexpr const Format& folders = formats[std::size(formats) - 1];
+    check(options.kind == DatasetKind::automatic || options.kind == folders.kind, ErrorKind::usage,
+          "`val_labels` has no effect: it is for image folders");
+    return folders;
+  }
   std::string layouts;
   for (const Format& format : formats) {
     if (options.kind == DatasetKind::automatic ? format.looks_like(options.path)

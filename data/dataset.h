@@ -72,6 +72,9 @@ struct DatasetOptions {
   ClassOrder class_order = ClassOrder::name;
   /// Image folders: classes may have no images. A class that only train/ has is one of those.
   bool allow_empty_classes = false;
+  /// Image folders: the file that has the classes of validation's images, which lie in one folder; empty:
+  /// they lie in folders of their classes.
+  std::filesystem::path val_labels = {};
   std::int64_t skip_bad = 0;  ///< the most images of kinds that are not read that are left out, in each split
   /// Called with what searches the file system: which layout it is, the listing of an image folder, the index
   /// of tar shards. The texts hold no paths above `path`, which may differ between machines.
@@ -80,7 +83,9 @@ struct DatasetOptions {
 
 /// Opens one split of a data set. The layouts:
 /// - ImageFolder: `train/`, `val/` (or `valid/`, `validation/`) and `test/` with one folder per class, sorted
-///   by name. For Split::val also a folder of class folders itself, if it has none of these.
+///   by name. For Split::val also a folder of class folders itself, if it has none of these; or a `val/`
+///   whose images lie in it, with a file that has their classes (DatasetOptions::val_labels,
+///   data/labels_file.h).
 /// - IDX: `train-images-idx3-ubyte[.gz]` and `t10k-…`.
 /// - CIFAR binary: `data_batch_1.bin` … and `test_batch.bin` (CIFAR-10), or `train.bin` and `test.bin`
 ///   (CIFAR-100, fine labels).

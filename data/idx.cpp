@@ -131,21 +131,34 @@ IdxArray read_idx(const fs::path& file, std::uint32_t rank) {
   return array;
 }
 
-/// Returns the path of the file, plain or gzipped; an empty path if there is neither.
-fs::path plain_or_gzipped(const fs::path& file) {
-  for (const char* suffix : {"", ".gz"}) {
-    fs::path candidate = file;
-    candidate += suffix;
-    if (file_exists(candidate)) return candidate;
+/// A file of a data set: "train-images-idx3-ubyte".
+struct FileName {
+  const char* split;
+  const char* what;
+  const char* form;
+};
+
+/// Returns the path of the file, plain or gzipped; an empty path if there is none. Some copies have a dot
+/// before the form.
+fs::path find(const fs::path& folder, const FileName& name) {
+  for (const char* separator : {"-", "."}) {
+    for (const char* suffix : {"", ".gz"}) {
+      fs::path candidate = folder / concat(name.split, "-", name.what, separator, name.form, suffix);
+      if (file_exists(candidate)) return candidate;
+    }
   }
   return {};
 }
 
-fs::path find(const fs::path& file) {
-  fs::path found = plain_or_gzipped(file);
-  check(!found.empty(), ErrorKind::missing_input, file.string(), "[.gz]: no such file");
+fs::path find_or_fail(const fs::path& folder, const FileName& name) {
+  fs::path found = find(folder, name);
+  check(!found.empty(), ErrorKind::missing_input,
+        (folder / concat(name.split, "-", name.what, "-", name.form)).string(), "[.gz]: no such file");
   return found;
 }
+
+FileName images_of(const char* split) { return {split, "images", "idx3-ubyte"}; }
+FileName labels_of(const char* split) { return {split, "labels", "idx1-ubyte"}; }
 
 const char* prefix(Split split) { return split == Split::train ? "train" : "t10k"; }
 
@@ -174,13 +187,13 @@ void check_labels(const std::vector<std::int32_t>& labels, const fs::path& file,
 
 bool looks_like_idx(const fs::path& folder) {
   for (const Split split : {Split::train, Split::val})
-    if (!plain_or_gzipped(folder / concat(prefix(split), "-images-idx3-ubyte")).empty()) return true;
+    if (!find(folder, images_of(prefix(split))).empty()) return true;
   return false;
 }
 
 std::unique_ptr<Dataset> open_idx(const DatasetOptions& options, Split split) {
-  const fs::path image_file = find(options.path / concat(prefix(split), "-images-idx3-ubyte"));
-  const fs::path label_file = find(options.path / concat(prefix(split), "-labels-idx1-ubyte"));
+  const fs::path image_file = find_or_fail(options.path, images_of(prefix(split)));
+  const fs::path label_file = find_or_fail(options.path, labels_of(prefix(split)));
   IdxArray images = read_idx(image_file, 3);
   const IdxArray labels = read_idx(label_file, 1);
   const auto [count, height, width] = images.extents;

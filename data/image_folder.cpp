@@ -1,74 +1,26 @@
 // Image folders with one folder per class, as torchvision's ImageFolder reads them.
 
 #include <algorithm>
-#include <fstream>
-#include <functional>
 #include <utility>
 
 #include "core/error.h"
 #include "core/file_error.h"
 #include "data/decode.h"
 #include "data/formats.h"
-#include "data/index_text.h"
-#include "data/names.h"
+#include "data/image_listing.h"
 
 namespace faq {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// The entries of a folder without clutter, sorted by name.
-std::vector<fs::directory_entry> entries(const fs::path& folder) {
-  std::vector<fs::directory_entry> found = entries_of(folder);
-  std::erase_if(found, [](const fs::directory_entry& e) { return is_clutter(e.path().filename().native()); });
-  return found;
-}
-
 std::vector<std::string> classes_of(const fs::path& folder, ClassOrder order) {
   std::vector<std::string> names;
-  for (const fs::directory_entry& entry : entries(folder))
+  for (const fs::directory_entry& entry : entries_without_clutter(folder))
     if (folder_exists(entry.path())) names.push_back(entry.path().filename().string());
   sort_classes(names, order);
   return names;
 }
-
-/// The first bytes of a file; fewer for what cannot be read.
-std::vector<std::byte> head_of(const fs::path& file) {
-  std::vector<std::byte> head(ForeignImages::head_bytes);
-  std::ifstream in(file, std::ios::binary);
-  in.read(reinterpret_cast<char*>(head.data()), static_cast<std::streamsize>(head.size()));
-  head.resize(static_cast<std::size_t>(in.gcount()));
-  return head;
-}
-
-/// Lists the files below `folder` that are named like images, relative to it. It lists anything with such a
-/// name, so that a wrong file is an error and not skipped.
-void list_images(const fs::path& folder, const std::string& relative, int depth,
-                 std::vector<std::string>& files, ForeignImages& foreign) {
-  check(depth < 8, ErrorKind::bad_data, folder.string(), ": folders nested too deeply, or in a circle");
-  for (const fs::directory_entry& entry : entries(folder)) {
-    const std::string file = entry.path().filename().string(), name = relative + file;
-    const NamedAs kind = named_as(file);
-    if (kind == NamedAs::image)
-      files.push_back(name);
-    else if (folder_exists(entry.path()))
-      list_images(entry.path(), name + "/", depth + 1, files, foreign);
-    else if (kind == NamedAs::foreign && file_type_of(entry.path()) == fs::file_type::regular &&
-             foreign.is_usable(entry.path().string(), head_of(entry.path())))
-      files.push_back(name);
-  }
-}
-
-/// What is found in the folder of a split.
-struct Listing {
-  std::string split;                    ///< name of the folder; empty: the data set itself
-  std::vector<std::string> classes;     ///< names of their folders
-  std::vector<std::string> files;       ///< relative to the folder of their class
-  std::vector<std::int64_t> class_end;  ///< number of the files up to the last one of each class
-  std::vector<std::string> notes;       ///< for people
-
-  std::int64_t size() const { return static_cast<std::int64_t>(files.size()); }
-};
 
 fs::path folder_of(const fs::path& root, const std::string& split) {
   return split.empty() ? root : root / split;
@@ -78,14 +30,17 @@ fs::path folder_of(const fs::path& root, const std::string& split) {
 Listing list_split(const DatasetOptions& options, const std::string& split,
                    const std::vector<std::string>& classes) {
   const fs::path folder = folder_of(options.path, split);
-  Listing listing{.split = split, .classes = classes, .files = {}, .class_end = {}, .notes = {}};
-  check(!classes.empty(), ErrorKind::bad_data, folder.string(),
-        ": expected one folder per class, found none");
+  Listing listing{.split = split,
+                  .has_class_folders = true,
+                  .classes = classes,
+                  .files = {},
+                  .class_end = {},
+                  .notes = {}};
   ForeignImages foreign;
   for (const std::string& name : classes) {
     const std::int64_t before = listing.size();
     if (!options.allow_empty_classes || folder_exists(folder / name))
-      list_images(folder / name, "", 0, listing.files, foreign);
+      list_images(folder / name, "", listing.files, foreign);
     listing.class_end.push_back(listing.size());
     if (listing.size() > before || options.allow_empty_classes) continue;
     foreign.note(folder.string(), options.skip_bad);
@@ -96,46 +51,6 @@ Listing list_split(const DatasetOptions& options, const std::string& split,
     if (!note.empty()) listing.notes.push_back(std::move(note));
   check(listing.size() > 0, ErrorKind::bad_data, folder.string(), ": no images in ", classes.size(),
         " classes");
-  return listing;
-}
-
-std::string to_text(const Listing& listing) {
-  IndexWriter index;
-  index.add(std::vector{listing.split});
-  index.add(listing.classes);
-  index.add(listing.files);
-  index.add(listing.class_end);
-  index.add(listing.notes);
-  return index.text();
-}
-
-Listing listing_in(const std::string& text, const std::string& path) {
-  IndexReader index(text, path);
-  const std::vector<std::string> split = index.names();
-  Listing listing{.split = {},
-                  .classes = index.names(),
-                  .files = index.names(),
-                  .class_end = index.numbers(),
-                  .notes = index.names()};
-  index.expect_end();
-  const auto expect = [&](bool condition, const auto&... parts) {
-    check(condition, ErrorKind::bad_data, path, ": the index of the image folder ", parts...);
-  };
-  expect(split.size() == 1, "names ", split.size(), " splits, expected 1");
-  listing.split = split.front();
-  expect(listing.class_end.size() == listing.classes.size(), "has ", listing.classes.size(),
-         " classes, and where ", listing.class_end.size(), " end");
-  std::int64_t last = 0;
-  for (const std::int64_t end : listing.class_end) {
-    expect(end >= last, "has a class of the images ", last, " to ", end - 1);
-    last = end;
-  }
-  expect(last > 0 && last == listing.size(), "has ", listing.size(), " images, expected ", last,
-         ", and one at least");
-  expect(stays_inside(listing.split), "names '", listing.split, "', which is outside of it");
-  for (const std::vector<std::string>& names : {std::cref(listing.classes), std::cref(listing.files)})
-    for (const std::string& name : names)
-      expect(!name.empty() && stays_inside(name), "names '", name, "', which is outside of it");
   return listing;
 }
 
@@ -155,23 +70,19 @@ class ImageFolder final : public Dataset {
     }
   }
   std::int32_t label(std::int64_t index) const override {
-    position(index);
+    check(index >= 0 && index < size(), "image folder: no image ", index, " among ", size());
     return static_cast<std::int32_t>(std::ranges::upper_bound(listing_.class_end, index) -
                                      listing_.class_end.begin());
   }
   std::string name(std::int64_t index) const override { return path(index).string(); }
   std::string relative_name(std::int64_t index) const override {
-    return listing_.classes[static_cast<std::size_t>(label(index))] + "/" + listing_.files[position(index)];
+    return listing_.path_of(index, label(index));
   }
   std::vector<std::string> notes() const override { return listing_.notes; }
   const std::vector<std::string>& class_names() const override { return listing_.classes; }
   int channels() const override { return channels_; }
 
  private:
-  std::size_t position(std::int64_t index) const {
-    check(index >= 0 && index < size(), "image folder: no image ", index, " among ", size());
-    return static_cast<std::size_t>(index);
-  }
   fs::path path(std::int64_t index) const { return folder_ / relative_name(index); }
 
   fs::path folder_;
@@ -197,6 +108,17 @@ std::string split_folder(const fs::path& path, Split split) {
   return {};
 }
 
+std::vector<std::string> classes_of_training(const DatasetOptions& options) {
+  const fs::path folder = options.path / "train";
+  return folder_exists(folder) ? classes_of(folder, options.class_order) : std::vector<std::string>();
+}
+
+bool has_images(const fs::path& folder) {
+  return std::ranges::any_of(entries_without_clutter(folder), [](const fs::directory_entry& entry) {
+    return named_as(entry.path().filename().native()) == NamedAs::image;
+  });
+}
+
 /// The classes of a split. A class that only one split has would shift the numbers of all classes after it,
 /// so those of the others are those of training.
 std::vector<std::string> classes_of_split(const DatasetOptions& options, Split split,
@@ -206,17 +128,20 @@ std::vector<std::string> classes_of_split(const DatasetOptions& options, Split s
   if (folder == options.path && !names.empty() && std::ranges::all_of(names, is_misspelt))
     fail(ErrorKind::bad_data, folder.string(), ": folder '", names.front(),
          "' is named like a split; expected '", in_small_letters(names.front()), "'");
-  const fs::path train = options.path / "train";
-  if (split == Split::train || !folder_exists(train)) return names;
-  std::vector<std::string> expected = classes_of(train, options.class_order);
+  check(!names.empty(), ErrorKind::bad_data, folder.string(), ": expected one folder per class, found none",
+        split == Split::val && has_images(folder)
+            ? ", but images; a file that has their classes is named by `val_labels`"
+            : "");
+  std::vector<std::string> expected = classes_of_training(options);
+  if (split == Split::train || expected.empty()) return names;
   const auto first_missing = [](const std::vector<std::string>& here, const std::vector<std::string>& there) {
     return std::ranges::find_if(
         here, [&](const std::string& name) { return std::ranges::find(there, name) == there.end(); });
   };
   const auto extra = first_missing(names, expected), missing = first_missing(expected, names);
   const auto refuse = [&](const std::string& name, const char* how) {
-    fail(ErrorKind::bad_data, folder.string(), ": expected the classes of ", train.string(), "; class ", name,
-         how);
+    fail(ErrorKind::bad_data, folder.string(), ": expected the classes of ",
+         (options.path / "train").string(), "; class ", name, how);
   };
   if (extra != names.end()) refuse(*extra, " is not one of them");
   if (missing != expected.end() && !options.allow_empty_classes) refuse(*missing, " is missing");
@@ -234,9 +159,9 @@ std::unique_ptr<Dataset> open_image_folder(const DatasetOptions& options, Split 
   const fs::path& path = options.path;
   const std::string text = options.once([&] {
     const std::string folder = split_folder(path, split);
-    const Listing listing =
-        list_split(options, folder, classes_of_split(options, split, folder_of(path, folder)));
-    return to_text(listing);
+    if (split == Split::val && !options.val_labels.empty())
+      return to_text(list_flat_split(options, folder, classes_of_training(options)));
+    return to_text(list_split(options, folder, classes_of_split(options, split, folder_of(path, folder))));
   });
   return std::make_unique<ImageFolder>(path, listing_in(text, path.string()), options.channels);
 }

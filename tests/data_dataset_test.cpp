@@ -207,6 +207,69 @@ TEST_CASE("image folder: the order of classes") {
   }
 }
 
+TEST_CASE("image folder: a flat val/ with a file that has the classes") {
+  const TemporaryFolder root;
+  for (const char* name : {"cat", "dog", "eel"}) put_image(root / "data/train" / name / "1.png");
+  for (const char* name : {"a", "b", "c d"}) put_image(root / "data/val" / concat(name, ".png"));
+  write_file(root / "data/val/.hidden.png", "");
+  const auto flat = [&](const std::string& labels, bool allow_empty = false, const char* data = "data") {
+    write_file(root / "labels", labels);
+    return open_dataset(
+        {.path = root / data, .allow_empty_classes = allow_empty, .val_labels = root / "labels"}, Split::val);
+  };
+  const char* forms[] = {
+      "a.png eel\nc d.png cat\nb.png dog\n",
+      "\xef\xbb\xbf"
+      "b.png\tdog\r\n\r\na.png\teel\r\nc d.png\tcat",
+      "a.png,eel\nb.png,dog\nc d.png,cat\n",
+      "a 2\nb 1\nc d 0\n",
+      "ImageId,PredictionString\na,eel 85 1 499 272 \nb,dog 1 2 3 4 eel 5 6 7 8\nc d,cat\n",
+  };
+  for (const char* form : forms) {
+    CAPTURE(form);
+    const auto val = flat(form);
+    CHECK(val->class_names() == std::vector<std::string>{"cat", "dog", "eel"});
+    REQUIRE(val->size() == 3);
+    CHECK(val->relative_name(0) == "c d.png");
+    CHECK(val->name(2) == (root / "data/val/a.png").string());
+    CHECK(std::vector{val->label(0), val->label(1), val->label(2)} == std::vector{0, 1, 2});
+    check_equal(val->image(0), read_pnm(fixture("rgb.png.ppm")));
+  }
+  CHECK(flat("a dog\nb dog\nc d dog\n", true)->label(2) == 1);
+  CHECK(open_dataset({.path = root / "data", .val_labels = root / "labels"}, Split::train)->size() == 3);
+  for (const char* folder : {"alone", "alone/val"}) {  // no training images, or nothing but the images
+    put_image(root / "alone/val/x.png");
+    CHECK(flat("x fly\n", false, folder)->class_names() == std::vector<std::string>{"fly"});
+    CHECK(flat("x 1\n", true, folder)->class_names() == std::vector<std::string>{"0", "1"});
+  }
+
+  check_error(ErrorKind::bad_data, "val: expected one folder per class, found none, but images; a file",
+              [&] { open(root / "data", Split::val); });
+  const std::pair<const char*, const char*> refused[] = {
+      {"a cat\nb dog\nc eel\n", "nothing about"},
+      {"a cat\nb dog\nc d eel\ne eel\n", "3 images, the labels"},
+      {"a cat\nb dog\nc d dog\n", "class 'eel' has no images"},
+      {"a cat\nb dog\nc d fly\n", "class 'fly' is none of the 3"},
+      {"a 0\nb 1\nc d 3\n", "class 3, there are 0 to 2"},
+      {"a cat\na.png dog\na cat\n", "line 3: image 'a' occurs twice"},
+      {"490\n361\n", "line 1: expected IMAGE CLASS, found '490'; tools/ilsvrc_labels.py"},
+      {"\n", "no lines"},
+      {"a,\n", "expected IMAGE CLASS"},
+  };
+  for (const auto& [labels, reason] : refused) {
+    CAPTURE(labels);
+    check_error(ErrorKind::bad_data, reason, [&] { flat(labels); });
+  }
+  put_image(root / "data/val/more/d.png");
+  check_error(ErrorKind::bad_data, "val: has the folder 'more'", [&] { flat("a cat\n"); });
+  check_error(ErrorKind::usage, "`val_labels` has no effect", [&] {
+    open_dataset({.path = root / "data", .kind = DatasetKind::tar, .val_labels = root / "labels"},
+                 Split::val);
+  });
+  check_error(ErrorKind::missing_input, "absent",
+              [&] { open_dataset({.path = root / "alone", .val_labels = root / "absent"}, Split::val); });
+}
+
 TEST_CASE("image folder: refused") {
   const TemporaryFolder root;
   put_image(root / "empty-class/train/x/1.png");
@@ -313,7 +376,8 @@ TEST_CASE("image folder: texts that do not describe one are refused") {
     return writer.text();
   };
   const Names notes;
-  CHECK(index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes) == good.texts[1]);
+  const Numbers folders{1};
+  CHECK(index(Names{"train"}, folders, Names{"x"}, Names{"1.png"}, Numbers{1}, notes) == good.texts[1]);
   const struct {
     const char* what;
     std::string text;
@@ -326,26 +390,35 @@ TEST_CASE("image folder: texts that do not describe one are refused") {
       {"cut", good.texts[1].substr(0, good.texts[1].size() - 1), "expected an index of the data set"},
       {"more", good.texts[1] + "x", "expected an index of the data set"},
       {"no lists", index(), "expected names as list 0 of 0"},
-      {"another list", index(Names{"train"}, Numbers{1}, Names{"1.png"}, Numbers{1}, notes),
-       "expected names as list 1"},
-      {"a list too many", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes, Numbers{}),
-       "expected 5 lists in the data set's index, got 6"},
-      {"negative", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{-1}, notes),
+      {"another list", index(Names{"train"}, folders, Numbers{1}, Names{"1.png"}, Numbers{1}, notes),
+       "expected names as list 2"},
+      {"a list too many",
+       index(Names{"train"}, folders, Names{"x"}, Names{"1.png"}, Numbers{1}, notes, Numbers{}),
+       "expected 6 lists in the data set's index, got 7"},
+      {"negative", index(Names{"train"}, folders, Names{"x"}, Names{"1.png"}, Numbers{-1}, notes),
        "expected an index"},
-      {"two splits", index(Names{"train", "val"}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes),
+      {"class folders of a third kind",
+       index(Names{"train"}, Numbers{2}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes),
+       "does not say whether it has class folders"},
+      {"two splits", index(Names{"train", "val"}, folders, Names{"x"}, Names{"1.png"}, Numbers{1}, notes),
        "names 2 splits"},
-      {"no images", index(Names{"train"}, Names{}, Names{}, Numbers{}, notes), "0 images"},
-      {"classes that go back", index(Names{"train"}, Names{"w", "x"}, Names{"1.png"}, Numbers{1, 0}, notes),
-       "1 to -1"},
-      {"no end", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{}, notes),
+      {"no images", index(Names{"train"}, folders, Names{}, Names{}, Numbers{}, notes), "0 images"},
+      {"classes that go back",
+       index(Names{"train"}, folders, Names{"w", "x"}, Names{"1.png"}, Numbers{1, 0}, notes), "1 to -1"},
+      {"no end", index(Names{"train"}, folders, Names{"x"}, Names{"1.png"}, Numbers{}, notes),
        "1 classes, and where 0 end"},
-      {"fewer images", index(Names{"train"}, Names{"x"}, Names{"1.png"}, Numbers{2}, notes),
+      {"fewer images", index(Names{"train"}, folders, Names{"x"}, Names{"1.png"}, Numbers{2}, notes),
        "1 images, expected 2"},
-      {"outside", index(Names{"train"}, Names{"x"}, Names{"../../../1.png"}, Numbers{1}, notes), "outside"},
-      {"a class outside", index(Names{"train"}, Names{".."}, Names{"1.png"}, Numbers{1}, notes), "outside"},
-      {"a split outside", index(Names{"a/../.."}, Names{"x"}, Names{"1.png"}, Numbers{1}, notes), "outside"},
-      {"absolute", index(Names{"train"}, Names{"x"}, Names{"/etc/passwd"}, Numbers{1}, notes), "outside"},
-      {"without a name", index(Names{"train"}, Names{"x"}, Names{""}, Numbers{1}, notes), "names ''"},
+      {"outside", index(Names{"train"}, folders, Names{"x"}, Names{"../../../1.png"}, Numbers{1}, notes),
+       "outside"},
+      {"a class outside", index(Names{"train"}, folders, Names{".."}, Names{"1.png"}, Numbers{1}, notes),
+       "outside"},
+      {"a split outside", index(Names{"a/../.."}, folders, Names{"x"}, Names{"1.png"}, Numbers{1}, notes),
+       "outside"},
+      {"absolute", index(Names{"train"}, folders, Names{"x"}, Names{"/etc/passwd"}, Numbers{1}, notes),
+       "outside"},
+      {"without a name", index(Names{"train"}, folders, Names{"x"}, Names{""}, Numbers{1}, notes),
+       "names ''"},
   };
   for (const auto& row : rows) {
     CAPTURE(row.what);
@@ -382,7 +455,10 @@ TEST_CASE("IDX") {
   write_file(root / "gz/t10k-images-idx3-ubyte.gz",
              gzip(idx_images.substr(0, 20)) + gzip(idx_images.substr(20)));
   write_file(root / "gz/t10k-labels-idx1-ubyte.gz", gzip(idx_labels));
-  for (const char* folder : {"plain", "gz"}) {
+  // As one of the sites that have copies names them.
+  write_file(root / "dots/t10k-images.idx3-ubyte", idx_images);
+  write_file(root / "dots/t10k-labels.idx1-ubyte", idx_labels);
+  for (const char* folder : {"plain", "gz", "dots"}) {
     const auto grey = open(root / folder, Split::val, 1), rgb = open(root / folder, Split::val, 3);
     REQUIRE(grey->size() == 3);
     check_equal(grey->image(1), Image{2, 2, 1, {4, 5, 6, 7}});
@@ -471,6 +547,13 @@ TEST_CASE("CIFAR") {
   write_file(root / "100/test.bin", cifar_record(std::string("\x00\x01", 2), 5));
   CHECK(open(root / "100", Split::train)->label(0) == 99);
   CHECK(open(root / "100", Split::val)->class_names().size() == 100);
+
+  // The folder in which the archives were unpacked.
+  fs::create_directories(root / "unpacked");
+  fs::rename(root / "10", root / "unpacked/cifar-10-batches-bin");
+  CHECK(open(root / "unpacked", Split::train)->class_names()[9] == "truck");
+  write_file(root / "other/cifar-100-binary/test.bin", cifar_record(std::string("\x00\x01", 2), 5));
+  CHECK(open(root / "other", Split::test)->size() == 1);
 }
 
 TEST_CASE("CIFAR: refused") {
@@ -494,6 +577,11 @@ TEST_CASE("CIFAR: refused") {
   }
   const TemporaryFolder root;
   put_cifar10(root.path());
+  for (const char* folder : {"above/cifar-10-batches-py", "beside"}) {
+    for (const char* name : {"data_batch_1", "batches.meta"}) write_file(root / folder / name, "pickled");
+    check_error(ErrorKind::bad_data, "data_batch_1: CIFAR's files for Python; expected the binary version",
+                [&] { open(root / fs::path(folder).begin()->string(), Split::train); });
+  }
   fs::remove(root / "data_batch_4.bin");
   check_error(ErrorKind::missing_input, "data_batch_4.bin", [&] { open(root.path(), Split::train); });
   write_file(root / "100/train.bin", cifar_record(std::string("\x14\x00", 2), 5));

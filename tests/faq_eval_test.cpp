@@ -301,7 +301,7 @@ TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cl
         same(result_of({"--weights", weights, "--data-path", data, "--engine", "simulated"}), integer);
       CHECK(result_of({"--weights", network, "--data-path", data, "-b", "7"})["top1"] == integer["top1"]);
       CHECK(result_of({"--weights", network, "--data-path", data, "--split", "train"})["images"] == 60);
-      CHECK(faq_eval({"--weights", network, "--data-path", data, "--split", "test"}).code == 66);
+      CHECK(run_program(FAQ_EVAL, {"--weights", network, "--data-path", data, "--split", "test"}).code == 66);
     } else {
       NamedTensors plain = read_safetensors(run / "best.safetensors");
       plain.metadata.clear();

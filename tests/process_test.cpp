@@ -315,7 +315,7 @@ TEST_CASE("what schedulers send ends a run that goes on with the same bits", "[p
   const TemporaryFolder whole, parts;
   require_done(train_by_program(whole.path(), faq_options));
   int step = 2;
-  for (const int signal : {SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2, SIGQUIT, SIGINT, SIGTERM}) {
+  for (const int signal : {SIGHUP, SIGXCPU, SIGUSR1, SIGUSR2, SIGQUIT, SIGALRM, SIGPWR, SIGINT, SIGTERM}) {
     INFO(signal);
     if (step > 18) {
       WARN("the run before went on for too long: the machine is busy");

@@ -32,13 +32,27 @@ using nlohmann::json;
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model",         "weights",     "ignore-extra",
-                           "num-classes",   "in-channels", "data-path",
-                           "dataset",       "class-order", "allow-empty-classes",
-                           "batch-size",    "workers",     "val-resize-size",
-                           "val-crop-size", "mean",        "std",
-                           "skip-bad",      "engine",      "threads",
-                           "output-dir",    "rank-timeout"}) {
+  for (const char* name : {"model",
+                           "weights",
+                           "ignore-extra",
+                           "num-classes",
+                           "in-channels",
+                           "data-path",
+                           "dataset",
+                           "class-order",
+                           "allow-empty-classes",
+                           "val-labels",
+                           "batch-size",
+                           "workers",
+                           "val-resize-size",
+                           "val-crop-size",
+                           "mean",
+                           "std",
+                           "skip-bad",
+                           "engine",
+                           "threads",
+                           "output-dir",
+                           "rank-timeout"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -151,7 +165,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
   // What says where a data set is, and how it is read.
   static const std::vector<std::string> of_images{"split",       "data-path",  "dataset",
                                                   "class-order", "batch-size", "allow-empty-classes",
-                                                  "workers",     "skip-bad"};
+                                                  "val-labels",  "workers",    "skip-bad"};
   const auto and_also = [](std::vector<std::string> names, const std::vector<std::string>& more) {
     names.insert(names.end(), more.begin(), more.end());
     return names;

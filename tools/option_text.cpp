@@ -92,6 +92,8 @@ const OptionText& text_of_option(const std::string& name) {
       {"class-order", "data", "ORDER",
        "of class folders: name (as torchvision: 0, 1, 10, 2) or natural (0, 1, 2, 10)"},
       {"allow-empty-classes", "data", "BOOL", "class folders may have no images, and val/ may lack classes"},
+      {"val-labels", "data", "FILE",
+       "classes of a val/ without class folders: lines of IMAGE CLASS, or LOC_val_solution.csv"},
       {"workers", "data", "N", "threads that prepare batches"},
       {"train-crop-size", "data", "N", "default: the size the network is for"},
       {"val-resize-size", "data", "N",

@@ -317,6 +317,7 @@ const std::vector<OptionRow>& option_table() {
       {{"shuffle-buffer"}, field(&T::shuffle_buffer)},
       {{"class-order"}, field(&T::class_order, class_orders)},
       {{"allow-empty-classes"}, flag(&T::allow_empty_classes), "true"},
+      {{"val-labels"}, field(&T::val_labels)},
       {{"workers", "j"}, field(&T::workers)},
       {{"train-crop-size"}, field(&T::train_crop_size)},
       {{"val-resize-size"}, field(&T::val_resize_size)},

@@ -33,6 +33,7 @@ struct DataChoice {
   int shuffle_buffer = 8192;
   ClassOrder class_order = ClassOrder::name;
   bool allow_empty_classes = false;
+  std::string val_labels = {};  ///< a file with the classes of a val/ without class folders
   int workers = 2;
   int train_crop_size = 0;
   int val_resize_size = -1;  ///< 0: no resizing; -1: left open

@@ -90,6 +90,7 @@ DatasetOptions dataset_options(const DataChoice& data, int channels, Communicato
           .shuffle_buffer = data.shuffle_buffer,
           .class_order = data.class_order,
           .allow_empty_classes = data.allow_empty_classes,
+          .val_labels = data.val_labels,
           .skip_bad = data.skip_bad,
           .once = [&ranks](const auto& make) { return ranks.once(make); }};
 }

@@ -5,7 +5,8 @@
 namespace faq {
 namespace {
 
-constexpr int signals[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGXCPU, SIGQUIT};
+constexpr int signals[] = {SIGTERM, SIGINT,  SIGUSR1, SIGUSR2,   SIGHUP,
+                           SIGXCPU, SIGQUIT, SIGALRM, SIGVTALRM, SIGPWR};
 
 // Created before a handler can need it. Never destroyed, because a signal may come while the process exits.
 const StopToken* process_token = nullptr;

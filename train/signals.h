@@ -8,7 +8,7 @@
 namespace faq {
 
 /// The signals that people, shells and schedulers send to what shall end: SIGTERM, SIGINT, SIGUSR1, SIGUSR2,
-/// SIGHUP, SIGXCPU and SIGQUIT.
+/// SIGHUP, SIGXCPU, SIGQUIT, SIGALRM, SIGVTALRM and SIGPWR. Not SIGPROF, which is a profiler's.
 sigset_t stop_signals();
 
 /// After this call these signals request a stop of the returned token instead of ending the process. One that

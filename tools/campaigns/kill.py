@@ -22,7 +22,7 @@ import time
 
 import runs
 
-POLITE = ("TERM", "USR1", "HUP", "XCPU", "USR2", "QUIT")
+POLITE = ("TERM", "USR1", "HUP", "XCPU", "USR2", "QUIT", "ALRM", "PWR")
 
 
 class Failure(Exception):
