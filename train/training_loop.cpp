@@ -5,15 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <map>
 
 #include "core/allocator.h"
 #include "core/json.h"
-#include "core/safetensors.h"
 #include "core/text.h"
-#include "data/transforms.h"
 #include "train/epoch_record.h"
 #include "train/evaluate.h"
+#include "train/lost_results.h"
 #include "train/run_length.h"
 #include "train/same_on_ranks.h"
 
@@ -57,7 +55,8 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
       of_val_(sample_of(*run_.data.val)),
       record_(record_of_run(run_.options, *run_.data.train, *run_.data.val, of_train_, of_val_)),
       began_at_(now()),
-      folder_(run_.options, record_, listener_, run_.ranks) {
+      folder_(run_.options, record_, listener_, run_.ranks),
+      layers_(*run_.data.val, val_loader_options(run_.options, run_.data).transform) {
   // One rank lists the files for all, so this is how others notice that theirs are other ones.
   check_same_on_ranks(run_.ranks, {{"data:", record_.data}});
   if (const auto checkpoint = folder_.find_checkpoint())
@@ -379,58 +378,9 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
   done.skipped = skipped_.count();
   done.faulty = skipped_.count_faulty();
   done.peak_bytes = memory_stats().peak;
-  done.look = [this](const auto& see) { look_at_layers(see); };
+  done.look = [this](const auto& see) { layers_.look(model(), see); };
   progress_.history.push_back(epoch_row(done));
   listener_.epoch(done);
-}
-
-namespace {
-
-// Tells of every unit of a forward pass.
-class LayerObserver final : public UnitObserver {
- public:
-  LayerObserver(Model& model, const std::function<void(const LayerValues&)>& see)
-      : names_(unit_names(model)), see_(see) {}
-  void saw(Unit& unit, Inputs, const Var& output) override {
-    const auto name = names_.find(&unit);
-    if (name == names_.end()) return;
-    const Var* weights = unit.weights();
-    see_({name->second, weights != nullptr ? weights->value() : Tensor(), output.value()});
-  }
-
- private:
-  std::map<const Unit*, std::string> names_;
-  const std::function<void(const LayerValues&)>& see_;
-};
-
-// Spread evenly, because images of a class may lie together. One that cannot be used is left out.
-Tensor some_images(const Dataset& dataset, const TransformOptions& transform) {
-  constexpr std::int64_t most = 8;
-  std::vector<std::uint8_t> pixels;
-  std::int64_t images = 0;
-  for (std::int64_t i = 0; i < std::min(most, dataset.size()); ++i) {
-    try {
-      const Image image = transform_for_evaluation(
-          dataset.image(i * dataset.size() / std::min(most, dataset.size())), transform);
-      pixels.insert(pixels.end(), image.pixels.begin(), image.pixels.end());
-      ++images;
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::bad_data) throw;
-    }
-  }
-  if (images == 0) return {};
-  return Tensor::from<std::uint8_t>({images, transform.crop, transform.crop, dataset.channels()}, pixels);
-}
-
-}  // namespace
-
-void TrainingLoop::look_at_layers(const std::function<void(const LayerValues&)>& see) {
-  if (!looked_at_)
-    looked_at_ = some_images(*run_.data.val, val_loader_options(run_.options, run_.data).transform);
-  if (!looked_at_) return;
-  LayerObserver observer(model(), see);
-  const NoGrad no_grad;
-  model().forward({.observer = &observer}, Var(looked_at_));
 }
 
 // --- saving
@@ -473,46 +423,9 @@ void TrainingLoop::save_best() {
   if (!deployed.empty()) listener_.saved({Saved::Kind::integer, deployed, progress_.step});
 }
 
-// What is wrong with the files that the results speak of, which may have been written hours ago, and what can
-// be done about it. Empty: nothing.
 std::string TrainingLoop::lost_results() const {
   if (!run_.ranks.is_first() || progress_.best_epoch < 0) return "";
-  using Metadata = std::map<std::string, std::string>;
-  // `what_is_wrong` with the metadata of a file that can be read.
-  const auto lost = [&](const std::filesystem::path& file, auto what_is_wrong) -> std::string {
-    std::string what;
-    try {
-      what = what_is_wrong(read_safetensors(file).metadata);
-    } catch (const Error& error) {
-      what = concat("cannot be read any more: ", error.what());
-    }
-    return what.empty() ? ""
-                        : concat("the best network of this run, of epoch ", progress_.best_epoch,
-                                 ", was saved as ", file.string(), ", which ", what);
-  };
-  const std::filesystem::path best = folder_.path() / "best.safetensors",
-                              integer = folder_.path() / "integer.safetensors";
-  std::string id;
-  std::string text = lost(best, [&](const Metadata& metadata) -> std::string {
-    const Progress then = progress_in(metadata, best.string());
-    if (then.epoch != progress_.best_epoch) return "is of another epoch";
-    // No other run has the same losses.
-    if (!may_be_of_one_run(then.history, progress_.history)) return "is of another run";
-    id = checkpoint_id(metadata);
-    return "";
-  });
-  if (!text.empty()) return text + "; last.safetensors has the network of the last epoch";
-  if (!method_.quantizes()) return "";
-  text = lost(integer, [&](const Metadata& metadata) -> std::string {
-    const auto entry = [&](const char* key, const std::string& otherwise) {
-      const auto found = metadata.find(key);
-      return found == metadata.end() ? otherwise : found->second;
-    };
-    if (entry("epoch", "none") != std::to_string(progress_.best_epoch)) return "is of another epoch";
-    return entry("checkpoint", id) == id ? "" : "is of another run";  // earlier versions wrote no id
-  });
-  if (text.empty()) return "";
-  return text + "; it can be exported again from best.safetensors";
+  return faq::lost_results(folder_.path(), progress_, method_.quantizes());
 }
 
 TrainResult TrainingLoop::finish() {

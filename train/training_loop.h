@@ -6,6 +6,7 @@
 
 #include "train/agreed_stop.h"
 #include "train/checkpoint.h"
+#include "train/layer_look.h"
 #include "train/method.h"
 #include "train/options.h"
 #include "train/run.h"
@@ -91,7 +92,6 @@ class TrainingLoop {
   std::string lost_results() const;
   Evaluation validate_epoch();
   void record_epoch(EpochDone&& done);
-  void look_at_layers(const std::function<void(const LayerValues&)>& see);
   NamedTensors snapshot();
   void save_best();
   template <class Work>
@@ -107,15 +107,15 @@ class TrainingLoop {
   RunRecord record_;
   double began_at_;  ///< seconds of a steady clock, like epoch_began_at_
   RunFolder folder_;
+  LayerLook layers_;
   Progress progress_;
   bool start_evaluated_ = false;
   bool in_epoch_ = false;  ///< the loader is inside the epoch in training
   bool stopped_ = false;
   std::int64_t images_before_ = 0;  ///< images of the epoch that an earlier part of the run has trained
   double epoch_began_at_ = 0;
-  Speed epoch_;       ///< of this process, in the epoch in training
-  Speed trained_;     ///< of this process, in all finished epochs
-  Tensor looked_at_;  ///< the images of look_at_layers(), once they are read
+  Speed epoch_;    ///< of this process, in the epoch in training
+  Speed trained_;  ///< of this process, in all finished epochs
 };
 
 }  // namespace faq
