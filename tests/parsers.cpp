@@ -12,6 +12,7 @@
 #include "core/safetensors.h"
 #include "data/dataset.h"
 #include "data/decode.h"
+#include "data/labels_file.h"
 #include "quant/deploy/integer_network.h"
 #include "tests/tar_writer.h"
 #include "train/checkpoint.h"
@@ -308,6 +309,12 @@ void parse_tar_index(const std::string& text) { parse_index(indexed_shards(), te
 std::vector<std::string> folder_index_seeds() { return {opening_texts(indexed_folder()).back()}; }
 std::vector<std::string> tar_index_seeds() { return {opening_texts(indexed_shards()).back()}; }
 
+void parse_labels(const std::string& text) { read_labels(put("labels", text)); }
+std::vector<std::string> label_seeds() {
+  return {"a.jpg cat\nb c.jpg\tdog\r\nd,1\n",
+          "ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 1 2 3 4 \n"};
+}
+
 // --- JSON
 
 void parse_config(const std::string& text) { check_options(assemble(parse_json(text, "config"), {})); }
@@ -364,6 +371,7 @@ constexpr Parser table[] = {
     {"tar", parse_tar, tar_seeds},
     {"folder_index", parse_folder_index, folder_index_seeds},
     {"tar_index", parse_tar_index, tar_index_seeds},
+    {"labels", parse_labels, label_seeds},
     {"config", parse_config, config_seeds},
     {"progress", parse_progress, progress_seeds},
     {"run_summary", parse_summary, summary_seeds},
