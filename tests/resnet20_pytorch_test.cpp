@@ -3,10 +3,9 @@
 #include <cmath>
 
 #include "core/kernels/sgd.h"
-#include "core/rng.h"
 #include "core/safetensors.h"
-#include "nn/models.h"
 #include "tests/catch.h"
+#include "tests/drawn_resnet20.h"
 #include "tests/reference.h"
 #include "tests/testing.h"
 
@@ -14,45 +13,11 @@ using namespace faq;
 
 namespace {
 
-constexpr std::uint64_t seed = 2026;
 constexpr std::uint64_t images_major = 1075;
 constexpr std::int64_t batch = 8;
 
-// Parameters and buffers as the state dict interleaves them.
-struct StateCollector final : Visitor {
-  std::vector<Named<Tensor>> found;
-  void on_parameter(const std::string& name, Var& parameter) override {
-    found.push_back({name, parameter.value()});
-  }
-  void on_buffer(const std::string& name, Tensor& buffer) override { found.push_back({name, buffer}); }
-};
-
-std::vector<Named<Tensor>> state_of(Module& model) {
-  StateCollector collector;
-  model.visit(collector);
-  return collector.found;
-}
-
-float drawn(const std::string& name, const Shape& shape, double z) {
-  if (shape.rank() == 4) return static_cast<float>(z * std::sqrt(2.0 / (static_cast<double>(shape[1]) * 9)));
-  if (name.ends_with("running_var")) return static_cast<float>(1 + 0.2 * std::abs(z));
-  if (name.find("bn") != std::string::npos && name.ends_with(".weight"))
-    return static_cast<float>(1 + 0.1 * z);
-  return static_cast<float>(0.1 * z);
-}
-
 struct Network {
-  Network() : model(make_model("resnet20", {})) {
-    std::uint64_t index = 0;
-    for (auto& [name, tensor] : state_of(*model)) {
-      Random random(seed, RandomStream::test, index++);
-      for (float& x : tensor.mutable_span<float>()) x = drawn(name, tensor.shape(), random.normal());
-    }
-    Random random(seed, RandomStream::test, images_major);
-    Tensor pixels = Tensor::empty({batch, 32, 32, 3}, DType::u8);
-    for (std::uint8_t& p : pixels.mutable_span<std::uint8_t>())
-      p = static_cast<std::uint8_t>(random.next_u32() >> 24);
-    images = Var(pixels);
+  Network() : model(testing::drawn_resnet20()), images(testing::drawn_images(images_major, batch)) {
     for (int n = 0; n < batch; ++n) labels.push_back((3 * n + 1) % 10);
   }
 
@@ -173,6 +138,6 @@ TEST_CASE("ResNet-20 agrees with PyTorch: ten steps", "[resnet20][isa]") {
     CHECK(losses[step] == Approx(reference_losses[step]).epsilon(step < 3 ? 1e-5 : 2e-2));
   }
   Worst after("after10");
-  for (auto& [name, tensor] : state_of(*net.model)) after.add(name, tensor);
+  for (auto& [name, tensor] : testing::state_of(*net.model)) after.add(name, tensor);
   after.require_below(3e-2, 1e-4);
 }

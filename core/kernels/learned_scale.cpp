@@ -7,6 +7,7 @@
 
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
+#include "core/kernels/lane_sum.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -27,28 +28,14 @@ FAQ_SIMD void round_row(const float* x, std::int8_t* q, float inverse_scale, flo
 // Masks dy and returns the sum over dy·(q − t) with t = x/s, and t = 0 outside the range.
 FAQ_SIMD float mask_and_sum(float* dy, const float* x, float inverse_scale, float low, float high,
                             std::int64_t n) {
-  constexpr int lanes = 32;  // independent partial sums, the same for every instruction set
-  float sums[lanes] = {};
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (int lane = 0; lane < lanes; ++lane) {
-      const float t = x[i + lane] * inverse_scale, g = dy[i + lane];
-      const float q = round_half_even_in_range(clamped(t, low, high));
-      const bool inside = t >= low && t <= high;
-      sums[lane] += g * (q - (inside ? t : 0.0f));
-      dy[i + lane] = inside ? g : 0.0f;
-    }
-  }
-  float total = 0;
-  for (; i < n; ++i) {
-    const float t = x[i] * inverse_scale, g = dy[i];
-    const float q = round_half_even_in_range(clamped(t, low, high));
-    const bool inside = t >= low && t <= high;
-    total += g * (q - (inside ? t : 0.0f));
-    dy[i] = inside ? g : 0.0f;
-  }
-  for (const float sum : sums) total += sum;
-  return total;
+  return lane_sum(
+      n, [=](std::int64_t i) __attribute__((always_inline)) {
+        const float t = x[i] * inverse_scale, g = dy[i];
+        const float q = round_half_even_in_range(clamped(t, low, high));
+        const bool inside = t >= low && t <= high;
+        dy[i] = inside ? g : 0.0f;
+        return g * (q - (inside ? t : 0.0f));
+      });
 }
 
 // The parts of a tensor that have one scale.

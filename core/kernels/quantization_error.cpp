@@ -8,6 +8,7 @@
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
 #include "core/kernels/groups.h"
+#include "core/kernels/lane_sum.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -16,22 +17,11 @@ namespace {
 
 FAQ_SIMD float block_error(const float* x, float scale, float inverse_scale, float low, float high,
                            std::int64_t n) {
-  constexpr int lanes = 32;  // independent partial sums, the same for every instruction set
-  float sums[lanes] = {};
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    for (int lane = 0; lane < lanes; ++lane) {
-      const float q = round_half_even_in_range(clamped(x[i + lane] * inverse_scale, low, high)) * scale;
-      sums[lane] += (x[i + lane] - q) * (x[i + lane] - q);
-    }
-  }
-  float total = 0;
-  for (; i < n; ++i) {
-    const float q = round_half_even_in_range(clamped(x[i] * inverse_scale, low, high)) * scale;
-    total += (x[i] - q) * (x[i] - q);
-  }
-  for (const float sum : sums) total += sum;
-  return total;
+  return lane_sum(
+      n, [=](std::int64_t i) __attribute__((always_inline)) {
+        const float q = round_half_even_in_range(clamped(x[i] * inverse_scale, low, high)) * scale;
+        return (x[i] - q) * (x[i] - q);
+      });
 }
 
 float block_error(const float* x, const FixedPoint& format, std::int64_t n) {
