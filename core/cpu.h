@@ -8,6 +8,8 @@ namespace faq {
 bool has_vnni();
 /// True if AVX-512 VNNI is available.
 bool has_avx512_vnni();
+/// True if AVX2 is available.
+bool has_avx2();
 /// True if there are bf16 dot products.
 bool has_native_bf16();
 /// True if there are products of bf16 matrices (AMX).

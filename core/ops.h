@@ -9,6 +9,7 @@
 #include "core/grad_format.h"
 #include "core/kernels/conv.h"
 #include "core/kernels/pool.h"
+#include "core/rounding_keys.h"
 #include "core/var.h"
 
 namespace faq {
@@ -23,9 +24,10 @@ Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradF
 /// Convolves a quantized input with quantized weights, in integers. x: u8 or s8 with a scale; w: the f32
 /// master copy; `quantized`: Q(w), s8 with one scale. The value is s32 accumulators with scale
 /// x.scale·w.scale. Gradients are computed with Q(w); the gradient of w is straight-through (FAQ,
-/// section 2.1).
+/// section 2.1). `keys`: 8-bit gradients need them.
 Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
-                   const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format);
+                   const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format,
+                   const RoundingKeys& keys = {});
 
 /// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
 Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format = {},
@@ -33,7 +35,7 @@ Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_form
 
 /// As conv2d_integer for a fully connected layer. The result is f32, acc·scale + b. x: u8 or s8, N,C.
 Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized, const Var& b,
-                   Engine engine, const GradFormat& grad_format);
+                   Engine engine, const GradFormat& grad_format, const RoundingKeys& keys = {});
 
 // --- normalisation (ops_norm.cpp)
 
@@ -90,7 +92,7 @@ Var norm_act(const Var& x, const NormState& norm, const Var& residual, const Nor
 Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
                           const NormState& norm, const Var& residual, const ConvGeometry& geometry,
                           Engine engine, const GradFormat& grad_format, const NormActOptions& norm_options,
-                          LearnedStatistics* learned = nullptr);
+                          LearnedStatistics* learned = nullptr, const RoundingKeys& keys = {});
 
 // --- learned scales (ops_learned_scale.cpp): LSQ, Esser et al., ICLR 2020, arXiv 1902.08153
 

@@ -19,6 +19,17 @@ Tensor column_sums(const Tensor& dy) {
   return sums;
 }
 
+// dy: f32, times the factors of `conv`.
+Grads in_integers(const ConvBackward& conv, const Tensor& dy) {
+  IntegerBackward both(conv);
+  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
+  both.groups().for_each([&](std::int64_t group, int share) {
+    const std::int64_t first = both.groups().begin(group), last = both.groups().end(group);
+    both.add(group, share, dy.rows(first, last), dx ? dx.rows(first, last) : Tensor());
+  });
+  return {dx, conv.scaled(both.weight_gradient())};
+}
+
 Grads linear_backward(const ConvBackward& conv, const Shape& x, const Shape& w, const Tensor& dy) {
   Grads grads = conv(dy.reshaped(as_image(dy.shape())));
   return {grads[0] ? grads[0].reshaped(x) : Tensor(), grads[1].reshaped(w), column_sums(dy)};
@@ -52,12 +63,11 @@ Tensor biased(const Tensor& accumulators, float scale, const Tensor& bias) {
 
 Tensor ConvBackward::operand(const Tensor& images) const {
   const bool is_integer = images.dtype() == DType::u8 || images.dtype() == DType::s8;
-  return is_integer ? images : kernels::convert(images, grad_format.dtype());
+  return is_integer ? images : kernels::convert(images, float_dtype());
 }
 
 kernels::PackedWeights ConvBackward::operand() const {
-  return weights.dtype() == DType::s8 ? weights.integers_as(grad_format.dtype())
-                                      : weights.as(grad_format.dtype());
+  return weights.dtype() == DType::s8 ? weights.integers_as(float_dtype()) : weights.as(float_dtype());
 }
 
 Tensor ConvBackward::factors() const { return weights.dtype() == DType::s8 ? weights.scales() : Tensor(); }
@@ -75,12 +85,16 @@ Tensor ConvBackward::scaled(Tensor gradient) const {
 }
 
 Grads ConvBackward::operator()(const Tensor& dy) const {
-  const DType dtype = grad_format.dtype();
   Tensor gradient = dy;
   if (const Tensor by_channel = factors()) gradient = kernels::scaled_channels(dy, by_channel);
-  gradient = kernels::convert(gradient, dtype);
+  if (has_integer_weight_gradient() || has_integer_data_gradient())
+    return in_integers(*this, kernels::convert(gradient, DType::f32));
+  gradient = kernels::convert(gradient, float_dtype());
   Tensor dx;
-  if (dx_wanted) dx = kernels::conv2d_backward_data(gradient, operand(), x.shape(), geometry, dtype);
+  if (dx_wanted)
+    dx = kernels::convert(
+        kernels::conv2d_backward_data(gradient, operand(), x.shape(), geometry, float_dtype()),
+        grad_format.dtype());
   return {dx,
           scaled(kernels::conv2d_backward_weights(operand(x), gradient, weights.filter_shape(), geometry))};
 }
@@ -99,14 +113,16 @@ Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradF
 }
 
 Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
-                   const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format) {
+                   const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format,
+                   const RoundingKeys& keys) {
   check_quantized(w, quantized);
   check_one_scale(quantized);
   Tensor acc = kernels::conv2d_integer(x.value(), quantized, geometry, engine);
   const float scale = x.value().fixed_point().scale * quantized.values().fixed_point().scale;
   acc.set_fixed_point({.scale = scale, .bits = 32, .is_signed = true});
-  return Var::record("conv2d_integer", std::move(acc), {x, w},
-                     ConvBackward{x.value(), quantized, geometry, grad_format, x.requires_grad()});
+  return Var::record(
+      "conv2d_integer", std::move(acc), {x, w},
+      ConvBackward{x.value(), quantized, geometry, grad_format, x.requires_grad(), engine, keys});
 }
 
 Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format,
@@ -126,7 +142,7 @@ Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_form
 }
 
 Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized, const Var& b,
-                   Engine engine, const GradFormat& grad_format) {
+                   Engine engine, const GradFormat& grad_format, const RoundingKeys& keys) {
   check_linear(x, w, b);
   check_quantized(w, quantized);
   check_one_scale(quantized);
@@ -134,7 +150,7 @@ Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& qua
   const Tensor acc =
       kernels::conv2d_integer(image, quantized, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
   Tensor y = biased(acc, x.value().fixed_point().scale * quantized.values().fixed_point().scale, b.value());
-  const ConvBackward conv{image, quantized, {}, grad_format, x.requires_grad()};
+  const ConvBackward conv{image, quantized, {}, grad_format, x.requires_grad(), engine, keys};
   return Var::record("linear_integer", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
                        return linear_backward(conv, xs, ws, dy);

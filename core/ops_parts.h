@@ -4,6 +4,9 @@
 #include <optional>
 
 #include "core/kernels/norm.h"
+#include "core/kernels/quad_gradient.h"
+#include "core/kernels/unit.h"
+#include "core/kernels/weight_gradient.h"
 #include "core/ops.h"
 
 namespace faq {
@@ -15,20 +18,50 @@ struct ConvBackward {
   kernels::PackedWeights weights;
   ConvGeometry geometry;
   GradFormat grad_format;
-  bool dx_wanted;  ///< false where x is the images: dx is not computed
+  bool dx_wanted;                   ///< false where x is the images: dx is not computed
+  Engine engine = Engine::integer;  ///< of 8-bit gradients of the data
+  RoundingKeys keys = {};           ///< of 8-bit gradients
 
   Grads operator()(const Tensor& dy) const;
 
-  /// Some images of x as an operand: u8 and s8 stay as they are, because they are exact in bf16; others are
-  /// converted to grad_format.
+  /// True if the gradient of the weights, or that of the data, is a product of 8-bit integers.
+  bool has_integer_weight_gradient() const;
+  bool has_integer_data_gradient() const;
+  /// The dtype that the other gradients are computed in.
+  DType float_dtype() const;
+
+  /// Some images of x as an operand in floating point: u8 and s8 stay as they are, because they are exact in
+  /// bf16; others are converted to float_dtype().
   Tensor operand(const Tensor& images) const;
-  /// The weights as an operand, in grad_format: bare integers, because those are exact in bf16.
+  /// The weights as an operand, in float_dtype(): bare integers, because those are exact in bf16.
   kernels::PackedWeights operand() const;
   /// The factors of dy by output channel that go with operand(): the scales of integers; undefined: none.
   Tensor factors() const;
   /// Turns the gradient with respect to operand(images), made with dy·factors(), into the gradient of the
   /// weights.
   Tensor scaled(Tensor gradient) const;
+};
+
+/// The gradients of a convolution of which at least one is a product of 8-bit integers, group by group
+/// (ops_integer_backward.cpp).
+class IntegerBackward {
+ public:
+  /// `conv` must live as long.
+  explicit IntegerBackward(const ConvBackward& conv);
+
+  const kernels::ImageGroups& groups() const { return groups_; }
+  /// gradient: f32, of a group's outputs, times the factors of `conv`. dx: its images of the input's
+  /// gradient; undefined: not wanted. Thread-safe for groups of different shares.
+  void add(std::int64_t group, int share, const Tensor& gradient, Tensor dx);
+  /// The gradient of the weights. Nothing may be added after it.
+  Tensor weight_gradient();
+
+ private:
+  const ConvBackward& conv_;
+  const bool integer_weights_, integer_data_;
+  kernels::ImageGroups groups_;
+  std::optional<kernels::QuadGradient> quads_;
+  std::optional<kernels::WeightGradient> in_float_;
 };
 
 void check_quantized(const Var& w, const kernels::PackedWeights& quantized);

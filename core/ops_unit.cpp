@@ -9,10 +9,32 @@
 namespace faq {
 namespace {
 
+// The same with 8-bit gradients, by groups of images.
+Grads unit_backward_in_integers(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
+                                bool want_dresidual) {
+  kernels::NormActBackward pass = norm.backward(dy);
+  pass.multiply_dx(conv.factors());
+  Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
+  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
+  IntegerBackward both(conv);
+  both.groups().for_each([&](std::int64_t group, int share) {
+    const kernels::Slice images{both.groups().begin(group), both.groups().end(group), share};
+    Tensor gradient = Tensor::empty(images.of(dy).shape());
+    Tensor dresidual_part = images.of(dresidual);
+    pass.apply(images.first, images.last, gradient, dresidual_part);
+    both.add(group, share, gradient, images.of(dx));
+  });
+  Grads grads = norm.grads(pass, dresidual);
+  grads.insert(grads.begin(), {dx, conv.scaled(both.weight_gradient())});
+  return grads;
+}
+
 // Runs the second pass of the normalisation and both gradients of the convolution, slice by slice. So the
 // gradient of the accumulators, and the converted input, exist only in the cache.
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                     bool want_dresidual) {
+  if (conv.has_integer_weight_gradient() || conv.has_integer_data_gradient())
+    return unit_backward_in_integers(conv, norm, dy, want_dresidual);
   kernels::NormActBackward pass = norm.backward(dy);
   pass.multiply_dx(conv.factors());
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
@@ -42,7 +64,7 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
 Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
                           const NormState& norm, const Var& residual, const ConvGeometry& geometry,
                           Engine engine, const GradFormat& grad_format, const NormActOptions& norm_options,
-                          LearnedStatistics* learned) {
+                          LearnedStatistics* learned, const RoundingKeys& keys) {
   check_quantized(w, quantized);
   const kernels::Accumulators accumulators =
       kernels::conv2d_accumulators(x.value(), quantized, geometry, engine, norm_options.batch_statistics);
@@ -50,7 +72,7 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeigh
                                            accumulators.statistics, accumulators.scales);
   tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
-  const ConvBackward conv{x.value(), quantized, geometry, grad_format, x.requires_grad()};
+  const ConvBackward conv{x.value(), quantized, geometry, grad_format, x.requires_grad(), engine, keys};
   std::vector<Var> inputs{x, w};
   add_norm_inputs(norm, residual, norm_options, inputs);
   return Var::record("conv_norm_act_integer", std::move(y), std::move(inputs),

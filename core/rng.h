@@ -18,7 +18,8 @@ enum class RandomStream : std::uint32_t {
   test = 4,
   synthetic = 5,
   dropout = 6,
-  precision = 7
+  precision = 7,
+  gradients = 8
 };
 
 /// A sequence of draws, addressed by (seed, stream, major, minor), e.g. (seed, augmentation, epoch, sample).

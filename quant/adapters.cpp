@@ -124,7 +124,7 @@ class QuantizedConv final : public QuantizedUnit {
       LearnedStatistics learned;
       Var y = conv_norm_act_integer(x, filter, integer_weights(filter).packed, unit_.norm(), residual,
                                     unit_.geometry(), options_.engine, options_.grad_format,
-                                    norm_options(pass, quantizer.activation), &learned);
+                                    norm_options(pass, quantizer.activation), &learned, rounding_keys(pass));
       keep(pass, unit_.norm(), std::move(learned));
       return y;
     }
@@ -251,7 +251,7 @@ class QuantizedLinear final : public QuantizedUnit {
       unit_.release_packed();
       const Var weight = rounded_weights();
       const Var y = linear_integer(unit_.dropout()(pass, taken_in), weight, integer_weights(weight).packed,
-                                   unit_.bias(), options_.engine, options_.grad_format);
+                                   unit_.bias(), options_.engine, options_.grad_format, rounding_keys(pass));
       return with_idle_scales(pass, y, {true, !is_quantized(x)});
     }
     const Tensor& x = inputs[0].value();

@@ -37,6 +37,8 @@ class QuantizedUnit : public Adapter {
   /// A learned scale of the activation starts anew, with that of `state`.
   void set_state(const QuantizerState& state);
   const NumberFormat& options() const { return options_; }
+  /// Sets the position of the unit among those of the model: the layer of RoundingKeys.
+  void set_position(std::uint32_t position) { position_ = position; }
 
   /// Makes parameters of the scales of the weights (if there are any) and of the activation (if activations
   /// are quantized). All are 1 until start_scales() or a checkpoint sets them. Call it once. `activation_of`:
@@ -88,6 +90,11 @@ class QuantizedUnit : public Adapter {
   /// every parameter gets a gradient. `used`: what the unit has quantized.
   Var with_idle_scales(const Pass& pass, const Var& y, UnitPrecision used) const;
 
+  /// The random bits of the unit's gradients.
+  RoundingKeys rounding_keys(const Pass& pass) const {
+    return {pass.keys.seed, position_, pass.keys.epoch, pass.keys.samples};
+  }
+
   /// What the unit must quantize in this pass.
   UnitPrecision precision_of(const Pass& pass, const Unit& unit) const {
     const UnitPrecision planned = pass.precision_of(unit);
@@ -108,6 +115,7 @@ class QuantizedUnit : public Adapter {
     bool operator==(const Version&) const = default;
   };
 
+  std::uint32_t position_ = 0;
   Tensor state_ = Tensor::zeros({5});
   Var weight_scale_, activation_scale_;    ///< undefined: not learned
   bool has_own_activation_scale_ = false;  ///< of tied units one lists the scale

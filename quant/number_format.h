@@ -64,7 +64,7 @@ struct NumberFormat {
   std::int64_t cluster_size = 4;  ///< dfp: input channels per scale; 0: all
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   Engine engine = Engine::integer;
-  GradFormat grad_format = default_grad_format();  ///< bf16 needs a CPU that has it
+  GradFormat grad_format = default_grad_format();  ///< bf16 needs a CPU that has it; s8 runs on any
 };
 
 }  // namespace faq

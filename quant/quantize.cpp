@@ -185,13 +185,16 @@ void quantize(Model& model, const NumberFormat& options, const CalibrationResult
     flow = flow_of(model);
   }
   std::map<std::string, std::shared_ptr<Adapter>> before;
+  std::uint32_t position = 0;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
+    ++position;
     if (unit.training_only()) return;
     auto adapter = make_quantized_adapter(name, unit, options);
     const auto state = states.find(name);
     if (state != states.end()) state->second = with_held_scale(state->second, unit, options.scheme);
     before[name] = unit.share_adapter();
     unit.set_adapter(std::move(adapter));
+    if (QuantizedUnit* quantized = quantizer_of(unit)) quantized->set_position(position);
   });
   if (learns) learn_scales(model, flow);
   for_each_unit(model, [&](const std::string& name, Unit& unit) {

@@ -186,6 +186,27 @@ TEST_CASE("the noise of gradients, by width and batch size", "[open_network][ana
     CHECK(result[i].noise.batches == 2);
   }
   CHECK(listener.said == std::vector<std::string>{"batches of 40: left out, there are fewer than two"});
+  // By format of the gradients, too, with a comparison for each but f32.
+  study.batch_sizes = {20};
+  study.grad_formats = {GradFormat::f32, GradFormat::s8};
+  const auto formats = gradient_noise(study, listener);
+  REQUIRE(formats.size() == 3);
+  CHECK(formats[0].grad_format == GradFormat::f32);  // of 32 bits
+  CHECK(formats[1].grad_format == GradFormat::f32);
+  CHECK(formats[2].grad_format == GradFormat::s8);
+  CHECK(formats[0].agreement.empty());
+  CHECK(formats[1].agreement.empty());
+  REQUIRE(formats[2].agreement.size() == 21);  // 20 layers and all
+  CHECK(formats[2].agreement.front().parameter == "conv1.weight");
+  CHECK(formats[2].agreement.back().parameter == "all");
+  for (const GradientAgreement& row : formats[2].agreement) {
+    INFO(row.parameter);
+    CHECK(row.cosine > 0.9);
+    CHECK(row.cosine < 1);
+    CHECK(row.noise > 0);
+    CHECK(row.noise < 0.5);
+  }
+  study.grad_formats = {};
   study.batch_sizes = {0};
   check_error(ErrorKind::usage, "batches of 0", [&] { gradient_noise(study, listener); });
   study.batch_sizes = {40};

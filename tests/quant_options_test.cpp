@@ -25,6 +25,16 @@ TEST_CASE("gradients are bf16 by default only where the CPU has it", "[quant_opt
   CHECK_NOTHROW(backward(training_loss(model->forward_training(training_pass(), Var(images)), labels)));
 }
 
+TEST_CASE("8-bit gradients are for any CPU, and for what is quantized", "[quant_options][isa]") {
+  for (const GradFormat& format : {GradFormat::s8, GradFormat::s8_data}) {
+    QuantRecipe recipe{.scheme = Scheme::faq};
+    recipe.grad_format = format;
+    CHECK(deployed_format(recipe).grad_format == format);
+    recipe.scheme = Scheme::none;
+    check_error(ErrorKind::usage, concat("`grad_format` ", format), [&] { number_formats(recipe); });
+  }
+}
+
 TEST_CASE("only lsq has scales that are learned", "[quant_options]") {
   for (const Scheme scheme : {Scheme::faq, Scheme::dfp, Scheme::dorefa, Scheme::lsq}) {
     QuantRecipe recipe{.scheme = scheme, .weight_bits = 4};

@@ -201,6 +201,38 @@ TEST_CASE("bf16 gradients point where f32 gradients do", "[quant_training]") {
   }
 }
 
+TEST_CASE("8-bit gradients point where f32 gradients do", "[quant_training][isa]") {
+  for (const int bits : {8, 4}) {
+    for (const GradFormat& format : {GradFormat::s8, GradFormat::s8_data}) {
+      const Result f32 = train({.bits = bits}, 1);
+      const Result s8 = train({.bits = bits, .grad_format = format}, 1);
+      CHECK(f32.losses == s8.losses);
+      std::vector<double> all_f32, all_s8;
+      for (std::size_t i = 0; i < f32.grads.size(); ++i) {
+        INFO(bits << " bits, gradients " << format << ", " << f32.grads[i].name);
+        const auto a = reference::numbers(f32.grads[i].value), b = reference::numbers(s8.grads[i].value);
+        CHECK(s8.grads[i].value.dtype() == DType::f32);
+        CHECK(cosine(a, b) > 0.97);
+        all_f32.insert(all_f32.end(), a.begin(), a.end());
+        all_s8.insert(all_s8.end(), b.begin(), b.end());
+      }
+      CHECK(cosine(all_f32, all_s8) > 0.995);
+      CHECK_FALSE(all_f32 == all_s8);
+    }
+  }
+}
+
+TEST_CASE("with 8-bit gradients a step has the same bits on any number of threads", "[quant_training]") {
+  const Result one = train({.bits = 4, .grad_format = GradFormat::s8, .threads = 1}, 2);
+  for (const int threads : {2, 4}) {
+    INFO(threads << " threads");
+    const Result several = train({.bits = 4, .grad_format = GradFormat::s8, .threads = threads}, 2);
+    CHECK(several.losses == one.losses);
+    check_same(several.grads, one.grads);
+    check_same(several.weights, one.weights);
+  }
+}
+
 TEST_CASE("same seed, same threads: same bits", "[quant_training]") {
   for (const int threads : {1, 2}) {
     INFO(threads << " threads");

@@ -177,6 +177,7 @@ TEST_CASE("shards train the same network on any number of ranks", "[ranks]") {
         {"stochastic-precision", "0.5"},
         {"model-ema", "0.5"}},
        {2, 4}},
+      {"8-bit gradients", faq4 + std::vector<Setting>{{"grad-dtype", "s8"}}, {2, 4}},
       {"16 bits", faq4 + std::vector<Setting>{{"allreduce", "s16"}}, {2, 4}},
       {"shards larger than the set", {{"batch-size", "300"}, {"shards", "2"}, {"epochs", "2"}}, {2}},
   };

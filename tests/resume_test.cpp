@@ -83,6 +83,11 @@ TEST_CASE("a run interrupted by signals ends with the same bits", "[resume]") {
        10,
        {{3, SIGTERM}, {7, SIGTERM}}},
       {"dorefa", {"--scheme", "dorefa", "--bits", "4", "--calibration-batches", "2"}, 20, {{11, SIGTERM}}},
+      {"8-bit gradients, accumulated, in phases",
+       {"--scheme", "faq", "--bits-schedule", "8,4", "--calibration-batches", "2", "--grad-accum-steps", "2",
+        "--grad-dtype", "s8"},
+       10,
+       {{3, SIGTERM}, {7, SIGTERM}}},
   };
   for (const Row& row : rows) {
     INFO(row.what);

@@ -36,7 +36,10 @@ struct OneThread {
 /// running ones.
 inline Var forward_in_training(Model& model, const Tensor& images, PrecisionPlan precision = {}) {
   BatchStatistics statistics;
-  const Var logits = model.forward(training_pass({}, &statistics, std::move(precision)), Var(images));
+  RandomKeys keys;
+  for (std::int64_t i = 0; i < images.dim(0); ++i) keys.samples.push_back(i);
+  const Var logits =
+      model.forward(training_pass(std::move(keys), &statistics, std::move(precision)), Var(images));
   update_running_statistics(statistics);
   return logits;
 }

@@ -55,24 +55,47 @@ Analysis show(const std::vector<GradientNoiseRow>& rows, const GradientNoiseStud
   Analysis a;
   a.chart = {"Agreement of mini-batch gradients", "bits", "mean cosine to the mean gradient", {}, {}};
   a.result = {{"weights", study.model.weights}, {"batches", study.batches}, {"rows", json::array()}};
-  a.table = fmt::format("{:>4} {:>11} {:>8} {:>9} {:>10} {:>14}\n", "bits", "batch size", "batches", "cosine",
-                        "noise", "mean gradient");
-  for (const auto& [bits, batch_size, noise] : rows) {
-    a.table += fmt::format("{:>4} {:>11} {:>8} {:>9.4f} {:>10.4f} {:>14.4f}\n", bits, batch_size,
-                           noise.batches, noise.cosine, noise.noise, noise.mean_norm);
-    a.result["rows"].push_back({{"bits", bits},
-                                {"batch_size", batch_size},
-                                {"batches", noise.batches},
-                                {"cosine", noise.cosine},
-                                {"noise", noise.noise},
-                                {"mean_gradient", noise.mean_norm}});
-    if (a.chart.x.empty() || a.chart.x.back() != std::to_string(bits))
-      a.chart.x.push_back(std::to_string(bits));
-    const std::string series = fmt::format("batch {}", batch_size);
-    auto of_size = std::ranges::find(a.chart.series, series, &Chart::Series::name);
-    if (of_size == a.chart.series.end()) of_size = a.chart.series.insert(a.chart.series.end(), {series, {}});
-    of_size->y.push_back(noise.cosine);
+  a.table = fmt::format("{:>4} {:>9} {:>11} {:>8} {:>9} {:>10} {:>14}\n", "bits", "gradients", "batch size",
+                        "batches", "cosine", "noise", "mean gradient");
+  std::string agreements;
+  for (const GradientNoiseRow& row : rows) {
+    a.table += fmt::format("{:>4} {:>9} {:>11} {:>8} {:>9.4f} {:>10.4f} {:>14.4f}\n", row.bits,
+                           name_of(row.grad_format), row.batch_size, row.noise.batches, row.noise.cosine,
+                           row.noise.noise, row.noise.mean_norm);
+    json j{{"bits", row.bits},
+           {"grad_dtype", name_of(row.grad_format)},
+           {"batch_size", row.batch_size},
+           {"batches", row.noise.batches},
+           {"cosine", row.noise.cosine},
+           {"noise", row.noise.noise},
+           {"mean_gradient", row.noise.mean_norm}};
+    for (const auto& [parameter, cosine, noise] : row.agreement) {
+      agreements += fmt::format("{:>4} {:>9} {:>11} {:<36} {:>9.5f} {:>10.5f}\n", row.bits,
+                                name_of(row.grad_format), row.batch_size, parameter, cosine, noise);
+      j["agreement"].push_back({{"parameter", parameter}, {"cosine", cosine}, {"noise", noise}});
+    }
+    a.result["rows"].push_back(std::move(j));
+    if (a.chart.x.empty() || a.chart.x.back() != std::to_string(row.bits))
+      a.chart.x.push_back(std::to_string(row.bits));
+    const bool several = study.grad_formats.size() > 1 && row.bits != 32;
+    // What is not quantized has one format, a point of every series.
+    for (const GradFormat& format :
+         study.grad_formats.empty() ? std::vector{row.grad_format} : study.grad_formats) {
+      if (several && format != row.grad_format) continue;
+      const std::string series = study.grad_formats.size() > 1
+                                     ? fmt::format("batch {}, {}", row.batch_size, name_of(format))
+                                     : fmt::format("batch {}", row.batch_size);
+      auto found = std::ranges::find(a.chart.series, series, &Chart::Series::name);
+      if (found == a.chart.series.end()) found = a.chart.series.insert(a.chart.series.end(), {series, {}});
+      found->y.push_back(row.noise.cosine);
+    }
   }
+  if (!agreements.empty())
+    a.table +=
+        fmt::format(
+            "\nwith the gradients in f32 of the same batches:\n{:>4} {:>9} {:>11} {:<36} {:>9} {:>10}\n",
+            "bits", "gradients", "batch size", "parameter", "cosine", "noise") +
+        agreements;
   return a;
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -9,6 +10,7 @@
 #include <optional>
 
 #include "core/parallel.h"
+#include "core/text.h"
 #include "tools/analysis.h"
 #include "tools/cli.h"
 #include "tools/eval_text.h"
@@ -86,6 +88,19 @@ NetworkChoice network_choice(const cxxopts::ParseResult& parsed, const TrainOpti
           .engine = options.engine};
 }
 
+std::vector<GradFormat> grad_formats_of(const cxxopts::ParseResult& parsed) {
+  std::vector<GradFormat> formats;
+  for (const std::string& name : split(cli::text_of(parsed, "grad-dtypes"), ',')) {
+    const std::array all{GradFormat::f32, GradFormat::bf16, GradFormat::s8, GradFormat::s8_data};
+    const auto found =
+        std::ranges::find(all, name, [](const GradFormat& f) { return std::string(name_of(f)); });
+    check(found != all.end(), ErrorKind::usage, "--grad-dtypes ", name,
+          ": expected some of f32, bf16, s8 and s8-data");
+    formats.push_back(*found);
+  }
+  return formats;
+}
+
 Analysis gradient_noise_analysis(const cxxopts::ParseResult& parsed, const TrainOptions& options,
                                  ProgressDisplay& display) {
   GradientNoiseStudy study{.model = options,
@@ -93,6 +108,8 @@ Analysis gradient_noise_analysis(const cxxopts::ParseResult& parsed, const Train
                            .batch_sizes = cli::counts_of(parsed, "batch-sizes", 1, 1'000'000),
                            .batches = cli::count_of(parsed, "batches", 2),
                            .engine = options.engine};
+  study.bits = cli::counts_of(parsed, "widths", 2, 32);
+  if (parsed.count("grad-dtypes")) study.grad_formats = grad_formats_of(parsed);
   if (!parsed.count("model")) study.model.model.clear();
   std::optional<std::chrono::steady_clock::time_point> start;  // when the first row was there
   std::int64_t done = 0;
@@ -182,7 +199,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
        and_also(of_images, {"val-resize-size", "val-crop-size", "mean", "std", "num-classes", "in-channels",
                             "engine", "use-ema", "ignore-extra"})},
       {"--analyze gradient-noise",
-       {"output-dir", "batches", "batch-sizes"},
+       {"output-dir", "batches", "batch-sizes", "widths", "grad-dtypes"},
        {"split", "batch-size", "val-resize-size", "val-crop-size", "use-ema"}},
       {"--analyze sensitivity", {"output-dir", "config"}, {"split", "use-ema"}},
       {"--analyze bits", {"output-dir", "config"}, {"split", "use-ema"}},
@@ -286,6 +303,12 @@ int body(int argc, char** argv, Communicator& all) {
        {"baseline", "--analyze cosine: the weights before", "FILE"},
        {"batches", "--analyze gradient-noise: of every size", "N", "50"},
        {"batch-sizes", "--analyze gradient-noise: images per batch", "N,…", "32,128,512"},
+       {"widths", "--analyze gradient-noise: bits of weights and activations; 32: not quantized", "N,…",
+        "32,8,6,5,4,3,2"},
+       {"grad-dtypes",
+        "--analyze gradient-noise: of f32, bf16, s8 and s8-data, those to compare with f32, parameter by "
+        "parameter; default: what training takes, without a comparison",
+        "DTYPE,…"},
        {"c,config", "--analyze sensitivity and bits: the config.json of a run", "FILE"},
        {"quiet", "no progress on stderr, warnings only"}});
   // Arguments without a name are images, when images are asked for.

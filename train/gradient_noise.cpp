@@ -33,7 +33,54 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
   return sum;
 }
 
+// Sums over the batches of what gradient_agreement() computes.
+struct Sums {
+  double cosine = 0, difference = 0, square = 0;
+
+  void add(const double* g, const double* in_f32, std::size_t n) {
+    double ab = 0, aa = 0, bb = 0, apart = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      ab += g[i] * in_f32[i];
+      aa += g[i] * g[i];
+      bb += in_f32[i] * in_f32[i];
+      apart += (g[i] - in_f32[i]) * (g[i] - in_f32[i]);
+    }
+    if (aa > 0 && bb > 0) cosine += ab / std::sqrt(aa * bb);
+    difference += apart;
+    square += bb;
+  }
+  GradientAgreement over(const std::string& name, int batches) const {
+    return {name, cosine / batches, square > 0 ? std::sqrt(difference / square) : 0};
+  }
+};
+
 }  // namespace
+
+std::vector<GradientAgreement> gradient_agreement(
+    Model& model, Model& in_f32, const std::function<std::function<std::optional<Batch>()>()>& batches) {
+  const auto all = parameters(model);
+  std::vector<Sums> sums(all.size());
+  Sums of_all;
+  int count = 0;
+  for (auto next = batches(); const auto batch = next(); ++count) {
+    const std::vector<double> g = gradient_of(model, *batch), exact = gradient_of(in_f32, *batch);
+    check(g.size() == exact.size(), "gradient agreement: models of ", g.size(), " and ", exact.size(),
+          " parameters");
+    of_all.add(g.data(), exact.data(), g.size());
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const auto n = static_cast<std::size_t>(all[i].value.value().numel());
+      sums[i].add(&g[at], &exact[at], n);
+      at += n;
+    }
+  }
+  check(count > 0, ErrorKind::bad_data, "gradient agreement: no batches");
+  std::vector<GradientAgreement> rows;
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (all[i].value.value().rank() >= 2) rows.push_back(sums[i].over(all[i].name, count));
+  rows.push_back(of_all.over("all", count));
+  return rows;
+}
 
 GradientNoise gradient_noise(Model& model,
                              const std::function<std::function<std::optional<Batch>()>()>& batches) {

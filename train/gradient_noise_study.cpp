@@ -59,9 +59,15 @@ auto first_batches(const TrainOptions& options, const Data& data, int size) {
   };
 }
 
-std::unique_ptr<Model> model_in(int bits, TrainOptions options, const NamedTensors& weights, const Data& data,
-                                int calibration_size) {
+std::vector<GradFormat> formats_of(const GradientNoiseStudy& study, int bits) {
+  if (bits == 32) return {GradFormat::f32};
+  return study.grad_formats.empty() ? std::vector{default_grad_format()} : study.grad_formats;
+}
+
+std::unique_ptr<Model> model_in(int bits, const GradFormat& grad_format, TrainOptions options,
+                                const NamedTensors& weights, const Data& data, int calibration_size) {
   options.scheme = bits == 32 ? Scheme::none : Scheme::faq;
+  options.grad_format = grad_format;
   options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
   options.calibration = Calibration::mse;
   options.equalize = Equalize::none;  // scaled weights would have scaled gradients
@@ -99,12 +105,22 @@ std::vector<GradientNoiseRow> gradient_noise(
   }
   const std::vector<int> sizes = sizes_of(study, *data.train, listener);
   std::vector<GradientNoiseRow> rows;
+  std::size_t count = 0;
+  for (const int bits : study.bits) count += formats_of(study, bits).size() * sizes.size();
   for (const int bits : study.bits) {
-    const auto model = model_in(bits, options, weights, data, sizes.back());
-    for (const int size : sizes) {
-      const auto batches = first_batches(options, data, size);
-      rows.push_back({bits, size, gradient_noise(*model, [&] { return batches(study.batches); })});
-      if (on_row) on_row(rows.back(), study.bits.size() * sizes.size());
+    std::unique_ptr<Model> in_f32;  // what the others are compared with
+    for (const GradFormat& format : formats_of(study, bits)) {
+      const auto model = model_in(bits, format, options, weights, data, sizes.back());
+      const bool compares = !study.grad_formats.empty() && format != GradFormat::f32;
+      if (compares && !in_f32) in_f32 = model_in(bits, GradFormat::f32, options, weights, data, sizes.back());
+      for (const int size : sizes) {
+        const auto batches = [&, of_size = first_batches(options, data, size)] {
+          return of_size(study.batches);
+        };
+        rows.push_back({bits, format, size, gradient_noise(*model, batches)});
+        if (compares) rows.back().agreement = gradient_agreement(*model, *in_f32, batches);
+        if (on_row) on_row(rows.back(), count);
+      }
     }
   }
   return rows;

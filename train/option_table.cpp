@@ -49,7 +49,10 @@ const Choices<Allreduce> allreduces{
     {"tree", Allreduce::tree}, {"mpi", Allreduce::mpi}, {"s16", Allreduce::s16}};
 const Choices<ReportKind> report_kinds{
     {"full", ReportKind::full}, {"curves", ReportKind::curves}, {"none", ReportKind::none}};
-const Choices<GradFormat> grad_formats{{"bf16", GradFormat::bf16}, {"f32", GradFormat::f32}};
+const Choices<GradFormat> grad_formats{{"bf16", GradFormat::bf16},
+                                       {"f32", GradFormat::f32},
+                                       {"s8", GradFormat::s8},
+                                       {"s8-data", GradFormat::s8_data}};
 
 template <class Number>
 Number parse_number(const Setting& setting) {

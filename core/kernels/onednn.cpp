@@ -24,6 +24,7 @@ bool includes(dnnl::cpu_isa wanted) {
 
 bool has_avx512_vnni() { return includes(dnnl::cpu_isa::avx512_core_vnni); }
 bool has_vnni() { return has_avx512_vnni() || includes(dnnl::cpu_isa::avx2_vnni); }
+bool has_avx2() { return includes(dnnl::cpu_isa::avx2); }
 bool has_native_bf16() { return includes(dnnl::cpu_isa::avx512_core_bf16); }
 bool has_bf16_matrices() { return includes(dnnl::cpu_isa::avx512_core_amx); }
 

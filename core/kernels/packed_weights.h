@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 
+#include "core/kernels/conv_geometry.h"
 #include "core/reused.h"
 #include "core/tensor.h"
 
@@ -38,6 +39,9 @@ class PackedWeights {
   PackedWeights as(DType dtype) const;
   /// Returns s8 integers in f32 or bf16, which both hold them exactly, not multiplied by their scales.
   PackedWeights integers_as(DType dtype) const;
+  /// Returns s8 weights as the gradient of the data is convolved with: I,O,H,W, the taps from `first` on,
+  /// every stride-th, in reverse order. They have no channel scales. Weights without groups only.
+  PackedWeights flipped(Extent first, int stride) const;
 
   /// For kernels only.
   WeightForms& forms() const {

@@ -28,6 +28,12 @@ FAQ_SIMD void widen_block(const std::int16_t* in, std::int32_t* out, std::int64_
 
 constexpr std::int64_t grain = 1 << 14;
 
+std::int64_t images_together(std::int64_t bytes_per_image, std::int64_t weight_bytes) {
+  constexpr std::int64_t cache_bytes = 1 << 19;  // half of a typical second-level cache of 1 MB per core
+  return std::max<std::int64_t>(
+      1, std::max(cache_bytes, 2 * weight_bytes) / std::max<std::int64_t>(bytes_per_image, 1));
+}
+
 bool narrow(const Tensor& from, Tensor to) {
   const std::int32_t* in = from.data<std::int32_t>();
   std::int16_t* out = to.mutable_data<std::int16_t>();
@@ -50,15 +56,31 @@ void widen(const Tensor& from, Tensor to) {
 
 void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
                     const std::function<void(const Slice&)>& body) {
-  constexpr std::int64_t cache_bytes = 1 << 19;  // half of a typical second-level cache of 1 MB per core
-  const std::int64_t per_thread = std::max<std::int64_t>(
-      1, std::max(cache_bytes, 2 * weight_bytes) / std::max<std::int64_t>(bytes_per_image, 1));
+  const std::int64_t per_thread = images_together(bytes_per_image, weight_bytes);
   parallel_shares(images, [&](std::int64_t begin, std::int64_t end, int share) {
     const std::int64_t longest = per_thread * num_threads();  // num_threads() is one here, or all
     const std::int64_t n = end - begin;
     const std::int64_t slices = (n + longest - 1) / longest;
     for (std::int64_t i = 0; i < slices; ++i)
       body({begin + n * i / slices, begin + n * (i + 1) / slices, share});
+  });
+}
+
+ImageGroups::ImageGroups(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes)
+    : images_(images) {
+  const std::int64_t together = images_together(bytes_per_image, weight_bytes);
+  const std::int64_t longest = std::max<std::int64_t>(4, together / 4 * 4);
+  count_ = (images + longest - 1) / longest;
+}
+
+std::int64_t ImageGroups::begin(std::int64_t group) const {
+  const std::int64_t quads = (images_ + 3) / 4;
+  return std::min(images_, quads * group / count_ * 4);
+}
+
+void ImageGroups::for_each(const std::function<void(std::int64_t, int)>& body) const {
+  parallel_shares(count_, [&](std::int64_t first, std::int64_t past, int share) {
+    for (std::int64_t group = first; group < past; ++group) body(group, share);
   });
 }
 

@@ -46,4 +46,24 @@ struct Slice {
 void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
                     const std::function<void(const Slice&)>& body);
 
+/// A batch in groups of images, each a whole number of fours but for the last. They depend on the batch and
+/// the layer alone, not on threads: a group's gradient has one scale, and its random bits and sums follow.
+class ImageGroups {
+ public:
+  /// As many images as stay in the second-level cache, or as make it worth to read and write the weights: see
+  /// for_each_slice().
+  ImageGroups(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes);
+
+  std::int64_t count() const { return count_; }
+  std::int64_t begin(std::int64_t group) const;
+  std::int64_t end(std::int64_t group) const { return begin(group + 1); }
+
+  /// Calls body(group, share) for all groups, as for_each_slice() does it for slices; shares are of
+  /// num_shares(count()).
+  void for_each(const std::function<void(std::int64_t group, int share)>& body) const;
+
+ private:
+  std::int64_t images_, count_;
+};
+
 }  // namespace faq::kernels

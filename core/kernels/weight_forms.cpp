@@ -5,6 +5,7 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/learned_scale.h"
+#include "core/parallel.h"
 
 namespace faq::kernels {
 namespace {
@@ -16,6 +17,31 @@ std::shared_ptr<WeightForms> form_of(DType dtype, std::vector<std::shared_ptr<We
   const auto found = std::ranges::find(known, dtype, [](const auto& form) { return form->dtype(); });
   if (found != known.end()) return *found;
   return known.emplace_back(std::make_shared<WeightForms>(make()));
+}
+
+// Taps of O,I,H,W weights as I,O,H,W, in reverse order.
+Tensor flipped_taps(const Tensor& weights, Extent first, int stride) {
+  const Shape& s = weights.shape();
+  const auto taps = [&](std::int64_t all, int from) { return (all - from + stride - 1) / stride; };
+  const std::int64_t height = taps(s[2], first.height), width = taps(s[3], first.width);
+  Tensor out = Tensor::empty({s[1], s[0], height, width}, DType::s8);
+  if (weights.is_fixed_point()) out.set_fixed_point(weights.fixed_point());
+  const std::int8_t* from = weights.data<std::int8_t>();
+  std::int8_t* to = out.mutable_data<std::int8_t>();
+  parallel_for(s[1], 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      for (std::int64_t o = 0; o < s[0]; ++o) {
+        const std::int8_t* filter = from + (o * s[1] + i) * s[2] * s[3];
+        std::int8_t* reversed = to + (i * s[0] + o) * height * width;
+        for (std::int64_t y = 0; y < height; ++y) {
+          for (std::int64_t x = 0; x < width; ++x)
+            reversed[(height - 1 - y) * width + width - 1 - x] =
+                filter[(first.height + y * stride) * s[3] + first.width + x * stride];
+        }
+      }
+    }
+  });
+  return out;
 }
 
 }  // namespace
@@ -86,6 +112,16 @@ std::shared_ptr<WeightForms> WeightForms::converted(DType dtype) {
     if (channel_scales_) scale_rows_in_place(values, channel_scales_);
     return values;
   });
+}
+
+std::shared_ptr<WeightForms> WeightForms::flipped(Extent first, int stride) {
+  const std::lock_guard lock(mutex_);
+  const auto known = std::ranges::find_if(
+      flipped_, [&](const Flipped& f) { return f.first == first && f.stride == stride; });
+  if (known != flipped_.end()) return known->weights;
+  auto weights = std::make_shared<WeightForms>(flipped_taps(weights_, first, stride));
+  flipped_.push_back({first, stride, weights});
+  return weights;
 }
 
 }  // namespace faq::kernels

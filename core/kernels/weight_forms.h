@@ -33,8 +33,15 @@ class WeightForms {
   std::shared_ptr<WeightForms> integers_as(DType dtype);
   /// The weights in another dtype; integers are multiplied by their scales.
   std::shared_ptr<WeightForms> converted(DType dtype);
+  /// See PackedWeights::flipped().
+  std::shared_ptr<WeightForms> flipped(Extent first, int stride);
 
  private:
+  struct Flipped {
+    Extent first;
+    int stride;
+    std::shared_ptr<WeightForms> weights;
+  };
   struct Layout {
     dnnl::memory::desc desc;
     Tensor storage;
@@ -54,6 +61,7 @@ class WeightForms {
   std::vector<Addends> addends_;
   Tensor shift_correction_;
   std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
+  std::vector<Flipped> flipped_;
 };
 
 }  // namespace faq::kernels

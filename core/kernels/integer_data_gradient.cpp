@@ -1,0 +1,129 @@
+#include "core/kernels/integer_data_gradient.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/kernels/block.h"
+#include "core/kernels/simd.h"
+#include "core/parallel.h"
+#include "core/profile.h"
+
+namespace faq::kernels {
+namespace {
+
+FAQ_SIMD void scaled(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]) * scale;
+}
+
+// Rows (or columns) of dx whose windows begin with the same tap: those at first, first + stride, …
+struct Phase {
+  int tap;   ///< the first of its taps
+  int taps;  ///< every stride-th
+  std::int64_t first;
+  std::int64_t count;
+  int before, behind;  ///< the border of the convolution of dy that computes them
+};
+
+// Input h is seen by output y through tap k where y·stride + k·dilation = h + padding. So the taps of h are
+// k ≡ h + padding (mod stride), and with k = tap + j·stride, y = (h + padding − tap)/stride − j. Inputs that
+// no output sees are in no phase.
+std::vector<Phase> phases(std::int64_t inputs, std::int64_t outputs, int kernel, int stride, int padding,
+                          int dilation) {
+  std::vector<Phase> all;
+  for (int tap = 0; tap < std::min(stride, kernel); ++tap) {
+    const int taps = (kernel - tap + stride - 1) / stride;
+    const std::int64_t reach = (taps - 1) * dilation;
+    std::int64_t first = ((tap - padding) % stride + stride) % stride;
+    std::int64_t count = inputs > first ? (inputs - first + stride - 1) / stride : 0;
+    std::int64_t before = reach - (first + padding - tap) / stride;  // its last output, with j = 0
+    std::int64_t behind = count - outputs + reach - before;
+    const std::int64_t unseen_before = std::max<std::int64_t>(before - reach, 0);
+    const std::int64_t unseen_behind = std::max<std::int64_t>(behind - reach, 0);
+    first += unseen_before * stride;
+    count -= unseen_before + unseen_behind;
+    before -= unseen_before;
+    behind -= unseen_behind;
+    if (count > 0)
+      all.push_back({tap, taps, first, count, static_cast<int>(before), static_cast<int>(behind)});
+  }
+  return all;
+}
+
+bool has_border(const Phase& phase) { return phase.before >= 0 && phase.behind >= 0; }
+
+std::int64_t pixels_of(const std::vector<Phase>& phases) {
+  std::int64_t sum = 0;
+  for (const Phase& phase : phases) sum += phase.count;
+  return sum;
+}
+
+struct Phases {
+  std::vector<Phase> rows, columns;
+};
+Phases phases_of(const Shape& x, const Shape& weights, const ConvGeometry& g) {
+  const Shape y = conv2d_shape(x, weights, g);
+  return {phases(x[1], y[1], static_cast<int>(weights[2]), g.stride, g.padding.top, g.dilation.height),
+          phases(x[2], y[2], static_cast<int>(weights[3]), g.stride, g.padding.left, g.dilation.width)};
+}
+
+// dx = sums·scale, in the pixels of a phase.
+void store_phase(const Tensor& sums, float scale, const Phase& rows, const Phase& columns, int stride,
+                 Tensor& dx) {
+  const std::int64_t channels = dx.dim(3), pixels = columns.count;
+  const std::int64_t row_length = pixels * channels;
+  const auto bytes = static_cast<std::int64_t>(size_of(dx.dtype())) * channels;
+  const std::int32_t* from = sums.data<std::int32_t>();
+  auto* out = static_cast<std::byte*>(dx.mutable_raw());
+  parallel_for(dx.dim(0) * rows.count, 4, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> values(static_cast<std::size_t>(row_length));
+    std::vector<std::byte> row(static_cast<std::size_t>(pixels * bytes));
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t image = i / rows.count, y = rows.first + i % rows.count * stride;
+      std::byte* to = out + ((image * dx.dim(1) + y) * dx.dim(2) + columns.first) * bytes;
+      scaled(from + i * row_length, scale, values.data(), row_length);
+      if (stride == 1) {
+        store_block(to, dx.dtype(), 0, row_length, values.data());
+        continue;
+      }
+      store_block(row.data(), dx.dtype(), 0, row_length, values.data());
+      for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
+        std::memcpy(to + pixel * stride * bytes, row.data() + pixel * bytes, static_cast<std::size_t>(bytes));
+    }
+  });
+}
+
+}  // namespace
+
+bool suits_integer_data_gradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
+  if (geometry.groups != 1 || (geometry.stride != 1 && geometry.dilation != 1)) return false;
+  const Phases all = phases_of(x, weights, geometry);
+  return std::ranges::all_of(all.rows, has_border) && std::ranges::all_of(all.columns, has_border);
+}
+
+void conv2d_backward_data_integer(const RoundedGradient& dy, const PackedWeights& weights,
+                                  const ConvGeometry& geometry, Engine engine, Tensor& dx) {
+  const Booked booked(Work::fused);
+  const Shape& filter = weights.filter_shape();
+  check(dy.values.dtype() == DType::s8 && dy.values.shape() == conv2d_shape(dx.shape(), filter, geometry),
+        "conv2d backward: gradient ", dy.values.dtype(), " ", dy.values.shape(), " for an input of ",
+        dx.shape());
+  check(suits_integer_data_gradient(dx.shape(), filter, geometry), ErrorKind::internal,
+        "conv2d backward: no 8-bit gradient of the data for ", filter, ", ", geometry);
+  const Phases all = phases_of(dx.shape(), filter, geometry);
+  Tensor gradient = dy.values;
+  gradient.set_fixed_point({.scale = 1, .bits = 8, .is_signed = true});
+  if (pixels_of(all.rows) < dx.dim(1) || pixels_of(all.columns) < dx.dim(2))
+    std::memset(dx.mutable_raw(), 0, dx.bytes());
+  for (const Phase& rows : all.rows) {
+    for (const Phase& columns : all.columns) {
+      const PackedWeights taps = weights.flipped({rows.tap, columns.tap}, geometry.stride);
+      const ConvGeometry forward{.padding = {rows.before, columns.before, rows.behind, columns.behind},
+                                 .dilation = geometry.dilation};
+      store_phase(conv2d_integer(gradient, taps, forward, engine), dy.scale, rows, columns, geometry.stride,
+                  dx);
+    }
+  }
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,205 @@
+#include "core/kernels/quad_gradient.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/kernels/conv_observer.h"
+#include "core/kernels/quads.h"
+#include "core/kernels/simd.h"
+#include "core/parallel.h"
+#include "core/profile.h"
+
+namespace faq::kernels {
+namespace {
+
+constexpr std::int64_t max_block_channels = 64;
+constexpr std::int64_t max_vectors = 4;
+constexpr int accumulators = 24;  ///< of a tile
+
+std::int64_t divided_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
+
+// out = sums·scale, or out += sums·scale
+FAQ_SIMD void scale_sums(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]) * scale;
+}
+FAQ_SIMD void add_scaled_sums(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] += static_cast<float>(sums[i]) * scale;
+}
+FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) sums[i] -= value;
+}
+
+// Rows of the outputs whose products fit into 32 bits.
+std::int64_t rows_in_32_bits(std::int64_t width) { return max_quad_products / (4 * width); }
+
+// The sums of a group of images, tile after tile.
+class GroupSum {
+ public:
+  GroupSum(const Tensor& x, const RoundedGradient& dy, const QuadPlan& plan, const ConvGeometry& geometry,
+           const QuadTiles& tiles)
+      : plan_(plan),
+        input_(x, dy.values.shape(), plan, geometry),
+        output_(dy.values, plan),
+        scale_(dy.scale) {
+    for (std::int64_t block = 0; block < plan.blocks; ++block) {
+      rows_.push_back(input_.rows_of(block));
+      kernels_.push_back(tiles.tile({plan.vectors_of(block), plan.outputs}));
+    }
+  }
+
+  /// Computes tiles [begin, end). out: those of all.
+  void compute(std::int64_t begin, std::int64_t end, float* out) const {
+    // What the tiles of a block of channels read again and again stays in a second-level cache of 1 MB.
+    constexpr std::int64_t cache_bytes = 3 << 17;
+    const std::int64_t band = std::max<std::int64_t>(1, cache_bytes / input_.row_bytes());
+    const std::int64_t unit = rows_in_32_bits(output_.width());
+    std::vector<std::int32_t> sums;
+    for (std::int64_t first = 0; first < output_.rows(); first += unit) {
+      const std::int64_t past = std::min(first + unit, output_.rows());
+      // With one band a tile is finished at once.
+      const bool at_once = past - first <= band;
+      const std::int64_t kept = at_once ? 1 : end - begin;
+      sums.assign(static_cast<std::size_t>(kept * plan_.sums()), 0);
+      for (std::int64_t from = first; from < past; from += band) {
+        const std::int64_t to = std::min(from + band, past);
+        for (std::int64_t number = begin; number < end; ++number) {
+          std::int32_t* of_tile = &sums[(at_once ? 0 : number - begin) * plan_.sums()];
+          if (at_once) std::fill_n(of_tile, plan_.sums(), 0);
+          run(plan_.tile(number), from, to, of_tile);
+          if (to == past) finish(number, first, past, of_tile, out + number * plan_.sums());
+        }
+      }
+    }
+  }
+
+ private:
+  void run(const QuadPlan::Tile& tile, std::int64_t from, std::int64_t to, std::int32_t* sums) const {
+    kernels_[tile.block]({.x = input_.at(tile),
+                          .rows = &rows_[tile.block][from],
+                          .count = to - from,
+                          .width = output_.width(),
+                          .pixel = input_.pixel(tile.block),
+                          .dy = output_.at(tile.output_block, from),
+                          .sums = sums});
+  }
+
+  void finish(std::int64_t number, std::int64_t first, std::int64_t past, std::int32_t* sums,
+              float* out) const {
+    const QuadPlan::Tile tile = plan_.tile(number);
+    if (input_.is_shifted()) {
+      const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
+      const std::vector<std::int32_t> of_output = output_.sums(tile.output_block, first, past);
+      for (int o = 0; o < plan_.outputs; ++o) subtract(sums + o * length, 128 * of_output[o], length);
+    }
+    if (first == 0) {
+      scale_sums(sums, scale_, out, plan_.sums());
+    } else {
+      add_scaled_sums(sums, scale_, out, plan_.sums());
+    }
+  }
+
+  const QuadPlan& plan_;
+  QuadInput input_;
+  QuadOutput output_;
+  float scale_;
+  std::vector<std::vector<std::int64_t>> rows_;  ///< by block
+  std::vector<QuadTile> kernels_;                ///< by block
+};
+
+}  // namespace
+
+QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry)
+    : out_channels(weights[0]), in_channels(weights[1]), height(weights[2]), width(weights[3]) {
+  block_channels = std::min(in_channels, max_block_channels);
+  blocks = divided_up(in_channels, block_channels);
+  const bool is_joined = blocks == 1 && geometry.dilation.width == 1;
+  columns = is_joined ? 1 : width;
+  const std::int64_t run = is_joined ? width * in_channels : block_channels;
+  const std::int64_t of_run = divided_up(run, quad_lanes);
+  pieces = divided_up(of_run, max_vectors);
+  vectors = static_cast<int>(divided_up(of_run, pieces));
+  outputs = accumulators / vectors;
+  output_blocks = divided_up(out_channels, outputs);
+}
+
+std::int64_t QuadPlan::tiles() const { return blocks * output_blocks * height * columns * pieces; }
+
+QuadPlan::Tile QuadPlan::tile(std::int64_t number) const {
+  Tile tile{};
+  for (auto [part, count] : {std::pair(&tile.piece, pieces), std::pair(&tile.column, columns),
+                             std::pair(&tile.row, height), std::pair(&tile.output_block, output_blocks)}) {
+    *part = number % count;
+    number /= count;
+  }
+  tile.block = number;
+  return tile;
+}
+
+std::int64_t QuadPlan::channels_of(std::int64_t block) const {
+  return std::min(block_channels, in_channels - block * block_channels);
+}
+
+int QuadPlan::vectors_of(std::int64_t block) const {
+  return blocks == 1 ? vectors : static_cast<int>(divided_up(channels_of(block), quad_lanes));
+}
+
+bool QuadGradient::suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
+  return geometry.groups == 1 && weights.numel() > 0 &&
+         rows_in_32_bits(conv2d_shape(x, weights, geometry)[2]) > 0;
+}
+
+QuadGradient::QuadGradient(const Shape& weights, const ConvGeometry& geometry, std::int64_t groups,
+                           const QuadTiles& tiles)
+    : weights_(weights), geometry_(geometry), plan_(weights, geometry), tiles_(tiles), sums_(groups) {}
+
+void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradient& dy) {
+  const Booked booked(Work::convolution);
+  check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "conv2d backward: 8-bit gradients with an input ",
+        x.dtype());
+  const Shape y = conv2d_shape(x.shape(), weights_, geometry_);
+  check(dy.values.dtype() == DType::s8 && dy.values.shape() == y, "conv2d backward: gradient ",
+        dy.values.dtype(), " ", dy.values.shape(), " for an input of ", x.shape());
+  check(suits(x.shape(), weights_, geometry_), ErrorKind::internal, "conv2d backward: no quads for ",
+        weights_, ", ", geometry_);
+  report({ConvPass::backward_weights, x.shape(), weights_, y, geometry_, x.dtype(), DType::f32, DType::s8});
+  Tensor sums = Tensor::empty({plan_.tiles() * plan_.sums()});
+  const GroupSum sum(x, dy, plan_, geometry_, tiles_);
+  float* out = sums.mutable_data<float>();
+  parallel_for(plan_.tiles(), 1, [&](std::int64_t begin, std::int64_t end) { sum.compute(begin, end, out); });
+  sums_.add(group, std::move(sums));
+}
+
+Tensor QuadGradient::sum() {
+  const Booked booked(Work::convolution);
+  const Tensor total = sums_.total();
+  const float* from = total.data<float>();
+  Tensor dw = Tensor::empty(weights_);
+  float* to = dw.mutable_data<float>();
+  const std::int64_t area = plan_.height * plan_.width;
+  // Tiles of a block of outputs are gathered together: its part of the weights stays in the cache.
+  parallel_for(plan_.output_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t number = 0; number < plan_.tiles(); ++number) {
+      const QuadPlan::Tile tile = plan_.tile(number);
+      if (tile.output_block < begin || tile.output_block >= end) continue;
+      const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
+      const std::int64_t here = plan_.channels_of(tile.block);
+      const std::int64_t columns = plan_.width / plan_.columns;  // of the tile's run
+      const std::int64_t first = tile.piece * plan_.vectors * quad_lanes;
+      const std::int64_t past = std::min(first + length, columns * here);
+      const std::int64_t outputs =
+          std::min<std::int64_t>(plan_.outputs, plan_.out_channels - tile.output_block * plan_.outputs);
+      for (std::int64_t o = 0; o < outputs; ++o) {
+        const float* sums = from + number * plan_.sums() + o * length;
+        float* filter = to +
+                        ((tile.output_block * plan_.outputs + o) * plan_.in_channels +
+                         tile.block * plan_.block_channels) *
+                            area +
+                        tile.row * plan_.width + tile.column;
+        for (std::int64_t i = first; i < past; ++i) filter[i % here * area + i / here] = sums[i - first];
+      }
+    }
+  });
+  return dw;
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,74 @@
+// The gradient of a convolution's weights from 8-bit gradients, in exact integers.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kernels/conv_geometry.h"
+#include "core/kernels/quad_tiles.h"
+#include "core/kernels/rounded_gradient.h"
+#include "core/kernels/tree_sum.h"
+
+namespace faq::kernels {
+
+/// How the weights are divided into tiles (quad_tiles.h).
+///
+/// A tile is 16·vectors values of a run of the input, times some outputs. With up to 64 channels a run is a
+/// whole row of the filter, kernel width × channels, which are side by side in the input. With more channels
+/// (or holes between the columns) it is one column of the filter and up to 64 channels.
+struct QuadPlan {
+  QuadPlan(const Shape& weights, const ConvGeometry& geometry);
+
+  struct Tile {
+    std::int64_t block, output_block, row, column, piece;
+  };
+  std::int64_t tiles() const;
+  /// Tiles of one block of channels, and of one block of outputs in it, follow each other.
+  Tile tile(std::int64_t number) const;
+  /// Channels of a block; the last one may have fewer.
+  std::int64_t channels_of(std::int64_t block) const;
+  /// Vectors of the tiles of a block.
+  int vectors_of(std::int64_t block) const;
+  /// Sums of a tile.
+  std::int64_t sums() const { return outputs * vectors * quad_lanes; }
+
+  std::int64_t out_channels, in_channels, height, width;
+  std::int64_t block_channels, blocks, output_blocks;
+  std::int64_t columns;  ///< of the filter that have tiles of their own; 1 if a run has all
+  std::int64_t pieces;   ///< of a run
+  int vectors, outputs;
+};
+
+/// Σ over images of x ⋆ dy. Products of four images are added at a time: with the bytes of four images side
+/// by side, a shift of the filter is a shift of the pointer, and never one within a group of bytes.
+///
+/// The batch comes in groups of images, each with the scale of its gradient. In a group, the rows of the
+/// outputs of four images count as one, and come one after the other. For as many rows as are sure to fit
+/// into 32 bits (max_quad_products over 4·width), Σ dy·x is an exact integer. These integers are multiplied
+/// by the scale and added in f32, in order; then the groups are added as TreeSum does it. So the bits do not
+/// depend on the CPU or on threads.
+class QuadGradient {
+ public:
+  /// True if the geometry is one that this class takes: no groups of channels, and rows that fit into 32
+  /// bits.
+  static bool suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
+
+  /// `groups`: of images. `tiles`: the inner loops.
+  QuadGradient(const Shape& weights, const ConvGeometry& geometry, std::int64_t groups,
+               const QuadTiles& tiles = quad_tiles());
+
+  /// Adds the images of a group; each number once. x: u8 or s8, their integers; dy: the gradient of their
+  /// outputs. Groups may be added by different threads at the same time. If their number is no multiple of
+  /// four, images of zeros are added. Precondition: suits().
+  void add(std::int64_t group, const Tensor& x, const RoundedGradient& dy);
+  /// Returns the sum as O,I,H,W, f32. Precondition: every group was added.
+  Tensor sum();
+
+ private:
+  Shape weights_;
+  ConvGeometry geometry_;
+  QuadPlan plan_;
+  QuadTiles tiles_;
+  TreeSum sums_;  ///< tile after tile: outputs × vectors × 16
+};
+
+}  // namespace faq::kernels

@@ -1,0 +1,7 @@
+#include "core/kernels/quad_tiles.h"
+
+namespace faq::kernels {
+
+std::vector<QuadTiles> x86_quad_tile_sets() { return {}; }
+
+}  // namespace faq::kernels

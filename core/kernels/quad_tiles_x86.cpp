@@ -1,0 +1,179 @@
+#include <cpuid.h>
+#include <immintrin.h>
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "core/cpu.h"
+#include "core/kernels/quad_tiles.h"
+
+namespace faq::kernels {
+namespace {
+
+// Not every compiler's __builtin_cpu_supports() knows this name. Where there is AVX2, the system saves the
+// registers.
+bool cpu_has_avx_vnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 4 & 1) != 0;
+}
+
+inline std::int32_t quad_at(const std::int8_t* p) {
+  std::int32_t quad;
+  std::memcpy(&quad, p, sizeof quad);
+  return quad;
+}
+
+// 512 bits: a register holds 16 values of x of four images, and an accumulator their 16 sums for one output.
+// 24 accumulators stay in registers (there are 32) for all pixels.
+struct Avx512Vnni {
+#define FAQ_AVX512_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+  template <int vectors, int outputs>
+  FAQ_AVX512_VNNI static void tile(const QuadRows& r) {
+    __m512i sum[outputs][vectors];
+    for (int o = 0; o < outputs; ++o) {
+      for (int v = 0; v < vectors; ++v)
+        sum[o][v] = _mm512_loadu_si512(r.sums + (o * vectors + v) * quad_lanes);
+    }
+    const std::int8_t* dy = r.dy;
+    for (std::int64_t row = 0; row < r.count; ++row) {
+      const std::uint8_t* x = r.x + r.rows[row];
+      for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * outputs) {
+        __m512i inputs[vectors];
+        for (int v = 0; v < vectors; ++v) inputs[v] = _mm512_loadu_si512(x + v * 64);
+        for (int o = 0; o < outputs; ++o) {
+          const __m512i gradient = _mm512_set1_epi32(quad_at(dy + 4 * o));
+          for (int v = 0; v < vectors; ++v) sum[o][v] = _mm512_dpbusd_epi32(sum[o][v], inputs[v], gradient);
+        }
+      }
+    }
+    for (int o = 0; o < outputs; ++o) {
+      for (int v = 0; v < vectors; ++v)
+        _mm512_storeu_si512(r.sums + (o * vectors + v) * quad_lanes, sum[o][v]);
+    }
+  }
+};
+
+// 256 bits: with 16 registers a tile is worked on in parts of one vector and a few outputs.
+// `part<outputs>(rows, x, first output, outputs of the tile, sums of the part, sums of an output)`.
+template <class Part, int vectors, int outputs>
+void in_parts(const QuadRows& r) {
+  constexpr int together = outputs % Part::most_outputs == 0 ? Part::most_outputs : Part::fewer_outputs;
+  static_assert(outputs % together == 0);
+  for (int v = 0; v < vectors; ++v) {
+    for (int o = 0; o < outputs; o += together)
+      Part::template part<together>(r, r.x + v * 64, o, outputs, r.sums + (o * vectors + v) * quad_lanes,
+                                    vectors * quad_lanes);
+  }
+}
+
+struct AvxVnni {
+#define FAQ_AVX_VNNI __attribute__((target("avx2,avxvnni")))
+  static constexpr int most_outputs = 6, fewer_outputs = 4;
+
+  template <int outputs>
+  FAQ_AVX_VNNI static void part(const QuadRows& r, const std::uint8_t* first, int output, int all_outputs,
+                                std::int32_t* sums, std::int64_t stride) {
+    __m256i low[outputs], high[outputs];
+    for (int o = 0; o < outputs; ++o) {
+      low[o] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + o * stride));
+      high[o] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + o * stride + 8));
+    }
+    const std::int8_t* dy = r.dy + 4 * output;
+    for (std::int64_t row = 0; row < r.count; ++row) {
+      const std::uint8_t* x = first + r.rows[row];
+      for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * all_outputs) {
+        const __m256i x_low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+        const __m256i x_high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 32));
+        for (int o = 0; o < outputs; ++o) {
+          const __m256i gradient = _mm256_set1_epi32(quad_at(dy + 4 * o));
+          low[o] = _mm256_dpbusd_avx_epi32(low[o], x_low, gradient);
+          high[o] = _mm256_dpbusd_avx_epi32(high[o], x_high, gradient);
+        }
+      }
+    }
+    for (int o = 0; o < outputs; ++o) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + o * stride), low[o]);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + o * stride + 8), high[o]);
+    }
+  }
+};
+
+// Without VNNI: products of 16 bits, of which two are added in 32, which is exact. A register holds four
+// values of x; the sums of its two pairs of images are added at the end.
+struct Avx2 {
+#define FAQ_AVX2 __attribute__((target("avx2")))
+  static constexpr int most_outputs = 3, fewer_outputs = 2;
+  static constexpr int registers = 4;  ///< of 16 values
+
+  template <int outputs>
+  FAQ_AVX2 static void part(const QuadRows& r, const std::uint8_t* first, int output, int all_outputs,
+                            std::int32_t* sums, std::int64_t stride) {
+    __m256i sum[outputs][registers];
+    for (auto& of_output : sum) {
+      for (__m256i& s : of_output) s = _mm256_setzero_si256();
+    }
+    const std::int8_t* dy = r.dy + 4 * output;
+    for (std::int64_t row = 0; row < r.count; ++row) {
+      const std::uint8_t* x = first + r.rows[row];
+      for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * all_outputs) {
+        __m256i inputs[registers];
+        for (int i = 0; i < registers; ++i)
+          inputs[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 16 * i)));
+        for (int o = 0; o < outputs; ++o) {
+          const __m256i gradient =
+              _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(_mm_cvtsi32_si128(quad_at(dy + 4 * o))));
+          for (int i = 0; i < registers; ++i)
+            sum[o][i] = _mm256_add_epi32(sum[o][i], _mm256_madd_epi16(inputs[i], gradient));
+        }
+      }
+    }
+    for (int o = 0; o < outputs; ++o) {
+      for (int i = 0; i < registers; ++i) {
+        alignas(32) std::int32_t pairs[8];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), sum[o][i]);
+        for (int k = 0; k < 4; ++k) sums[o * stride + 4 * i + k] += pairs[2 * k] + pairs[2 * k + 1];
+      }
+    }
+  }
+};
+
+// The function of that shape, of those that `of(constants)` returns.
+template <class Of, std::size_t... i>
+QuadTile chosen(QuadTileShape shape, Of of, std::index_sequence<i...>) {
+  const std::array<QuadTile, sizeof...(i)> tiles{of(std::integral_constant<std::size_t, i>())...};
+  return tiles[quad_tile_index(shape)];
+}
+constexpr auto all_shapes = std::make_index_sequence<std::size(quad_tile_shapes)>();
+
+QuadTile avx512_vnni_tile(QuadTileShape shape) {
+  return chosen(
+      shape,
+      [](auto i) -> QuadTile {
+        return &Avx512Vnni::tile<quad_tile_shapes[i].vectors, quad_tile_shapes[i].outputs>;
+      },
+      all_shapes);
+}
+
+template <class Part>
+QuadTile tile_in_parts(QuadTileShape shape) {
+  return chosen(
+      shape,
+      [](auto i) -> QuadTile {
+        return &in_parts<Part, quad_tile_shapes[i].vectors, quad_tile_shapes[i].outputs>;
+      },
+      all_shapes);
+}
+
+}  // namespace
+
+std::vector<QuadTiles> x86_quad_tile_sets() {
+  const bool avx2 = __builtin_cpu_supports("avx2") != 0;
+  const bool avx512 = __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+                      __builtin_cpu_supports("avx512vnni") != 0;
+  return {{"AVX-512 VNNI", avx512, has_avx512_vnni(), avx512_vnni_tile},
+          {"AVX-VNNI", avx2 && cpu_has_avx_vnni(), has_vnni(), tile_in_parts<AvxVnni>},
+          {"AVX2", avx2, has_avx2(), tile_in_parts<Avx2>}};
+}
+
+}  // namespace faq::kernels

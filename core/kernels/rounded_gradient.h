@@ -1,0 +1,24 @@
+// Gradients in 8 bits, rounded stochastically.
+#pragma once
+
+#include "core/rounding_keys.h"
+#include "core/tensor.h"
+
+namespace faq::kernels {
+
+/// The gradient of a group of images: values × scale.
+struct RoundedGradient {
+  Tensor values;  ///< s8, in [−127, 127]
+  float scale;    ///< NaN if the gradient was not finite: whatever is made of it is NaN
+};
+
+/// q = clamp(floor(g/s + u), −127, 127), with s = max|g|/127 over the whole tensor and u uniform in [0, 1),
+/// so that the mean of q·s is g (Banner et al., arXiv 1805.11046, section 4; Zhu et al., arXiv 1912.12607).
+/// No scale is smaller than 2^−120.
+///
+/// u has 16 bits. Element e of an image (counted over H,W,C) takes them from Philox with the counter
+/// {e/128·16 + e mod 16, stream and layer, epoch, sample}, half (e mod 128)/16 of its eight.
+/// gradient: f32, of the images from `first` on of the batch that the keys name.
+RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::int64_t first);
+
+}  // namespace faq::kernels
