@@ -5,10 +5,23 @@
 
 #include "core/kernels/conv_observer.h"
 #include "core/kernels/conv_primitives.h"
+#include "core/kernels/depthwise_gradient.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
 
 namespace faq::kernels {
+namespace {
+
+template <class Gradient>
+void add_to(std::optional<Gradient>& total, std::optional<Gradient>& part) {
+  if (total && part) {
+    total->add(*part);
+  } else if (part) {
+    total = std::move(part);
+  }
+}
+
+}  // namespace
 
 Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
                                const ConvGeometry& geometry) {
@@ -19,6 +32,7 @@ Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& w
 
 // oneDNN may choose different layouts for parts of different length.
 struct WeightGradient::Share {
+  std::optional<DepthwiseGradient> depthwise;
   std::optional<PairedGradient> paired;
   std::vector<onednn::Packed> sums;
 
@@ -43,12 +57,17 @@ void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
         "conv2d backward: input ", x.dtype(), ", gradient ", dy.dtype());
   check(dy.shape() == conv2d_shape(x.shape(), weights_, geometry_), "conv2d backward: gradient ", dy.shape(),
         " for an input of ", x.shape());
+  const bool is_depthwise = DepthwiseGradient::suits(weights_, geometry_);
   const bool is_paired = PairedGradient::suits(weights_, geometry_, x.dtype(), dy.dtype());
-  const Tensor operand = is_integer && !is_paired ? convert_unscaled(x, dy.dtype()) : x;
+  const bool is_converted = is_integer && !is_depthwise && !is_paired;
+  const Tensor operand = is_converted ? convert_unscaled(x, dy.dtype()) : x;
   report({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), geometry_, operand.dtype(), DType::f32,
           dy.dtype()});
   Share& sums = shares_.at(share);
-  if (is_paired) {
+  if (is_depthwise) {
+    if (!sums.depthwise) sums.depthwise.emplace(weights_, geometry_);
+    sums.depthwise->add(operand, dy);
+  } else if (is_paired) {
     if (!sums.paired) sums.paired.emplace(weights_, geometry_);
     sums.paired->add(operand, dy);
   } else {
@@ -59,13 +78,11 @@ void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
 Tensor WeightGradient::sum() {
   Share total;
   for (Share& share : shares_) {
-    if (share.paired && total.paired) {
-      total.paired->add(*share.paired);
-    } else if (share.paired) {
-      total.paired = std::move(share.paired);
-    }
+    add_to(total.depthwise, share.depthwise);
+    add_to(total.paired, share.paired);
     for (onednn::Packed& part : share.sums) total.add(std::move(part));
   }
+  if (total.depthwise) return total.depthwise->sum();
   Tensor dw = total.paired ? total.paired->sum() : Tensor();
   for (const onednn::Packed& part : total.sums) {
     const Tensor more = onednn::unpacked(part, weights_, geometry_.groups);
