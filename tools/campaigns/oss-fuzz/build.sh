@@ -14,7 +14,7 @@ program=$WORK/build/tests/faq_fuzz
 mkdir -p "$OUT/lib"
 ldd "$program" | awk '$3 ~ /^\// {print $3}' | grep -Ev '/(libc|libm|libdl|libpthread|librt|ld-linux[^/]*)\.so' |
   xargs -I{} cp {} "$OUT/lib/"
-parsers=$("$program" 2>&1 >/dev/null | sed -n 's/^FAQ_PARSER is to be one of: //p')
+parsers=$({ "$program" 2>&1 >/dev/null || true; } | sed -n 's/^FAQ_PARSER is to be one of: //p')
 [ -n "$parsers" ]
 for parser in $parsers; do
   target=$OUT/faq_fuzz_$parser
