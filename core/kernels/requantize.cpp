@@ -66,7 +66,7 @@ template <class A, class R, class Q>
     z = clamped(z, static_cast<double>(p.low), static_cast<double>(p.high));
     const double q = round_half_even_in_range(z);
     uncertain |= magnitude_of(z - q) >= 0.5 - error * terms ? 1 : 0;
-    out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(q > p.low ? q : p.low));  // NaN is no integer
   }
   return uncertain == 0;
 }
