@@ -1,4 +1,4 @@
-// Small functions for names.
+// Small functions for names and other short texts.
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,10 @@ std::string shortened(std::string_view text, std::size_t most);
 
 /// True if `pattern` stands for the whole text: '*' for any run of characters, '?' for any one.
 bool matches(std::string_view pattern, std::string_view text);
+
+/// Foreign text as it may stand in HTML and SVG, in an element or in an attribute: printable()
+/// (core/printable.h), and none of it is markup.
+std::string markup_text(std::string_view text);
 
 /// Returns the parts between separators: one part more than there are separators.
 std::vector<std::string> split(std::string_view text, char separator = ',');

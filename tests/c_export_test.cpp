@@ -7,6 +7,7 @@
 #include "core/text.h"
 #include "quant/deploy/integer_requantize.h"
 #include "tests/op_builder.h"
+#include "tests/programs.h"
 #include "tests/random_network.h"
 
 using namespace faq;
@@ -62,6 +63,37 @@ TEST_CASE("networks of every scheme are C with the same bits", "[c_export]") {
     const auto model = quantized_model(c);
     check_export(compile(*model, c));
   }
+}
+
+TEST_CASE("class names are in C what they are, whatever they hold", "[c_export]") {
+  const OneThread one_thread;
+  Preprocessing images{.height = 4, .width = 4, .channels = 1};
+  images.class_names = {"\"; int x; /*",
+                        "what?"
+                        "?/",
+                        "a\nb\tc\r\x01"
+                        "7",
+                        "back\\slash \\0 %s",
+                        "@name@ @NAME@",
+                        "caf\xe9 四",
+                        "*/ // \\"};
+  Builder b(4, 4, 1);
+  const IntegerNetwork plain =
+      b.classifier(b.global_avg_pool(b.conv(1, 2, {.kernel = 3}, {1, 8, false})), {1, 8, false}, 7);
+  const IntegerNetwork network(plain.nodes(), images);
+  const TemporaryFolder folder;
+  const CExport written = export_c(network, folder / "c", {.name = "one"});
+  const fs::path main = folder / "main.c";
+  write_file(main,
+             "#include <stdio.h>\n#include \"c/one.h\"\n\nint main(void)\n{\n"
+             "    for (int i = 0; i < ONE_CLASSES; ++i) {\n        fputs(one_class_names[i], stdout);\n"
+             "        putchar('|');\n    }\n    return 0;\n}\n");
+  const std::string program = (folder / "main").string();
+  const Outcome compiled =
+      run_program(FAQ_CC, strict + Words{"-o", program, written.source.string(), main.string()});
+  INFO(compiled.err);
+  REQUIRE(compiled.code == 0);
+  CHECK(run_program(program, {}).out == join(images.class_names, "|") + "|");
 }
 
 TEST_CASE("integers requantize as f32 does, however it is spread", "[c_export]") {
@@ -168,31 +200,25 @@ TEST_CASE("faq-export writes C, and says what it costs", "[c_export]") {
   CHECK_FALSE(fs::exists(folder / "c" / "tiny_test.c"));
   CHECK(done.out.find("\"arena_bytes\":") != std::string::npos);
 
-  struct Row {
-    Words words;
-    int code;
-    const char* text;
-  };
   write_file(folder / "broken.safetensors", "no network");
   write_file(folder / "file", "");
-  const Row rows[] = {
-      {{}, 64, "--weights is required"},
-      {{file}, 64, "expected one of --c, --onnx and --float-onnx"},
-      {{file, "--c", c, "--onnx", c}, 64, "expected one of --c, --onnx and --float-onnx"},
-      {{file, "--c", c, "--model", "resnet20"}, 64, "--model has no effect on --c"},
-      {{file, "--c", c, "--c-name", "a-b"}, 64, "'a-b' is no identifier of C"},
-      {{file, "--c", c, "--c-test", "-1"}, 64, "--c-test"},
-      {{"missing", "--c", c}, 66, "missing"},
-      {{(folder / "broken.safetensors").string(), "--c", c}, 65, "broken"},
-      {{file, "--c", (folder / "file" / "c").string()}, 74, "cannot be made"},
-      {{file, "other", "--c", c}, 64, "other"},
+  fs::create_directories(folder / "taken" / "network_test.c");
+  const std::string inside_file = (folder / "file" / "c").string(), taken = (folder / "taken").string();
+  const char* one_target = "expected one of --c, --onnx and --float-onnx";
+  const Refusal rows[] = {
+      {"no network", FAQ_EXPORT, {}, 64, "--weights is required"},
+      {"no target", FAQ_EXPORT, {file}, 64, one_target},
+      {"two targets", FAQ_EXPORT, {file, "--c", c, "--onnx", c}, 64, one_target},
+      {"of a float network", FAQ_EXPORT, {file, "--c", c, "--model", "resnet20"}, 64, "no effect on --c"},
+      {"name", FAQ_EXPORT, {file, "--c", c, "--c-name", "a-b"}, 64, "'a-b' is no identifier of C"},
+      {"images", FAQ_EXPORT, {file, "--c", c, "--c-test", "-1"}, 64, "--c-test"},
+      {"missing", FAQ_EXPORT, {"missing", "--c", c}, 66, "missing"},
+      {"broken", FAQ_EXPORT, {(folder / "broken.safetensors").string(), "--c", c}, 65, "broken"},
+      {"in a file", FAQ_EXPORT, {file, "--c", inside_file}, 74, "making the folder"},
+      {"a folder", FAQ_EXPORT, {file, "--c", taken, "--c-test", "1"}, 74, "expected a regular file or none"},
+      {"two networks", FAQ_EXPORT, {file, "other", "--c", c}, 64, "other"},
   };
-  for (const Row& row : rows) {
-    INFO(join(row.words, " "));
-    const Outcome refused = run_program(FAQ_EXPORT, row.words);
-    INFO(refused.err);
-    CHECK(refused.code == row.code);
-    CHECK(refused.err.find(row.text) != std::string::npos);
-    CHECK(lines_of(refused.err).size() == 1);
-  }
+  for (const Refusal& row : rows) check_refused(row);
+  // No file before there is a place for all.
+  CHECK(std::distance(fs::directory_iterator(taken), fs::directory_iterator()) == 1);
 }

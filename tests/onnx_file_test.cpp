@@ -16,6 +16,7 @@
 #include "quant/deploy/onnx_export.h"
 #include "quant/float_onnx.h"
 #include "tests/op_builder.h"
+#include "tests/programs.h"
 #include "tests/random_network.h"
 
 using namespace faq;
@@ -369,30 +370,22 @@ TEST_CASE("faq-export writes ONNX, whole or not at all", "[onnx]") {
   REQUIRE(floats.code == 0);
   CHECK(nlohmann::json::parse(floats.out).at("opset") == 13);
 
-  struct Row {
-    Words words;
-    int code;
-    const char* text;
-  };
   const std::string nowhere = (folder / "missing" / "a.onnx").string();
-  const Row rows[] = {
-      {{integer, "--onnx", out, "--float-onnx", out}, 64, "expected one of --c, --onnx and --float-onnx"},
-      {{integer, "--onnx", out, "--c-test", "2"}, 64, "--c-test has no effect on --onnx"},
-      {{integer, "--onnx", out, "--use-ema"}, 64, "--use-ema has no effect on --onnx"},
-      {{integer, "--float-onnx", out}, 64, "expected float weights, found integer network"},
-      {{plain, "--float-onnx", out}, 64, "--model"},
-      {{plain, "--float-onnx", out, "--model", "resnet32"}, 65, "layer1.3.conv1.weight"},
-      {{plain, "--onnx", out}, 65, "float.safetensors"},
-      {{integer, "--onnx", nowhere}, 74, "missing"},
-      {{"missing", "--onnx", out}, 66, "missing"},
+  const Words as_other{plain, "--float-onnx", out, "--model", "resnet32"};
+  const Refusal rows[] = {
+      {"two targets", FAQ_EXPORT, {integer, "--onnx", out, "--float-onnx", out}, 64, "expected one of --c"},
+      {"of C", FAQ_EXPORT, {integer, "--onnx", out, "--c-test", "2"}, 64, "no effect on --onnx"},
+      {"of floats", FAQ_EXPORT, {integer, "--onnx", out, "--use-ema"}, 64, "no effect on --onnx"},
+      {"integers", FAQ_EXPORT, {integer, "--float-onnx", out}, 64, "expected float weights, found integer"},
+      {"no model", FAQ_EXPORT, {plain, "--float-onnx", out}, 64, "--model"},
+      {"another model", FAQ_EXPORT, as_other, 65, "layer1.3.conv1.weight"},
+      {"floats", FAQ_EXPORT, {plain, "--onnx", out}, 65, "float.safetensors"},
+      {"no folder", FAQ_EXPORT, {integer, "--onnx", nowhere}, 74, "missing"},
+      {"a folder", FAQ_EXPORT, {integer, "--onnx", folder.path().string()}, 74, "expected a regular file"},
+      {"missing", FAQ_EXPORT, {"missing", "--onnx", out}, 66, "missing"},
   };
-  for (const Row& row : rows) {
-    INFO(join(row.words, " "));
-    const Outcome refused = run_program(FAQ_EXPORT, row.words);
-    INFO(refused.err);
-    CHECK(refused.code == row.code);
-    CHECK(refused.err.find(row.text) != std::string::npos);
-    CHECK(lines_of(refused.err).size() == 1);
+  for (const Refusal& row : rows) {
+    check_refused(row);
     CHECK(file_bytes(out) == before);
   }
 }

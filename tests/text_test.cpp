@@ -20,6 +20,25 @@ TEST_CASE("parts are joined, empty ones too, and split again", "[text]") {
   CHECK(join({"a", "b"}) == "a, b");
 }
 
+TEST_CASE("foreign text is no markup", "[text]") {
+  struct Row {
+    const char *text, *markup;
+  };
+  const Row rows[] = {
+      {"cat", "cat"},
+      {"", ""},
+      {"</script><!--", "&lt;/script&gt;&lt;!--"},
+      {"a & b &amp;", "a &amp; b &amp;amp;"},
+      {"\"quoted\" 'so'", "&quot;quoted&quot; &#39;so&#39;"},
+      {"two\nlines\x1b", "two\\nlines\\x1b"},
+      {"caf\xe9 café", "caf\\xe9 café"},
+  };
+  for (const Row& row : rows) {
+    INFO(row.text);
+    CHECK(markup_text(row.text) == row.markup);
+  }
+}
+
 TEST_CASE("the nearest name", "[text]") {
   CHECK(nearest("resnet21", {"resnet110", "resnet20", "vgg11_bn"}) == "resnet20");
   CHECK(nearest("anything", {}) == "");

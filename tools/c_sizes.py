@@ -4,10 +4,11 @@
   tools/c_sizes.py [--build build] [--cc "gcc -O3 -march=native"] [--only resnet20]
   tools/c_sizes.py --zoo [--build build] [--only vgg16_bn]
 
-The weights are random, which changes neither sizes nor times. Each export must have the bits of faq: its test is what is timed.
+The weights are random, which changes neither sizes nor times. Each export must have the bits of faq: its test is what is timed, in
+seconds of one CPU.
 
---zoo prints the table of docs/models.md: the sizes of every network in every format. A network is calibrated once, at 4 bits, and
-its file is written anew for each format, with weights of 0 in as many bytes.
+--zoo prints the table of docs/models.md: every network in every format. A network is calibrated once, at 4 bits, and timed; for the
+sizes its file is written anew in each format, with weights of 0 in as many bytes. GCC needs 2 GB of memory for the largest.
 """
 import argparse
 import json
@@ -56,13 +57,16 @@ def exported(given, file, folder, images):
     return json.loads(run([os.path.join(given.build, "faq-export"), file, "--c", folder, "--c-test", str(images), "--json"]))
 
 
-def measured(given, folder, model, size, bits):
-    written = exported(given, quantized(given, folder, model, size, bits), folder, 2)
+def measured(given, folder, file):
+    """(constants and arena in kB, milliseconds of an image as text)"""
+    written = exported(given, file, folder, 2)
     program = os.path.join(folder, "test")
     run([*shlex.split(given.cc), "-std=c99", "-o", program, written["source"], written["test"]])
     said = run([program])
-    milliseconds = float(re.search(r"bit for bit; ([\d.]+) ms", said).group(1))
-    return written["constant_bytes"] / 1000, written["arena_bytes"] / 1000, milliseconds
+    if not said.startswith("2 of 2 images"):
+        raise SystemExit(said)
+    ms = float(re.search(r"bit for bit; ([\d.]+) ms", said).group(1))
+    return written["constant_bytes"] / 1000, written["arena_bytes"] / 1000, "%#.2g" % ms if ms < 10 else "%.0f" % ms
 
 
 # What becomes of the weights that have 4 bits; the first and the last layer keep 8.
@@ -95,7 +99,7 @@ def rewrite(file, to, bits):
 
 def print_zoo(given):
     models = [line.split() for line in run([os.path.join(given.build, "faq-train"), "--list-models"]).splitlines()[1:]]
-    print("| network | input | flash, kB: %s | RAM, kB |\n|---|---|---|---|" % " · ".join(WEIGHTS))
+    print("| network | input | flash, kB: %s | RAM, kB | ms/image |\n|---|---|---|---|---|" % " · ".join(WEIGHTS), flush=True)
     for model, _, size, *_ in models:
         if given.only not in ("", model):
             continue
@@ -104,9 +108,10 @@ def print_zoo(given):
             sizes = []
             for bits in WEIGHTS:
                 rewrite(file, other, bits)
-                sizes.append(exported(given, other, folder, 0))
-            print("| %s | %s | %s | %.0f |" % (model, size, " · ".join("%.0f" % (w["constant_bytes"] / 1000) for w in sizes),
-                                             sizes[0]["arena_bytes"] / 1000), flush=True)
+                sizes.append(exported(given, other, folder, 0)["constant_bytes"])
+            _, arena, time = measured(given, folder, file)
+            print("| %s | %s | %s | %.0f | %s |" % (model, size, " · ".join("%.0f" % (flash / 1000) for flash in sizes), arena, time),
+                  flush=True)
 
 
 def main():
@@ -124,8 +129,7 @@ def main():
     for model, size, bits in ROWS:
         if given.only in ("", model):
             with tempfile.TemporaryDirectory(prefix="faq-c-") as folder:
-                constants, arena, ms = measured(given, folder, model, size, bits)
-                time = "%#.2g" % ms if ms < 10 else "%.0f" % ms
+                constants, arena, time = measured(given, folder, quantized(given, folder, model, size, bits))
                 print("| %s, %d×%d, %s | %.0f | %.0f | %s |" % (model, size, size, bits, constants, arena, time), flush=True)
     return 0
 

@@ -61,9 +61,9 @@ std::string read_text(const std::string& what, const std::string& file);
 /// bad_data, or usage, naming the file.
 TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings);
 
-/// The value of an option that has one, as text.
 /// True if the switch is given; --json=false takes it back.
 bool is_on(const cxxopts::ParseResult& parsed, const std::string& name);
+/// The value of an option that has one, as text.
 std::string text_of(const cxxopts::ParseResult& parsed, const std::string& option);
 /// "32,128": numbers from `least` to `most`. Throws usage, naming the option.
 std::vector<int> counts_of(const cxxopts::ParseResult& parsed, const std::string& option, int least,

@@ -14,6 +14,7 @@
 #include "tools/analysis.h"
 #include "tools/cli.h"
 #include "tools/eval_text.h"
+#include "tools/network_choice.h"
 #include "tools/option_text.h"
 #include "tools/waiting.h"
 #include "train/confusion.h"
@@ -74,18 +75,6 @@ int report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const s
     cli::print_result(analysis.table);
   if (!folder.empty()) save(analysis, folder, cli::text_of(parsed, "analyze"));
   return 0;
-}
-
-NetworkChoice network_choice(const cxxopts::ParseResult& parsed, const TrainOptions& options) {
-  return {.weights = options.weights,
-          .model = parsed.count("model") ? options.model : "",
-          .num_classes = options.num_classes,
-          .in_channels = options.in_channels,
-          .mean = options.mean,
-          .std = options.std,
-          .average = cli::is_on(parsed, "use-ema"),
-          .ignore_extra = options.ignore_extra,
-          .engine = options.engine};
 }
 
 std::vector<GradFormat> grad_formats_of(const cxxopts::ParseResult& parsed) {
@@ -346,7 +335,7 @@ int body(int argc, char** argv, Communicator& all) {
       cli::print_result(text(result));
     return 0;
   };
-  NetworkChoice choice = network_choice(parsed, options);
+  NetworkChoice choice = cli::network_choice(parsed, options);
   NetworkChoice other_choice = choice;
   if (parsed.count("compare")) {
     other_choice.weights = cli::text_of(parsed, "compare");

@@ -8,9 +8,8 @@
 #include "quant/deploy/onnx_export.h"
 #include "quant/float_onnx.h"
 #include "tools/cli.h"
+#include "tools/network_choice.h"
 #include "tools/waiting.h"
-#include "train/open_network.h"
-#include "train/option_table.h"
 
 namespace faq {
 namespace {
@@ -77,27 +76,21 @@ Result to_onnx(const cxxopts::ParseResult& parsed) {
 }
 
 // The options of faq-train and faq-eval that say what float weights are.
-std::vector<OptionRow> network_options() {
+const std::vector<std::string> of_weights{"model",           "num-classes",   "in-channels", "ignore-extra",
+                                          "val-resize-size", "val-crop-size", "mean",        "std"};
+
+std::vector<OptionRow> weight_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model", "num-classes", "in-channels", "ignore-extra", "val-resize-size",
-                           "val-crop-size", "mean", "std"})
-    rows.push_back(find_option(name));
+  for (const std::string& name : of_weights) rows.push_back(find_option(name));
   return rows;
 }
 
 Result to_float_onnx(const cxxopts::ParseResult& parsed) {
   check_onnx();
-  const TrainOptions options = assemble(json::object(), cli::given_settings(parsed, network_options()));
-  const std::string file = cli::text_of(parsed, "weights");
-  const Network network = open_network({.weights = file,
-                                        .model = parsed.count("model") ? options.model : "",
-                                        .num_classes = options.num_classes,
-                                        .in_channels = options.in_channels,
-                                        .mean = options.mean,
-                                        .std = options.std,
-                                        .average = cli::is_on(parsed, "use-ema"),
-                                        .ignore_extra = options.ignore_extra});
-  check(network.trained != nullptr && !network.quantized, ErrorKind::usage, "--float-onnx: ", file,
+  TrainOptions options = assemble(json::object(), cli::given_settings(parsed, weight_options()));
+  options.weights = cli::text_of(parsed, "weights");
+  const Network network = open_network(cli::network_choice(parsed, options));
+  check(network.trained != nullptr && !network.quantized, ErrorKind::usage, "--float-onnx: ", options.weights,
         ": expected float weights, found ", network.kind);
   const Preprocessing images =
       preprocessing_for(network, options, [&] { return model_info(network.model).input_size; });
@@ -114,12 +107,12 @@ struct Target {
 };
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> rows{{"c", {"c-name", "c-test"}, to_c},
-                                        {"onnx", {}, to_onnx},
-                                        {"float-onnx",
-                                         {"model", "num-classes", "in-channels", "ignore-extra",
-                                          "val-resize-size", "val-crop-size", "mean", "std", "use-ema"},
-                                         to_float_onnx}};
+  static const std::vector<Target> rows = [] {
+    std::vector<std::string> of_float = of_weights;
+    of_float.emplace_back("use-ema");
+    return std::vector<Target>{
+        {"c", {"c-name", "c-test"}, to_c}, {"onnx", {}, to_onnx}, {"float-onnx", of_float, to_float_onnx}};
+  }();
   return rows;
 }
 
@@ -146,7 +139,7 @@ int body(int argc, char** argv) {
        {"onnx", "writes a quantized ONNX model (QDQ)", "FILE"},
        {"float-onnx", "writes the float network as ONNX", "FILE"},
        {"use-ema", "--float-onnx of a checkpoint: the moving average of its run (--model-ema)"}});
-  cli::add_options(parser, network_options());
+  cli::add_options(parser, weight_options());
   const auto parsed = cli::parse(parser, argc, argv, "weights");
   if (cli::help_or_version(parser, parsed)) return 0;
   check(parsed.count("weights") > 0, ErrorKind::usage, "--weights is required: integer.safetensors of a run");

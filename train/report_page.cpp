@@ -12,7 +12,6 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "core/printable.h"
 #include "core/regular_file.h"
 #include "core/text.h"
 #include "train/option_table.h"
@@ -191,12 +190,12 @@ std::string bytes_text(const json& row) {
 
 std::string table(const std::vector<std::string>& head, const std::vector<std::vector<std::string>>& rows) {
   std::string text = "<div class=\"scroll\"><table><thead><tr>";
-  for (const std::string& cell : head) text += "<th scope=\"col\">" + html_text(cell) + "</th>";
+  for (const std::string& cell : head) text += "<th scope=\"col\">" + markup_text(cell) + "</th>";
   text += "</tr></thead><tbody>";
   for (const auto& row : rows) {
     text += "<tr>";
     for (const std::string& cell : row)
-      text += (&cell == &row.front() ? "<th scope=\"row\">" : "<td>") + html_text(cell) +
+      text += (&cell == &row.front() ? "<th scope=\"row\">" : "<td>") + markup_text(cell) +
               (&cell == &row.front() ? "</th>" : "</td>");
     text += "</tr>";
   }
@@ -316,32 +315,6 @@ std::string filled(const std::string& text, const std::map<std::string, std::str
 
 }  // namespace
 
-std::string html_text(const std::string& text) {
-  std::string out;
-  for (const char c : printable(text)) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
 std::string script_json(const json& value) {
   // Outside of strings JSON has neither of them.
   std::string out;
@@ -409,8 +382,8 @@ std::string report_page(std::vector<json> runs) {
              "</section>\n<section id=\"differences\"><h2>Different options</h2>\n" +
              differences_table(runs) + "</section>\n";
   }
-  return filled(report_part("frame"), {{"TITLE", html_text(title)},
-                                       {"SUBTITLE", html_text(subtitle)},
+  return filled(report_part("frame"), {{"TITLE", markup_text(title)},
+                                       {"SUBTITLE", markup_text(subtitle)},
                                        {"STYLE", report_part("style")},
                                        {"TABLES", tables},
                                        {"DATA", script_json({{"runs", runs}})},

@@ -23,8 +23,6 @@ nlohmann::json read_run(const std::filesystem::path& folder);
 /// first. Throws usage for none, or more than most_runs_of_page.
 std::string report_page(std::vector<nlohmann::json> runs);
 
-/// Text as it may stand in an element or an attribute.
-std::string html_text(const std::string& text);
 /// JSON as it may stand in a <script>: nothing in it ends the element.
 std::string script_json(const nlohmann::json& json);
 

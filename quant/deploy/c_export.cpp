@@ -4,9 +4,8 @@
 #include <array>
 #include <cctype>
 #include <cstdio>
-#include <initializer_list>
+#include <deque>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -101,32 +100,36 @@ std::string header_text(const IntegerNetwork& network, const CProgram& program) 
          "\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n";
 }
 
-// The source before and after the tables, which may be long.
-std::pair<std::string, std::string> source_text(const IntegerNetwork& network, const CProgram& program) {
-  std::string before =
+// The source, in parts. What the network brings along may hold any text, and so what looks like a name to
+// fill in; it may be long, too.
+std::vector<std::string> source_texts(const IntegerNetwork& network, const CProgram& program,
+                                      const std::string& name) {
+  std::string ops =
       "/* An integer network, made by faq: C99, no library, no allocation. What it computes are the bits of "
       "faq-eval.\n * @name@.h says how it is used. */\n";
   if (program.has_literals)
-    before +=
+    ops +=
         "#ifdef __GNUC__\n#pragma GCC diagnostic ignored \"-Woverlength-strings\" /* of tables */\n#endif\n";
-  before += c_op("begin") + "\n";
-  for (const auto& [part, ops] : parts_of_ops)
-    if (std::ranges::any_of(ops, [&](const std::string& kind) { return program.kinds.contains(kind); }))
-      before += c_op(part) + "\n";
-  before += c_op("argmax") + "\n";
-  before += "/* --- the network's tables, in the order of its ops */\n\n";
-  std::string after =
-      "/* --- the network */\n\nstatic @NAME@_ARENA int32_t arena[@NAME@_ARENA_BYTES / 4];\n\n"
-      "void @name@_run(const uint8_t *image, float *logits)\n{\n    uint8_t *const bytes = (uint8_t "
-      "*)arena;\n" +
-      program.calls + "}\n";
-  const std::vector<std::string>& names = network.preprocessing().class_names;
-  if (!names.empty()) {
-    after += "\nconst char *const @name@_class_names[@NAME@_CLASSES] = {\n";
-    for (const std::string& name : names) after += concat("    ", c_string(name), ",\n");
-    after += "};\n";
+  ops += c_op("begin") + "\n";
+  for (const auto& [part, kinds] : parts_of_ops)
+    if (std::ranges::any_of(kinds, [&](const std::string& kind) { return program.kinds.contains(kind); }))
+      ops += c_op(part) + "\n";
+  ops += c_op("argmax") + "\n";
+  std::vector<std::string> texts{
+      with_name(ops + "/* --- the network's tables, in the order of its ops */\n\n", name), program.tables,
+      with_name(
+          "/* --- the network */\n\nstatic @NAME@_ARENA int32_t arena[@NAME@_ARENA_BYTES / 4];\n\n"
+          "void @name@_run(const uint8_t *image, float *logits)\n{\n    uint8_t *const bytes = (uint8_t "
+          "*)arena;\n",
+          name),
+      program.calls, "}\n"};
+  const std::vector<std::string>& classes = network.preprocessing().class_names;
+  if (!classes.empty()) {
+    texts.push_back(with_name("\nconst char *const @name@_class_names[@NAME@_CLASSES] = {\n", name));
+    for (const std::string& one : classes) texts.push_back(concat("    ", c_string(one), ",\n"));
+    texts.emplace_back("};\n");
   }
-  return {before, after};
+  return texts;
 }
 
 // Random pixels, and in every second image the same in blocks, which are more like pictures.
@@ -173,12 +176,6 @@ std::string test_text(const IntegerNetwork& network, const CExportOptions& optio
   return text + c_op("test");
 }
 
-void write(const std::filesystem::path& file, std::initializer_list<std::string_view> texts) {
-  AtomicFile atomic(file);
-  for (const std::string_view text : texts) atomic.write(text);
-  atomic.commit();
-}
-
 }  // namespace
 
 CExport export_c(const IntegerNetwork& network, const std::filesystem::path& folder,
@@ -188,25 +185,29 @@ CExport export_c(const IntegerNetwork& network, const std::filesystem::path& fol
   check(options.test_images >= 0 && options.test_images <= 1000, ErrorKind::usage, options.test_images,
         " images to test with: expected 0 to 1000");
   const CProgram program = c_program(network, upper(options.name) + "_TABLE");
-  const auto named = [&](const std::string& text) { return with_name(text, options.name); };
-  const std::string header = named(header_text(network, program));
-  const auto [before, after] = source_text(network, program);
-  const std::string test = options.test_images > 0 ? named(test_text(network, options)) : "";
-
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  check(!error, ErrorKind::io, folder, ": cannot be made: ", error.message());
   CExport result{.source = folder / (options.name + ".c"),
                  .header = folder / (options.name + ".h"),
                  .test = {},
                  .constant_bytes = program.constant_bytes,
                  .arena_bytes = program.arena_bytes};
-  write(result.header, {header});
-  write(result.source, {named(before), program.tables, named(after)});
-  if (!test.empty()) {
+  std::vector<std::pair<std::filesystem::path, std::vector<std::string>>> files{
+      {result.header, {with_name(header_text(network, program), options.name)}},
+      {result.source, source_texts(network, program, options.name)}};
+  if (options.test_images > 0) {
     result.test = folder / (options.name + "_test.c");
-    write(result.test, {test});
+    files.push_back({result.test, {with_name(test_text(network, options), options.name)}});
   }
+
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  check(!error, ErrorKind::io, "making the folder '", folder.string(), "': ", error.message());
+  // All of them are on the disk before the first takes its place.
+  std::deque<AtomicFile> written;
+  for (const auto& [file, texts] : files) {
+    written.emplace_back(file);
+    for (const std::string& text : texts) written.back().write(text);
+  }
+  for (AtomicFile& file : written) file.commit();
   return result;
 }
 

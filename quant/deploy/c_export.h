@@ -23,7 +23,8 @@ struct CExport {
 
 /// Writes NAME.c and NAME.h into `folder`: C99 without a library, allocation or floating point but for the
 /// logits. NAME_run() makes the logits of IntegerNetwork::forward(), bit for bit, whatever the machine.
-/// NAME.h says how it is used. The ops are those of quant/deploy/c. Each file is written whole or not at all.
+/// NAME.h says how it is used. The ops are those of quant/deploy/c. Each file is written whole or not at all,
+/// and none before there is room for all.
 ///
 /// Throws io. Throws usage, before anything is written, for a name that is no identifier and for an op, a
 /// size or a multiplier that has no place in C.

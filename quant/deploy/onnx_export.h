@@ -12,8 +12,8 @@ namespace faq {
 /// - The input is `image`, u8 N,H,W,C, as IntegerNetwork::forward() takes it; the output `logits`, f32 N,K.
 ///   The table of the first op is looked up, so the integers that the first layer reads are ours.
 /// - The result of each op is a quantized tensor under the op's name: UINT8 or INT8; UINT4 where it has 4
-/// bits
-///   and no sign and is multiplied with INT4 weights alone. What QuantizeLinear does not clip, a Clip does.
+///   bits and no sign and is multiplied with INT4 weights alone. What QuantizeLinear does not clip, a Clip
+///   does.
 /// - Weights are INT8; INT4 where they are fixed-point of 4 bits or fewer. The multiplier of a channel is the
 ///   scale of its weights; of a negative one, the weights change their sign.
 /// - Biases are f32: of INT8 weights the convolution's own, which ONNX Runtime rounds to s32 for its integer

@@ -23,7 +23,6 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION TRUE)
 set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
 set(CPACK_PRE_BUILD_SCRIPTS ${PROJECT_SOURCE_DIR}/tools/packages/debian_files.cmake)
-set(CPACK_FAQ_SOURCE_DIR ${PROJECT_SOURCE_DIR})
 
 # What a static library links: its -dev package. Of oneDNN the version that the library was compiled with, or newer ones of the same
 # major version; CMake's package of oneDNN looks for OpenCL.
@@ -33,6 +32,10 @@ set(runtime_needs "libdnnl-dev (>= ${dnnl_VERSION_MAJOR}.${dnnl_VERSION_MINOR})"
 set(library_needs "libfaq-runtime-dev (= ${PROJECT_VERSION})" libfmt-dev libarchive-dev libjpeg-dev libpng-dev)
 if(FAQ_BUILD_MPI)
   list(APPEND library_needs libopenmpi-dev)
+endif()
+# For faq::onnx, which is there for those who link it.
+if(FAQ_BUILD_ONNX)
+  set(CPACK_DEBIAN_LIBRARY_PACKAGE_SUGGESTS libprotobuf-dev)
 endif()
 list(JOIN runtime_needs ", " CPACK_DEBIAN_RUNTIME_PACKAGE_DEPENDS)
 list(JOIN library_needs ", " CPACK_DEBIAN_LIBRARY_PACKAGE_DEPENDS)

@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
 """What ONNX Runtime and OpenVINO make of exported networks, beside the integers of faq: the tables of docs/models.md.
 
-    python3 tools/peers/onnx_runtimes.py [--build build] [--only resnet20] [--bits "4 bits"] [--images 64] [--layers]
+    python3 tools/peers/onnx_runtimes.py [--photos DIR] [--cifar DIR] [--weights DIR] [--only resnet20] [--bits "4 bits"] [--layers]
     python3 tools/peers/onnx_runtimes.py --float
 
-Needs numpy, onnx, onnxruntime and openvino (PyPI). Each network is made by faq-train --epochs 0 on generated images, with random
-weights, whose logits lie closer together than those of a trained network: its top-1 agreement is a lower bound. The quick
-start's ResNet-20 is trained, and sees Fashion-MNIST where Debian's dataset-fashion-mnist is installed.
-Each export passes onnx.checker. Then
+Needs numpy, onnx, onnxruntime and openvino (PyPI); for photographs pillow, too. --photos and --cifar name image folders with train/
+and val/ or test/, which networks of 32×32 take from --cifar; without them images are generated. Networks have the weights of
+WEIGHTS/MODEL.safetensors. Where there are none they are drawn from a seed and trained for a few steps, at which batch-norms find their
+statistics; such logits lie close together, and so top-1 agreement is a lower bound. The quick start's ResNet-20 sees Fashion-MNIST
+where Debian's dataset-fashion-mnist is installed.
+Every format is calibrated on two batches. Each export passes onnx.checker. Then
 - the whole network: how often the first class is ours, and the largest difference of a logit as a share of their spread;
 - each op alone, on the integers that ours had read: how many of its integers are not ours, and by how many steps at most.
 --layers also prints the ops that differ. --float: float networks with random weights instead, against the logarithms of the five
 best probabilities of faq-eval --predict, as a share of their spread. (The file is not named onnx.py: scripts beside it import the package onnx.)"""
 import argparse
+import gzip
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +35,7 @@ try:
     import openvino
 except ImportError as error:
     sys.exit("onnx_runtimes.py: not installed: %s" % error.name)
+from onnx_ops import Graph, differing_integers  # noqa: E402
 
 FORMATS = {
     "8 bits": ["--scheme", "faq", "--bits", "8"],
@@ -41,12 +46,10 @@ FORMATS = {
     "DoReFa, 4 bits": ["--scheme", "dorefa", "--bits", "4"],
     "DoReFa, 2 bits": ["--scheme", "dorefa", "--bits", "2"],
 }
-SIZES = {"resnet18": 224, "resnet50": 224, "vgg16_bn": 64, "densenet121": 224, "inception_v3": 299, "alexnet": 224}
-ROWS = [("resnet20", 32, bits) for bits in FORMATS] + [
-    (model, size, bits) for model, size in SIZES.items() for bits in ("8 bits", "4 bits")]
+ALL_FORMATS = ("resnet20", "resnet18")  # the others have 8 and 4 bits
 FASHION = "/usr/share/datasets/fashion-mnist"
-TRAINED = os.path.join(PROJECT, "tools", "quickstart", "resnet20-fashion-mnist.safetensors")
-NARROW = {onnx.TensorProto.UINT4, onnx.TensorProto.INT4}
+QUICK_START = os.path.join(PROJECT, "tools", "quickstart", "resnet20-fashion-mnist.safetensors")
+VALIDATION = 8  # images
 NUMPY = {"u8": np.uint8, "s8": np.int8, "s32": np.int32, "f32": np.float32}
 
 
@@ -68,24 +71,79 @@ def pictures(count, size, channels, seed):
     return ((result - low) / (high - low) * 255).round().astype(np.uint8)
 
 
-def make_network(given, folder, model, size, bits):
-    """Its file and images. The last row of a model is trained on real images; its size is 0."""
-    out = os.path.join(folder, "run")
-    words = [os.path.join(given.build, "faq-train"), "--model", model, "--output-dir", out, "--epochs", "0", "--threads", "1", "-j", "1",
-             "--quiet", "--calibration-batches", "2", *FORMATS[bits]]
-    if size:
-        data = os.path.join(folder, "data")
-        write_images(data, 6, 3)
-        words += ["-b", "2", "--train-crop-size", str(size), "--val-crop-size", str(size), "--val-resize-size", str(size)]
-        images = pictures(given.images, size, 3, 1)
-    else:
-        data = FASHION
-        words += ["--weights", TRAINED]
-        import gzip
-        with gzip.open(os.path.join(FASHION, "t10k-images-idx3-ubyte.gz")) as file:
-            images = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 28, 28, 1)[:16 * given.images]
-    run([*words, "--data-path", data])
-    return os.path.join(out, "integer.safetensors"), images
+def spread(root, splits, count):
+    """So many files of an image folder, one as far from the next as the other."""
+    for split in splits:
+        files = sorted(os.path.join(path, name) for path, _, names in os.walk(os.path.join(root, split)) for name in names)
+        if len(files) >= count:
+            return [files[i * len(files) // count] for i in range(count)]
+    raise SystemExit("onnx_runtimes.py: %s: expected %d images or more in %s/" % (root, count, "/ or ".join(splits)))
+
+
+def photographs(files, size):
+    """The middles of photographs, as they are evaluated."""
+    from PIL import Image
+    result = np.empty((len(files), size, size, 3), np.uint8)
+    shorter = size if size == 32 else size * 8 // 7
+    for pixels, file in zip(result, files):
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+        width, height = (max(shorter, round(side * shorter / min(image.size))) for side in image.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+        pixels[:] = np.asarray(image)
+    return result
+
+
+class Network:
+    """A model of the zoo: its weights, and images that it is quantized for and sees."""
+
+    def __init__(self, given, folder, model, size):
+        self.given, self.folder, self.size = given, folder, size
+        count = given.images * (16 if size <= 32 else 1)
+        self.words = [os.path.join(given.build, "faq-train"), "--model", model, "--threads", str(given.threads), "-j", "1",
+                      "--quiet", "--report", "none", "--seed", "1"]
+        weights = os.path.join(given.weights, model + ".safetensors")
+        if not size:
+            self.words += ["--data-path", FASHION]
+            with gzip.open(os.path.join(FASHION, "t10k-images-idx3-ubyte.gz")) as file:
+                self.images = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 28, 28, 1)[:count]
+            self.weights, self.sees = QUICK_START, "Fashion-MNIST, trained"
+            return
+        self.words += ["--data-path", self.make_data(count), "--allow-empty-classes", "-b", "8", "--train-crop-size", str(size),
+                       "--val-crop-size", str(size), "--val-resize-size", str(size)]
+        self.sees = "%d×%d" % (size, size)
+        if os.path.exists(weights):
+            self.weights = weights
+            self.sees += ", trained"
+        else:
+            run([*self.words, "--scheme", "none", "--epochs", "1", "--lr", "0.01", "--output-dir", os.path.join(folder, "float")])
+            self.weights = os.path.join(folder, "float", "best.safetensors")
+
+    def make_data(self, count):
+        data = os.path.join(self.folder, "data")
+        root = self.given.cifar if self.size == 32 else self.given.photos
+        if not root:
+            write_images(data, self.given.training, VALIDATION, self.size)
+            self.images = pictures(count, self.size, 3, 1)
+            return data
+        self.images = photographs(spread(root, ("val", "test"), count), self.size)
+        # The classes of CIFAR-10; of ImageNet so many, most of them without images.
+        for split, splits, files in (("train", ("train",), self.given.training), ("val", ("val", "test"), VALIDATION)):
+            for i in range(10 if self.size == 32 else 1000):
+                os.makedirs(os.path.join(data, split, "%03d" % i))
+            names = sorted(os.listdir(os.path.join(root, split if os.path.isdir(os.path.join(root, split)) else "test")))
+            for i, file in enumerate(spread(root, splits, files)):
+                place = names.index(os.path.basename(os.path.dirname(file)))
+                os.symlink(os.path.abspath(file), os.path.join(data, split, "%03d" % place, "%03d%s" % (i, os.path.splitext(file)[1])))
+        return data
+
+    def quantized(self, bits):
+        """Its file."""
+        out = os.path.join(self.folder, "run")
+        shutil.rmtree(out, ignore_errors=True)
+        run([*self.words, "--weights", self.weights, "--output-dir", out, "--epochs", "0", "--calibration-batches", "2", *FORMATS[bits]])
+        return os.path.join(out, "integer.safetensors")
 
 
 def values_of(given, folder, network, images):
@@ -132,109 +190,21 @@ def in_batches(network, feeds, size=16):
     return np.concatenate(parts)
 
 
-class Graph:
-    """The parts of an exported model."""
-
-    def __init__(self, model):
-        self.model = model
-        self.nodes = {node.name: node for node in model.graph.node}
-        self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-
-    def type_of(self, name):
-        """Of a quantized value: that of its zero."""
-        return self.tensors[name + "/zero"].data_type
-
-    def scale_of(self, name):
-        return onnx.numpy_helper.to_array(self.tensors[self.nodes[name].input[1]])
-
-    def op(self, name, inputs, values):
-        """A model that computes one op from its quantized inputs. Those of 4 bits, and such a result, are real numbers outside."""
-        fed = {self.fed(given): given for given in inputs}
-
-        def info(part, kind, value):
-            return onnx.helper.make_tensor_value_info(part, kind, ["N", *values[value].shape[1:]])
-
-        wanted, nodes, tensors = [name], [], []
-        seen = set()
-        narrow = self.type_of(name) in NARROW
-        while wanted:
-            part = wanted.pop()
-            if part in fed or part in seen:
-                continue
-            seen.add(part)
-            if part + "/fed" in fed:
-                nodes.append(onnx.helper.make_node("QuantizeLinear", [part + "/fed", part + "/scale", part + "/zero"], [part], part))
-                wanted += nodes[-1].input[1:]
-            elif part in self.nodes:
-                nodes.append(self.nodes[part])
-                wanted += self.nodes[part].input
-            else:
-                tensors.append(self.tensors[part])
-        order = {node.name: i for i, node in enumerate(self.model.graph.node)}
-        nodes.sort(key=lambda node: order[node.name])
-        if narrow:
-            nodes.append(onnx.helper.make_node("DequantizeLinear", [name, self.nodes[name].input[1], name + "/zero"], ["seen"]))
-        given = [info(part, onnx.TensorProto.FLOAT if part != source else self.type_of(source), source) for part, source in fed.items()]
-        output = info("seen" if narrow else name, onnx.TensorProto.FLOAT if narrow else self.type_of(name), name)
-        graph = onnx.helper.make_graph(nodes, "op", given, [output], tensors)
-        return onnx.helper.make_model(graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version)
-
-    def fed(self, name):
-        return name + "/fed" if self.type_of(name) in NARROW else name
-
-
-def reals(graph, name, integers):
-    scale = graph.scale_of(name)
-    real = graph.nodes.get(name + "/real")
-    if real is not None:
-        scale = onnx.numpy_helper.to_array(graph.tensors[real.input[1]])
-    return integers.astype(np.float32) * scale
-
-
-def differing_integers(runtime, graph, network, ours, given):
-    """(of all ops, differing, the most steps, [(name, share, steps)])"""
-    values = {name: value for name, _, value in ours}
-    document = json.loads(metadata_of(network)["network"])
-    of_op, total, differing, most, rows = {i + 1: op["name"] for i, op in enumerate(document["ops"])}, 0, 0, 0, []
-    for op in document["ops"]:
-        if op["kind"] in ("input", "linear", "global_avg_pool"):
-            continue
-        inputs = [of_op[i] for i in op["inputs"]]
-        model = runtime(graph.op(op["name"], inputs, values))
-        count = min(given.images, 8)
-        feeds = {graph.fed(name): np.ascontiguousarray(
-            reals(graph, name, values[name][:count]) if graph.fed(name) != name else values[name][:count]) for name in inputs}
-        found = model(feeds)
-        if graph.type_of(op["name"]) in NARROW:
-            found = np.rint(found / graph.scale_of(op["name"]))
-        steps = np.abs(found.astype(np.int64) - values[op["name"]][:count].astype(np.int64))
-        total, differing, most = total + steps.size, differing + np.count_nonzero(steps), max(most, steps.max())
-        if steps.any():
-            rows.append(("%s %s" % (op["kind"], op["name"]), np.count_nonzero(steps) / steps.size, steps.max()))
-    return total, differing, most, rows
-
-
-def metadata_of(file):
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        return json.loads(stream.read(length))["__metadata__"]
-
-
-def measured(given, folder, model, size, bits):
-    network, images = make_network(given, folder, model, size, bits)
-    file = os.path.join(folder, "network.onnx")
-    run([os.path.join(given.build, "faq-export"), network, "--onnx", file])
+def measured(given, network, bits):
+    """(columns of the table, notes)"""
+    integers, file = network.quantized(bits), os.path.join(network.folder, "network.onnx")
+    run([os.path.join(given.build, "faq-export"), integers, "--onnx", file])
     onnx.checker.check_model(file, full_check=True)
     exported = onnx.load(file)
     graph = Graph(exported)
-    ours = values_of(given, folder, network, images)
+    ours = values_of(given, network.folder, integers, network.images)
     logits = ours[-1][2]
     columns = [str(exported.opset_import[0].version), "%.0f" % (os.path.getsize(file) / 1000)]
     notes = []
     for runtime in (OnnxRuntime, OpenVino):
         try:
-            found = in_batches(runtime(exported), {"image": images})
-            total, differing, most, rows = differing_integers(runtime, graph, network, ours, given)
+            found = in_batches(runtime(exported), {"image": network.images})
+            total, differing, most, rows = differing_integers(runtime, graph, integers, ours)
         except Exception as error:  # what a runtime cannot do is a result, too
             notes.append("%s: %s" % (runtime.name, " ".join(str(error).split())[:300]))
             columns += ["fails", "", ""]
@@ -281,32 +251,40 @@ def float_measured(given, folder, model, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default=os.path.join(PROJECT, "build"))
+    parser.add_argument("--photos", default="", help="an image folder")
+    parser.add_argument("--cifar", default="", help="an image folder for networks of 32×32")
+    parser.add_argument("--weights", default="", help="a folder of MODEL.safetensors")
     parser.add_argument("--only", default="", help="a model")
     parser.add_argument("--bits", default="", help="a number format of the table")
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=16, help="that a network sees; sixteen times as many small ones")
+    parser.add_argument("--training", type=int, default=48, help="images that a network without weights learns from, and is calibrated on")
+    parser.add_argument("--threads", type=int, default=1, help="of what prepares a network")
     parser.add_argument("--layers", action="store_true")
     parser.add_argument("--float", action="store_true")
     given = parser.parse_args()
+    listed = run([os.path.join(given.build, "faq-train"), "--list-models"]).splitlines()[1:]
+    sizes = [(line.split()[0], int(line.split()[2])) for line in listed]
     if given.float:
-        print("| float network | ONNX Runtime | OpenVINO |\n|---|---|---|")
-        for model, size in {"resnet20": 32, **SIZES}.items():
-            if given.only in ("", model):
-                with tempfile.TemporaryDirectory(prefix="faq-onnx-") as folder:
-                    print("| %s, %d×%d | %s |" % (model, size, size, " | ".join(float_measured(given, folder, model, size))), flush=True)
-        return 0
-    print("| network | opset | file, kB | ONNX Runtime: top-1 agreement, % | logits | integers per million (steps) | OpenVINO: top-1 agreement, % | "
-          "logits | integers per million (steps) |\n|---|---|---|---|---|---|---|---|---|")
-    rows = list(ROWS)
-    if os.path.isdir(FASHION):
-        rows = [("resnet20", 0, bits) for bits in ("8 bits", "4 bits")] + rows
-    for model, size, bits in rows:
-        if given.only in ("", model) and given.bits in ("", bits):
-            with tempfile.TemporaryDirectory(prefix="faq-onnx-") as folder:
-                columns, notes = measured(given, folder, model, size, bits)
-                what = "%d×%d" % (size, size) if size else "Fashion-MNIST, trained"
-                print("| %s, %s, %s | %s |" % (model, what, bits, " | ".join(columns)), flush=True)
-                for note in notes:
-                    print("  " + note, flush=True)
+        print("| float network | ONNX Runtime | OpenVINO |\n|---|---|---|", flush=True)
+    else:
+        print("| network | opset | file, kB | ONNX Runtime: top-1 agreement, % | logits | integers per million (steps) | "
+              "OpenVINO: top-1 agreement, % | logits | integers per million (steps) |\n|---|---|---|---|---|---|---|---|---|", flush=True)
+        if os.path.isdir(FASHION):
+            sizes.insert(0, ("resnet20", 0))
+    for model, size in sizes:
+        if given.only not in ("", model):
+            continue
+        with tempfile.TemporaryDirectory(prefix="faq-onnx-") as folder:
+            if given.float:
+                print("| %s, %d×%d | %s |" % (model, size, size, " | ".join(float_measured(given, folder, model, size))), flush=True)
+                continue
+            network = Network(given, folder, model, size)
+            for bits in FORMATS if size and model in ALL_FORMATS else ("8 bits", "4 bits"):
+                if given.bits in ("", bits):
+                    columns, notes = measured(given, network, bits)
+                    print("| %s, %s, %s | %s |" % (model, network.sees, bits, " | ".join(columns)), flush=True)
+                    for note in notes:
+                        print("  " + note, flush=True)
     return 0
 
 
