@@ -323,6 +323,7 @@ TEST_CASE("faq-bench accounts for the time it measures", "[cli]") {
       const json result = json::parse(outcome.out);
       CHECK(result["mode"] == mode);
       CHECK(result["bits"] == std::stoi(bits));
+      CHECK(result["scheme"] == (std::string(bits) == "32" ? "none" : "faq"));
       CHECK(result["threads"] == 1);
       CHECK(result["images_per_s"].get<double>() == Approx(4 / (result["step_ms"].get<double>() / 1e3)));
       CHECK(result["roofline_ratio"].get<double>() > 0);
@@ -341,6 +342,11 @@ TEST_CASE("faq-bench accounts for the time it measures", "[cli]") {
       CHECK(alone == Approx(result["roofline_ms"].get<double>()));
     }
   }
+  const Outcome lsq = run_program(FAQ_BENCH, {"--scheme", "lsq", "--weight-scales", "channel", "--bits", "4",
+                                              "-b", "4", "--steps", "2", "--threads", "1", "--json"});
+  INFO(lsq.err);
+  REQUIRE(lsq.code == 0);
+  CHECK(json::parse(lsq.out)["scheme"] == "lsq");
   const Outcome load = run_program(FAQ_BENCH, {"--mode", "load", "--data-path", tiny_images().string(), "-b",
                                                "10", "-j", "1", "--steps", "2", "--json"});
   INFO(load.err);

@@ -35,8 +35,9 @@ double median(std::vector<double> values) {
 
 std::vector<OptionRow> bench_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model", "batch-size", "num-classes", "engine", "grad-dtype", "threads",
-                           "data-path", "dataset", "augment", "train-crop-size", "workers"}) {
+  for (const char* name :
+       {"model", "batch-size", "num-classes", "scheme", "weight-scales", "engine", "grad-dtype", "threads",
+        "data-path", "dataset", "augment", "train-crop-size", "workers"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -176,6 +177,7 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
   nlohmann::json result{{"model", options.model},
                         {"mode", mode},
                         {"bits", bits},
+                        {"scheme", to_text(options.scheme)},
                         {"engine", to_text(options.engine)},
                         {"batch", options.batch_size},
                         {"threads", num_threads()},
@@ -196,13 +198,14 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
 
 std::string text(const nlohmann::json& r) {
   std::string out = fmt::format(
-      "{} {} at {} bits, batch {}, {} threads, {}, own loops of {} bytes: {:.1f} ms per step, {:.1f} "
+      "{} {} at {} bits ({}), batch {}, {} threads, {}, own loops of {} bytes: {:.1f} ms per step, {:.1f} "
       "images/s\n"
       "convolutions alone {:.1f} ms: ratio {:.2f}; peak {:.0f} MB",
       r["model"].get<std::string>(), r["mode"].get<std::string>(), r["bits"].get<int>(),
-      r["batch"].get<int>(), r["threads"].get<int>(), r["isa"].get<std::string>(), r["simd_bytes"].get<int>(),
-      r["step_ms"].get<double>(), r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(),
-      r["roofline_ratio"].get<double>(), static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
+      r["scheme"].get<std::string>(), r["batch"].get<int>(), r["threads"].get<int>(),
+      r["isa"].get<std::string>(), r["simd_bytes"].get<int>(), r["step_ms"].get<double>(),
+      r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(), r["roofline_ratio"].get<double>(),
+      static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
   if (r.contains("activation_bytes"))
     out += fmt::format("; weights {:.1f} MB, activations of an image {:.2f} MB",
                        static_cast<double>(r["weight_bytes"].get<std::int64_t>()) / 1e6,
@@ -219,7 +222,9 @@ struct Mode {
 const Mode modes[] = {
     {"train", {"data-path", "dataset", "augment", "train-crop-size", "workers"}},
     {"infer", {"data-path", "dataset", "augment", "train-crop-size", "workers", "grad-dtype"}},
-    {"load", {"bits", "image-size", "layers", "engine", "grad-dtype", "num-classes", "threads"}},
+    {"load",
+     {"bits", "image-size", "layers", "scheme", "weight-scales", "engine", "grad-dtype", "num-classes",
+      "threads"}},
 };
 
 const Mode& mode_of(const std::string& name) {
@@ -260,6 +265,8 @@ int body(int argc, char** argv) {
   if (bits != 32) settings.emplace_back("bits", std::to_string(bits));
   for (Setting& setting : cli::given_settings(parsed, rows)) settings.push_back(std::move(setting));
   TrainOptions options = assemble(nlohmann::json::object(), settings);
+  check((options.scheme == Scheme::none) == (bits == 32), ErrorKind::usage, "--scheme ",
+        to_text(options.scheme), " with --bits ", bits, ": expected none with 32, another with 2 to 8");
   check_options(options);
   set_num_threads(options.threads);
 
