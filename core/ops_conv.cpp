@@ -25,7 +25,9 @@ Grads in_integers(const ConvBackward& conv, const Tensor& dy) {
   Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
   both.groups().for_each([&](std::int64_t group, int share) {
     const std::int64_t first = both.groups().begin(group), last = both.groups().end(group);
-    both.add(group, share, dy.rows(first, last), dx ? dx.rows(first, last) : Tensor());
+    const Tensor gradient = dy.rows(first, last);
+    both.add(group, share, kernels::rounded(gradient, conv.keys, first), gradient,
+             dx ? dx.rows(first, last) : Tensor());
   });
   return {dx, conv.scaled(both.weight_gradient())};
 }
@@ -90,11 +92,8 @@ Grads ConvBackward::operator()(const Tensor& dy) const {
   if (has_integer_weight_gradient() || has_integer_data_gradient())
     return in_integers(*this, kernels::convert(gradient, DType::f32));
   gradient = kernels::convert(gradient, float_dtype());
-  Tensor dx;
-  if (dx_wanted)
-    dx = kernels::convert(
-        kernels::conv2d_backward_data(gradient, operand(), x.shape(), geometry, float_dtype()),
-        grad_format.dtype());
+  Tensor dx = dx_wanted ? Tensor::empty(x.shape(), grad_format.dtype()) : Tensor();
+  if (dx_wanted) data_gradient(gradient, operand(), dx);
   return {dx,
           scaled(kernels::conv2d_backward_weights(operand(x), gradient, weights.filter_shape(), geometry))};
 }

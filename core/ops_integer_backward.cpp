@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 
 #include "core/cpu.h"
 #include "core/kernels/elementwise.h"
@@ -42,10 +43,18 @@ DType ConvBackward::float_dtype() const {
   return grad_format.is_integer() && !has_native_bf16() ? DType::f32 : grad_format.dtype();
 }
 
+void ConvBackward::data_gradient(const Tensor& dy, const kernels::PackedWeights& packed, Tensor& dx) const {
+  if (dy.dtype() == dx.dtype()) return kernels::conv2d_backward_data(dy, packed, geometry, dx);
+  const Tensor computed = kernels::conv2d_backward_data(dy, packed, dx.shape(), geometry, dy.dtype());
+  const Tensor converted = kernels::convert(computed, dx.dtype());
+  std::memcpy(dx.mutable_raw(), converted.raw(), dx.bytes());
+}
+
 IntegerBackward::IntegerBackward(const ConvBackward& conv)
     : conv_(conv),
       integer_weights_(conv.has_integer_weight_gradient()),
       integer_data_(conv.has_integer_data_gradient()),
+      needs_float_(!integer_weights_ || (conv.dx_wanted && !integer_data_)),
       groups_(groups_of(conv)) {
   if (integer_weights_) {
     quads_.emplace(conv.weights.filter_shape(), conv.geometry, groups_.count());
@@ -54,29 +63,20 @@ IntegerBackward::IntegerBackward(const ConvBackward& conv)
   }
 }
 
-void IntegerBackward::add(std::int64_t group, int share, const Tensor& gradient, Tensor dx) {
-  const std::int64_t first = groups_.begin(group);
-  const Tensor x = conv_.x.rows(first, groups_.end(group));
-  const bool rounds = integer_weights_ || (integer_data_ && dx);
-  const kernels::RoundedGradient rounded =
-      rounds ? kernels::rounded(gradient, conv_.keys, first) : kernels::RoundedGradient{};
-  const bool has_float = !integer_weights_ || (dx && !integer_data_);
-  const Tensor in_float = has_float ? kernels::convert(gradient, conv_.float_dtype()) : Tensor();
+void IntegerBackward::add(std::int64_t group, int share, const kernels::RoundedGradient& rounded,
+                          const Tensor& in_float, Tensor dx) {
+  const Tensor x = conv_.x.rows(groups_.begin(group), groups_.end(group));
+  const Tensor gradient = needs_float_ ? kernels::convert(in_float, conv_.float_dtype()) : Tensor();
   if (integer_weights_) {
     quads_->add(group, x, rounded);
   } else {
-    in_float_->add(x, in_float, share);
+    in_float_->add(x, gradient, share);
   }
   if (!dx) return;
   if (integer_data_) {
     kernels::conv2d_backward_data_integer(rounded, conv_.weights, conv_.geometry, conv_.engine, dx);
-  } else if (conv_.float_dtype() == dx.dtype()) {
-    kernels::conv2d_backward_data(in_float, conv_.operand(), conv_.geometry, dx);
   } else {
-    const Tensor computed = kernels::conv2d_backward_data(in_float, conv_.operand(), x.shape(),
-                                                          conv_.geometry, conv_.float_dtype());
-    const Tensor converted = kernels::convert(computed, dx.dtype());
-    std::ranges::copy(converted.span<bfloat16>(), dx.mutable_data<bfloat16>());
+    conv_.data_gradient(gradient, conv_.operand(), dx);
   }
 }
 

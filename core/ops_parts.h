@@ -37,6 +37,9 @@ struct ConvBackward {
   kernels::PackedWeights operand() const;
   /// The factors of dy by output channel that go with operand(): the scales of integers; undefined: none.
   Tensor factors() const;
+  /// Computes the gradient of some images in floating point. dy: of their outputs, float_dtype(); `packed`:
+  /// operand(); dx: in the dtype of grad_format.
+  void data_gradient(const Tensor& dy, const kernels::PackedWeights& packed, Tensor& dx) const;
   /// Turns the gradient with respect to operand(images), made with dy·factors(), into the gradient of the
   /// weights.
   Tensor scaled(Tensor gradient) const;
@@ -50,15 +53,19 @@ class IntegerBackward {
   explicit IntegerBackward(const ConvBackward& conv);
 
   const kernels::ImageGroups& groups() const { return groups_; }
-  /// gradient: f32, of a group's outputs, times the factors of `conv`. dx: its images of the input's
-  /// gradient; undefined: not wanted. Thread-safe for groups of different shares.
-  void add(std::int64_t group, int share, const Tensor& gradient, Tensor dx);
+  /// True if some gradient needs dy in floating point, too.
+  bool needs_float() const { return needs_float_; }
+  /// rounded, in_float: the gradient of a group's outputs, times the factors of `conv`. in_float: f32;
+  /// undefined unless needs_float(). dx: its images of the input's gradient; undefined: not wanted.
+  /// Thread-safe for groups of different shares.
+  void add(std::int64_t group, int share, const kernels::RoundedGradient& rounded, const Tensor& in_float,
+           Tensor dx);
   /// The gradient of the weights. Nothing may be added after it.
   Tensor weight_gradient();
 
  private:
   const ConvBackward& conv_;
-  const bool integer_weights_, integer_data_;
+  const bool integer_weights_, integer_data_, needs_float_;
   kernels::ImageGroups groups_;
   std::optional<kernels::QuadGradient> quads_;
   std::optional<kernels::WeightGradient> in_float_;

@@ -19,10 +19,16 @@ Grads unit_backward_in_integers(const ConvBackward& conv, const Normalization& n
   IntegerBackward both(conv);
   both.groups().for_each([&](std::int64_t group, int share) {
     const kernels::Slice images{both.groups().begin(group), both.groups().end(group), share};
-    Tensor gradient = Tensor::empty(images.of(dy).shape());
     Tensor dresidual_part = images.of(dresidual);
-    pass.apply(images.first, images.last, gradient, dresidual_part);
-    both.add(group, share, gradient, images.of(dx));
+    Tensor gradient;
+    if (both.needs_float()) {
+      gradient = Tensor::empty(images.of(dy).shape());
+      pass.apply(images.first, images.last, gradient, dresidual_part);
+    }
+    const kernels::RoundedGradient rounded =
+        gradient ? kernels::rounded(gradient, conv.keys, images.first)
+                 : pass.apply_rounded(images.first, images.last, conv.keys, dresidual_part);
+    both.add(group, share, rounded, gradient, images.of(dx));
   });
   Grads grads = norm.grads(pass, dresidual);
   grads.insert(grads.begin(), {dx, conv.scaled(both.weight_gradient())});
@@ -46,13 +52,13 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
                                        static_cast<std::int64_t>(size_of(conv.grad_format.dtype()));
   kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.values().bytes()),
                           [&](const kernels::Slice& slice) {
-                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.grad_format.dtype());
+                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.float_dtype());
                             Tensor dresidual_part = slice.of(dresidual);
                             pass.apply(slice.first, slice.last, gradient, dresidual_part);
                             dw.add(conv.operand(slice.of(conv.x)), gradient, slice.share);
                             if (!dx) return;
                             Tensor dx_part = slice.of(dx);
-                            kernels::conv2d_backward_data(gradient, weights, conv.geometry, dx_part);
+                            conv.data_gradient(gradient, weights, dx_part);
                           });
   Grads grads = norm.grads(pass, dresidual);
   grads.insert(grads.begin(), {dx, conv.scaled(dw.sum())});

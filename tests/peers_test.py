@@ -52,14 +52,17 @@ class WithoutPeers(unittest.TestCase):
             with open(bench, "w", encoding="utf-8") as file:
                 file.write(BENCH)
             os.chmod(bench, stat.S_IRWXU)
-            table = [("load", ["--data-path", folder], {"pillow"}), ("train", [], {"pytorch-fp32", "pytorch-qat"}),
+            pytorch = {"pytorch-fp32", "pytorch-fp32-compiled", "pytorch-bf16", "pytorch-bf16-compiled", "pytorch-qat"}
+            table = [("load", ["--data-path", folder], {"pillow"}), ("train", [], pytorch),
+                     ("train", ["--grad-dtype", "s8"], pytorch),
                      ("infer", [], {"pytorch-int8", "onnxruntime-int8", "openvino-int8"})]
             for mode, more, peers in table:
                 with self.subTest(mode):
                     done = self.run_program("compare.py", "--faq-bench", bench, "--mode", mode, "--rounds", "1",
-                                            "--json", *more)
+                                            "--busy", "--json", *more)
                     self.assertEqual(done.returncode, 0, done.stderr)
                     report = json.loads(done.stdout)
+                    self.assertEqual(set(report["peer_settings"]), {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"})
                     self.assertEqual(set(report["skipped"]), peers)
                     self.assertTrue(all(why.startswith("not installed: ") for why in report["skipped"].values()))
                     self.assertTrue(all(row["name"].startswith("faq") for row in report["variants"]))

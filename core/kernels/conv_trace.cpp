@@ -7,6 +7,8 @@
 #include "core/kernels/block.h"
 #include "core/kernels/conv_observer.h"
 #include "core/kernels/conv_primitives.h"
+#include "core/kernels/quad_gradient.h"
+#include "core/kernels/unit.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 
@@ -58,6 +60,17 @@ Tensor some(const Shape& shape, DType dtype) {
 }
 
 void sum_gradient(const ConvCall& call, const Tensor& x, const Tensor& dy) {
+  if (dy.dtype() == DType::s8) {
+    const std::int64_t values = (x.numel() + dy.numel()) / std::max<std::int64_t>(call.x[0], 1);
+    const ImageGroups groups(call.x[0], 6 * values, call.weights.numel());
+    QuadGradient gradient(call.weights, call.geometry, groups.count());
+    groups.for_each([&](std::int64_t group, int) {
+      const std::int64_t first = groups.begin(group), last = groups.end(group);
+      gradient.add(group, x.rows(first, last), {dy.rows(first, last), 1.0f});
+    });
+    gradient.sum();
+    return;
+  }
   WeightGradient gradient(call.weights, call.geometry, num_shares(call.x[0]));
   parallel_shares(call.x[0], [&](std::int64_t begin, std::int64_t end, int share) {
     gradient.add(x.rows(begin, end), dy.rows(begin, end), share);

@@ -93,6 +93,76 @@ void store_phase(const Tensor& sums, float scale, const Phase& rows, const Phase
   });
 }
 
+// Computes a phase of some images, or of some rows of one, whose sums stay in a second-level cache until they
+// are stored.
+class PhaseGradient {
+ public:
+  PhaseGradient(const RoundedGradient& dy, const PackedWeights& weights, const ConvGeometry& geometry,
+                Engine engine, const Phase& rows, const Phase& columns, Tensor& dx)
+      : dy_(dy.values),
+        scale_(dy.scale),
+        taps_(weights.flipped({rows.tap, columns.tap}, geometry.stride)),
+        geometry_(geometry),
+        engine_(engine),
+        rows_(rows),
+        columns_(columns),
+        dx_(dx) {
+    dy_.set_fixed_point({.scale = 1, .bits = 8, .is_signed = true});
+  }
+
+  void compute() {
+    const std::int64_t cached_sums = num_threads() * (std::int64_t{1} << 18);  // 1 MB for each thread
+    const std::int64_t of_row = columns_.count * dx_.dim(3), images = dx_.dim(0);
+    const std::int64_t together = std::max<std::int64_t>(1, cached_sums / (rows_.count * of_row));
+    const std::int64_t band = std::clamp<std::int64_t>(cached_sums / of_row, 1, rows_.count);
+    for (std::int64_t first = 0; first < images; first += together) {
+      const std::int64_t last = std::min(first + together, images);
+      if (band == rows_.count) {
+        store(convolve(dy_.rows(first, last), rows_.before, rows_.behind), rows_, first, last);
+        continue;
+      }
+      for (std::int64_t row = 0; row < rows_.count; row += band)
+        compute_rows(first, row, std::min(row + band, rows_.count));
+    }
+  }
+
+ private:
+  // The rows of an image lie one after the other, so some of them are an image, too.
+  void compute_rows(std::int64_t image, std::int64_t begin, std::int64_t end) {
+    const std::int64_t reach = (taps_.filter_shape()[2] - 1) * geometry_.dilation.height;
+    const std::int64_t seen = begin - rows_.before, past = end + reach - rows_.before;  // rows of dy
+    const std::int64_t from = std::max<std::int64_t>(seen, 0), to = std::min(past, dy_.dim(1));
+    const Tensor part = dy_.rows(image, image + 1)
+                            .reshaped({dy_.dim(1), dy_.dim(2), dy_.dim(3)})
+                            .rows(from, to)
+                            .reshaped({1, to - from, dy_.dim(2), dy_.dim(3)});
+    Phase rows = rows_;
+    rows.first += begin * geometry_.stride;
+    rows.count = end - begin;
+    store(convolve(part, static_cast<int>(from - seen), static_cast<int>(past - to)), rows, image, image + 1);
+  }
+
+  Tensor convolve(const Tensor& dy, int above, int below) const {
+    const ConvGeometry forward{.padding = {above, columns_.before, below, columns_.behind},
+                               .dilation = geometry_.dilation};
+    return conv2d_integer(dy, taps_, forward, engine_);
+  }
+
+  void store(const Tensor& sums, const Phase& rows, std::int64_t first, std::int64_t last) {
+    Tensor part = dx_.rows(first, last);
+    store_phase(sums, scale_, rows, columns_, geometry_.stride, part);
+  }
+
+  Tensor dy_;
+  float scale_;
+  PackedWeights taps_;
+  const ConvGeometry& geometry_;
+  Engine engine_;
+  const Phase& rows_;
+  const Phase& columns_;
+  Tensor& dx_;
+};
+
 }  // namespace
 
 bool suits_integer_data_gradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
@@ -111,17 +181,11 @@ void conv2d_backward_data_integer(const RoundedGradient& dy, const PackedWeights
   check(suits_integer_data_gradient(dx.shape(), filter, geometry), ErrorKind::internal,
         "conv2d backward: no 8-bit gradient of the data for ", filter, ", ", geometry);
   const Phases all = phases_of(dx.shape(), filter, geometry);
-  Tensor gradient = dy.values;
-  gradient.set_fixed_point({.scale = 1, .bits = 8, .is_signed = true});
   if (pixels_of(all.rows) < dx.dim(1) || pixels_of(all.columns) < dx.dim(2))
     std::memset(dx.mutable_raw(), 0, dx.bytes());
   for (const Phase& rows : all.rows) {
     for (const Phase& columns : all.columns) {
-      const PackedWeights taps = weights.flipped({rows.tap, columns.tap}, geometry.stride);
-      const ConvGeometry forward{.padding = {rows.before, columns.before, rows.behind, columns.behind},
-                                 .dilation = geometry.dilation};
-      store_phase(conv2d_integer(gradient, taps, forward, engine), dy.scale, rows, columns, geometry.stride,
-                  dx);
+      PhaseGradient(dy, weights, geometry, engine, rows, columns, dx).compute();
     }
   }
 }

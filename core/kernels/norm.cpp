@@ -397,34 +397,40 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
   c_ = blocks_.repeat(c.data());
 }
 
-void NormActBackward::apply(std::int64_t begin_image, std::int64_t end_image, Tensor& dx,
-                            Tensor& dresidual) const {
-  const Booked booked(Work::fused);
+void NormActBackward::for_each_block(std::int64_t begin_image, std::int64_t end_image,
+                                     const std::function<void(const Block&)>& body) const {
   const std::int64_t image = x_.numel() / std::max<std::int64_t>(x_.dim(0), 1);
-  const std::int64_t first = begin_image * image;
-  const std::int64_t last = end_image * image;
-  check(dx.numel() == last - first && (!dresidual || dresidual.numel() == last - first),
-        "norm_act backward: ", dx.shape(), " for ", end_image - begin_image, " images of ", x_.shape());
   const std::int64_t length = blocks_.length();
+  const std::int64_t of_image = (image + length - 1) / length;
   const PreActivation pre_activation(x_, params_, blocks_);
   const Bounds bounds = pass_bounds(params_);
-  void* dx_out = dx.mutable_raw();
-  void* dresidual_out = dresidual ? dresidual.mutable_raw() : nullptr;
-  parallel_for((last - first + length - 1) / length, 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> scratch, gradient_in(length), residual_gradient(length);
-    for (std::int64_t block = begin; block < end; ++block) {
-      const std::int64_t to = block * length;
-      const std::int64_t offset = first + to;
-      const std::int64_t n = std::min(length, last - offset);
+  parallel_for((end_image - begin_image) * of_image, 4, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> scratch, dx(length), dresidual(length);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t from = i % of_image * length;
+      const std::int64_t offset = (begin_image + i / of_image) * image + from;
+      const std::int64_t n = std::min(length, image - from);
       pre_activation.at(offset, n, scratch, [&](const auto* x, const auto* r) {
         with_gradient(dy_, offset, [&](const auto* dy) {
-          gradient(x, r, dy, pre_activation.params(), bounds, {a_.data(), b_.data(), c_.data()},
-                   gradient_in.data(), residual_gradient.data(), n);
+          gradient(x, r, dy, pre_activation.params(), bounds, {a_.data(), b_.data(), c_.data()}, dx.data(),
+                   dresidual.data(), n);
         });
       });
-      if (dresidual_out) store_block(dresidual_out, dresidual.dtype(), to, n, residual_gradient.data());
-      store_block(dx_out, dx.dtype(), to, n, gradient_in.data());
+      body({begin_image + i / of_image, offset - begin_image * image, n, dx.data(), dresidual.data()});
     }
+  });
+}
+
+void NormActBackward::apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const {
+  const Booked booked(Work::fused);
+  const std::int64_t elements = (end - begin) * (x_.numel() / std::max<std::int64_t>(x_.dim(0), 1));
+  check(dx.numel() == elements && (!dresidual || dresidual.numel() == elements),
+        "norm_act backward: ", dx.shape(), " for ", end - begin, " images of ", x_.shape());
+  void* dx_out = dx.mutable_raw();
+  void* dresidual_out = dresidual ? dresidual.mutable_raw() : nullptr;
+  for_each_block(begin, end, [&](const Block& b) {
+    if (dresidual_out) store_block(dresidual_out, dresidual.dtype(), b.offset, b.n, b.dresidual);
+    store_block(dx_out, dx.dtype(), b.offset, b.n, b.dx);
   });
 }
 

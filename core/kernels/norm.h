@@ -3,10 +3,12 @@
 // when they fit; or integers that were quantized before, u8 or s8.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "core/activation.h"
+#include "core/kernels/rounded_gradient.h"
 #include "core/kernels/statistics.h"
 #include "core/tensor.h"
 
@@ -53,8 +55,22 @@ class NormActBackward {
   /// Writes the gradients of images [begin, end) to dx and dresidual (undefined: not wanted), which have the
   /// size for just these images; f32 or bf16. dx is the gradient with respect to the real value of x.
   void apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const;
+  /// The same with dx in 8 bits, as rounded() makes them of dx in f32. It reads the images twice, and writes
+  /// nothing but the result. (norm_rounded.cpp)
+  RoundedGradient apply_rounded(std::int64_t begin, std::int64_t end, const RoundingKeys& keys,
+                                Tensor& dresidual) const;
 
  private:
+  /// Elements [offset, offset + n) from the beginning of the first image, all of image `image`.
+  struct Block {
+    std::int64_t image, offset, n;
+    const float* dx;
+    const float* dresidual;
+  };
+  /// Computes the gradients of images [begin, end) in blocks that stay in the first-level cache, in several
+  /// threads.
+  void for_each_block(std::int64_t begin, std::int64_t end,
+                      const std::function<void(const Block&)>& body) const;
   void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics,
               bool with_dscale);
 

@@ -12,12 +12,6 @@
 namespace faq::kernels {
 namespace {
 
-constexpr std::int64_t max_block_channels = 64;
-constexpr std::int64_t max_vectors = 4;
-constexpr int accumulators = 24;  ///< of a tile
-
-std::int64_t divided_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
-
 // out = sums·scale, or out += sums·scale
 FAQ_SIMD void scale_sums(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]) * scale;
@@ -27,6 +21,15 @@ FAQ_SIMD void add_scaled_sums(const std::int32_t* sums, float scale, float* out,
 }
 FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sums[i] -= value;
+}
+
+// out[i·stride] = in[i]
+void scatter(const float* in, std::int64_t n, float* out, std::int64_t stride) {
+  if (stride == 1) {
+    std::copy_n(in, n, out);
+    return;
+  }
+  for (std::int64_t i = 0; i < n; ++i) out[i * stride] = in[i];
 }
 
 // Rows of the outputs whose products fit into 32 bits.
@@ -108,41 +111,6 @@ class GroupSum {
 
 }  // namespace
 
-QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry)
-    : out_channels(weights[0]), in_channels(weights[1]), height(weights[2]), width(weights[3]) {
-  block_channels = std::min(in_channels, max_block_channels);
-  blocks = divided_up(in_channels, block_channels);
-  const bool is_joined = blocks == 1 && geometry.dilation.width == 1;
-  columns = is_joined ? 1 : width;
-  const std::int64_t run = is_joined ? width * in_channels : block_channels;
-  const std::int64_t of_run = divided_up(run, quad_lanes);
-  pieces = divided_up(of_run, max_vectors);
-  vectors = static_cast<int>(divided_up(of_run, pieces));
-  outputs = accumulators / vectors;
-  output_blocks = divided_up(out_channels, outputs);
-}
-
-std::int64_t QuadPlan::tiles() const { return blocks * output_blocks * height * columns * pieces; }
-
-QuadPlan::Tile QuadPlan::tile(std::int64_t number) const {
-  Tile tile{};
-  for (auto [part, count] : {std::pair(&tile.piece, pieces), std::pair(&tile.column, columns),
-                             std::pair(&tile.row, height), std::pair(&tile.output_block, output_blocks)}) {
-    *part = number % count;
-    number /= count;
-  }
-  tile.block = number;
-  return tile;
-}
-
-std::int64_t QuadPlan::channels_of(std::int64_t block) const {
-  return std::min(block_channels, in_channels - block * block_channels);
-}
-
-int QuadPlan::vectors_of(std::int64_t block) const {
-  return blocks == 1 ? vectors : static_cast<int>(divided_up(channels_of(block), quad_lanes));
-}
-
 bool QuadGradient::suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
   return geometry.groups == 1 && weights.numel() > 0 &&
          rows_in_32_bits(conv2d_shape(x, weights, geometry)[2]) > 0;
@@ -195,7 +163,12 @@ Tensor QuadGradient::sum() {
                          tile.block * plan_.block_channels) *
                             area +
                         tile.row * plan_.width + tile.column;
-        for (std::int64_t i = first; i < past; ++i) filter[i % here * area + i / here] = sums[i - first];
+        for (std::int64_t i = first; i < past;) {
+          const std::int64_t column = i / here, channel = i % here;
+          const std::int64_t n = std::min(here - channel, past - i);
+          scatter(sums + i - first, n, filter + channel * area + column, area);
+          i += n;
+        }
       }
     }
   });

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/kernels/quad_gradient.h"
+#include "core/kernels/quad_plan.h"
+#include "core/tensor.h"
 
 namespace faq::kernels {
 

@@ -1,10 +1,16 @@
 #include "core/kernels/rounded_gradient.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <array>
-#include <atomic>
+#include <cmath>
+#include <cstring>
 #include <limits>
 
+#include "core/cpu.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
@@ -38,9 +44,11 @@ struct Counter {
   std::array<std::uint32_t, 2> key;
 };
 
-// philox() (core/rng.h) for `lanes` counters that follow each other. words[w][lane]
-[[gnu::always_inline]] inline void philox_lanes(std::uint32_t first, const Counter& at,
-                                                std::uint32_t (*words)[lanes]) {
+// philox() (core/rng.h) for `lanes` counters that follow each other.
+struct Words {
+  std::uint32_t word[4][lanes];
+};
+FAQ_SIMD void philox_lanes(std::uint32_t first, const Counter& at, Words& words) {
   for (int lane = 0; lane < lanes; ++lane) {
     std::uint32_t c0 = first + static_cast<std::uint32_t>(lane), c1 = at.stream, c2 = at.epoch,
                   c3 = at.sample;
@@ -56,86 +64,153 @@ struct Counter {
       k0 += 0x9E3779B9u;
       k1 += 0xBB67AE85u;
     }
-    words[0][lane] = c0;
-    words[1][lane] = c1;
-    words[2][lane] = c2;
-    words[3][lane] = c3;
+    words.word[0][lane] = c0;
+    words.word[1][lane] = c1;
+    words.word[2][lane] = c2;
+    words.word[3][lane] = c3;
   }
 }
+
+#if defined(__x86_64__)
+#define FAQ_AVX512 __attribute__((target("avx512f,avx512bw")))
+using Lanes [[gnu::vector_size(4 * lanes)]] = std::uint32_t;
+using Products [[gnu::vector_size(4 * lanes)]] = std::uint64_t;
+
+// Products of the even lanes. (Without a mask GCC 12 warns about its own header.)
+FAQ_AVX512 inline Products even_products(Lanes a, Lanes b) {
+  return reinterpret_cast<Products>(
+      _mm512_maskz_mul_epu32(0xFF, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+// The upper halves of all products.
+FAQ_AVX512 inline Lanes upper_products(Lanes a, Lanes b) {
+  const Products even = even_products(a, b);
+  const Products odd = even_products(reinterpret_cast<Lanes>(reinterpret_cast<Products>(a) >> 32), b);
+  constexpr std::uint64_t upper = 0xFFFFFFFF00000000u;
+  return reinterpret_cast<Lanes>((even >> 32) | (odd & upper));
+}
+// The same as philox_lanes(), in half the time of what compilers make of that loop.
+FAQ_AVX512 void philox_lanes_avx512(std::uint32_t first, const Counter& at, Words& words) {
+  constexpr Lanes count{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const Lanes m0 = Lanes{} + 0xD2511F53u, m1 = Lanes{} + 0xCD9E8D57u;
+  Lanes c0 = count + first, c1 = Lanes{} + at.stream, c2 = Lanes{} + at.epoch, c3 = Lanes{} + at.sample;
+  std::uint32_t k0 = at.key[0], k1 = at.key[1];
+  for (int round = 0; round < 10; ++round) {
+    const Lanes upper0 = upper_products(c0, m0), upper1 = upper_products(c2, m1);
+    const Lanes lower0 = c0 * m0, lower1 = c2 * m1;
+    c0 = upper1 ^ c1 ^ k0;
+    c1 = lower1;
+    c2 = upper0 ^ c3 ^ k1;
+    c3 = lower0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  std::memcpy(words.word[0], &c0, sizeof c0);
+  std::memcpy(words.word[1], &c1, sizeof c1);
+  std::memcpy(words.word[2], &c2, sizeof c2);
+  std::memcpy(words.word[3], &c3, sizeof c3);
+}
+#endif
 
 // floor(g·inverse + u) within ±127. Truncation and a comparison, because not every instruction set has floor
 // for vectors.
-[[gnu::always_inline]] inline std::int8_t rounded_down(float g, float inverse, std::uint32_t bits16) {
+[[gnu::always_inline]] inline std::int32_t rounded_down(float g, float inverse, std::uint32_t bits16) {
   const float x = g * inverse + static_cast<float>(static_cast<std::int32_t>(bits16)) * 0x1p-16f;
   const std::int32_t towards_zero = static_cast<std::int32_t>(x);
-  const std::int32_t floor = towards_zero - (static_cast<float>(towards_zero) > x ? 1 : 0);
-  return static_cast<std::int8_t>(clamped(floor, -largest, largest));
+  return clamped(towards_zero - (static_cast<float>(towards_zero) > x ? 1 : 0), -largest, largest);
 }
 
-// Elements [begin, end) of an image; `begin` is a multiple of `run`.
-FAQ_SIMD void round_elements(const float* g, float inverse, const Counter& at, std::int64_t begin,
-                             std::int64_t end, std::int8_t* out) {
-  for (std::int64_t i = begin; i < end; i += run) {
-    std::uint32_t words[4][lanes];
-    philox_lanes(static_cast<std::uint32_t>(i / run) * lanes, at, words);
-    if (i + run <= end) {
-      for (int half = 0; half < 8; ++half) {
-        const int shift = half % 2 * 16;
-        const float* from = g + i + half * lanes;
-        std::int8_t* to = out + i + half * lanes;
-        for (int lane = 0; lane < lanes; ++lane)
-          to[lane] = rounded_down(from[lane], inverse, words[half / 2][lane] >> shift & 0xFFFFu);
-      }
-    } else {
-      for (std::int64_t e = i; e < end; ++e) {
-        const std::int64_t half = (e - i) / lanes;
-        out[e] = rounded_down(g[e], inverse, words[half / 2][(e - i) % lanes] >> half % 2 * 16 & 0xFFFFu);
-      }
-    }
+// A whole run, first to 32 bits: a loop that also narrows is slower.
+FAQ_SIMD void round_run(const float* g, float inverse, const Words& words, std::int8_t* out) {
+  std::int32_t q[run];
+#pragma GCC unroll 8
+  for (int half = 0; half < 8; ++half) {
+    const int shift = half % 2 * 16;
+    for (int lane = 0; lane < lanes; ++lane)
+      q[half * lanes + lane] =
+          rounded_down(g[half * lanes + lane], inverse, words.word[half / 2][lane] >> shift & 0xFFFFu);
   }
+  for (int i = 0; i < run; ++i) out[i] = static_cast<std::int8_t>(q[i]);
 }
 
-std::uint32_t largest_bits_of(const Tensor& gradient) {
-  const float* g = gradient.data<float>();
-  std::atomic<std::uint32_t> most = 0;
-  parallel_for(gradient.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    const std::uint32_t here = largest_bits(g + begin, end - begin);
-    std::uint32_t known = most;
-    while (known < here && !most.compare_exchange_weak(known, here)) {
-    }
-  });
-  return most;
+void philox_run(std::int64_t number, const Counter& at, Words& words) {
+  const auto first = static_cast<std::uint32_t>(number) * lanes;
+#if defined(__x86_64__)
+  static const bool has_avx512 = simd_bytes() == 64;
+  if (has_avx512) return philox_lanes_avx512(first, at, words);
+#endif
+  philox_lanes(first, at, words);
 }
 
 }  // namespace
 
-RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::int64_t first) {
-  const Booked booked(Work::fused);
-  const std::int64_t images = gradient.dim(0);
-  check(first + images <= std::ssize(keys.samples), "rounding of gradients: images ", first, " to ",
-        first + images, ", the pass names ", keys.samples.size(), " samples (Pass::keys)");
+void GradientScale::add(const float* gradient, std::int64_t n) {
+  const std::uint32_t here = largest_bits(gradient, n);
+  std::uint32_t known = largest_;
+  while (known < here && !largest_.compare_exchange_weak(known, here)) {
+  }
+}
+
+float GradientScale::scale() const {
+  const std::uint32_t bits = largest_;
+  if (bits >= infinity_bits) return std::numeric_limits<float>::quiet_NaN();
+  return std::max(float_of_bits(bits) / largest, least_scale);
+}
+
+GradientRounder::GradientRounder(const RoundingKeys& keys, std::int64_t length, float scale)
+    : keys_(keys), length_(length), scale_(scale) {
   check(keys.layer >> 24 == 0 && keys.epoch >> 32 == 0, "rounding of gradients: layer ", keys.layer,
         ", epoch ", keys.epoch);
-  const std::uint32_t bits = largest_bits_of(gradient);
-  if (bits >= infinity_bits)
-    return {Tensor::zeros(gradient.shape(), DType::s8), std::numeric_limits<float>::quiet_NaN()};
-  const float scale = std::max(float_of_bits(bits) / largest, least_scale);
-  RoundedGradient result{Tensor::empty(gradient.shape(), DType::s8), scale};
+}
+
+void GradientRounder::round(std::int64_t image, std::int64_t begin, std::int64_t n, const float* gradient,
+                            std::int8_t* out) const {
+  check(image < std::ssize(keys_.samples) && begin + n <= length_, "rounding of gradients: image ", image,
+        ", the pass names ", keys_.samples.size(), " samples (Pass::keys)");
+  if (std::isnan(scale_)) {
+    std::fill_n(out, n, std::int8_t{0});
+    return;
+  }
+  const Counter at{static_cast<std::uint32_t>(RandomStream::gradients) << 24 | keys_.layer,
+                   static_cast<std::uint32_t>(keys_.epoch),
+                   static_cast<std::uint32_t>(keys_.samples[static_cast<std::size_t>(image)]),
+                   {static_cast<std::uint32_t>(keys_.seed), static_cast<std::uint32_t>(keys_.seed >> 32)}};
+  const float inverse = 1.0f / scale_;
+  const std::int64_t end = begin + n;
+  Words words;
+  for (std::int64_t i = begin; i < end;) {
+    const std::int64_t first = i / run * run;
+    const std::int64_t past = std::min(first + run, end);
+    philox_run(i / run, at, words);
+    if (past - i == run) {
+      round_run(gradient + i - begin, inverse, words, out + i - begin);
+    } else {  // a part of a run
+      float values[run] = {};
+      std::int8_t q[run];
+      std::copy_n(gradient + i - begin, past - i, values + i - first);
+      round_run(values, inverse, words, q);
+      std::copy_n(q + i - first, past - i, out + i - begin);
+    }
+    i = past;
+  }
+}
+
+RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::int64_t first) {
+  const Booked booked(Work::fused);
   const float* g = gradient.data<float>();
+  GradientScale scale;
+  parallel_for(gradient.numel(), 1 << 14,
+               [&](std::int64_t begin, std::int64_t end) { scale.add(g + begin, end - begin); });
+  RoundedGradient result{Tensor::empty(gradient.shape(), DType::s8), scale.scale()};
   std::int8_t* out = result.values.mutable_data<std::int8_t>();
+  const std::int64_t images = gradient.dim(0);
   const std::int64_t length = gradient.numel() / std::max<std::int64_t>(images, 1);
-  const std::int64_t runs = (length + run - 1) / run;
-  parallel_for(images * runs, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end;) {
-      const std::int64_t image = i / runs;
-      const std::int64_t from = i % runs, to = std::min(from + end - i, runs);
-      const Counter at{static_cast<std::uint32_t>(RandomStream::gradients) << 24 | keys.layer,
-                       static_cast<std::uint32_t>(keys.epoch),
-                       static_cast<std::uint32_t>(keys.samples[first + image]),
-                       {static_cast<std::uint32_t>(keys.seed), static_cast<std::uint32_t>(keys.seed >> 32)}};
-      round_elements(g + image * length, 1.0f / scale, at, from * run, std::min(to * run, length),
-                     out + image * length);
-      i += to - from;
+  const std::int64_t part = 64 * run, parts = (length + part - 1) / part;
+  const GradientRounder rounder(keys, length, result.scale);
+  parallel_for(images * parts, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t image = i / parts, at = i % parts * part;
+      rounder.round(first + image, at, std::min(part, length - at), g + image * length + at,
+                    out + image * length + at);
     }
   });
   return result;

@@ -1,6 +1,9 @@
 // Gradients in 8 bits, rounded stochastically.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+
 #include "core/rounding_keys.h"
 #include "core/tensor.h"
 
@@ -20,5 +23,32 @@ struct RoundedGradient {
 /// {e/128·16 + e mod 16, stream and layer, epoch, sample}, half (e mod 128)/16 of its eight.
 /// gradient: f32, of the images from `first` on of the batch that the keys name.
 RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::int64_t first);
+
+/// The same for gradients that are computed in blocks, each of which is met twice: first all for the scale,
+/// then all to be rounded. Both classes may be used by several threads at a time.
+class GradientScale {
+ public:
+  void add(const float* gradient, std::int64_t n);
+  /// s, of all that was added; NaN if some of it is not finite.
+  float scale() const;
+
+ private:
+  std::atomic<std::uint32_t> largest_ = 0;  ///< magnitude, as bits
+};
+
+class GradientRounder {
+ public:
+  /// `keys` must live as long. `length`: elements of an image.
+  GradientRounder(const RoundingKeys& keys, std::int64_t length, float scale);
+
+  /// Rounds elements [begin, begin + n) of an image of the batch. With a scale that is NaN they are zeros.
+  void round(std::int64_t image, std::int64_t begin, std::int64_t n, const float* gradient,
+             std::int8_t* out) const;
+
+ private:
+  const RoundingKeys& keys_;
+  std::int64_t length_;
+  float scale_;
+};
 
 }  // namespace faq::kernels

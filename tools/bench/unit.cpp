@@ -1,4 +1,5 @@
 // The fused passes of a quantized unit: what follows its convolution, forward and backward.
+#include "core/kernels/unit.h"
 #include "core/kernels/norm.h"
 #include "core/kernels/requantize.h"
 #include "quant/number_format.h"
@@ -39,6 +40,23 @@ void add_norm_act(const Map& map) {
               const kernels::NormActBackward pass(dy, x, params, statistics, gamma, 1e-5f, true);
               pass.apply(0, map.batch, dx, dresidual);
             };
+      });
+  // The same with the gradient of the sums in 8 bits: the second pass is two, the first of which only reads.
+  add("unit_backward_s8/" + map.name(), {.items = map.batch, .bytes = (3 * (3 + size) + size + 1) * n},
+      [=]() -> Kernel {
+        const Tensor x = sums(map.shape(), DType::s16, largest_sum);
+        RoundingKeys keys{.seed = 1};
+        for (std::int64_t i = 0; i < map.batch; ++i) keys.samples.push_back(i);
+        return [=, params = norm_act_of(map), dy = reals(map.shape(), grad),
+                statistics = kernels::channel_statistics(x), gamma = Tensor::full({map.channels}, 1.0f),
+                dresidual = Tensor::empty(map.shape(), grad)] {
+          const kernels::NormActBackward pass(dy, x, params, statistics, gamma, 1e-5f, true);
+          const kernels::ImageGroups groups(map.batch, 12 * n / map.batch, 0);
+          groups.for_each([&](std::int64_t group, int) {
+            Tensor part = dresidual.rows(groups.begin(group), groups.end(group));
+            pass.apply_rounded(groups.begin(group), groups.end(group), keys, part);
+          });
+        };
       });
 }
 

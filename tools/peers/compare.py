@@ -6,13 +6,23 @@
     python3 tools/peers/compare.py --faq-bench build/faq-bench --mode load --data-path DIR --workers 2
     python3 tools/peers/compare.py --self-test
 
-train  a step on one batch in memory, against PyTorch in fp32 and in FX quantization-aware training (x86 qconfig), both
-       channels-last; with --data-path DIR also an epoch of faq-train there, its loader, augmentation and metrics included
+train  a step on one batch in memory, against PyTorch in fp32, in bf16 (torch.autocast), each also through torch.compile,
+       and in FX quantization-aware training (x86 qconfig), all channels-last; with --data-path DIR also an epoch of
+       faq-train there, its loader, augmentation and metrics included. --grad-dtype is ours
 infer  a batch in memory, against int8 PyTorch (FX post-training, x86), ONNX Runtime (static QDQ, u8 activations, s8
        weights per channel) and OpenVINO (the same QDQ file, THROUGHPUT hint)
 load   DIR/train decoded, RandomResizedCrop and flipped, against Pillow in the workers of a DataLoader; images/s are
        per core. Small data sets are repeated by links until an epoch is long enough for its start not to count (with
        Pillow, which reads their sizes; without it ours loads them as they are).
+
+Peers run as PyTorch's tuning guide for CPUs has it: gradients are set to None behind the step, every process is pinned to
+as many CPUs as it has threads, one thread each (ours too), and memory that is freed stays with the process instead of
+going back to the system, whose page faults would cost up to a third of a step: with --allocator glibc by
+MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_, with jemalloc or tcmalloc by preloading them; default leaves it as it
+is. What was set stands in the result. (Ours has its own allocator.)
+
+Other work makes our ratios look better than they are: above a load of 0.3 on the machine it waits for a minute, then
+refuses, unless --busy says that the figures are not to be trusted.
 
 In every round each variant runs once, in a process of its own and alone; the medians over the rounds count. A ratio is
 ours / peer: above 1, ours is faster. Weights and images are random; faq-train's images are those of --data-path.
@@ -35,6 +45,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from importlib import metadata, util
 from pathlib import Path
 
@@ -43,14 +54,20 @@ ONNX = ("torch", "onnx", "onnxruntime")
 
 # Mode: its peers, each with the function of measure.py that measures it and the modules that it needs.
 PEERS = {
-    "train": [("pytorch-fp32", "train_fp32", ("torch",)), ("pytorch-qat", "train_qat", ("torch",))],
+    "train": [("pytorch-fp32", "train_fp32", ("torch",)), ("pytorch-fp32-compiled", "train_fp32_compiled", ("torch",)),
+              ("pytorch-bf16", "train_bf16", ("torch",)), ("pytorch-bf16-compiled", "train_bf16_compiled", ("torch",)),
+              ("pytorch-qat", "train_qat", ("torch",))],
     "infer": [("pytorch-int8", "infer_pytorch", ("torch",)), ("onnxruntime-int8", "infer_onnxruntime", ONNX),
               ("openvino-int8", "infer_openvino", (*ONNX, "openvino"))],
     "load": [("pillow", "load_pillow", ("torch", "numpy", "PIL"))],
 }
 PREPARATION = {"infer_onnxruntime": "write_qdq", "infer_openvino": "write_qdq", "load_pillow": "repeat_images"}
-IMAGE_SIZES = {"resnet20": 32, "resnet18": 224, "resnet34": 224, "resnet50": 224}
+IMAGE_SIZES = {"resnet20": 32, "resnet18": 224, "resnet34": 224, "resnet50": 224, "resnet101": 224, "resnet152": 224,
+               "alexnet": 224, "vgg16_bn": 224, "densenet161": 224, "inception_v3": 299}
 CPU_FLAGS = ("avx512_vnni", "avx512_bf16")
+IDLE_LOAD = 0.3  # over the last minute, with which nothing else is running
+KEPT_BYTES = str(1 << 32)  # glibc: freed blocks below this size stay with the process, and as much at the end of its heap
+ALLOCATORS = {"default": None, "glibc": None, "jemalloc": "libjemalloc.so.2", "tcmalloc": "libtcmalloc_minimal.so.4"}
 
 
 class Failed(Exception):
@@ -61,10 +78,35 @@ def log(text):
     print(text, file=sys.stderr, flush=True)
 
 
+def library_path(name):
+    """Of a shared library that the linker knows; None if it knows none."""
+    listed = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True).stdout
+    return next((line.split(" => ")[1] for line in listed.splitlines() if line.split()[:1] == [name]), None)
+
+
+def allocator_settings(name):
+    """What the environment of a peer must say."""
+    if name == "glibc":
+        return {"MALLOC_MMAP_THRESHOLD_": KEPT_BYTES, "MALLOC_TRIM_THRESHOLD_": KEPT_BYTES}
+    if ALLOCATORS[name] is None:
+        return {}
+    if (path := library_path(ALLOCATORS[name])) is None:
+        raise Failed(f"--allocator {name}: no {ALLOCATORS[name]}")
+    return {"LD_PRELOAD": path}
+
+
+def pinned_cpus(threads):
+    """The CPUs of a measured process: as many as it has threads, of those that this one may use."""
+    return sorted(os.sched_getaffinity(0))[:threads]
+
+
 # Runs a program that prints one JSON object. A child starts with the ru_maxrss of its parent: no torch in this one.
-def run(command, threads):
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+def run(command, threads, settings=None):
+    cpus = pinned_cpus(threads)
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), OMP_PROC_BIND="true", OMP_PLACES="threads",
+                       KMP_AFFINITY="granularity=fine,compact,1,0", **(settings or {}))
+    done = subprocess.run(command, capture_output=True, text=True, env=environment,
+                          preexec_fn=lambda: os.sched_setaffinity(0, cpus))
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
         raise Failed(f"{lines[-1]} (exit status {done.returncode})")
@@ -72,7 +114,22 @@ def run(command, threads):
 
 
 def measure(kind, work):
-    return run([sys.executable, str(HERE / "measure.py"), kind, json.dumps(work)], work["threads"])
+    # Workers of a loader are threads and processes of their own: not pinned to as many CPUs as a kernel has threads.
+    cpus = max(work["threads"], work.get("workers") or 1)
+    return run([sys.executable, str(HERE / "measure.py"), kind, json.dumps(work)], cpus if kind == "load_pillow"
+               else work["threads"], work.get("settings"))
+
+
+def wait_until_idle(is_busy, loads=lambda: os.getloadavg()[0], wait=time.sleep):
+    """The load at the end; raises Failed when other work does not end within a minute, unless that is known."""
+    for _ in range(12):
+        if (load := loads()) <= IDLE_LOAD:
+            return load
+        if is_busy:
+            log(f"the machine is busy (load {load:.1f}): ratios look better than they are")
+            return load
+        wait(5)
+    raise Failed(f"the machine is busy: load {load:.1f}, expected at most {IDLE_LOAD}; --busy measures all the same")
 
 
 def faq_command(o, work, bits):
@@ -82,6 +139,8 @@ def faq_command(o, work, bits):
                     "--workers", o.workers]
     else:
         command += ["--model", o.model, "--bits", bits, "--threads", o.threads, "--image-size", o.image_size]
+        if o.mode == "train" and o.grad_dtype and bits < 32:
+            command += ["--grad-dtype", o.grad_dtype]
     return [str(word) for word in command]
 
 
@@ -91,6 +150,7 @@ def faq_train(o):
 
 def faq_train_command(o, folder, bits):
     recipe = ["--preset", "faq-4bit", "--bits", bits] if bits < 32 else ["--preset", "fp32"]
+    recipe += ["--grad-dtype", o.grad_dtype] if o.grad_dtype and bits < 32 else []
     command = [faq_train(o), "--json", "--quiet", "--model", o.model, *recipe, "--epochs", 1,
                "-b", o.batch, "--threads", o.threads, "--workers", o.workers, "--data-path", o.data_path,
                "--train-crop-size", o.image_size, "--val-crop-size", o.image_size, "--output-dir", f"{folder}/run"]
@@ -197,18 +257,22 @@ def text(report):
     c = report["cpu"]
     yield f"{c['name']}, {c['cores']} cores, " + ", ".join(f"{f} {'yes' if c[f] else 'no'}" for f in CPU_FLAGS)
     yield report["work"]
+    settings = ", ".join(f"{key}={value}" for key, value in report["peer_settings"].items()) or "as it is"
+    yield f"peers: allocator {report['allocator']} ({settings}); CPUs {report['cpus']}; load before {report['load']:.2f}"
+    if report["grad_dtype"]:
+        yield f"ours: gradients in {report['grad_dtype']}"
     yield ""
     ours = [row["name"] for row in report["variants"] if is_ours(row["name"])]
     unit = "images/s/core" if report["mode"] == "load" else "images/s"
     peak = f"{'peak MB':>10}" if report["mode"] == "train" else ""
-    yield f"{'':18}{unit:>14}{'min':>10}{'max':>10}{peak}" + "".join(f"{name + ' / it':>21}" for name in ours)
+    yield f"{'':24}{unit:>14}{'min':>10}{'max':>10}{peak}" + "".join(f"{name + ' / it':>21}" for name in ours)
     for row in report["variants"]:
         rates = row["rounds"]
         peak = f"{row['peak_bytes'] / 1e6:10.0f}" if "peak_bytes" in row else ""
-        line = f"{row['name']:18}{row['images_per_s']:14.1f}{min(rates):10.1f}{max(rates):10.1f}{peak}"
+        line = f"{row['name']:24}{row['images_per_s']:14.1f}{min(rates):10.1f}{max(rates):10.1f}{peak}"
         yield line + "".join(f"{ratio:21.2f}" for ratio in row.get("ratio", {}).values())
     for name, reason in report["skipped"].items():
-        yield f"{name:18}skipped: {reason}"
+        yield f"{name:24}skipped: {reason}"
 
 
 def describe(o, copies):
@@ -221,7 +285,9 @@ def describe(o, copies):
 
 
 def compare(o, folder):
+    load = wait_until_idle(o.busy)
     work = {"model": o.model, "batch": o.batch, "threads": o.threads, "steps": o.steps, "image_size": o.image_size,
+            "settings": allocator_settings(o.allocator),
             "onnx": f"{folder}/qdq.onnx", "data_path": o.data_path, "repeated": f"{folder}/data",
             "crop_size": o.crop_size, "workers": o.workers, "epochs": max(3, o.steps // 10)}  # as faq-bench counts them
     peers, skipped = chosen_peers(o)
@@ -243,7 +309,8 @@ def compare(o, folder):
             "batch": o.batch, "threads": o.threads,
             "workers": o.workers if o.data_path else None,
             "image_size": o.image_size if o.mode != "load" else o.crop_size, "steps": o.steps, "rounds": o.rounds,
-            "versions": versions(o), "cpu": machine, "variants": summary(results, cores, o.mode == "train"),
+            "allocator": o.allocator, "peer_settings": work["settings"], "cpus": pinned_cpus(o.threads), "load": load,
+            "grad_dtype": o.grad_dtype, "versions": versions(o), "cpu": machine, "variants": summary(results, cores, o.mode == "train"),
             "skipped": skipped}
 
 
@@ -270,6 +337,15 @@ def self_test():
     a, ours = summary(run_rounds(table, 3, skipped), memory=True)
     assert a == {"name": "a", "images_per_s": 2.0, "rounds": [2.0] * 3, "peak_bytes": 5, "ratio": {"faq-4bit": 1.5}}
     assert ours["rounds"] == [3.0] * 3 and skipped == {"b": "out of memory"}
+    loads = iter([2.0, 0.5, 0.1])
+    assert wait_until_idle(False, lambda: next(loads), lambda seconds: None) == 0.1
+    assert wait_until_idle(True, lambda: 5.0) == 5.0
+    try:
+        wait_until_idle(False, lambda: 5.0, lambda seconds: None)
+        raise AssertionError("a busy machine was measured")
+    except Failed as error:
+        assert "load 5.0" in str(error)
+    assert allocator_settings("default") == {} and "MALLOC_MMAP_THRESHOLD_" in allocator_settings("glibc")
 
 
 def bit_widths(value):
@@ -297,6 +373,10 @@ def parse():
                         "train/ and val/, classes as folders")
     parser.add_argument("--crop-size", type=int, default=224, help="load: side of the images; default: 224")
     parser.add_argument("--workers", type=int, help="of a loader; default: all cores, with faq-train 1")
+    parser.add_argument("--allocator", choices=list(ALLOCATORS), default="glibc", help="of the peers; default: glibc, told "
+                        "to keep what is freed")
+    parser.add_argument("--grad-dtype", help="train: --grad-dtype of faq-bench and faq-train; default: theirs")
+    parser.add_argument("--busy", action="store_true", help="measure on a busy machine, too")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--self-test", action="store_true", help="checks this program and its networks")
     o = parser.parse_args()
@@ -311,6 +391,8 @@ def parse():
             parser.error(f"--{option}: expected at least {least}, got {getattr(o, option)}")
     if o.mode == "load" and not o.data_path:
         parser.error("--mode load wants a --data-path")
+    if o.mode != "train" and o.grad_dtype:
+        parser.error(f"--mode {o.mode} has no use for a --grad-dtype")
     if o.mode == "infer" and o.data_path:
         parser.error("--mode infer has no use for a --data-path")
     if not o.self_test and not os.access(o.faq_bench, os.X_OK):

@@ -43,21 +43,26 @@ def random_images(o):
     return torch.randn(o["batch"], 3, o["image_size"], o["image_size"])
 
 
-# zero_grad, forward, cross-entropy, backward and an SGD step.
-def train(o, prepare):
+# Forward, cross-entropy, backward and an SGD step, in the order of PyTorch's tuning guide: gradients are set to None as
+# soon as the step has used them, so that the forward pass has their memory. autocast: the dtype of convolutions and
+# matrix products.
+def train(o, prepare=lambda model, x: model, autocast=None, compiled=False):
     import models
+    import other_models
     import torch
-    import torch.nn.functional as F
 
     x = random_images(o).to(memory_format=torch.channels_last)
     model = prepare(models.build(o["model"]).train(), x).to(memory_format=torch.channels_last).train()
-    labels = torch.randint(model.fc.out_features, (o["batch"],))
+    labels = torch.randint(models.classes(o["model"]), (o["batch"],))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    forward = torch.compile(model) if compiled else model
 
     def step():
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), labels).backward()
+        with torch.autocast("cpu", autocast, enabled=autocast is not None):
+            loss = other_models.loss(forward(x), labels)
+        loss.backward()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     before = resident_bytes()
     seconds = statistics.median(step_times(step, o["steps"]))
@@ -66,7 +71,23 @@ def train(o, prepare):
 
 
 def train_fp32(o):
-    return train(o, lambda model, x: model)
+    return train(o)
+
+
+def train_fp32_compiled(o):
+    return train(o, compiled=True)
+
+
+def train_bf16(o):
+    import torch
+
+    return train(o, autocast=torch.bfloat16)
+
+
+def train_bf16_compiled(o):
+    import torch
+
+    return train(o, autocast=torch.bfloat16, compiled=True)
 
 
 def train_qat(o):
@@ -245,8 +266,9 @@ def load_pillow(o):
     return {"images_per_s": statistics.median(rates)}
 
 
-KINDS = {f.__name__: f for f in (train_fp32, train_qat, infer_pytorch, write_qdq, infer_onnxruntime, infer_openvino,
-                                 layers_onnxruntime, layers_openvino, repeat_images, load_pillow)}
+KINDS = {f.__name__: f for f in (train_fp32, train_fp32_compiled, train_bf16, train_bf16_compiled, train_qat,
+                                 infer_pytorch, write_qdq, infer_onnxruntime, infer_openvino, layers_onnxruntime,
+                                 layers_openvino, repeat_images, load_pillow)}
 
 
 def main():

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The networks the peers run, with torchvision's parameter names: ResNet-18, 34, 50 and the CIFAR ResNet-20.
+"""The networks the peers run: ResNet-18 to 152 and the CIFAR ResNet-20, with torchvision's parameter names, and those of
+other_models.py.
 
     python3 tools/peers/models.py --self-test     checks parameter counts and output shapes
 """
@@ -14,6 +15,8 @@ if __name__ == "__main__" and util.find_spec("torch") is None:
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
+
+import other_models  # noqa: E402
 
 
 def conv(inputs, outputs, kernel, stride=1):
@@ -107,6 +110,12 @@ MODELS = {
     "resnet18": (lambda: imagenet_resnet(BasicBlock, (2, 2, 2, 2)), 224, 11_689_512),
     "resnet34": (lambda: imagenet_resnet(BasicBlock, (3, 4, 6, 3)), 224, 21_797_672),
     "resnet50": (lambda: imagenet_resnet(Bottleneck, (3, 4, 6, 3)), 224, 25_557_032),
+    "resnet101": (lambda: imagenet_resnet(Bottleneck, (3, 4, 23, 3)), 224, 44_549_160),
+    "resnet152": (lambda: imagenet_resnet(Bottleneck, (3, 8, 36, 3)), 224, 60_192_808),
+    "alexnet": (other_models.alexnet, 224, 61_100_840),
+    "vgg16_bn": (other_models.vgg16_bn, 224, 138_365_992),
+    "densenet161": (other_models.densenet161, 224, 28_681_000),
+    "inception_v3": (other_models.inception_v3, 299, 27_161_264),
 }
 
 
@@ -118,6 +127,10 @@ def input_size(name):
     return MODELS[name][1]
 
 
+def classes(name):
+    return 10 if input_size(name) == 32 else 1000
+
+
 def self_test():
     for name, (_, size, expected) in MODELS.items():
         model = build(name).eval()
@@ -125,8 +138,7 @@ def self_test():
         assert found == expected, f"{name}: expected {expected} parameters, found {found}"
         with torch.inference_mode():
             shape = tuple(model(torch.zeros(2, 3, size, size)).shape)
-        classes = 10 if size == 32 else 1000
-        assert shape == (2, classes), f"{name}: expected logits of shape (2, {classes}), found {shape}"
+        assert shape == (2, classes(name)), f"{name}: expected logits of shape (2, {classes(name)}), found {shape}"
     names = set(build("resnet50").state_dict())
     for key in ("bn1.running_var", "layer1.0.downsample.1.bias", "layer4.2.conv3.weight", "fc.bias"):
         assert key in names, f"resnet50: expected a tensor {key}"

@@ -1,0 +1,39 @@
+// How QuadGradient divides the weights of a convolution into tiles. Included by core/kernels only.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kernels/conv_geometry.h"
+#include "core/kernels/quad_tiles.h"
+
+namespace faq::kernels {
+
+/// How the weights are divided into tiles (quad_tiles.h).
+///
+/// A tile is 16·vectors values of a run of the input, times some outputs. With up to 64 channels a run is a
+/// whole row of the filter, kernel width × channels, which are side by side in the input. With more channels
+/// (or holes between the columns) it is one column of the filter and up to 64 channels.
+struct QuadPlan {
+  QuadPlan(const Shape& weights, const ConvGeometry& geometry);
+
+  struct Tile {
+    std::int64_t block, output_block, row, column, piece;
+  };
+  std::int64_t tiles() const;
+  /// Tiles of one block of channels, and of one block of outputs in it, follow each other.
+  Tile tile(std::int64_t number) const;
+  /// Channels of a block; the last one may have fewer.
+  std::int64_t channels_of(std::int64_t block) const;
+  /// Vectors of the tiles of a block.
+  int vectors_of(std::int64_t block) const;
+  /// Sums of a tile.
+  std::int64_t sums() const { return outputs * vectors * quad_lanes; }
+
+  std::int64_t out_channels, in_channels, height, width;
+  std::int64_t block_channels, blocks, output_blocks;
+  std::int64_t columns;  ///< of the filter that have tiles of their own; 1 if a run has all
+  std::int64_t pieces;   ///< of a run
+  int vectors, outputs;
+};
+
+}  // namespace faq::kernels
