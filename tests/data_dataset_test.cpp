@@ -219,8 +219,7 @@ TEST_CASE("image folder: a flat val/ with a file that has the classes") {
   };
   const char* forms[] = {
       "a.png eel\nc d.png cat\nb.png dog\n",
-      "\xef\xbb\xbf"
-      "b.png\tdog\r\n\r\na.png\teel\r\nc d.png\tcat",
+      "\xef\xbb\xbf\x62.png\tdog\r\n\r\na.png\teel\r\nc d.png\tcat",
       "a.png,eel\nb.png,dog\nc d.png,cat\n",
       "a 2\nb 1\nc d 0\n",
       "ImageId,PredictionString\na,eel 85 1 499 272 \nb,dog 1 2 3 4 eel 5 6 7 8\nc d,cat\n",
@@ -256,9 +255,9 @@ TEST_CASE("image folder: a flat val/ with a file that has the classes") {
       {"\n", "no lines"},
       {"a,\n", "expected IMAGE CLASS"},
   };
-  for (const auto& [labels, reason] : refused) {
-    CAPTURE(labels);
-    check_error(ErrorKind::bad_data, reason, [&] { flat(labels); });
+  for (const auto& row : refused) {
+    CAPTURE(row.first);
+    check_error(ErrorKind::bad_data, row.second, [&] { flat(row.first); });
   }
   put_image(root / "data/val/more/d.png");
   check_error(ErrorKind::bad_data, "val: has the folder 'more'", [&] { flat("a cat\n"); });
