@@ -49,6 +49,31 @@ top1=$(sed -n 's/.*"top1":\([0-9.]*\).*/\1/p' "$work/json")
 [ "$(awk "BEGIN { print $top1 / 5 }")" = "$right" ]
 if head -c 700 "$work/data/t10k-images-idx3-ubyte" | "$work/build/deploy" "$work/integer.safetensors" 2>"$work/refused"; then exit 1; fi
 grep -q 'pixels: expected 784 bytes (28×28×1), found 700' "$work/refused"
+# faq::onnx writes what faq-export writes, where it was built with ONNX.
+if "$work/installed/bin/faq-export" "$work/integer.safetensors" --onnx "$work/expected.onnx" >"$work/said" 2>&1; then
+  mkdir "$work/onnx"
+  cat >"$work/onnx/main.cpp" <<END
+#include <faq/quant/deploy/onnx/onnx_file.h>
+#include <faq/quant/deploy/onnx_export.h>
+
+int main(int, char** argv) { faq::write_onnx(faq::onnx_model(faq::IntegerNetwork::load(argv[1])), argv[2]); }
+END
+  cat >"$work/onnx/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.23)
+project(onnx LANGUAGES CXX)
+find_package(faq REQUIRED)
+add_executable(onnx main.cpp)
+target_link_libraries(onnx PRIVATE faq::onnx)
+END
+  cmake -S "$work/onnx" -B "$work/onnx/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" \
+    -DCMAKE_CXX_COMPILER="$cxx" >/dev/null
+  cmake --build "$work/onnx/build" >/dev/null
+  "$work/onnx/build/onnx" "$work/integer.safetensors" "$work/found.onnx"
+  cmp "$work/expected.onnx" "$work/found.onnx"
+else
+  grep -q 'this build has no ONNX' "$work/said"
+fi
+
 # Nothing of what decodes, displays and archives is linked with it, nor need it be there.
 mkdir "$work/runtime"
 cat >"$work/runtime/CMakeLists.txt" <<END
