@@ -291,6 +291,33 @@ TEST_CASE("a unit whose weights have a scale for each channel, against double", 
   }
 }
 
+TEST_CASE("gradients in bf16 meet the integers, whatever their scale", "[learned_scale][ops]") {
+  // DoReFa's weights: odd integers, and a scale that is no power of two. Nothing but dy·scale and the result
+  // is rounded to bf16; with weights in bf16 some of these products would be others.
+  if (!has_native_bf16()) return;
+  const OneThread one_thread;
+  const float scale = 0.1f / 127;
+  std::vector<std::int8_t> odd;
+  for (int q = -127; q <= 127; q += 2) odd.push_back(static_cast<std::int8_t>(q));
+  const auto count = static_cast<std::int64_t>(odd.size());
+  const auto in_bf16 = [](float value) {
+    return kernels::convert(kernels::convert(Tensor::full({1}, value), DType::bf16), DType::f32).item();
+  };
+  Tensor weights = Tensor::from<std::int8_t>({1, count}, odd);
+  weights.set_fixed_point({.scale = scale, .is_signed = true});
+  const Var x(reference::random_fixed_point({1, count}, 1, {.scale = 0.017f}), true);
+  const Var w(reference::random({1, count}, 2), true), b(Tensor::zeros({1}), true);
+  backward(linear_integer(x, w, weights, b, Engine::integer, GradFormat::bf16), Tensor::full({1, 1}, 1));
+  const std::vector<double> found = reference::numbers(x.grad());
+  int rounded_first = 0;
+  for (std::size_t i = 0; i < odd.size(); ++i) {
+    INFO(int(odd[i]));
+    CHECK(found[i] == in_bf16(in_bf16(scale) * odd[i]));
+    rounded_first += found[i] != in_bf16(scale * odd[i]);
+  }
+  CHECK(rounded_first > 0);  // the two are not the same numbers
+}
+
 TEST_CASE("scales that are powers of two leave gradients the bits of scaled weights",
           "[learned_scale][ops]") {
   // FAQ's networks keep their bits: the gradients were once made with q·scale, now with q.
