@@ -176,6 +176,29 @@ TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gr
   set_num_threads(0);
 }
 
+namespace {
+
+void check_data_gradient(const Case& c, std::uint64_t salt) {
+  const RoundedGradient dy = gradient_of(c, salt, 0.0123f);
+  const Tensor w = reference::random_integers<std::int8_t>(c.w, salt, -127, 127);
+  std::vector<std::int64_t> sums(static_cast<std::size_t>(c.x.numel()));
+  const auto ws = reference::elements<std::int64_t>(w), gs = reference::elements<std::int64_t>(dy.values);
+  reference::for_each_tap(c.x, c.w, c.geometry,
+                          [&](auto yi, auto xi, auto wi) { sums[xi] += gs[yi] * ws[wi]; });
+  Tensor expected = Tensor::empty(c.x);
+  float* values = expected.mutable_data<float>();
+  for (std::size_t i = 0; i < sums.size(); ++i) values[i] = static_cast<float>(sums[i]) * 0.0123f;
+  for (const Engine engine : {Engine::integer, Engine::simulated}) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      Tensor dx = Tensor::empty(c.x, dtype);
+      kernels::conv2d_backward_data_integer(dy, w, c.geometry, engine, dx);
+      CHECK(reference::same_bytes(dx, kernels::convert(expected, dtype)));
+    }
+  }
+}
+
+}  // namespace
+
 TEST_CASE("the 8-bit gradient of the data equals exact sums", "[gradient][isa]") {
   std::uint64_t salt = 0;
   int taken = 0;
@@ -184,24 +207,22 @@ TEST_CASE("the 8-bit gradient of the data equals exact sums", "[gradient][isa]")
     ++salt;
     if (!kernels::suits_integer_data_gradient(c.x, c.w, c.geometry)) continue;
     ++taken;
-    const RoundedGradient dy = gradient_of(c, salt, 0.0123f);
-    const Tensor w = reference::random_integers<std::int8_t>(c.w, salt, -127, 127);
-    std::vector<std::int64_t> sums(static_cast<std::size_t>(c.x.numel()));
-    const auto ws = reference::elements<std::int64_t>(w), gs = reference::elements<std::int64_t>(dy.values);
-    reference::for_each_tap(c.x, c.w, c.geometry,
-                            [&](auto yi, auto xi, auto wi) { sums[xi] += gs[yi] * ws[wi]; });
-    Tensor expected = Tensor::empty(c.x);
-    for (std::size_t i = 0; i < sums.size(); ++i)
-      expected.mutable_data<float>()[i] = static_cast<float>(sums[i]) * 0.0123f;
-    for (const Engine engine : {Engine::integer, Engine::simulated}) {
-      for (const DType dtype : {DType::f32, DType::bf16}) {
-        Tensor dx = Tensor::empty(c.x, dtype);
-        kernels::conv2d_backward_data_integer(dy, w, c.geometry, engine, dx);
-        CHECK(reference::same_bytes(dx, kernels::convert(expected, dtype)));
-      }
-    }
+    check_data_gradient(c, salt);
   }
   CHECK(taken > 50);
+}
+
+TEST_CASE("the 8-bit gradient of large images' data is computed by rows", "[gradient][isa]") {
+  set_num_threads(1);  // more sums than stay in one thread's cache
+  const Case large[] = {{{2, 70, 60, 80}, {2, 80, 3, 3}, {.padding = 1}},
+                        {{1, 61, 60, 90}, {2, 90, 5, 1}, {.padding = {2, 0, 0, 0}}},
+                        {{1, 131, 120, 80}, {2, 80, 3, 3}, {.stride = 2, .padding = 1}},
+                        {{1, 90, 50, 70}, {2, 70, 3, 3}, {.padding = 2, .dilation = 2}}};
+  for (const Case& c : large) {
+    INFO(c);
+    check_data_gradient(c, 3);
+  }
+  set_num_threads(0);
 }
 
 TEST_CASE("geometries without an 8-bit gradient", "[gradient]") {
