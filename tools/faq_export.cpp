@@ -80,7 +80,7 @@ Result to_onnx(const cxxopts::ParseResult& parsed) {
 std::vector<OptionRow> network_options() {
   std::vector<OptionRow> rows;
   for (const char* name : {"model", "num-classes", "in-channels", "ignore-extra", "val-resize-size",
-                           "val-crop-size", "mean", "std"})
+                           "val-crop-size", "interpolation", "mean", "std"})
     rows.push_back(find_option(name));
   return rows;
 }
@@ -114,12 +114,13 @@ struct Target {
 };
 
 const std::vector<Target>& targets() {
-  static const std::vector<Target> rows{{"c", {"c-name", "c-test"}, to_c},
-                                        {"onnx", {}, to_onnx},
-                                        {"float-onnx",
-                                         {"model", "num-classes", "in-channels", "ignore-extra",
-                                          "val-resize-size", "val-crop-size", "mean", "std", "use-ema"},
-                                         to_float_onnx}};
+  static const std::vector<Target> rows{
+      {"c", {"c-name", "c-test"}, to_c},
+      {"onnx", {}, to_onnx},
+      {"float-onnx",
+       {"model", "num-classes", "in-channels", "ignore-extra", "val-resize-size", "val-crop-size",
+        "interpolation", "mean", "std", "use-ema"},
+       to_float_onnx}};
   return rows;
 }
 
