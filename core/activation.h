@@ -14,13 +14,14 @@ struct Activation {
   float low = -std::numeric_limits<float>::infinity();
   float high = std::numeric_limits<float>::infinity();
 
-  static const Activation identity, relu;
+  static const Activation identity, relu, relu6;
 
   std::size_t hash() const;
   bool operator==(const Activation&) const = default;
 };
 inline constexpr Activation Activation::identity{};
 inline constexpr Activation Activation::relu{.low = 0.0f};
+inline constexpr Activation Activation::relu6{.low = 0.0f, .high = 6.0f};
 
 /// Writes "identity", "relu", or else the interval: "clip to [0, 6]".
 std::ostream& operator<<(std::ostream& out, const Activation& activation);

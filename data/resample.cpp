@@ -17,10 +17,23 @@ namespace {
 
 using Filter = kernels::ResampleFilter;
 
-/// The triangle filter for outputs [begin, begin + count) of `size`, from `input` samples.
-Filter triangle_filter(int input, int size, int begin, int count) {
+// The filters, as Pillow computes them, of the distance in samples.
+double triangle(double x) { return std::abs(x) < 1.0 ? 1.0 - std::abs(x) : 0.0; }
+
+double cubic(double x) {
+  constexpr double a = -0.5;
+  x = std::abs(x);
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0.0;
+}
+
+/// The filter for outputs [begin, begin + count) of `size`, from `input` samples.
+Filter filter_of(Interpolation interpolation, int input, int size, int begin, int count) {
+  const bool is_cubic = interpolation == Interpolation::bicubic;
   const double scale = static_cast<double>(input) / size;
-  const double support = std::max(scale, 1.0);
+  const double stretched = std::max(scale, 1.0);
+  const double support = (is_cubic ? 2.0 : 1.0) * stretched;
   Filter filter;
   filter.stride = static_cast<std::size_t>(std::ceil(support)) * 2 + 1;
   filter.first.resize(static_cast<std::size_t>(count));
@@ -34,8 +47,8 @@ Filter triangle_filter(int input, int size, int begin, int count) {
     double sum = 0;
     for (int k = 0; k < taps; ++k) {
       // Pillow multiplies by the reciprocal. A division would differ in the last bit.
-      const double distance = std::abs((k + first - center + 0.5) * (1.0 / support));
-      weights[static_cast<std::size_t>(k)] = distance < 1.0 ? 1.0 - distance : 0.0;
+      const double distance = (k + first - center + 0.5) * (1.0 / stretched);
+      weights[static_cast<std::size_t>(k)] = is_cubic ? cubic(distance) : triangle(distance);
       sum += weights[static_cast<std::size_t>(k)];
     }
     const auto row = static_cast<std::size_t>(i);
@@ -44,7 +57,7 @@ Filter triangle_filter(int input, int size, int begin, int count) {
     for (std::size_t k = 0; k < static_cast<std::size_t>(taps); ++k) {
       const double weight = sum != 0 ? weights[k] / sum : weights[k];
       filter.weights[row * filter.stride + k] =
-          static_cast<std::int32_t>(0.5 + weight * (1 << Filter::precision));
+          static_cast<std::int32_t>((weight < 0 ? -0.5 : 0.5) + weight * (1 << Filter::precision));
     }
   }
   return filter;
@@ -52,7 +65,8 @@ Filter triangle_filter(int input, int size, int begin, int count) {
 
 }  // namespace
 
-Image resample(const Image& image, const Box& source, int height, int width, const Box& window) {
+Image resample(const Image& image, const Box& source, int height, int width, const Box& window,
+               Interpolation interpolation) {
   const auto inside = [](int begin, int length, int whole) {
     return begin >= 0 && length > 0 && length <= whole - begin;
   };
@@ -67,8 +81,8 @@ Image resample(const Image& image, const Box& source, int height, int width, con
         "resize: ", window.height, " x ", window.width, " is more than ", max_pixels, " pixels");
 
   const auto channels = static_cast<std::size_t>(image.channels);
-  const Filter across = triangle_filter(source.width, width, window.left, window.width);
-  const Filter down = triangle_filter(source.height, height, window.top, window.height);
+  const Filter across = filter_of(interpolation, source.width, width, window.left, window.width);
+  const Filter down = filter_of(interpolation, source.height, height, window.top, window.height);
   const auto in_row = [&](int y, int x) {
     return image.pixels.data() +
            (static_cast<std::size_t>(source.top + y) * static_cast<std::size_t>(image.width) +

@@ -87,18 +87,19 @@ Image random_crop_and_flip(const Image& image, int border, Random& random) {
 
 }  // namespace
 
-Image resize(const Image& image, int height, int width) {
-  return resized_crop(image, 0, 0, image.height, image.width, height, width);
+Image resize(const Image& image, int height, int width, Interpolation interpolation) {
+  return resized_crop(image, 0, 0, image.height, image.width, height, width, interpolation);
 }
 
 Image resized_crop(const Image& image, int top, int left, int crop_height, int crop_width, int height,
-                   int width) {
-  return resample(image, {top, left, crop_height, crop_width}, height, width, {0, 0, height, width});
+                   int width, Interpolation interpolation) {
+  return resample(image, {top, left, crop_height, crop_width}, height, width, {0, 0, height, width},
+                  interpolation);
 }
 
-Image resize_shorter_side(const Image& image, int size) {
+Image resize_shorter_side(const Image& image, int size, Interpolation interpolation) {
   const auto [height, width] = shorter_side_extent(image, size);
-  return resize(image, height, width);
+  return resize(image, height, width, interpolation);
 }
 
 Image center_crop(const Image& image, int height, int width) {
@@ -153,10 +154,11 @@ Image transform_for_training(const Image& image, const TransformOptions& options
       return transform_for_evaluation(image, options);
     case Augmentation::cifar:
       if (image.height == size && image.width == size) return random_crop_and_flip(image, size / 8, random);
-      return random_crop_and_flip(resize(image, size, size), size / 8, random);
+      return random_crop_and_flip(resize(image, size, size, options.interpolation), size / 8, random);
     case Augmentation::imagenet: {
       const Box box = random_resized_crop_box(image.height, image.width, random);
-      Image out = resized_crop(image, box.top, box.left, box.height, box.width, size, size);
+      Image out =
+          resized_crop(image, box.top, box.left, box.height, box.width, size, size, options.interpolation);
       if (random.uniform() < 0.5) flip_in_place(out);
       return out;
     }
@@ -170,9 +172,10 @@ Image transform_for_evaluation(const Image& image, const TransformOptions& optio
   const auto [height, width] = shorter_side_extent(image, options.resize);
   if (height == image.height && width == image.width) return center_crop(image, size, size);
   const Box box = center_box(height, width, size, size);
-  if (options.resize < size) return center_crop(resize(image, height, width), size, size);
+  if (options.resize < size)
+    return center_crop(resize(image, height, width, options.interpolation), size, size);
   // Computes only the part that is kept.
-  return resample(image, {0, 0, image.height, image.width}, height, width, box);
+  return resample(image, {0, 0, image.height, image.width}, height, width, box, options.interpolation);
 }
 
 }  // namespace faq

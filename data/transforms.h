@@ -3,21 +3,24 @@
 
 #include <string>
 
+#include "core/interpolation.h"
 #include "core/rng.h"
 #include "data/image.h"
 
 namespace faq {
 
-/// Resizes, bilinear with antialiasing (a triangle filter whose support grows with the reduction), in PIL's
-/// fixed-point arithmetic. The result equals PIL's Image.resize(BILINEAR) pixel by pixel (Pillow up to 12;
-/// Pillow 13 and later do the vertical pass first for some shapes, which changes single pixels by one).
-Image resize(const Image& image, int height, int width);
+/// Resizes with antialiasing, in PIL's fixed-point arithmetic. The result equals PIL's Image.resize(BILINEAR)
+/// or (BICUBIC) pixel by pixel (Pillow up to 12; Pillow 13 and later do the vertical pass first for some
+/// shapes, which changes single pixels by one).
+Image resize(const Image& image, int height, int width,
+             Interpolation interpolation = Interpolation::bilinear);
 /// Resizes the part [top, top+crop_height) × [left, left+crop_width). The same as crop followed by resize.
 Image resized_crop(const Image& image, int top, int left, int crop_height, int crop_width, int height,
-                   int width);
+                   int width, Interpolation interpolation = Interpolation::bilinear);
 /// Resizes the shorter side to `size` and the longer one in proportion, to int(size * longer / shorter) as
 /// torchvision does.
-Image resize_shorter_side(const Image& image, int size);
+Image resize_shorter_side(const Image& image, int size,
+                          Interpolation interpolation = Interpolation::bilinear);
 /// Returns the middle of the image, padded with black if the image is smaller. The offset is rounded as in
 /// torchvision.
 Image center_crop(const Image& image, int height, int width);
@@ -45,6 +48,7 @@ struct TransformOptions {
   Augmentation augmentation = Augmentation::none;  ///< in training only; `none`: the evaluation transform
   int crop = 224;
   int resize = 256;  ///< in evaluation: shorter side before the centre crop; 0: no resizing
+  Interpolation interpolation = Interpolation::bilinear;  ///< wherever an image is resized
 };
 
 /// The transform in training, by options.augmentation:

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/interpolation.h"
 #include "nn/units.h"
 
 namespace faq {
@@ -26,6 +27,7 @@ struct ModelInfo {
   int resize =
       /// In evaluation, the shorter side before the crop (torchvision's); 0: images are not resized.
       0;
+  Interpolation interpolation = Interpolation::bilinear;  ///< default
   /// Mean and standard deviation of the pixels in [0, 1], for colour images.
   std::vector<float> mean = {0.485f, 0.456f, 0.406f};
   std::vector<float> std = {0.229f, 0.224f, 0.225f};

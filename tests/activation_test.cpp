@@ -11,8 +11,10 @@ TEST_CASE("activations as values", "[norm]") {
     Activation activation;
     const char* text;
   };
-  const Row rows[] = {
-      {{}, "identity"}, {Activation::relu, "relu"}, {{0, 6}, "clip to [0, 6]"}, {{-1, 6}, "clip to [-1, 6]"}};
+  const Row rows[] = {{{}, "identity"},
+                      {Activation::relu, "relu"},
+                      {Activation::relu6, "clip to [0, 6]"},
+                      {{-1, 6}, "clip to [-1, 6]"}};
   for (const Row& row : rows) {
     std::ostringstream text;
     text << row.activation;

@@ -41,6 +41,8 @@ TEST_CASE("resize equals Pillow") {
     check_equal(resize(source(), height, width), read_pnm(fixture(name + ".ppm")));
     if (fs::exists(fixture(name + ".pgm")))
       check_equal(resize(grey_source(), height, width), read_pnm(fixture(name + ".pgm")));
+    check_equal(resize(source(), height, width, Interpolation::bicubic),
+                read_pnm(fixture(concat("bicubic-", height, "x", width, ".ppm"))));
   }
   check_equal(resize(source(), source().height, source().width), source());
 }
@@ -63,8 +65,9 @@ TEST_CASE("transform_for_evaluation") {
          {std::pair(24, 20), std::pair(21, 20), std::pair(20, 20), std::pair(10, 20)}) {
       CAPTURE(height, width, to, crop_size);
       const Image image = numbered(height, width, 3);
-      check_equal(transform_for_evaluation(image, {Augmentation::none, crop_size, to}),
-                  center_crop(resize_shorter_side(image, to), crop_size, crop_size));
+      for (const Interpolation how : {Interpolation::bilinear, Interpolation::bicubic})
+        check_equal(transform_for_evaluation(image, {Augmentation::none, crop_size, to, how}),
+                    center_crop(resize_shorter_side(image, to, how), crop_size, crop_size));
     }
 }
 

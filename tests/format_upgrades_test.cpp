@@ -1,4 +1,4 @@
-// Files of formats 1 to 3, written by the libraries that wrote them (fixtures/integer_formats/
+// Files of formats 1 to 4, written by the libraries that wrote them (fixtures/integer_formats/
 // make_integer_network.cpp), give the logits these libraries gave.
 #include <cmath>
 
@@ -80,7 +80,7 @@ struct Changed {
 TEST_CASE("files of older formats load and compute what they did", "[format_upgrades]") {
   const OneThread one_thread;
   const TemporaryFolder folder;
-  for (const int version : {1, 2, 3}) {
+  for (const int version : {1, 2, 3, 4}) {
     INFO("format " << version);
     CHECK(read_safetensors_metadata(fixture(version)).at("format_version") == std::to_string(version));
     const IntegerNetwork network = IntegerNetwork::load(fixture(version));
@@ -90,7 +90,7 @@ TEST_CASE("files of older formats load and compute what they did", "[format_upgr
     const std::int64_t as_loaded = network.weight_bytes();
     network.save(folder / "new.safetensors", network.about());
     const NamedTensors saved = read_safetensors(folder / "new.safetensors");
-    CHECK(saved.metadata.at("format_version") == "4");
+    CHECK(saved.metadata.at("format_version") == "5");
     CHECK(saved.find("second.weight")->numel() == (7 * 7 * 9 + 3) / 4);
     const IntegerNetwork again = IntegerNetwork::load(folder / "new.safetensors");
     check_is_small_network(again);
@@ -128,7 +128,13 @@ TEST_CASE("what older files say of their images, where they do", "[format_upgrad
   const std::vector<std::string> names{"ant", "bee", "cat", "dog"};
   const auto as = [&](int resize, std::vector<float> mean, std::vector<float> std,
                       std::vector<std::string> classes) {
-    return Preprocessing{8, 8, 3, resize, std::move(mean), std::move(std), std::move(classes)};
+    return Preprocessing{.height = 8,
+                         .width = 8,
+                         .channels = 3,
+                         .resize = resize,
+                         .mean = std::move(mean),
+                         .std = std::move(std),
+                         .class_names = std::move(classes)};
   };
   const Row rows[] = {
       {"resize", nullptr, as(0, {}, {}, names)},
@@ -184,6 +190,13 @@ TEST_CASE("damaged files of older formats are refused", "[format_upgrades]") {
       {3, "resize", [](Changed& c) { c.file.metadata["resize"] = "wide"; }},
       {3, "resize -1", [](Changed& c) { c.file.metadata["resize"] = "-1"; }},
       {3, "1 means, 0 standard deviations", [](Changed& c) { c.file.metadata["mean"] = "[1]"; }},
+      {4, "padding 1: expected [height, width]", [](Changed& c) { c.op("first")["padding"] = 1; }},
+      {4, "padding -1",
+       [](Changed& c) {
+         c.op("first")["padding"] = {1, -1};
+       }},
+      {4, "relu", [](Changed& c) { c.op("first").erase("relu"); }},
+      {4, "bits 9", [](Changed& c) { c.op("first")["format"]["bits"] = 9; }},
   };
   for (const Row& row : rows) {
     INFO("format " << row.version << ": " << row.message);

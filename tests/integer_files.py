@@ -50,7 +50,8 @@ class Builder:
         self.draw = random.Random(seed)
         self.ops, self.tensors = [], {}
         self.channels, self.formats = {0: channels}, {}
-        self.preprocessing = {"height": height, "width": width, "channels": channels, "resize": 0, "mean": [], "std": [],
+        self.preprocessing = {"height": height, "width": width, "channels": channels, "resize": 0,
+                              "interpolation": "bilinear", "mean": [], "std": [],
                               "classes": []}
         table = [self.draw.randint(-127, 127) for _ in range(channels * 256)]
         self.add("input", [0], channels, self.format(8, True, 0.03125),
@@ -88,12 +89,20 @@ class Builder:
             tensors["scales"] = ("U8", [shape[0], groups], scales)
         return fields, tensors
 
+    @staticmethod
+    def levels(form, relu, high=None):
+        """The least and the largest integer that an activation leaves."""
+        largest = (1 << (form["bits"] - form["signed"])) - 1
+        return {"low": 0 if relu or not form["signed"] else -largest, "high": largest if high is None else high}
+
     def conv(self, x, filters, kernel, form, stride=1, padding=(0, 0), bits=8, code="fixed_point", cluster_size=0, residual=0,
-             relu=True):
-        fields, tensors = self.weights([filters, self.channels[x], *kernel], bits, code, cluster_size)
+             relu=True, high=None, groups=1):
+        """padding: rows and columns, or top, left, bottom, right."""
+        fields, tensors = self.weights([filters, self.channels[x] // groups, *kernel], bits, code, cluster_size)
         factor = f32(self.formats[residual]["scale"] / form["scale"]) if residual else 0.0
-        fields.update(stride=stride, padding=list(padding), relu=relu, residual_multiplier=factor)
-        size = 8 / ((1 << bits) * self.channels[x] * math.sqrt(math.prod(kernel)))
+        fields.update(stride=stride, padding=list(padding) * (4 // len(padding)), groups=groups, residual_multiplier=factor,
+                      **self.levels(form, relu, high))
+        size = 8 / ((1 << bits) * (self.channels[x] // groups) * math.sqrt(math.prod(kernel)))
         return self.add("conv", [x, residual] if residual else [x], filters, form, fields, **tensors,
                         multiplier=self.floats(filters, -size, size), bias=self.floats(filters, -5, (1 << form["bits"]) / 2))
 
@@ -102,7 +111,7 @@ class Builder:
         # Halves and whole numbers: many exact ties.
         multipliers = struct.pack("<%df" % count, *(self.draw.choice((-1.5, -0.5, 0.5, 1.5)) for _ in range(count)))
         biases = struct.pack("<%df" % count, *(self.draw.randint(-3, 9) for _ in range(count)))
-        return self.add("norm_act", [x], count, form, {"channels": count, "relu": relu}, multiplier=("F32", [count], multipliers),
+        return self.add("norm_act", [x], count, form, {"channels": count, **self.levels(form, relu)}, multiplier=("F32", [count], multipliers),
                         bias=("F32", [count], biases))
 
     def shortcut(self, x, stride, channels):
@@ -125,7 +134,7 @@ class Builder:
                         bias=self.floats(classes, -3, 3))
 
     def metadata(self):
-        return {"format": "faq-integer-network", "format_version": "4", "network": compact({"ops": self.ops}),
+        return {"format": "faq-integer-network", "format_version": "5", "network": compact({"ops": self.ops}),
                 "preprocessing": compact(self.preprocessing)}
 
     def write(self, path):
@@ -149,6 +158,12 @@ def every_op(seed=1):
     gathered = b.conv(again, 9, (3, 2), u8, stride=2, padding=(2, 1), bits=5, code="odd")
     few = b.pool("avg_pool", gathered, 1, 1, 0, output=2)
     padded = b.shortcut(both, 2, 20)
+    # Depthwise, with a border as "SAME" padding has it and a ReLU6; then in groups, without activation, as a bottleneck adds it.
+    apart = b.conv(again, 9, (3, 3), u4, stride=2, padding=(0, 0, 1, 1), bits=4, groups=9, high=11)
+    apart = b.conv(apart, 18, (5, 5), s8, padding=(2, 2), bits=2, code="clusters", cluster_size=1, groups=9, relu=False)
+    grouped = b.conv(apart, 18, (3, 3), s8, padding=(1, 1), groups=3, residual=apart, relu=False)
+    linear = b.conv(grouped, 5, (1, 1), u8)
+    few = b.concat(few, b.pool("avg_pool", linear, 1, 1, 0, output=2))
     joined = b.concat(b.pool("avg_pool", padded, 1, 1, 0, output=2), few)
     b.linear(b.global_avg_pool(joined), b.format(8, False, 0.7), 9, bits=7)
     return b

@@ -276,13 +276,21 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
       {"infinite bias", "conv1.bias: a value is not finite", set_value("conv1.bias", infinity)},
       {"NaN multiplier of the classifier", "fc.multiplier", set_value("fc.multiplier", nan)},
       {"infinite residual multiplier", "residual_multiplier", set("conv1", "residual_multiplier", 1e300)},
-      {"relu is a number", "", set("conv1", "relu", 1)},
+      {"no integer for low", "low 0.5", set("conv1", "low", 0.5)},
+      {"low below the format", "low -1", set("conv1", "low", -1)},
+      {"high above the format", "high 256", set("conv1", "high", 256)},
+      {"high below low", "high -1", set("conv1", "high", -1)},
+      {"no high", "high", set("conv1", "high", nullptr)},
+      {"groups 0", "groups 0", set("conv1", "groups", 0)},
+      {"groups of no number of filters", "groups 3 of 16 filters", set("conv1", "groups", 3)},
+      {"groups of other channels", "", set("conv1", "groups", 2)},
       {"stride 0", "stride 0", set("conv1", "stride", 0)},
       {"stride 65", "stride 65", set("conv1", "stride", 65)},
-      {"padding -1", "padding -1", set("conv1", "padding", json{0, -1})},
-      {"one padding", "padding 1: expected [height, width]", set("conv1", "padding", 1)},
-      {"padding as high as the kernel", "op 1 \"conv1\": padding 3×1 of a kernel", set("conv1", "padding", json{3, 1})},
-      {"padding as wide as the kernel", "padding 1×3 of a kernel", set("conv1", "padding", json{1, 3})},
+      {"padding -1", "padding -1", set("conv1", "padding", json{0, -1, 0, 0})},
+      {"one padding", "padding 1: expected [top, left, bottom, right]", set("conv1", "padding", 1)},
+      {"two paddings", "padding [1,1]", set("conv1", "padding", json{1, 1})},
+      {"padding as high as the kernel", "op 1 \"conv1\": padding 3×1 of a kernel", set("conv1", "padding", json{3, 1, 3, 1})},
+      {"padding as wide as the kernel", "padding top 1 left 1 bottom 1 right 3 of a kernel", set("conv1", "padding", json{1, 1, 1, 3})},
       {"stride that does not fit the residual", "a residual", set("layer1.0.conv1", "stride", 2)},
       {"fewer channels than before", "(shortcut 'layer2.0.shortcut')", set("layer2.0.shortcut", "out_channels", 8)},
       {"bits 9", "bits 9", set_format("bits", 9)},
@@ -325,7 +333,7 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
       {"height is text", "", set_extent("height", "8")},
       {"too small for a convolution", "",
        [](Broken& b) {
-         b.op("conv1")["padding"] = {0, 0};
+         b.op("conv1")["padding"] = {0, 0, 0, 0};
          b.images["height"] = b.images["width"] = 2;
        }},
       {"other channels", "", set_extent("channels", 1)},
@@ -338,11 +346,11 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
       {"does not end in a classifier", "does not end in a classifier",
        [](Broken& b) { b.network["ops"].erase(b.network["ops"].size() - 1); }},
       {"not an object", "", [](Broken& b) { b.network = 5; }},
-      {"a version to come", "format version '5' is newer than this program, which reads 1 to 4",
-       [](Broken& b) { b.file.metadata["format_version"] = std::string("5"); }},
-      {"version 0", "format version '0': expected 1 to 4",
+      {"a version to come", "format version '6' is newer than this program, which reads 1 to 5",
+       [](Broken& b) { b.file.metadata["format_version"] = std::string("6"); }},
+      {"version 0", "format version '0': expected 1 to 5",
        [](Broken& b) { b.file.metadata["format_version"] = std::string("0"); }},
-      {"a version that is no number", "format version '4a': expected 1 to 4",
+      {"a version that is no number", "format version '4a': expected 1 to 5",
        [](Broken& b) { b.file.metadata["format_version"] = std::string("4a"); }},
       {"a version it is not", "missing \"step\"",
        [](Broken& b) { b.file.metadata["format_version"] = std::string("1"); }},
@@ -426,22 +434,27 @@ TEST_CASE("what needs more working memory than anybody has is refused", "[intege
     op.update(more);
     ops.push_back(op);
   };
-  const json conv{
-      {"kind", "conv"}, {"stride", 1}, {"residual_multiplier", 0.0}, {"relu", false}, {"format", format}};
+  const json conv{{"kind", "conv"}, {"stride", 1}, {"groups", 1},     {"residual_multiplier", 0.0},
+                  {"low", -127},    {"high", 127}, {"format", format}};
   json plain = conv, padded = conv;
-  plain["padding"] = {0, 0};
-  padded["padding"] = {0, 64};
+  plain["padding"] = {0, 0, 0, 0};
+  padded["padding"] = {0, 64, 0, 64};
   add("wide", {channels, 1, 1, 1}, plain);
   add("padded", {1, channels, 1, 65}, padded);
   ops.push_back({{"kind", "global_avg_pool"}, {"name", "mean"}, {"inputs", {ops.size()}}});
   add("fc", {2, 1}, {{"kind", "linear"}, {"input", format}});
   file.metadata = {
-      {"format", "faq-integer-network"}, {"format_version", "4"}, {"network", json{{"ops", ops}}.dump()}};
+      {"format", "faq-integer-network"}, {"format_version", "5"}, {"network", json{{"ops", ops}}.dump()}};
   const auto load_with_height = [&](int height) {
-    file.metadata["preprocessing"] =
-        json{{"height", height},      {"width", 1},           {"channels", 1},           {"resize", 0},
-             {"mean", json::array()}, {"std", json::array()}, {"classes", json::array()}}
-            .dump();
+    file.metadata["preprocessing"] = json{
+        {"height", height},
+        {"width", 1},
+        {"channels", 1},
+        {"resize", 0},
+        {"mean", json::array()},
+        {"std", json::array()},
+        {"classes", json::array()},
+        {"interpolation", "bilinear"}}.dump();
     write_safetensors(folder / "n.safetensors", file);
     return IntegerNetwork::load(folder / "n.safetensors");
   };
@@ -455,10 +468,8 @@ TEST_CASE("what the format has no place for is not written", "[integer_format]")
     Activation activation;
     const char* message;
   };
-  const Row rows[] = {{{.padding = {1, 0, 0, 1}}, Activation::relu, "top 1 left 0 bottom 0 right 1"},
-                      {{.dilation = 2}, Activation::relu, "dilation 2×2"},
-                      {{.groups = 2}, Activation::relu, "2 groups"},
-                      {{}, {0, 6}, "clip to [0, 6]"}};
+  const Row rows[] = {{{.dilation = 2}, Activation::relu, "the format has no place for"},
+                      {{}, {6, 5}, "is left by the activation clip to [6, 5]"}};
   ConvOp op;
   op.name = "conv1";
   op.weights.values = Tensor::zeros({2, 1, 3, 3}, DType::s8);
@@ -468,14 +479,42 @@ TEST_CASE("what the format has no place for is not written", "[integer_format]")
     op.geometry = row.geometry;
     op.requantize.activation = row.activation;
     NamedTensors tensors;
-    CHECK_THROWS_WITH(describe(op, tensors), Catch::Contains("conv 'conv1': the format has no place for") &&
-                                                 Catch::Contains(row.message));
+    CHECK_THROWS_WITH(describe(op, tensors),
+                      Catch::Contains("conv 'conv1': ") && Catch::Contains(row.message));
   }
-  op.geometry = {.padding = {1, 2}};
-  for (const Activation& activation : {Activation::relu, Activation::identity}) {
-    op.requantize.activation = activation;
+}
+
+TEST_CASE("the ends of activations come back as they went into the file", "[integer_format]") {
+  struct Row {
+    Activation activation;
+    FixedPoint format;
+    int low, high;
+  };
+  const FixedPoint u8{.scale = 0.03f, .bits = 8}, s8{.scale = 0.1f, .bits = 8, .is_signed = true},
+      u4{.scale = 0.5f, .bits = 4};
+  const Row rows[] = {{Activation::relu, u8, 0, 255},  {Activation::identity, u8, 0, 255},
+                      {Activation::relu6, u8, 0, 200}, {Activation::relu6, u4, 0, 12},
+                      {Activation::relu, s8, 0, 127},  {Activation::identity, s8, -127, 127},
+                      {Activation::relu6, s8, 0, 60},  {{-1, 2.34f}, s8, -10, 23},
+                      {{-100, 100}, s8, -127, 127},    {{0.9f, 7}, u8, 30, 233}};
+  NormActOp op;
+  op.name = "norm";
+  for (const Row& row : rows) {
+    INFO(row.activation << " of " << row.format);
+    op.requantize = {.multiplier = Tensor::zeros({2}),
+                     .bias = Tensor::zeros({2}),
+                     .activation = row.activation,
+                     .format = row.format};
     NamedTensors tensors;
-    CHECK(describe(op, tensors).at("relu") == (activation == Activation::relu));
+    const nlohmann::json j = describe(op, tensors);
+    CHECK(j.at("low") == row.low);
+    CHECK(j.at("high") == row.high);
+    std::set<std::string> used;
+    const auto read = parse_op(j, tensors, used);
+    const kernels::Requantize& back = dynamic_cast<const NormActOp&>(*read).requantize;
+    const Levels levels = levels_of(back.activation, back.format);
+    CHECK(levels.low == static_cast<float>(row.low));
+    CHECK(levels.high == static_cast<float>(row.high));
   }
 }
 
@@ -506,7 +545,7 @@ TEST_CASE("ops that ResNet-20 has not are refused just so", "[integer_format]") 
       {"features.transition1.pool", "output", nullptr, "output"},
       {"features.transition1.norm", "channels", 255, "transition1.norm.multiplier: expected [255]"},
       {"features.transition1.norm", "channels", 0, "channels 0"},
-      {"features.transition1.norm", "relu", nullptr, "relu"},
+      {"features.transition1.norm", "low", nullptr, "low"},
       {"features.transition1.norm", "inputs", json{1}, "256 multipliers for"},
       {"features.transition1.norm", "inputs", json{1, 1}, "2 inputs"},
       {"features.denseblock1.denselayer1.concat", "inputs", json{3, 4}, "scales are not tied"},

@@ -128,8 +128,10 @@ NamedTensors network_of_every_op() {
                 {"weight_scale", 0.125},
                 {"stride", stride},
                 {"weight_shape", shape.extents()},
-                {"padding", {1, 1}},
-                {"relu", true},
+                {"padding", {1, 1, 1, 1}},
+                {"groups", 1},
+                {"low", 0},
+                {"high", 15},
                 {"residual_multiplier", stride == 2 ? 1.0 : 0.0},
                 {"format", format}};
   };
@@ -145,7 +147,7 @@ NamedTensors network_of_every_op() {
   bytes("conv2.weight", {72}, 0x11);
   bytes("conv2.scales", {8, 1}, 3);
   add("max_pool", "max_pool", {4}, {{"kernel", 3}, {"stride", 1}, {"padding", 1}});
-  add("norm_act", "norm", {5}, {{"channels", 8}, {"relu", true}, {"format", format}});
+  add("norm_act", "norm", {5}, {{"channels", 8}, {"low", 0}, {"high", 15}, {"format", format}});
   requantize("norm", 8);
   add("avg_pool", "avg_pool", {6}, {{"kernel", 3}, {"stride", 1}, {"padding", 1}, {"output", 0}});
   add("concat", "concat", {6, 7}, json::object());
@@ -161,12 +163,13 @@ NamedTensors network_of_every_op() {
   file.add("fc.bias", Tensor::zeros({2}));
 
   file.metadata = {{"format", "faq-integer-network"},
-                   {"format_version", "4"},
+                   {"format_version", "5"},
                    {"model", "every op"},
                    {"preprocessing", json{{"height", 8},
                                           {"width", 8},
                                           {"channels", 3},
                                           {"resize", 9},
+                                          {"interpolation", "bicubic"},
                                           {"mean", {0.5, 0.5, 0.5}},
                                           {"std", {0.25, 0.25, 0.25}},
                                           {"classes", {"ant", "bee"}}}
@@ -182,7 +185,7 @@ void parse_network(const std::string& bytes) {
 // Of every format there has been.
 std::vector<std::string> network_seeds() {
   std::vector<std::string> seeds{without_checksums(network_of_every_op())};
-  for (const char* name : {"1.safetensors", "2.safetensors", "3.safetensors"})
+  for (const char* name : {"1.safetensors", "2.safetensors", "3.safetensors", "4.safetensors"})
     seeds.push_back(
         without_checksums(read_safetensors(fs::path(FAQ_TEST_FIXTURES) / "integer_formats" / name)));
   return seeds;

@@ -30,6 +30,8 @@ def run_conv(op, values):
     # By filter and tap: the channels side by side, as a pixel has them.
     taps = [[[weights[((f * channels + k) * height + i) * width + j] for k in range(channels)]
              for i in range(height) for j in range(width)] for f in range(filters)]
+    # The filters of a group see the channels of their group.
+    first = [f // (filters // op.groups) * channels for f in range(filters)]
     y = [[None] * op.shape[1] for _ in range(op.shape[0])]
     for row, column in places(op.shape):
         seen = []
@@ -39,7 +41,7 @@ def run_conv(op, values):
                 if 0 <= r < len(x) and 0 <= c < len(x[0]):
                     seen.append((i * width + j, x[r][c]))
         y[row][column] = [
-            requantize(op, f, sum(w * v for tap, pixel in seen for w, v in zip(taps[f][tap], pixel)),
+            requantize(op, f, sum(w * v for tap, pixel in seen for w, v in zip(taps[f][tap], pixel[first[f]:])),
                        residual[row][column][f] if residual else 0)
             for f in range(filters)]
     return y

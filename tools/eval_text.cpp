@@ -15,26 +15,49 @@ namespace faq {
 
 using nlohmann::json;
 
-ClassNames read_class_names(const std::string& file, const std::vector<std::string>& folders, int classes) {
+namespace {
+
+struct NamedClasses {
+  std::vector<std::string> folders, names;       ///< of each line; the same where a line has one column
+  std::map<std::string, std::string> by_folder;  ///< of lines with two columns
+};
+
+NamedClasses read_classes(const std::string& file) {
   std::istringstream in(cli::read_text("class names", file));
-  std::vector<std::string> in_order;
-  std::map<std::string, std::string> by_folder;
+  NamedClasses classes;
   for (std::string line; std::getline(in, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (line.empty() && in.peek() == std::istringstream::traits_type::eof()) break;  // an empty last line
     const auto tab = line.find('\t');
-    if (tab == std::string::npos) {
-      in_order.push_back(line);
-    } else {
-      check(by_folder.emplace(line.substr(0, tab), line.substr(tab + 1)).second, ErrorKind::bad_data,
-            "class names ", file, ": folder ", line.substr(0, tab), " twice");
-      in_order.push_back(line.substr(tab + 1));
-    }
+    classes.folders.push_back(line.substr(0, tab));
+    classes.names.push_back(tab == std::string::npos ? line : line.substr(tab + 1));
+    if (tab == std::string::npos) continue;
+    check(classes.by_folder.emplace(classes.folders.back(), classes.names.back()).second, ErrorKind::bad_data,
+          "class names ", file, ": folder ", classes.folders.back(), " twice");
   }
-  const bool by_order = by_folder.empty() || folders.empty();
-  check(!by_order || std::ssize(in_order) == classes, ErrorKind::bad_data, "class names ", file, ": ",
-        in_order.size(), " lines, the network has ", classes, " classes");
-  if (by_order) return {in_order};
+  return classes;
+}
+
+void check_lines(const std::string& file, std::size_t lines, int classes) {
+  check(static_cast<int>(lines) == classes, ErrorKind::bad_data, "class names ", file, ": ", lines,
+        " lines, the network has ", classes, " classes");
+}
+
+}  // namespace
+
+std::vector<std::string> read_class_folders(const std::string& file, int classes) {
+  std::vector<std::string> folders = read_classes(file).folders;
+  check_lines(file, folders.size(), classes);
+  return folders;
+}
+
+ClassNames read_class_names(const std::string& file, const std::vector<std::string>& folders, int classes) {
+  NamedClasses known = read_classes(file);
+  std::map<std::string, std::string>& by_folder = known.by_folder;
+  if (by_folder.empty() || folders.empty()) {
+    check_lines(file, known.names.size(), classes);
+    return {known.names};
+  }
   check(std::ranges::any_of(folders, [&](const std::string& folder) { return by_folder.contains(folder); }),
         ErrorKind::bad_data, "class names ", file, ": no line is about a class of the data: expected ",
         folders.front(), " and others, found ", by_folder.begin()->first, " and others");

@@ -23,6 +23,9 @@ struct ClassNames {
 /// From a file of lines NAME in class order, or FOLDER<tab>NAME. `folders`: those of the classes, in order.
 /// Throws missing_input, and bad_data when there are not as many lines as classes.
 ClassNames read_class_names(const std::string& file, const std::vector<std::string>& folders, int classes);
+/// From the same file: what the folders of all classes are called, in class order. Throws as
+/// read_class_names().
+std::vector<std::string> read_class_folders(const std::string& file, int classes);
 
 nlohmann::json evaluation_json(const Network& network, const Evaluation& evaluation, std::int64_t skipped,
                                std::int64_t faulty);

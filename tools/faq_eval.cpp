@@ -35,27 +35,11 @@ using nlohmann::json;
 // Which of the training options make sense here.
 std::vector<OptionRow> eval_options() {
   std::vector<OptionRow> rows;
-  for (const char* name : {"model",
-                           "weights",
-                           "ignore-extra",
-                           "num-classes",
-                           "in-channels",
-                           "data-path",
-                           "dataset",
-                           "class-order",
-                           "allow-empty-classes",
-                           "val-labels",
-                           "batch-size",
-                           "workers",
-                           "val-resize-size",
-                           "val-crop-size",
-                           "mean",
-                           "std",
-                           "skip-bad",
-                           "engine",
-                           "threads",
-                           "output-dir",
-                           "rank-timeout"}) {
+  for (const char* name :
+       {"model",           "weights",       "ignore-extra",        "num-classes", "in-channels", "data-path",
+        "dataset",         "class-order",   "allow-empty-classes", "val-labels",  "batch-size",  "workers",
+        "val-resize-size", "val-crop-size", "interpolation",       "mean",        "std",         "skip-bad",
+        "engine",          "threads",       "output-dir",          "rank-timeout"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -177,7 +161,7 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
     return names;
   };
   static const Task tasks[] = {
-      {"an evaluation"},
+      {"an evaluation", {"class-names"}},
       {"--per-class", {"class-names"}},
       {"--confusion", {"class-names"}},
       {"--compare"},
@@ -185,11 +169,11 @@ const Task& task_of(const cxxopts::ParseResult& parsed) {
       {"--export", {}, and_also(of_images, {"engine"})},
       {"--analyze cosine",
        {"output-dir", "baseline"},
-       and_also(of_images, {"val-resize-size", "val-crop-size", "mean", "std", "num-classes", "in-channels",
-                            "engine", "use-ema", "ignore-extra"})},
+       and_also(of_images, {"val-resize-size", "val-crop-size", "interpolation", "mean", "std", "num-classes",
+                            "in-channels", "engine", "use-ema", "ignore-extra"})},
       {"--analyze gradient-noise",
        {"output-dir", "batches", "batch-sizes", "widths", "grad-dtypes"},
-       {"split", "batch-size", "val-resize-size", "val-crop-size", "use-ema"}},
+       {"split", "batch-size", "val-resize-size", "val-crop-size", "interpolation", "use-ema"}},
       {"--analyze sensitivity", {"output-dir", "config"}, {"split", "use-ema"}},
       {"--analyze bits", {"output-dir", "config"}, {"split", "use-ema"}},
       {"--analyze weight-scales", {"output-dir"}},
@@ -250,6 +234,9 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector
   for (const std::string& name : cli::given_names(parsed, rows))
     check(!among(task.ignored, name) && (among(task.own, name) || !among(own_of_some, name)),
           ErrorKind::usage, "--", name, " has no effect on ", task.name);
+  check(task.name != std::string("an evaluation") || parsed.count("class-names") == 0 ||
+            parsed.count("allow-empty-classes") > 0,
+        ErrorKind::usage, "--class-names has no effect on an evaluation without --allow-empty-classes");
 }
 
 Split split_named(const std::string& name) {
@@ -282,7 +269,11 @@ int body(int argc, char** argv, Communicator& all) {
        {"use-ema",
         "of a checkpoint: the moving average of its run (--model-ema), not the network in training"},
        {"export", "write the integer network of a quantized checkpoint", "FILE"},
-       {"class-names", "lines of names in class order, or of FOLDER<tab>NAME", "FILE"},
+       {"class-names",
+        "lines of names in class order, or of FOLDER<tab>NAME; with --allow-empty-classes also which class "
+        "of plain "
+        "weights each folder of the data is",
+        "FILE"},
        {.names = "analyze",
         .help =
             "cosine, gradient-noise, sensitivity, bits or weight-scales: a table, and in --output-dir JSON "
@@ -346,7 +337,13 @@ int body(int argc, char** argv, Communicator& all) {
     NetworkChoice& knowing = known ? choice : other_choice;
     if (known != known_of_other) knowing.model.clear(), knowing.mean.clear(), knowing.std.clear();
   }
-  const Network network = open_network(choice);
+  Network opened_network = open_network(choice);
+  // Plain weights do not name their classes: a file does, for data that have some of them only.
+  if (options.allow_empty_classes && parsed.count("class-names") && !parsed.count("predict") &&
+      opened_network.preprocessing.class_names.empty())
+    opened_network.preprocessing.class_names =
+        read_class_folders(cli::text_of(parsed, "class-names"), opened_network.num_classes);
+  const Network& network = opened_network;
   const auto say_notes = [&all, says](const Network& opened) {
     ProgressDisplay display(all.is_first() ? says : ProgressDisplay::Says::nothing, cli::with_options);
     for (const std::string& note : opened.notes) display.line(note);
@@ -374,6 +371,7 @@ int body(int argc, char** argv, Communicator& all) {
       DataChoice done = options;
       done.val_crop_size = seen.height;
       done.val_resize_size = seen.resize;
+      done.interpolation = seen.interpolation;
       ProgressDisplay(says).line(text_of_preprocessing(sample, done, false));
     }
     // Those that can be read are predicted; then the others end the program.

@@ -76,8 +76,9 @@ Result to_onnx(const cxxopts::ParseResult& parsed) {
 }
 
 // The options of faq-train and faq-eval that say what float weights are.
-const std::vector<std::string> of_weights{"model",           "num-classes",   "in-channels", "ignore-extra",
-                                          "val-resize-size", "val-crop-size", "mean",        "std"};
+const std::vector<std::string> of_weights{
+    "model",         "num-classes",   "in-channels", "ignore-extra", "val-resize-size",
+    "val-crop-size", "interpolation", "mean",        "std"};
 
 std::vector<OptionRow> weight_options() {
   std::vector<OptionRow> rows;

@@ -100,6 +100,8 @@ const OptionText& text_of_option(const std::string& name) {
       {"val-resize-size", "data", "N",
        "shorter side before the centre crop; 0: no resizing; default: the network's"},
       {"val-crop-size", "data", "N", "default: as --train-crop-size"},
+      {"interpolation", "data", "NAME",
+       "how images are resized, bilinear or bicubic, both with antialiasing; default: the network's"},
       {"augment", "data", "NAME",
        "cifar (pad, random crop, flip), imagenet (random resized crop, flip) or none; default: the "
        "network's"},

@@ -6,7 +6,7 @@
     read_integer.py FILE --json             the same as one JSON object
 
 This is docs/format.md as a program: what it says of a section stands in a function below. It reads the present format,
-version 4; faq-eval reads the older ones, too.
+version 5; faq-eval reads the older ones, too.
 
 Exit codes: 0 done, 64 usage, 65 bad data, 66 missing input, 71 out of memory, 74 input/output error.
 """
@@ -20,7 +20,7 @@ import sys
 import zlib
 
 FORMAT = "faq-integer-network"
-VERSION = 4
+VERSION = 5
 MAX_HEADER_BYTES = 100_000_000
 MAX_TENSORS = 100_000
 MAX_OPS = 1 << 13
@@ -241,9 +241,9 @@ class Op:
 
     def read_requantize(self, channels):
         self.multiplier, self.bias = self.channels_of("multiplier", channels), self.channels_of("bias", channels)
-        self.relu = boolean(self.fields, "relu")
         self.format = parse_format(self.fields, "format")
-        self.low, self.high = 0 if self.relu else self.format.min, self.format.max
+        self.low = self.integer("low", self.format.min, self.format.max)
+        self.high = self.integer("high", self.low, self.format.max)
 
     def read_weights(self, rank):
         self.has_weights = True
@@ -293,10 +293,10 @@ class Op:
         return value.shape
 
     def pooled(self, shape, kernel, stride, padding):
-        extents = [(n + 2 * p - k) // stride + 1 for n, k, p in zip(shape, kernel, padding)]
-        require(all(n + 2 * p >= k for n, k, p in zip(shape, kernel, padding)), "an image %s is smaller than the window %s", shape,
-                kernel)
-        return tuple(extents)
+        """padding: top, left, bottom, right."""
+        padded = [n + padding[i] + padding[i + 2] for i, n in enumerate(shape[:2])]
+        require(all(n >= k for n, k in zip(padded, kernel)), "an image %s is smaller than the window %s", shape, kernel)
+        return tuple((n - k) // stride + 1 for n, k in zip(padded, kernel))
 
 
 def read_input(op, values):
@@ -315,11 +315,16 @@ def read_conv(op, values):
     filters, channels, *kernel = op.weight_shape
     op.stride = op.integer("stride", 1, 64)
     op.padding = op.fields.get("padding")
-    require(are_ints(op.padding, 0, 64) and len(op.padding) == 2 and all(p < k for p, k in zip(op.padding, kernel)),
-            "padding: expected [height, width], less than the kernel %s, found %s", kernel, shown(op.padding))
+    require(are_ints(op.padding, 0, 64) and len(op.padding) == 4 and all(p < k for p, k in zip(op.padding, kernel * 2)),
+            "padding: expected [top, left, bottom, right], less than the kernel %s, found %s", kernel, shown(op.padding))
+    op.groups = op.integer("groups", 1, 1 << 20)
+    require(filters % op.groups == 0, "groups %d of %d filters", op.groups, filters)
+    if op.name + ".channel_scales" in op.tensors:
+        op.channel_scales = op.channels_of("channel_scales", filters)
+        require(min(op.channel_scales) >= 2.0 ** -126, "tensor %s.channel_scales: a value is not a scale", op.name)
     op.read_requantize(filters)
     shape = op.pixels_of(values[0])
-    require(shape[2] == channels, "%d channels, weights %s", shape[2], op.weight_shape)
+    require(shape[2] == channels * op.groups, "%d channels, weights %s in %d groups", shape[2], op.weight_shape, op.groups)
     op.shape = op.pooled(shape, kernel, op.stride, op.padding) + (filters,)
     op.residual_multiplier = f32(op.fields.get("residual_multiplier"), "residual_multiplier")
     require(len(values) <= 2, "%d inputs", len(values))
@@ -346,7 +351,7 @@ def read_max_pool(op, values):
     op.kernel, op.stride, op.padding = op.integer("kernel", 1, 11), op.integer("stride", 1, 64), op.integer("padding", 0, 32)
     shape = op.pixels_of(values[0])
     require(op.padding * 2 <= op.kernel, "padding %d of windows of %d", op.padding, op.kernel)
-    op.shape = op.pooled(shape, [op.kernel] * 2, op.stride, [op.padding] * 2) + shape[2:]
+    op.shape = op.pooled(shape, [op.kernel] * 2, op.stride, [op.padding] * 4) + shape[2:]
     op.format = values[0].format
 
 
@@ -355,7 +360,7 @@ def read_avg_pool(op, values):
     op.output = op.integer("output", 0, 64)
     shape = op.pixels_of(values[0])
     require(op.output > 0 or op.padding * 2 <= op.kernel, "padding %d of windows of %d", op.padding, op.kernel)
-    extents = (op.output, op.output) if op.output else op.pooled(shape, [op.kernel] * 2, op.stride, [op.padding] * 2)
+    extents = (op.output, op.output) if op.output else op.pooled(shape, [op.kernel] * 2, op.stride, [op.padding] * 4)
     op.shape, op.format = extents + shape[2:], values[0].format
 
 
@@ -431,10 +436,12 @@ def read_ops(network, tensors, preprocessing):
 
 def read_preprocessing(text):
     fields = parse_json(text, "preprocessing")
-    keys = ["channels", "classes", "height", "mean", "resize", "std", "width"]
+    keys = ["channels", "classes", "height", "interpolation", "mean", "resize", "std", "width"]
     require(isinstance(fields, dict) and sorted(fields) == keys, "preprocessing: expected %s", ", ".join(keys))
     for key, low in (("height", 1), ("width", 1), ("resize", 0)):
         integer(fields, key, low, MAX_EXTENT)
+    require(fields["interpolation"] in ("bilinear", "bicubic"), "preprocessing: interpolation %s: expected bilinear or bicubic",
+            shown(fields["interpolation"]))
     require(is_int(fields["channels"], 1, 3) and fields["channels"] != 2, "preprocessing: channels %s: expected 1 or 3",
             shown(fields["channels"]))
     for key in ("mean", "std"):
@@ -492,7 +499,8 @@ def extents(shape):
 def row_of(index, op):
     weights = scale = ""
     if op.has_weights:
-        weights = "%s %d bits, %s" % (extents(op.weight_shape), op.weight_bits, op.weight_code)
+        groups = " in %d groups" % op.groups if getattr(op, "groups", 1) > 1 else ""
+        weights = "%s%s %d bits, %s" % (extents(op.weight_shape), groups, op.weight_bits, op.weight_code)
         scale = "%.9g" % op.weight_scale
     result = "f32" if op.format is None else str(op.format)
     return [str(index), op.kind, op.name, ",".join(map(str, op.inputs)), extents(op.shape), result, weights, scale]
@@ -513,7 +521,7 @@ def as_json(network):
 
 def as_text(network):
     p = network.preprocessing
-    resized = ", shorter side resized to %d" % p["resize"] if p["resize"] else ""
+    resized = ", shorter side resized to %d, %s" % (p["resize"], p["interpolation"]) if p["resize"] else ""
     lines = ["integer network, format version %d; checksums of %d tensors and the header are right" % (VERSION, len(network.tensors)),
              "image: %d×%d×%d bytes%s" % (p["height"], p["width"], p["channels"], resized)]
     if p["mean"]:

@@ -63,13 +63,14 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
   loader.skip_bad = choice.skip_bad;
   loader.rank = ranks.rank();
   loader.ranks = ranks.size();
-  loader.transform = {Augmentation::none, seen.height, seen.resize};
+  loader.transform = {Augmentation::none, seen.height, seen.resize, seen.interpolation};
   data.loader = std::make_unique<Loader>(*data.dataset, loader);
   data.notes = data.dataset->notes();
   if (!numbered.empty()) data.notes.push_back(numbered);
   DataChoice done = choice;
   done.val_crop_size = seen.height;
   done.val_resize_size = seen.resize;
+  done.interpolation = seen.interpolation;
   data.notes.push_back(text_of_preprocessing(sample_of(*data.dataset), done, false));
   return data;
 }

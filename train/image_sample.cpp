@@ -12,15 +12,20 @@ namespace {
 
 std::string size(int height, int width) { return concat(width, "×", height); }
 
+// Nothing is said of what most networks have.
+std::string resized_to(const DataChoice& o) {
+  return o.interpolation == Interpolation::bicubic ? "resized (bicubic) to " : "resized to ";
+}
+
 std::string of_training(const ImageSample& sample, const DataChoice& o) {
   const int crop = o.train_crop_size;
   switch (o.augment.value_or(Augmentation::none)) {
     case Augmentation::imagenet:
-      return concat("a random part resized to ", size(crop, crop), ", flipped at random");
+      return concat("a random part ", resized_to(o), size(crop, crop), ", flipped at random");
     case Augmentation::cifar: {
       const bool as_they_are = sample.smallest_height == crop && sample.smallest_width == crop &&
                                sample.largest_height == crop && sample.largest_width == crop;
-      return concat(as_they_are ? "" : concat("resized to ", size(crop, crop), ", "), "padded by ", crop / 8,
+      return concat(as_they_are ? "" : concat(resized_to(o), size(crop, crop), ", "), "padded by ", crop / 8,
                     ", a random crop of ", size(crop, crop), ", flipped at random");
     }
     case Augmentation::none:
@@ -37,8 +42,8 @@ std::string of_evaluation(const ImageSample& sample, const DataChoice& o) {
   const bool as_they_are =
       smallest == resize && std::min(sample.largest_height, sample.largest_width) == resize;
   if (as_they_are) return cropped;
-  return concat("shorter side resized to ", resize, smallest < resize ? " (smaller images are enlarged)" : "",
-                ", ", cropped);
+  return concat("shorter side ", resized_to(o), resize,
+                smallest < resize ? " (smaller images are enlarged)" : "", ", ", cropped);
 }
 
 /// Looks at `image_at(i)` of all i below `images`.

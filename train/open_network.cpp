@@ -254,6 +254,9 @@ Preprocessing preprocessing_for(const Network& network, const DataChoice& data,
   if (!network.model.empty()) options.model = network.model;
   options.in_channels = seen.channels;
   if (options.val_crop_size == 0) options.val_crop_size = seen.height;
+  // Of plain weights nothing is known; the model says.
+  if (!options.interpolation && seen.resize >= 0) options.interpolation = seen.interpolation;
+  if (!options.interpolation) options.interpolation = model_info(options.model).interpolation;
   if (options.val_resize_size < 0) options.val_resize_size = seen.resize;
   if (options.val_crop_size == 0 || options.val_resize_size < 0) {
     options.train_crop_size = options.val_crop_size;  // when it is known, nothing asks for the images' size

@@ -27,6 +27,8 @@ const Choices<DatasetKind> dataset_kinds{{"auto", DatasetKind::automatic},
 const Choices<ClassOrder> class_orders{{"name", ClassOrder::name}, {"natural", ClassOrder::natural}};
 const Choices<Distill> distillations{
     {"none", Distill::none}, {"joint", Distill::joint}, {"frozen", Distill::frozen}};
+const Choices<Interpolation> interpolations{{"bilinear", Interpolation::bilinear},
+                                            {"bicubic", Interpolation::bicubic}};
 const Choices<Augmentation> augmentations{
     {"none", Augmentation::none}, {"cifar", Augmentation::cifar}, {"imagenet", Augmentation::imagenet}};
 
@@ -325,6 +327,7 @@ const std::vector<OptionRow>& option_table() {
       {{"train-crop-size"}, field(&T::train_crop_size)},
       {{"val-resize-size"}, field(&T::val_resize_size)},
       {{"val-crop-size"}, field(&T::val_crop_size)},
+      {{"interpolation"}, field(&T::interpolation, interpolations)},
       {{"augment"}, field(&T::augment, augmentations)},
       {{"mean"}, field(&T::mean)},
       {{"std"}, field(&T::std)},

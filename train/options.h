@@ -38,6 +38,7 @@ struct DataChoice {
   int train_crop_size = 0;
   int val_resize_size = -1;  ///< 0: no resizing; -1: left open
   int val_crop_size = 0;
+  std::optional<Interpolation> interpolation = {};
   std::optional<Augmentation> augment = {};
   std::vector<double> mean = {};
   std::vector<double> std = {};

@@ -19,7 +19,8 @@ Prediction predict(const Network& network, const Preprocessing& seen, const std:
         "×", seen.width, ", expected a square");
   check(count > 0, ErrorKind::usage, "predict: ", count, " classes, expected at least 1");
   const Image loaded = load_image(image_file, seen.channels);
-  const Image image = transform_for_evaluation(loaded, {Augmentation::none, seen.height, seen.resize});
+  const Image image =
+      transform_for_evaluation(loaded, {Augmentation::none, seen.height, seen.resize, seen.interpolation});
   const Tensor logits =
       network.forward(Tensor::from<std::uint8_t>({1, seen.height, seen.width, seen.channels}, image.pixels));
   const auto z = logits.span<float>();

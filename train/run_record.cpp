@@ -218,6 +218,7 @@ Preprocessing preprocessing_of(const TrainOptions& options, std::vector<std::str
           .width = options.val_crop_size,
           .channels = options.in_channels,
           .resize = options.val_resize_size,
+          .interpolation = options.interpolation.value_or(Interpolation::bilinear),
           .class_names = std::move(class_names)};
 }
 

@@ -69,12 +69,14 @@ void adopt_sizes(TrainOptions& options, const TrainOptions& from) {
   if (options.train_crop_size == 0) options.train_crop_size = from.train_crop_size;
   if (options.val_crop_size == 0) options.val_crop_size = from.val_crop_size;
   if (options.val_resize_size < 0) options.val_resize_size = from.val_resize_size;
+  if (!options.interpolation) options.interpolation = from.interpolation;
   if (!options.augment) options.augment = from.augment;
 }
 
 void choose_preprocessing(TrainOptions& options, const std::function<int()>& image_size) {
   const ModelInfo& info = model_info(options.model);
   const bool photographs = info.resize > 0;
+  if (!options.interpolation) options.interpolation = info.interpolation;
   if (!options.augment) options.augment = photographs ? Augmentation::imagenet : Augmentation::cifar;
   if (options.train_crop_size == 0) options.train_crop_size = photographs ? info.input_size : image_size();
   if (options.val_crop_size == 0) options.val_crop_size = options.train_crop_size;
@@ -141,7 +143,8 @@ LoaderOptions val_loader_options(const TrainOptions& options, const Data& data, 
   loader.ranks = ranks.size();
   loader.batch_size = options.batch_size;
   loader.workers = options.workers;
-  loader.transform = {Augmentation::none, data.val_crop, options.val_resize_size};
+  loader.transform = {Augmentation::none, data.val_crop, options.val_resize_size,
+                      options.interpolation.value_or(Interpolation::bilinear)};
   loader.skip_bad = options.skip_bad;
   return loader;
 }

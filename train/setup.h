@@ -41,8 +41,8 @@ bool same_pixels(const TrainOptions& given, const TrainOptions& of_run);
 /// As adopt(), for the fields that choose_preprocessing sets.
 void adopt_sizes(TrainOptions& options, const TrainOptions& from);
 
-/// Fills in the sizes and the augmentation that were left open, with the values of torchvision's scripts for
-/// the network.
+/// Fills in the sizes, the interpolation and the augmentation that were left open, with the values of
+/// torchvision's scripts for the network.
 ///
 /// Networks for photographs: random resized crops of the size the network was designed for. Evaluation
 /// resizes by 256/224 (342/299) and takes the centre crop.

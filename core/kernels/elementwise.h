@@ -21,7 +21,7 @@ void scale_in_place(Tensor& x, float factor);
 void move_towards(Tensor& x, const Tensor& y, float share);
 
 /// x·factor where `keep` (u8, the shape of x) is not 0, else 0, in the dtype of x. x: f32 or bf16, or u8 or
-/// s8 with a scale. For integers the factor must be a power of two; it goes into the scale.
+/// s8 with a scale. For integers the factor goes into the scale, which is rounded to f32.
 Tensor masked(const Tensor& x, const Tensor& keep, float factor);
 
 /// clamp(round(x / scale), min, max) as u8 or s8. x: f32, or an integer tensor with a scale.

@@ -107,8 +107,31 @@ void from_3_to_4(IntegerDocument& document) {
   images["classes"] = std::move(classes);
 }
 
+// Format 4 had one padding for opposite sides, no groups, ReLU or nothing, and one way to resize.
+void from_4_to_5(IntegerDocument& document) {
+  for (json& op : document.network.at("ops")) {
+    const bool is_conv = op.at("kind") == "conv";
+    if (!is_conv && op.at("kind") != "norm_act") continue;
+    if (is_conv) {
+      const json padding = op.at("padding");
+      check(padding.is_array() && padding.size() == 2, ErrorKind::bad_data, "padding ", padding.dump(),
+            ": expected [height, width]");
+      op["padding"] = {padding[0], padding[1], padding[0], padding[1]};
+      op["groups"] = 1;
+    }
+    const json& format = op.at("format");
+    const auto bits = parse_integer(format.at("bits"), "bits", 2, 8);
+    const bool is_signed = format.at("signed").get<bool>();
+    const int high = (1 << (is_signed ? bits - 1 : bits)) - 1;
+    op["low"] = op.at("relu").get<bool>() || !is_signed ? 0 : -high;
+    op["high"] = high;
+    op.erase("relu");
+  }
+  document.preprocessing["interpolation"] = name_of(Interpolation::bilinear);
+}
+
 using Upgrade = void (*)(IntegerDocument&);
-constexpr Upgrade upgrades[] = {from_1_to_2, from_2_to_3, from_3_to_4};
+constexpr Upgrade upgrades[] = {from_1_to_2, from_2_to_3, from_3_to_4, from_4_to_5};
 static_assert(std::size(upgrades) + 1 == integer_format_version);
 
 }  // namespace

@@ -1,9 +1,9 @@
 // The contents of integer.safetensors: JSON in its metadata, and tensors. For quant/deploy/*.cpp only.
 //
-// Format 4 has these entries in its metadata:
+// Format 5 has these entries in its metadata:
 //   format          "faq-integer-network"
-//   format_version  "4"
-//   preprocessing   {height, width, channels, resize, mean, std, classes}
+//   format_version  "5"
+//   preprocessing   {height, width, channels, resize, interpolation, mean, std, classes}
 //   network         {ops: [{kind, name, inputs, …}, …]}
 // The writer may add other entries that describe the network (IntegerNetwork::about()).
 #pragma once
@@ -19,7 +19,7 @@
 
 namespace faq {
 
-constexpr int integer_format_version = 4;
+constexpr int integer_format_version = 5;
 
 /// Adds the op's tensors to `tensors`, named after the op. Returns the rest of the op as JSON.
 nlohmann::json describe(const IntegerOp& op, NamedTensors& tensors);

@@ -54,18 +54,35 @@ struct Reader {
   }
 
   int integer(const char* key, int low, int high) const { return number(j.at(key), key, low, high); }
-  Extent extent(const char* key, int low, int high) const {
-    const json& pair = j.at(key);
-    check(pair.is_array() && pair.size() == 2, ErrorKind::bad_data, key, " ", pair.dump(),
-          ": expected [height, width]");
-    return {number(pair[0], key, low, high), number(pair[1], key, low, high)};
+  /// Less than the kernel at each side: more would only add windows that see no pixel of the image, and cost
+  /// memory.
+  Padding padding(const Shape& kernel) const {
+    const json& sides = j.at("padding");
+    check(sides.is_array() && sides.size() == 4, ErrorKind::bad_data, "padding ", sides.dump(),
+          ": expected [top, left, bottom, right]");
+    const auto side = [&](std::size_t i) { return number(sides[i], "padding", 0, 64); };
+    const Padding result{side(0), side(1), side(2), side(3)};
+    check(std::max(result.top, result.bottom) < kernel[2] && std::max(result.left, result.right) < kernel[3],
+          ErrorKind::bad_data, "padding ", result, " of a kernel ", kernel);
+    return result;
+  }
+
+  /// The range of real numbers whose integers are from `low` to `high`; open where the format ends.
+  Activation activation(const FixedPoint& format) const {
+    const int low = integer("low", format.min(), format.max());
+    const int high = integer("high", low, format.max());
+    Activation result;
+    if (low != format.min() || !format.is_signed) result.low = static_cast<float>(low) * format.scale;
+    if (high != format.max()) result.high = static_cast<float>(high) * format.scale;
+    return result;
   }
 
   kernels::Requantize requantize(std::int64_t channels) const {
+    const FixedPoint format = parse_format(j.at("format"));
     return {.multiplier = finite("multiplier", channels),
             .bias = finite("bias", channels),
-            .activation = j.at("relu").get<bool>() ? Activation::relu : Activation::identity,
-            .format = parse_format(j.at("format"))};
+            .activation = activation(format),
+            .format = format};
   }
 
   QuantizedWeights weights(int rank) const {
@@ -174,12 +191,12 @@ std::shared_ptr<IntegerOp> read_conv(const Reader& r) {
   auto op = std::make_shared<ConvOp>();
   op->weights = r.weights(4);
   op->weights.channel_scales = r.channel_scales(op->weights.values.dim(0));
-  const Extent padding = r.extent("padding", 0, 64);
-  // More padding would only add windows that see no pixel of the image, and cost memory.
   const Shape& kernel = op->weights.values.shape();
-  check(padding.height < kernel[2] && padding.width < kernel[3], ErrorKind::bad_data, "padding ", padding,
-        " of a kernel ", kernel);
-  op->geometry = ConvGeometry{.stride = r.integer("stride", 1, 64), .padding = padding}.of(kernel);
+  const int groups = r.integer("groups", 1, 1 << 20);
+  check(kernel[0] % groups == 0, ErrorKind::bad_data, "groups ", groups, " of ", kernel[0], " filters");
+  op->geometry =
+      ConvGeometry{.stride = r.integer("stride", 1, 64), .padding = r.padding(kernel), .groups = groups}.of(
+          kernel);
   op->requantize = r.requantize(op->weights.values.dim(0));
   op->requantize.residual_multiplier = r.j.at("residual_multiplier").get<float>();
   check(std::isfinite(op->requantize.residual_multiplier) && op->requantize.residual_multiplier >= 0,

@@ -22,9 +22,11 @@ class Writer final : public OpVisitor {
     weights(op, op.weights);
     const ConvGeometry& geometry = op.geometry;
     j_["stride"] = geometry.stride;
-    check(geometry.padding.is_symmetric() && geometry.dilation == 1 && geometry.groups == 1, ErrorKind::usage,
-          "conv '", op.name, "': the format has no place for ", geometry);
-    j_["padding"] = {geometry.padding.top, geometry.padding.left};
+    check(geometry.dilation == 1, ErrorKind::usage, "conv '", op.name, "': the format has no place for ",
+          geometry);
+    const Padding& p = geometry.padding;
+    j_["padding"] = {p.top, p.left, p.bottom, p.right};
+    j_["groups"] = geometry.groups;
     j_["residual_multiplier"] = op.requantize.residual_multiplier;
     requantize(op, op.requantize);
   }
@@ -71,10 +73,11 @@ class Writer final : public OpVisitor {
   }
 
   void requantize(const IntegerOp& op, const kernels::Requantize& requantize) {
-    const Activation& activation = requantize.activation;
-    check(activation == Activation::relu || activation == Activation::identity, ErrorKind::usage, op.kind(),
-          " '", op.name, "': the format has no place for the activation ", activation);
-    j_["relu"] = activation == Activation::relu;
+    const Levels levels = levels_of(requantize.activation, requantize.format);
+    check(levels.low <= levels.high, ErrorKind::usage, op.kind(), " '", op.name, "': no integer of ",
+          requantize.format, " is left by the activation ", requantize.activation);
+    j_["low"] = static_cast<int>(levels.low);
+    j_["high"] = static_cast<int>(levels.high);
     j_["format"] = describe(requantize.format);
     tensors_.add(op.name + ".multiplier", requantize.multiplier);
     tensors_.add(op.name + ".bias", requantize.bias);

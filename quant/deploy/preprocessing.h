@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "core/interpolation.h"
+
 namespace faq {
 
 /// Preprocessing of an image of `channels` channels, 8 bits each, in three steps:
@@ -19,6 +21,7 @@ struct Preprocessing {
   int width = 0;     ///< of the crop
   int channels = 3;  ///< 1 (grey) or 3 (red, green, blue)
   int resize = 0;    ///< the shorter side before the crop; 0: no resizing
+  Interpolation interpolation = Interpolation::bilinear;
   /// Mean and standard deviation of pixels divided by 255, one per channel. Empty when they are not known:
   /// files before format 4 may lack them.
   std::vector<float> mean = {};

@@ -10,7 +10,15 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* keys[] = {"height", "width", "channels", "resize", "mean", "std", "classes"};
+constexpr const char* keys[] = {"height",        "width", "channels", "resize",
+                                "interpolation", "mean",  "std",      "classes"};
+
+Interpolation parse_interpolation(const json& value) {
+  for (const Interpolation one : {Interpolation::bilinear, Interpolation::bicubic})
+    if (value == name_of(one)) return one;
+  fail(ErrorKind::bad_data, "preprocessing: interpolation ", json_text(value),
+       ": expected bilinear or bicubic");
+}
 
 std::vector<float> parse_numbers(const json& values, const char* key) {
   check(values.is_array(), ErrorKind::bad_data, "preprocessing: ", key, ": expected a list, found ",
@@ -39,8 +47,10 @@ std::vector<std::string> parse_names(const json& values) {
 }  // namespace
 
 json describe(const Preprocessing& p) {
-  return {{"height", p.height}, {"width", p.width}, {"channels", p.channels},  {"resize", p.resize},
-          {"mean", p.mean},     {"std", p.std},     {"classes", p.class_names}};
+  return {{"height", p.height},       {"width", p.width},
+          {"channels", p.channels},   {"resize", p.resize},
+          {"mean", p.mean},           {"std", p.std},
+          {"classes", p.class_names}, {"interpolation", name_of(p.interpolation)}};
 }
 
 Preprocessing parse_preprocessing(const json& j) {
@@ -58,6 +68,7 @@ Preprocessing parse_preprocessing(const json& j) {
                              .width = number("width", 1),
                              .channels = number("channels", 1),
                              .resize = number("resize", 0),
+                             .interpolation = parse_interpolation(j["interpolation"]),
                              .mean = parse_numbers(j["mean"], "mean"),
                              .std = parse_numbers(j["std"], "std"),
                              .class_names = parse_names(j["classes"])};
