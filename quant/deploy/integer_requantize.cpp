@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 
+#include "core/kernels/elementwise.h"
 #include "core/kernels/exact_rounding.h"
 
 namespace faq {
@@ -103,6 +104,11 @@ double clipped_bias(double bias, const Residual& residual, const Levels& levels)
   return std::clamp(bias, std::floor(levels.low - outside), std::ceil(levels.high + outside));
 }
 
+std::vector<int> integers_of(const Tensor& t) {
+  if (t.dtype() == DType::u8) return {t.span<std::uint8_t>().begin(), t.span<std::uint8_t>().end()};
+  return {t.span<std::int8_t>().begin(), t.span<std::int8_t>().end()};
+}
+
 }  // namespace
 
 IntegerRequantize integer_requantize(const kernels::Requantize& params,
@@ -133,6 +139,24 @@ IntegerRequantize integer_requantize(const kernels::Requantize& params,
     result.shift.push_back(static_cast<std::uint8_t>(found->shift));
   }
   return result;
+}
+
+// The function rises with the sum, so each threshold is found by bisection; all of them at once.
+std::vector<std::int32_t> integer_thresholds(const FixedPoint& sums, const FixedPoint& levels) {
+  const int count = levels.max() - levels.min();
+  std::vector<std::int64_t> below(static_cast<std::size_t>(count), std::numeric_limits<std::int32_t>::min()),
+      reached(below.size(), std::numeric_limits<std::int32_t>::max());
+  Tensor tried = Tensor::empty({1, count}, DType::s32);
+  tried.set_fixed_point(sums);
+  for (int bit = 0; bit < 33; ++bit) {
+    const auto middle = [&](std::size_t i) { return below[i] + (reached[i] - below[i]) / 2; };
+    for (std::size_t i = 0; i < below.size(); ++i)
+      tried.mutable_data<std::int32_t>()[i] = static_cast<std::int32_t>(middle(i));
+    const std::vector<int> q = integers_of(kernels::quantize(tried, levels));
+    for (std::size_t i = 0; i < below.size(); ++i)
+      (q[i] > levels.min() + static_cast<int>(i) ? reached : below)[i] = middle(i);
+  }
+  return {reached.begin(), reached.end()};
 }
 
 }  // namespace faq

@@ -1,4 +1,4 @@
-// kernels::requantize in integers alone, for machines without floating point.
+// kernels::requantize and kernels::quantize in integers alone, for machines without floating point.
 #pragma once
 
 #include <cstdint>
@@ -29,5 +29,9 @@ struct IntegerRequantize {
 IntegerRequantize integer_requantize(const kernels::Requantize& params,
                                      std::span<const std::int64_t> largest_sum, int largest_residual,
                                      const std::string& op);
+
+/// kernels::quantize of sums in integers alone: element i is the least sum that becomes min + 1 + i or more
+/// of `levels`. 2^31 - 1 also stands where no sum does.
+std::vector<std::int32_t> integer_thresholds(const FixedPoint& sums, const FixedPoint& levels);
 
 }  // namespace faq
