@@ -95,6 +95,18 @@ std::string with_excitation(const Tensors& t) {
   return concat("timm's se", name.empty() ? "resnet" : name, ": its blocks have squeeze-and-excitation");
 }
 
+/// "efficientnet_lite0", where nothing but its depths and widths is there.
+std::string with_inverted_residuals(const Tensors& t) {
+  std::array<int, 7> blocks{};
+  for (std::size_t i = 0; i < blocks.size(); ++i) blocks[i] = count(t, concat("blocks.", i, "."), 0, ".");
+  const Tensor* third = find(t, "blocks.2.0.conv_pwl.weight");
+  const bool plain = !has_prefix(t, "blocks.0.0.se.") && !has_prefix(t, "blocks.1.0.se.");
+  if (plain && third && blocks == std::array{1, 2, 2, 3, 3, 4, 1}) return "efficientnet_lite0";
+  if (plain && third && blocks == std::array{1, 3, 3, 4, 4, 5, 1})
+    return third->dim(0) == 40 ? "efficientnet_lite1" : "efficientnet_lite2";
+  return "timm's EfficientNet or MobileNet";
+}
+
 const std::vector<Sign>& signs() {
   static const std::vector<Sign> rows{
       {{"conv1.0.weight", "conv1.3.weight", "conv1.6.weight", "layer1."}, "", with_deep_stem},
@@ -107,8 +119,8 @@ const std::vector<Sign>& signs() {
       {{"visual.conv1.weight"}, "CLIP"},
       {{"stages.0.blocks.0.conv_dw.weight"}, "timm's ConvNeXt"},
       {{"features.1.0.layer_scale"}, "torchvision's ConvNeXt"},
-      {{"conv_stem.weight", "blocks.0.0."}, "timm's EfficientNet or MobileNet"},
-      {{"features.0.0.weight", "features.1.conv.0.0.weight"}, "torchvision's MobileNetV2"},
+      {{"conv_stem.weight", "blocks.0.0."}, "", with_inverted_residuals},
+      {{"features.0.0.weight", "features.1.conv.0.0.weight"}, "mobilenet_v2"},
       {{"features.0.0.weight", "features.1.block.0.0.weight"}, "torchvision's MobileNetV3 or EfficientNet"},
       {{"features.0.0.weight", "features.1.0.block.0.0.weight"}, "torchvision's MobileNetV3 or EfficientNet"},
       {{"features.3.squeeze.weight"}, "SqueezeNet"},
@@ -142,6 +154,7 @@ std::string looks_like(const Tensors& tensors) {
   const Tensor* first = find(tensors, "layer1.0.conv1.weight");
   const Tensor* second = find(tensors, "layer1.0.conv2.weight");
   if (has_bottlenecks(tensors) && first && second && first->rank() == 4 && second->rank() == 4) {
+    if (name == "resnet50" && second->dim(0) == 128 && second->dim(1) == 4) return "resnext50_32x4d";
     if (second->dim(1) < second->dim(0))
       return concat("a ResNeXt of the depth of ", name, ": its convolutions have groups");
     if (first->dim(0) == 128) return concat("wide_", name, "_2");

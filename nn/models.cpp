@@ -8,7 +8,9 @@
 #include "core/rng.h"
 #include "core/text.h"
 #include "nn/densenet.h"
+#include "nn/efficientnet.h"
 #include "nn/inception.h"
+#include "nn/mobilenet.h"
 #include "nn/resnet.h"
 #include "nn/resnet_cifar.h"
 #include "nn/vgg.h"
@@ -38,7 +40,7 @@ const std::vector<Entry>& entries() {
                        .family = "resnet",
                        .input_size = 224,
                        .num_classes = 1000,
-                       .source = "He et al. 2016, table 1",
+                       .source = row.source,
                        .resize = 256},
                       [&row](const ModelOptions& options) { return make_resnet(row, options); }});
     }
@@ -78,6 +80,30 @@ const std::vector<Entry>& entries() {
                      .mean = {0.5f, 0.5f, 0.5f},
                      .std = {0.5f, 0.5f, 0.5f}},
                     make_inception_v3});
+    rows.push_back({{.name = "mobilenet_v2",
+                     .family = "mobilenet",
+                     .input_size = 224,
+                     .num_classes = 1000,
+                     .source = "Sandler et al. 2018, table 2",
+                     .stem = "features.0.0",
+                     .classifiers = {"classifier.1"},
+                     .resize = 256},
+                    make_mobilenet_v2});
+    // The authors crop all but a border of 16 pixels, and their mean and deviation are 127 and 128 of 255.
+    for (const EfficientNetRow& row : efficientnets()) {
+      rows.push_back({{.name = row.name,
+                       .family = "efficientnet",
+                       .input_size = row.input_size,
+                       .num_classes = 1000,
+                       .source = "Tan and Le 2019, table 1; tensorflow/tpu, efficientnet/lite",
+                       .stem = "conv_stem",
+                       .classifiers = {"classifier"},
+                       .resize = row.input_size + 32,
+                       .interpolation = Interpolation::bicubic,
+                       .mean = std::vector(3, 127.0f / 255),
+                       .std = std::vector(3, 128.0f / 255)},
+                      [&row](const ModelOptions& options) { return make_efficientnet(row, options); }});
+    }
     return rows;
   }();
   return all;

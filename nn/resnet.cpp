@@ -5,19 +5,21 @@
 namespace faq {
 namespace {
 
-// The convolutions of one block. The last one adds the shortcut.
+// The convolutions of one block. The last one adds the shortcut. `width`: the channels of the stage; of the
+// 3×3 convolution, where it has one group.
 class Block final : public Module {
  public:
-  Block(bool bottleneck, int in_channels, int width, int stride) {
-    const int out_channels = bottleneck ? 4 * width : width;
-    const auto add = [&](int in, int out, int kernel, int s) {
-      convs_.push_back(std::make_unique<ConvNormAct>(in, out, kernel,
-                                                     ConvNormActOptions{.stride = s, .padding = kernel / 2}));
+  Block(const ResNetRow& row, int in_channels, int width, int stride) {
+    const int out_channels = row.bottleneck ? 4 * width : width;
+    const auto add = [&](int in, int out, int kernel, int s, int groups = 1) {
+      convs_.push_back(std::make_unique<ConvNormAct>(
+          in, out, kernel, ConvNormActOptions{.stride = s, .padding = kernel / 2, .groups = groups}));
     };
-    if (bottleneck) {
-      add(in_channels, width, 1, 1);
-      add(width, width, 3, stride);
-      add(width, out_channels, 1, 1);
+    if (row.bottleneck) {
+      const int inner = width * row.width_per_group / 64 * row.groups;
+      add(in_channels, inner, 1, 1);
+      add(inner, inner, 3, stride, row.groups);
+      add(inner, out_channels, 1, 1);
     } else {
       add(in_channels, width, 3, stride);
       add(width, width, 3, 1);
@@ -61,7 +63,7 @@ class ResNet final : public Model {
       const int width = 64 << s;
       stages_.begin_stage();
       for (int block = 0; block < row.blocks[s]; ++block) {
-        stages_.add_block(row.bottleneck, in_channels, width, block == 0 && s > 0 ? 2 : 1);
+        stages_.add_block(row, in_channels, width, block == 0 && s > 0 ? 2 : 1);
         in_channels = row.bottleneck ? 4 * width : width;
       }
     }
@@ -97,7 +99,13 @@ const std::vector<ResNetRow>& resnets() {
                                            {"resnet34", false, {3, 4, 6, 3}},
                                            {"resnet50", true, {3, 4, 6, 3}},
                                            {"resnet101", true, {3, 4, 23, 3}},
-                                           {"resnet152", true, {3, 8, 36, 3}}};
+                                           {"resnet152", true, {3, 8, 36, 3}},
+                                           {.name = "resnext50_32x4d",
+                                            .bottleneck = true,
+                                            .blocks = {3, 4, 6, 3},
+                                            .source = "Xie et al. 2017, table 1",
+                                            .groups = 32,
+                                            .width_per_group = 4}};
   return rows;
 }
 

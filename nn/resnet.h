@@ -1,5 +1,6 @@
 // The ImageNet ResNets of He et al., "Deep residual learning for image recognition", table 1, in
-// torchvision's variant (a bottleneck has its stride in the 3×3 convolution).
+// torchvision's variant (a bottleneck has its stride in the 3×3 convolution), and the ResNeXts of Xie et al.,
+// "Aggregated residual transformations for deep neural networks", table 1.
 #pragma once
 
 #include <array>
@@ -12,6 +13,9 @@ struct ResNetRow {
   const char* name;
   bool bottleneck;
   std::array<int, 4> blocks;  ///< per stage
+  const char* source = "He et al. 2016, table 1";
+  int groups = 1;            ///< of the 3×3 convolution of a bottleneck
+  int width_per_group = 64;  ///< its channels in the first stage, over `groups`
 };
 const std::vector<ResNetRow>& resnets();
 

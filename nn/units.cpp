@@ -56,11 +56,12 @@ Var Input::compute(const Pass&, Inputs inputs) {
   return Var(kernels::map_pixels(only("input", inputs).value(), table_));
 }
 
-ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry,
+ConvUnit::ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry, bool same_padding,
                    const Activation& activation, float eps)
     : weight_(Tensor::zeros(weight), true),
       norm_(neutral_norm(out_channels)),
       geometry_(geometry),
+      same_padding_(same_padding),
       activation_(activation) {
   norm_.eps = eps;
 }
@@ -69,7 +70,7 @@ Var ConvUnit::compute(const Pass& pass, Inputs inputs) {
   check(inputs.size() == 1 || inputs.size() == 2, "convolution: ", inputs.size(), " inputs");
   LearnedStatistics learned;
   const Var weights = filter();
-  Var y = norm_act(conv2d(inputs[0], weights, geometry_, {}, packed(weights)), norm_,
+  Var y = norm_act(conv2d(inputs[0], weights, geometry(inputs[0].shape()), {}, packed(weights)), norm_,
                    inputs.size() > 1 ? inputs[1] : Var(), norm_options(pass, {}), &learned);
   keep(pass, norm_, std::move(learned));
   return y;
@@ -84,9 +85,10 @@ void ConvUnit::initialize(Random& random) {
 }
 
 ConvNormAct::ConvNormAct(int in_channels, int out_channels, Extent kernel, const ConvNormActOptions& options)
-    : ConvUnit({out_channels, in_channels, kernel.height, kernel.width}, out_channels,
-               {.kernel = kernel, .stride = options.stride, .padding = options.padding}, options.activation,
-               options.eps) {
+    : ConvUnit(
+          {out_channels, in_channels / options.groups, kernel.height, kernel.width}, out_channels,
+          {.kernel = kernel, .stride = options.stride, .padding = options.padding, .groups = options.groups},
+          options.same_padding, options.activation, options.eps) {
   if (options.bias) norm_.conv_bias = Var(Tensor::zeros({out_channels}), true);
 }
 
@@ -106,7 +108,7 @@ void ConvNormAct::visit_own(Visitor&) {
 ConvAct::ConvAct(int in_channels, int out_channels, Extent kernel, const ConvActOptions& options)
     : ConvUnit(options.as_matrix ? Shape{out_channels, in_channels * kernel.height * kernel.width}
                                  : Shape{out_channels, in_channels, kernel.height, kernel.width},
-               out_channels, {.kernel = kernel, .stride = options.stride, .padding = options.padding},
+               out_channels, {.kernel = kernel, .stride = options.stride, .padding = options.padding}, false,
                options.activation, 0.0f),
       filter_({out_channels, in_channels, kernel.height, kernel.width}),
       bias_(options.bias) {

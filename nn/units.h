@@ -57,7 +57,10 @@ class ConvUnit : public Unit {
   kernels::PackedWeights packed(const Var& filter) const { return packer_(filter.value()); }
   void release_packed() const { packer_.release(); }
   NormState& norm() { return norm_; }
-  const ConvGeometry& geometry() const { return geometry_; }
+  /// The geometry for images of this shape (ConvNormActOptions::same_padding depends on it).
+  ConvGeometry geometry(const Shape& images) const {
+    return same_padding_ ? geometry_.with_same_padding(images) : geometry_;
+  }
   const Activation& activation() const { return activation_; }
   /// True if `norm` is a batch-norm: in training it uses the statistics of the batch. If false, its scale and
   /// its statistics are constants that change nothing.
@@ -71,14 +74,15 @@ class ConvUnit : public Unit {
   }
 
  protected:
-  ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry, const Activation& activation,
-           float eps);
+  ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry, bool same_padding,
+           const Activation& activation, float eps);
 
   Var weight_;
   NormState norm_;
 
  private:
   ConvGeometry geometry_;
+  bool same_padding_;
   kernels::WeightPacker packer_;
   Activation activation_;
 };
@@ -86,12 +90,14 @@ class ConvUnit : public Unit {
 struct ConvNormActOptions {
   int stride = 1;
   Extent padding = 0;
+  bool same_padding = false;  ///< instead of `padding`: ConvGeometry::with_same_padding
+  int groups = 1;
   Activation activation = Activation::relu;
   float eps = 1e-5f;
   bool bias = false;  ///< bias of the convolution (VGG); it is part of the running mean, see NormState
 };
 
-/// Convolution → batch-norm → optional residual sum → optional ReLU.
+/// Convolution → batch-norm → optional residual sum → optional activation.
 class ConvNormAct final : public ConvUnit {
  public:
   ConvNormAct(int in_channels, int out_channels, Extent kernel, const ConvNormActOptions& options = {});

@@ -23,6 +23,7 @@ Var run_on_tape(const std::shared_ptr<const IntegerOp>& op, Inputs inputs, Engin
 // The formats an op is built for. The op also depends on the tensors it is built from.
 struct Formats {
   FixedPoint input = {};
+  ConvGeometry geometry = {};  ///< may depend on the size of the images
   float residual_scale = 0;
   FixedPoint output = {};
   int weight_bits = 0;
@@ -123,12 +124,13 @@ class QuantizedConv final : public QuantizedUnit {
       const Var filter = rounded_weights();
       LearnedStatistics learned;
       Var y = conv_norm_act_integer(x, filter, integer_weights(filter).packed, unit_.norm(), residual,
-                                    unit_.geometry(), options_.engine, options_.grad_format,
+                                    unit_.geometry(x.shape()), options_.engine, options_.grad_format,
                                     norm_options(pass, quantizer.activation), &learned, rounding_keys(pass));
       keep(pass, unit_.norm(), std::move(learned));
       return y;
     }
     const Formats formats{.input = x.value().fixed_point(),
+                          .geometry = unit_.geometry(x.shape()),
                           .residual_scale = residual ? residual.value().fixed_point().scale : 0.0f,
                           .output = quantizer.activation,
                           .weight_bits = quantizer.weight_bits,
@@ -157,7 +159,7 @@ class QuantizedConv final : public QuantizedUnit {
   Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
                UnitPrecision precision) {
     const FloatWeights w = precision.weights ? rounded_float_weights() : own_weights();
-    const Var y = conv2d(to_float(x), w.weights, unit_.geometry(), options_.grad_format, w.packed);
+    const Var y = conv2d(to_float(x), w.weights, unit_.geometry(x.shape()), options_.grad_format, w.packed);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
     LearnedStatistics learned;
     Var z = norm_act(y, unit_.norm(), residual, norm_options(pass, format), &learned);
@@ -174,7 +176,7 @@ class QuantizedConv final : public QuantizedUnit {
     auto op = std::make_shared<ConvOp>();
     op->name = name_;
     op->weights = quantized_weights();
-    op->geometry = unit_.geometry();
+    op->geometry = formats.geometry;
     unit_.release_packed();
     const double accumulator_scale =
         static_cast<double>(formats.input.scale) * op->weights.values.fixed_point().scale;

@@ -93,14 +93,14 @@ class Writer final : public UnitObserver {
                              : nullptr;
     Value y{.name = {}, .is_rows = weight.rank() == 2};
     if (y.is_rows) {
-      const ConvGeometry& geometry = unit.geometry();
+      const ConvGeometry geometry = unit.geometry(x_shape);
       check(y_shape[1] == 1 && y_shape[2] == 1 && geometry.padding == Padding(0), ErrorKind::usage, "ONNX: '",
             unit_, "': a matrix for images of ", x_shape);
       y.name = gemm(rows(x[0]), weight, bias);
     } else {
       std::vector<std::string> inputs{x[0].name, tensor(weight)};
       if (bias) inputs.push_back(tensor(*bias));
-      y.name = onnx.conv(part("Conv"), std::move(inputs), unit.geometry());
+      y.name = onnx.conv(part("Conv"), std::move(inputs), unit.geometry(x_shape));
     }
     if (unit.has_batch_norm()) y.name = normalized(y.name, norm);
     if (x.size() > 1) y.name = onnx.add("Add", part("Add"), {y.name, x[1].name});

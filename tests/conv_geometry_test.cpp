@@ -56,6 +56,33 @@ TEST_CASE("windows of a convolution", "[conv]") {
   CHECK_FALSE(Padding(1, 2, 1, 3).is_symmetric());
 }
 
+TEST_CASE("TensorFlow's padding \"SAME\"", "[conv]") {
+  struct Row {
+    Shape images;
+    ConvGeometry geometry;
+    Padding expected;
+  };
+  const Row rows[] = {{{1, 224, 224, 3}, {.kernel = 3, .stride = 2}, {0, 0, 1, 1}},
+                      {{1, 57, 57, 3}, {.kernel = 3, .stride = 2}, {1, 1, 1, 1}},
+                      {{1, 28, 15, 3}, {.kernel = 5, .stride = 2}, {1, 2, 2, 2}},
+                      {{1, 7, 7, 3}, {.kernel = 5, .padding = 1}, {2, 2, 2, 2}},  // whatever it was before
+                      {{1, 9, 8, 3}, {.kernel = {2, 4}}, {0, 1, 1, 2}},
+                      {{1, 8, 9, 3}, {.kernel = 3, .stride = 3}, {0, 0, 1, 0}},
+                      {{1, 8, 8, 3}, {.kernel = 1, .stride = 2}, {0, 0, 0, 0}},
+                      {{1, 8, 8, 3}, {.kernel = 3, .dilation = 2}, {2, 2, 2, 2}},
+                      {{1, 1, 2, 3}, {.kernel = 3, .stride = 2}, {1, 0, 1, 1}}};
+  for (const Row& row : rows) {
+    INFO(row.images << ", " << row.geometry);
+    const ConvGeometry padded = row.geometry.with_same_padding(row.images);
+    CHECK(padded.padding == row.expected);
+    const Shape y = kernels::conv2d_shape(
+        row.images, {1, 3, row.geometry.kernel.height, row.geometry.kernel.width}, padded);
+    for (const int side : {1, 2})
+      CHECK(y[side] == (row.images[side] + row.geometry.stride - 1) / row.geometry.stride);
+  }
+  CHECK_THROWS_WITH((ConvGeometry{.kernel = 3}).with_same_padding({3, 3}), Catch::Contains("N,H,W,C"));
+}
+
 TEST_CASE("convolution shapes", "[conv]") {
   struct Row {
     Shape x, w;

@@ -328,6 +328,43 @@ class GoodFiles(ConverterTest):
         self.assertEqual((code, "they begin with" in errors), (65, True), errors)
         self.refuse(made("model." + net[0], "model." + net[1], net[2], "model." + net[2]), "two tensors get the name")
 
+    def test_names_of_efficientnet_lite(self):
+        def names_of(stages, spelled):
+            """Of a network with so many blocks in each stage: as the port spells them, or as timm does."""
+            parts = [("_conv_stem.weight", "conv_stem.weight"), ("_bn0.running_var", "bn1.running_var")]
+            number = 0
+            for stage, count in enumerate(stages):
+                for block in range(count):
+                    expands = stage > 0
+                    pairs = (("_expand_conv", "conv_pw"), ("_bn0", "bn1"), ("_depthwise_conv", "conv_dw"), ("_bn1", "bn2"),
+                             ("_project_conv", "conv_pwl"), ("_bn2", "bn3")) if expands else \
+                        (("_depthwise_conv", "conv_dw"), ("_bn1", "bn1"), ("_project_conv", "conv_pw"), ("_bn2", "bn2"))
+                    for theirs, ours in pairs:
+                        parts.append(("_blocks.%d.%s.weight" % (number, theirs),
+                                      "blocks.%d.%d.%s.weight" % (stage, block, ours)))
+                    number += 1
+            parts += [("_conv_head.weight", "conv_head.weight"), ("_bn1.bias", "bn2.bias"), ("_fc.weight", "classifier.weight")]
+            return [theirs if spelled else ours for theirs, ours in parts]
+
+        def made(names):
+            return archive(program(dictionary(*((name, tensor()) for name in names))))
+
+        for stages in ((1, 2, 2, 3, 3, 4, 1), (1, 3, 3, 4, 4, 5, 1)):
+            for prefix in ("", "module.", "backbone."):
+                with self.subTest(stages=stages, prefix=prefix):
+                    found = self.accept(made([prefix + name for name in names_of(stages, True)]))
+                    self.assertEqual(list(found), names_of(stages, False))
+                    self.assertIn("timm's names", self.call(self.input, self.output)[1])
+            ours = names_of(stages, False)
+            self.assertEqual(list(self.accept(made(ours))), ours)
+        self.refuse(made(names_of((1, 2, 2, 3, 3, 4), True)), "an EfficientNet of 15 blocks")
+        lite = names_of((1, 2, 2, 3, 3, 4, 1), True)
+        self.refuse(made([name for name in lite if not name.startswith("_blocks.3.")]), "an EfficientNet of 15 blocks")
+        # With squeeze-and-excitation it is another network, whose names are left to it.
+        other = lite + ["_blocks.0._se_reduce.weight"]
+        self.assertEqual(list(self.accept(made(other))), other)
+        self.assertIn("squeeze-and-excitation", self.call(self.input, self.output)[1])
+
     def test_ignore_extra(self):
         data = archive(program(dictionary(("w", tensor()), ("head.a", tensor()), ("head.b", number(1)), ("x[0]", b"N"))))
         self.refuse(data, 'entry "head.b" is a int')

@@ -17,6 +17,7 @@ std::vector<std::int64_t> convolve(const std::vector<std::int64_t>& x, const Sha
                                    const std::vector<std::int64_t>& w, const Shape& ws,
                                    const ConvGeometry& o) {
   const Shape ys = kernels::conv2d_shape(xs, ws, o);
+  const std::int64_t filters = ws[0] / o.groups;  // of a group
   std::vector<std::int64_t> y(ys.numel()), taps(w.size());
   for (std::int64_t out = 0; out < ws[0]; ++out)
     for (std::int64_t tap = 0; tap < ws[1] * ws[2] * ws[3]; ++tap)
@@ -32,8 +33,9 @@ std::vector<std::int64_t> convolve(const std::vector<std::int64_t>& x, const Sha
             if (iy < 0 || iy >= xs[1] || ix < 0 || ix >= xs[2]) continue;
             const std::int64_t* pixel = &x[((n * xs[1] + iy) * xs[2] + ix) * xs[3]];
             for (std::int64_t in = 0; in < xs[3]; ++in) {
-              const std::int64_t* row = &taps[((in * ws[2] + ky) * ws[3] + kx) * ws[0]];
-              for (std::int64_t out = 0; out < ws[0]; ++out) sums[out] += pixel[in] * row[out];
+              const std::int64_t* row = &taps[((in % ws[1] * ws[2] + ky) * ws[3] + kx) * ws[0]];
+              const std::int64_t first = in / ws[1] * filters;
+              for (std::int64_t out = first; out < first + filters; ++out) sums[out] += pixel[in] * row[out];
             }
           }
       }
@@ -200,25 +202,25 @@ class Reference {
     const Tensor& x = inputs[0];
     const Tensor weights = conv.filter().value();
     const Weights w = weights_of(weights, row.weight_bits, dynamic_cast<const ConvOp&>(op).weights);
-    const auto accumulators = convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.geometry());
+    const auto accumulators =
+        convolve(integers(x), x.shape(), w.integers, weights.shape(), conv.geometry(x.shape()));
     const double step = static_cast<double>(x.fixed_point().scale) * w.scale;
     check_requantized(accumulators, step,
-                      {conv.norm(), conv.norm().eps, conv.activation() == Activation::relu, row.activation,
-                       w.channel_scales},
+                      {conv.norm(), conv.norm().eps, conv.activation(), row.activation, w.channel_scales},
                       inputs.size() > 1 ? inputs[1] : Tensor(), result, differences);
   }
 
   void check_norm_act(const IntegerOp& op, const Tensor& x, const Tensor& result, Differences& differences) {
     auto& norm = unit<NormAct>(op);
     check_requantized(integers(x), x.fixed_point().scale,
-                      {norm.norm(), norm.norm().eps, true, plan_.at(op.name).activation}, {}, result,
-                      differences);
+                      {norm.norm(), norm.norm().eps, Activation::relu, plan_.at(op.name).activation}, {},
+                      result, differences);
   }
 
   struct Normalization {
     const NormState& norm;
     float eps;
-    bool relu;
+    Activation activation;
     FixedPoint format;
     std::vector<double> channel_scales = {};
   };
@@ -245,10 +247,11 @@ class Reference {
       slope[c] = step * (n.channel_scales.empty() ? 1.0 : n.channel_scales[c]) * gamma / sigma / s_y;
       offset[c] = (beta - mean * gamma / sigma) / s_y;
     }
+    // The ends of the activation are rounded as all values are.
+    const double low = std::max<double>(n.activation.low / s_y, -1e6),
+                 high = std::min<double>(n.activation.high / s_y, 1e6);
     const auto integer_of = [&](double z) {
-      const double rectified = n.relu ? std::max(z, 0.0) : z;
-      return std::clamp<std::int64_t>(std::llrint(std::clamp(rectified, -1e6, 1e6)), format.min(),
-                                      format.max());
+      return std::clamp<std::int64_t>(std::llrint(std::clamp(z, low, high)), format.min(), format.max());
     };
     std::set<std::int64_t> levels;
     for (std::size_t i = 0; i < q.size(); ++i) {

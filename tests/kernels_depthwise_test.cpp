@@ -40,6 +40,9 @@ std::vector<Case> depthwise_cases() {
           depthwise({2, 11, 10, 5}, 2, 3, {.stride = 3, .padding = {0, 1, 1, 0}}),
           depthwise({1, 10, 10, 4}, 3, 3, {.stride = 5}),  // pixels that no output looks at
           depthwise({1, 1, 1, 64}, 5, 5, {.padding = 2}),  // taps that see nothing but the border
+          depthwise({1, 17, 16, 40}, 5, 5, {.padding = 2, .dilation = 2}),
+          depthwise({2, 13, 11, 5}, 4, 3, {.stride = 3, .padding = {0, 1, 1, 0}}),
+          depthwise({1, 15, 16, 4}, 4, 4, {.stride = 6}),
           depthwise({2, 4, 1, 3}, 1, 1, {})};
 }
 
@@ -125,7 +128,7 @@ TEST_CASE("the gradient of depthwise weights does not depend on threads", "[conv
 }
 
 TEST_CASE("the gradient of depthwise weights is the sum over the parts of a batch", "[conv][depthwise]") {
-  const Case c = depthwise({7, 6, 9, 36}, 3, 3, {.padding = 1});
+  const Case c = depthwise({7, 6, 9, 36}, 5, 5, {.padding = 2});
   const Tensor x = images(c.x, DType::s8);
   const Tensor dy = reference::random(kernels::conv2d_shape(c.x, c.w, c.geometry), 12);
   const auto whole =
@@ -137,9 +140,11 @@ TEST_CASE("the gradient of depthwise weights is the sum over the parts of a batc
   CHECK(reference::relative_error(gradient.sum(), whole) < 3e-6);
 }
 
-TEST_CASE("one filter for each channel is what suits the depthwise gradient", "[conv][depthwise]") {
+TEST_CASE("one large filter for each channel is what suits the depthwise gradient", "[conv][depthwise]") {
   const auto suits = kernels::DepthwiseGradient::suits;
   CHECK(suits({24, 1, 5, 5}, {.groups = 24}));
+  CHECK(suits({24, 1, 1, 7}, {.groups = 24}));
+  CHECK_FALSE(suits({24, 1, 3, 3}, {.groups = 24}));  // oneDNN is faster
   CHECK_FALSE(suits({48, 1, 5, 5}, {.groups = 24}));  // two filters for each
   CHECK_FALSE(suits({24, 2, 5, 5}, {.groups = 12}));
   CHECK_FALSE(suits({24, 24, 5, 5}, {}));

@@ -114,6 +114,32 @@ TEST_CASE("the ImageNet ResNets have torchvision's sizes", "[models]") {
   CHECK(model_cost("resnet18", {}).macs == cost.macs);
 }
 
+TEST_CASE("the networks with groups have the published sizes", "[models]") {
+  struct Row {
+    const char *name, *family;
+    int input_size, resize;
+    std::int64_t parameters;
+    double macs;  // thousands of millions
+  };
+  // torchvision's; of EfficientNet-Lite timm's.
+  const Row rows[] = {{"resnext50_32x4d", "resnet", 224, 256, 25'028'904, 4.230},
+                      {"mobilenet_v2", "mobilenet", 224, 256, 3'504'872, 0.301},
+                      {"efficientnet_lite0", "efficientnet", 224, 256, 4'652'008, 0.385},
+                      {"efficientnet_lite1", "efficientnet", 240, 272, 5'416'680, 0.601},
+                      {"efficientnet_lite2", "efficientnet", 260, 292, 6'092'072, 0.861}};
+  for (const Row& row : rows) {
+    INFO(row.name);
+    const ModelInfo& info = model_info(row.name);
+    CHECK(info.family == row.family);
+    CHECK(info.input_size == row.input_size);
+    CHECK(info.resize == row.resize);
+    CHECK((info.interpolation == Interpolation::bicubic) == (info.family == "efficientnet"));
+    const ModelCost cost = model_cost(row.name, {});
+    CHECK(cost.parameters == row.parameters);
+    CHECK(static_cast<double>(cost.macs) / 1e9 == Approx(row.macs).epsilon(5e-3));
+  }
+}
+
 TEST_CASE("every model of the zoo can be made", "[models]") {
   CHECK(list_models().size() >= 5);
   for (const ModelInfo& info : list_models()) {
@@ -470,8 +496,14 @@ TEST_CASE("a file without a classifier is a body where one may begin anew", "[mo
     const char* head;      ///< what the file lacks: names that begin so
     std::size_t anew = 2;  ///< tensors that keep the model's values
   };
-  const Row rows[] = {{"resnet20", "fc."},     {"resnet18", "fc."},           {"densenet121", "classifier."},
-                      {"inception_v3", "fc."}, {"vgg11_bn", "classifier.6."}, {"alexnet", "classifier.", 6}};
+  const Row rows[] = {{"resnet20", "fc."},
+                      {"resnet18", "fc."},
+                      {"densenet121", "classifier."},
+                      {"inception_v3", "fc."},
+                      {"vgg11_bn", "classifier.6."},
+                      {"alexnet", "classifier.", 6},
+                      {"mobilenet_v2", "classifier.1."},
+                      {"efficientnet_lite0", "classifier."}};
   for (const Row& row : rows) {
     INFO(row.model << " without " << row.head);
     const auto model = make_model(row.model, {.num_classes = 10}),
@@ -652,7 +684,11 @@ TEST_CASE("networks of other families are named", "[models]") {
       {"this looks like resnet56", blocks({9, 9, 9}, false, {{"conv1.weight", one}})},
       {"squeeze-and-excitation", blocks({3, 4, 6, 3}, true, {{"layer1.0.se.fc1.weight", one}})},
       {"a vision transformer", {{"patch_embed.proj.weight", one}, {"blocks.0.attn.qkv.weight", one}}},
-      {"torchvision's MobileNetV2", {{"features.0.0.weight", one}, {"features.1.conv.0.0.weight", one}}},
+      {"this looks like mobilenet_v2", {{"features.0.0.weight", one}, {"features.1.conv.0.0.weight", one}}},
+      {"timm's EfficientNet or MobileNet",
+       {{"conv_stem.weight", one},
+        {"blocks.0.0.conv_dw.weight", one},
+        {"blocks.0.0.se.conv_reduce.weight", one}}},
       {"SqueezeNet", {{"features.0.weight", one}, {"features.3.squeeze.weight", one}}},
   };
   const auto target = initialized(2);
@@ -668,7 +704,8 @@ TEST_CASE("networks of other families are named", "[models]") {
   remove(own, "bn1.bias");
   CHECK_THAT(error_of(*target, own), !Catch::Contains("looks like"));
   for (const char* name : {"resnet18", "resnet50", "resnet152", "densenet121", "densenet201", "vgg16_bn",
-                           "alexnet", "inception_v3"}) {
+                           "alexnet", "inception_v3", "resnext50_32x4d", "mobilenet_v2", "efficientnet_lite0",
+                           "efficientnet_lite1", "efficientnet_lite2"}) {
     NamedTensors file;
     export_weights(*make_model(name, {.num_classes = 5}), file);
     CHECK(other_network(file, model_info("resnet20")) == concat("; this looks like ", name));

@@ -145,7 +145,8 @@ int check_family(const std::string& family) {
 
 TEST_CASE("one network of each family is what the formulas say", "[zoo][integer_network][isa]") {
   const OneThread one_thread;
-  for (const char* name : {"vgg11_bn", "alexnet", "densenet121", "inception_v3"}) {
+  for (const char* name : {"vgg11_bn", "alexnet", "densenet121", "inception_v3", "resnext50_32x4d",
+                           "mobilenet_v2", "efficientnet_lite0"}) {
     const Case c{.model = name, .size = small_size(model_info(name)), .weight_bits = 4, .act_bits = 4};
     INFO(c);
     check_case(c);
@@ -157,7 +158,7 @@ TEST_CASE("the CIFAR ResNets are trained and deployed in integers", "[zoo][integ
   CHECK(check_family("cifar-resnet") == 5);
 }
 TEST_CASE("the ResNets are trained and deployed in integers", "[zoo][integer_network]") {
-  CHECK(check_family("resnet") == 5);
+  CHECK(check_family("resnet") == 6);
 }
 TEST_CASE("the VGGs are trained and deployed in integers", "[zoo][integer_network]") {
   CHECK(check_family("vgg") == 4);
@@ -170,6 +171,13 @@ TEST_CASE("the DenseNets are trained and deployed in integers", "[zoo][integer_n
 }
 TEST_CASE("Inception is trained and deployed in integers", "[zoo][integer_network]") {
   CHECK(check_family("inception") == 1);
+}
+
+TEST_CASE("MobileNetV2 is trained and deployed in integers", "[zoo][integer_network]") {
+  CHECK(check_family("mobilenet") == 1);
+}
+TEST_CASE("the EfficientNet-Lites are trained and deployed in integers", "[zoo][integer_network]") {
+  CHECK(check_family("efficientnet") == 3);
 }
 
 TEST_CASE("the other schemes are trained and deployed on a network of each kind", "[zoo][integer_network]") {
@@ -197,6 +205,11 @@ TEST_CASE("the other schemes are trained and deployed on a network of each kind"
        .scale_sharing = ScaleSharing::channel},
       {.model = "inception_v3", .weight_bits = 4, .act_bits = 4, .scheme = Scheme::lsq},
       {.model = "vgg11_bn", .weight_bits = 4, .act_bits = 4, .scheme = Scheme::lsq},
+      {.model = "efficientnet_lite0", .weight_bits = 2, .scheme = Scheme::dfp},
+      {.model = "resnext50_32x4d", .weight_bits = 4, .scheme = Scheme::dfp, .cluster_size = 3},
+      {.model = "mobilenet_v2", .weight_bits = 6, .act_bits = 6, .scheme = Scheme::dorefa},
+      {.model = "efficientnet_lite0", .scheme = Scheme::lsq, .scale_sharing = ScaleSharing::channel},
+      {.model = "mobilenet_v2", .weight_bits = 4, .act_bits = 4, .scheme = Scheme::lsq},
   };
   for (Case& c : cases) {
     const ModelInfo& info = model_info(c.model);
@@ -238,5 +251,5 @@ TEST_CASE("a batch is learnt by heart by networks of several kinds and schemes",
 }
 
 TEST_CASE("no network of the zoo is left out", "[zoo][integer_network]") {
-  CHECK(list_models().size() == 5 + 5 + 4 + 1 + 4 + 1);
+  CHECK(list_models().size() == 5 + 6 + 4 + 1 + 4 + 1 + 1 + 3);
 }

@@ -1,5 +1,5 @@
-// Every network of the zoo against torchvision's. fixtures/make_zoo.py says what the reference tensors are
-// and how both sides draw weights and images.
+// Every network of the zoo against torchvision's (EfficientNet-Lite: against one in plain PyTorch).
+// fixtures/make_zoo.py says what the reference tensors are and how both sides draw weights and images.
 #include <algorithm>
 #include <cmath>
 
@@ -78,7 +78,7 @@ TEST_CASE("logits of the zoo are torchvision's", "[zoo][pytorch]") {
     CHECK(reference::relative_error(logits.value(), expected(info.name + "/logits")) < 1e-4);
     ++compared;
   }
-  CHECK(compared == 15);
+  CHECK(compared == 20);
 }
 
 // PyTorch's own float32 is up to `drift` away from its float64, because a ReLU's input may round to the other
@@ -105,8 +105,10 @@ TEST_CASE("gradients of the zoo are torchvision's", "[zoo][pytorch]") {
       double squares = 0;
       for (const double g : gradient) squares += g * g;
       const double norm = std::sqrt(squares), count = static_cast<double>(gradient.size());
-      if (norms[p] < 1e-9) {  // the bias of a convolution in front of a normalisation
-        CHECK(norm < 1e-9);
+      // A bias that a normalisation takes away again: that of a convolution in front of one, and that of a
+      // linear bottleneck, which goes through another convolution first and leaves rounding errors.
+      if (norms[p] < 1e-9) {
+        CHECK(norm < 1e-5);
         continue;
       }
       CHECK(std::abs(norm / norms[p] - 1) < 1e-3 + drift);

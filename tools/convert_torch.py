@@ -16,6 +16,7 @@ anywhere in the file; --key takes another one, --key a.b the entry b of the entr
 What DataParallel, AveragedModel and torch.compile put before names ("module.", "_orig_mod.") is stripped, and so is
 what stands before the names of a network within another one ("model.", "backbone."); --prefix P takes the tensors
 under P alone. num_batches_tracked and n_averaged are left out: they count training steps and no network needs them.
+EfficientNet-Lite's names get the spelling of timm (_blocks.0._depthwise_conv: blocks.0.0.conv_dw).
 --ignore-extra PATTERN leaves out what has such a name ("head.*").
 Data types are kept, except int16, uint16 -> I32, bool -> U8 and float8 (e4m3fn, e5m2) -> F32. Tensors of other types,
 sparse and quantized ones and the like are left out, and named.
@@ -77,7 +78,18 @@ FAMILIES = (("conv1.weight", "layer1.0.conv1.weight"), ("conv1.0.weight", "layer
             ("features.0.weight", "features.3.weight"),
             ("features.conv0.weight", "features.denseblock1.denselayer1.norm1.weight"),
             ("features.conv0.weight", "features.denseblock1.denselayer1.norm.1.weight"),
-            ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight"))
+            ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight"),
+            ("features.0.0.weight", "features.1.conv.0.0.weight"), ("conv_stem.weight", "blocks.0.0.conv_dw.weight"),
+            ("_conv_stem.weight", "_blocks.0._depthwise_conv.weight"))
+
+# EfficientNet-Lite as its first port to PyTorch spells it, and timm's names, which faq has. Its blocks are numbered through;
+# which stage one belongs to follows from how many there are (Lite0; Lite1 and Lite2).
+LITE_STEM = "_conv_stem.weight"
+LITE_STAGES = {16: (1, 2, 2, 3, 3, 4, 1), 21: (1, 3, 3, 4, 4, 5, 1)}
+LITE_PARTS = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+LITE_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+LITE_EXPANDING_BLOCK = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+                        "_project_conv": "conv_pwl", "_bn2": "bn3"}
 
 # Storage class: safetensors dtype, bytes of an element. The last three have no class: their tensors name a dtype.
 STORAGES = {
@@ -1312,6 +1324,32 @@ def without_prefix(tensors, prefix):
     return result
 
 
+def lite_with_our_names(tensors):
+    """EfficientNet-Lite's tensors under timm's names, which begin with no underscore; those of other networks as they are."""
+    if LITE_STEM not in tensors or any("._se_reduce." in name for name in tensors):
+        return tensors
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("_blocks.") and name.count(".") > 2}
+    stages = LITE_STAGES.get(len(blocks))
+    require(stages is not None and blocks == {str(i) for i in range(len(blocks))},
+            "an EfficientNet of %d blocks, expected Lite0 with 16, or Lite1 or Lite2 with 21" % len(blocks))
+    places = [(stage, block) for stage, count in enumerate(stages) for block in range(count)]
+    result = {}
+    for name, tensor in tensors.items():
+        first, _, rest = name.partition(".")
+        ours = name
+        if first in LITE_PARTS:
+            ours = "%s.%s" % (LITE_PARTS[first], rest)
+        elif first == "_blocks" and rest.count(".") > 1:
+            number, part, last = rest.split(".", 2)
+            expands = "_blocks.%s._expand_conv.weight" % number in tensors
+            part = (LITE_EXPANDING_BLOCK if expands else LITE_BLOCK).get(part, part)
+            ours = "blocks.%d.%d.%s.%s" % (places[int(number)] + (part, last))
+        require(ours not in result, "two tensors get the name " + shown(ours))
+        result[ours] = tensor
+    note("gave the tensors of EfficientNet-Lite timm's names")
+    return result
+
+
 def named_tensors(state_dict, prefix=None, patterns=()):
     tensors, left_out = {}, []
     for name, value in wanted_items(state_dict, patterns):
@@ -1335,7 +1373,7 @@ def named_tensors(state_dict, prefix=None, patterns=()):
         note("left out %s%s" % (", ".join(left_out[:3]), more))
     require(tensors, "no tensors")
     require(len(tensors) <= MAX_TENSORS, "%d tensors, expected at most %d" % (len(tensors), MAX_TENSORS))
-    tensors = without_prefix(tensors, prefix)
+    tensors = lite_with_our_names(without_prefix(tensors, prefix))
     tensors = {name: tensor for name, tensor in tensors.items() if not is_ignored(name, patterns)}
     require(tensors and "__metadata__" not in tensors, "no tensors, or one of the reserved name")
     return tensors
@@ -1348,8 +1386,9 @@ STRANGERS = (
     (("patch_embed.proj.weight",), "a vision transformer"),
     (("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"), "a vision transformer"),
     (("stages.0.blocks.0.conv_dw.weight",), "a ConvNeXt"),
-    (("conv_stem.weight",), "timm's EfficientNet or MobileNet"),
-    (("features.0.0.weight", "features.1.conv.0.0.weight"), "torchvision's MobileNetV2"),
+    (("conv_stem.weight", "blocks.0.0.se.conv_reduce.weight"), "an EfficientNet with squeeze-and-excitation"),
+    (("_conv_stem.weight", "_blocks.0._se_reduce.weight"), "an EfficientNet with squeeze-and-excitation"),
+    (("conv_stem.weight", "conv_head.bias"), "timm's MobileNetV3"),
     (("features.3.squeeze.weight",), "SqueezeNet"),
     (("inception3a.branch1.conv.weight",), "GoogLeNet"),
 )

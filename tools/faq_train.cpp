@@ -27,10 +27,10 @@ using namespace faq;
 
 std::string model_list() {
   std::string text =
-      fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", "name", "family", "input", "parameters", "MACs");
+      fmt::format("{:<18} {:<12} {:>5} {:>12} {:>14}\n", "name", "family", "input", "parameters", "MACs");
   for (const ModelInfo& info : list_models()) {
     const ModelCost cost = model_cost(info.name, {.num_classes = info.num_classes, .in_channels = 3});
-    text += fmt::format("{:<12} {:<14} {:>6} {:>12} {:>14}\n", info.name, info.family, info.input_size,
+    text += fmt::format("{:<18} {:<12} {:>5} {:>12} {:>14}\n", info.name, info.family, info.input_size,
                         cost.parameters, cost.macs);
   }
   return text;

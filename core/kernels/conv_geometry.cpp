@@ -1,5 +1,7 @@
 #include "core/kernels/conv_geometry.h"
 
+#include <algorithm>
+
 #include "core/hash.h"
 
 namespace faq {
@@ -18,6 +20,19 @@ ConvGeometry ConvGeometry::of(const Shape& weights) const {
 
 Extent ConvGeometry::window() const {
   return {(kernel.height - 1) * dilation.height + 1, (kernel.width - 1) * dilation.width + 1};
+}
+
+ConvGeometry ConvGeometry::with_same_padding(const Shape& images) const {
+  check(images.rank() == 4 && images[1] > 0 && images[2] > 0, "conv2d: expected an N,H,W,C tensor, got ",
+        images);
+  const auto total = [&](std::int64_t size, int seen) {
+    const std::int64_t last = (size - 1) / stride * stride;  // where the last window begins, without padding
+    return static_cast<int>(std::max<std::int64_t>(last + seen - size, 0));
+  };
+  const int rows = total(images[1], window().height), columns = total(images[2], window().width);
+  ConvGeometry padded = *this;
+  padded.padding = {rows / 2, columns / 2, rows - rows / 2, columns - columns / 2};
+  return padded;
 }
 
 std::size_t ConvGeometry::hash() const {

@@ -47,6 +47,10 @@ struct ConvGeometry {
   ConvGeometry of(const Shape& weights) const;
   /// Rows and columns from the first to the last pixel that a window sees. Precondition: the kernel is known.
   Extent window() const;
+  /// Returns the same geometry with TensorFlow's padding "SAME" for images N,H,W,C of this shape: as little
+  /// as gives ⌈H/stride⌉ × ⌈W/stride⌉ outputs, the smaller half at the top and at the left. It depends on the
+  /// images where the stride is not 1. Precondition: the kernel is known.
+  ConvGeometry with_same_padding(const Shape& images) const;
   std::size_t hash() const;
   bool operator==(const ConvGeometry&) const = default;
 };

@@ -152,7 +152,8 @@ class Rows {
 }  // namespace
 
 bool DepthwiseGradient::suits(const Shape& weights, const ConvGeometry& geometry) {
-  return geometry.groups > 1 && weights[0] == geometry.groups && weights[1] == 1;
+  const bool is_depthwise = geometry.groups > 1 && weights[0] == geometry.groups && weights[1] == 1;
+  return is_depthwise && (weights[2] > 3 || weights[3] > 3);
 }
 
 DepthwiseGradient::DepthwiseGradient(const Shape& weights, const ConvGeometry& geometry)

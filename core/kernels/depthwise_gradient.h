@@ -8,13 +8,13 @@ namespace faq::kernels {
 
 /// Σ over images of x ⋆ dy where each channel has a filter of its own. There is one product for each value
 /// that is read, so it is memory that limits it. This class reads both operands once, x as the integers it is
-/// stored as. oneDNN wants a converted copy of x, and has no fast kernel for 5×5
-/// (docs/performance.md, "What was tried").
+/// stored as. oneDNN has no fast kernel for filters larger than 3×3 (docs/performance.md, "What was tried").
 ///
 /// The sums of an image's rows are added in f32, in one order whatever the number of threads.
 class DepthwiseGradient {
  public:
-  /// True if this class should be used: one output channel for each input channel.
+  /// True if this class should be used: one output channel for each input channel, and a filter larger than
+  /// 3×3, up to which oneDNN is faster.
   static bool suits(const Shape& weights, const ConvGeometry& geometry);
 
   /// Precondition: suits().

@@ -169,8 +169,6 @@ Tensor masked(const Tensor& x, const Tensor& keep, float factor) {
   check(keep.shape() == x.shape(), "mask ", keep.shape(), " for ", x.shape());
   Tensor out = Tensor::empty(x.shape(), x.dtype());
   if (!is_floating(x.dtype())) {
-    int exponent = 0;
-    check(std::frexp(factor, &exponent) == 0.5f, "mask: integers cannot be multiplied by ", factor);
     FixedPoint format = x.fixed_point();
     format.scale *= factor;
     out.set_fixed_point(format);
