@@ -6,9 +6,8 @@
 namespace faq::kernels {
 
 /// term(0) + … + term(n − 1), as independent partial sums that a loop marked FAQ_SIMD keeps in registers.
-/// term must be always_inline: a lambda says so after its parameters, __attribute__((always_inline)), which is
-/// the one place that GCC and clang agree on. It is called once for every index, in rising
-/// order.
+/// term must be always_inline: a lambda says so after its parameters, __attribute__((always_inline)), which
+/// is the one place that GCC and clang agree on. It is called once for every index, in rising order.
 template <class Term>
 [[gnu::always_inline]] inline float lane_sum(std::int64_t n, const Term& term) {
   constexpr int lanes = 32;
