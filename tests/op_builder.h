@@ -24,12 +24,12 @@ class Builder {
            int residual = -1, Activation activation = Activation::relu) {
     ConvOp op;
     const FixedPoint weights{0.5f, weight_bits, true};
-    op.weights = {
-        reference::random_fixed_point({channels, channels_[x], geometry.kernel.height, geometry.kernel.width},
-                                      ++salt_, weights),
-        weight_bits};
+    op.weights = {reference::random_fixed_point({channels, channels_[x] / geometry.groups,
+                                                 geometry.kernel.height, geometry.kernel.width},
+                                                ++salt_, weights),
+                  weight_bits};
     op.geometry = geometry;
-    op.requantize = requantize(channels, format, 1.0 / (20 * channels_[x]));
+    op.requantize = requantize(channels, format, geometry.groups / (20.0 * channels_[x]));
     op.requantize.activation = activation;
     std::vector<int> inputs{x};
     if (residual >= 0) {
@@ -117,7 +117,12 @@ inline IntegerNetwork all_ops() {
   const int largest = b.max_pool(gathered, {.kernel = 2, .stride = 2, .padding = 0});
   const int three = b.avg_pool(largest, {.output = 2});
   const int joined = b.concat_of({mean, three});
-  return b.classifier(b.global_avg_pool(joined), {0.7f, 8, false}, 9);
+  // Depthwise with a ReLU6, and in groups without activation.
+  const int apart =
+      b.conv(joined, 28, {.kernel = 3, .padding = {0, 1, 1, 1}, .groups = 28}, u4, 4, -1, Activation::relu6);
+  const int grouped =
+      b.conv(apart, 12, {.kernel = 2, .padding = {1, 1, 0, 0}, .groups = 4}, s8, 8, -1, Activation::identity);
+  return b.classifier(b.global_avg_pool(grouped), {0.7f, 8, false}, 9);
 }
 
 }  // namespace faq::testing

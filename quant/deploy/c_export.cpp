@@ -60,7 +60,8 @@ std::string header_text(const IntegerNetwork& network, const CProgram& program) 
       ",\n * one after the other: image[", is_grey ? "" : "(", "row * @NAME@_WIDTH + column",
       is_grey ? "" : ") * @NAME@_CHANNELS + channel", "].\n");
   if (p.resize > 0)
-    text += concat(" * Its shorter side was resized to ", p.resize, " before the middle was cut out.\n");
+    text += concat(" * Its shorter side was resized to ", p.resize, " (", name_of(p.interpolation),
+                   ") before the middle was cut out.\n");
   text +=
       " * Mean and deviation are in the network's first table.\n"
       " *\n"

@@ -57,8 +57,7 @@ class ProgramWriter final : public OpVisitor {
   void visit(const ConvOp& op) override {
     const Shape &x = argument(0).shape, &y = result().shape;
     const ConvGeometry geometry = op.geometry.of(op.weights.values.shape());
-    check(geometry.dilation == Extent(1) && geometry.groups == 1, ErrorKind::usage, where(), ": ", geometry,
-          " has no place in C");
+    check(geometry.dilation == Extent(1), ErrorKind::usage, where(), ": ", geometry, " has no place in C");
     const bool has_residual = arguments() > 1;
     const std::string own =
         structure({{"weights", weights(op.weights, geometry.kernel)},
@@ -73,6 +72,7 @@ class ProgramWriter final : public OpVisitor {
                    {"stride", number(geometry.stride)},
                    {"top", number(geometry.padding.top)},
                    {"left", number(geometry.padding.left)},
+                   {"groups", number(geometry.groups)},
                    {"is_signed", is_signed(0)},
                    {"residual_is_signed", has_residual ? is_signed(1) : "0"}});
     call("conv", {own, place(0), has_residual ? place(1) : "NULL", scratch("int8_t", 0), place()});
