@@ -136,6 +136,12 @@ TEST_CASE("an unreadable checkpoint is passed over, loudly", "[checkpoint]") {
   CHECK_FALSE(furthest_checkpoint(TemporaryFolder().path()));
 }
 
+TEST_CASE("a checkpoint of before there were phases is in its only one", "[checkpoint]") {
+  nlohmann::json progress = to_json(Progress{});
+  progress.erase("phase");
+  CHECK(progress_in({{"progress", progress.dump()}}, "old").phase == 0);
+}
+
 TEST_CASE("a new checkpoint is never the one that is removed", "[checkpoint]") {
   // After a fall back (or --resume FILE) the run is behind checkpoints that it has left.
   const TemporaryFolder temporary;

@@ -116,8 +116,8 @@ Progress progress_from_json(const nlohmann::json& json, const std::string& sourc
     p.step_in_epoch = count("step_in_epoch");
     p.step = count("step");
     // Runs of earlier versions had one phase and no such entry.
-    if (json.contains("phase"))
-      p.phase = static_cast<int>(std::min<std::int64_t>(count("phase", -1), INT32_MAX));
+    p.phase =
+        json.contains("phase") ? static_cast<int>(std::min<std::int64_t>(count("phase", -1), INT32_MAX)) : 0;
     json.at("best_top1").get_to(p.best_top1);
     p.best_epoch = count("best_epoch", -1);
     json.at("loss_sum").get_to(p.loss_sum);
