@@ -82,7 +82,7 @@ class Browser:
                 self.faults.append(json.dumps(answer["params"])[:400])
 
     def value(self, expression):
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)["result"].get("value")
 
     def open(self, file, width, scheme="light", script=True):
         self.faults = []
@@ -94,7 +94,8 @@ class Browser:
             if self.value("document.readyState === 'complete' && location.protocol === 'file:'"):
                 break
             time.sleep(0.1)
-        self.value("new Promise(requestAnimationFrame)")
+        if script:  # curves are drawn when the first frame has given their places a width
+            self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def screenshot(self, file, width):
         height = self.value("document.documentElement.scrollHeight")

@@ -48,7 +48,9 @@ kernels::ImageGroups groups_of(const ConvLayer& layer) {
   return {layer.batch, 6 * values / layer.batch, layer.weights().numel()};
 }
 
+// Layers that 8-bit gradients do not take stay in floating point.
 void add_integer_data(const ConvLayer& layer) {
+  if (!kernels::suits_integer_data_gradient(layer.x(), layer.weights(), layer.geometry())) return;
   add("conv_backward_data_s8/" + layer.name(), {.items = layer.batch, .operations = layer.operations()},
       [=]() -> Kernel {
         return [=, dy = quantized(layer.y(), gradient_format),
@@ -66,6 +68,7 @@ void add_integer_data(const ConvLayer& layer) {
 }
 
 void add_integer_weights(const ConvLayer& layer, const kernels::QuadTiles& tiles, const std::string& name) {
+  if (!kernels::QuadGradient::suits(layer.x(), layer.weights(), layer.geometry())) return;
   add(name + layer.name(), {.items = layer.batch, .operations = layer.operations()}, [=]() -> Kernel {
     return [=, x = quantized(layer.x(), {.bits = 4}), dy = quantized(layer.y(), gradient_format)] {
       const kernels::ImageGroups groups = groups_of(layer);
