@@ -26,7 +26,9 @@ void add_packing(const ConvLayer& layer) {
   };
   add("pack_weights/" + layer.name() + "/forward", {.bytes = 2 * shape.numel()}, [=]() -> Kernel {
     const auto desc = onednn::forward_desc(problem(DType::u8, DType::s8, DType::s32));
-    return [=, w = quantized(shape, weight_format)] { WeightForms(w).layout(desc.weights_desc(), 1); };
+    return [=, w = quantized(shape, weight_format)] {
+      WeightForms(w).layout(desc.weights_desc(), layer.groups);
+    };
   });
   const DType grad = default_grad_format().dtype();
   const std::int64_t size = static_cast<std::int64_t>(size_of(grad));
@@ -34,7 +36,7 @@ void add_packing(const ConvLayer& layer) {
       [=]() -> Kernel {
         const auto desc = onednn::backward_data_desc(problem(grad, grad, grad));
         return [=, w = quantized(shape, weight_format)] {
-          WeightForms(w).converted(grad)->layout(desc.weights_desc(), 1);
+          WeightForms(w).converted(grad)->layout(desc.weights_desc(), layer.groups);
         };
       });
 }
