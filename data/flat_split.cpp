@@ -1,9 +1,7 @@
 // A split whose images lie in one folder, as ILSVRC2012 comes: a file beside them has their classes.
 
 #include <algorithm>
-#include <charconv>
 #include <map>
-#include <optional>
 #include <set>
 
 #include "core/error.h"
@@ -26,17 +24,8 @@ const std::string* label_of(const std::string& file, const Labels& labels) {
   return nullptr;
 }
 
-std::optional<std::size_t> number_of(const std::string& text) {
-  std::size_t number = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, number);
-  constexpr std::size_t most_classes = 1 << 20;
-  if (error != std::errc() || stop != end || number >= most_classes) return {};
-  return number;
-}
-
 bool are_numbers(const std::vector<std::string>& names) {
-  return std::ranges::all_of(names, [](const std::string& name) { return number_of(name).has_value(); });
+  return std::ranges::all_of(names, [](const std::string& name) { return class_number(name).has_value(); });
 }
 
 /// The classes in order, and the label of each name.
@@ -54,7 +43,8 @@ Classes classes_of(const Labels& labels, const std::vector<std::string>& trained
   Classes classes{trained, {}};
   const bool by_number = are_numbers(found) && (trained.empty() || !are_numbers(trained));
   if (by_number) {
-    for (const std::string& name : found) classes.labels[name] = *number_of(name);
+    for (const std::string& name : found)
+      classes.labels[name] = static_cast<std::size_t>(*class_number(name));
     const std::size_t count = 1 + std::ranges::max_element(classes.labels, {}, [](const auto& pair) {
                                     return pair.second;
                                   })->second;

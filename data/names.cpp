@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cstring>
 
 #include "core/error.h"
@@ -99,6 +100,15 @@ void sort_classes(std::vector<std::string>& names, ClassOrder order) {
     std::ranges::sort(names, natural_less);
   else
     std::ranges::sort(names);
+}
+
+std::optional<std::int32_t> class_number(std::string_view name) {
+  constexpr std::int32_t most_classes = 1 << 20;
+  std::int32_t number = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data(), end, number);
+  if (error != std::errc() || stop != end || number < 0 || number >= most_classes) return {};
+  return number;
 }
 
 std::string note_on_order(const std::vector<std::string>& classes) {

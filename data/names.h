@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,6 +35,9 @@ std::string in_small_letters(std::string_view text);
 
 /// Sorts class names: by their bytes, as torchvision does, or with runs of digits by their value.
 void sort_classes(std::vector<std::string>& names, ClassOrder order);
+
+/// The number of a class that is named by one: digits alone, below 2^20. Nothing for a name.
+std::optional<std::int32_t> class_number(std::string_view name);
 
 /// A line for people if the names are numbers that do not come in the order of their values; else empty.
 std::string note_on_order(const std::vector<std::string>& classes);

@@ -1,9 +1,7 @@
 #include "data/tar_index.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
-#include <optional>
 #include <set>
 #include <utility>
 
@@ -146,28 +144,18 @@ void read_headers(const Shard& shard, Found& found) {
   }
 }
 
-/// The number of a class; nothing for a name.
-std::optional<std::int32_t> number_of(const std::string& name) {
-  constexpr std::int32_t most_classes = 1 << 20;
-  std::int32_t number = 0;
-  const char* end = name.data() + name.size();
-  const auto [stop, error] = std::from_chars(name.data(), end, number);
-  if (error != std::errc() || stop != end || number < 0 || number >= most_classes) return {};
-  return number;
-}
-
 /// Numbers of classes, as WebDataset has them, are the labels themselves; names are sorted.
 void set_classes(TarIndex& index, const Found& found, const std::string& where,
                  const DatasetOptions& options) {
   const bool allow_empty = options.allow_empty_classes;
   std::set<std::string> present(found.class_names.begin(), found.class_names.end());
   const bool numbers = found.has_keys && std::ranges::all_of(present, [](const std::string& name) {
-                         return number_of(name).has_value();
+                         return class_number(name).has_value();
                        });
   if (numbers) {
     std::int32_t largest = 0;
     std::set<std::int32_t> distinct;  // "0" and "00" are one
-    for (const std::string& name : present) distinct.insert(*number_of(name));
+    for (const std::string& name : present) distinct.insert(*class_number(name));
     largest = *distinct.rbegin();
     // The labels of a data set are its classes; those without images are none of a file that is believed.
     const auto classes = std::int64_t{largest} + 1, without = classes - std::ssize(distinct);
@@ -186,7 +174,7 @@ void set_classes(TarIndex& index, const Found& found, const std::string& where,
     labels.emplace(index.classes[i], static_cast<std::int32_t>(i));
   for (std::size_t i = 0; i < index.members.size(); ++i) {
     const std::string& name = found.class_names[i];
-    index.members[i].label = numbers ? *number_of(name) : labels.at(name);
+    index.members[i].label = numbers ? *class_number(name) : labels.at(name);
   }
 }
 

@@ -90,8 +90,9 @@ class QuantizedUnit : public Adapter {
   /// every parameter gets a gradient. `used`: what the unit has quantized.
   Var with_idle_scales(const Pass& pass, const Var& y, UnitPrecision used) const;
 
-  /// The random bits of the unit's gradients.
+  /// The random bits of the unit's gradients; none where nothing rounds them.
   RoundingKeys rounding_keys(const Pass& pass) const {
+    if (!options_.grad_format.is_integer()) return {};
     return {pass.keys.seed, position_, pass.keys.epoch, pass.keys.samples};
   }
 
