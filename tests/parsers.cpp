@@ -193,10 +193,11 @@ std::vector<std::string> network_seeds() {
 
 // The same network described otherwise: its tensors are not touched, so more gets further.
 void parse_network_with(const char* entry, const std::string& text) {
-  NamedTensors file = network_of_every_op();
+  static const NamedTensors network = network_of_every_op();
   parse_json(text, "description");  // what is no JSON could not be written as metadata
+  NamedTensors file = network;
   file.metadata[entry] = text;
-  parse_network(without_checksums(file));
+  IntegerNetwork::from(std::move(file), "network");
 }
 void parse_description(const std::string& text) { parse_network_with("network", text); }
 std::vector<std::string> description_seeds() { return {network_of_every_op().metadata.at("network")}; }
@@ -287,8 +288,8 @@ std::vector<std::string> opening_texts(const fs::path& folder) {
   return texts;
 }
 
-void parse_index(const fs::path& folder, const std::string& text) {
-  const std::string layout = opening_texts(folder).front();
+// `layout` is the first of the folder's opening texts, `text` stands for the last.
+void parse_index(const fs::path& folder, const std::string& layout, const std::string& text) {
   try {
     const auto dataset = open_dataset({.path = folder, .once = replayed({layout, text})}, Split::val);
     for (std::int64_t i = 0; i < std::min<std::int64_t>(dataset->size(), 16); ++i) dataset->image(i);
@@ -307,8 +308,14 @@ fs::path indexed_shards() {
   static const fs::path file = put("indexed_shards/val/0.tar", tar_seeds().front());
   return scratch() / "indexed_shards";
 }
-void parse_folder_index(const std::string& text) { parse_index(indexed_folder(), text); }
-void parse_tar_index(const std::string& text) { parse_index(indexed_shards(), text); }
+void parse_folder_index(const std::string& text) {
+  static const std::string layout = opening_texts(indexed_folder()).front();
+  parse_index(indexed_folder(), layout, text);
+}
+void parse_tar_index(const std::string& text) {
+  static const std::string layout = opening_texts(indexed_shards()).front();
+  parse_index(indexed_shards(), layout, text);
+}
 std::vector<std::string> folder_index_seeds() { return {opening_texts(indexed_folder()).back()}; }
 std::vector<std::string> tar_index_seeds() { return {opening_texts(indexed_shards()).back()}; }
 
