@@ -378,7 +378,7 @@ std::string mutated_jpeg(const std::string& file, const std::string& other, Rand
       break;
     case 3:  // the data of a scan, or what there is
       for (std::string& part : parts)
-        if (byte_at(part, 1) == 0xDA && random.below(2)) change_bytes(part, random);
+        if (part.size() > 1 && byte_at(part, 1) == 0xDA && random.below(2)) change_bytes(part, random);
       break;
   }
   std::string all;

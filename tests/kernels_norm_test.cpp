@@ -526,6 +526,22 @@ TEST_CASE("requantize trusts no f32 that has overflown", "[norm]") {
   }
 }
 
+TEST_CASE("requantize makes of what is no number the lowest integer", "[norm]") {
+  // Of a network that has diverged. Which integer it becomes says nothing, but it is the same everywhere.
+  for (const bool in_multiplier : {true, false}) {
+    Requantize params{Tensor::full({37}, 1.0f),
+                      Tensor::zeros({37}),
+                      0,
+                      Activation::identity,
+                      {.bits = 8, .is_signed = true}};
+    Tensor& where = in_multiplier ? params.multiplier : params.bias;
+    where = Tensor::full({37}, std::numeric_limits<float>::quiet_NaN());
+    for (const int v :
+         kernels::requantize(Tensor::zeros({1, 37}, DType::s32), {}, params).span<std::int8_t>())
+      CHECK(v == -127);
+  }
+}
+
 TEST_CASE("requantize rounds ties to even and clips", "[norm]") {
   const Tensor acc =
       Tensor::from<std::int32_t>({1, 9}, std::vector<std::int32_t>{-1000, -3, -1, 0, 1, 3, 5, 509, 1 << 30});

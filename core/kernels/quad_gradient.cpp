@@ -166,7 +166,7 @@ Tensor QuadGradient::sum() {
         for (std::int64_t i = first; i < past;) {
           const std::int64_t column = i / here, channel = i % here;
           const std::int64_t n = std::min(here - channel, past - i);
-          scatter(sums + i - first, n, filter + channel * area + column, area);
+          scatter(sums + (i - first), n, filter + channel * area + column, area);
           i += n;
         }
       }

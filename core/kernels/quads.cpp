@@ -113,13 +113,13 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t row = i % height_ * step_ - geometry.padding.top;
       const bool is_inside = row >= 0 && row < x.dim(1);
+      const std::int64_t from = is_inside ? left : width_, past = is_inside ? right : width_;
       const Quad quad = is_inside ? images_at(x, i / height_, row * row_length, zeros.data()) : Quad{};
       for (std::int64_t block = 0; block < plan_.blocks; ++block) {
         const std::int64_t here = plan_.channels_of(block), first_channel = block * plan_.block_channels;
         std::uint32_t* to = out + first_channel * quads_ * height_ * width_ + i * width_ * here;
-        const std::int64_t from = is_inside ? left : width_, past = is_inside ? right : width_;
         std::fill_n(to, from * here, flip);
-        if (plan_.blocks == 1 && step_ == 1) {
+        if (from < past && plan_.blocks == 1 && step_ == 1) {
           interleave(quad, (from - geometry.padding.left) * channels, flip, to + from * here,
                      (past - from) * here);
         } else {
