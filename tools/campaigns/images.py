@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Decodes damaged images by the thousand, and compares what we make of images with what Pillow makes of them.
 
-    tools/campaigns/images.py [--count 100000] [--seed 1] [--jobs N] [--pillow 3000] [--keep DIR] [BUILD]
+    tools/campaigns/images.py [--count 100000] [--seed 1] [--jobs N] [--pillow 3000] [--memcheck] [--keep DIR] [BUILD]
 
 BUILD (build) is a folder in which this project is built; with the preset asan, sanitizers look on. Every mutant is decoded
 twice, with other contents of uninitialised memory and after another image. It is a finding when the pixels or the verdict
 differ, or when anything but a refusal is thrown. Pillow then reads all valid images, and the first --pillow mutants: it is
 a finding when both read an image and its pixels differ, or when Pillow reads a valid image and we do not. How often one
-reads what the other refuses is a figure. Exit codes: 0 nothing found, 1 findings, 77 only the comparison with Pillow was
+reads what the other refuses is a figure. With --memcheck valgrind looks on, and knows of each bit whether it was initialised.
+(clang's MemorySanitizer would want all libraries compiled for it.) Exit codes: 0 nothing found, 1 findings, 77 only the comparison with Pillow was
 asked for (--count 0) and Pillow is not installed.
 """
 import argparse
@@ -21,21 +22,28 @@ import warnings
 import zlib
 
 
-def run(program, options):
-    return subprocess.Popen([program, *map(str, options)], stdout=subprocess.PIPE, text=True)
+# Valgrind takes some vector instructions of libjpeg-turbo for reads of what is not initialised; its plain code makes the same pixels.
+MEMCHECK = ["valgrind", "--quiet", "--error-exitcode=9", "--track-origins=yes"]
+PLAIN_JPEG = {**os.environ, "JSIMD_FORCENONE": "1"}
+
+
+def run(program, options, memcheck=False):
+    return subprocess.Popen([*(MEMCHECK if memcheck else []), program, *map(str, options)], stdout=subprocess.PIPE, text=True,
+                            env=PLAIN_JPEG if memcheck else None)
 
 
 def result_of(process):
     out, _ = process.communicate()
     if process.returncode not in (0, 1):
-        raise SystemExit(f"{process.args[0]} ended with {process.returncode}")
+        raise SystemExit(f"{' '.join(process.args)} ended with {process.returncode}")
     return json.loads(out.splitlines()[-1])
 
 
 def mutants(program, o):
     """The sum of what several processes found."""
     share = -(-o.count // o.jobs)
-    processes = [run(program, ["--seed", o.seed, "--first", first, "--count", min(share, o.count - first), "--keep", o.keep])
+    processes = [run(program, ["--seed", o.seed, "--first", first, "--count", min(share, o.count - first), "--keep", o.keep],
+                     o.memcheck)
                  for first in range(0, o.count, share)]
     total = collections.Counter()
     for process in processes:
@@ -97,6 +105,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--pillow", type=int, default=3000)
     parser.add_argument("--keep", default="image-findings", help="where files go that are decoded differently")
+    parser.add_argument("--memcheck", action="store_true", help="the mutants under valgrind (Debian: valgrind), at a tenth of the speed")
     parser.add_argument("--record", metavar="FILE", help="writes Pillow's checksums of the valid PNGs, for the tests")
     parser.add_argument("--verbose", action="store_true", help="why one reads what the other refuses")
     o = parser.parse_args()
