@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "core/text.h"
+
 namespace faq {
 namespace {
 
@@ -66,8 +68,7 @@ std::string file_kind(std::string_view start) {
     return "a BMP image";
   if (start.size() > 262 && start.substr(257, 5) == "ustar") return "a tar archive: unpack it";
   if (is_onnx(start)) return "an ONNX model";
-  std::string_view text = start;
-  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);
+  std::string_view text = without_byte_order_mark(start);
   while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
   std::string head(text.substr(0, 16));
   std::ranges::transform(head, head.begin(), [](char c) {

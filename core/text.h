@@ -31,6 +31,9 @@ bool matches(std::string_view pattern, std::string_view text);
 /// (core/printable.h), and none of it is markup.
 std::string markup_text(std::string_view text);
 
+/// Without the mark of UTF-8 that Windows' programs put first (U+FEFF).
+std::string_view without_byte_order_mark(std::string_view text);
+
 /// Returns the parts between separators: one part more than there are separators.
 std::vector<std::string> split(std::string_view text, char separator = ',');
 

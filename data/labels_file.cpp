@@ -28,10 +28,7 @@ std::size_t separator_in(std::string_view line) {
 }  // namespace
 
 std::map<std::string, std::string> read_labels(const std::filesystem::path& file) {
-  std::string text = read_text_file(file, "labels", most_bytes);
-  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";
-  if (text.starts_with(byte_order_mark)) text.erase(0, byte_order_mark.size());
-  std::istringstream in(text);
+  std::istringstream in(std::string(without_byte_order_mark(read_text_file(file, "labels", most_bytes))));
   std::map<std::string, std::string> labels;
   std::int64_t number = 0;
   bool is_kaggle = false;

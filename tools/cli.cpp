@@ -221,10 +221,7 @@ cxxopts::ParseResult parse(Parser& parser, int argc, char** argv, const std::str
 
 std::string read_text(const std::string& what, const std::string& file) {
   // A list of names of a million classes is shorter, and so is any file of options.
-  std::string text = read_text_file(file, what, std::int64_t{64} << 20);
-  constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // Windows puts it there
-  if (text.starts_with(byte_order_mark)) text.erase(0, byte_order_mark.size());
-  return text;
+  return std::string(without_byte_order_mark(read_text_file(file, what, std::int64_t{64} << 20)));
 }
 
 TrainOptions options_from(const std::string& config_file, const std::vector<Setting>& settings) {
