@@ -8,13 +8,13 @@
 namespace faq {
 
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> c, std::array<std::uint32_t, 2> k) {
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c[0];
-    const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c[2];
+  for (int round = 0; round < Philox::rounds; ++round) {
+    const std::uint64_t p0 = std::uint64_t{Philox::multiplier[0]} * c[0];
+    const std::uint64_t p1 = std::uint64_t{Philox::multiplier[1]} * c[2];
     c = {static_cast<std::uint32_t>(p1 >> 32) ^ c[1] ^ k[0], static_cast<std::uint32_t>(p1),
          static_cast<std::uint32_t>(p0 >> 32) ^ c[3] ^ k[1], static_cast<std::uint32_t>(p0)};
-    k[0] += 0x9E3779B9u;
-    k[1] += 0xBB67AE85u;
+    k[0] += Philox::weyl[0];
+    k[1] += Philox::weyl[1];
   }
   return c;
 }

@@ -8,6 +8,11 @@
 namespace faq {
 
 /// Philox-4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11).
+struct Philox {
+  static constexpr int rounds = 10;
+  static constexpr std::uint32_t multiplier[] = {0xD2511F53u, 0xCD9E8D57u};
+  static constexpr std::uint32_t weyl[] = {0x9E3779B9u, 0xBB67AE85u};  ///< added to the key after each round
+};
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter, std::array<std::uint32_t, 2> key);
 
 /// The uses of random numbers. Each has its own stream.

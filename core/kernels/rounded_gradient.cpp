@@ -54,15 +54,15 @@ FAQ_SIMD void philox_lanes(std::uint32_t first, const Counter& at, Words& words)
                   c3 = at.sample;
     std::uint32_t k0 = at.key[0], k1 = at.key[1];
 #pragma GCC unroll 10
-    for (int round = 0; round < 10; ++round) {
-      const std::uint64_t p0 = std::uint64_t{0xD2511F53u} * c0;
-      const std::uint64_t p1 = std::uint64_t{0xCD9E8D57u} * c2;
+    for (int round = 0; round < Philox::rounds; ++round) {
+      const std::uint64_t p0 = std::uint64_t{Philox::multiplier[0]} * c0;
+      const std::uint64_t p1 = std::uint64_t{Philox::multiplier[1]} * c2;
       c0 = static_cast<std::uint32_t>(p1 >> 32) ^ c1 ^ k0;
       c1 = static_cast<std::uint32_t>(p1);
       c2 = static_cast<std::uint32_t>(p0 >> 32) ^ c3 ^ k1;
       c3 = static_cast<std::uint32_t>(p0);
-      k0 += 0x9E3779B9u;
-      k1 += 0xBB67AE85u;
+      k0 += Philox::weyl[0];
+      k1 += Philox::weyl[1];
     }
     words.word[0][lane] = c0;
     words.word[1][lane] = c1;
@@ -91,18 +91,18 @@ FAQ_AVX512 inline Lanes upper_products(Lanes a, Lanes b) {
 // The same as philox_lanes(), in half the time of what compilers make of that loop.
 FAQ_AVX512 void philox_lanes_avx512(std::uint32_t first, const Counter& at, Words& words) {
   constexpr Lanes count{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  const Lanes m0 = Lanes{} + 0xD2511F53u, m1 = Lanes{} + 0xCD9E8D57u;
+  const Lanes m0 = Lanes{} + Philox::multiplier[0], m1 = Lanes{} + Philox::multiplier[1];
   Lanes c0 = count + first, c1 = Lanes{} + at.stream, c2 = Lanes{} + at.epoch, c3 = Lanes{} + at.sample;
   std::uint32_t k0 = at.key[0], k1 = at.key[1];
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < Philox::rounds; ++round) {
     const Lanes upper0 = upper_products(c0, m0), upper1 = upper_products(c2, m1);
     const Lanes lower0 = c0 * m0, lower1 = c2 * m1;
     c0 = upper1 ^ c1 ^ k0;
     c1 = lower1;
     c2 = upper0 ^ c3 ^ k1;
     c3 = lower0;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+    k0 += Philox::weyl[0];
+    k1 += Philox::weyl[1];
   }
   std::memcpy(words.word[0], &c0, sizeof c0);
   std::memcpy(words.word[1], &c1, sizeof c1);
@@ -181,14 +181,16 @@ void GradientRounder::round(std::int64_t image, std::int64_t begin, std::int64_t
     const std::int64_t first = i / run * run;
     const std::int64_t past = std::min(first + run, end);
     philox_run(i / run, at, words);
+    const float* g = gradient + (i - begin);
+    std::int8_t* to = out + (i - begin);
     if (past - i == run) {
-      round_run(gradient + i - begin, inverse, words, out + i - begin);
+      round_run(g, inverse, words, to);
     } else {  // a part of a run
       float values[run] = {};
       std::int8_t q[run];
-      std::copy_n(gradient + i - begin, past - i, values + i - first);
+      std::copy_n(g, past - i, values + (i - first));
       round_run(values, inverse, words, q);
-      std::copy_n(q + i - first, past - i, out + i - begin);
+      std::copy_n(q + (i - first), past - i, to);
     }
     i = past;
   }
