@@ -11,21 +11,12 @@
 using namespace faq;
 using kernels::QuadGradient;
 using kernels::RoundedGradient;
+using reference::Convolution;
 
 namespace {
 
-struct Case {
-  Shape x;
-  Shape w;
-  ConvGeometry geometry;
-};
-
-std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << "x " << c.x << ", w " << c.w << ", " << c.geometry;
-}
-
-std::vector<Case> cases() {
-  std::vector<Case> all;
+std::vector<Convolution> cases() {
+  std::vector<Convolution> all;
   const std::int64_t channels[] = {1, 3, 5, 16, 17, 32, 48, 64, 65, 80, 130};
   const std::int64_t outputs[] = {1, 6, 7, 16, 24, 25};
   // Channels and kernels all with all; the others take turns.
@@ -49,10 +40,8 @@ std::vector<Case> cases() {
   return all;
 }
 
-RoundedGradient gradient_of(const Case& c, std::uint64_t salt, float scale) {
-  return {
-      reference::random_integers<std::int8_t>(kernels::conv2d_shape(c.x, c.w, c.geometry), salt, -127, 127),
-      scale};
+RoundedGradient gradient_of(const Convolution& c, std::uint64_t salt, float scale) {
+  return {reference::random_integers<std::int8_t>(c.y(), salt, -127, 127), scale};
 }
 
 // As QuadGradient says it: exact sums over rows of four images, as f32 times the scale.
@@ -102,7 +91,7 @@ TEST_CASE("the tiles in use are those the instruction set allows", "[gradient][i
 TEST_CASE("the 8-bit gradient of weights equals exact sums", "[gradient][isa]") {
   for_each_tile_set([](const kernels::QuadTiles& tiles) {
     std::uint64_t salt = 0;
-    for (const Case& c : cases()) {
+    for (const Convolution& c : cases()) {
       INFO(c);
       ++salt;
       const RoundedGradient dy = gradient_of(c, salt, 0.37f);
@@ -118,10 +107,10 @@ TEST_CASE("the 8-bit gradient of weights equals exact sums", "[gradient][isa]") 
 
 TEST_CASE("the 8-bit gradient of weights does not overflow", "[gradient][isa]") {
   // The largest products there are, more of them than 32 bits hold, and bands of rows.
-  const Case c{{4, 140, 130, 3}, {2, 3, 3, 3}, {.padding = 1}};
+  const Convolution c{{4, 140, 130, 3}, {2, 3, 3, 3}, {.padding = 1}};
   for_each_tile_set([&](const kernels::QuadTiles& tiles) {
     for (const int sign : {1, -1}) {
-      RoundedGradient dy{Tensor::empty(kernels::conv2d_shape(c.x, c.w, c.geometry), DType::s8), 1.0f};
+      RoundedGradient dy{Tensor::empty(c.y(), DType::s8), 1.0f};
       std::ranges::fill(dy.values.mutable_span<std::int8_t>(), static_cast<std::int8_t>(127 * sign));
       Tensor bytes = Tensor::empty(c.x, DType::u8), signs = Tensor::empty(c.x, DType::s8);
       std::ranges::fill(bytes.mutable_span<std::uint8_t>(), std::uint8_t{255});
@@ -137,7 +126,7 @@ TEST_CASE("the 8-bit gradient of weights does not overflow", "[gradient][isa]") 
 
 TEST_CASE("bands of rows change no sum", "[gradient][isa]") {
   // Much more than a band of the input, in several units of 32 bits.
-  const Case c{{9, 40, 90, 64}, {7, 64, 3, 3}, {.padding = 1}};
+  const Convolution c{{9, 40, 90, 64}, {7, 64, 3, 3}, {.padding = 1}};
   const RoundedGradient dy = gradient_of(c, 4, 0.01f);
   const Tensor x = reference::random_integers<std::uint8_t>(c.x, 5, 0, 15);
   QuadGradient gradient(c.w, c.geometry, 1);
@@ -146,7 +135,7 @@ TEST_CASE("bands of rows change no sum", "[gradient][isa]") {
 }
 
 TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gradient]") {
-  const Case c{{13, 6, 5, 20}, {9, 20, 3, 3}, {.padding = 1}};
+  const Convolution c{{13, 6, 5, 20}, {9, 20, 3, 3}, {.padding = 1}};
   const Tensor x = reference::random_integers<std::uint8_t>(c.x, 6, 0, 255);
   const RoundedGradient dy = gradient_of(c, 7, 1.0f);
   const float scales[] = {0.3f, 0.007f, 1.9f, 0.11f};
@@ -178,7 +167,7 @@ TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gr
 
 namespace {
 
-void check_data_gradient(const Case& c, std::uint64_t salt) {
+void check_data_gradient(const Convolution& c, std::uint64_t salt) {
   const RoundedGradient dy = gradient_of(c, salt, 0.0123f);
   const Tensor w = reference::random_integers<std::int8_t>(c.w, salt, -127, 127);
   std::vector<std::int64_t> sums(static_cast<std::size_t>(c.x.numel()));
@@ -202,7 +191,7 @@ void check_data_gradient(const Case& c, std::uint64_t salt) {
 TEST_CASE("the 8-bit gradient of the data equals exact sums", "[gradient][isa]") {
   std::uint64_t salt = 0;
   int taken = 0;
-  for (const Case& c : cases()) {
+  for (const Convolution& c : cases()) {
     INFO(c);
     ++salt;
     if (!kernels::suits_integer_data_gradient(c.x, c.w, c.geometry)) continue;
@@ -214,11 +203,11 @@ TEST_CASE("the 8-bit gradient of the data equals exact sums", "[gradient][isa]")
 
 TEST_CASE("the 8-bit gradient of large images' data is computed by rows", "[gradient][isa]") {
   set_num_threads(1);  // more sums than stay in one thread's cache
-  const Case large[] = {{{2, 70, 60, 80}, {2, 80, 3, 3}, {.padding = 1}},
-                        {{1, 61, 60, 90}, {2, 90, 5, 1}, {.padding = {2, 0, 0, 0}}},
-                        {{1, 131, 120, 80}, {2, 80, 3, 3}, {.stride = 2, .padding = 1}},
-                        {{1, 90, 50, 70}, {2, 70, 3, 3}, {.padding = 2, .dilation = 2}}};
-  for (const Case& c : large) {
+  const Convolution large[] = {{{2, 70, 60, 80}, {2, 80, 3, 3}, {.padding = 1}},
+                               {{1, 61, 60, 90}, {2, 90, 5, 1}, {.padding = {2, 0, 0, 0}}},
+                               {{1, 131, 120, 80}, {2, 80, 3, 3}, {.stride = 2, .padding = 1}},
+                               {{1, 90, 50, 70}, {2, 70, 3, 3}, {.padding = 2, .dilation = 2}}};
+  for (const Convolution& c : large) {
     INFO(c);
     check_data_gradient(c, 3);
   }
@@ -237,7 +226,7 @@ TEST_CASE("geometries without an 8-bit gradient", "[gradient]") {
 }
 
 TEST_CASE("what is made of a gradient that is not finite is not finite", "[gradient]") {
-  const Case c{{1, 4, 4, 16}, {16, 16, 3, 3}, {.padding = 1}};
+  const Convolution c{{1, 4, 4, 16}, {16, 16, 3, 3}, {.padding = 1}};
   const RoundedGradient dy{Tensor::zeros({1, 4, 4, 16}, DType::s8), NAN};
   Tensor dx = Tensor::empty(c.x, DType::bf16);
   kernels::conv2d_backward_data_integer(dy, reference::random_integers<std::int8_t>(c.w, 1, -7, 7),

@@ -16,23 +16,14 @@
 #include "tests/reference.h"
 
 using namespace faq;
+using reference::Convolution;
 
 namespace {
 
-struct Case {
-  Shape x;
-  Shape w;
-  ConvGeometry options;
-};
-
-std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << "x " << c.x << ", w " << c.w << ", " << c.options;
-}
-
 // Channels, kernels, strides and paddings all with all; the other extents take turns.
-std::vector<Case> all_cases() {
+std::vector<Convolution> all_cases() {
   const std::int64_t outputs[] = {1, 4, 16, 17, 33};
-  std::vector<Case> cases;
+  std::vector<Convolution> cases;
   for (std::int64_t channels : {1, 3, 4, 16, 17, 64})
     for (std::int64_t kernel : {1, 3, 5, 7})
       for (int stride : {1, 2})
@@ -97,11 +88,11 @@ TEST_CASE("oneDNN keeps to the instruction set it is limited to", "[conv][isa]")
 
 TEST_CASE("integer convolution equals 64-bit sums", "[conv][isa]") {
   INFO("instruction set " << isa_name());
-  for (const Case& c : all_cases()) {
+  for (const Convolution& c : all_cases()) {
     INFO(c);
     const Tensor w = reference::random_integers<std::int8_t>(c.w, 1, -127, 127);
-    check_both_engines(reference::random_integers<std::uint8_t>(c.x, 2, 0, 255), w, c.options);
-    check_both_engines(reference::random_integers<std::int8_t>(c.x, 3, -127, 127), w, c.options);
+    check_both_engines(reference::random_integers<std::uint8_t>(c.x, 2, 0, 255), w, c.geometry);
+    check_both_engines(reference::random_integers<std::int8_t>(c.x, 3, -127, 127), w, c.geometry);
   }
 }
 
@@ -219,21 +210,21 @@ TEST_CASE("with VNNI, weights that could lead beyond 2^24 are used whole", "[con
     return;
   }
   // Layers of common networks, their weights large, the sums of few inputs small.
-  const Case cases[] = {{{1, 7, 7, 64}, {64, 64, 3, 3}, {.padding = 1}},
-                        {{1, 7, 7, 128}, {128, 128, 3, 3}, {.padding = 1}},
-                        {{1, 8, 8, 128}, {128, 128, 3, 3}, {.stride = 2, .padding = 1}},
-                        {{1, 7, 7, 512}, {512, 512, 3, 3}, {.padding = 1}},
-                        {{1, 7, 7, 1024}, {256, 1024, 1, 1}, {}},
-                        {{1, 1, 1, 2048}, {1000, 2048, 1, 1}, {}},
-                        {{1, 17, 17, 160}, {160, 160, 1, 7}, {.padding = {0, 3}}},
-                        {{1, 9, 9, 64}, {192, 64, 5, 5}, {.padding = 2}}};
-  for (const Case& c : cases) {
+  const Convolution cases[] = {{{1, 7, 7, 64}, {64, 64, 3, 3}, {.padding = 1}},
+                               {{1, 7, 7, 128}, {128, 128, 3, 3}, {.padding = 1}},
+                               {{1, 8, 8, 128}, {128, 128, 3, 3}, {.stride = 2, .padding = 1}},
+                               {{1, 7, 7, 512}, {512, 512, 3, 3}, {.padding = 1}},
+                               {{1, 7, 7, 1024}, {256, 1024, 1, 1}, {}},
+                               {{1, 1, 1, 2048}, {1000, 2048, 1, 1}, {}},
+                               {{1, 17, 17, 160}, {160, 160, 1, 7}, {.padding = {0, 3}}},
+                               {{1, 9, 9, 64}, {192, 64, 5, 5}, {.padding = 2}}};
+  for (const Convolution& c : cases) {
     INFO(c);
     const Tensor w = filled<std::int8_t>(c.w, [](std::int64_t) { return 127; });
     const Tensor x = reference::random_integers<std::uint8_t>(c.x, 2, 0, 1);
-    kernels::conv2d_integer(x, w, c.options, Engine::integer);  // finds out
+    kernels::conv2d_integer(x, w, c.geometry, Engine::integer);  // finds out
     kernels::ConvTrace trace(1);
-    kernels::conv2d_integer(x, w, c.options, Engine::integer);
+    kernels::conv2d_integer(x, w, c.geometry, Engine::integer);
     trace.stop();
     std::int64_t calls = 0;
     for (const auto& row : trace.measure(1)) calls += row.calls;
@@ -242,18 +233,18 @@ TEST_CASE("with VNNI, weights that could lead beyond 2^24 are used whole", "[con
 }
 
 TEST_CASE("float convolution and its gradients against double", "[conv][isa]") {
-  for (const Case& c : all_cases()) {
+  for (const Convolution& c : all_cases()) {
     INFO(c);
-    const Shape ys = kernels::conv2d_shape(c.x, c.w, c.options);
+    const Shape ys = c.y();
     const Tensor x = reference::random(c.x, 10), w = reference::random(c.w, 11),
                  dy = reference::random(ys, 12);
     const auto xd = reference::numbers(x), wd = reference::numbers(w), dyd = reference::numbers(dy);
-    CHECK(reference::relative_error(kernels::conv2d(x, w, c.options),
-                                    reference::conv2d(xd, c.x, wd, c.w, c.options)) < 3e-6);
-    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.options, DType::f32),
-                                    reference::conv2d_dx(dyd, c.x, wd, c.w, c.options)) < 3e-6);
-    CHECK(reference::relative_error(kernels::conv2d_backward_weights(x, dy, c.w, c.options),
-                                    reference::conv2d_dw(dyd, xd, c.x, c.w, c.options)) < 3e-6);
+    CHECK(reference::relative_error(kernels::conv2d(x, w, c.geometry),
+                                    reference::conv2d(xd, c.x, wd, c.w, c.geometry)) < 3e-6);
+    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.geometry, DType::f32),
+                                    reference::conv2d_dx(dyd, c.x, wd, c.w, c.geometry)) < 3e-6);
+    CHECK(reference::relative_error(kernels::conv2d_backward_weights(x, dy, c.w, c.geometry),
+                                    reference::conv2d_dw(dyd, xd, c.x, c.w, c.geometry)) < 3e-6);
   }
 }
 
@@ -262,26 +253,26 @@ TEST_CASE("bf16 convolution gradients against double", "[conv][isa]") {
     WARN("no bf16 on " << isa_name());
     return;
   }
-  for (const Case& c : all_cases()) {
+  for (const Convolution& c : all_cases()) {
     INFO(c);
-    const Shape ys = kernels::conv2d_shape(c.x, c.w, c.options);
+    const Shape ys = c.y();
     const auto bf16 = [](const Tensor& t) { return kernels::convert(t, DType::bf16); };
     const Tensor x = bf16(reference::random(c.x, 10)), w = bf16(reference::random(c.w, 11)),
                  dy = bf16(reference::random(ys, 12));
     const auto xd = reference::numbers(x), wd = reference::numbers(w), dyd = reference::numbers(dy);
-    const auto dx = reference::conv2d_dx(dyd, c.x, wd, c.w, c.options);
+    const auto dx = reference::conv2d_dx(dyd, c.x, wd, c.w, c.geometry);
     // Inputs are exact and sums are f32: only the stored result is rounded.
-    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.options, DType::bf16), dx) <
+    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.geometry, DType::bf16), dx) <
           1.0 / 256);
-    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.options, DType::f32), dx) <
+    CHECK(reference::relative_error(kernels::conv2d_backward_data(dy, w, c.x, c.geometry, DType::f32), dx) <
           3e-6);
-    CHECK(reference::relative_error(kernels::conv2d_backward_weights(x, dy, c.w, c.options),
-                                    reference::conv2d_dw(dyd, xd, c.x, c.w, c.options)) < 3e-6);
+    CHECK(reference::relative_error(kernels::conv2d_backward_weights(x, dy, c.w, c.geometry),
+                                    reference::conv2d_dw(dyd, xd, c.x, c.w, c.geometry)) < 3e-6);
   }
 }
 
 TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") {
-  const Case c = GENERATE(values<Case>({
+  const Convolution c = GENERATE(values<Convolution>({
       {{3, 8, 8, 16}, {16, 16, 3, 3}, {.padding = 1}},               // two copies of the image
       {{2, 7, 9, 32}, {48, 32, 3, 3}, {.padding = 1}},               // the last column has no partner
       {{2, 9, 8, 16}, {32, 16, 3, 3}, {.stride = 2, .padding = 1}},  // three copies
@@ -303,17 +294,16 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
   const Tensor x = x_dtype == DType::u8   ? reference::random_integers<std::uint8_t>(c.x, 10, 0, 255)
                    : x_dtype == DType::s8 ? reference::random_integers<std::int8_t>(c.x, 10, -128, 127)
                                           : kernels::convert(reference::random(c.x, 10), x_dtype);
-  const Tensor dy =
-      kernels::convert(reference::random(kernels::conv2d_shape(c.x, c.w, c.options), 12), gradient_dtype);
+  const Tensor dy = kernels::convert(reference::random(c.y(), 12), gradient_dtype);
   set_num_threads(2);
-  const Tensor dw = kernels::conv2d_backward_weights(x, dy, c.w, c.options);
+  const Tensor dw = kernels::conv2d_backward_weights(x, dy, c.w, c.geometry);
   set_num_threads(1);
-  const Tensor alone = kernels::conv2d_backward_weights(x, dy, c.w, c.options);
+  const Tensor alone = kernels::conv2d_backward_weights(x, dy, c.w, c.geometry);
   set_num_threads(0);
   CHECK(reference::relative_error(
-            dw, reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.options)) <
+            dw, reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.geometry)) <
         1e-5);  // of up to 10,240 products of either sign, in f32
-  if (kernels::PairedGradient::suits(c.w, c.options, x_dtype, gradient_dtype))
+  if (kernels::PairedGradient::suits(c.w, c.geometry, x_dtype, gradient_dtype))
     CHECK(reference::same_bytes(alone, dw));
 }
 

@@ -9,26 +9,17 @@
 #include "tests/reference.h"
 
 using namespace faq;
+using reference::Convolution;
 
 namespace {
 
-struct Case {
-  Shape x;
-  Shape w;
-  ConvGeometry geometry;
-};
-
-std::ostream& operator<<(std::ostream& out, const Case& c) {
-  return out << "x " << c.x << ", w " << c.w << ", " << c.geometry;
-}
-
-Case depthwise(const Shape& x, int height, int width, ConvGeometry geometry) {
+Convolution depthwise(const Shape& x, int height, int width, ConvGeometry geometry) {
   geometry.groups = static_cast<int>(x[3]);
   return {x, {x[3], 1, height, width}, geometry};
 }
 
 // Of every kind that networks have, and of kinds that nobody has.
-std::vector<Case> depthwise_cases() {
+std::vector<Convolution> depthwise_cases() {
   return {depthwise({2, 9, 7, 32}, 3, 3, {.padding = 1}),
           depthwise({2, 9, 8, 48}, 3, 3, {.stride = 2, .padding = 1}),
           depthwise({3, 8, 8, 40}, 3, 3, {.stride = 2, .padding = {0, 0, 1, 1}}),
@@ -46,7 +37,7 @@ std::vector<Case> depthwise_cases() {
           depthwise({2, 4, 1, 3}, 1, 1, {})};
 }
 
-Case random_case(Random& random) {
+Convolution random_case(Random& random) {
   const auto up_to = [&](int n) { return 1 + static_cast<int>(random.below(static_cast<std::uint32_t>(n))); };
   const int groups = up_to(6), inputs = up_to(4), outputs = up_to(4), height = up_to(5), width = up_to(5);
   const auto border = [&](int kernel) {
@@ -77,10 +68,10 @@ Tensor images(const Shape& shape, DType dtype) {
 
 TEST_CASE("integer convolution in groups equals 64-bit sums", "[conv][depthwise][isa]") {
   INFO("instruction set " << isa_name());
-  std::vector<Case> cases = depthwise_cases();
+  std::vector<Convolution> cases = depthwise_cases();
   Random random(3, RandomStream::test, 1);
   for (int i = 0; i < 60; ++i) cases.push_back(random_case(random));
-  for (const Case& c : cases) {
+  for (const Convolution& c : cases) {
     INFO(c);
     const Tensor w = reference::random_integers<std::int8_t>(c.w, 1, -127, 127);
     check_exact(images(c.x, DType::u8), w, c.geometry);
@@ -89,16 +80,15 @@ TEST_CASE("integer convolution in groups equals 64-bit sums", "[conv][depthwise]
 }
 
 TEST_CASE("gradients in groups against double", "[conv][depthwise][isa]") {
-  std::vector<Case> cases = depthwise_cases();
+  std::vector<Convolution> cases = depthwise_cases();
   Random random(3, RandomStream::test, 2);
   for (int i = 0; i < 30; ++i) cases.push_back(random_case(random));
-  for (const Case& c : cases) {
+  for (const Convolution& c : cases) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       if (dtype == DType::bf16 && !has_native_bf16()) continue;
       INFO(dtype << " " << c);
       const Tensor w = kernels::convert(reference::random(c.w, 11), dtype);
-      const Tensor dy =
-          kernels::convert(reference::random(kernels::conv2d_shape(c.x, c.w, c.geometry), 12), dtype);
+      const Tensor dy = kernels::convert(reference::random(c.y(), 12), dtype);
       const auto dyd = reference::numbers(dy);
       CHECK(reference::relative_error(
                 kernels::conv2d_backward_data(dy, w, c.x, c.geometry, DType::f32),
@@ -115,9 +105,9 @@ TEST_CASE("gradients in groups against double", "[conv][depthwise][isa]") {
 }
 
 TEST_CASE("the gradient of depthwise weights does not depend on threads", "[conv][depthwise]") {
-  const Case c = depthwise({5, 14, 13, 200}, 5, 5, {.stride = 2, .padding = {1, 1, 2, 2}});
+  const Convolution c = depthwise({5, 14, 13, 200}, 5, 5, {.stride = 2, .padding = {1, 1, 2, 2}});
   const Tensor x = images(c.x, DType::u8);
-  const Tensor dy = reference::random(kernels::conv2d_shape(c.x, c.w, c.geometry), 12);
+  const Tensor dy = reference::random(c.y(), 12);
   set_num_threads(1);
   const Tensor alone = kernels::conv2d_backward_weights(x, dy, c.w, c.geometry);
   for (const int threads : {2, 3, 5, 9}) {
@@ -128,9 +118,9 @@ TEST_CASE("the gradient of depthwise weights does not depend on threads", "[conv
 }
 
 TEST_CASE("the gradient of depthwise weights is the sum over the parts of a batch", "[conv][depthwise]") {
-  const Case c = depthwise({7, 6, 9, 36}, 5, 5, {.padding = 2});
+  const Convolution c = depthwise({7, 6, 9, 36}, 5, 5, {.padding = 2});
   const Tensor x = images(c.x, DType::s8);
-  const Tensor dy = reference::random(kernels::conv2d_shape(c.x, c.w, c.geometry), 12);
+  const Tensor dy = reference::random(c.y(), 12);
   const auto whole =
       reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.geometry);
   kernels::WeightGradient gradient(c.w, c.geometry, 3);

@@ -140,4 +140,16 @@ inline std::vector<double> conv2d_dw(const std::vector<double>& dy, const std::v
   return dw;
 }
 
+/// A convolution of a table of tests.
+struct Convolution {
+  Shape x;
+  Shape w;
+  ConvGeometry geometry;
+
+  Shape y() const { return kernels::conv2d_shape(x, w, geometry); }
+};
+inline std::ostream& operator<<(std::ostream& out, const Convolution& c) {
+  return out << "x " << c.x << ", w " << c.w << ", " << c.geometry;
+}
+
 }  // namespace faq::reference
