@@ -779,6 +779,34 @@ TEST_CASE("files of faq without their checksums, bodies, and classes in another 
                  64, "class 0 is 'across'"});
 }
 
+TEST_CASE("a file names the classes of weights that do not, for data that have some of them", "[cli]") {
+  const TemporaryFolder folder, some;
+  for (const char* name : {"slanted", "down"})
+    fs::copy(tiny_images() / "val" / name, some / name, fs::copy_options::recursive);
+  const fs::path trained = finished_run("none") / "best.safetensors";
+  const std::string plain =
+      changed(trained, folder / "plain.safetensors", [](NamedTensors& f) { f.metadata.clear(); });
+  const Words on_data{"--data-path", some.path().string(), "--val-resize-size", "20",
+                      "--allow-empty-classes"};
+  const Words words = Words{"--weights", plain, "--model", "resnet20"} + on_data;
+  const auto named = [&](const std::string& names) {
+    write_file(folder / "names", names);
+    return words + Words{"--class-names", (folder / "names").string()};
+  };
+  const json known = result_of(Words{"--weights", trained.string()} + on_data);
+  CHECK(known["images"] == 20);
+  const json right = result_of(named("across\ndown\nslanted\n"));
+  for (const char* key : {"top1", "loss", "images"}) CHECK(right[key] == known[key]);
+  // The lines are the network's classes: their order counts.
+  CHECK(result_of(named("across\nslanted\ndown\n"))["loss"] != known["loss"]);
+  check_refused({"no names", FAQ_EVAL, words, 64, "has 2 classes, the network 3"});
+  check_refused({"others", FAQ_EVAL, named("a\nb\nc\n"), 64, "none of which is 'down'"});
+  check_refused({"too few", FAQ_EVAL, named("down\nslanted\n"), 65, "2 lines, the network has 3 classes"});
+  check_refused({"names for nothing", FAQ_EVAL,
+                 Words{"--weights", trained.string(), "--class-names", (folder / "names").string()} + on_data,
+                 64, "--class-names has no effect"});
+}
+
 TEST_CASE("training begins with the classes of the data, whatever their order was", "[cli]") {
   const TemporaryFolder folder;
   const fs::path before = finished_run("none") / "best.safetensors";

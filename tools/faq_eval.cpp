@@ -339,10 +339,13 @@ int body(int argc, char** argv, Communicator& all) {
   }
   Network opened_network = open_network(choice);
   // Plain weights do not name their classes: a file does, for data that have some of them only.
-  if (options.allow_empty_classes && parsed.count("class-names") && !parsed.count("predict") &&
-      opened_network.preprocessing.class_names.empty())
-    opened_network.preprocessing.class_names =
-        read_class_folders(cli::text_of(parsed, "class-names"), opened_network.num_classes);
+  if (options.allow_empty_classes && parsed.count("class-names") && !parsed.count("predict")) {
+    std::vector<std::string>& known = opened_network.preprocessing.class_names;
+    check(known.empty() || task_of(parsed).name != std::string("an evaluation"), ErrorKind::usage,
+          "--class-names has no effect: ", choice.weights, " names its classes");
+    if (known.empty())
+      known = read_class_folders(cli::text_of(parsed, "class-names"), opened_network.num_classes);
+  }
   const Network& network = opened_network;
   const auto say_notes = [&all, says](const Network& opened) {
     ProgressDisplay display(all.is_first() ? says : ProgressDisplay::Says::nothing, cli::with_options);

@@ -13,8 +13,13 @@ namespace {
 
 // A class the data lack would shift the numbers of all behind it.
 void check_number(const Network& network, const Dataset& dataset, const std::string& path) {
-  check(static_cast<int>(dataset.class_names().size()) == network.num_classes, ErrorKind::usage, "data ",
-        path, " has ", dataset.class_names().size(), " classes, the network ", network.num_classes);
+  const std::vector<std::string>&names = dataset.class_names(), &known = network.preprocessing.class_names;
+  if (static_cast<int>(names.size()) == network.num_classes) return;
+  const auto other =
+      std::ranges::find_if(names, [&](const std::string& name) { return !are_among({name}, known); });
+  fail(ErrorKind::usage, "data ", path, " has ", names.size(), " classes, the network ", network.num_classes,
+       known.empty() || other == names.end() ? ""
+                                             : concat(", none of which is '", shortened(*other, 80), "'"));
 }
 
 // The order of the classes in which a network that knows their names was trained.
