@@ -101,9 +101,10 @@ class Writer final : public OpVisitor {
     const std::int64_t channels = op.requantize.bias.numel();
     const std::vector<float> bias = reals(op.requantize.bias, op.requantize);
     std::vector<std::string> x{real_of(0), weights(op.weights, scaled(op))};
-    // ONNX Runtime rounds the bias of a convolution to s32. Where it makes no integer convolution of it, that
-    // would be for nothing, and with few bits a unit of the sum is a large part of a step.
-    const bool apart = are_narrow(op.weights);
+    // ONNX Runtime rounds the bias of an integer convolution to s32. With few bits a unit of the sum is a
+    // large part of a step. (With weights of 4 bits it makes no integer convolution, but rounds all the
+    // same.)
+    const bool apart = are_narrow(op.weights) || op.requantize.format.bits <= 4;
     if (!apart) x.push_back(model.floats(part("bias"), {channels}, bias));
     std::string y = model.conv(part("conv"), std::move(x), geometry);
     if (apart) y = model.add("Add", part("biased"), {y, model.floats(part("bias"), {channels, 1, 1}, bias)});
