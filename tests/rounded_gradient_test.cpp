@@ -30,13 +30,13 @@ std::vector<int> rounded_plainly(const Tensor& gradient, const RoundingKeys& key
   for (std::int64_t i = 0; i < gradient.numel(); ++i) {
     const std::int64_t e = i % length;
     const auto words =
-        philox({static_cast<std::uint32_t>(e / 128 * 16 + e % 16),
+        philox({static_cast<std::uint32_t>(e / 256 * 16 + e % 16),
                 static_cast<std::uint32_t>(RandomStream::gradients) << 24 | keys.layer,
                 static_cast<std::uint32_t>(keys.epoch),
                 static_cast<std::uint32_t>(keys.samples[first + i / length])},
                {static_cast<std::uint32_t>(keys.seed), static_cast<std::uint32_t>(keys.seed >> 32)});
-    const std::int64_t half = e % 128 / 16;
-    const float u = static_cast<float>(words[half / 2] >> half % 2 * 16 & 0xFFFF) / 65536.0f;
+    const std::int64_t byte = e % 256 / 16;
+    const float u = (static_cast<float>(words[byte / 4] >> byte % 4 * 8 & 0xFF) + 0.5f) / 256.0f;
     const float product = gradient.data<float>()[i] * inverse;
     q.push_back(static_cast<int>(std::clamp(std::floor(product + u), -127.0f, 127.0f)));
   }

@@ -127,6 +127,13 @@ void add_in_place(Tensor& x, const Tensor& y) {
   check(x.shape() == y.shape() && is_floating(x.dtype()) && is_floating(y.dtype()),
         "add: expected two floating tensors of one shape, got ", x.dtype(), " ", x.shape(), " and ",
         y.dtype(), " ", y.shape());
+  if (x.dtype() == DType::f32 && y.dtype() == DType::f32) {
+    float* out = x.mutable_data<float>();
+    const float* in = y.data<float>();
+    return parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+      add_block(out + begin, in + begin, end - begin);
+    });
+  }
   for_each_block(x, x.mutable_raw(), x.dtype(), [&](float* v, std::int64_t offset, std::int64_t n) {
     Block other;
     load_block(y, offset, n, other.data());

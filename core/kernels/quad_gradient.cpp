@@ -48,6 +48,7 @@ class GroupSum {
       rows_.push_back(input_.rows_of(block));
       kernels_.push_back(tiles.tile({plan.vectors_of(block), plan.outputs}));
     }
+    if (input_.is_shifted()) sum_outputs();
   }
 
   /// Computes tiles [begin, end). out: those of all.
@@ -69,7 +70,7 @@ class GroupSum {
           std::int32_t* of_tile = &sums[(at_once ? 0 : number - begin) * plan_.sums()];
           if (at_once) std::fill_n(of_tile, plan_.sums(), 0);
           run(plan_.tile(number), from, to, of_tile);
-          if (to == past) finish(number, first, past, of_tile, out + number * plan_.sums());
+          if (to == past) finish(number, first / unit, of_tile, out + number * plan_.sums());
         }
       }
     }
@@ -86,15 +87,28 @@ class GroupSum {
                           .sums = sums});
   }
 
-  void finish(std::int64_t number, std::int64_t first, std::int64_t past, std::int32_t* sums,
-              float* out) const {
+  // What the shift of a signed input adds to the sums: by unit of rows and block of outputs.
+  void sum_outputs() {
+    const std::int64_t unit = rows_in_32_bits(output_.width());
+    const std::int64_t units = (output_.rows() + unit - 1) / unit;
+    of_outputs_.resize(static_cast<std::size_t>(units * plan_.output_blocks));
+    parallel_for(std::ssize(of_outputs_), 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t first = i / plan_.output_blocks * unit;
+        of_outputs_[i] = output_.sums(i % plan_.output_blocks, first, std::min(first + unit, output_.rows()));
+      }
+    });
+  }
+
+  void finish(std::int64_t number, std::int64_t unit, std::int32_t* sums, float* out) const {
     const QuadPlan::Tile tile = plan_.tile(number);
     if (input_.is_shifted()) {
       const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
-      const std::vector<std::int32_t> of_output = output_.sums(tile.output_block, first, past);
+      const std::vector<std::int32_t>& of_output =
+          of_outputs_[unit * plan_.output_blocks + tile.output_block];
       for (int o = 0; o < plan_.outputs; ++o) subtract(sums + o * length, 128 * of_output[o], length);
     }
-    if (first == 0) {
+    if (unit == 0) {
       scale_sums(sums, scale_, out, plan_.sums());
     } else {
       add_scaled_sums(sums, scale_, out, plan_.sums());
@@ -107,6 +121,7 @@ class GroupSum {
   float scale_;
   std::vector<std::vector<std::int64_t>> rows_;  ///< by block
   std::vector<QuadTile> kernels_;                ///< by block
+  std::vector<std::vector<std::int32_t>> of_outputs_;
 };
 
 }  // namespace

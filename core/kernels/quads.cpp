@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <numeric>
 
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
@@ -19,13 +20,11 @@ FAQ_SIMD void interleave(const std::uint8_t* a, const std::uint8_t* b, const std
              flip;
 }
 
-FAQ_SIMD std::int32_t sum_of(const std::int8_t* values, std::int64_t n, std::int64_t stride) {
-  std::int32_t sum = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const std::int8_t* quad = values + i * stride;
-    sum += quad[0] + quad[1] + quad[2] + quad[3];
-  }
-  return sum;
+// sums[i] += Σ values[pixel·length + i]
+FAQ_SIMD void add_pixels(const std::int8_t* values, std::int64_t pixels, std::int64_t length,
+                         std::int32_t* sums) {
+  for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
+    for (std::int64_t i = 0; i < length; ++i) sums[i] += values[pixel * length + i];
 }
 
 using Quad = std::array<const std::uint8_t*, 4>;
@@ -169,9 +168,10 @@ QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan)
 
 std::vector<std::int32_t> QuadOutput::sums(std::int64_t output_block, std::int64_t begin,
                                            std::int64_t end) const {
-  std::vector<std::int32_t> sums;
+  std::vector<std::int32_t> of_images(static_cast<std::size_t>(4 * outputs_)), sums;
+  add_pixels(at(output_block, begin), (end - begin) * width_, 4 * outputs_, of_images.data());
   for (std::int64_t o = 0; o < outputs_; ++o)
-    sums.push_back(sum_of(at(output_block, begin) + 4 * o, (end - begin) * width_, 4 * outputs_));
+    sums.push_back(std::accumulate(&of_images[4 * o], &of_images[4 * o] + 4, 0));
   return sums;
 }
 

@@ -24,9 +24,9 @@ constexpr int largest = 127;
 constexpr float least_scale = 0x1p-120f;
 constexpr std::uint32_t infinity_bits = 0x7F800000u;
 
-// Numbers of Philox side by side, and the elements that one such run of blocks rounds: 8 halves of each.
+// Numbers of Philox side by side, and the elements that one such run of blocks rounds: 16 bytes of each.
 constexpr int lanes = 16;
-constexpr std::int64_t run = 8 * lanes;
+constexpr std::int64_t run = 16 * lanes;
 
 // The largest magnitude. As integers the bits of magnitudes are in the same order, and NaN is the largest.
 FAQ_SIMD std::uint32_t largest_bits(const float* g, std::int64_t n) {
@@ -113,8 +113,8 @@ FAQ_AVX512 void philox_lanes_avx512(std::uint32_t first, const Counter& at, Word
 
 // floor(g·inverse + u) within ±127. Truncation and a comparison, because not every instruction set has floor
 // for vectors.
-[[gnu::always_inline]] inline std::int32_t rounded_down(float g, float inverse, std::uint32_t bits16) {
-  const float x = g * inverse + static_cast<float>(static_cast<std::int32_t>(bits16)) * 0x1p-16f;
+[[gnu::always_inline]] inline std::int32_t rounded_down(float g, float inverse, std::uint32_t byte) {
+  const float x = g * inverse + (static_cast<float>(static_cast<std::int32_t>(byte)) * 0x1p-8f + 0x1p-9f);
   const std::int32_t towards_zero = static_cast<std::int32_t>(x);
   return clamped(towards_zero - (static_cast<float>(towards_zero) > x ? 1 : 0), -largest, largest);
 }
@@ -122,12 +122,12 @@ FAQ_AVX512 void philox_lanes_avx512(std::uint32_t first, const Counter& at, Word
 // A whole run, first to 32 bits: a loop that also narrows is slower.
 FAQ_SIMD void round_run(const float* g, float inverse, const Words& words, std::int8_t* out) {
   std::int32_t q[run];
-#pragma GCC unroll 8
-  for (int half = 0; half < 8; ++half) {
-    const int shift = half % 2 * 16;
+#pragma GCC unroll 16
+  for (int byte = 0; byte < 16; ++byte) {
+    const int shift = byte % 4 * 8;
     for (int lane = 0; lane < lanes; ++lane)
-      q[half * lanes + lane] =
-          rounded_down(g[half * lanes + lane], inverse, words.word[half / 2][lane] >> shift & 0xFFFFu);
+      q[byte * lanes + lane] =
+          rounded_down(g[byte * lanes + lane], inverse, words.word[byte / 4][lane] >> shift & 0xFFu);
   }
   for (int i = 0; i < run; ++i) out[i] = static_cast<std::int8_t>(q[i]);
 }

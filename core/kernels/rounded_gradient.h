@@ -19,8 +19,9 @@ struct RoundedGradient {
 /// so that the mean of q·s is g (Banner et al., arXiv 1805.11046, section 4; Zhu et al., arXiv 1912.12607).
 /// No scale is smaller than 2^−120.
 ///
-/// u has 16 bits. Element e of an image (counted over H,W,C) takes them from Philox with the counter
-/// {e/128·16 + e mod 16, stream and layer, epoch, sample}, half (e mod 128)/16 of its eight.
+/// u = (k + ½)/256 with a random byte k: the mean is right to 1/512 of a step. Element e of an image (counted
+/// over H,W,C) takes k from Philox with the counter {e/256·16 + e mod 16, stream and layer, epoch, sample},
+/// byte (e mod 256)/16 of its sixteen.
 /// gradient: f32, of the images from `first` on of the batch that the keys name.
 RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::int64_t first);
 

@@ -1,6 +1,7 @@
 #include "core/kernels/weight_forms.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "core/kernels/elementwise.h"
@@ -29,10 +30,28 @@ void reverse_nine(const std::int8_t* filter, std::int8_t* reversed) {
   reversed[8] = filter[0];
 }
 
+constexpr std::int64_t block = 16;
+
+// to[j][i] = from[i][j], of a block of bytes. Rows i and i + 8 are interleaved, four times.
+void transpose(const std::int8_t* from, std::int64_t row, std::int8_t* to, std::int64_t to_row) {
+  using Row [[gnu::vector_size(block)]] = std::int8_t;
+  std::array<Row, block> rows, mixed;
+  for (std::int64_t i = 0; i < block; ++i) std::memcpy(&rows[i], from + i * row, sizeof(Row));
+  for (int time = 0; time < 4; ++time) {
+    for (std::int64_t i = 0; i < block / 2; ++i) {
+      const Row &a = rows[i], &b = rows[i + block / 2];
+      mixed[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      mixed[2 * i + 1] =
+          __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+    rows = mixed;
+  }
+  for (std::int64_t j = 0; j < block; ++j) std::memcpy(to + j * to_row, &rows[j], sizeof(Row));
+}
+
 // Taps of O,I,H,W weights as I,O,H,W, in reverse order. By blocks, of which both sides stay in the
 // first-level cache.
 Tensor flipped_taps(const Tensor& weights, Extent first, int stride) {
-  constexpr std::int64_t block = 16;
   const Shape& s = weights.shape();
   const std::int64_t outputs = s[0], inputs = s[1], area = s[2] * s[3];
   const auto taps = [&](std::int64_t all, int from) { return (all - from + stride - 1) / stride; };
@@ -50,6 +69,10 @@ Tensor flipped_taps(const Tensor& weights, Extent first, int stride) {
     const std::int64_t past = std::min(end * block, inputs);
     for (std::int64_t i0 = begin * block; i0 < past; i0 += block) {
       for (std::int64_t o0 = 0; o0 < outputs; o0 += block) {
+        if (area == 1 && i0 + block <= inputs && o0 + block <= outputs) {
+          transpose(from + o0 * inputs + i0, inputs, to + i0 * outputs + o0, outputs);
+          continue;
+        }
         for (std::int64_t i = i0; i < std::min(i0 + block, past); ++i) {
           for (std::int64_t o = o0; o < std::min(o0 + block, outputs); ++o) {
             const std::int8_t* filter = from + (o * inputs + i) * area;
