@@ -72,8 +72,18 @@ Grads Normalization::grads(const kernels::NormActBackward& pass, const Tensor& d
   return grads;
 }
 
-kernels::NormActBackward Normalization::backward(const Tensor& dy) const {
-  return {dy, x, params, statistics, gamma, eps, batch_statistics, learns_scale};
+kernels::NormActBackward Normalization::backward(const Tensor& dy, const Tensor& factors,
+                                                 bool with_rounding) const {
+  return {dy,
+          x,
+          params,
+          statistics,
+          gamma,
+          eps,
+          {.batch_statistics = batch_statistics,
+           .with_dscale = learns_scale,
+           .with_rounding = with_rounding,
+           .factors = factors}};
 }
 
 Normalization prepare_norm_act(const Tensor& x, const NormState& norm, const Var& residual,

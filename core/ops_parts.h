@@ -84,7 +84,9 @@ struct Normalization {
   bool has_conv_bias;
   bool learns_scale;  ///< of the output's format
 
-  kernels::NormActBackward backward(const Tensor& dy) const;
+  /// factors, with_rounding: see NormActBackwardOptions.
+  kernels::NormActBackward backward(const Tensor& dy, const Tensor& factors = {},
+                                    bool with_rounding = false) const;
   /// The gradient of the bias of the convolution in front, from the gradient of beta (Σ dz).
   Tensor dconv_bias(const Tensor& dbeta) const;
   /// The gradients of the inputs that add_norm_inputs() lists, from `pass`.

@@ -12,11 +12,10 @@ namespace {
 // The same with 8-bit gradients, by groups of images.
 Grads unit_backward_in_integers(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
                                 bool want_dresidual) {
-  kernels::NormActBackward pass = norm.backward(dy);
-  pass.multiply_dx(conv.factors());
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
   Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
   IntegerBackward both(conv);
+  const kernels::NormActBackward pass = norm.backward(dy, conv.factors(), !both.needs_float());
   both.groups().for_each([&](std::int64_t group, int share) {
     const kernels::Slice images{both.groups().begin(group), both.groups().end(group), share};
     Tensor dresidual_part = images.of(dresidual);
@@ -41,8 +40,7 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
                     bool want_dresidual) {
   if (conv.has_integer_weight_gradient() || conv.has_integer_data_gradient())
     return unit_backward_in_integers(conv, norm, dy, want_dresidual);
-  kernels::NormActBackward pass = norm.backward(dy);
-  pass.multiply_dx(conv.factors());
+  const kernels::NormActBackward pass = norm.backward(dy, conv.factors());
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
   Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
   const kernels::PackedWeights weights = conv.operand();

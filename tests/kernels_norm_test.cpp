@@ -24,7 +24,8 @@ struct NormActGrads {
 NormActGrads norm_act_backward(const Tensor& dy, const Tensor& x, const NormActParams& params,
                                const ChannelStatistics& statistics, const Tensor& gamma, float eps,
                                bool batch_statistics, bool want_dresidual) {
-  const kernels::NormActBackward pass(dy, x, params, statistics, gamma, eps, batch_statistics);
+  const kernels::NormActBackward pass(dy, x, params, statistics, gamma, eps,
+                                      {.batch_statistics = batch_statistics});
   NormActGrads grads{Tensor::empty(dy.shape(), dy.dtype()), {}, pass.dgamma(), pass.dbeta()};
   want_dresidual = want_dresidual && params.residual;
   if (want_dresidual) grads.dresidual = Tensor::empty(dy.shape(), dy.dtype());

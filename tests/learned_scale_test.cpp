@@ -133,7 +133,8 @@ TEST_CASE("the scale of a unit's activations gets its gradient", "[learned_scale
         const Tensor gamma = reference::random({channels}, ++salt, 0.5, 1.5);
         const Tensor dy = gradient(shape, ++salt, DType::f32);
         const auto backward = [&](bool with_dscale) {
-          return kernels::NormActBackward(dy, x, params, statistics, gamma, 1e-5f, true, with_dscale);
+          return kernels::NormActBackward(dy, x, params, statistics, gamma, 1e-5f,
+                                          {.with_dscale = with_dscale});
         };
         const kernels::NormActBackward pass = backward(true);
         const std::vector<double> xs = reference::elements<double>(x), dys = reference::numbers(dy);
@@ -351,7 +352,7 @@ TEST_CASE("scales that are powers of two leave gradients the bits of scaled weig
             norm.beta.value().data<float>()[c] - scale * sums.statistics->mean.data<float>()[c]);
       }
       const kernels::NormActBackward pass(dy, sums.values, params, *sums.statistics, norm.gamma.value(),
-                                          norm.eps, true);
+                                          norm.eps);
       Tensor gradient = Tensor::empty(ys, dtype), none;
       pass.apply(0, 3, gradient, none);
       const kernels::PackedWeights scaled = kernels::PackedWeights(q).as(dtype);

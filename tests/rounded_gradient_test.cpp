@@ -1,8 +1,10 @@
 #include "core/kernels/rounded_gradient.h"
+#include "core/kernels/norm.h"
 
 #include <cmath>
 #include <limits>
 
+#include "core/kernels/norm.h"
 #include "core/kernels/tree_sum.h"
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -152,5 +154,63 @@ TEST_CASE("a tree of sums has one order", "[gradient]") {
       for (std::int64_t i = 1; i < leaves; ++i) sum.add(i, leaf(i));
       if (leaves > 2) CHECK_THROWS(sum.add(leaves, leaf(0)));
     }
+  }
+}
+
+TEST_CASE("the gradient of a normalisation in 8 bits has a scale that bounds it", "[gradient][norm][isa]") {
+  std::uint64_t salt = 100;
+  for (const Shape& shape :
+       {Shape{5, 3, 3, 20}, Shape{6, 12, 13, 48}, Shape{7, 1, 1, 700}, Shape{4, 30, 30, 64}}) {
+    for (const bool batch_statistics : {true, false}) {
+      INFO(shape << (batch_statistics ? "" : ", constant statistics"));
+      const std::int64_t channels = shape[3], length = shape.numel() / shape[0];
+      const Tensor x = reference::random(shape, ++salt, -2, 2),
+                   dy = reference::random(shape, ++salt, -2e-3, 2e-3);
+      const Tensor residual = reference::random(shape, ++salt);
+      const Tensor gamma = reference::random({channels}, ++salt, -0.5, 1.5);
+      const kernels::NormActParams params{
+          .scale = gamma, .shift = Tensor::zeros({channels}), .residual = residual, .format = {}};
+      const kernels::NormActBackward pass(dy, x, params, kernels::channel_statistics(x), gamma, 1e-5f,
+                                          {.batch_statistics = batch_statistics,
+                                           .with_rounding = true,
+                                           .factors = reference::random({channels}, ++salt, 0.1, 0.2)});
+      const RoundingKeys keys = keys_of(shape[0]);
+      float largest_of_all = 0;
+      for (const auto& [first, last] : {std::pair<std::int64_t, std::int64_t>{0, 3}, {3, shape[0]}}) {
+        const Shape part = shape.with(0, last - first);
+        Tensor dx = Tensor::empty(part), dresidual = Tensor::empty(part), same = Tensor::empty(part);
+        pass.apply(first, last, dx, dresidual);
+        const RoundedGradient rounded = pass.apply_rounded(first, last, keys, same);
+        CHECK(reference::same_bytes(same, dresidual));
+        float largest = 0;
+        for (const float g : dx.span<float>()) largest = std::max(largest, std::abs(g));
+        largest_of_all = std::max(largest_of_all, largest);
+        CHECK(rounded.scale * 127 >= largest * 0.999999f);
+        // With many rows, means change little.
+        if (shape.numel() / channels > 500) CHECK(rounded.scale * 127 < largest * 1.2f);
+        CHECK(rounded.scale * 127 < largest_of_all * 8);
+        const kernels::GradientRounder rounder(keys, length, rounded.scale);
+        std::vector<std::int8_t> expected(static_cast<std::size_t>(part.numel()));
+        for (std::int64_t image = first; image < last; ++image)
+          rounder.round(image, 0, length, dx.data<float>() + (image - first) * length,
+                        &expected[(image - first) * length]);
+        CHECK(std::ranges::equal(rounded.values.span<std::int8_t>(), expected));
+      }
+    }
+  }
+}
+
+TEST_CASE("the gradient of a normalisation in 8 bits knows what is not finite", "[gradient][norm]") {
+  const Shape shape{4, 20, 20, 8};
+  const Tensor x = reference::random(shape, 1), gamma = Tensor::full({8}, 1), zeros = Tensor::zeros({8});
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    Tensor dy = reference::random(shape, 2), none;
+    dy.mutable_data<float>()[3 * 20 * 20 * 8 + 5] = bad;
+    const kernels::NormActBackward pass(
+        dy, x,
+        {.scale = gamma, .shift = zeros, .residual = {}, .activation = Activation::identity, .format = {}},
+        kernels::channel_statistics(x), gamma, 1e-5f, {.with_rounding = true});
+    CHECK(std::isnan(pass.apply_rounded(0, 2, keys_of(4), none).scale));  // through the means
+    CHECK(std::isnan(pass.apply_rounded(2, 4, keys_of(4), none).scale));
   }
 }

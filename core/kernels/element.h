@@ -28,6 +28,11 @@ template <class T>
   return bits;
 }
 
+/// A magnitude as bits: those are in the order of magnitudes, and NaN's are the largest.
+[[gnu::always_inline]] inline std::uint32_t magnitude_bits(float x) { return bits_of_float(x) & 0x7FFFFFFFu; }
+/// The larger of two numbers; NaN if one is.
+inline float larger_or_nan(float a, float b) { return a >= b || a != a ? a : b; }
+
 /// Stands for a missing tensor. Reads as 0.
 struct Nothing {};
 

@@ -75,16 +75,29 @@ template <class X, class R, class D>
   return (z > pass.low && z <= pass.high) ? g : 0.0f;
 }
 
-// The sums over dz and dz·(x − μ).
-template <class X, class R, class D>
-[[gnu::always_inline]] inline void reduce_loop(const X* x, const R* r, const D* dy, BlockParams p,
-                                               Bounds pass, const float* mean, float* __restrict sum,
-                                               float* __restrict product, std::int64_t n) {
+// Of the channels: μ in units of the accumulator, and the factor of dz in dx.
+struct Known {
+  const float* mean;
+  const float* a;
+};
+
+// The sums over dz and dz·(x − μ). Returns the largest |a·dz|, as bits, if it is `measured`, which takes a
+// tenth of the time.
+template <bool measured, class X, class R, class D>
+[[gnu::always_inline]] inline std::uint32_t reduce_loop(const X* x, const R* r, const D* dy, BlockParams p,
+                                                        Bounds pass, Known of, float* __restrict sum,
+                                                        float* __restrict product, std::int64_t n) {
+  std::uint32_t largest = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     const float dz = masked(x, r, dy, p, pass, i);
     sum[i] += dz;
-    product[i] += dz * (element(x, i) - mean[i]);
+    product[i] += dz * (element(x, i) - of.mean[i]);
+    if constexpr (measured) {
+      const std::uint32_t bits = magnitude_bits(dz * of.a[i]);
+      largest = bits > largest ? bits : largest;
+    }
   }
+  return largest;
 }
 
 // What the gradient of an output's scale is computed from.
@@ -95,21 +108,16 @@ struct Rounding {
   Bounds integers;  ///< of the format
 };
 
-// The same sums, and the sum over dy·(q − u/scale): the terms of NormActBackward::dscale.
+// The sum over dy·(q − u/scale): the terms of NormActBackward::dscale.
 template <class X, class R, class D>
-[[gnu::always_inline]] inline void reduce_with_scale_loop(const X* x, const R* r, const D* dy, BlockParams p,
-                                                          Bounds pass, Rounding to, const float* mean,
-                                                          float* __restrict sum, float* __restrict product,
-                                                          float* __restrict of_scale, std::int64_t n) {
+[[gnu::always_inline]] inline void reduce_scale_loop(const X* x, const R* r, const D* dy, BlockParams p,
+                                                     Rounding to, float* __restrict of_scale,
+                                                     std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
     const float z = pre_activation(x, r, p, i);
-    const float g = element(dy, i);
-    const float dz = (z > pass.low && z <= pass.high) ? g : 0.0f;
-    sum[i] += dz;
-    product[i] += dz * (element(x, i) - mean[i]);
     const float q = round_half_even_in_range(clamped(z * to.inverse_scale, to.levels.low, to.levels.high));
     const float u = clamped(z, to.activation.low, to.activation.high) * to.inverse_scale;
-    of_scale[i] += g * (q - ((u >= to.integers.low && u <= to.integers.high) ? u : 0.0f));
+    of_scale[i] += element(dy, i) * (q - ((u >= to.integers.low && u <= to.integers.high) ? u : 0.0f));
   }
 }
 
@@ -133,14 +141,17 @@ template <class X, class R, class D>
     quantize_loop(x, r, p, inverse_scale, range, out, n);                                                   \
   }
 #define FAQ_BACKWARD(X, R, D)                                                                                \
-  FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, const float* mean,   \
+  FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, Known of,            \
                        float* sum, float* product, std::int64_t n) {                                         \
-    reduce_loop(x, r, dy, p, pass, mean, sum, product, n);                                                   \
+    reduce_loop<false>(x, r, dy, p, pass, of, sum, product, n);                                              \
   }                                                                                                          \
-  FAQ_SIMD void reduce_with_scale(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass,           \
-                                  Rounding to, const float* mean, float* sum, float* product,                \
-                                  float* of_scale, std::int64_t n) {                                         \
-    reduce_with_scale_loop(x, r, dy, p, pass, to, mean, sum, product, of_scale, n);                          \
+  FAQ_SIMD std::uint32_t reduce_and_measure(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, \
+                                            Known of, float* sum, float* product, std::int64_t n) {          \
+    return reduce_loop<true>(x, r, dy, p, pass, of, sum, product, n);                                        \
+  }                                                                                                          \
+  FAQ_SIMD void reduce_scale(const X* x, const R* r, const D* dy, BlockParams p, Rounding to,                \
+                             float* of_scale, std::int64_t n) {                                              \
+    reduce_scale_loop(x, r, dy, p, to, of_scale, n);                                                         \
   }                                                                                                          \
   FAQ_SIMD void gradient(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, Combination dx_of, \
                          float* dx, float* dresidual, std::int64_t n) {                                      \
@@ -296,7 +307,7 @@ Tensor norm_act(const Tensor& x, const NormActParams& params) {
 
 NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormActParams& params,
                                  const ChannelStatistics& statistics, const Tensor& gamma, float eps,
-                                 bool batch_statistics, bool with_dscale)
+                                 const NormActBackwardOptions& options)
     : dy_(dy),
       x_(x),
       params_(params),
@@ -311,32 +322,38 @@ NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormAc
   check_channels("norm_act backward: mean", statistics.mean, blocks_.channels());
   check_channels("norm_act backward: variance", statistics.variance, blocks_.channels());
   check_channels("norm_act backward: gamma", gamma, blocks_.channels());
-  check(!with_dscale || params.format, "norm_act backward: the gradient of a scale that there is not");
-  reduce(statistics, gamma, eps, batch_statistics, with_dscale);
-}
-
-void NormActBackward::multiply_dx(const Tensor& factors) {
-  check_channels("norm_act backward: factors of dx", factors, blocks_.channels());
-  const std::vector<float> repeated = blocks_.repeat(factors.data<float>());
-  for (std::vector<float>* terms : {&a_, &b_, &c_})
-    std::ranges::transform(*terms, repeated, terms->begin(), std::multiplies{});
+  if (options.factors)
+    check_channels("norm_act backward: factors of dx", options.factors, blocks_.channels());
+  check(!options.with_dscale || params.format,
+        "norm_act backward: the gradient of a scale that there is not");
+  reduce(statistics, gamma, eps, options);
 }
 
 // Computes Σ dz and Σ dz·(x − μ) per channel, the second in units of the accumulator. From them follows
 //   dx = γ/σ · (dz − mean(dz) − x̂·mean(dz·x̂)),  x̂ = (x − μ)/σ.
 void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps,
-                             bool batch_statistics, bool with_dscale) {
+                             const NormActBackwardOptions& options) {
   const Booked booked(Work::fused);
   const Chunks chunks(blocks_);
   const std::int64_t channels = blocks_.channels();
   const std::int64_t length = blocks_.length();
   const PreActivation pre_activation(x_, params_, blocks_);
   const Bounds bounds = pass_bounds(params_);
+  const bool with_dscale = options.with_dscale;
   const Rounding rounding = with_dscale ? rounding_of(params_) : Rounding{};
   const std::vector<float> x_scales = scales_of(x_, params_, channels);
   std::vector<float> mean_units(channels);
   for (std::int64_t c = 0; c < channels; ++c) mean_units[c] = statistics.mean.data<float>()[c] / x_scales[c];
   const std::vector<float> mean = blocks_.repeat(mean_units.data());
+  std::vector<double> inverse_sigma(channels);
+  std::vector<float> factors(channels, 1.0f), a(channels), b(channels), c(channels), rest(channels);
+  if (options.factors) std::ranges::copy(options.factors.span<float>(), factors.begin());
+  for (std::int64_t ch = 0; ch < channels; ++ch) {
+    inverse_sigma[ch] = 1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
+    a[ch] = static_cast<float>(gamma.data<float>()[ch] * inverse_sigma[ch]) * factors[ch];
+  }
+  a_ = blocks_.repeat(a.data());
+  if (options.with_rounding) largest_.resize(static_cast<std::size_t>(blocks_.count()));
   std::vector<double> sums(chunks.count() * channels), products(chunks.count() * channels);
   std::vector<double> of_scale(with_dscale ? chunks.count() : 0);
   parallel_for(chunks.count(), 1, [&](std::int64_t begin, std::int64_t end) {
@@ -345,18 +362,20 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
       std::ranges::fill(sum, 0.0f);
       std::ranges::fill(product, 0.0f);
       std::ranges::fill(scale_terms, 0.0f);
-      for (std::int64_t b = chunks.begin(chunk); b < chunks.end(chunk); ++b) {
-        const std::int64_t offset = blocks_.offset(b);
-        const std::int64_t n = blocks_.size(b);
+      for (std::int64_t block = chunks.begin(chunk); block < chunks.end(chunk); ++block) {
+        const std::int64_t offset = blocks_.offset(block);
+        const std::int64_t n = blocks_.size(block);
         pre_activation.at(offset, n, scratch, [&](const auto* x, const auto* r) {
           with_gradient(dy_, offset, [&](const auto* dy) {
-            if (with_dscale) {
-              reduce_with_scale(x, r, dy, pre_activation.params(), bounds, rounding, mean.data(), sum.data(),
-                                product.data(), scale_terms.data(), n);
+            const Known of{mean.data(), a_.data()};
+            const BlockParams p = pre_activation.params();
+            if (options.with_rounding) {
+              largest_[block] =
+                  float_of_bits(reduce_and_measure(x, r, dy, p, bounds, of, sum.data(), product.data(), n));
             } else {
-              faq::kernels::reduce(x, r, dy, pre_activation.params(), bounds, mean.data(), sum.data(),
-                                   product.data(), n);
+              faq::kernels::reduce(x, r, dy, p, bounds, of, sum.data(), product.data(), n);
             }
+            if (with_dscale) reduce_scale(x, r, dy, p, rounding, scale_terms.data(), n);
           });
         });
       }
@@ -367,8 +386,8 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
   });
 
   dscale_ = std::accumulate(of_scale.begin(), of_scale.end(), 0.0);
-  std::vector<float> a(channels), b(channels), c(channels);
   const auto rows = static_cast<double>(blocks_.rows());
+  const double deviations = std::min(6.0, std::sqrt(rows));  // no value is further than √rows
   float* dgamma = dgamma_.mutable_data<float>();
   float* dbeta = dbeta_.mutable_data<float>();
   parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
@@ -378,21 +397,21 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
         sum += sums[chunk * channels + ch];
         product += products[chunk * channels + ch];
       }
-      const double inverse_sigma =
-          1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
-      const double sum_xhat = product * x_scales[ch] * inverse_sigma;
+      const double sum_xhat = product * x_scales[ch] * inverse_sigma[ch];
       dgamma[ch] = static_cast<float>(sum_xhat);
       dbeta[ch] = static_cast<float>(sum);
-      const double factor = gamma.data<float>()[ch] * inverse_sigma;
-      a[ch] = static_cast<float>(factor);
-      if (batch_statistics) {
-        const double slope = -factor * inverse_sigma * sum_xhat / rows;
-        b[ch] = static_cast<float>(slope * x_scales[ch]);
-        c[ch] = static_cast<float>(-factor * sum / rows - slope * statistics.mean.data<float>()[ch]);
+      if (options.batch_statistics) {
+        const double factor = gamma.data<float>()[ch] * inverse_sigma[ch];
+        const double slope = -factor * inverse_sigma[ch] * sum_xhat / rows;
+        b[ch] = static_cast<float>(slope * x_scales[ch]) * factors[ch];
+        c[ch] = static_cast<float>(-factor * sum / rows - slope * statistics.mean.data<float>()[ch]) *
+                factors[ch];
+        rest[ch] = static_cast<float>(std::abs(factor * factors[ch]) *
+                                      (std::abs(sum) + deviations * std::abs(sum_xhat)) / rows);
       }
     }
   });
-  a_ = blocks_.repeat(a.data());
+  for (const float r : rest) largest_rest_ = larger_or_nan(largest_rest_, r);
   b_ = blocks_.repeat(b.data());
   c_ = blocks_.repeat(c.data());
 }

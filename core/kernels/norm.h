@@ -29,18 +29,26 @@ struct NormActParams {
 /// params.format.
 Tensor norm_act(const Tensor& x, const NormActParams& params);
 
+struct NormActBackwardOptions {
+  bool batch_statistics =
+      true;                    ///< the gradient flows through mean and variance; otherwise they are constants
+  bool with_dscale = false;    ///< also computes dscale(); params must have a format
+  bool with_rounding = false;  ///< also computes what apply_rounded() wants
+  /// C, f32; undefined: ones. What dx is multiplied by. With the scales of a convolution's weights it is what
+  /// the bare integers of the weights are multiplied with.
+  Tensor factors = {};
+};
+
 /// The gradient of norm_act(batch-norm(x)). It takes two passes: the constructor reduces over the batch, then
 /// apply() writes the gradients of any images. Both passes compute the mask of activation and clipping again
 /// from x, so only x and the residual are saved. The mask is straight-through: 1 inside the representable
 /// range, without the lower end of the activation.
 class NormActBackward {
  public:
-  /// dy: f32 or bf16. With `batch_statistics` the gradient flows through mean and variance; otherwise they
-  /// are constants.
-  /// `with_dscale`: also computes dscale(); params must have a format.
+  /// dy: f32 or bf16.
   NormActBackward(const Tensor& dy, const Tensor& x, const NormActParams& params,
-                  const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics,
-                  bool with_dscale = false);
+                  const ChannelStatistics& statistics, const Tensor& gamma, float eps,
+                  const NormActBackwardOptions& options = {});
 
   const Tensor& dgamma() const { return dgamma_; }  ///< C, f32
   const Tensor& dbeta() const { return dbeta_; }    ///< C, f32
@@ -48,15 +56,13 @@ class NormActBackward {
   /// integers of y: Σ dy·(q − u/scale) where u is inside the range of the format, Σ dy·q elsewhere.
   double dscale() const { return dscale_; }
 
-  /// Makes apply() multiply dx by a factor per channel (C, f32). With the scales of a convolution's weights
-  /// it writes what the bare integers of the weights are multiplied with.
-  void multiply_dx(const Tensor& factors);
-
   /// Writes the gradients of images [begin, end) to dx and dresidual (undefined: not wanted), which have the
   /// size for just these images; f32 or bf16. dx is the gradient with respect to the real value of x.
   void apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const;
-  /// The same with dx in 8 bits, as rounded() makes them of dx in f32. It reads the images twice, and writes
-  /// nothing but the result. (norm_rounded.cpp)
+  /// The same with dx in 8 bits, rounded as rounded() does it. The scale is not that of the largest dx, which
+  /// only a pass of its own would find, but of a bound that the constructor has computed on the way:
+  ///   the largest |a·dz| of these images (dx = a·dz + b·x + c) + the largest |b·x + c| at six deviations.
+  /// Where a value is further out, dx may be clipped.
   RoundedGradient apply_rounded(std::int64_t begin, std::int64_t end, const RoundingKeys& keys,
                                 Tensor& dresidual) const;
 
@@ -71,8 +77,10 @@ class NormActBackward {
   /// threads.
   void for_each_block(std::int64_t begin, std::int64_t end,
                       const std::function<void(const Block&)>& body) const;
-  void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps, bool batch_statistics,
-              bool with_dscale);
+  void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps,
+              const NormActBackwardOptions& options);
+  /// The bound of |dx| of images [begin, end).
+  float largest_dx(std::int64_t begin, std::int64_t end) const;
 
   Tensor dy_, x_;
   NormActParams params_;
@@ -80,6 +88,8 @@ class NormActBackward {
   Tensor dgamma_, dbeta_;
   double dscale_ = 0;
   std::vector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c; repeated to the length of a block
+  std::vector<float> largest_;    ///< |a·dz| of each block
+  float largest_rest_ = 0;        ///< |b·x + c|
 };
 
 }  // namespace faq::kernels

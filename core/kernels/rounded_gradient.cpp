@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -22,17 +23,15 @@ namespace {
 
 constexpr int largest = 127;
 constexpr float least_scale = 0x1p-120f;
-constexpr std::uint32_t infinity_bits = 0x7F800000u;
 
 // Numbers of Philox side by side, and the elements that one such run of blocks rounds: 16 bytes of each.
 constexpr int lanes = 16;
 constexpr std::int64_t run = 16 * lanes;
 
-// The largest magnitude. As integers the bits of magnitudes are in the same order, and NaN is the largest.
 FAQ_SIMD std::uint32_t largest_bits(const float* g, std::int64_t n) {
   std::uint32_t most = 0;
   for (std::int64_t i = 0; i < n; ++i) {
-    const std::uint32_t bits = bits_of_float(g[i]) & 0x7FFFFFFFu;
+    const std::uint32_t bits = magnitude_bits(g[i]);
     most = bits > most ? bits : most;
   }
   return most;
@@ -143,17 +142,9 @@ void philox_run(std::int64_t number, const Counter& at, Words& words) {
 
 }  // namespace
 
-void GradientScale::add(const float* gradient, std::int64_t n) {
-  const std::uint32_t here = largest_bits(gradient, n);
-  std::uint32_t known = largest_;
-  while (known < here && !largest_.compare_exchange_weak(known, here)) {
-  }
-}
-
-float GradientScale::scale() const {
-  const std::uint32_t bits = largest_;
-  if (bits >= infinity_bits) return std::numeric_limits<float>::quiet_NaN();
-  return std::max(float_of_bits(bits) / largest, least_scale);
+float gradient_scale(float largest_gradient) {
+  if (!std::isfinite(largest_gradient)) return std::numeric_limits<float>::quiet_NaN();
+  return std::max(largest_gradient / largest, least_scale);
 }
 
 GradientRounder::GradientRounder(const RoundingKeys& keys, std::int64_t length, float scale)
@@ -199,10 +190,14 @@ void GradientRounder::round(std::int64_t image, std::int64_t begin, std::int64_t
 RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::int64_t first) {
   const Booked booked(Work::fused);
   const float* g = gradient.data<float>();
-  GradientScale scale;
-  parallel_for(gradient.numel(), 1 << 14,
-               [&](std::int64_t begin, std::int64_t end) { scale.add(g + begin, end - begin); });
-  RoundedGradient result{Tensor::empty(gradient.shape(), DType::s8), scale.scale()};
+  std::atomic<std::uint32_t> all = 0;
+  parallel_for(gradient.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    const std::uint32_t here = largest_bits(g + begin, end - begin);
+    std::uint32_t known = all;
+    while (known < here && !all.compare_exchange_weak(known, here)) {
+    }
+  });
+  RoundedGradient result{Tensor::empty(gradient.shape(), DType::s8), gradient_scale(float_of_bits(all))};
   std::int8_t* out = result.values.mutable_data<std::int8_t>();
   const std::int64_t images = gradient.dim(0);
   const std::int64_t length = gradient.numel() / std::max<std::int64_t>(images, 1);

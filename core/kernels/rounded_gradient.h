@@ -1,7 +1,6 @@
 // Gradients in 8 bits, rounded stochastically.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 
 #include "core/rounding_keys.h"
@@ -15,9 +14,13 @@ struct RoundedGradient {
   float scale;    ///< NaN if the gradient was not finite: whatever is made of it is NaN
 };
 
-/// q = clamp(floor(g/s + u), −127, 127), with s = max|g|/127 over the whole tensor and u uniform in [0, 1),
-/// so that the mean of q·s is g (Banner et al., arXiv 1805.11046, section 4; Zhu et al., arXiv 1912.12607).
-/// No scale is smaller than 2^−120.
+/// s, of gradients whose largest magnitude this is, or a bound of it: largest/127, at least 2^−120; NaN if it
+/// is not finite.
+float gradient_scale(float largest);
+
+/// q = clamp(floor(g/s + u), −127, 127), with s of the largest |g| of the whole tensor and u uniform in
+/// [0, 1), so that the mean of q·s is g (Banner et al., arXiv 1805.11046, section 4; Zhu et al., arXiv
+/// 1912.12607).
 ///
 /// u = (k + ½)/256 with a random byte k: the mean is right to 1/512 of a step. Element e of an image (counted
 /// over H,W,C) takes k from Philox with the counter {e/256·16 + e mod 16, stream and layer, epoch, sample},
@@ -25,18 +28,7 @@ struct RoundedGradient {
 /// gradient: f32, of the images from `first` on of the batch that the keys name.
 RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::int64_t first);
 
-/// The same for gradients that are computed in blocks, each of which is met twice: first all for the scale,
-/// then all to be rounded. Both classes may be used by several threads at a time.
-class GradientScale {
- public:
-  void add(const float* gradient, std::int64_t n);
-  /// s, of all that was added; NaN if some of it is not finite.
-  float scale() const;
-
- private:
-  std::atomic<std::uint32_t> largest_ = 0;  ///< magnitude, as bits
-};
-
+/// The same for gradients that are computed in blocks. Several threads may use it at a time.
 class GradientRounder {
  public:
   /// `keys` must live as long. `length`: elements of an image.

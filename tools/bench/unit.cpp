@@ -37,12 +37,12 @@ void add_norm_act(const Map& map) {
             [=, params = norm_act_of(map), dy = reals(map.shape(), grad),
              statistics = kernels::channel_statistics(x), gamma = Tensor::full({map.channels}, 1.0f),
              dx = Tensor::empty(map.shape(), grad), dresidual = Tensor::empty(map.shape(), grad)]() mutable {
-              const kernels::NormActBackward pass(dy, x, params, statistics, gamma, 1e-5f, true);
+              const kernels::NormActBackward pass(dy, x, params, statistics, gamma, 1e-5f);
               pass.apply(0, map.batch, dx, dresidual);
             };
       });
-  // The same with the gradient of the sums in 8 bits: the second pass is two, the first of which only reads.
-  add("unit_backward_s8/" + map.name(), {.items = map.batch, .bytes = (3 * (3 + size) + size + 1) * n},
+  // The same with the gradient of the sums in 8 bits.
+  add("unit_backward_s8/" + map.name(), {.items = map.batch, .bytes = (2 * (3 + size) + size + 1) * n},
       [=]() -> Kernel {
         const Tensor x = sums(map.shape(), DType::s16, largest_sum);
         RoundingKeys keys{.seed = 1};
@@ -50,7 +50,8 @@ void add_norm_act(const Map& map) {
         return [=, params = norm_act_of(map), dy = reals(map.shape(), grad),
                 statistics = kernels::channel_statistics(x), gamma = Tensor::full({map.channels}, 1.0f),
                 dresidual = Tensor::empty(map.shape(), grad)] {
-          const kernels::NormActBackward pass(dy, x, params, statistics, gamma, 1e-5f, true);
+          const kernels::NormActBackward pass(dy, x, params, statistics, gamma, 1e-5f,
+                                              {.with_rounding = true});
           const kernels::ImageGroups groups(map.batch, 12 * n / map.batch, 0);
           groups.for_each([&](std::int64_t group, int) {
             Tensor part = dresidual.rows(groups.begin(group), groups.end(group));
