@@ -51,10 +51,13 @@ std::string join_first(const std::vector<std::string>& parts, std::string_view s
 
 std::string shortened(std::string_view text, std::size_t most) {
   constexpr std::string_view cut = "...";
-  if (text.size() <= most) return std::string(text);
-  std::size_t end = most - std::min(most, cut.size());
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return std::string(text.substr(0, end)) + std::string(cut);
+  const bool is_cut = text.size() > most;
+  std::size_t end = is_cut ? most - std::min(most, cut.size()) : text.size();
+  while (is_cut && end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  std::string result(text.substr(0, end));
+  std::ranges::replace(result, '\0', '?');
+  if (is_cut) result += cut;
+  return result;
 }
 
 // It is enough to backtrack to the last star: it can match all that an earlier star could match.

@@ -22,6 +22,7 @@ std::string join(const std::vector<std::string>& parts, std::string_view separat
 std::string join_first(const std::vector<std::string>& parts, std::string_view separator, std::size_t most);
 
 /// Returns a text that is at most `most` bytes long, "..." included. It is cut between characters of UTF-8.
+/// Zero bytes become '?': the message of an exception would end at one.
 std::string shortened(std::string_view text, std::size_t most);
 
 /// True if `pattern` stands for the whole text: '*' for any run of characters, '?' for any one.

@@ -17,11 +17,10 @@ namespace fs = std::filesystem;
 
 using Labels = std::map<std::string, std::string>;
 
-/// The class of a file, which the labels name with its extension or, as Kaggle's do, without.
-const std::string* label_of(const std::string& file, const Labels& labels) {
-  for (const std::string& name : {file, fs::path(file).stem().string()})
-    if (const auto found = labels.find(name); found != labels.end()) return &found->second;
-  return nullptr;
+/// What the labels say of a file, which they name with its extension or, as Kaggle's do, without.
+Labels::const_iterator label_of(const std::string& file, const Labels& labels) {
+  const auto found = labels.find(file);
+  return found != labels.end() ? found : labels.find(fs::path(file).stem().string());
 }
 
 bool are_numbers(const std::vector<std::string>& names) {
@@ -83,10 +82,14 @@ Listing list_flat_split(const DatasetOptions& options, const std::string& split,
   const Labels labels = read_labels(options.val_labels);
   const Classes classes = classes_of(labels, trained, options.class_order, file);
   std::vector<std::vector<std::string>> by_class(classes.names.size());
+  std::set<std::string> seen;
   for (std::string& name : files) {
-    const std::string* label = label_of(name, labels);
-    check(label, ErrorKind::bad_data, "labels ", file, ": nothing about ", (folder / name).string());
-    by_class[classes.labels.at(*label)].push_back(std::move(name));
+    const auto label = label_of(name, labels);
+    check(label != labels.end(), ErrorKind::bad_data, "labels ", file, ": nothing about ",
+          (folder / name).string());
+    check(seen.insert(label->first).second, ErrorKind::bad_data, "labels ", file, ": '",
+          shortened(label->first, 80), "' is two images of ", folder.string());
+    by_class[classes.labels.at(label->second)].push_back(std::move(name));
   }
   // A folder that was copied in part is not evaluated as if it were whole.
   check(files.size() == labels.size(), ErrorKind::bad_data, folder.string(), ": ", files.size(),

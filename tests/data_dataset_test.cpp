@@ -259,6 +259,14 @@ TEST_CASE("image folder: a flat val/ with a file that has the classes") {
     CAPTURE(row.first);
     check_error(ErrorKind::bad_data, row.second, [&] { flat(row.first); });
   }
+  check_error(ErrorKind::bad_data, "found '?c?'", [&] {
+    write_file(root / "labels", std::string("\0c\0", 3) + "\n");
+    open_dataset({.path = root / "data", .val_labels = root / "labels"}, Split::val);
+  });
+  // A name without its extension may be that of two files: one label too few, and one without an image.
+  put_image(root / "twins/val/a.png");
+  put_image(root / "twins/val/a.jpg");
+  check_error(ErrorKind::bad_data, "'a' is two images", [&] { flat("a cat\nghost dog\n", false, "twins"); });
   put_image(root / "data/val/more/d.png");
   check_error(ErrorKind::bad_data, "val: has the folder 'more'", [&] { flat("a cat\n"); });
   check_error(ErrorKind::usage, "`val_labels` has no effect", [&] {

@@ -302,6 +302,11 @@ TEST_CASE("float weights, checkpoints and integer networks evaluate alike", "[cl
       CHECK(result_of({"--weights", network, "--data-path", data, "-b", "7"})["top1"] == integer["top1"]);
       CHECK(result_of({"--weights", network, "--data-path", data, "--split", "train"})["images"] == 60);
       CHECK(run_program(FAQ_EVAL, {"--weights", network, "--data-path", data, "--split", "test"}).code == 66);
+      check_refused({"labels of another split",
+                     FAQ_EVAL,
+                     {"--weights", network, "--data-path", data, "--split", "train", "--val-labels", "f"},
+                     64,
+                     "--val-labels has no effect on --split train"});
     } else {
       NamedTensors plain = read_safetensors(run / "best.safetensors");
       plain.metadata.clear();

@@ -187,6 +187,21 @@ TEST_CASE("what is not an integer network is refused in one line", "[integer_for
        [](Broken& b) { b.file.add("conv1.channel_scales", Tensor::full({4}, 1)); }},
       {"channel scales of a classifier", "fc.channel_scales",
        [](Broken& b) { b.file.add("fc.channel_scales", Tensor::full({10}, 1)); }},
+      {"an input of a value", "an input reads the image",
+       [](Broken& b) {
+         json copy = b.op("input");
+         copy["name"] = "again";
+         copy["inputs"] = json{1};
+         b.file.add("again.table", b.tensor("input.table"));
+         b.network["ops"].insert(b.network["ops"].begin() + 1, copy);
+       }},
+      {"ends that are no numbers", "integers from 0 to 11 are no numbers",
+       [](Broken& b) {
+         b.op("conv1")["format"]["scale"] = 1e38;
+         b.op("conv1")["low"] = 0;
+         b.op("conv1")["high"] = 11;
+       }},
+      {"a scale that is true", "scale true: expected a number", set_format("scale", true)},
       {"unknown kind", "unknown op kind 'dream'", set("conv1", "kind", "dream")},
       {"kind is a number", "", set("conv1", "kind", 3)},
       {"no kind", "kind", [](Broken& b) { b.op("conv1").erase("kind"); }},

@@ -213,6 +213,26 @@ TEST_CASE("every op has its place in ONNX", "[onnx]") {
   CHECK(file.floats("op5/scale") == std::vector<float>{0.25f});
 }
 
+TEST_CASE("a table of the input has its own type in ONNX", "[onnx]") {
+  struct Row {
+    FixedPoint format;
+    int type;
+  };
+  for (const Row& row : {Row{{1, 8, true}, s8}, {{0.5f, 8, false}, u8}, {{0.5f, 4, false}, u8}}) {
+    INFO(row.format);
+    Builder b(12, 11, 3, row.format);
+    const int x = b.conv(b.avg_pool(1, {.kernel = 2}), 4, {.kernel = 3}, {0.5f, 4, false}, 4);
+    const IntegerNetwork network = b.classifier(b.global_avg_pool(x), {0.7f, 8, false}, 2);
+    const File file(onnx_model(network));
+    check_graph(file);
+    CHECK(file.type("op0/table") == row.type);
+    CHECK(file.type("op0/zero") == row.type);
+    CHECK(file.type("op1/from") == row.type);
+    const auto* table = static_cast<const InputOp&>(*network.nodes()[0].op).table.raw();
+    CHECK(file.tensors.at("op0/table")->raw_data() == std::string(static_cast<const char*>(table), 3 * 256));
+  }
+}
+
 TEST_CASE("the types of ONNX follow the bits of every scheme", "[onnx]") {
   const OneThread one_thread;
   struct Row {

@@ -13,11 +13,11 @@ namespace faq::testing {
 // Ops with random weights, one after the other, and the shapes between them.
 class Builder {
  public:
-  Builder(int height, int width, int channels)
+  Builder(int height, int width, int channels, const FixedPoint& input = {1, 8, true})
       : preprocessing_{.height = height, .width = width, .channels = channels} {
     InputOp op;
-    op.table = reference::random_fixed_point({channels, 256}, ++salt_, {1, 8, true});
-    add(std::move(op), {0}, channels);
+    op.table = reference::random_fixed_point({channels, 256}, ++salt_, input);
+    add(std::move(op), {0}, channels, input);
   }
 
   int conv(int x, int channels, const ConvGeometry& geometry, const FixedPoint& format, int weight_bits = 8,

@@ -237,6 +237,9 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const std::vector
   check(task.name != std::string("an evaluation") || parsed.count("class-names") == 0 ||
             parsed.count("allow-empty-classes") > 0,
         ErrorKind::usage, "--class-names has no effect on an evaluation without --allow-empty-classes");
+  const std::string split = cli::text_of(parsed, "split");
+  check(parsed.count("val-labels") == 0 || split == "val", ErrorKind::usage,
+        "--val-labels has no effect on --split ", split);
 }
 
 Split split_named(const std::string& name) {

@@ -2,6 +2,7 @@
 
 #include <set>
 #include <span>
+#include <string_view>
 
 #include "core/parallel.h"
 
@@ -70,6 +71,9 @@ void IntegerNetwork::check_names_and_inputs() const {
     for (const int input : nodes_[i].inputs)
       check(input >= 0 && input <= static_cast<int>(i), "op ", i, ": inputs: value ", input,
             ": expected 0 to ", i);
+    // It makes integers of the image, which exporters read as such.
+    check(nodes_[i].op->kind() != std::string_view("input") || nodes_[i].inputs == std::vector{0}, "op ", i,
+          ": inputs: an input reads the image, value 0");
   }
 }
 

@@ -1,6 +1,7 @@
 #include "quant/deploy/onnx_export.h"
 
 #include <cmath>
+#include <string_view>
 #include <utility>
 
 namespace faq {
@@ -20,7 +21,7 @@ OnnxType factor_of(const FixedPoint& format, const QuantizedWeights& weights) {
   return fills && are_narrow(weights) ? OnnxType::u4 : byte_of(format);
 }
 
-// Of each op's result. One that is multiplied with weights of both kinds is in 8 bits.
+// Of each op's result. One that is multiplied with weights of both kinds is in 8 bits, as tables are.
 std::vector<OnnxType> types_of(const IntegerNetwork& network) {
   const std::vector<TensorInfo>& results = network.results();
   std::vector<OnnxType> types(results.size(), OnnxType::u4);
@@ -33,8 +34,10 @@ std::vector<OnnxType> types_of(const IntegerNetwork& network) {
     if (results[read].format && types[read] == OnnxType::u4)
       types[read] = factor_of(*results[read].format, *weights);
   }
-  for (std::size_t i = 0; i < results.size(); ++i)
-    if (!is_factor[i] && results[i].format) types[i] = byte_of(*results[i].format);
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const bool is_table = network.nodes()[i].op->kind() == std::string_view("input");
+    if ((!is_factor[i] || is_table) && results[i].format) types[i] = byte_of(*results[i].format);
+  }
   return types;
 }
 
@@ -85,14 +88,14 @@ class Writer final : public OpVisitor {
     }
     const std::string table =
         model.add({part("table"),
-                   OnnxType::s8,
+                   types_[node_],
                    {channels * pixels},
-                   onnx_bytes(OnnxType::s8, {static_cast<const std::int8_t*>(op.table.raw()),
-                                             static_cast<std::size_t>(op.table.numel())})});
+                   onnx_bytes(types_[node_], {static_cast<const std::int8_t*>(op.table.raw()),
+                                              static_cast<std::size_t>(op.table.numel())})});
     const std::string looked_up =
         model.add("Gather", part("value"), {table, index}, {{"axis", std::int64_t{0}}});
     model.add("Transpose", op.name, {looked_up}, {{"perm", std::vector<std::int64_t>{0, 3, 1, 2}}});
-    zero(part("zero"), OnnxType::s8);
+    zero(part("zero"), types_[node_]);
     real_.push_back(real(op.name, model.scalar(part("scale"), op.table.fixed_point().scale)));
   }
 

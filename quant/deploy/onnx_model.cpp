@@ -29,8 +29,9 @@ struct Cover {
 }  // namespace
 
 void OnnxModel::take(const std::string& name) {
-  check(!name.empty() && taken_.emplace(name, true).second && name != input.name, ErrorKind::usage, "ONNX: '",
-        name, "': there are two of this name");
+  check(!name.empty(), ErrorKind::usage, "ONNX: an op without a name");
+  check(taken_.emplace(name, true).second && name != input.name, ErrorKind::usage, "ONNX: '", name,
+        "': there are two of this name");
 }
 
 std::string OnnxModel::add(const char* kind, const std::string& name, std::vector<std::string> inputs,

@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "core/kernels/elementwise.h"
+#include "core/text.h"
 #include "quant/deploy/integer_format.h"
 #include "quant/deploy/weight_codes.h"
 
@@ -18,6 +19,8 @@ int number(const json& value, const char* key, int low, int high) {
 
 // A denormal scale is refused: its inverse may be infinite.
 float parse_scale(const json& j, const char* key) {
+  check(j.at(key).is_number(), ErrorKind::bad_data, key, " ", shortened(j.at(key).dump(), 40),
+        ": expected a number");
   const auto scale = j.at(key).get<float>();
   check(std::isnormal(scale) && scale > 0, ErrorKind::bad_data, key, " ", scale);
   return scale;
@@ -74,6 +77,9 @@ struct Reader {
     Activation result;
     if (low != format.min() || !format.is_signed) result.low = static_cast<float>(low) * format.scale;
     if (high != format.max()) result.high = static_cast<float>(high) * format.scale;
+    for (const float end : {static_cast<float>(low) * format.scale, static_cast<float>(high) * format.scale})
+      check(std::isfinite(end), ErrorKind::bad_data, "scale ", format.scale, ": integers from ", low, " to ",
+            high, " are no numbers");
     return result;
   }
 
