@@ -86,6 +86,10 @@ json epochs_in(const std::filesystem::path& folder) {
     }
     for (const char* needed : {"epoch", "top1"})
       check(row.contains(needed), ErrorKind::bad_data, what, ", line ", i + 1, ": no ", needed);
+    const auto epoch = row["epoch"].get<double>(), top1 = row["top1"].get<double>();
+    check(epoch >= 0 && epoch == std::floor(epoch), ErrorKind::bad_data, what, ", line ", i + 1, ": epoch ",
+          epoch);
+    check(top1 >= 0 && top1 <= 100, ErrorKind::bad_data, what, ", line ", i + 1, ": top1 ", top1);
     rows.push_back(std::move(row));
   }
   return rows;
