@@ -1,9 +1,11 @@
 // Integer networks as C: compiled, run, and compared bit for bit.
 #include "quant/deploy/c_export.h"
 
+#include <cerrno>
 #include <cmath>
 #include <limits>
 
+#include "core/atomic_file.h"
 #include "core/text.h"
 #include "quant/deploy/integer_requantize.h"
 #include "tests/op_builder.h"
@@ -221,4 +223,21 @@ TEST_CASE("faq-export writes C, and says what it costs", "[c_export]") {
   for (const Refusal& row : rows) check_refused(row);
   // No file before there is a place for all.
   CHECK(std::distance(fs::directory_iterator(taken), fs::directory_iterator()) == 1);
+}
+
+TEST_CASE("an export to C that fails leaves no new folder", "[c_export]") {
+  const TemporaryFolder folder;
+  const FileCalls usual = file_calls();
+  for (const bool was_there : {false, true}) {
+    const std::filesystem::path place = folder / (was_there ? "old" : "new");
+    if (was_there) std::filesystem::create_directories(place);
+    file_calls().fsync = [](int) {
+      errno = ENOSPC;
+      return -1;
+    };
+    CHECK_THROWS_WITH(export_c(all_ops(), place), Catch::Contains("No space left"));
+    file_calls() = usual;
+    CHECK(std::filesystem::exists(place) == was_there);
+    CHECK((!was_there || std::filesystem::is_empty(place)));
+  }
 }

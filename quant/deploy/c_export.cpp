@@ -200,15 +200,20 @@ CExport export_c(const IntegerNetwork& network, const std::filesystem::path& fol
   }
 
   std::error_code error;
-  std::filesystem::create_directories(folder, error);
+  const bool is_new = std::filesystem::create_directories(folder, error);
   check(!error, ErrorKind::io, "making the folder '", folder.string(), "': ", error.message());
-  // All of them are on the disk before the first takes its place.
-  std::deque<AtomicFile> written;
-  for (const auto& [file, texts] : files) {
-    written.emplace_back(file);
-    for (const std::string& text : texts) written.back().write(text);
+  try {
+    // All of them are on the disk before the first takes its place.
+    std::deque<AtomicFile> written;
+    for (const auto& [file, texts] : files) {
+      written.emplace_back(file);
+      for (const std::string& text : texts) written.back().write(text);
+    }
+    for (AtomicFile& file : written) file.commit();
+  } catch (...) {
+    if (is_new) std::filesystem::remove(folder, error);  // if it is empty
+    throw;
   }
-  for (AtomicFile& file : written) file.commit();
   return result;
 }
 
