@@ -328,9 +328,11 @@ void change_bytes(std::string& bytes, Random& random) {
     case 4:
       bytes.erase(at, 1 + random.below(6));
       break;
-    case 5:
-      bytes.insert(at, bytes.substr(below(random, bytes.size()), random.below(30)));
+    case 5: {  // one draw after the other, whatever the compiler
+      const std::size_t from = below(random, bytes.size());
+      bytes.insert(at, bytes.substr(from, random.below(30)));
       break;
+    }
   }
 }
 
