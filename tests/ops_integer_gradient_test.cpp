@@ -158,7 +158,7 @@ TEST_CASE("8-bit gradients have the same bits on any number of threads", "[ops]"
 
 TEST_CASE("8-bit gradients want the samples of the batch", "[ops]") {
   CHECK_THROWS_WITH(unit_gradients(GradFormat::s8, {3, 6, 6, 16}, {.padding = 1}, false, keys_of(2)),
-                    Catch::Matchers::Contains("the pass names 2 samples"));
+                    Catch::Contains("the pass names 2 samples"));
 }
 
 TEST_CASE("convolutions without an 8-bit gradient fall back", "[ops][isa]") {

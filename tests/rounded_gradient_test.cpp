@@ -127,7 +127,7 @@ TEST_CASE("gradients of zeros, of tiny numbers and of none", "[gradient]") {
     CHECK(std::isnan(kernels::rounded(gradient, keys, 0).scale));
   }
   CHECK_THROWS_WITH(kernels::rounded(Tensor::zeros({2, 1, 1, 1}), keys, 0),
-                    Catch::Matchers::Contains("the pass names 1 samples"));
+                    Catch::Contains("the pass names 1 samples"));
 }
 
 TEST_CASE("a tree of sums has one order", "[gradient]") {
