@@ -341,8 +341,8 @@ class SameBits(ClusterTest):
             pattern = (r"left \S+|[\d.]+ images/s|[\d.]+/s|in [\d.]+ s|; .* s, .*peak.*| +\d+$|"
                        + re.escape(self.folder) + r"(?:/alone|/of\d)?")
             lines = [re.sub(pattern, "", line) for line in text.splitlines()]
-            # MPI's own lines begin with the host's name in brackets; progress within an epoch comes by the clock.
-            other = r"thread|rank|MPI|fewer than 16|reachable pairing|^\[|^epoch .* step "
+            # MPI's own lines begin with the host's name in brackets, or are empty; progress within an epoch comes by the clock.
+            other = r"^$|thread|rank|MPI|fewer than 16|reachable pairing|^\[|^epoch .* step "
             return [line for line in lines if not re.search(other, line)]
 
         alone = self.alone(*self.options(*FAQ4, out="alone"))
