@@ -194,7 +194,6 @@ std::vector<std::string> network_seeds() {
 // The same network described otherwise: its tensors are not touched, so more gets further.
 void parse_network_with(const char* entry, const std::string& text) {
   static const NamedTensors network = network_of_every_op();
-  parse_json(text, "description");  // what is no JSON could not be written as metadata
   NamedTensors file = network;
   file.metadata[entry] = text;
   IntegerNetwork::from(std::move(file), "network");

@@ -212,5 +212,12 @@ TEST_CASE("the gradient of a normalisation in 8 bits knows what is not finite", 
         kernels::channel_statistics(x), gamma, 1e-5f, {.with_rounding = true});
     CHECK(std::isnan(pass.apply_rounded(0, 2, keys_of(4), none).scale));  // through the means
     CHECK(std::isnan(pass.apply_rounded(2, 4, keys_of(4), none).scale));
+    // Without means it stays in its group.
+    const kernels::NormActBackward apart(
+        dy, x,
+        {.scale = gamma, .shift = zeros, .residual = {}, .activation = Activation::identity, .format = {}},
+        kernels::channel_statistics(x), gamma, 1e-5f, {.batch_statistics = false, .with_rounding = true});
+    CHECK(std::isfinite(apart.apply_rounded(0, 2, keys_of(4), none).scale));
+    CHECK(std::isnan(apart.apply_rounded(2, 4, keys_of(4), none).scale));
   }
 }

@@ -1,6 +1,8 @@
 #include "train/evaluation_data.h"
 
 #include <algorithm>
+#include <set>
+#include <string_view>
 
 #include "core/text.h"
 #include "data/names.h"
@@ -15,8 +17,9 @@ namespace {
 void check_number(const Network& network, const Dataset& dataset, const std::string& path) {
   const std::vector<std::string>&names = dataset.class_names(), &known = network.preprocessing.class_names;
   if (static_cast<int>(names.size()) == network.num_classes) return;
+  const std::set<std::string_view> all(known.begin(), known.end());
   const auto other =
-      std::ranges::find_if(names, [&](const std::string& name) { return !are_among({name}, known); });
+      std::ranges::find_if(names, [&](const std::string& name) { return !all.contains(name); });
   fail(ErrorKind::usage, "data ", path, " has ", names.size(), " classes, the network ", network.num_classes,
        known.empty() || other == names.end() ? ""
                                              : concat(", none of which is '", shortened(*other, 80), "'"));

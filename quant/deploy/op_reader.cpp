@@ -75,11 +75,14 @@ struct Reader {
     const int low = integer("low", format.min(), format.max());
     const int high = integer("high", low, format.max());
     Activation result;
-    if (low != format.min() || !format.is_signed) result.low = static_cast<float>(low) * format.scale;
-    if (high != format.max()) result.high = static_cast<float>(high) * format.scale;
-    for (const float end : {static_cast<float>(low) * format.scale, static_cast<float>(high) * format.scale})
-      check(std::isfinite(end), ErrorKind::bad_data, "scale ", format.scale, ": integers from ", low, " to ",
-            high, " are no numbers");
+    const auto end = [&](int level) {
+      const float value = static_cast<float>(level) * format.scale;
+      check(std::isfinite(value), ErrorKind::bad_data, "scale ", format.scale, ": integers from ", low,
+            " to ", high, " are no numbers");
+      return value;
+    };
+    if (low != format.min() || !format.is_signed) result.low = end(low);
+    if (high != format.max()) result.high = end(high);
     return result;
   }
 

@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--pillow", type=int, default=3000)
     parser.add_argument("--keep", default="image-findings", help="where files go that are decoded differently")
-    parser.add_argument("--memcheck", action="store_true", help="the mutants under valgrind (Debian: valgrind), at a tenth of the speed")
+    parser.add_argument("--memcheck", action="store_true", help="the mutants under valgrind (Debian: valgrind), some hundred times as slow")
     parser.add_argument("--record", metavar="FILE", help="writes Pillow's checksums of the valid PNGs, for the tests")
     parser.add_argument("--verbose", action="store_true", help="why one reads what the other refuses")
     o = parser.parse_args()
