@@ -70,8 +70,8 @@ Var ConvUnit::compute(const Pass& pass, Inputs inputs) {
   check(inputs.size() == 1 || inputs.size() == 2, "convolution: ", inputs.size(), " inputs");
   LearnedStatistics learned;
   const Var weights = filter();
-  Var y = norm_act(conv2d(inputs[0], weights, geometry(inputs[0].shape()), {}, packed(weights)), norm_,
-                   inputs.size() > 1 ? inputs[1] : Var(), norm_options(pass, {}), &learned);
+  Var y = norm_act(conv2d(inputs[0], weights, geometry(inputs[0].shape()), pass.grad_format, packed(weights)),
+                   norm_, inputs.size() > 1 ? inputs[1] : Var(), norm_options(pass, {}), &learned);
   keep(pass, norm_, std::move(learned));
   return y;
 }
@@ -179,7 +179,8 @@ Linear::Linear(int in_features, int out_features, float dropout)
       dropout_(dropout) {}
 
 Var Linear::compute(const Pass& pass, Inputs inputs) {
-  return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_, {}, packed_weight());
+  return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_, pass.grad_format,
+                packed_weight());
 }
 
 // PyTorch's default: U(±1/√fan_in).

@@ -33,6 +33,11 @@ TEST_CASE("8-bit gradients are for any CPU, and for what is quantized", "[quant_
     recipe.scheme = Scheme::none;
     check_error(ErrorKind::usage, concat("`grad_format` ", format), [&] { number_formats(recipe); });
   }
+  QuantRecipe in_floating_point;
+  CHECK(deployed_format(in_floating_point).grad_format == GradFormat::f32);
+  if (!has_native_bf16()) return;
+  in_floating_point.grad_format = GradFormat::bf16;
+  CHECK(deployed_format(in_floating_point).grad_format == GradFormat::bf16);
 }
 
 TEST_CASE("only lsq has scales that are learned", "[quant_options]") {

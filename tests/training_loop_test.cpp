@@ -1,5 +1,6 @@
 #include "train/training_loop.h"
 
+#include <cmath>
 #include <set>
 
 #include "tests/run_testing.h"
@@ -280,4 +281,24 @@ TEST_CASE("what a run says beside its events is a notice or a warning", "[traini
   tell(lines, "no warning: none");
   CHECK(lines.lines ==
         std::vector<std::string>{"notice weights: random", "warning few", "notice no warning: none"});
+}
+
+TEST_CASE("a deep network trains from random weights that it cannot be evaluated with", "[training_loop]") {
+  // Its values grow beyond f32 as long as batch-norms have no statistics; the deviation makes sure of it.
+  const auto options = [](const fs::path& output, const char* epochs) {
+    return options_for(output, {{"model", "densenet201"},
+                                {"scheme", "none"},
+                                {"std", "1e-12,1e-12,1e-12"},
+                                {"epochs", epochs},
+                                {"train-crop-size", "64"},
+                                {"val-crop-size", "64"},
+                                {"val-resize-size", "64"},
+                                {"model-ema", "0"},
+                                {"batch-norm-batches", "0"}});
+  };
+  const TemporaryFolder output;
+  const TrainResult result = run(options(output / "one", "1"));
+  CHECK(result.initial.images == 0);
+  CHECK(std::isfinite(result.last.loss));
+  check_error(ErrorKind::diverged, "validation loss", [&] { run(options(output / "none", "0")); });
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/cpu.h"
 #include "core/rng.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
@@ -95,4 +96,30 @@ TEST_CASE("an observer sees every unit with what it was given and handed on", "[
   const Pass pass{.observer = &seen};
   pool(pass, conv(pass, Var(reference::random({2, 4, 4, 2}, 1))));
   CHECK(seen.roles == std::vector{UnitRole::convolution, UnitRole::mean});
+}
+
+TEST_CASE("units in floating point compute gradients in the format of the pass", "[units]") {
+  if (!has_native_bf16()) return;
+  ConvNormAct conv(16, 16, 3, {.padding = 1});
+  Linear classifier(16, 4);
+  Random random(3, RandomStream::synthetic);
+  conv.initialize(random);
+  classifier.initialize(random);
+  const Var x(reference::random({4, 6, 6, 16}, 5), true);
+  const std::vector<std::int32_t> labels{0, 1, 2, 3};
+  const auto gradients = [&](const GradFormat& format) {
+    Pass pass = training_pass();
+    pass.grad_format = format;
+    for (Var leaf : {x, conv.weight(), classifier.weight()}) leaf.clear_grad();
+    backward(cross_entropy(classifier(pass, global_avg_pool(conv(pass, x))), labels));
+    return std::vector{x.grad(), conv.weight().grad(), classifier.weight().grad()};
+  };
+  const auto f32 = gradients(GradFormat::f32), bf16 = gradients(GradFormat::bf16);
+  CHECK(f32[0].dtype() == DType::f32);
+  CHECK(bf16[0].dtype() == DType::bf16);
+  for (std::size_t i = 0; i < f32.size(); ++i) {
+    const double error = reference::relative_error(bf16[i], reference::numbers(f32[i]));
+    CHECK(error > 0);
+    CHECK(error < 0.02);
+  }
 }

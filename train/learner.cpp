@@ -54,6 +54,7 @@ NamedTensors read_weights(const TrainOptions& options, const std::vector<std::st
 Learner::Learner(const TrainOptions& options, Method& method, Communicator& ranks,
                  std::vector<std::string> classes)
     : options_(options),
+      grad_format_(deployed_format(options).grad_format),
       method_(method),
       ranks_(ranks),
       classes_(std::move(classes)),
@@ -163,6 +164,7 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
     const RandomKeys keys{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
     BatchStatistics statistics;
     Pass pass = training_pass(keys, &statistics, precision);
+    pass.grad_format = grad_format_;
     if (holds_batch_norm_stats(options_, step.phase_done)) pass.normalize = Pass::Normalize::with_running;
     TrainingLogits outputs = model_->forward_training(pass, Var(batch->images));
     Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));

@@ -79,6 +79,7 @@ class Learner {
 
   const TrainOptions& options_;
   SgdOptions sgd_options_;
+  GradFormat grad_format_;
   bool distills_;
   Method& method_;
   Communicator& ranks_;

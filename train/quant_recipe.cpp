@@ -45,8 +45,8 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   const GradFormat grad_format = r.grad_format.value_or(native ? GradFormat::bf16 : GradFormat::f32);
   check(grad_format != GradFormat::bf16 || has_native_bf16(), ErrorKind::usage,
         "`grad_format` bf16: this CPU (", isa_name(), ") has no native bf16; use f32 or s8");
-  check(grad_format == GradFormat::f32 || r.scheme != Scheme::none, ErrorKind::usage, "`grad_format` ",
-        grad_format, ": floating-point training (`scheme` none) uses f32 gradients");
+  check(!grad_format.is_integer() || r.scheme != Scheme::none, ErrorKind::usage, "`grad_format` ",
+        grad_format, ": `scheme` none multiplies no integers; use bf16 or f32");
   return {.scheme = r.scheme,
           .weight_bits = widths.weights,
           .act_bits = widths.activations,

@@ -24,6 +24,7 @@ Teacher::Teacher(const TrainOptions& options, const TrainOptions& own, Communica
       weight_(options.distill_weight),
       label_smoothing_(options.label_smoothing),
       sgd_options_(sgd_options(options)),
+      grad_format_(deployed_format(options).grad_format),
       record_{{"model", own.model}, {"mean", own.mean}, {"std", own.std}},
       model_(build_model(own)) {
   restart();
@@ -102,8 +103,9 @@ Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& k
   Tensor target;
   if (joint_) {
     BatchStatistics statistics;
-    const TrainingLogits outputs =
-        model_->forward_training(training_pass(keys, &statistics), Var(batch.images));
+    Pass pass = training_pass(keys, &statistics);
+    pass.grad_format = grad_format_;
+    const TrainingLogits outputs = model_->forward_training(pass, Var(batch.images));
     target = outputs.logits.value();
     backward(add(training_loss(outputs, batch.labels, static_cast<float>(label_smoothing_)),
                  scale(kl_divergence(outputs.logits, logits.value()), static_cast<float>(weight_))),

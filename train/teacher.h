@@ -54,6 +54,7 @@ class Teacher {
   double weight_;
   double label_smoothing_;
   SgdOptions sgd_options_;
+  GradFormat grad_format_;
   nlohmann::json record_;
   std::unique_ptr<Model> model_;
   std::optional<Sgd> sgd_;

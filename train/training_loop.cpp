@@ -322,6 +322,11 @@ void TrainingLoop::evaluate_start() {
   start_evaluated_ = true;
   progress_.history.clear();  // a run without epochs may be resumed too
   const Evaluation initial = evaluate();
+  // With random weights and statistics that batch-norms have not learned, values grow from layer to layer.
+  if (!std::isfinite(initial.loss) && run_.options.weights.empty() && run_.options.epochs > 0) {
+    listener_.notice("epoch 0: the random network's validation loss is not finite; it is not counted");
+    return;
+  }
   check_agreed(std::isfinite(initial.loss), ErrorKind::diverged, "validation loss ", std::abs(initial.loss));
   record_epoch({.validation = initial, .history = progress_.history});
   if (run_.options.epochs > 0) return;

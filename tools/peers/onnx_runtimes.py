@@ -45,6 +45,8 @@ FORMATS = {
     "4-bit clusters": ["--scheme", "dfp", "--weight-bits", "4"],
     "DoReFa, 4 bits": ["--scheme", "dorefa", "--bits", "4"],
     "DoReFa, 2 bits": ["--scheme", "dorefa", "--bits", "2"],
+    "LSQ, 4 bits": ["--scheme", "lsq", "--bits", "4"],
+    "LSQ, 4 bits, scales of channels": ["--scheme", "lsq", "--bits", "4", "--weight-scales", "channel"],
 }
 ALL_FORMATS = ("resnet20", "resnet18")  # the others have 8 and 4 bits
 FASHION = "/usr/share/datasets/fashion-mnist"
