@@ -75,8 +75,8 @@ template <class X, class R, class D>
   return (z > pass.low && z <= pass.high) ? g : 0.0f;
 }
 
-// Of the channels: μ in units of the accumulator, and the factor of dz in dx.
-struct Known {
+// What is reduced, besides dz, by channel: μ in units of the accumulator, and the factor of dz in dx.
+struct ReductionTerms {
   const float* mean;
   const float* a;
 };
@@ -85,7 +85,7 @@ struct Known {
 // tenth of the time.
 template <bool measured, class X, class R, class D>
 [[gnu::always_inline]] inline std::uint32_t reduce_loop(const X* x, const R* r, const D* dy, BlockParams p,
-                                                        Bounds pass, Known of, float* __restrict sum,
+                                                        Bounds pass, ReductionTerms of, float* __restrict sum,
                                                         float* __restrict product, std::int64_t n) {
   std::uint32_t largest = 0;
   for (std::int64_t i = 0; i < n; ++i) {
@@ -141,12 +141,12 @@ template <class X, class R, class D>
     quantize_loop(x, r, p, inverse_scale, range, out, n);                                                   \
   }
 #define FAQ_BACKWARD(X, R, D)                                                                                \
-  FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, Known of,            \
+  FAQ_SIMD void reduce(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, ReductionTerms of,   \
                        float* sum, float* product, std::int64_t n) {                                         \
     reduce_loop<false>(x, r, dy, p, pass, of, sum, product, n);                                              \
   }                                                                                                          \
   FAQ_SIMD std::uint32_t reduce_and_measure(const X* x, const R* r, const D* dy, BlockParams p, Bounds pass, \
-                                            Known of, float* sum, float* product, std::int64_t n) {          \
+                                            ReductionTerms of, float* sum, float* product, std::int64_t n) { \
     return reduce_loop<true>(x, r, dy, p, pass, of, sum, product, n);                                        \
   }                                                                                                          \
   FAQ_SIMD void reduce_scale(const X* x, const R* r, const D* dy, BlockParams p, Rounding to,                \
@@ -305,6 +305,29 @@ Tensor norm_act(const Tensor& x, const NormActParams& params) {
   return out;
 }
 
+// Of each channel, what Σ dz and Σ dz·(x − μ) become gradients with.
+struct NormActBackward::Channels {
+  std::vector<double> inverse_sigma;
+  std::vector<float> mean, gamma;
+  std::vector<float> x_scales;  ///< the real value of a unit of x
+  std::vector<float> factors;   ///< of dx
+
+  Channels(const ChannelStatistics& statistics, const Tensor& gamma_of, float eps, std::vector<float> units,
+           const Tensor& factors_of)
+      : mean(values_of(statistics.mean)),
+        gamma(values_of(gamma_of)),
+        x_scales(std::move(units)),
+        factors(factors_of ? values_of(factors_of) : std::vector<float>(gamma.size(), 1.0f)) {
+    for (const float variance : statistics.variance.span<float>())
+      inverse_sigma.push_back(1.0 / std::sqrt(static_cast<double>(variance) + eps));
+  }
+  std::size_t count() const { return gamma.size(); }
+  static std::vector<float> values_of(const Tensor& tensor) {
+    const auto values = tensor.span<float>();
+    return {values.begin(), values.end()};
+  }
+};
+
 NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormActParams& params,
                                  const ChannelStatistics& statistics, const Tensor& gamma, float eps,
                                  const NormActBackwardOptions& options)
@@ -326,14 +349,14 @@ NormActBackward::NormActBackward(const Tensor& dy, const Tensor& x, const NormAc
     check_channels("norm_act backward: factors of dx", options.factors, blocks_.channels());
   check(!options.with_dscale || params.format,
         "norm_act backward: the gradient of a scale that there is not");
-  reduce(statistics, gamma, eps, options);
+  const Booked booked(Work::fused);
+  const Channels of(statistics, gamma, eps, scales_of(x_, params_, blocks_.channels()), options.factors);
+  derive(reduce(of, options), of, options);
 }
 
-// Computes Σ dz and Σ dz·(x − μ) per channel, the second in units of the accumulator. From them follows
-//   dx = γ/σ · (dz − mean(dz) − x̂·mean(dz·x̂)),  x̂ = (x − μ)/σ.
-void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps,
-                             const NormActBackwardOptions& options) {
-  const Booked booked(Work::fused);
+// Σ dz and Σ dz·(x − μ) of each channel, the second in units of the accumulator. Also finds a_, largest_ and
+// dscale_.
+NormActBackward::Sums NormActBackward::reduce(const Channels& of, const NormActBackwardOptions& options) {
   const Chunks chunks(blocks_);
   const std::int64_t channels = blocks_.channels();
   const std::int64_t length = blocks_.length();
@@ -341,17 +364,12 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
   const Bounds bounds = pass_bounds(params_);
   const bool with_dscale = options.with_dscale;
   const Rounding rounding = with_dscale ? rounding_of(params_) : Rounding{};
-  const std::vector<float> x_scales = scales_of(x_, params_, channels);
-  std::vector<float> mean_units(channels);
-  for (std::int64_t c = 0; c < channels; ++c) mean_units[c] = statistics.mean.data<float>()[c] / x_scales[c];
-  const std::vector<float> mean = blocks_.repeat(mean_units.data());
-  std::vector<double> inverse_sigma(channels);
-  std::vector<float> factors(channels, 1.0f), a(channels), b(channels), c(channels), rest(channels);
-  if (options.factors) std::ranges::copy(options.factors.span<float>(), factors.begin());
-  for (std::int64_t ch = 0; ch < channels; ++ch) {
-    inverse_sigma[ch] = 1.0 / std::sqrt(static_cast<double>(statistics.variance.data<float>()[ch]) + eps);
-    a[ch] = static_cast<float>(gamma.data<float>()[ch] * inverse_sigma[ch]) * factors[ch];
+  std::vector<float> mean_units, a;
+  for (std::size_t ch = 0; ch < of.count(); ++ch) {
+    mean_units.push_back(of.mean[ch] / of.x_scales[ch]);
+    a.push_back(static_cast<float>(of.gamma[ch] * of.inverse_sigma[ch]) * of.factors[ch]);
   }
+  const std::vector<float> mean = blocks_.repeat(mean_units.data());
   a_ = blocks_.repeat(a.data());
   if (options.with_rounding) largest_.resize(static_cast<std::size_t>(blocks_.count()));
   std::vector<double> sums(chunks.count() * channels), products(chunks.count() * channels);
@@ -367,13 +385,13 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
         const std::int64_t n = blocks_.size(block);
         pre_activation.at(offset, n, scratch, [&](const auto* x, const auto* r) {
           with_gradient(dy_, offset, [&](const auto* dy) {
-            const Known of{mean.data(), a_.data()};
+            const ReductionTerms terms{mean.data(), a_.data()};
             const BlockParams p = pre_activation.params();
             if (options.with_rounding) {
-              largest_[block] =
-                  float_of_bits(reduce_and_measure(x, r, dy, p, bounds, of, sum.data(), product.data(), n));
+              largest_[block] = float_of_bits(
+                  reduce_and_measure(x, r, dy, p, bounds, terms, sum.data(), product.data(), n));
             } else {
-              faq::kernels::reduce(x, r, dy, p, bounds, of, sum.data(), product.data(), n);
+              faq::kernels::reduce(x, r, dy, p, bounds, terms, sum.data(), product.data(), n);
             }
             if (with_dscale) reduce_scale(x, r, dy, p, rounding, scale_terms.data(), n);
           });
@@ -384,34 +402,42 @@ void NormActBackward::reduce(const ChannelStatistics& statistics, const Tensor& 
       blocks_.fold(product.data(), length, &products[chunk * channels]);
     }
   });
-
   dscale_ = std::accumulate(of_scale.begin(), of_scale.end(), 0.0);
+
+  Sums total{std::vector<double>(of.count()), std::vector<double>(of.count())};
+  parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
+      for (std::int64_t ch = begin; ch < end; ++ch) {
+        total.dz[ch] += sums[chunk * channels + ch];
+        total.dz_x[ch] += products[chunk * channels + ch];
+      }
+    }
+  });
+  return total;
+}
+
+//   dx = γ/σ · (dz − mean(dz) − x̂·mean(dz·x̂)),  x̂ = (x − μ)/σ.
+void NormActBackward::derive(const Sums& sums, const Channels& of, const NormActBackwardOptions& options) {
   const auto rows = static_cast<double>(blocks_.rows());
   const double deviations = std::min(6.0, std::sqrt(rows));  // no value is further than √rows
   float* dgamma = dgamma_.mutable_data<float>();
   float* dbeta = dbeta_.mutable_data<float>();
-  parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t ch = begin; ch < end; ++ch) {
-      double sum = 0, product = 0;
-      for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
-        sum += sums[chunk * channels + ch];
-        product += products[chunk * channels + ch];
-      }
-      const double sum_xhat = product * x_scales[ch] * inverse_sigma[ch];
-      dgamma[ch] = static_cast<float>(sum_xhat);
-      dbeta[ch] = static_cast<float>(sum);
-      if (options.batch_statistics) {
-        const double factor = gamma.data<float>()[ch] * inverse_sigma[ch];
-        const double slope = -factor * inverse_sigma[ch] * sum_xhat / rows;
-        b[ch] = static_cast<float>(slope * x_scales[ch]) * factors[ch];
-        c[ch] = static_cast<float>(-factor * sum / rows - slope * statistics.mean.data<float>()[ch]) *
-                factors[ch];
-        rest[ch] = static_cast<float>(std::abs(factor * factors[ch]) *
-                                      (std::abs(sum) + deviations * std::abs(sum_xhat)) / rows);
-      }
-    }
-  });
-  for (const float r : rest) largest_rest_ = larger_or_nan(largest_rest_, r);
+  std::vector<float> b(of.count()), c(of.count());
+  for (std::size_t ch = 0; ch < of.count(); ++ch) {
+    const double sum = sums.dz[ch];
+    const double sum_xhat = sums.dz_x[ch] * of.x_scales[ch] * of.inverse_sigma[ch];
+    dgamma[ch] = static_cast<float>(sum_xhat);
+    dbeta[ch] = static_cast<float>(sum);
+    if (!options.batch_statistics) continue;
+    const double factor = of.gamma[ch] * of.inverse_sigma[ch];
+    const double slope = -factor * of.inverse_sigma[ch] * sum_xhat / rows;
+    b[ch] = static_cast<float>(slope * of.x_scales[ch]) * of.factors[ch];
+    c[ch] = static_cast<float>(-factor * sum / rows - slope * of.mean[ch]) * of.factors[ch];
+    if (!options.with_rounding) continue;
+    const double rest =
+        std::abs(factor * of.factors[ch]) * (std::abs(sum) + deviations * std::abs(sum_xhat)) / rows;
+    largest_rest_ = larger_or_nan(largest_rest_, static_cast<float>(rest));
+  }
   b_ = blocks_.repeat(b.data());
   c_ = blocks_.repeat(c.data());
 }

@@ -77,8 +77,14 @@ class NormActBackward {
   /// threads.
   void for_each_block(std::int64_t begin, std::int64_t end,
                       const std::function<void(const Block&)>& body) const;
-  void reduce(const ChannelStatistics& statistics, const Tensor& gamma, float eps,
-              const NormActBackwardOptions& options);
+  struct Channels;
+  /// By channel.
+  struct Sums {
+    std::vector<double> dz;
+    std::vector<double> dz_x;  ///< dz·(x − μ), in units of x
+  };
+  Sums reduce(const Channels& of, const NormActBackwardOptions& options);
+  void derive(const Sums& sums, const Channels& of, const NormActBackwardOptions& options);
   /// The bound of |dx| of images [begin, end).
   float largest_dx(std::int64_t begin, std::int64_t end) const;
 
