@@ -233,6 +233,24 @@ TEST_CASE("a table of the input has its own type in ONNX", "[onnx]") {
   }
 }
 
+TEST_CASE("4 bits that an activation does not fill are bytes in ONNX", "[onnx]") {
+  struct Row {
+    float scale;
+    int type;
+    const char* kind;
+  };
+  for (const Row& row : {Row{0.5f, u8, "op1/clip"}, {0.25f, u4, "op1/relu"}}) {  // up to 12 and to 24
+    INFO(row.scale);
+    Builder b(12, 11, 3, {1, 8, true});
+    const int x = b.conv(1, 4, {.kernel = 3}, {row.scale, 4, false}, 8, -1, Activation::relu6);
+    const int y = b.conv(x, 4, {.kernel = 3}, {0.5f, 4, false}, 4);
+    const File file(onnx_model(b.classifier(b.global_avg_pool(y), {0.7f, 8, false}, 2)));
+    check_graph(file);
+    CHECK(file.type("op1/zero") == row.type);
+    CHECK(file.nodes.contains(row.kind));
+  }
+}
+
 TEST_CASE("the types of ONNX follow the bits of every scheme", "[onnx]") {
   const OneThread one_thread;
   struct Row {

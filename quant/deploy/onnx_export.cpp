@@ -13,12 +13,23 @@ bool are_narrow(const QuantizedWeights& weights) {
 
 OnnxType byte_of(const FixedPoint& format) { return format.is_signed ? OnnxType::s8 : OnnxType::u8; }
 
-// Unsigned integers of 4 bits that are multiplied with weights of 4 bits are UINT4. All others are clipped in
-// 8 bits: ONNX Runtime takes no Clip in front of a type of 4 bits, and makes of UINT4 and 8-bit weights an
-// integer convolution that it then refuses.
-OnnxType factor_of(const FixedPoint& format, const QuantizedWeights& weights) {
-  const bool fills = format.bits == 4 && !format.is_signed;
-  return fills && are_narrow(weights) ? OnnxType::u4 : byte_of(format);
+Activation activation_of(const IntegerOp& op) {
+  struct Activations final : PartialOpVisitor {
+    using PartialOpVisitor::visit;
+    void visit(const ConvOp& conv) override { found = conv.requantize.activation; }
+    void visit(const NormActOp& norm) override { found = norm.requantize.activation; }
+    Activation found;
+  } activations;
+  op.accept(activations);
+  return activations.found;
+}
+
+// Unsigned integers that have all levels of 4 bits and are multiplied with weights of 4 bits are UINT4. All
+// others are clipped in 8 bits: ONNX Runtime takes no Clip in front of a type of 4 bits, and makes of UINT4
+// and 8-bit weights an integer convolution that it then refuses.
+OnnxType factor_of(const FixedPoint& format, const Activation& activation, const QuantizedWeights& weights) {
+  const Levels levels = levels_of(activation, format);
+  return levels.low == 0 && levels.high == 15 && are_narrow(weights) ? OnnxType::u4 : byte_of(format);
 }
 
 // Of each op's result. One that is multiplied with weights of both kinds is in 8 bits, as tables are.
@@ -32,7 +43,7 @@ std::vector<OnnxType> types_of(const IntegerNetwork& network) {
     const auto read = static_cast<std::size_t>(node.inputs[0]) - 1;
     is_factor[read] = true;
     if (results[read].format && types[read] == OnnxType::u4)
-      types[read] = factor_of(*results[read].format, *weights);
+      types[read] = factor_of(*results[read].format, activation_of(*network.nodes()[read].op), *weights);
   }
   for (std::size_t i = 0; i < results.size(); ++i) {
     const bool is_table = network.nodes()[i].op->kind() == std::string_view("input");
@@ -159,7 +170,7 @@ class Writer final : public OpVisitor {
   void visit(const LinearOp& op) override {
     std::string x = model.add("Flatten", part("rows"), {real_of(0)}, {{"axis", std::int64_t{1}}});
     if (argument(0).dtype == DType::s32) {
-      const OnnxType type = factor_of(op.input, op.weights);
+      const OnnxType type = factor_of(op.input, {}, op.weights);
       const std::string scale = model.scalar(part("input_scale"), op.input.scale);
       x = quantize(part("input"), clipped(x, {}, op.input, type), type, scale);
       x = real(part("input"), scale);
