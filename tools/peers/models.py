@@ -116,6 +116,7 @@ MODELS = {
     "vgg16_bn": (other_models.vgg16_bn, 224, 138_365_992),
     "densenet161": (other_models.densenet161, 224, 28_681_000),
     "inception_v3": (other_models.inception_v3, 299, 27_161_264),
+    "efficientnet_lite0": (other_models.efficientnet_lite0, 224, 4_652_008),
 }
 
 

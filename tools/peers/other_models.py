@@ -1,5 +1,6 @@
-"""AlexNet, VGG-16, DenseNet-161 and Inception-v3 in plain PyTorch, for peers without torchvision. Layers and their order
-are torchvision's; names are not, as nothing loads weights here."""
+"""AlexNet, VGG-16, DenseNet-161, Inception-v3 and EfficientNet-Lite0 in plain PyTorch, for peers without torchvision and
+timm. Layers and their order are torchvision's, Lite0's timm's (which pads alike at all sides); names are not, as nothing
+loads weights here."""
 
 import torch
 import torch.nn.functional as F
@@ -144,6 +145,38 @@ class Inception(nn.Module):
 
 def inception_v3(classes=1000):
     return Inception(classes)
+
+
+def unit6(inputs, outputs, kernel, stride=1, groups=1, activates=True):
+    layers = [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+              nn.BatchNorm2d(outputs, eps=1e-3)]
+    return nn.Sequential(*layers, nn.ReLU6(True)) if activates else nn.Sequential(*layers)
+
+
+class InvertedResidual(nn.Module):
+    """Expands by 1x1, filters each channel, projects without an activation."""
+
+    def __init__(self, inputs, outputs, kernel, stride, expansion):
+        super().__init__()
+        inner = inputs * expansion
+        expand = [unit6(inputs, inner, 1)] if expansion > 1 else []
+        self.layers = nn.Sequential(*expand, unit6(inner, inner, kernel, stride, inner),
+                                    unit6(inner, outputs, 1, activates=False))
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return x + self.layers(x) if self.adds else self.layers(x)
+
+
+def efficientnet_lite0(classes=1000):
+    layers, inputs = [unit6(3, 32, 3, 2)], 32
+    for expansion, kernel, stride, outputs, depth in (
+            (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
+            (6, 3, 1, 320, 1)):
+        for i in range(depth):
+            layers.append(InvertedResidual(inputs, outputs, kernel, stride if i == 0 else 1, expansion))
+            inputs = outputs
+    return nn.Sequential(*layers, unit6(inputs, 1280, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, classes))
 
 
 def loss(outputs, labels):
