@@ -29,6 +29,12 @@ FAQ_SIMD void load_u8(const std::uint8_t* in, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = in[i];
 }
 
+FAQ_SIMD void add_rows(const float* rows, std::int64_t n, std::int64_t channels, double* __restrict sums) {
+  for (std::int64_t row = 0; row < n; row += channels) {
+    for (std::int64_t c = 0; c < channels; ++c) sums[c] += rows[row + c];
+  }
+}
+
 FAQ_SIMD void store_bf16_portable(bfloat16* out, std::int64_t n, const float* in) {
   for (std::int64_t i = 0; i < n; ++i) {
     const std::uint32_t bits = bits_of_float(in[i]);
@@ -156,9 +162,7 @@ std::vector<float> ChannelBlocks::repeat(const float* per_channel) const {
 }
 
 void ChannelBlocks::fold(const float* values, std::int64_t n, double* per_channel) const {
-  for (std::int64_t row = 0; row < n; row += channels_) {
-    for (std::int64_t c = 0; c < channels_; ++c) per_channel[c] += values[row + c];
-  }
+  add_rows(values, n, channels_, per_channel);
 }
 
 }  // namespace faq::kernels

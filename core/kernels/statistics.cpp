@@ -1,6 +1,7 @@
 #include "core/kernels/statistics.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <vector>
 
 #include "core/kernels/element.h"
@@ -32,19 +33,22 @@ FAQ_ACCUMULATE(std::int8_t)
 FAQ_ACCUMULATE(std::uint8_t)
 #undef FAQ_ACCUMULATE
 
+// Of n channels: their means, and the sums of squared deviations from them.
 struct Moments {
-  double count = 0, mean = 0;
-  double deviation = 0;  // sum of squared deviations from the mean
-
-  // The formula of Chan et al.
-  void merge(const Moments& other) {
-    const double delta = other.mean - mean;
-    const double together = count + other.count;
-    mean += delta * other.count / together;
-    deviation += other.deviation + delta * delta * count * other.count / together;
-    count = together;
-  }
+  double* mean;
+  double* deviation;
 };
+
+// Merges the moments of `others` values a channel into those of `count`, by the formula of Chan et al.
+FAQ_SIMD void merge(double count, Moments all, double others, const double* __restrict mean,
+                    const double* __restrict deviation, std::int64_t n) {
+  const double together = count + others;
+  for (std::int64_t c = 0; c < n; ++c) {
+    const double delta = mean[c] - all.mean[c];
+    all.mean[c] += delta * others / together;
+    all.deviation[c] += deviation[c] + delta * delta * count * others / together;
+  }
+}
 
 }  // namespace
 
@@ -129,14 +133,18 @@ ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
   float* mean_out = statistics.mean.mutable_data<float>();
   float* variance_out = statistics.variance.mutable_data<float>();
   parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<double> mean(static_cast<std::size_t>(end - begin)), deviation(mean.size());
+    double rows = 0;
+    for (std::int64_t chunk = 0; chunk < chunks_.count(); ++chunk) {
+      const auto of_chunk = static_cast<double>(chunks_.size(chunk) / channels);
+      merge(rows, {mean.data(), deviation.data()}, of_chunk, &means_[chunk * channels + begin],
+            &deviations_[chunk * channels + begin], end - begin);
+      rows += of_chunk;
+    }
     for (std::int64_t c = begin; c < end; ++c) {
-      Moments all;
-      for (std::int64_t chunk = 0; chunk < chunks_.count(); ++chunk)
-        all.merge({static_cast<double>(chunks_.size(chunk) / channels), means_[chunk * channels + c],
-                   deviations_[chunk * channels + c]});
-      mean_out[c] = static_cast<float>(all.mean * scale);
-      variance_out[c] =
-          static_cast<float>(std::max(0.0, all.deviation / total_rows) * static_cast<double>(scale) * scale);
+      mean_out[c] = static_cast<float>(mean[c - begin] * scale);
+      variance_out[c] = static_cast<float>(std::max(0.0, deviation[c - begin] / total_rows) *
+                                           static_cast<double>(scale) * scale);
     }
   });
   return statistics;
@@ -153,16 +161,19 @@ void ChannelStatistics::merge(const ChannelStatistics& other) {
   check(count > 0 && other.count > 0, "merging batch statistics: of ", count, " and ", other.count,
         " values");
   const std::int64_t channels = mean.numel();
-  const auto moments = [](const ChannelStatistics& s, std::int64_t c) -> Moments {
-    const auto n = static_cast<double>(s.count);
-    return {n, s.mean.data<float>()[c], n * s.variance.data<float>()[c]};
-  };
+  std::vector<double> means, deviations;  // of this, then of the other
+  for (const ChannelStatistics* s : std::initializer_list<const ChannelStatistics*>{this, &other})
+    for (std::int64_t c = 0; c < channels; ++c) {
+      means.push_back(s->mean.data<float>()[c]);
+      deviations.push_back(static_cast<double>(s->count) * s->variance.data<float>()[c]);
+    }
+  faq::kernels::merge(static_cast<double>(count), {means.data(), deviations.data()},
+                      static_cast<double>(other.count), &means[channels], &deviations[channels], channels);
   ChannelStatistics merged{Tensor::empty({channels}), Tensor::empty({channels}), count + other.count};
   for (std::int64_t c = 0; c < channels; ++c) {
-    Moments all = moments(*this, c);
-    all.merge(moments(other, c));
-    merged.mean.mutable_data<float>()[c] = static_cast<float>(all.mean);
-    merged.variance.mutable_data<float>()[c] = static_cast<float>(all.deviation / all.count);
+    merged.mean.mutable_data<float>()[c] = static_cast<float>(means[c]);
+    merged.variance.mutable_data<float>()[c] =
+        static_cast<float>(deviations[c] / static_cast<double>(merged.count));
   }
   *this = merged;
 }
