@@ -92,6 +92,7 @@ def rewrite(file, to, bits):
         count = -(-math.prod(shape) // read_integer.codes_per_byte(op["weight_bits"]))
         tensors[op["name"] + ".weight"] = ("I8", shape, bytes(count)) if op["weight_bits"] == 8 else ("U8", [count], bytes(count))
         if "cluster_size" in op:
+            op["cluster_size"] = min(op["cluster_size"], shape[1])  # a depthwise filter has one channel
             groups = -(-shape[1] // op["cluster_size"])
             tensors[op["name"] + ".scales"] = ("U8", [shape[0], groups], bytes(shape[0] * groups))
     write_file(to, {**metadata, "network": compact(network)}, tensors)
