@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What faq-export --c writes makes the bits of faq on other machines: compiled for them, and run by qemu-user.
 
-  tests/c_targets_test.py [--folder DIR] [--export] [TARGET …]
+  tests/c_targets_test.py [--folder DIR] [--export] [--network MODEL]… [TARGET …]
 
-Without a target all are tried. --export only writes the networks into the folder, where the next call finds them. FAQ_TRAIN and
+Without a target all are tried. --export only writes the networks into the folder, where the next call finds them. --network takes
+these networks, at their own size and 4 bits, in the place of the small ones. FAQ_TRAIN and
 FAQ_EXPORT name programs that are not in build/. The exit code is 77 if a target was skipped because its compiler is not installed
 (tools/install_deps.sh --targets), and nothing failed.
 """
@@ -34,22 +35,25 @@ TARGETS = {
 }
 NAMES = {"clang": ("clang", "clang-19", "clang-14")}
 IMAGES = 3
+LARGE = ("densenet121", "mobilenet_v2")  # that take a compiler seconds
 MOST_STACK = 1024  # bytes
 CALLS = 4  # network_run, an op, unpack_filter, code_at: no calls are deeper
 
 
-def export(folder):
-    """Every scheme, every op, and a network of concatenations."""
+def export(folder, models):
+    """Every scheme, every op, a network of concatenations and a depthwise one; or the models."""
     def write(name, file):
         output_of([program("faq-export"), file, "--c", os.path.join(folder, name), "--c-test", IMAGES])
 
     data = os.path.join(folder, "data")
     write_images(data, 6, 3, 8)
-    rows = [("resnet20", 8, scheme) for scheme in SCHEMES] + [("densenet121", 32, "4 bits")]
+    sizes = {words[0]: int(words[2]) for words in map(str.split, output_of([program("faq-train"), "--list-models"]).splitlines()[1:])}
+    rows = [(model, sizes[model], "4 bits") for model in models] or [
+        *(("resnet20", 8, scheme) for scheme in SCHEMES), *((model, 32, "4 bits") for model in LARGE)]
     for model, size, scheme in rows:
         write("%s, %s" % (model, scheme), quantized(data, os.path.join(folder, "run"), model, size, scheme))
         shutil.rmtree(os.path.join(folder, "run"))
-    for make in (integer_files.every_op, integer_files.without_mean):
+    for make in () if models else (integer_files.every_op, integer_files.without_mean):
         file = os.path.join(folder, "file")
         make().write(file)
         write(make.__name__, file)
@@ -147,8 +151,7 @@ def check_header(target, folder, sources, work):
 
 def check(target, folder):
     for name in networks_of(folder):
-        # A network that takes a compiler seconds is compiled once.
-        for i, options in enumerate(TARGETS[target][2][:1 if name.startswith("densenet") else None]):
+        for i, options in enumerate(TARGETS[target][2][:1 if name.startswith(LARGE) else None]):
             with tempfile.TemporaryDirectory(prefix="faq-c-") as work:
                 sources = [os.path.join(folder, name, file) for file in ("network.c", "network_test.c")]
                 said = check_bits(target, options, sources, work)
@@ -163,6 +166,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", help="for the exported networks")
     parser.add_argument("--export", action="store_true", help="write the networks, and test nothing")
+    parser.add_argument("--network", action="append", default=[], metavar="MODEL", help="in the place of the small networks")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     given = parser.parse_args()
     unknown = [target for target in given.targets if target not in TARGETS]
@@ -173,7 +177,7 @@ def main():
         if given.export or not given.folder or not os.path.isdir(folder):
             shutil.rmtree(folder, ignore_errors=True)
             os.makedirs(folder)
-            export(folder)
+            export(folder, given.network)
         if given.export:
             return 0
         skipped = []

@@ -15,6 +15,7 @@ SCHEMES = {
     "clusters of 4 bits": ["--scheme", "dfp", "--weight-bits", "4"],
     "DoReFa, 2 bits": ["--scheme", "dorefa", "--bits", "2"],
     "DoReFa, 4 bits": ["--scheme", "dorefa", "--bits", "4"],
+    "LSQ, scales of channels": ["--scheme", "lsq", "--bits", "4", "--weight-scales", "channel"],
 }
 
 
