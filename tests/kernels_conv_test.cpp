@@ -160,7 +160,31 @@ TEST_CASE("sums around 2^24 are exact", "[conv][isa]") {
       return i % (2 * half) < half ? 127 - static_cast<int>(i % 3) : -127;
     });
     check_both_engines(filled<std::uint8_t>({1, 3, 3, 2 * half}, [](std::int64_t) { return 255; }), w, {});
+    check_both_engines(filled<std::int8_t>({1, 3, 3, 2 * half}, [](std::int64_t) { return 127; }), w, {});
+    check_both_engines(filled<std::int8_t>({1, 3, 3, 2 * half}, [](std::int64_t) { return -127; }), w, {});
   }
+}
+
+// Signed images are shifted by 128: 1032·128·127 = 16776192 is added to their sums, and subtracted again.
+TEST_CASE("sums of shifted images around 2^24 are exact", "[conv][isa]") {
+  for (const std::int64_t channels : {1023, 1030, 1031, 1032, 1033, 1034, 1100}) {
+    for (const int weight : {127, -127}) {
+      for (const int large : {0, 1, 7, 127}) {  // of the first images
+        INFO(channels << " channels, weights " << weight << ", images up to " << large);
+        const Tensor x = filled<std::int8_t>({1, 3, 3, channels}, [&](std::int64_t i) {
+          return static_cast<int>(i % 97 == 0 ? large : i % 3 - 1);
+        });
+        const Tensor w = filled<std::int8_t>({16, channels, 1, 1}, [&](std::int64_t) { return weight; });
+        check_both_engines(x, w, {});
+        check_both_engines(x, w, {.padding = 1});
+      }
+    }
+  }
+  // With a border and 5×5 the images are a copy that is shifted already.
+  const Tensor w = filled<std::int8_t>({16, 41, 5, 5}, [](std::int64_t i) { return i % 41 ? 127 : 126; });
+  for (const int large : {1, 2, 5, 127})
+    check_both_engines(filled<std::int8_t>({1, 5, 5, 41}, [&](std::int64_t i) { return i % 5 ? -1 : large; }),
+                       w, {.padding = 2});
 }
 
 TEST_CASE("integer convolution follows its weights when they change", "[conv][isa]") {
@@ -209,7 +233,8 @@ TEST_CASE("with VNNI, weights that could lead beyond 2^24 are used whole", "[con
     WARN("no VNNI on " << isa_name());
     return;
   }
-  // Layers of common networks, their weights large, the sums of few inputs small.
+  // Layers of common networks, their weights large, the sums of few inputs small. Signed images are shifted,
+  // so weights must not be of one sign.
   const Convolution cases[] = {{{1, 7, 7, 64}, {64, 64, 3, 3}, {.padding = 1}},
                                {{1, 7, 7, 128}, {128, 128, 3, 3}, {.padding = 1}},
                                {{1, 8, 8, 128}, {128, 128, 3, 3}, {.stride = 2, .padding = 1}},
@@ -220,15 +245,19 @@ TEST_CASE("with VNNI, weights that could lead beyond 2^24 are used whole", "[con
                                {{1, 9, 9, 64}, {192, 64, 5, 5}, {.padding = 2}}};
   for (const Convolution& c : cases) {
     INFO(c);
-    const Tensor w = filled<std::int8_t>(c.w, [](std::int64_t) { return 127; });
-    const Tensor x = reference::random_integers<std::uint8_t>(c.x, 2, 0, 1);
-    kernels::conv2d_integer(x, w, c.geometry, Engine::integer);  // finds out
-    kernels::ConvTrace trace(1);
-    kernels::conv2d_integer(x, w, c.geometry, Engine::integer);
-    trace.stop();
-    std::int64_t calls = 0;
-    for (const auto& row : trace.measure(1)) calls += row.calls;
-    CHECK(calls == 1);
+    const auto calls = [&](const Tensor& x, const Tensor& w) {
+      kernels::conv2d_integer(x, w, c.geometry, Engine::integer);  // finds out
+      kernels::ConvTrace trace(1);
+      kernels::conv2d_integer(x, w, c.geometry, Engine::integer);
+      trace.stop();
+      std::int64_t count = 0;
+      for (const auto& row : trace.measure(1)) count += row.calls;
+      return count;
+    };
+    CHECK(calls(reference::random_integers<std::uint8_t>(c.x, 2, 0, 1),
+                filled<std::int8_t>(c.w, [](std::int64_t) { return 127; })) == 1);
+    CHECK(calls(reference::random_integers<std::int8_t>(c.x, 3, -9, 9),
+                reference::random_integers<std::int8_t>(c.w, 4, -127, 127)) == 1);
   }
 }
 

@@ -19,18 +19,18 @@ namespace {
 
 constexpr std::int64_t max_filter_of_bytes = (std::int64_t{1} << 31) / (255 * 128);  ///< sums fit into s32
 
-// True if each sum is below the limit of exact f32 integers.
+// True if the magnitude of each sum is below the limit.
 FAQ_SIMD bool are_below(std::int32_t limit, const std::int32_t* sums, std::int64_t n) {
   std::int32_t beyond = 0;
   for (std::int64_t i = 0; i < n; ++i) beyond |= (sums[i] >= limit) | (sums[i] <= -limit);
   return beyond == 0;
 }
 
-bool are_f32_integers(const Tensor& sums) {
+bool are_below(std::int64_t limit, const Tensor& sums) {
   const std::int32_t* values = sums.data<std::int32_t>();
   std::atomic<bool> all = true;
   parallel_for(sums.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    if (!are_below(static_cast<std::int32_t>(f32_integers), values + begin, end - begin))
+    if (!are_below(static_cast<std::int32_t>(limit), values + begin, end - begin))
       all.store(false, std::memory_order_relaxed);
   });
   return all;
@@ -75,11 +75,17 @@ struct IntegerConvolution {
     }
   }
 
-  /// True if a sum below 2^24 is exact even when the weights exceed the bounds. (False for signed inputs: the
-  /// shift may be subtracted again in f32, and the result does not show that.)
-  bool may_try_whole(const Shape& weights) const {
-    return integer && !is_signed && has_vnni() && weights.numel() / weights[0] <= max_filter_of_bytes &&
-           rounds_results_alone(source.shape(), weights, geometry);
+  /// Below it a result is exact even when the weights exceed the bounds; 0: none is sure to be. The sum that
+  /// is rounded has signed images shifted by 128, so it may be larger than the result by 128·Σ of some
+  /// weights. Rounded it is off by at most 2^7.
+  std::int64_t limit_of_whole(WeightForms& weights) const {
+    const Shape& shape = weights.shape();
+    if (!integer || !has_vnni() || shape.numel() / shape[0] > max_filter_of_bytes) return 0;
+    const std::int64_t shifted = is_signed ? 128 * weights.largest_window_sum() + 128 : 0;
+    if (shifted >= f32_integers ||
+        !rounds_results_alone(source.shape(), source.dtype(), shape, is_copied, geometry))
+      return 0;
+    return f32_integers - shifted;
   }
 
   bool integer, is_signed;
@@ -125,9 +131,9 @@ void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeo
   WeightForms& whole = weights.forms();
   if (whole.exact_parts(conv.max_input, conv.max_magnitude) == 1) return conv.run(whole, y);
   // Weights that could exceed the limit seldom do.
-  if (conv.may_try_whole(weights.filter_shape())) {
+  if (const std::int64_t limit = conv.limit_of_whole(whole); limit > 0) {
     conv.run(whole, y);
-    if (are_f32_integers(y)) return;
+    if (are_below(limit, y)) return;
   }
   const auto addends = whole.addends(conv.max_input, conv.max_magnitude);
   conv.run(*addends.front(), y);

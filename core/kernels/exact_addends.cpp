@@ -44,7 +44,55 @@ FAQ_SIMD void divide_weights(const std::int8_t* w, int offset, int parts, std::i
   }
 }
 
+// Adds n weights, which are those of one tap after the other, to the sums of the taps.
+FAQ_SIMD void add_taps(const std::int8_t* w, std::int64_t n, std::int64_t taps,
+                       std::int32_t* __restrict sums) {
+  if (taps == 1) {
+    std::int32_t sum = 0;
+    for (std::int64_t i = 0; i < n; ++i) sum += w[i];
+    sums[0] += sum;
+    return;
+  }
+  for (std::int64_t i = 0; i < n; i += taps) {
+    for (std::int64_t tap = 0; tap < taps; ++tap) sums[tap] += w[i + tap];
+  }
+}
+
+// The largest magnitude of a sum over neighbours.
+std::int64_t largest_run_sum(const std::vector<std::int64_t>& values) {
+  std::int64_t largest = 0, highest = 0, lowest = 0;  // highest, lowest: of the runs that end here
+  for (const std::int64_t value : values) {
+    highest = std::max<std::int64_t>(highest, 0) + value;
+    lowest = std::min<std::int64_t>(lowest, 0) + value;
+    largest = std::max({largest, highest, -lowest});
+  }
+  return largest;
+}
+
 }  // namespace
+
+std::int64_t largest_window_sum(const Tensor& weights) {
+  const std::int64_t filters = weights.dim(0), height = weights.dim(2), width = weights.dim(3);
+  const std::int64_t length = weights.numel() / std::max<std::int64_t>(filters, 1);
+  const std::int8_t* w = weights.data<std::int8_t>();
+  std::vector<std::int64_t> of_filter(filters);
+  parallel_for(filters, 16, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<std::int32_t> taps(height * width);
+    std::vector<std::int64_t> rows(width);
+    for (std::int64_t o = begin; o < end; ++o) {
+      std::ranges::fill(taps, 0);
+      add_taps(w + o * length, length, height * width, taps.data());
+      for (std::int64_t top = 0; top < height; ++top) {
+        std::ranges::fill(rows, 0);  // of each column, from `top` on
+        for (std::int64_t row = top; row < height; ++row) {
+          for (std::int64_t column = 0; column < width; ++column) rows[column] += taps[row * width + column];
+          of_filter[o] = std::max(of_filter[o], largest_run_sum(rows));
+        }
+      }
+    }
+  });
+  return filters == 0 ? 0 : std::ranges::max(of_filter);
+}
 
 // The magnitudes of a weight's parts differ by at most one, and the first part is the largest.
 int exact_parts(const Tensor& weights, int max_input, int max_magnitude) {

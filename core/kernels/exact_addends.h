@@ -14,6 +14,10 @@ inline constexpr std::int64_t f32_integers = std::int64_t{1} << 24;
 /// enough.
 int exact_parts(const Tensor& weights, int max_input, int max_magnitude);
 
+/// The largest |Σ w| over those taps of a filter that a window has inside an image, wherever its border is:
+/// over any rectangle of taps. Of s8 weights O,I,H,W.
+std::int64_t largest_window_sum(const Tensor& weights);
+
 /// Splits s8 weights into `parts` addends. The magnitudes of the parts of a weight differ by at most one.
 std::vector<Tensor> divided(const Tensor& weights, int parts);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <compare>
+#include <cstring>
 #include <map>
 #include <utility>
 #include <vector>
@@ -55,14 +56,25 @@ WindowSums sums_over(const Tensor& weights, const Taps& rows, const Taps& column
 // True if a kernel computes the right sums of the probe, although f32 would have to round partial sums. False
 // also if no partial sum is large enough for the test to tell. The images are constant, so a result follows
 // from the taps inside the image.
-bool finds_sums_of_probe(const Shape& xs, const Shape& ws, const ConvGeometry& geometry) {
-  constexpr int input = 255;
-  Tensor images = Tensor::empty(xs, DType::u8);
-  std::ranges::fill(images.mutable_span<std::uint8_t>(), static_cast<std::uint8_t>(input));
+bool finds_sums_of_probe(const onednn::ConvProblem& problem) {
+  constexpr int byte = 255,
+                shift = 128;  // what is multiplied; signed images are shifted, a border of theirs, too
+  const bool is_signed = problem.source == DType::s8;
+  const int input = is_signed ? byte - shift : byte;
+  const Shape &xs = problem.x, &ws = problem.weights;
+  const ConvGeometry& geometry = problem.geometry;
+  Tensor images = Tensor::empty(xs, problem.source);
+  std::memset(images.mutable_raw(), input, images.bytes());
+  Tensor no_bias;
+  if (problem.bias) {
+    no_bias = Tensor::empty({ws[0]}, DType::s32);
+    std::memset(no_bias.mutable_raw(), 0, no_bias.bytes());
+  }
   const Tensor probe = rounding_probe(ws);
-  Tensor found = Tensor::empty(conv2d_shape(xs, ws, geometry), DType::s32);
+  Tensor found = Tensor::empty(problem.y, DType::s32);
   WeightForms forms(probe);
-  onednn::convolve(images, forms, {}, geometry, found);
+  onednn::convolve(images, forms, no_bias, geometry, found);
+  const WindowSums of_filters = sums_over(probe, {0, ws[2]}, {0, ws[3]});
   std::map<std::pair<Taps, Taps>, WindowSums> of_window;
   bool beyond = false;
   const std::int32_t* y = found.data<std::int32_t>();
@@ -78,10 +90,11 @@ bool finds_sums_of_probe(const Shape& xs, const Shape& ws, const ConvGeometry& g
           known = of_window.emplace(window, sums_over(probe, window.first, window.second)).first;
         const WindowSums& sums = known->second;
         for (std::int64_t o = 0; o < ws[0]; ++o) {
-          const std::int64_t sum = input * sums.all[o];
-          const bool is_f32 = std::abs(sum) < f32_integers;
-          if (is_f32 && *y != sum) return false;
-          beyond |= is_f32 && input * sums.positive[o] >= f32_integers;
+          const std::int64_t sum = byte * sums.all[o];
+          const std::int64_t of_border = is_signed ? shift * (of_filters.all[o] - sums.all[o]) : 0;
+          const bool is_f32 = std::abs(sum) < f32_integers && std::abs(sum + of_border) < f32_integers;
+          if (is_f32 && *y != input * sums.all[o]) return false;
+          beyond |= is_f32 && byte * sums.positive[o] >= f32_integers;
           ++y;
         }
       }
@@ -111,11 +124,12 @@ Tensor rounding_probe(const Shape& weights) {
   return probe;
 }
 
-bool rounds_results_alone(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
-  const onednn::ConvProblem problem =
-      onednn::problem_of(x, weights, geometry, DType::u8, DType::s8, DType::s32);
+bool rounds_results_alone(const Shape& x, DType images, const Shape& weights, bool with_bias,
+                          const ConvGeometry& geometry) {
+  onednn::ConvProblem problem = onednn::problem_of(x, weights, geometry, images, DType::s8, DType::s32);
+  if (with_bias) problem.bias = DType::s32;
   return *onednn::Context::instance().rounds_results_alone().get(
-      problem, [&] { return finds_sums_of_probe(x, weights, geometry); });
+      problem, [&] { return finds_sums_of_probe(problem); });
 }
 
 }  // namespace faq::kernels

@@ -12,9 +12,11 @@ namespace faq::kernels {
 /// 2^24, and half of them are odd. Public for its test.
 Tensor rounding_probe(const Shape& weights);
 
-/// True if the kernel for these u8 images, s8 weights and s32 sums rounds only its results (to f32 and back).
-/// Then a result below 2^24 is exact, however large its partial sums were. Tested once per problem with
-/// rounding_probe(); false where the test cannot tell.
-bool rounds_results_alone(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
+/// True if the kernel for these images (u8 or s8), s8 weights and s32 sums rounds only whole sums of bytes
+/// (to f32 and back). Then a sum below 2^24 is exact, however large its partial sums were. The bytes of
+/// signed images are shifted by 128, and what that adds is subtracted after rounding. `with_bias`: the kernel
+/// adds one, s32. Tested once per problem with rounding_probe(); false where the test cannot tell.
+bool rounds_results_alone(const Shape& x, DType images, const Shape& weights, bool with_bias,
+                          const ConvGeometry& geometry);
 
 }  // namespace faq::kernels

@@ -130,6 +130,12 @@ std::vector<std::shared_ptr<WeightForms>> WeightForms::addends(int max_input, in
   return entry.parts_of_weights;
 }
 
+std::int64_t WeightForms::largest_window_sum() {
+  const std::lock_guard lock(mutex_);
+  if (largest_window_sum_ < 0) largest_window_sum_ = kernels::largest_window_sum(weights_);
+  return largest_window_sum_;
+}
+
 Tensor WeightForms::shift_correction() {
   const std::lock_guard lock(mutex_);
   if (!shift_correction_) {

@@ -27,6 +27,8 @@ class WeightForms {
   /// For s8 weights, see exact_addends(): the number of addends, and the addends.
   int exact_parts(int max_input, int max_magnitude);
   std::vector<std::shared_ptr<WeightForms>> addends(int max_input, int max_magnitude);
+  /// For s8 weights, see exact_addends.h.
+  std::int64_t largest_window_sum();
   /// For s8 weights: −128·Σ w per output channel, s32, for inputs that are shifted by 128.
   Tensor shift_correction();
   /// The integers of s8 weights in f32 or bf16, without their scales.
@@ -59,6 +61,7 @@ class WeightForms {
   std::mutex mutex_;  ///< protects the members below
   std::vector<Layout> layouts_;
   std::vector<Addends> addends_;
+  std::int64_t largest_window_sum_ = -1;  ///< −1: not known
   Tensor shift_correction_;
   std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
   std::vector<Flipped> flipped_;
