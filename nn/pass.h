@@ -85,7 +85,7 @@ struct Pass {
   RandomKeys keys = {};  ///< training needs `samples` where the network draws random numbers
   PrecisionPlan precision = {};
   GradFormat grad_format = GradFormat::f32;  ///< of units that compute in floating point
-  BatchStatistics* statistics = nullptr;  ///< filled by norms that use the batch's; null: not wanted
+  BatchStatistics* statistics = nullptr;     ///< filled by norms that use the batch's; null: not wanted
   UnitObserver* observer = nullptr;
 
   bool training() const { return mode == Mode::training; }
