@@ -48,6 +48,9 @@ def export(folder, models):
     data = os.path.join(folder, "data")
     write_images(data, 6, 3, 8)
     sizes = {words[0]: int(words[2]) for words in map(str.split, output_of([program("faq-train"), "--list-models"]).splitlines()[1:])}
+    for model in models:
+        if model not in sizes:
+            sys.exit("c_targets_test.py: no network %s" % model)
     rows = [(model, sizes[model], "4 bits") for model in models] or [
         *(("resnet20", 8, scheme) for scheme in SCHEMES), *((model, 32, "4 bits") for model in LARGE)]
     for model, size, scheme in rows:
@@ -169,6 +172,8 @@ def main():
     parser.add_argument("--network", action="append", default=[], metavar="MODEL", help="in the place of the small networks")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     given = parser.parse_args()
+    if given.network and given.folder and os.path.isdir(given.folder) and not given.export:
+        parser.error("--network has no effect: %s has its networks" % given.folder)
     unknown = [target for target in given.targets if target not in TARGETS]
     if unknown:
         parser.error("no target %s: expected %s" % (unknown[0], ", ".join(TARGETS)))

@@ -10,6 +10,7 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
 #include "core/kernels/rounding.h"
+#include "core/kernels/signed_images.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
@@ -256,8 +257,13 @@ TEST_CASE("with VNNI, weights that could lead beyond 2^24 are used whole", "[con
     };
     CHECK(calls(reference::random_integers<std::uint8_t>(c.x, 2, 0, 1),
                 filled<std::int8_t>(c.w, [](std::int64_t) { return 127; })) == 1);
-    CHECK(calls(reference::random_integers<std::int8_t>(c.x, 3, -9, 9),
-                reference::random_integers<std::int8_t>(c.w, 4, -127, 127)) == 1);
+    // Kernels for signed images differ between versions of oneDNN; one that rounds on the way needs addends.
+    if (!kernels::takes_signed_images(c.geometry) ||
+        kernels::rounds_results_alone(c.x, DType::s8, c.w, false, c.geometry))
+      CHECK(calls(reference::random_integers<std::int8_t>(c.x, 3, -9, 9),
+                  reference::random_integers<std::int8_t>(c.w, 4, -127, 127)) == 1);
+    else
+      WARN("signed images: the kernel may round partial sums");
   }
 }
 

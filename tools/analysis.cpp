@@ -13,8 +13,16 @@ namespace {
 
 using nlohmann::json;
 
+// A deep network with random weights may not have been evaluated before training.
+json initial_top1(const TrainResult& result) {
+  return result.initial.images > 0 ? json(result.initial.top1) : json();
+}
+std::string initial_text(const TrainResult& result) {
+  return result.initial.images > 0 ? fmt::format("{:.2f}", result.initial.top1) : "-";
+}
+
 json accuracies(const TrainResult& result) {
-  return {{"initial", result.initial.top1},
+  return {{"initial", initial_top1(result)},
           {"best", result.best.top1},
           {"last", result.last.top1},
           {"epochs", result.epochs}};
@@ -143,7 +151,7 @@ Analysis show_sensitivity(const std::vector<VariantResult>& rows) {
   a.table = fmt::format("{:<48} {:>9} {:>8} {:>8} {:>8}\n", "", "untrained", "best", "last", "costs");
   for (const auto& [name, folder, options, result] : rows) {
     const double cost = rows.front().result.best.top1 - result.best.top1;
-    a.table += fmt::format("{:<48} {:>9.2f} {:>8.2f} {:>8.2f} {:>8.2f}\n", name, result.initial.top1,
+    a.table += fmt::format("{:<48} {:>9} {:>8.2f} {:>8.2f} {:>8.2f}\n", name, initial_text(result),
                            result.best.top1, result.last.top1, cost);
     json row = accuracies(result);
     row["without"] = name;

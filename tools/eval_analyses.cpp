@@ -66,7 +66,8 @@ void make_output_folder(const std::string& folder) {
   check(!error, ErrorKind::io, "creating the output folder ", folder, ": ", error.message());
 }
 
-void report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const std::string& folder) {
+void report_analysis(const Analysis& analysis, const cxxopts::ParseResult& parsed,
+                     const std::string& folder) {
   if (cli::is_on(parsed, "json"))
     cli::print_json(analysis.result);
   else
@@ -74,8 +75,9 @@ void report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const 
   if (!folder.empty()) save(analysis, folder, cli::text_of(parsed, "analyze"));
 }
 
-void analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std::vector<OptionRow>& rows,
-             const std::string& command, ProgressDisplay::Says says) {
+void run_analysis(const cxxopts::ParseResult& parsed, TrainOptions options,
+                  const std::vector<OptionRow>& rows, const std::string& command,
+                  ProgressDisplay::Says says) {
   const auto kind = cli::text_of(parsed, "analyze");
   if (kind == "sensitivity" || kind == "bits") {
     check(parsed.count("config"), ErrorKind::usage, "--analyze ", kind,
@@ -92,17 +94,17 @@ void analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std
         "--analyze cosine wants --weights, the quantized network, and --baseline, the weights it came from");
     check(!parsed.count("model"), ErrorKind::usage, "--model has no effect with --analyze cosine");
     const std::string baseline = cli::text_of(parsed, "baseline");
-    return report(show(weight_similarity(options.weights, baseline), options.weights, baseline), parsed,
-                  options.output_dir);
+    return report_analysis(show(weight_similarity(options.weights, baseline), options.weights, baseline),
+                           parsed, options.output_dir);
   }
   if (kind == "gradient-noise")
-    return report(gradient_noise_analysis(parsed, options, display), parsed, options.output_dir);
+    return report_analysis(gradient_noise_analysis(parsed, options, display), parsed, options.output_dir);
   Metrics metrics;
   const RunContext context{
       .command = command, .listeners = {&metrics, &display}, .stop = install_stop_handlers()};
-  return report(kind == "bits" ? show_widths(train_at_widths(options, context))
-                               : show_sensitivity(sensitivity(options, context)),
-                parsed, options.output_dir);
+  return report_analysis(kind == "bits" ? show_widths(train_at_widths(options, context))
+                                        : show_sensitivity(sensitivity(options, context)),
+                         parsed, options.output_dir);
 }
 
 }  // namespace faq

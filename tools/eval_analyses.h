@@ -14,11 +14,11 @@ namespace faq {
 /// Before the work, which may take hours. Throws io.
 void make_output_folder(const std::string& folder);
 /// Prints an analysis, and saves it in `folder` unless that is empty.
-void report(const Analysis& analysis, const cxxopts::ParseResult& parsed, const std::string& folder);
+void report_analysis(const Analysis& analysis, const cxxopts::ParseResult& parsed, const std::string& folder);
 
 /// Makes and reports one of those that open weights and data for themselves: all but weight-scales.
 /// `rows`: the training options that faq-eval has; `command`: the command line.
-void analyze(const cxxopts::ParseResult& parsed, TrainOptions options, const std::vector<OptionRow>& rows,
-             const std::string& command, ProgressDisplay::Says says);
+void run_analysis(const cxxopts::ParseResult& parsed, TrainOptions options,
+                  const std::vector<OptionRow>& rows, const std::string& command, ProgressDisplay::Says says);
 
 }  // namespace faq

@@ -1,6 +1,7 @@
 #include "tools/eval_task.h"
 
 #include <algorithm>
+#include <span>
 
 namespace faq {
 namespace {
@@ -14,7 +15,7 @@ std::size_t times_asked(const cxxopts::ParseResult& parsed, const std::string& m
   return mode == "predict" ? std::min<std::size_t>(parsed.count(mode), 1) : parsed.count(mode);
 }
 
-const EvalTask& task_of(const cxxopts::ParseResult& parsed) {
+std::span<const EvalTask> tasks() {
   // What says where a data set is, and how it is read.
   static const std::vector<std::string> of_images{"split",       "data-path",  "dataset",
                                                   "class-order", "batch-size", "allow-empty-classes",
@@ -23,7 +24,7 @@ const EvalTask& task_of(const cxxopts::ParseResult& parsed) {
     names.insert(names.end(), more.begin(), more.end());
     return names;
   };
-  static const EvalTask tasks[] = {
+  static const EvalTask all[] = {
       {"an evaluation", {"class-names"}},
       {"--per-class", {"class-names"}},
       {"--confusion", {"class-names"}},
@@ -41,26 +42,32 @@ const EvalTask& task_of(const cxxopts::ParseResult& parsed) {
       {"--analyze bits", {"output-dir", "config"}, {"split", "use-ema"}},
       {"--analyze weight-scales", {"output-dir"}},
   };
+  return all;
+}
+
+bool among(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+const EvalTask& task_of(const cxxopts::ParseResult& parsed) {
   std::string name = "an evaluation";
   for (const std::string mode : modes)
     if (times_asked(parsed, mode) > 0) name = "--" + mode;
   if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
-  const auto found = std::ranges::find(tasks, name, &EvalTask::name);
-  check(found != std::end(tasks), ErrorKind::usage, name,
+  const auto found = std::ranges::find(tasks(), name, &EvalTask::name);
+  check(found != tasks().end(), ErrorKind::usage, name,
         ": expected one of cosine, gradient-noise, sensitivity, bits, weight-scales");
   return *found;
 }
 
 void refuse_without_effect(const cxxopts::ParseResult& parsed, const EvalTask& task,
                            const std::vector<OptionRow>& rows) {
-  static const std::vector<std::string> own_of_some{"class-names", "output-dir",  "baseline",
-                                                    "batches",     "batch-sizes", "config"};
-  const auto among = [](const std::vector<std::string>& names, const std::string& name) {
-    return std::ranges::find(names, name) != names.end();
+  const auto is_own_of_some = [](const std::string& name) {
+    return std::ranges::any_of(tasks(), [&](const EvalTask& other) { return among(other.own, name); });
   };
   for (const std::string& name : cli::given_names(parsed, rows))
-    check(!among(task.ignored, name) && (among(task.own, name) || !among(own_of_some, name)),
-          ErrorKind::usage, "--", name, " has no effect on ", task.name);
+    check(!among(task.ignored, name) && (among(task.own, name) || !is_own_of_some(name)), ErrorKind::usage,
+          "--", name, " has no effect on ", task.name);
   check(task.name != std::string("an evaluation") || parsed.count("class-names") == 0 ||
             parsed.count("allow-empty-classes") > 0,
         ErrorKind::usage, "--class-names has no effect on an evaluation without --allow-empty-classes");

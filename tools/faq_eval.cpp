@@ -130,11 +130,9 @@ struct Job {
   }
 };
 
-Network opened(const Job& job, const NetworkChoice& choice) {
-  Network network = open_network(choice);
+void say_notes(const Job& job, const Network& network) {
   ProgressDisplay display = job.display();
   for (const std::string& note : network.notes) display.line(note);
-  return network;
 }
 
 // Plain weights do not name their classes: a file does, for data that have some of them only.
@@ -144,6 +142,13 @@ void name_classes(const Job& job, Network& network) {
   check(known.empty() || job.task.name != std::string("an evaluation"), ErrorKind::usage,
         "--class-names has no effect: ", network.weights, " names its classes");
   if (known.empty()) known = read_class_folders(cli::text_of(job.parsed, "class-names"), network.num_classes);
+}
+
+Network opened(const Job& job, const NetworkChoice& choice) {
+  Network network = open_network(choice);
+  name_classes(job, network);
+  say_notes(job, network);
+  return network;
 }
 
 void write_integer_network(const Job& job, const Network& network) {
@@ -219,7 +224,8 @@ std::pair<NetworkChoice, NetworkChoice> compared(const Job& job, const NetworkCh
 void compare_networks(const Job& job, const Network& network, const NetworkChoice& other_choice) {
   const EvaluationData data = job.data_for(network);
   ProgressDisplay display = job.display();
-  const Network other = opened(job, other_choice);
+  const Network other = open_network(other_choice);
+  say_notes(job, other);
   check_classes(other, data.dataset->class_names(), concat("data ", job.options.data_path));
   check(other.num_classes == network.num_classes &&
             other.preprocessing.channels == network.preprocessing.channels,
@@ -235,8 +241,8 @@ void score_weight_scales(const Job& job, const Network& network) {
   const EvaluationData data = job.data_for(network);
   ProgressDisplay display = job.display();
   make_output_folder(job.options.output_dir);
-  report(show(weight_scale_scores(network, *data.loader, display), job.options.weights), job.parsed,
-         job.options.output_dir);
+  report_analysis(show(weight_scale_scores(network, *data.loader, display), job.options.weights), job.parsed,
+                  job.options.output_dir);
 }
 
 Evaluation evaluate_counting(const Network& network, Loader& loader, Scores& scores, Confusion& confusion,
@@ -282,12 +288,9 @@ void do_task(const Job& job) {
   const NetworkChoice choice = cli::network_choice(job.parsed, job.options);
   if (job.has("compare")) {
     const auto [one, other] = compared(job, choice);
-    Network network = opened(job, one);
-    name_classes(job, network);
-    return compare_networks(job, network, other);
+    return compare_networks(job, opened(job, one), other);
   }
-  Network network = opened(job, choice);
-  name_classes(job, network);
+  const Network network = opened(job, choice);
   if (job.has("export")) return write_integer_network(job, network);
   if (job.has("predict")) return predict_images(job, network);
   if (job.has("analyze")) return score_weight_scales(job, network);
@@ -307,7 +310,7 @@ int body(int argc, char** argv, Communicator& all) {
   if (cli::help_or_version(parser, parsed)) return 0;
 
   const TrainOptions options = assemble(json::object(), cli::given_settings(parsed, rows));
-  split_named(cli::text_of(parsed, "split"));
+  split_named(cli::text_of(parsed, "split"));  // or it is refused
   const EvalTask& task = eval_task(parsed, rows);
   check_options(options);
   all.set_lost_after(options.rank_timeout);
@@ -320,7 +323,7 @@ int body(int argc, char** argv, Communicator& all) {
   const CpuShare cpus = share_cpus(ranks, options.threads);
   const ProgressDisplay::Says says = cli::says(parsed);
   if (parsed.count("analyze") && name != "--analyze weight-scales")
-    analyze(parsed, options, rows, cli::command_line(argc, argv), says);
+    run_analysis(parsed, options, rows, cli::command_line(argc, argv), says);
   else
     do_task({parsed, options, task, ranks, all.is_first(), cpus, says});
   return 0;

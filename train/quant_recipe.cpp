@@ -41,12 +41,14 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
         widths.weights, " with `scheme` dorefa: its ", widths.weights,
         "-bit weights are odd integers up to 255, which are no 8-bit integers; use ", max_dorefa_bits,
         " bits or fewer, or `scheme` faq");
-  const bool native = r.scheme != Scheme::none && has_native_bf16();
-  const GradFormat grad_format = r.grad_format.value_or(native ? GradFormat::bf16 : GradFormat::f32);
+  const bool quantizes = r.scheme != Scheme::none;
+  const GradFormat grad_format =
+      r.grad_format.value_or(quantizes && has_native_bf16() ? GradFormat::bf16 : GradFormat::f32);
+  check(!grad_format.is_integer() || quantizes, ErrorKind::usage, "`grad_format` ", grad_format,
+        ": `scheme` none multiplies no integers; use f32", has_native_bf16() ? " or bf16" : "");
   check(grad_format != GradFormat::bf16 || has_native_bf16(), ErrorKind::usage,
-        "`grad_format` bf16: this CPU (", isa_name(), ") has no native bf16; use f32 or s8");
-  check(!grad_format.is_integer() || r.scheme != Scheme::none, ErrorKind::usage, "`grad_format` ",
-        grad_format, ": `scheme` none multiplies no integers; use bf16 or f32");
+        "`grad_format` bf16: this CPU (", isa_name(), ") has no native bf16; use f32",
+        quantizes ? " or s8" : "");
   return {.scheme = r.scheme,
           .weight_bits = widths.weights,
           .act_bits = widths.activations,

@@ -323,7 +323,8 @@ void TrainingLoop::evaluate_start() {
   progress_.history.clear();  // a run without epochs may be resumed too
   const Evaluation initial = evaluate();
   // With random weights and statistics that batch-norms have not learned, values grow from layer to layer.
-  if (!std::isfinite(initial.loss) && run_.options.weights.empty() && run_.options.epochs > 0) {
+  const bool began_random = record_.config.at("weights") == "";
+  if (!std::isfinite(initial.loss) && began_random && run_.options.epochs > 0) {
     listener_.notice("epoch 0: the random network's validation loss is not finite; it is not counted");
     return;
   }

@@ -80,12 +80,11 @@ struct IntegerConvolution {
   /// weights. Rounded it is off by at most 2^7.
   std::int64_t limit_of_whole(WeightForms& weights) const {
     const Shape& shape = weights.shape();
-    if (!integer || !has_vnni() || shape.numel() / shape[0] > max_filter_of_bytes) return 0;
-    const std::int64_t shifted = is_signed ? 128 * weights.largest_window_sum() + 128 : 0;
-    if (shifted >= f32_integers ||
+    if (!integer || !has_vnni() || shape.numel() / shape[0] > max_filter_of_bytes ||
         !rounds_results_alone(source.shape(), source.dtype(), shape, is_copied, geometry))
       return 0;
-    return f32_integers - shifted;
+    const std::int64_t shifted = is_signed ? 128 * weights.largest_window_sum() + 128 : 0;
+    return std::max<std::int64_t>(f32_integers - shifted, 0);
   }
 
   bool integer, is_signed;

@@ -139,9 +139,14 @@ def faq_command(o, work, bits):
                     "--workers", o.workers]
     else:
         command += ["--model", o.model, "--bits", bits, "--threads", o.threads, "--image-size", o.image_size]
-        if o.mode == "train" and o.grad_dtype and bits < 32:
+        if o.mode == "train" and grad_dtype_for(o, bits):
             command += ["--grad-dtype", o.grad_dtype]
     return [str(word) for word in command]
+
+
+def grad_dtype_for(o, bits):
+    """A network in floating point has no gradients in integers."""
+    return o.grad_dtype if bits < 32 or o.grad_dtype in ("f32", "bf16") else None
 
 
 def faq_train(o):
@@ -150,7 +155,7 @@ def faq_train(o):
 
 def faq_train_command(o, folder, bits):
     recipe = ["--preset", "faq-4bit", "--bits", bits] if bits < 32 else ["--preset", "fp32"]
-    recipe += ["--grad-dtype", o.grad_dtype] if o.grad_dtype and bits < 32 else []
+    recipe += ["--grad-dtype", o.grad_dtype] if grad_dtype_for(o, bits) else []
     command = [faq_train(o), "--json", "--quiet", "--model", o.model, *recipe, "--epochs", 1,
                "-b", o.batch, "--threads", o.threads, "--workers", o.workers, "--data-path", o.data_path,
                "--train-crop-size", o.image_size, "--val-crop-size", o.image_size, "--output-dir", f"{folder}/run"]
