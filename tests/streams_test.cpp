@@ -117,8 +117,10 @@ TEST_CASE("threads that wait spin for a short time, unless the environment says 
       "until [ -e \"$2/.lock\" ] || ! kill -0 $!; do sleep 0.01; done; cat /proc/$!/comm; tr '\\0' '\\n' "
       "</proc/$!/environ | grep -E '^(OMP_WAIT|GOMP_SPIN|KMP_BLOCK)' | sort; kill $!; wait $!";
   const std::pair<const char*, Words> rows[] = {
-      {"unset OMP_WAIT_POLICY GOMP_SPINCOUNT KMP_BLOCKTIME",
+      {"unset OMP_WAIT_POLICY GOMP_SPINCOUNT KMP_BLOCKTIME OMP_PROC_BIND OMP_PLACES GOMP_CPU_AFFINITY",
        {"faq-train", "GOMP_SPINCOUNT=3000", "KMP_BLOCKTIME=1"}},
+      // Started once more, bound threads would share the CPU that the runtime has bound the first one to.
+      {"unset OMP_WAIT_POLICY GOMP_SPINCOUNT KMP_BLOCKTIME; export OMP_PROC_BIND=true", {"faq-train"}},
       {"unset OMP_WAIT_POLICY KMP_BLOCKTIME; export GOMP_SPINCOUNT=7", {"faq-train", "GOMP_SPINCOUNT=7"}},
       {"unset GOMP_SPINCOUNT KMP_BLOCKTIME; export OMP_WAIT_POLICY=passive",
        {"faq-train", "OMP_WAIT_POLICY=passive"}},

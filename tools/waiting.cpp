@@ -14,8 +14,10 @@ namespace faq::cli {
 namespace {
 
 // Set by hand, they say how to wait; set here, that it has been said: the second start does not start a
-// third.
-constexpr const char* said_by[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"};
+// third. The last ones bind threads to CPUs: libgomp has bound this thread before main, and started once more
+// the program would see no other CPU.
+constexpr const char* said_by[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME",
+                                   "OMP_PROC_BIND",   "OMP_PLACES",     "GOMP_CPU_AFFINITY"};
 
 // Some 0.1 ms: longer than threads that have a core each wait for one another, far shorter than the
 // milliseconds that one waits for a core other processes use. docs/performance.md has what was measured.
