@@ -8,6 +8,7 @@
 #include "core/cpu.h"
 #include "core/kernels/conv_trace.h"
 #include "core/kernels/elementwise.h"
+#include "core/kernels/exact_addends.h"
 #include "core/kernels/paired_gradient.h"
 #include "core/kernels/rounding.h"
 #include "core/kernels/signed_images.h"
@@ -186,6 +187,30 @@ TEST_CASE("sums of shifted images around 2^24 are exact", "[conv][isa]") {
   for (const int large : {1, 2, 5, 127})
     check_both_engines(filled<std::int8_t>({1, 5, 5, 41}, [&](std::int64_t i) { return i % 5 ? -1 : large; }),
                        w, {.padding = 2});
+}
+
+TEST_CASE("the largest sum over a window is that of all rectangles of taps", "[conv][isa]") {
+  for (const Shape& shape : {Shape{3, 5, 1, 1}, {2, 7, 3, 3}, {4, 1, 1, 7}, {2, 3, 5, 2}}) {
+    for (const std::uint64_t seed : {1, 2, 3}) {
+      INFO(shape << ", seed " << seed);
+      const Tensor w = reference::random_integers<std::int8_t>(shape, seed, -127, 127);
+      const std::int64_t height = shape[2], width = shape[3];
+      std::int64_t largest = 0;
+      for (std::int64_t o = 0; o < shape[0]; ++o)
+        for (std::int64_t top = 0; top < height; ++top)
+          for (std::int64_t end = top + 1; end <= height; ++end)
+            for (std::int64_t left = 0; left < width; ++left)
+              for (std::int64_t right = left + 1; right <= width; ++right) {
+                std::int64_t sum = 0;
+                for (std::int64_t i = 0; i < shape[1]; ++i)
+                  for (std::int64_t row = top; row < end; ++row)
+                    for (std::int64_t column = left; column < right; ++column)
+                      sum += w.data<std::int8_t>()[((o * shape[1] + i) * height + row) * width + column];
+                largest = std::max(largest, std::abs(sum));
+              }
+      CHECK(kernels::largest_window_sum(w) == largest);
+    }
+  }
 }
 
 TEST_CASE("integer convolution follows its weights when they change", "[conv][isa]") {
