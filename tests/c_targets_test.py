@@ -4,9 +4,9 @@
   tests/c_targets_test.py [--folder DIR] [--export] [--network MODEL]… [TARGET …]
 
 Without a target all are tried. --export only writes the networks into the folder, where the next call finds them. --network takes
-these networks, at their own size and 4 bits, in the place of the small ones. FAQ_TRAIN and
-FAQ_EXPORT name programs that are not in build/. The exit code is 77 if a target was skipped because its compiler is not installed
-(tools/install_deps.sh --targets), and nothing failed.
+these networks, at their own size and 4 bits, in the place of the small ones. FAQ_TRAIN and FAQ_EXPORT name programs that are not in
+build/. The exit code is 77 if a target was skipped because its compiler is not installed (tools/install_deps.sh --targets), and
+nothing failed.
 """
 import argparse
 import os

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/cpu.h"
 #include "tests/run_testing.h"
 #include "train/image_sample.h"
 #include "train/metrics.h"
@@ -301,4 +302,20 @@ TEST_CASE("a deep network trains from random weights that it cannot be evaluated
   CHECK(result.initial.images == 0);
   CHECK(std::isfinite(result.last.loss));
   check_error(ErrorKind::diverged, "validation loss", [&] { run(options(output / "none", "0")); });
+}
+
+TEST_CASE("floating-point training computes gradients in the format it is given", "[training_loop]") {
+  if (!has_native_bf16()) return;
+  const TemporaryFolder output;
+  const auto loss = [&](const char* format) {
+    return run(options_for(output / format, {{"scheme", "none"},
+                                             {"epochs", "1"},
+                                             {"grad-dtype", format},
+                                             {"model-ema", "0"},
+                                             {"batch-norm-batches", "0"}}))
+        .last.loss;
+  };
+  const double f32 = loss("f32"), bf16 = loss("bf16");
+  CHECK(bf16 != f32);
+  CHECK(bf16 == Approx(f32).epsilon(0.1));
 }
