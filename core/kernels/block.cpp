@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/allocator.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 
@@ -86,22 +87,26 @@ FAQ_SIMD void store_u8(std::uint8_t* out, std::int64_t n, const float* in) {
 
 }  // namespace
 
-void load_block(const Tensor& t, std::int64_t offset, std::int64_t n, float* out) {
-  switch (t.dtype()) {
+void load_block(const void* base, DType dtype, std::int64_t offset, std::int64_t n, float* out) {
+  switch (dtype) {
     case DType::f32:
-      std::copy_n(t.data<float>() + offset, n, out);
+      std::copy_n(static_cast<const float*>(base) + offset, n, out);
       return;
     case DType::bf16:
-      return load_bf16(t.data<bfloat16>() + offset, n, out);
+      return load_bf16(static_cast<const bfloat16*>(base) + offset, n, out);
     case DType::s32:
-      return load_s32(t.data<std::int32_t>() + offset, n, out);
+      return load_s32(static_cast<const std::int32_t*>(base) + offset, n, out);
     case DType::s16:
-      return load_s16(t.data<std::int16_t>() + offset, n, out);
+      return load_s16(static_cast<const std::int16_t*>(base) + offset, n, out);
     case DType::s8:
-      return load_s8(t.data<std::int8_t>() + offset, n, out);
+      return load_s8(static_cast<const std::int8_t*>(base) + offset, n, out);
     case DType::u8:
-      return load_u8(t.data<std::uint8_t>() + offset, n, out);
+      return load_u8(static_cast<const std::uint8_t*>(base) + offset, n, out);
   }
+}
+
+void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out) {
+  load_block(tensor.raw(), tensor.dtype(), offset, n, out);
 }
 
 void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in) {
@@ -162,7 +167,13 @@ std::vector<float> ChannelBlocks::repeat(const float* per_channel) const {
 }
 
 void ChannelBlocks::fold(const float* values, std::int64_t n, double* per_channel) const {
+  std::fill_n(per_channel, channels_, 0.0);
   add_rows(values, n, channels_, per_channel);
 }
+
+ChunkValues::ChunkValues(std::int64_t chunks, std::int64_t channels)
+    : channels_(channels),
+      memory_(allocate(static_cast<std::size_t>(chunks * channels) * sizeof(double))),
+      values_(reinterpret_cast<double*>(memory_.get())) {}
 
 }  // namespace faq::kernels

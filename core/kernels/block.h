@@ -4,7 +4,9 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/tensor.h"
@@ -20,6 +22,7 @@ inline float scale_of(const Tensor& x) { return x.is_fixed_point() ? x.fixed_poi
 /// out[i] = element offset+i as f32. Integers are not multiplied by their scale. s32 above 2^24 rounds to
 /// nearest.
 void load_block(const Tensor& tensor, std::int64_t offset, std::int64_t n, float* out);
+void load_block(const void* base, DType dtype, std::int64_t offset, std::int64_t n, float* out);
 /// element offset+i = in[i]. To bf16 it rounds half to even. To integers it truncates; the caller has rounded
 /// already.
 void store_block(void* base, DType dtype, std::int64_t offset, std::int64_t n, const float* in);
@@ -48,7 +51,7 @@ class ChannelBlocks {
   std::int64_t size(std::int64_t block) const;
   std::vector<float> repeat(const float* per_channel) const;
   void repeat(const float* per_channel, float* repeated) const;
-  /// per_channel[c] += the sum of values[i] with i mod channels == c.
+  /// per_channel[c] = the sum of values[i] with i mod channels == c.
   void fold(const float* values, std::int64_t n, double* per_channel) const;
 
  private:
@@ -63,7 +66,7 @@ class Chunks {
  public:
   explicit Chunks(const ChannelBlocks& blocks)
       : blocks_(blocks),
-        blocks_per_chunk_(std::max<std::int64_t>(16, 32 * blocks.channels() / blocks.length())) {}
+        blocks_per_chunk_(std::max<std::int64_t>(16, 64 * blocks.channels() / blocks.length())) {}
 
   std::int64_t count() const { return (blocks_.count() + blocks_per_chunk_ - 1) / blocks_per_chunk_; }
   std::int64_t length() const { return blocks_.length() * blocks_per_chunk_; }
@@ -80,7 +83,24 @@ class Chunks {
 
  private:
   ChannelBlocks blocks_;
-  std::int64_t blocks_per_chunk_;  ///< at least 32 rows, so partial sums take a fraction of the memory
+  std::int64_t blocks_per_chunk_;  ///< at least 64 rows, so partial sums take a fraction of the memory
+};
+
+/// What a reduction keeps of each chunk: a value of each channel, in double. Not initialised. The memory
+/// comes from the caching allocator: fresh memory costs page faults, at every step as much as the sums
+/// themselves.
+class ChunkValues {
+ public:
+  ChunkValues(std::int64_t chunks, std::int64_t channels);
+
+  /// The values of a chunk's channels.
+  double* of(std::int64_t chunk) { return values_ + chunk * channels_; }
+  const double* of(std::int64_t chunk) const { return values_ + chunk * channels_; }
+
+ private:
+  std::int64_t channels_;
+  std::shared_ptr<std::byte> memory_;
+  double* values_;
 };
 
 }  // namespace faq::kernels

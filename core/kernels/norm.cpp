@@ -372,7 +372,7 @@ NormActBackward::Sums NormActBackward::reduce(const Channels& of, const NormActB
   const std::vector<float> mean = blocks_.repeat(mean_units.data());
   a_ = blocks_.repeat(a.data());
   if (options.with_rounding) largest_.resize(static_cast<std::size_t>(blocks_.count()));
-  std::vector<double> sums(chunks.count() * channels), products(chunks.count() * channels);
+  ChunkValues sums(chunks.count(), channels), products(chunks.count(), channels);
   std::vector<double> of_scale(with_dscale ? chunks.count() : 0);
   parallel_for(chunks.count(), 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> scratch, sum(length), product(length), scale_terms(with_dscale ? length : 0);
@@ -398,8 +398,8 @@ NormActBackward::Sums NormActBackward::reduce(const Channels& of, const NormActB
         });
       }
       if (with_dscale) of_scale[chunk] = std::accumulate(scale_terms.begin(), scale_terms.end(), 0.0);
-      blocks_.fold(sum.data(), length, &sums[chunk * channels]);
-      blocks_.fold(product.data(), length, &products[chunk * channels]);
+      blocks_.fold(sum.data(), length, sums.of(chunk));
+      blocks_.fold(product.data(), length, products.of(chunk));
     }
   });
   dscale_ = std::accumulate(of_scale.begin(), of_scale.end(), 0.0);
@@ -408,8 +408,8 @@ NormActBackward::Sums NormActBackward::reduce(const Channels& of, const NormActB
   parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t chunk = 0; chunk < chunks.count(); ++chunk) {
       for (std::int64_t ch = begin; ch < end; ++ch) {
-        total.dz[ch] += sums[chunk * channels + ch];
-        total.dz_x[ch] += products[chunk * channels + ch];
+        total.dz[ch] += sums.of(chunk)[ch];
+        total.dz_x[ch] += products.of(chunk)[ch];
       }
     }
   });

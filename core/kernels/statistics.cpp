@@ -52,11 +52,7 @@ FAQ_SIMD void merge(double count, Moments all, double others, const double* __re
 
 }  // namespace
 
-StatisticsBuilder::StatisticsBuilder(const Shape& shape)
-    : blocks_(shape),
-      means_(chunks_.count() * blocks_.channels()),
-      deviations_(chunks_.count() * blocks_.channels()),
-      taken_(chunks_.count()) {
+StatisticsBuilder::StatisticsBuilder(const Shape& shape) : blocks_(shape), taken_(chunks_.count()) {
   check(blocks_.rows() > 0, "batch statistics: no values in ", shape);
 }
 
@@ -79,8 +75,8 @@ void StatisticsBuilder::take(const X* x, std::int64_t chunk, std::vector<float>&
   blocks_.repeat(first_row, shift);
   for (std::int64_t i = 0; i < n; i += length)
     accumulate(x + i, shift, sum, squares, std::min(length, n - i));
-  double* mean = &means_[chunk * channels];
-  double* deviation = &deviations_[chunk * channels];
+  double* mean = means_.of(chunk);
+  double* deviation = deviations_.of(chunk);
   blocks_.fold(sum, length, mean);
   blocks_.fold(squares, length, deviation);
   for (std::int64_t c = 0; c < channels; ++c) {
@@ -137,8 +133,8 @@ ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
     double rows = 0;
     for (std::int64_t chunk = 0; chunk < chunks_.count(); ++chunk) {
       const auto of_chunk = static_cast<double>(chunks_.size(chunk) / channels);
-      merge(rows, {mean.data(), deviation.data()}, of_chunk, &means_[chunk * channels + begin],
-            &deviations_[chunk * channels + begin], end - begin);
+      merge(rows, {mean.data(), deviation.data()}, of_chunk, means_.of(chunk) + begin,
+            deviations_.of(chunk) + begin, end - begin);
       rows += of_chunk;
     }
     for (std::int64_t c = begin; c < end; ++c) {

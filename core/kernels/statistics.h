@@ -45,7 +45,7 @@ class StatisticsBuilder {
   Chunks chunks_{blocks_};
 
   // Per chunk: mean and sum of squared deviations.
-  std::vector<double> means_, deviations_;
+  ChunkValues means_{chunks_.count(), blocks_.channels()}, deviations_{chunks_.count(), blocks_.channels()};
   std::vector<char> taken_;  ///< for each chunk
 };
 
