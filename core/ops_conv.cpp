@@ -22,14 +22,13 @@ Tensor column_sums(const Tensor& dy) {
 // dy: f32, times the factors of `conv`.
 Grads in_integers(const ConvBackward& conv, const Tensor& dy) {
   IntegerBackward both(conv);
-  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
+  const InputGradient dx = conv.input_gradient();
   both.groups().for_each([&](std::int64_t group, int share) {
     const std::int64_t first = both.groups().begin(group), last = both.groups().end(group);
     const Tensor gradient = dy.rows(first, last);
-    both.add(group, share, kernels::rounded(gradient, conv.keys, first), gradient,
-             dx ? dx.rows(first, last) : Tensor());
+    both.add(group, share, kernels::rounded(gradient, conv.keys, first), gradient, dx.rows(first, last));
   });
-  return {dx, conv.scaled(both.weight_gradient())};
+  return {dx.values, conv.scaled(both.weight_gradient())};
 }
 
 Grads linear_backward(const ConvBackward& conv, const Shape& x, const Shape& w, const Tensor& dy) {
@@ -92,9 +91,9 @@ Grads ConvBackward::operator()(const Tensor& dy) const {
   if (has_integer_weight_gradient() || has_integer_data_gradient())
     return in_integers(*this, kernels::convert(gradient, DType::f32));
   gradient = kernels::convert(gradient, float_dtype());
-  Tensor dx = dx_wanted ? Tensor::empty(x.shape(), grad_format.dtype()) : Tensor();
-  if (dx_wanted) data_gradient(gradient, operand(), dx);
-  return {dx,
+  const InputGradient dx = input_gradient();
+  if (dx) data_gradient(gradient, operand(), dx);
+  return {dx.values,
           scaled(kernels::conv2d_backward_weights(operand(x), gradient, weights.filter_shape(), geometry))};
 }
 

@@ -43,11 +43,21 @@ DType ConvBackward::float_dtype() const {
   return grad_format.is_integer() && !has_native_bf16() ? DType::f32 : grad_format.dtype();
 }
 
-void ConvBackward::data_gradient(const Tensor& dy, const kernels::PackedWeights& packed, Tensor& dx) const {
-  if (dy.dtype() == dx.dtype()) return kernels::conv2d_backward_data(dy, packed, geometry, dx);
-  const Tensor computed = kernels::conv2d_backward_data(dy, packed, dx.shape(), geometry, dy.dtype());
-  const Tensor converted = kernels::convert(computed, dx.dtype());
-  std::memcpy(dx.mutable_raw(), converted.raw(), dx.bytes());
+InputGradient ConvBackward::input_gradient(const Tensor& sum) const {
+  if (!dx_wanted) return {};
+  if (sum && sum.dtype() == grad_format.dtype()) return {sum, true};
+  return {Tensor::empty(x.shape(), grad_format.dtype())};
+}
+
+void ConvBackward::data_gradient(const Tensor& dy, const kernels::PackedWeights& packed,
+                                 InputGradient dx) const {
+  Tensor& values = dx.values;
+  if (!dx.adds && dy.dtype() == values.dtype())
+    return kernels::conv2d_backward_data(dy, packed, geometry, values);
+  const Tensor computed = kernels::conv2d_backward_data(dy, packed, values.shape(), geometry, dy.dtype());
+  const Tensor converted = kernels::convert(computed, values.dtype());
+  if (dx.adds) return kernels::add_in_place(values, converted);
+  std::memcpy(values.mutable_raw(), converted.raw(), values.bytes());
 }
 
 IntegerBackward::IntegerBackward(const ConvBackward& conv)
@@ -61,10 +71,11 @@ IntegerBackward::IntegerBackward(const ConvBackward& conv)
   } else {
     in_float_.emplace(conv.weights.filter_shape(), conv.geometry, num_shares(groups_.count()));
   }
+  if (integer_data_) kernels::prepare_data_gradient_integer(conv.x.shape(), conv.weights, conv.geometry);
 }
 
 void IntegerBackward::add(std::int64_t group, int share, const kernels::RoundedGradient& rounded,
-                          const Tensor& in_float, Tensor dx) {
+                          const Tensor& in_float, InputGradient dx) {
   const Tensor x = conv_.x.rows(groups_.begin(group), groups_.end(group));
   const Tensor gradient = needs_float_ ? kernels::convert(in_float, conv_.float_dtype()) : Tensor();
   if (integer_weights_) {
@@ -74,7 +85,8 @@ void IntegerBackward::add(std::int64_t group, int share, const kernels::RoundedG
   }
   if (!dx) return;
   if (integer_data_) {
-    kernels::conv2d_backward_data_integer(rounded, conv_.weights, conv_.geometry, conv_.engine, dx);
+    kernels::conv2d_backward_data_integer(rounded, conv_.weights, conv_.geometry, conv_.engine, dx.values,
+                                          dx.adds);
   } else {
     conv_.data_gradient(gradient, conv_.operand(), dx);
   }

@@ -11,6 +11,17 @@
 
 namespace faq {
 
+/// The gradient of a convolution's input, or of some images of it.
+struct InputGradient {
+  Tensor values;      ///< undefined: not wanted
+  bool adds = false;  ///< to what the values are already
+
+  explicit operator bool() const { return values.defined(); }
+  InputGradient rows(std::int64_t first, std::int64_t last) const {
+    return {values ? values.rows(first, last) : Tensor(), adds};
+  }
+};
+
 /// The backward pass of y = x ⋆ w:  dx = dy ⋆ᵀ w,  dw = x ⋆ dy, both computed in grad_format. `weights`: the
 /// weights of the forward pass (f32, or s8 with a scale).
 struct ConvBackward {
@@ -30,6 +41,9 @@ struct ConvBackward {
   /// The dtype that the other gradients are computed in.
   DType float_dtype() const;
 
+  /// Where dx goes: to `sum`, the gradient that x has got from other ops, if there is one.
+  InputGradient input_gradient(const Tensor& sum = {}) const;
+
   /// Some images of x as an operand in floating point: u8 and s8 stay as they are, because they are exact in
   /// bf16; others are converted to float_dtype().
   Tensor operand(const Tensor& images) const;
@@ -38,8 +52,8 @@ struct ConvBackward {
   /// The factors of dy by output channel that go with operand(): the scales of integers; undefined: none.
   Tensor factors() const;
   /// Computes the gradient of some images in floating point. dy: of their outputs, float_dtype(); `packed`:
-  /// operand(); dx: in the dtype of grad_format.
-  void data_gradient(const Tensor& dy, const kernels::PackedWeights& packed, Tensor& dx) const;
+  /// operand().
+  void data_gradient(const Tensor& dy, const kernels::PackedWeights& packed, InputGradient dx) const;
   /// Turns the gradient with respect to operand(images), made with dy·factors(), into the gradient of the
   /// weights.
   Tensor scaled(Tensor gradient) const;
@@ -56,10 +70,9 @@ class IntegerBackward {
   /// True if some gradient needs dy in floating point, too.
   bool needs_float() const { return needs_float_; }
   /// rounded, in_float: the gradient of a group's outputs, times the factors of `conv`. in_float: f32;
-  /// undefined unless needs_float(). dx: its images of the input's gradient; undefined: not wanted.
-  /// Thread-safe for groups of different shares.
+  /// undefined unless needs_float(). dx: of its images. Thread-safe for groups of different shares.
   void add(std::int64_t group, int share, const kernels::RoundedGradient& rounded, const Tensor& in_float,
-           Tensor dx);
+           InputGradient dx);
   /// The gradient of the weights. Nothing may be added after it.
   Tensor weight_gradient();
 

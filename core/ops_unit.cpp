@@ -11,9 +11,8 @@ namespace {
 
 // The same with 8-bit gradients, by groups of images.
 Grads unit_backward_in_integers(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
-                                bool want_dresidual) {
+                                const InputGradient& dx, bool want_dresidual) {
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
-  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
   IntegerBackward both(conv);
   const kernels::NormActBackward pass = norm.backward(dy, conv.factors(), !both.needs_float());
   both.groups().for_each([&](std::int64_t group, int share) {
@@ -27,23 +26,25 @@ Grads unit_backward_in_integers(const ConvBackward& conv, const Normalization& n
     const kernels::RoundedGradient rounded =
         gradient ? kernels::rounded(gradient, conv.keys, images.first)
                  : pass.apply_rounded(images.first, images.last, conv.keys, dresidual_part);
-    both.add(group, share, rounded, gradient, images.of(dx));
+    both.add(group, share, rounded, gradient, dx.rows(images.first, images.last));
   });
   Grads grads = norm.grads(pass, dresidual);
-  grads.insert(grads.begin(), {dx, conv.scaled(both.weight_gradient())});
+  grads.insert(grads.begin(), {dx.values, conv.scaled(both.weight_gradient())});
   return grads;
 }
 
 // Runs the second pass of the normalisation and both gradients of the convolution, slice by slice. So the
-// gradient of the accumulators, and the converted input, exist only in the cache.
+// gradient of the accumulators, and the converted input, exist only in the cache, and so does that of the
+// input where it is added to another one (`dx_sum`).
 Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const Tensor& dy,
-                    bool want_dresidual) {
+                    const Tensor& dx_sum, bool want_dresidual) {
+  const InputGradient dx = conv.input_gradient(dx_sum);
   if (conv.has_integer_weight_gradient() || conv.has_integer_data_gradient())
-    return unit_backward_in_integers(conv, norm, dy, want_dresidual);
+    return unit_backward_in_integers(conv, norm, dy, dx, want_dresidual);
   const kernels::NormActBackward pass = norm.backward(dy, conv.factors());
   Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), conv.grad_format.dtype()) : Tensor();
-  Tensor dx = conv.dx_wanted ? Tensor::empty(conv.x.shape(), conv.grad_format.dtype()) : Tensor();
   const kernels::PackedWeights weights = conv.operand();
+  if (dx) weights.prepare(conv.float_dtype(), conv.geometry.groups);
   const std::int64_t images = dy.dim(0);
   kernels::WeightGradient dw(weights.filter_shape(), conv.geometry, num_shares(images));
   const std::int64_t bytes_per_image = (dy.numel() + conv.x.numel()) / std::max<std::int64_t>(images, 1) *
@@ -54,12 +55,10 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
                             Tensor dresidual_part = slice.of(dresidual);
                             pass.apply(slice.first, slice.last, gradient, dresidual_part);
                             dw.add(conv.operand(slice.of(conv.x)), gradient, slice.share);
-                            if (!dx) return;
-                            Tensor dx_part = slice.of(dx);
-                            conv.data_gradient(gradient, weights, dx_part);
+                            if (dx) conv.data_gradient(gradient, weights, dx.rows(slice.first, slice.last));
                           });
   Grads grads = norm.grads(pass, dresidual);
-  grads.insert(grads.begin(), {dx, conv.scaled(dw.sum())});
+  grads.insert(grads.begin(), {dx.values, conv.scaled(dw.sum())});
   return grads;
 }
 
@@ -79,10 +78,11 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeigh
   const ConvBackward conv{x.value(), quantized, geometry, grad_format, x.requires_grad(), engine, keys};
   std::vector<Var> inputs{x, w};
   add_norm_inputs(norm, residual, norm_options, inputs);
-  return Var::record("conv_norm_act_integer", std::move(y), std::move(inputs),
-                     [conv, n, want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
-                       return unit_backward(conv, n, dy, want_dresidual);
-                     });
+  const bool want_dresidual = residual && residual.requires_grad();
+  return Var::record_adding("conv_norm_act_integer", std::move(y), std::move(inputs),
+                            [conv, n, want_dresidual](const Tensor& dy, const Grads& sums) {
+                              return unit_backward(conv, n, dy, sums[0], want_dresidual);
+                            });
 }
 
 }  // namespace faq

@@ -34,6 +34,14 @@ Var::Var(Tensor value, bool requires_grad) : node_(std::make_shared<Node>()) {
 
 Var Var::record(const char* op, Tensor value, std::vector<Var> inputs, Backward backward,
                 std::shared_ptr<const OpInfo> info) {
+  AddingBackward ignoring_sums;
+  if (backward)
+    ignoring_sums = [backward = std::move(backward)](const Tensor& dy, const Grads&) { return backward(dy); };
+  return record_adding(op, std::move(value), std::move(inputs), std::move(ignoring_sums), std::move(info));
+}
+
+Var Var::record_adding(const char* op, Tensor value, std::vector<Var> inputs, AddingBackward backward,
+                       std::shared_ptr<const OpInfo> info) {
   Var result(std::move(value));
   result.node_->op = op;
   if (!recording) return result;
@@ -107,6 +115,20 @@ class BackwardPass {
 
   static bool is_leaf(const Var& var) { return !var.node_->backward; }
 
+  // The sums of these inputs that an op may add to.
+  Grads own_sums(const std::vector<Var>& inputs) const {
+    std::vector<const Tensor*> own(inputs.size());  // handles come last, as they are counted
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (!inputs[i].defined()) continue;
+      const auto entry = pending_.find(inputs[i].id());
+      if (entry != pending_.end() && (entry->second.owned || entry->second.sum.is_only_handle()))
+        own[i] = &entry->second.sum;
+    }
+    Grads sums;
+    for (const Tensor* sum : own) sums.push_back(sum ? *sum : Tensor());
+    return sums;
+  }
+
   void add(const Var& input, const Tensor& grad) {
     Pending& slot = pending_[input.id()];
     if (!slot.sum) {
@@ -123,7 +145,8 @@ class BackwardPass {
   void propagate(Var::Node& node, Tensor total) {
     std::vector<Var> inputs = std::move(node.inputs);
     {
-      Grads grads = node.backward(total);
+      const Grads sums = own_sums(inputs);
+      Grads grads = node.backward(total, sums);
       total = {};
       node.backward = nullptr;
       node.inputs = {};
@@ -134,7 +157,11 @@ class BackwardPass {
         if (!grads[i] || !inputs[i].defined() || !inputs[i].requires_grad()) continue;
         check(grads[i].shape() == inputs[i].shape(), "backward of '", node.op, "': input ", i, " has shape ",
               inputs[i].shape(), ", its gradient ", grads[i].shape());
-        add(inputs[i], grads[i]);
+        if (sums[i] && grads[i].same_storage(sums[i])) {  // the op has added to it
+          pending_.at(inputs[i].id()).owned = true;
+        } else {
+          add(inputs[i], grads[i]);
+        }
         grads[i] = {};  // a gradient that only the sum holds can be moved to the leaf
       }
     }

@@ -14,6 +14,10 @@ namespace faq {
 using Grads = std::vector<Tensor>;
 /// Maps the gradient of an op's output to the gradients of its inputs.
 using Backward = std::function<Grads(const Tensor& output_grad)>;
+/// The same for an op that can add to what is there. sums: the gradient that an input has got from other ops
+/// already, where nobody else holds it; else undefined. The op may add its own gradient in place, and then
+/// returns the sum.
+using AddingBackward = std::function<Grads(const Tensor& output_grad, const Grads& sums)>;
 
 /// What an op tells a reader of the tape besides its name. quant compiles the integer network from it.
 struct OpInfo {
@@ -33,6 +37,8 @@ class Var {
   /// never the output Var (that would be a cycle of ownership).
   static Var record(const char* op, Tensor value, std::vector<Var> inputs, Backward backward,
                     std::shared_ptr<const OpInfo> info = nullptr);
+  static Var record_adding(const char* op, Tensor value, std::vector<Var> inputs, AddingBackward backward,
+                           std::shared_ptr<const OpInfo> info = nullptr);
 
   bool defined() const { return node_ != nullptr; }
   explicit operator bool() const { return defined(); }
@@ -67,7 +73,7 @@ class Var {
     bool spent = false;  ///< a backward pass has used this node
     const char* op = "leaf";
     std::vector<Var> inputs;
-    Backward backward;
+    AddingBackward backward;
     std::shared_ptr<const OpInfo> info;
   };
   /// Every access goes through this function, because a default-constructed Var has no node.

@@ -182,6 +182,12 @@ void check_data_gradient(const Convolution& c, std::uint64_t salt) {
       Tensor dx = Tensor::empty(c.x, dtype);
       kernels::conv2d_backward_data_integer(dy, w, c.geometry, engine, dx);
       CHECK(reference::same_bytes(dx, kernels::convert(expected, dtype)));
+
+      const Tensor before = kernels::convert(reference::random(c.x, salt), dtype);
+      Tensor sum = before.clone();
+      kernels::conv2d_backward_data_integer(dy, w, c.geometry, engine, sum, true);
+      CHECK(reference::same_bytes(
+          sum, kernels::convert(kernels::add(kernels::convert(before, DType::f32), expected), dtype)));
     }
   }
 }

@@ -142,6 +142,40 @@ TEST_CASE("8-bit gradients of a unit point where f32 gradients do", "[ops][isa]"
   }
 }
 
+TEST_CASE("a unit adds its gradient to what its input has got already", "[ops][isa]") {
+  const Shape xs{9, 8, 9, 16}, ws{24, 16, 3, 3};
+  const Tensor image = reference::random_fixed_point(xs, 1, input);
+  const Tensor q = reference::random_fixed_point(ws, 2, filter);
+  const NormState norm = norm_state(Var(reference::random({24}, 4, 0.5, 1.5), true),
+                                    Var(reference::random({24}, 5, -0.5, 0.5), true));
+  for (const int stride : {1, 2}) {
+    const ConvGeometry geometry{.stride = stride, .padding = 1};
+    const Tensor dy = gradient(kernels::conv2d_shape(xs, ws, geometry), 6, DType::f32);
+    for (const GradFormat& format :
+         {GradFormat::s8, GradFormat::s8_data, GradFormat::bf16, GradFormat::f32}) {
+      INFO(format << ", stride " << stride);
+      const Tensor other = gradient(xs, 7, format.dtype());
+      // The gradient of the unit's input, which another op gives `other` before, if it is wanted.
+      const auto gradient_of_input = [&](bool has_other) {
+        const Var x(image, true), w(Tensor::zeros(ws), true);
+        const Var y = conv_norm_act_integer(
+            x, w, kernels::PackedWeights(q), norm, {}, geometry, Engine::integer, format,
+            {.format = FixedPoint{.scale = 1.0f / 8, .bits = 4}}, nullptr, keys_of(xs[0]));
+        const Var root = Var::record("both", y.value(), {y, x}, [&](const Tensor&) -> Grads {
+          return {kernels::convert(dy, format.dtype()), has_other ? other.clone() : Tensor()};
+        });
+        backward(root, Tensor::zeros(dy.shape()));
+        return x.grad();
+      };
+      const Tensor alone = gradient_of_input(false), sum = gradient_of_input(true);
+      CHECK(sum.dtype() == format.dtype());
+      const double step = format.dtype() == DType::f32 ? 1e-6 : 0x1p-7;
+      CHECK(reference::relative_error(reference::numbers(sum),
+                                      reference::numbers(kernels::add(alone, other))) < step);
+    }
+  }
+}
+
 TEST_CASE("8-bit gradients have the same bits on any number of threads", "[ops]") {
   // Of many groups, and of fewer than threads.
   for (const Shape& xs : {Shape{67, 24, 24, 16}, Shape{9, 10, 10, 16}}) {

@@ -73,6 +73,62 @@ TEST_CASE("summing gradients does not disturb the ones that are shared", "[var]"
   CHECK(seed.item() == 1);
 }
 
+TEST_CASE("an op may add to a sum that only the tape holds", "[var]") {
+  std::vector<bool> had_sum;
+  // y = factor·x
+  const auto adding = [&](const Var& x, float factor) {
+    Tensor y = x.value().clone();
+    kernels::scale_in_place(y, factor);
+    return Var::record_adding("adding", y, {x}, [&, factor](const Tensor& dy, const Grads& sums) -> Grads {
+      had_sum.push_back(sums.at(0).defined());
+      Tensor dx = dy.clone();
+      kernels::scale_in_place(dx, factor);
+      if (!sums[0]) return {dx};
+      Tensor sum = sums[0];
+      kernels::add_in_place(sum, dx);
+      return {sum};
+    });
+  };
+  const Tensor seed = Tensor::from({1}, {1});
+  const Var x = leaf({1});
+  SECTION("the first has none, the others add") {
+    backward(add(adding(x, 3), add(adding(x, 5), adding(x, 7))), seed);
+    CHECK(had_sum == std::vector{false, true, true});
+    CHECK(x.grad().item() == 15);
+  }
+  SECTION("a gradient that two inputs share is left alone") {
+    const Var y = leaf({1}), both = scaled(x, 2);
+    // The sum hands one tensor to `both` and y. Then the other op of `both` comes.
+    backward(add(adding(both, 5), add(both, y)), seed);
+    CHECK(had_sum == std::vector{false});
+    CHECK(x.grad().item() == 12);
+    CHECK(y.grad().item() == 1);
+  }
+  SECTION("one that the caller holds is left alone") {
+    const Tensor kept = Tensor::from({1}, {4});
+    const Var other = Var::record("op", x.value(), {x}, [kept](const Tensor&) -> Grads { return {kept}; });
+    backward(add(adding(x, 5), other), seed);
+    CHECK(kept.item() == 4);
+    CHECK(x.grad().item() == 9);
+  }
+  SECTION("both of its inputs") {
+    const Var other = scaled(x, 2);
+    const Var z =
+        Var::record_adding("twice", x.value(), {x, x}, [](const Tensor& dy, const Grads& sums) -> Grads {
+          Tensor sum = sums.at(0) ? sums[0] : Tensor::zeros({1});
+          for (int input = 0; input < 2; ++input) kernels::add_in_place(sum, dy);
+          return {sum, sums.at(1) ? sum : Tensor()};
+        });
+    backward(add(z, other), seed);
+    CHECK(x.grad().item() == 4);
+  }
+  SECTION("a node in the middle") {
+    const Var y = scaled(x, 2);
+    backward(add(adding(y, 3), scaled(y, 4)), seed);
+    CHECK(x.grad().item() == 14);
+  }
+}
+
 TEST_CASE("leaves accumulate over passes until cleared", "[var]") {
   Var x = leaf({1});
   CHECK_FALSE(x.grad().defined());

@@ -12,8 +12,11 @@
 namespace faq::kernels {
 namespace {
 
-FAQ_SIMD void scaled(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
+FAQ_SIMD void scale(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]) * scale;
+}
+FAQ_SIMD void add_scaled(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] += static_cast<float>(sums[i]) * scale;
 }
 
 // Rows (or columns) of dx whose windows begin with the same tap: those at first, first + stride, …
@@ -67,9 +70,21 @@ Phases phases_of(const Shape& x, const Shape& weights, const ConvGeometry& g) {
           phases(x[2], y[2], static_cast<int>(weights[3]), g.stride, g.padding.left, g.dilation.width)};
 }
 
-// dx = sums·scale, in the pixels of a phase.
-void store_phase(const Tensor& sums, float scale, const Phase& rows, const Phase& columns, int stride,
-                 Tensor& dx) {
+PackedWeights taps_of(const PackedWeights& weights, const ConvGeometry& geometry, const Phase& rows,
+                      const Phase& columns) {
+  return weights.flipped({rows.tap, columns.tap}, geometry.stride);
+}
+
+// Copies n pixels; they lie `from_step` and `to_step` bytes apart.
+void copy_pixels(const std::byte* from, std::int64_t from_step, std::byte* to, std::int64_t to_step,
+                 std::int64_t bytes, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i)
+    std::memcpy(to + i * to_step, from + i * from_step, static_cast<std::size_t>(bytes));
+}
+
+// dx = sums·scale, or dx += sums·scale, in the pixels of a phase.
+void store_phase(const Tensor& sums, float factor, const Phase& rows, const Phase& columns, int stride,
+                 bool adds, Tensor& dx) {
   const std::int64_t channels = dx.dim(3), pixels = columns.count;
   const std::int64_t row_length = pixels * channels;
   const auto bytes = static_cast<std::int64_t>(size_of(dx.dtype())) * channels;
@@ -77,18 +92,20 @@ void store_phase(const Tensor& sums, float scale, const Phase& rows, const Phase
   auto* out = static_cast<std::byte*>(dx.mutable_raw());
   parallel_for(dx.dim(0) * rows.count, 4, [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> values(static_cast<std::size_t>(row_length));
-    std::vector<std::byte> row(static_cast<std::size_t>(pixels * bytes));
+    std::vector<std::byte> gathered(stride > 1 ? static_cast<std::size_t>(pixels * bytes) : 0);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t image = i / rows.count, y = rows.first + i % rows.count * stride;
-      std::byte* to = out + ((image * dx.dim(1) + y) * dx.dim(2) + columns.first) * bytes;
-      scaled(from + i * row_length, scale, values.data(), row_length);
-      if (stride == 1) {
-        store_block(to, dx.dtype(), 0, row_length, values.data());
-        continue;
+      std::byte* place = out + ((image * dx.dim(1) + y) * dx.dim(2) + columns.first) * bytes;
+      std::byte* row = stride > 1 ? gathered.data() : place;
+      if (adds) {
+        if (stride > 1) copy_pixels(place, stride * bytes, row, bytes, bytes, pixels);
+        load_block(row, dx.dtype(), 0, row_length, values.data());
+        add_scaled(from + i * row_length, factor, values.data(), row_length);
+      } else {
+        scale(from + i * row_length, factor, values.data(), row_length);
       }
-      store_block(row.data(), dx.dtype(), 0, row_length, values.data());
-      for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
-        std::memcpy(to + pixel * stride * bytes, row.data() + pixel * bytes, static_cast<std::size_t>(bytes));
+      store_block(row, dx.dtype(), 0, row_length, values.data());
+      if (stride > 1) copy_pixels(row, bytes, place, stride * bytes, bytes, pixels);
     }
   });
 }
@@ -98,15 +115,16 @@ void store_phase(const Tensor& sums, float scale, const Phase& rows, const Phase
 class PhaseGradient {
  public:
   PhaseGradient(const RoundedGradient& dy, const PackedWeights& weights, const ConvGeometry& geometry,
-                Engine engine, const Phase& rows, const Phase& columns, Tensor& dx)
+                Engine engine, const Phase& rows, const Phase& columns, Tensor& dx, bool adds)
       : dy_(dy.values),
         scale_(dy.scale),
-        taps_(weights.flipped({rows.tap, columns.tap}, geometry.stride)),
+        taps_(taps_of(weights, geometry, rows, columns)),
         geometry_(geometry),
         engine_(engine),
         rows_(rows),
         columns_(columns),
-        dx_(dx) {
+        dx_(dx),
+        adds_(adds) {
     dy_.set_fixed_point({.scale = 1, .bits = 8, .is_signed = true});
   }
 
@@ -150,7 +168,7 @@ class PhaseGradient {
 
   void store(const Tensor& sums, const Phase& rows, std::int64_t first, std::int64_t last) {
     Tensor part = dx_.rows(first, last);
-    store_phase(sums, scale_, rows, columns_, geometry_.stride, part);
+    store_phase(sums, scale_, rows, columns_, geometry_.stride, adds_, part);
   }
 
   Tensor dy_;
@@ -161,6 +179,7 @@ class PhaseGradient {
   const Phase& rows_;
   const Phase& columns_;
   Tensor& dx_;
+  bool adds_;
 };
 
 }  // namespace
@@ -172,7 +191,7 @@ bool suits_integer_data_gradient(const Shape& x, const Shape& weights, const Con
 }
 
 void conv2d_backward_data_integer(const RoundedGradient& dy, const PackedWeights& weights,
-                                  const ConvGeometry& geometry, Engine engine, Tensor& dx) {
+                                  const ConvGeometry& geometry, Engine engine, Tensor& dx, bool adds) {
   const Booked booked(Work::fused);
   const Shape& filter = weights.filter_shape();
   check(dy.values.dtype() == DType::s8 && dy.values.shape() == conv2d_shape(dx.shape(), filter, geometry),
@@ -181,13 +200,20 @@ void conv2d_backward_data_integer(const RoundedGradient& dy, const PackedWeights
   check(suits_integer_data_gradient(dx.shape(), filter, geometry), ErrorKind::internal,
         "conv2d backward: no 8-bit gradient of the data for ", filter, ", ", geometry);
   const Phases all = phases_of(dx.shape(), filter, geometry);
-  if (pixels_of(all.rows) < dx.dim(1) || pixels_of(all.columns) < dx.dim(2))
-    std::memset(dx.mutable_raw(), 0, dx.bytes());
+  const bool has_unseen = pixels_of(all.rows) < dx.dim(1) || pixels_of(all.columns) < dx.dim(2);
+  if (has_unseen && !adds) std::memset(dx.mutable_raw(), 0, dx.bytes());
   for (const Phase& rows : all.rows) {
     for (const Phase& columns : all.columns) {
-      PhaseGradient(dy, weights, geometry, engine, rows, columns, dx).compute();
+      PhaseGradient(dy, weights, geometry, engine, rows, columns, dx, adds).compute();
     }
   }
+}
+
+void prepare_data_gradient_integer(const Shape& x, const PackedWeights& weights,
+                                   const ConvGeometry& geometry) {
+  const Phases all = phases_of(x, weights.filter_shape(), geometry);
+  for (const Phase& rows : all.rows)
+    for (const Phase& columns : all.columns) taps_of(weights, geometry, rows, columns).prepare(DType::s8, 1);
 }
 
 }  // namespace faq::kernels

@@ -14,8 +14,13 @@ bool suits_integer_data_gradient(const Shape& x, const Shape& weights, const Con
 /// pixels of dx fall into t·t phases, each a convolution with every t-th tap. So it is computed as the
 /// forward pass is (conv2d_integer), and as exactly.
 ///
-/// weights: s8; their scale is not used. dx: bf16 or f32, N,H,W,C. Precondition: suits.
+/// weights: s8; their scale is not used. dx: bf16 or f32, N,H,W,C; `adds`: the gradient is added to it, in
+/// f32, before it is rounded. Precondition: suits.
 void conv2d_backward_data_integer(const RoundedGradient& dy, const PackedWeights& weights,
-                                  const ConvGeometry& geometry, Engine engine, Tensor& dx);
+                                  const ConvGeometry& geometry, Engine engine, Tensor& dx, bool adds = false);
+
+/// Prepares the weights of such a gradient on all threads, for kernels that several threads are about to run.
+void prepare_data_gradient_integer(const Shape& x, const PackedWeights& weights,
+                                   const ConvGeometry& geometry);
 
 }  // namespace faq::kernels
