@@ -141,6 +141,26 @@ TEST_CASE("weights and all that was made of them die together", "[conv][isa]") {
   }
 }
 
+TEST_CASE("the layouts that kernels have wanted can be made before", "[conv][isa]") {
+  const Shape shape{16, 67, 3, 3};  // of no other test
+  const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 67}, 8, 0, 15);
+  const auto made_by = [](const auto& body) {
+    const std::size_t before = memory_stats().in_use;
+    body();
+    return memory_stats().in_use - before;
+  };
+  const PackedWeights first = weights(shape, 7), second = weights(shape, 7), third = weights(shape, 7);
+  const auto run = [&](const PackedWeights& w) {
+    return kernels::conv2d_integer(x, w, {.padding = 1}, Engine::integer);
+  };
+  CHECK(made_by([&] { first.prepare(DType::u8, 1); }) == 0);  // nobody has wanted one
+  const std::size_t layout = made_by([&] { run(first); });
+  CHECK(made_by([&] { second.prepare(DType::s8, 1); }) == 0);  // for other images
+  CHECK(made_by([&] { second.prepare(DType::u8, 1); }) == layout);
+  CHECK(made_by([&] { run(second); }) == 0);
+  CHECK(reference::same_bytes(run(second), run(third)));
+}
+
 TEST_CASE("threads share packed weights", "[conv]") {
   for (const int largest : {7, 127}) {
     const Tensor w = weights({16, 259, 3, 3}, largest);

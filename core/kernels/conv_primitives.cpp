@@ -50,9 +50,10 @@ void convolve(const Tensor& x, WeightForms& weights, const Tensor& bias, const C
       problem_of(x.shape(), weights.shape(), geometry, x.dtype(), weights.dtype(), y.dtype());
   if (bias) problem.bias = bias.dtype();
   const auto conv = compiled("conv2d", Context::instance().forward(), problem, forward_desc);
-  Arguments arguments{{DNNL_ARG_SRC, view(conv->desc.src_desc(), x)},
-                      {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), geometry.groups)},
-                      {DNNL_ARG_DST, view(conv->desc.dst_desc(), y)}};
+  Arguments arguments{
+      {DNNL_ARG_SRC, view(conv->desc.src_desc(), x)},
+      {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), x.dtype(), geometry.groups)},
+      {DNNL_ARG_DST, view(conv->desc.dst_desc(), y)}};
   if (bias) arguments.insert_or_assign(DNNL_ARG_BIAS, view(conv->desc.bias_desc(), bias));
   execute("conv2d", conv->primitive, conv->desc.scratchpad_desc(), std::move(arguments));
 }
@@ -67,7 +68,7 @@ void convolve_backward_data(const Tensor& dy, WeightForms& weights, const ConvGe
       compiled("conv2d backward data", Context::instance().backward_data(), problem, backward_data_desc);
   execute("conv2d backward data", conv->primitive, conv->desc.scratchpad_desc(),
           {{DNNL_ARG_DIFF_DST, view(conv->desc.diff_dst_desc(), dy)},
-           {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), geometry.groups)},
+           {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), dy.dtype(), geometry.groups)},
            {DNNL_ARG_DIFF_SRC, view(conv->desc.diff_src_desc(), dx)}});
 }
 

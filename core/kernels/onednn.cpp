@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <new>
 
 #include "core/cpu.h"
@@ -93,6 +94,23 @@ std::size_t ConvProblem::hash() const {
   return hash_of(dtypes, x.hash(), weights.hash(), y.hash(), geometry.hash(), threads);
 }
 
+void WantedLayouts::add(const Weights& weights, const dnnl::memory::desc& layout) {
+  const std::lock_guard lock(mutex_);
+  std::vector<dnnl::memory::desc>& known = layouts_[weights];
+  if (std::ranges::find(known, layout) == known.end()) known.push_back(layout);
+}
+
+std::vector<dnnl::memory::desc> WantedLayouts::of(const Weights& weights) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = layouts_.find(weights);
+  return found == layouts_.end() ? std::vector<dnnl::memory::desc>() : found->second;
+}
+
+void WantedLayouts::clear() {
+  const std::lock_guard lock(mutex_);
+  layouts_.clear();
+}
+
 Context& Context::instance() {
   static Context instance;
   return instance;
@@ -108,6 +126,7 @@ void Context::clear() {
   backward_data_.clear();
   backward_weights_.clear();
   rounds_results_alone_.clear();
+  wanted_layouts_.clear();
 }
 
 dnnl::memory::data_type data_type(DType dtype) {

@@ -3,10 +3,13 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "core/bounded_cache.h"
+#include "core/hash.h"
 #include "core/kernels/conv_geometry.h"
 #include "core/tensor.h"
 
@@ -35,6 +38,28 @@ struct Compiled {
 template <class Primitive>
 using PrimitiveCache = BoundedCache<ConvProblem, Compiled<Primitive>>;
 
+/// The layouts that kernels have wanted weights in. Thread-safe.
+class WantedLayouts {
+ public:
+  struct Weights {
+    Shape shape;
+    DType dtype;
+    DType images;  ///< of what they are convolved with
+    int groups;
+
+    std::size_t hash() const { return hash_of(shape.hash(), dtype, images, groups); }
+    bool operator==(const Weights&) const = default;
+  };
+
+  void add(const Weights& weights, const dnnl::memory::desc& layout);
+  std::vector<dnnl::memory::desc> of(const Weights& weights) const;
+  void clear();
+
+ private:
+  mutable std::mutex mutex_;
+  std::unordered_map<Weights, std::vector<dnnl::memory::desc>, MemberHash> layouts_;
+};
+
 /// The engine and the caches for it. There is one Context, shared by all threads.
 class Context {
  public:
@@ -49,6 +74,7 @@ class Context {
   PrimitiveCache<dnnl::convolution_backward_weights>& backward_weights() { return backward_weights_; }
   /// Results of tests of integer kernels (rounding.h).
   BoundedCache<ConvProblem, bool>& rounds_results_alone() { return rounds_results_alone_; }
+  WantedLayouts& wanted_layouts() { return wanted_layouts_; }
 
   /// Clears all caches.
   void clear();
@@ -64,6 +90,7 @@ class Context {
   PrimitiveCache<dnnl::convolution_backward_data> backward_data_{capacity};
   PrimitiveCache<dnnl::convolution_backward_weights> backward_weights_{capacity};
   BoundedCache<ConvProblem, bool> rounds_results_alone_{capacity};
+  WantedLayouts wanted_layouts_;
 };
 
 /// To be called before a primitive is made. Throws std::bad_alloc if there is no room for its code: oneDNN

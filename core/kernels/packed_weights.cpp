@@ -58,6 +58,8 @@ PackedWeights PackedWeights::flipped(Extent first, int stride) const {
   return {std::move(values), std::move(taps)};
 }
 
+void PackedWeights::prepare(DType images, int groups) const { forms().prepare(images, groups); }
+
 PackedWeights PackedWeights::as(DType wanted) const {
   if (wanted == dtype()) return *this;
   auto converted = forms().converted(wanted);

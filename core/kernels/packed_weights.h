@@ -43,6 +43,11 @@ class PackedWeights {
   /// every stride-th, in reverse order. They have no channel scales. Weights without groups only.
   PackedWeights flipped(Extent first, int stride) const;
 
+  /// Makes the layouts that kernels have wanted of such weights before, on all threads. To be called where
+  /// several threads are about to need them: else the first of them makes a layout alone, and the others
+  /// wait. images, groups: of the convolution; its images may be gradients.
+  void prepare(DType images, int groups) const;
+
   /// For kernels only.
   WeightForms& forms() const {
     check(forms_ != nullptr, "packed weights: none (default-constructed)");

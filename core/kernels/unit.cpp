@@ -99,6 +99,7 @@ Accumulators conv2d_accumulators(const Tensor& x, const PackedWeights& weights, 
   std::atomic<bool> is_wide = false;
   std::mutex widening;
   std::vector<char> in_wide(images);
+  weights.prepare(x.dtype(), geometry.groups);
   for_each_slice(images, rows_per_image * shape[3] * 4, weights.filter_shape().numel(),
                  [&](const Slice& slice) {
                    const Tensor part = slice.of(x);

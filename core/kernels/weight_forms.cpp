@@ -92,7 +92,7 @@ Tensor flipped_taps(const Tensor& weights, Extent first, int stride) {
 
 }  // namespace
 
-dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, int groups) {
+dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, DType images, int groups) {
   const dnnl::memory::desc plain = onednn::plain_weights(shape(), dtype(), groups);
   if (plain == wanted) return onednn::view(plain, weights_);
   const std::lock_guard lock(mutex_);
@@ -103,7 +103,14 @@ dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, int groups) {
   const dnnl::memory target = onednn::view(wanted, storage);
   onednn::reorder(onednn::view(plain, weights_), target);
   layouts_.push_back({wanted, storage});
+  onednn::Context::instance().wanted_layouts().add({shape(), dtype(), images, groups}, wanted);
   return target;
+}
+
+void WeightForms::prepare(DType images, int groups) {
+  for (const auto& wanted :
+       onednn::Context::instance().wanted_layouts().of({shape(), dtype(), images, groups}))
+    layout(wanted, images, groups);
 }
 
 WeightForms::Addends& WeightForms::addends_entry(int max_input, int max_magnitude) {

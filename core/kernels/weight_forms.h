@@ -22,8 +22,11 @@ class WeightForms {
   const Shape& shape() const { return weights_.shape(); }
   DType dtype() const { return weights_.dtype(); }
 
-  /// Returns the weights in a layout of oneDNN. The memory lives as long as this object.
-  dnnl::memory layout(const dnnl::memory::desc& wanted, int groups);
+  /// Returns the weights in a layout of oneDNN, for a convolution with images (or gradients) of this dtype.
+  /// The memory lives as long as this object.
+  dnnl::memory layout(const dnnl::memory::desc& wanted, DType images, int groups);
+  /// See PackedWeights::prepare().
+  void prepare(DType images, int groups);
   /// For s8 weights, see exact_addends(): the number of addends, and the addends.
   int exact_parts(int max_input, int max_magnitude);
   std::vector<std::shared_ptr<WeightForms>> addends(int max_input, int max_magnitude);

@@ -27,7 +27,7 @@ void add_packing(const ConvLayer& layer) {
   add("pack_weights/" + layer.name() + "/forward", {.bytes = 2 * shape.numel()}, [=]() -> Kernel {
     const auto desc = onednn::forward_desc(problem(DType::u8, DType::s8, DType::s32));
     return [=, w = quantized(shape, weight_format)] {
-      WeightForms(w).layout(desc.weights_desc(), layer.groups);
+      WeightForms(w).layout(desc.weights_desc(), DType::u8, layer.groups);
     };
   });
   const DType grad = default_grad_format().dtype();
@@ -36,7 +36,7 @@ void add_packing(const ConvLayer& layer) {
       [=]() -> Kernel {
         const auto desc = onednn::backward_data_desc(problem(grad, grad, grad));
         return [=, w = quantized(shape, weight_format)] {
-          WeightForms(w).converted(grad)->layout(desc.weights_desc(), layer.groups);
+          WeightForms(w).converted(grad)->layout(desc.weights_desc(), grad, layer.groups);
         };
       });
 }
