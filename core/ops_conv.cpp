@@ -28,7 +28,7 @@ Grads in_integers(const ConvBackward& conv, const Tensor& dy) {
     const Tensor gradient = dy.rows(first, last);
     both.add(group, share, kernels::rounded(gradient, conv.keys, first), gradient, dx.rows(first, last));
   });
-  return {dx.values, conv.scaled(both.weight_gradient())};
+  return {dx.values, both.weight_gradient()};
 }
 
 Grads linear_backward(const ConvBackward& conv, const Shape& x, const Shape& w, const Tensor& dy) {
@@ -73,15 +73,17 @@ kernels::PackedWeights ConvBackward::operand() const {
 
 Tensor ConvBackward::factors() const { return weights.dtype() == DType::s8 ? weights.scales() : Tensor(); }
 
-Tensor ConvBackward::scaled(Tensor gradient) const {
+Tensor ConvBackward::weight_factors() const {
   const float x_scale = x.is_fixed_point() ? x.fixed_point().scale : 1.0f;
-  if (weights.dtype() != DType::s8) {
-    if (x_scale != 1.0f) kernels::scale_in_place(gradient, x_scale);
-    return gradient;
-  }
+  if (weights.dtype() != DType::s8)
+    return x_scale == 1.0f ? Tensor() : Tensor::full({weights.filter_shape()[0]}, x_scale);
   Tensor factors = weights.scales();
   for (float& factor : factors.mutable_span<float>()) factor = x_scale / factor;
-  kernels::scale_rows_in_place(gradient, factors);
+  return factors;
+}
+
+Tensor ConvBackward::scaled(Tensor gradient) const {
+  if (const Tensor by_output = weight_factors()) kernels::scale_rows_in_place(gradient, by_output);
   return gradient;
 }
 

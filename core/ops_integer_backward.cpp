@@ -92,6 +92,8 @@ void IntegerBackward::add(std::int64_t group, int share, const kernels::RoundedG
   }
 }
 
-Tensor IntegerBackward::weight_gradient() { return quads_ ? quads_->sum() : in_float_->sum(); }
+Tensor IntegerBackward::weight_gradient() {
+  return quads_ ? quads_->sum(conv_.weight_factors()) : conv_.scaled(in_float_->sum());
+}
 
 }  // namespace faq

@@ -54,8 +54,10 @@ struct ConvBackward {
   /// Computes the gradient of some images in floating point. dy: of their outputs, float_dtype(); `packed`:
   /// operand().
   void data_gradient(const Tensor& dy, const kernels::PackedWeights& packed, InputGradient dx) const;
-  /// Turns the gradient with respect to operand(images), made with dy·factors(), into the gradient of the
-  /// weights.
+  /// By output channel, what turns the gradient with respect to operand(images), made with dy·factors(), into
+  /// the gradient of the weights; undefined: nothing.
+  Tensor weight_factors() const;
+  /// gradient · weight_factors()
   Tensor scaled(Tensor gradient) const;
 };
 

@@ -29,7 +29,7 @@ Grads unit_backward_in_integers(const ConvBackward& conv, const Normalization& n
     both.add(group, share, rounded, gradient, dx.rows(images.first, images.last));
   });
   Grads grads = norm.grads(pass, dresidual);
-  grads.insert(grads.begin(), {dx.values, conv.scaled(both.weight_gradient())});
+  grads.insert(grads.begin(), {dx.values, both.weight_gradient()});
   return grads;
 }
 

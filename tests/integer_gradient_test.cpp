@@ -2,7 +2,9 @@
 #include <cmath>
 
 #include "core/cpu.h"
+#include "core/kernels/elementwise.h"
 #include "core/kernels/integer_data_gradient.h"
+#include "core/kernels/learned_scale.h"
 #include "core/kernels/quad_gradient.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
@@ -163,6 +165,24 @@ TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gr
     }
   }
   set_num_threads(0);
+}
+
+TEST_CASE("the 8-bit gradient of weights takes a factor for each output", "[gradient]") {
+  for (const Shape& ws : {Shape{40, 20, 3, 3}, Shape{13, 30, 1, 1}}) {
+    const Convolution c{{4, 7, 6, ws[1]}, ws, {}};
+    const Tensor x = reference::random_integers<std::uint8_t>(c.x, 1, 0, 15);
+    const RoundedGradient dy = gradient_of(c, 2, 0.3f);
+    const auto sum = [&](const Tensor& factors) {
+      QuadGradient gradient(c.w, c.geometry, 1);
+      gradient.add(0, x, dy);
+      return gradient.sum(factors);
+    };
+    Tensor expected = sum({});
+    const Tensor factors = reference::random({ws[0]}, 3, 0.5, 2);
+    kernels::scale_rows_in_place(expected, factors);
+    CHECK(reference::same_bytes(sum(factors), expected));
+    CHECK_THROWS_AS(sum(Tensor::full({ws[0] + 1}, 1.0f)), Error);
+  }
 }
 
 namespace {

@@ -47,6 +47,23 @@ FAQ_SIMD void relu_mask_block(float* dy, const float* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
 }
 
+// Each product is exact in double. The lanes keep the order of the sum.
+FAQ_SIMD double sum_of_squares(const float* x, std::int64_t n) {
+  constexpr int lanes = 32;
+  double sums[lanes] = {};
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    for (int lane = 0; lane < lanes; ++lane) {
+      const double value = x[i + lane];
+      sums[lane] += value * value;
+    }
+  }
+  double total = 0;
+  for (; i < n; ++i) total += static_cast<double>(x[i]) * x[i];
+  for (const double sum : sums) total += sum;
+  return total;
+}
+
 /// out = f(block of x), in parallel.
 template <class Body>
 void for_each_block(const Tensor& x, void* out, DType out_dtype, Body body) {
@@ -250,7 +267,7 @@ double sum_of_squares(const Tensor& x) {
   parallel_for(static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
       const std::int64_t n = std::min(chunk, x.numel() - c * chunk);
-      sums[c] = Eigen::Map<const Eigen::ArrayXf>(values + c * chunk, n).cast<double>().square().sum();
+      sums[c] = sum_of_squares(values + c * chunk, n);
     }
   });
   return std::accumulate(sums.begin(), sums.end(), 0.0);

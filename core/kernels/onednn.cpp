@@ -7,6 +7,7 @@
 
 #include "core/cpu.h"
 #include "core/kernels/granted_threads.h"
+#include "core/parallel.h"
 #include "core/profile.h"
 
 namespace faq {
@@ -79,6 +80,21 @@ dnnl::primitive_attr attributes() {
   return attr;
 }
 
+void run(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
+         Arguments arguments) {
+  const GrantedThreads granted;
+  try {
+    const Tensor scratch = buffer(scratchpad);
+    arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD, view(scratchpad, scratch));
+    dnnl::stream& stream = Context::instance().stream();
+    primitive.execute(stream, arguments);
+    stream.wait();
+  } catch (const dnnl::error& error) {
+    if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
+    fail(ErrorKind::internal, what, ": oneDNN: ", error.what());
+  }
+}
+
 // oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
 // weights, whatever dtype the gradient has.
 dnnl::convolution_forward::primitive_desc forward_of_backward_data(ConvProblem problem) {
@@ -125,6 +141,7 @@ void Context::clear() {
   forward_.clear();
   backward_data_.clear();
   backward_weights_.clear();
+  reorders_.clear();
   rounds_results_alone_.clear();
   wanted_layouts_.clear();
 }
@@ -163,17 +180,7 @@ Tensor buffer(const dnnl::memory::desc& desc) {
 void execute(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
              Arguments arguments) {
   const Booked booked(Work::convolution);
-  const GrantedThreads granted;
-  try {
-    const Tensor scratch = buffer(scratchpad);
-    arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD, view(scratchpad, scratch));
-    dnnl::stream& stream = Context::instance().stream();
-    primitive.execute(stream, arguments);
-    stream.wait();
-  } catch (const dnnl::error& error) {
-    if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
-    fail(ErrorKind::internal, what, ": oneDNN: ", error.what());
-  }
+  run(what, primitive, scratchpad, std::move(arguments));
 }
 
 void check_room_for_code() {
@@ -184,11 +191,14 @@ void check_room_for_code() {
 }
 
 void reorder(const dnnl::memory& from, const dnnl::memory& to) {
-  const GrantedThreads granted;
-  check_room_for_code();
-  dnnl::stream& stream = Context::instance().stream();
-  dnnl::reorder(from, to).execute(stream, const_cast<dnnl::memory&>(from), const_cast<dnnl::memory&>(to));
-  stream.wait();
+  const ReorderProblem problem{from.get_desc(), to.get_desc(), num_threads()};
+  const auto copy = Context::instance().reorders().get(problem, [&] {
+    const GrantedThreads granted;
+    check_room_for_code();
+    const dnnl::reorder::primitive_desc desc(engine(), problem.from, engine(), problem.to, attributes());
+    return Compiled<dnnl::reorder>{desc, dnnl::reorder(desc)};
+  });
+  run("reorder", copy->primitive, copy->desc.scratchpad_desc(), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
 }
 
 #if DNNL_VERSION_MAJOR >= 3

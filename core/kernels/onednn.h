@@ -30,6 +30,15 @@ struct ConvProblem {
   bool operator==(const ConvProblem&) const = default;
 };
 
+/// The description of a copy of weights into another layout.
+struct ReorderProblem {
+  dnnl::memory::desc from, to;
+  int threads;  ///< as in ConvProblem
+
+  std::size_t hash() const { return hash_of(from.get_size(), to.get_size(), threads); }
+  bool operator==(const ReorderProblem&) const = default;
+};
+
 template <class Primitive>
 struct Compiled {
   typename Primitive::primitive_desc desc;
@@ -72,6 +81,7 @@ class Context {
   PrimitiveCache<dnnl::convolution_forward>& forward() { return forward_; }
   PrimitiveCache<dnnl::convolution_backward_data>& backward_data() { return backward_data_; }
   PrimitiveCache<dnnl::convolution_backward_weights>& backward_weights() { return backward_weights_; }
+  BoundedCache<ReorderProblem, Compiled<dnnl::reorder>>& reorders() { return reorders_; }
   /// Results of tests of integer kernels (rounding.h).
   BoundedCache<ConvProblem, bool>& rounds_results_alone() { return rounds_results_alone_; }
   WantedLayouts& wanted_layouts() { return wanted_layouts_; }
@@ -82,6 +92,8 @@ class Context {
  private:
   // DenseNet-201 has about 200 convolutions, most of them different, in slices of one or two lengths.
   static constexpr std::size_t capacity = 512;
+  // Forward, backward, and the gradient; in shares of the threads or on all.
+  static constexpr std::size_t reorder_capacity = 4 * capacity;
 
   Context() = default;
 
@@ -89,6 +101,7 @@ class Context {
   PrimitiveCache<dnnl::convolution_forward> forward_{capacity};
   PrimitiveCache<dnnl::convolution_backward_data> backward_data_{capacity};
   PrimitiveCache<dnnl::convolution_backward_weights> backward_weights_{capacity};
+  BoundedCache<ReorderProblem, Compiled<dnnl::reorder>> reorders_{reorder_capacity};
   BoundedCache<ConvProblem, bool> rounds_results_alone_{capacity};
   WantedLayouts wanted_layouts_;
 };

@@ -23,13 +23,13 @@ FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sums[i] -= value;
 }
 
-// out[i·stride] = in[i]
-void scatter(const float* in, std::int64_t n, float* out, std::int64_t stride) {
+// out[i·stride] = in[i]·factor
+FAQ_SIMD void scatter(const float* in, float factor, std::int64_t n, float* out, std::int64_t stride) {
   if (stride == 1) {
-    std::copy_n(in, n, out);
-    return;
+    for (std::int64_t i = 0; i < n; ++i) out[i] = in[i] * factor;
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) out[i * stride] = in[i] * factor;
   }
-  for (std::int64_t i = 0; i < n; ++i) out[i * stride] = in[i];
 }
 
 // Rows of the outputs whose products fit into 32 bits.
@@ -152,8 +152,11 @@ void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradien
   sums_.add(group, std::move(sums));
 }
 
-Tensor QuadGradient::sum() {
+Tensor QuadGradient::sum(const Tensor& factors) {
   const Booked booked(Work::convolution);
+  check(!factors || factors.numel() == plan_.out_channels, "conv2d backward: ", factors.shape(),
+        " factors for ", weights_);
+  const float* by_output = factors ? factors.data<float>() : nullptr;
   const Tensor total = sums_.total();
   const float* from = total.data<float>();
   Tensor dw = Tensor::empty(weights_);
@@ -173,6 +176,7 @@ Tensor QuadGradient::sum() {
           std::min<std::int64_t>(plan_.outputs, plan_.out_channels - tile.output_block * plan_.outputs);
       for (std::int64_t o = 0; o < outputs; ++o) {
         const float* sums = from + number * plan_.sums() + o * length;
+        const float factor = by_output ? by_output[tile.output_block * plan_.outputs + o] : 1.0f;
         float* filter = to +
                         ((tile.output_block * plan_.outputs + o) * plan_.in_channels +
                          tile.block * plan_.block_channels) *
@@ -181,7 +185,7 @@ Tensor QuadGradient::sum() {
         for (std::int64_t i = first; i < past;) {
           const std::int64_t column = i / here, channel = i % here;
           const std::int64_t n = std::min(here - channel, past - i);
-          scatter(sums + (i - first), n, filter + channel * area + column, area);
+          scatter(sums + (i - first), factor, n, filter + channel * area + column, area);
           i += n;
         }
       }

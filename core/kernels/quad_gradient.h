@@ -33,8 +33,9 @@ class QuadGradient {
   /// outputs. Groups may be added by different threads at the same time. If their number is no multiple of
   /// four, images of zeros are added. Precondition: suits().
   void add(std::int64_t group, const Tensor& x, const RoundedGradient& dy);
-  /// Returns the sum as O,I,H,W, f32. Precondition: every group was added.
-  Tensor sum();
+  /// Returns the sum as O,I,H,W, f32, times a factor for each output channel (undefined: 1). Precondition:
+  /// every group was added.
+  Tensor sum(const Tensor& factors = {});
 
  private:
   Shape weights_;
