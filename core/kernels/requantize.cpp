@@ -50,10 +50,11 @@ template <class A, class R, class Q>
   return uncertain == 0;
 }
 
-// Returns true if all results are certain.
+// Returns true if all results are certain; tells which are not.
 template <class A, class R, class Q>
 [[gnu::always_inline]] inline bool requantize_f64(const A* acc, const R* r, const RowParams& p,
-                                                  Q* __restrict out, std::int64_t n) {
+                                                  Q* __restrict out, std::uint8_t* __restrict is_uncertain,
+                                                  std::int64_t n) {
   // Of the terms: double rounds three times, by half of its last bit each.
   constexpr double error = 0x1p-50;
   int uncertain = 0;
@@ -69,15 +70,19 @@ template <class A, class R, class Q>
     // The limits are integers, so clipping before rounding gives the same as clipping after it.
     z = clamped(z, static_cast<double>(p.low), static_cast<double>(p.high));
     const double q = round_half_even_in_range(z);
-    uncertain |= magnitude_of(z - q) >= 0.5 - error * terms ? 1 : 0;
+    const int near_tie = magnitude_of(z - q) >= 0.5 - error * terms ? 1 : 0;
+    uncertain |= near_tie;
+    is_uncertain[i] = static_cast<std::uint8_t>(near_tie);
     out[i] = static_cast<Q>(static_cast<std::int32_t>(q > p.low ? q : p.low));  // NaN is no integer
   }
   return uncertain == 0;
 }
 
 template <class A, class R, class Q>
-void requantize_exactly(const A* acc, const R* r, const RowParams& p, Q* out, std::int64_t n) {
+void requantize_exactly(const A* acc, const R* r, const RowParams& p, const std::uint8_t* is_uncertain,
+                        Q* out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) {
+    if (!is_uncertain[i]) continue;
     ExactSum value{acc[i], p.multiplier[i], p.bias[i], 0, p.residual_factor};
     if constexpr (!std::is_same_v<R, Nothing>) value.residual = r[i];
     out[i] = static_cast<Q>(static_cast<std::int32_t>(rounded_exactly(value, p.low, p.high)));
@@ -87,13 +92,14 @@ void requantize_exactly(const A* acc, const R* r, const RowParams& p, Q* out, st
 template <class A, class R, class Q>
 [[gnu::always_inline]] inline void requantize_loop(const A* acc, const R* r, RowParams p, Q* out,
                                                    std::int64_t n) {
+  std::uint8_t is_uncertain[piece];
   for (std::int64_t i = 0; i < n; i += piece) {
     const std::int64_t length = std::min(piece, n - i);
     const RowParams here{p.multiplier + i, p.bias + i, p.residual_factor, p.low, p.high, p.certain};
     const R* r_here = std::is_same_v<R, Nothing> ? r : r + i;
     if (!requantize_f32(acc + i, r_here, here, out + i, length) &&
-        !requantize_f64(acc + i, r_here, here, out + i, length))
-      requantize_exactly(acc + i, r_here, here, out + i, length);
+        !requantize_f64(acc + i, r_here, here, out + i, is_uncertain, length))
+      requantize_exactly(acc + i, r_here, here, is_uncertain, out + i, length);
   }
 }
 
@@ -119,6 +125,9 @@ FAQ_REQUANTIZE(std::int8_t, Nothing, std::int8_t)
 // (Without a mask GCC 12 warns about its own header.)
 constexpr __mmask16 all16 = 0xFFFF;
 
+FAQ_AVX512 inline __m512 floats_of(const std::int32_t* acc) {
+  return _mm512_maskz_cvtepi32_ps(all16, _mm512_loadu_si512(acc));
+}
 FAQ_AVX512 inline __m512 floats_of(const std::uint8_t* r) {
   return _mm512_maskz_cvtepi32_ps(
       all16, _mm512_maskz_cvtepu8_epi32(all16, _mm_loadu_si128(reinterpret_cast<const __m128i*>(r))));
@@ -130,11 +139,11 @@ FAQ_AVX512 inline __m512 floats_of(const std::int8_t* r) {
 
 // What requantize_f32() computes, in half the instructions that compilers make of it. Sums of products are
 // fused, which makes the error smaller; where it might matter, all the same is computed again.
-template <class R>
-FAQ_AVX512 inline __m512i requantize_16(const std::int32_t* acc, const R* r, const RowParams& p,
-                                        std::int64_t i, __mmask16& uncertain) {
-  __m512 z = _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all16, _mm512_loadu_si512(acc + i)),
-                             _mm512_loadu_ps(p.multiplier + i), _mm512_loadu_ps(p.bias + i));
+template <class A, class R>
+FAQ_AVX512 inline __m512i requantize_16(const A* acc, const R* r, const RowParams& p, std::int64_t i,
+                                        __mmask16& uncertain) {
+  __m512 z =
+      _mm512_fmadd_ps(floats_of(acc + i), _mm512_loadu_ps(p.multiplier + i), _mm512_loadu_ps(p.bias + i));
   if constexpr (!std::is_same_v<R, Nothing>)
     z = _mm512_fmadd_ps(floats_of(r + i), _mm512_set1_ps(p.residual_factor), z);
   // Of a number and NaN these give the second one: NaN stays NaN, and is uncertain.
@@ -149,8 +158,8 @@ FAQ_AVX512 inline __m512i requantize_16(const std::int32_t* acc, const R* r, con
 FAQ_AVX512 inline __m512i narrowed(__m512i a, __m512i b, std::uint8_t) { return _mm512_packus_epi16(a, b); }
 FAQ_AVX512 inline __m512i narrowed(__m512i a, __m512i b, std::int8_t) { return _mm512_packs_epi16(a, b); }
 
-template <class R, class Q>
-FAQ_AVX512 inline bool requantize_64(const std::int32_t* acc, const R* r, const RowParams& p, Q* out) {
+template <class A, class R, class Q>
+FAQ_AVX512 inline bool requantize_64(const A* acc, const R* r, const RowParams& p, Q* out) {
   __mmask16 uncertain = 0;
   const __m512i a = requantize_16(acc, r, p, 0, uncertain), b = requantize_16(acc, r, p, 16, uncertain);
   const __m512i c = requantize_16(acc, r, p, 32, uncertain), d = requantize_16(acc, r, p, 48, uncertain);
@@ -161,8 +170,8 @@ FAQ_AVX512 inline bool requantize_64(const std::int32_t* acc, const R* r, const 
   return uncertain == 0;
 }
 
-template <class R, class Q>
-FAQ_AVX512 void requantize_block_avx512(const std::int32_t* acc, const R* r, const RowParams& p, Q* out,
+template <class A, class R, class Q>
+FAQ_AVX512 void requantize_block_avx512(const A* acc, const R* r, const RowParams& p, Q* out,
                                         std::int64_t n) {
   constexpr std::int64_t step = 64;
   for (std::int64_t i = 0; i < n; i += step) {
@@ -178,9 +187,7 @@ template <class A, class R, class Q>
 void requantize_values(const A* acc, const R* r, const RowParams& p, Q* out, std::int64_t n) {
 #if defined(__x86_64__)
   static const bool has_avx512 = simd_bytes() == 64;
-  if constexpr (std::is_same_v<A, std::int32_t>) {
-    if (has_avx512) return requantize_block_avx512(acc, r, p, out, n);
-  }
+  if (has_avx512) return requantize_block_avx512(acc, r, p, out, n);
 #endif
   requantize_block(acc, r, p, out, n);
 }
