@@ -63,7 +63,8 @@ PEERS = {
 }
 PREPARATION = {"infer_onnxruntime": "write_qdq", "infer_openvino": "write_qdq", "load_pillow": "repeat_images"}
 IMAGE_SIZES = {"resnet20": 32, "resnet18": 224, "resnet34": 224, "resnet50": 224, "resnet101": 224, "resnet152": 224,
-               "alexnet": 224, "vgg16_bn": 224, "densenet161": 224, "inception_v3": 299, "efficientnet_lite0": 224}
+               "alexnet": 224, "vgg16_bn": 224, "densenet121": 224, "densenet161": 224, "inception_v3": 299,
+               "efficientnet_lite0": 224}
 CPU_FLAGS = ("avx512_vnni", "avx512_bf16")
 IDLE_LOAD = 0.3  # over the last minute, with which nothing else is running
 KEPT_BYTES = str(1 << 32)  # glibc: freed blocks below this size stay with the process, and as much at the end of its heap

@@ -114,7 +114,8 @@ MODELS = {
     "resnet152": (lambda: imagenet_resnet(Bottleneck, (3, 8, 36, 3)), 224, 60_192_808),
     "alexnet": (other_models.alexnet, 224, 61_100_840),
     "vgg16_bn": (other_models.vgg16_bn, 224, 138_365_992),
-    "densenet161": (other_models.densenet161, 224, 28_681_000),
+    "densenet121": (lambda: other_models.densenet(32, (6, 12, 24, 16)), 224, 7_978_856),
+    "densenet161": (lambda: other_models.densenet(48, (6, 12, 36, 24)), 224, 28_681_000),
     "inception_v3": (other_models.inception_v3, 299, 27_161_264),
     "efficientnet_lite0": (other_models.efficientnet_lite0, 224, 4_652_008),
 }

@@ -42,10 +42,10 @@ class DenseLayer(nn.Module):
         return torch.cat([x, self.layers(x)], 1)
 
 
-def densenet161(classes=1000):
-    growth, channels = 48, 96
+def densenet(growth, depths, classes=1000):
+    channels = 2 * growth
     layers = [nn.Conv2d(3, channels, 7, 2, 3, bias=False), nn.BatchNorm2d(channels), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)]
-    for number, depth in enumerate((6, 12, 36, 24)):
+    for number, depth in enumerate(depths):
         if number > 0:
             layers += [nn.BatchNorm2d(channels), nn.ReLU(True), nn.Conv2d(channels, channels // 2, 1, bias=False),
                        nn.AvgPool2d(2)]
