@@ -249,6 +249,10 @@ TEST_CASE("geometries without an 8-bit gradient", "[gradient]") {
       kernels::suits_integer_data_gradient(x, {16, 16, 3, 3}, {.stride = 2, .padding = 2, .dilation = 2}));
   CHECK_FALSE(kernels::suits_integer_data_gradient(x, {16, 16, 1, 1}, {.padding = 1}));
   CHECK(kernels::suits_integer_data_gradient(x, {16, 16, 3, 3}, {.stride = 2, .padding = 1}));
+  // AlexNet's and VGG's first fully connected layer: sums of too many products.
+  CHECK_FALSE(kernels::suits_integer_data_gradient({2, 6, 6, 256}, {4096, 256, 6, 6}, {}));
+  CHECK_FALSE(kernels::suits_integer_data_gradient({2, 7, 7, 512}, {4096, 512, 7, 7}, {}));
+  CHECK(kernels::suits_integer_data_gradient({2, 7, 7, 512}, {1342, 512, 7, 7}, {}));
 }
 
 TEST_CASE("what is made of a gradient that is not finite is not finite", "[gradient]") {

@@ -195,6 +195,21 @@ TEST_CASE("8-bit gradients want the samples of the batch", "[ops]") {
                     Catch::Contains("the pass names 2 samples"));
 }
 
+TEST_CASE("a filter too long for exact sums has its data gradient in floating point", "[ops][isa]") {
+  const Shape xs{2, 6, 6, 16}, ws{1900, 16, 6, 6};  // 68,400 products in a sum
+  const Tensor x = reference::random_fixed_point(xs, 1, input),
+               q = reference::random_fixed_point(ws, 2, filter);
+  const Tensor dy = reference::random(kernels::conv2d_shape(xs, ws, {}), 3);
+  const auto gradients = [&](const GradFormat& format) {
+    const Var vx(x, true), vw(Tensor::zeros(ws), true);
+    backward(conv2d_integer(vx, vw, q, {}, Engine::integer, format, keys_of(2)), dy);
+    return std::vector{reference::numbers(vx.grad()), reference::numbers(vw.grad())};
+  };
+  const auto s8 = gradients(GradFormat::s8), f32 = gradients(GradFormat::f32);
+  CHECK(reference::relative_error(s8[0], f32[0]) < tolerance(DType::bf16));
+  CHECK(cosine(s8[1], f32[1]) > 0.999);
+}
+
 TEST_CASE("convolutions without an 8-bit gradient fall back", "[ops][isa]") {
   // In groups of channels: the same as in floating point, whatever the keys.
   const Shape xs{2, 6, 6, 16}, ws{16, 8, 3, 3};

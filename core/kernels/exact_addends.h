@@ -10,6 +10,10 @@ namespace faq::kernels {
 /// Up to this magnitude every integer is exact in f32.
 inline constexpr std::int64_t f32_integers = std::int64_t{1} << 24;
 
+/// A filter of at most so many weights can be split into addends for sums with bytes, whatever the weights
+/// are: the sums of addends of ±1 stay below the limit.
+inline constexpr std::int64_t longest_divisible_filter = (f32_integers - 1) / 255;
+
 /// The number of addends that exact_addends() splits s8 weights into. Throws internal when no number is
 /// enough.
 int exact_parts(const Tensor& weights, int max_input, int max_magnitude);

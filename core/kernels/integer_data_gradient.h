@@ -7,7 +7,7 @@
 namespace faq::kernels {
 
 /// True if the geometry is one that conv2d_backward_data_integer() takes: no groups of channels, holes only
-/// with stride 1, and no border that is wider than what the filter reaches.
+/// with stride 1, no border that is wider than what the filter reaches, and sums that can be exact.
 bool suits_integer_data_gradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
 
 /// dx = scale·Σ dy·w with exact sums. dy·w is a convolution of dy with the flipped filter. With stride t the
