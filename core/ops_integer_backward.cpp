@@ -71,7 +71,11 @@ IntegerBackward::IntegerBackward(const ConvBackward& conv)
   } else {
     in_float_.emplace(conv.weights.filter_shape(), conv.geometry, num_shares(groups_.count()));
   }
-  if (integer_data_) kernels::prepare_data_gradient_integer(conv.x.shape(), conv.weights, conv.geometry);
+  if (integer_data_) {
+    kernels::prepare_data_gradient_integer(conv.x.shape(), conv.weights, conv.geometry);
+  } else if (conv.dx_wanted) {
+    conv.operand().prepare(conv.float_dtype(), conv.geometry.groups);
+  }
 }
 
 void IntegerBackward::add(std::int64_t group, int share, const kernels::RoundedGradient& rounded,

@@ -145,7 +145,7 @@ class BackwardPass {
   void propagate(Var::Node& node, Tensor total) {
     std::vector<Var> inputs = std::move(node.inputs);
     {
-      const Grads sums = own_sums(inputs);
+      Grads sums = own_sums(inputs);
       Grads grads = node.backward(total, sums);
       total = {};
       node.backward = nullptr;
@@ -160,6 +160,7 @@ class BackwardPass {
         if (sums[i] && grads[i].same_storage(sums[i])) {  // the op has added to it
           pending_.at(inputs[i].id()).owned = true;
         } else {
+          sums[i] = {};  // about to be replaced
           add(inputs[i], grads[i]);
         }
         grads[i] = {};  // a gradient that only the sum holds can be moved to the leaf

@@ -15,8 +15,8 @@ using Grads = std::vector<Tensor>;
 /// Maps the gradient of an op's output to the gradients of its inputs.
 using Backward = std::function<Grads(const Tensor& output_grad)>;
 /// The same for an op that can add to what is there. sums: the gradient that an input has got from other ops
-/// already, where nobody else holds it; else undefined. The op may add its own gradient in place, and then
-/// returns the sum.
+/// already, where nobody else holds it; else undefined. The op may add its gradient of input i to sums[i],
+/// and then returns that for input i. It must not keep it. Inputs that are one Var have one sum.
 using AddingBackward = std::function<Grads(const Tensor& output_grad, const Grads& sums)>;
 
 /// What an op tells a reader of the tape besides its name. quant compiles the integer network from it.
@@ -37,6 +37,7 @@ class Var {
   /// never the output Var (that would be a cycle of ownership).
   static Var record(const char* op, Tensor value, std::vector<Var> inputs, Backward backward,
                     std::shared_ptr<const OpInfo> info = nullptr);
+  /// The same for an op that can add to the gradients of its inputs.
   static Var record_adding(const char* op, Tensor value, std::vector<Var> inputs, AddingBackward backward,
                            std::shared_ptr<const OpInfo> info = nullptr);
 

@@ -145,6 +145,7 @@ TEST_CASE("channel statistics against double", "[norm]") {
         value += static_cast<float>(row.first);
       const ChannelStatistics s = kernels::channel_statistics(x);
       const Moments expected = moments(reference::numbers(x), static_cast<std::size_t>(shape[3]));
+      // f32 sums of up to 64 values; a centred mean is small beside them.
       CHECK(reference::relative_error(s.mean, expected.mean) < (row.first == 0 ? 2e-6 : row.tolerance));
       CHECK(reference::relative_error(s.variance, expected.variance) < row.tolerance);
     }
@@ -494,7 +495,7 @@ TEST_CASE("requantize rounds what double would take for a tie", "[norm]") {
   for (const Row& row : rows) {
     INFO(row.sum << " * " << row.multiplier << " + " << row.bias << " + " << int{row.residual} << " * "
                  << row.factor);
-    for (const std::int64_t channels : {1, 16, 37}) {
+    for (const std::int64_t channels : {1, 16, 37, 100}) {
       Tensor sums = Tensor::empty({1, 1, 1, channels}, DType::s32);
       std::ranges::fill(sums.mutable_span<std::int32_t>(), row.sum);
       Tensor residual = Tensor::empty({1, 1, 1, channels}, DType::s8, FixedPoint{1, 8, true});
@@ -512,7 +513,7 @@ TEST_CASE("requantize rounds what double would take for a tie", "[norm]") {
 
 TEST_CASE("requantize trusts no f32 that has overflown", "[norm]") {
   // 2.1e9·1e31 − 127·1e38: in f32 infinity minus infinity.
-  for (const std::int64_t channels : {1, 16, 37}) {
+  for (const std::int64_t channels : {1, 16, 37, 100}) {
     Tensor acc = Tensor::empty({1, 1, 1, channels}, DType::s32);
     std::ranges::fill(acc.mutable_span<std::int32_t>(), 2100000000);
     Tensor residual = Tensor::empty({1, 1, 1, channels}, DType::s8, FixedPoint{1, 8, true});
@@ -530,15 +531,35 @@ TEST_CASE("requantize trusts no f32 that has overflown", "[norm]") {
 TEST_CASE("requantize makes of what is no number the lowest integer", "[norm]") {
   // Of a network that has diverged. Which integer it becomes says nothing, but it is the same everywhere.
   for (const bool in_multiplier : {true, false}) {
-    Requantize params{Tensor::full({37}, 1.0f),
-                      Tensor::zeros({37}),
+    Requantize params{Tensor::full({100}, 1.0f),
+                      Tensor::zeros({100}),
                       0,
                       Activation::identity,
                       {.bits = 8, .is_signed = true}};
     Tensor& where = in_multiplier ? params.multiplier : params.bias;
-    where = Tensor::full({37}, std::numeric_limits<float>::quiet_NaN());
-    const Tensor q = kernels::requantize(Tensor::zeros({1, 37}, DType::s32), {}, params);
+    where = Tensor::full({100}, std::numeric_limits<float>::quiet_NaN());
+    const Tensor q = kernels::requantize(Tensor::zeros({1, 100}, DType::s32), {}, params);
     for (const int v : q.span<std::int8_t>()) CHECK(v == -127);
+  }
+}
+
+TEST_CASE("a tie among values that are none is rounded exactly", "[norm]") {
+  // 2½, and 2^−70 more or less, which no double tells from it, at one place alone.
+  for (const std::int64_t channels : {40, 64, 128, 200}) {
+    for (const std::int64_t place : {std::int64_t{0}, std::int64_t{17}, channels - 1}) {
+      for (const int above : {-1, 0, 1}) {
+        INFO(channels << " channels, a tie at " << place << ", " << above);
+        Tensor sums = Tensor::empty({1, channels}, DType::s32);
+        std::ranges::fill(sums.mutable_span<std::int32_t>(), 3);
+        sums.mutable_data<std::int32_t>()[place] = 1;
+        Tensor multiplier = Tensor::full({channels}, 1.25f), bias = Tensor::full({channels}, 0.125f);
+        multiplier.mutable_data<float>()[place] = 2.5f;
+        bias.mutable_data<float>()[place] = static_cast<float>(above) * 0x1p-70f;
+        const Tensor q = kernels::requantize(sums, {}, {multiplier, bias, 0, Activation::relu, {.bits = 8}});
+        for (std::int64_t i = 0; i < channels; ++i)
+          CHECK(int{q.data<std::uint8_t>()[i]} == (i == place ? (above > 0 ? 3 : 2) : 4));
+      }
+    }
   }
 }
 

@@ -83,7 +83,7 @@ class Chunks {
 
  private:
   ChannelBlocks blocks_;
-  std::int64_t blocks_per_chunk_;  ///< at least 64 rows, so partial sums take a fraction of the memory
+  std::int64_t blocks_per_chunk_;  ///< some 64 rows or more, so partial sums take a fraction of the memory
 };
 
 /// What a reduction keeps of each chunk: a value of each channel, in double. Not initialised. The memory

@@ -16,14 +16,11 @@ std::shared_ptr<const Compiled<Primitive>> compiled(const char* what, PrimitiveC
   return cache.get(problem, [&] {
     const GrantedThreads granted;
     check_room_for_code();
-    try {
+    return translated(concat(what, ": no kernel for ", problem.geometry), [&] {
       auto desc = make_desc(problem);
       Primitive primitive(desc);
       return Compiled<Primitive>{std::move(desc), std::move(primitive)};
-    } catch (const dnnl::error& error) {
-      if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
-      fail(ErrorKind::internal, what, ": oneDNN has no kernel for ", problem.geometry, ": ", error.what());
-    }
+    });
   });
 }
 

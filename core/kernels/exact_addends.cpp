@@ -28,9 +28,14 @@ FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n) {
   return {largest, (total + sum) / 2, (total - sum) / 2, positives, nonzero - positives};
 }
 
-// A bound of the sums over a channel after division into `parts`. Rounding adds less than one to each weight.
+// A bound of the sums over a channel after division into `parts`. Rounding adds less than one to each weight,
+// and none is larger than the largest divided.
 std::int64_t bound_of_part(const Magnitudes& m, std::int64_t parts) {
-  return std::max(m.positive + m.positives * (parts - 1), m.negative + m.negatives * (parts - 1)) / parts;
+  const std::int64_t largest = (m.largest + parts - 1) / parts;
+  const auto of_sign = [&](std::int64_t sum, std::int64_t count) {
+    return std::min((sum + count * (parts - 1)) / parts, count * largest);
+  };
+  return std::max(of_sign(m.positive, m.positives), of_sign(m.negative, m.negatives));
 }
 
 // out = (|w| + offset) / parts, rounded down, with the sign of w.

@@ -6,19 +6,12 @@
 
 #include "core/kernels/block.h"
 #include "core/kernels/exact_addends.h"
-#include "core/kernels/simd.h"
+#include "core/kernels/scaled_sums.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 
 namespace faq::kernels {
 namespace {
-
-FAQ_SIMD void scale(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]) * scale;
-}
-FAQ_SIMD void add_scaled(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] += static_cast<float>(sums[i]) * scale;
-}
 
 // Rows (or columns) of dx whose windows begin with the same tap: those at first, first + stride, …
 struct Phase {
@@ -101,9 +94,9 @@ void store_phase(const Tensor& sums, float factor, const Phase& rows, const Phas
       if (adds) {
         if (stride > 1) copy_pixels(place, stride * bytes, row, bytes, bytes, pixels);
         load_block(row, dx.dtype(), 0, row_length, values.data());
-        add_scaled(from + i * row_length, factor, values.data(), row_length);
+        add_scaled_sums(from + i * row_length, factor, values.data(), row_length);
       } else {
-        scale(from + i * row_length, factor, values.data(), row_length);
+        scale_sums(from + i * row_length, factor, values.data(), row_length);
       }
       store_block(row, dx.dtype(), 0, row_length, values.data());
       if (stride > 1) copy_pixels(row, bytes, place, stride * bytes, bytes, pixels);

@@ -83,16 +83,13 @@ dnnl::primitive_attr attributes() {
 void run(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
          Arguments arguments) {
   const GrantedThreads granted;
-  try {
+  translated(what, [&] {
     const Tensor scratch = buffer(scratchpad);
     arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD, view(scratchpad, scratch));
     dnnl::stream& stream = Context::instance().stream();
     primitive.execute(stream, arguments);
     stream.wait();
-  } catch (const dnnl::error& error) {
-    if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
-    fail(ErrorKind::internal, what, ": oneDNN: ", error.what());
-  }
+  });
 }
 
 // oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
@@ -113,7 +110,9 @@ std::size_t ConvProblem::hash() const {
 void WantedLayouts::add(const Weights& weights, const dnnl::memory::desc& layout) {
   const std::lock_guard lock(mutex_);
   std::vector<dnnl::memory::desc>& known = layouts_[weights];
-  if (std::ranges::find(known, layout) == known.end()) known.push_back(layout);
+  if (std::ranges::find(known, layout) != known.end()) return;
+  if (known.size() == most) known.erase(known.begin());
+  known.push_back(layout);
 }
 
 std::vector<dnnl::memory::desc> WantedLayouts::of(const Weights& weights) const {
@@ -195,8 +194,10 @@ void reorder(const dnnl::memory& from, const dnnl::memory& to) {
   const auto copy = Context::instance().reorders().get(problem, [&] {
     const GrantedThreads granted;
     check_room_for_code();
-    const dnnl::reorder::primitive_desc desc(engine(), problem.from, engine(), problem.to, attributes());
-    return Compiled<dnnl::reorder>{desc, dnnl::reorder(desc)};
+    return translated("reorder", [&] {
+      const dnnl::reorder::primitive_desc desc(engine(), problem.from, engine(), problem.to, attributes());
+      return Compiled<dnnl::reorder>{desc, dnnl::reorder(desc)};
+    });
   });
   run("reorder", copy->primitive, copy->desc.scratchpad_desc(), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
 }

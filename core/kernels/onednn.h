@@ -4,7 +4,9 @@
 
 #include <dnnl.hpp>
 #include <mutex>
+#include <new>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -47,7 +49,7 @@ struct Compiled {
 template <class Primitive>
 using PrimitiveCache = BoundedCache<ConvProblem, Compiled<Primitive>>;
 
-/// The layouts that kernels have wanted weights in. Thread-safe.
+/// The last layouts that kernels have wanted weights in. Thread-safe.
 class WantedLayouts {
  public:
   struct Weights {
@@ -65,6 +67,8 @@ class WantedLayouts {
   void clear();
 
  private:
+  static constexpr std::size_t most = 2;  ///< of such weights: layers that look alike may want several
+
   mutable std::mutex mutex_;
   std::unordered_map<Weights, std::vector<dnnl::memory::desc>, MemberHash> layouts_;
 };
@@ -105,6 +109,17 @@ class Context {
   BoundedCache<ConvProblem, bool> rounds_results_alone_{capacity};
   WantedLayouts wanted_layouts_;
 };
+
+/// Returns what the body returns, with errors of oneDNN as our own: std::bad_alloc, or internal with `what`.
+template <class Body>
+auto translated(const std::string& what, const Body& body) {
+  try {
+    return body();
+  } catch (const dnnl::error& error) {
+    if (error.status == dnnl_out_of_memory) throw std::bad_alloc();
+    fail(ErrorKind::internal, what, ": oneDNN: ", error.what());
+  }
+}
 
 /// To be called before a primitive is made. Throws std::bad_alloc if there is no room for its code: oneDNN
 /// writes it without asking whether the memory was there.

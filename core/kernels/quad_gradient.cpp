@@ -5,6 +5,7 @@
 
 #include "core/kernels/conv_observer.h"
 #include "core/kernels/quads.h"
+#include "core/kernels/scaled_sums.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -12,13 +13,6 @@
 namespace faq::kernels {
 namespace {
 
-// out = sums·scale, or out += sums·scale
-FAQ_SIMD void scale_sums(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = static_cast<float>(sums[i]) * scale;
-}
-FAQ_SIMD void add_scaled_sums(const std::int32_t* sums, float scale, float* out, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] += static_cast<float>(sums[i]) * scale;
-}
 FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sums[i] -= value;
 }

@@ -31,7 +31,7 @@ struct RowParams {
   float certain;  ///< distance to the nearest integer up to which f32 can be trusted
 };
 
-/// Number of values that are computed again in double together if one of them is uncertain.
+/// Values that are computed again in double together if one of them is uncertain (with AVX-512: 64).
 constexpr std::int64_t piece = 128;
 
 // Returns true if all results are certain.

@@ -72,7 +72,7 @@ bool finds_sums_of_probe(const onednn::ConvProblem& problem) {
   }
   const Tensor probe = rounding_probe(ws);
   Tensor found = Tensor::empty(problem.y, DType::s32);
-  WeightForms forms(probe);
+  WeightForms forms(probe, {}, false);
   onednn::convolve(images, forms, no_bias, geometry, found);
   const WindowSums of_filters = sums_over(probe, {0, ws[2]}, {0, ws[3]});
   std::map<std::pair<Taps, Taps>, WindowSums> of_window;

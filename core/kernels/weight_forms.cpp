@@ -103,7 +103,8 @@ dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, DType images,
   const dnnl::memory target = onednn::view(wanted, storage);
   onednn::reorder(onednn::view(plain, weights_), target);
   layouts_.push_back({wanted, storage});
-  onednn::Context::instance().wanted_layouts().add({shape(), dtype(), images, groups}, wanted);
+  if (are_whole_)
+    onednn::Context::instance().wanted_layouts().add({shape(), dtype(), images, groups}, wanted);
   return target;
 }
 
@@ -132,7 +133,7 @@ std::vector<std::shared_ptr<WeightForms>> WeightForms::addends(int max_input, in
   Addends& entry = addends_entry(max_input, max_magnitude);
   if (entry.parts_of_weights.empty()) {
     for (Tensor& part : divided(weights_, entry.parts))
-      entry.parts_of_weights.push_back(std::make_shared<WeightForms>(std::move(part)));
+      entry.parts_of_weights.push_back(std::make_shared<WeightForms>(std::move(part), Tensor(), false));
   }
   return entry.parts_of_weights;
 }

@@ -13,8 +13,10 @@ namespace faq::kernels {
 /// run through one network in several threads.
 class WeightForms {
  public:
-  explicit WeightForms(Tensor weights, Tensor channel_scales = {})
-      : weights_(std::move(weights)), channel_scales_(std::move(channel_scales)) {}
+  /// `are_whole`: false for parts of weights, and for what only tests a kernel: prepare() knows nothing of
+  /// their layouts.
+  explicit WeightForms(Tensor weights, Tensor channel_scales = {}, bool are_whole = true)
+      : weights_(std::move(weights)), channel_scales_(std::move(channel_scales)), are_whole_(are_whole) {}
 
   const Tensor& weights() const { return weights_; }
   /// O, f32: see PackedWeights; undefined: none.
@@ -61,6 +63,7 @@ class WeightForms {
   Addends& addends_entry(int max_input, int max_magnitude);
 
   const Tensor weights_, channel_scales_;
+  const bool are_whole_;
   std::mutex mutex_;  ///< protects the members below
   std::vector<Layout> layouts_;
   std::vector<Addends> addends_;
