@@ -34,6 +34,7 @@ set(private_headers
   core/kernels/resample
   core/kernels/rounded_gradient
   core/kernels/rounding
+  core/kernels/scaled_sums
   core/kernels/signed_images
   core/kernels/simd
   core/kernels/statistics
