@@ -45,4 +45,11 @@ template <class T>
 }
 [[gnu::always_inline]] inline float element(const Nothing*, std::int64_t) { return 0.0f; }
 
+/// The values from element n on.
+template <class T>
+[[gnu::always_inline]] inline const T* behind(const T* values, std::int64_t n) {
+  return values + n;
+}
+[[gnu::always_inline]] inline const Nothing* behind(const Nothing* nothing, std::int64_t) { return nothing; }
+
 }  // namespace faq::kernels

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/kernels/block.h"
+#include "core/kernels/requantizer.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -152,11 +153,12 @@ void conv2d_requantize(const Tensor& x, const PackedWeights& weights, const Conv
   const Shape shape = conv2d_shape(x.shape(), weights.filter_shape(), geometry);
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
   expect_place("convolution", out, shape, params.format.is_signed ? DType::s8 : DType::u8);
+  const Requantizer requantizer(params, shape[3]);
   for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.filter_shape().numel(),
                  [&](const Slice& slice) {
                    const Tensor sums = conv2d_integer(slice.of(x), weights, geometry, engine);
                    Tensor part = slice.of(out);
-                   requantize(sums, slice.of(residual), params, part);
+                   requantizer(sums, slice.of(residual), part);
                  });
 }
 

@@ -31,6 +31,7 @@ set(private_headers
   core/kernels/quad_tiles
   core/kernels/quads
   core/kernels/quantization_error
+  core/kernels/requantizer
   core/kernels/resample
   core/kernels/rounded_gradient
   core/kernels/rounding

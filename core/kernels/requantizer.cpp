@@ -1,0 +1,308 @@
+#include "core/kernels/requantizer.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numeric>
+#include <type_traits>
+#include <vector>
+
+#include "core/cpu.h"
+#include "core/kernels/block.h"
+#include "core/kernels/element.h"
+#include "core/kernels/exact_rounding.h"
+#include "core/kernels/simd.h"
+#include "core/parallel.h"
+#include "core/profile.h"
+
+namespace faq::kernels {
+namespace {
+
+// q = clamp(round(acc·multiplier + bias + residual·factor)), correctly rounded on every instruction set. It
+// is first computed in f32, which nearly always decides. Where f32 is so close to a tie that its error might
+// matter, it is computed again in double; where that is not enough either, exactly.
+using RowParams = Requantizer::RowParams;
+
+/// Values that are computed again in double together if one of them is uncertain.
+constexpr std::int64_t piece = 128;
+
+// Returns true if all results are certain.
+template <class A, class R, class Q>
+[[gnu::always_inline]] inline bool requantize_f32(const A* acc, const R* r, const RowParams& p,
+                                                  Q* __restrict out, std::int64_t n) {
+  int uncertain = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    float z = static_cast<float>(acc[i]) * p.multiplier[i] + p.bias[i];
+    if (!std::is_same_v<R, Nothing>) z += element(r, i) * p.residual_factor;
+    z = clamped(z, p.low, p.high);
+    const float q = round_half_even_in_range(z);
+    uncertain |= magnitude_of(z - q) <= p.certain ? 0 : 1;  // NaN, after an overflow of f32, is uncertain too
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(q > p.low ? q : p.low));  // NaN is no integer
+  }
+  return uncertain == 0;
+}
+
+// Returns true if all results are certain; tells which are not.
+template <class A, class R, class Q>
+[[gnu::always_inline]] inline bool requantize_f64(const A* acc, const R* r, const RowParams& p,
+                                                  Q* __restrict out, std::uint8_t* __restrict is_uncertain,
+                                                  std::int64_t n) {
+  // Of the terms: double rounds three times, by half of its last bit each.
+  constexpr double error = 0x1p-50;
+  int uncertain = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double product = static_cast<double>(acc[i]) * p.multiplier[i];
+    double z = product + p.bias[i];
+    double terms = magnitude_of(product) + magnitude_of(static_cast<double>(p.bias[i]));
+    if (!std::is_same_v<R, Nothing>) {
+      const double added = static_cast<double>(element(r, i)) * p.residual_factor;
+      z += added;
+      terms += magnitude_of(added);
+    }
+    // The limits are integers, so clipping before rounding gives the same as clipping after it.
+    z = clamped(z, static_cast<double>(p.low), static_cast<double>(p.high));
+    const double q = round_half_even_in_range(z);
+    const int near_tie = magnitude_of(z - q) >= 0.5 - error * terms ? 1 : 0;
+    uncertain |= near_tie;
+    is_uncertain[i] = static_cast<std::uint8_t>(near_tie);
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(q > p.low ? q : p.low));  // NaN is no integer
+  }
+  return uncertain == 0;
+}
+
+template <class A, class R, class Q>
+void requantize_exactly(const A* acc, const R* r, const RowParams& p, const std::uint8_t* is_uncertain,
+                        Q* out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (!is_uncertain[i]) continue;
+    ExactSum value{acc[i], p.multiplier[i], p.bias[i], 0, p.residual_factor};
+    if constexpr (!std::is_same_v<R, Nothing>) value.residual = r[i];
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(rounded_exactly(value, p.low, p.high)));
+  }
+}
+
+template <class A, class R, class Q>
+[[gnu::always_inline]] inline void requantize_loop(const A* acc, const R* r, RowParams p, Q* out,
+                                                   std::int64_t n) {
+  std::uint8_t is_uncertain[piece];
+  for (std::int64_t i = 0; i < n; i += piece) {
+    const std::int64_t length = std::min(piece, n - i);
+    const RowParams here = p.from(i);
+    const R* r_here = behind(r, i);
+    if (!requantize_f32(acc + i, r_here, here, out + i, length) &&
+        !requantize_f64(acc + i, r_here, here, out + i, is_uncertain, length))
+      requantize_exactly(acc + i, r_here, here, is_uncertain, out + i, length);
+  }
+}
+
+#define FAQ_REQUANTIZE(A, R, Q)                                                                   \
+  FAQ_SIMD void requantize_block(const A* acc, const R* r, RowParams p, Q* out, std::int64_t n) { \
+    requantize_loop(acc, r, p, out, n);                                                           \
+  }
+FAQ_REQUANTIZE(std::int32_t, Nothing, std::uint8_t)
+FAQ_REQUANTIZE(std::int32_t, std::uint8_t, std::uint8_t)
+FAQ_REQUANTIZE(std::int32_t, std::int8_t, std::uint8_t)
+FAQ_REQUANTIZE(std::int32_t, Nothing, std::int8_t)
+FAQ_REQUANTIZE(std::int32_t, std::uint8_t, std::int8_t)
+FAQ_REQUANTIZE(std::int32_t, std::int8_t, std::int8_t)
+FAQ_REQUANTIZE(std::uint8_t, Nothing, std::uint8_t)
+FAQ_REQUANTIZE(std::uint8_t, Nothing, std::int8_t)
+FAQ_REQUANTIZE(std::int8_t, Nothing, std::uint8_t)
+FAQ_REQUANTIZE(std::int8_t, Nothing, std::int8_t)
+#undef FAQ_REQUANTIZE
+
+#if defined(__x86_64__)
+#define FAQ_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+
+// (Without a mask GCC 12 warns about its own header.)
+constexpr __mmask16 all16 = 0xFFFF;
+
+// The lanes of `mask`; the others are 0.
+FAQ_AVX512 inline __m512 floats_of(const std::int32_t* acc, __mmask16 mask) {
+  return _mm512_maskz_cvtepi32_ps(all16, _mm512_maskz_loadu_epi32(mask, acc));
+}
+FAQ_AVX512 inline __m512 floats_of(const std::uint8_t* r, __mmask16 mask) {
+  return _mm512_maskz_cvtepi32_ps(all16, _mm512_maskz_cvtepu8_epi32(all16, _mm_maskz_loadu_epi8(mask, r)));
+}
+FAQ_AVX512 inline __m512 floats_of(const std::int8_t* r, __mmask16 mask) {
+  return _mm512_maskz_cvtepi32_ps(all16, _mm512_maskz_cvtepi8_epi32(all16, _mm_maskz_loadu_epi8(mask, r)));
+}
+
+// The integers of 16 values, of which those of `mask` are read.
+struct Rounded16 {
+  __m512i q;
+  __mmask16 uncertain;
+};
+
+// What requantize_f32() computes, in half the instructions that compilers make of it. Sums of products are
+// fused, which makes the error smaller; where it might matter, all the same is computed again.
+template <class A, class R>
+FAQ_AVX512 inline Rounded16 requantize_16(const A* acc, const R* r, const RowParams& p, std::int64_t i,
+                                          __mmask16 mask = all16) {
+  __m512 z = _mm512_fmadd_ps(floats_of(acc + i, mask), _mm512_maskz_loadu_ps(mask, p.multiplier + i),
+                             _mm512_maskz_loadu_ps(mask, p.bias + i));
+  if constexpr (!std::is_same_v<R, Nothing>)
+    z = _mm512_fmadd_ps(floats_of(r + i, mask), _mm512_set1_ps(p.residual_factor), z);
+  // Of a number and NaN these give the second one: NaN stays NaN, and is uncertain.
+  z = _mm512_maskz_max_ps(all16, _mm512_set1_ps(p.low), z);
+  z = _mm512_maskz_min_ps(all16, _mm512_set1_ps(p.high), z);
+  const __m512i q = _mm512_maskz_cvtps_epi32(all16, z);  // half to even
+  const __m512 error = _mm512_sub_ps(z, _mm512_maskz_cvtepi32_ps(all16, q));
+  return {q, _mm512_mask_cmp_ps_mask(mask, _mm512_abs_ps(error), _mm512_set1_ps(p.certain), _CMP_NLE_UQ)};
+}
+
+FAQ_AVX512 inline __m512i narrowed(__m512i a, __m512i b, std::uint8_t) { return _mm512_packus_epi16(a, b); }
+FAQ_AVX512 inline __m512i narrowed(__m512i a, __m512i b, std::int8_t) { return _mm512_packs_epi16(a, b); }
+
+// Of 64 values from i on. Returns a bit for each: 1 where it is uncertain.
+template <class A, class R, class Q>
+FAQ_AVX512 inline std::uint64_t requantize_64(const A* acc, const R* r, const RowParams& p, Q* out,
+                                              std::int64_t i) {
+  const Rounded16 a = requantize_16(acc, r, p, i), b = requantize_16(acc, r, p, i + 16);
+  const Rounded16 c = requantize_16(acc, r, p, i + 32), d = requantize_16(acc, r, p, i + 48);
+  // Packing takes four bytes of each vector in turn.
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i bytes = narrowed(_mm512_packs_epi32(a.q, b.q), _mm512_packs_epi32(c.q, d.q), Q{});
+  _mm512_storeu_si512(out + i, _mm512_maskz_permutexvar_epi32(all16, order, bytes));
+  return std::uint64_t{_mm512_kunpackw(d.uncertain, c.uncertain)} << 32 |
+         _mm512_kunpackw(b.uncertain, a.uncertain);
+}
+
+// Of n ≤ 16 values from i on.
+template <class A, class R, class Q>
+FAQ_AVX512 inline std::uint64_t requantize_few(const A* acc, const R* r, const RowParams& p, Q* out,
+                                               std::int64_t i, std::int64_t n) {
+  const auto mask = static_cast<__mmask16>((1u << n) - 1);
+  const Rounded16 values = requantize_16(acc, r, p, i, mask);
+  _mm512_mask_cvtepi32_storeu_epi8(out + i, mask, values.q);
+  return values.uncertain;
+}
+
+// Computes the uncertain ones of n values from i on again: all n where they are many.
+template <class A, class R, class Q>
+void settle(const A* acc, const R* r, const RowParams& p, Q* out, std::int64_t i, std::int64_t n,
+            std::uint64_t uncertain) {
+  constexpr int many = 4;
+  if (std::popcount(uncertain) >= many) return requantize_block(acc + i, behind(r, i), p.from(i), out + i, n);
+  for (; uncertain != 0; uncertain &= uncertain - 1) {
+    const std::int64_t at = i + std::countr_zero(uncertain);
+    requantize_block(acc + at, behind(r, at), p.from(at), out + at, 1);
+  }
+}
+
+template <class A, class R, class Q>
+FAQ_AVX512 void requantize_block_avx512(const A* acc, const R* r, const RowParams& p, Q* out,
+                                        std::int64_t n) {
+  std::int64_t i = 0;
+  for (std::int64_t step = 64; i + step <= n; i += step) {
+    const std::uint64_t uncertain = requantize_64(acc, r, p, out, i);
+    if (uncertain != 0) settle(acc, r, p, out, i, step, uncertain);
+  }
+  for (std::int64_t step; i < n; i += step) {
+    step = std::min<std::int64_t>(16, n - i);
+    const std::uint64_t uncertain = requantize_few(acc, r, p, out, i, step);
+    if (uncertain != 0) settle(acc, r, p, out, i, step, uncertain);
+  }
+}
+#endif
+
+template <class A, class R, class Q>
+void requantize_values(const A* acc, const R* r, const RowParams& p, Q* out, std::int64_t n) {
+#if defined(__x86_64__)
+  static const bool has_avx512 = simd_bytes() == 64;
+  if (has_avx512) return requantize_block_avx512(acc, r, p, out, n);
+#endif
+  requantize_block(acc, r, p, out, n);
+}
+
+constexpr const Nothing* no_residual = nullptr;
+
+// Calls body(accumulators, residual) with the elements from `offset` on, in their own dtypes.
+template <class Body>
+void with_operands(const Tensor& accumulators, const Tensor& residual, std::int64_t offset, Body body) {
+  if (accumulators.dtype() == DType::u8) return body(accumulators.data<std::uint8_t>() + offset, no_residual);
+  if (accumulators.dtype() == DType::s8) return body(accumulators.data<std::int8_t>() + offset, no_residual);
+  const std::int32_t* acc = accumulators.data<std::int32_t>() + offset;
+  if (!residual) return body(acc, no_residual);
+  if (residual.dtype() == DType::u8) return body(acc, residual.data<std::uint8_t>() + offset);
+  body(acc, residual.data<std::int8_t>() + offset);
+}
+
+float largest_magnitude(const Tensor& x) {
+  float largest = 0;
+  for (const float value : x.span<float>()) largest = std::max(largest, std::abs(value));
+  return largest;
+}
+
+// Elements of whole rows of channels that are a multiple of 64, or nearly 512 where there are none.
+std::int64_t block_of(std::int64_t channels) {
+  constexpr std::int64_t vectors = 64, longest = 2048;
+  const std::int64_t even = std::lcm(channels, vectors), shortest = even <= longest ? even : channels;
+  return shortest * std::max<std::int64_t>(1, block_length / shortest);
+}
+
+std::vector<float> repeated(const Tensor& by_channel, std::int64_t length) {
+  const auto values = by_channel.span<float>();
+  std::vector<float> all;
+  while (std::ssize(all) < length) all.insert(all.end(), values.begin(), values.end());
+  return all;
+}
+
+}  // namespace
+
+Requantizer::Requantizer(const Requantize& params, std::int64_t channels) : format_(params.format) {
+  check(channels > 0, "requantize: no channels");
+  check_channels("requantize: multiplier", params.multiplier, channels);
+  check_channels("requantize: bias", params.bias, channels);
+  length_ = block_of(channels);
+  multiplier_ = repeated(params.multiplier, length_);
+  bias_ = repeated(params.bias, length_);
+  // A value that is not clipped is at most 2^8, and each of its terms is at most that plus the other two.
+  // There are three roundings, and one more for an accumulator above 2^24.
+  const float terms = 256.0f + largest_magnitude(params.bias) + 256.0f * std::abs(params.residual_multiplier);
+  const Levels levels = levels_of(params.activation, format_);
+  row_ = {.multiplier = multiplier_.data(),
+          .bias = bias_.data(),
+          .residual_factor = params.residual_multiplier,
+          .low = levels.low,
+          .high = levels.high,
+          .certain = 0.5f - 8 * 0x1p-24f * terms};
+}
+
+void Requantizer::check_operands(const Tensor& accumulators, const Tensor& residual,
+                                 const Tensor& out) const {
+  check(!residual || residual.shape() == accumulators.shape(), "requantize: residual ", residual.shape(),
+        " for ", accumulators.shape());
+  check(!residual || accumulators.dtype() == DType::s32, "requantize: ", accumulators.dtype(),
+        " and a residual");
+  expect_place("requantize", out, accumulators.shape(), format_.is_signed ? DType::s8 : DType::u8);
+}
+
+template <class A, class R>
+void Requantizer::values(const A* acc, const R* r, std::int64_t n, void* out, std::int64_t offset) const {
+  if (format_.is_signed) {
+    requantize_values(acc, r, row_, static_cast<std::int8_t*>(out) + offset, n);
+  } else {
+    requantize_values(acc, r, row_, static_cast<std::uint8_t*>(out) + offset, n);
+  }
+}
+
+void Requantizer::operator()(const Tensor& accumulators, const Tensor& residual, Tensor& out) const {
+  const Booked booked(Work::fused);
+  check_operands(accumulators, residual, out);
+  const std::int64_t all = accumulators.numel(), blocks = (all + length_ - 1) / length_;
+  void* to = out.mutable_raw();
+  parallel_for(blocks, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t offset = begin * length_; offset < std::min(end * length_, all); offset += length_) {
+      with_operands(accumulators, residual, offset, [&](const auto* acc, const auto* r) {
+        values(acc, r, std::min(length_, all - offset), to, offset);
+      });
+    }
+  });
+}
+
+}  // namespace faq::kernels

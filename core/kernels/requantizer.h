@@ -1,0 +1,46 @@
+// Requantization of a result in parts. Included by core/kernels/*.cpp only.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/kernels/requantize.h"
+
+namespace faq::kernels {
+
+/// requantize() with parameters that are prepared once for all parts of a result.
+class Requantizer {
+ public:
+  Requantizer(const Requantize& params, std::int64_t channels);
+  Requantizer(const Requantizer&) = delete;
+  Requantizer& operator=(const Requantizer&) = delete;
+
+  /// As requantize(), in all threads.
+  void operator()(const Tensor& accumulators, const Tensor& residual, Tensor& out) const;
+
+  /// What the values of a block are computed from.
+  struct RowParams {
+    const float* multiplier;
+    const float* bias;
+    float residual_factor;
+    float low, high;
+    float certain;  ///< distance to the nearest integer up to which f32 can be trusted
+
+    /// Those of the elements from i on.
+    RowParams from(std::int64_t i) const {
+      return {multiplier + i, bias + i, residual_factor, low, high, certain};
+    }
+  };
+
+ private:
+  void check_operands(const Tensor& accumulators, const Tensor& residual, const Tensor& out) const;
+  template <class A, class R>
+  void values(const A* acc, const R* r, std::int64_t n, void* out, std::int64_t offset) const;
+
+  FixedPoint format_;
+  std::int64_t length_ = 0;  ///< elements of a block, which is a number of whole rows of channels
+  std::vector<float> multiplier_, bias_;  ///< repeated to the length of a block
+  RowParams row_;
+};
+
+}  // namespace faq::kernels
