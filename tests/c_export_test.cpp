@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/atomic_file.h"
+#include "core/kernels/requantizer.h"
 #include "core/text.h"
 #include "quant/deploy/integer_requantize.h"
 #include "tests/op_builder.h"

@@ -4,7 +4,7 @@
 #include <functional>
 #include <limits>
 
-#include "core/kernels/requantize.h"
+#include "core/kernels/requantizer.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
 #include "tests/reference.h"

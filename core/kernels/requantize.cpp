@@ -1,20 +1,8 @@
 #include "core/kernels/requantize.h"
 
 #include "core/kernels/block.h"
-#include "core/kernels/requantizer.h"
 
 namespace faq::kernels {
-
-Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params) {
-  Tensor out =
-      Tensor::empty(accumulators.shape(), params.format.is_signed ? DType::s8 : DType::u8, params.format);
-  requantize(accumulators, residual, params, out);
-  return out;
-}
-
-void requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params, Tensor& out) {
-  Requantizer{params, accumulators.dim(accumulators.rank() - 1)}(accumulators, residual, out);
-}
 
 Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias) {
   Tensor out = Tensor::empty(accumulators.shape());

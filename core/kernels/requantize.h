@@ -6,10 +6,11 @@
 
 namespace faq::kernels {
 
-/// Deployment: q = clamp(round((acc·multiplier + bias + residual·residual_multiplier)), low, high). The
-/// result is correctly rounded, half to even, on every instruction set: where a value comes so near a tie
-/// that f32 and double might err, it is computed exactly. acc: s32 (u8 or s8 without a residual); multiplier,
-/// bias: C, f32, already divided by the scale of the output; residual: u8 or s8, or undefined.
+/// What requantize() (requantizer.h) computes in deployment: q = clamp(round((acc·multiplier + bias +
+/// residual·residual_multiplier)), low, high). The result is correctly rounded, half to even, on every
+/// instruction set: where a value comes so near a tie that f32 and double might err, it is computed exactly.
+/// acc: s32 (u8 or s8 without a residual); multiplier, bias: C, f32, already divided by the scale of the
+/// output; residual: u8 or s8, or undefined.
 struct Requantize {
   Tensor multiplier;
   Tensor bias;
@@ -17,9 +18,6 @@ struct Requantize {
   Activation activation = Activation::relu;
   FixedPoint format;
 };
-Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params);
-/// The same into `out`, which must have the shape of the accumulators and the dtype of the format.
-void requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params, Tensor& out);
 
 /// value = acc·multiplier + bias as f32, computed in double: the logits of an integer network.
 Tensor dequantize(const Tensor& accumulators, const Tensor& multiplier, const Tensor& bias);

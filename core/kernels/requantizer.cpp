@@ -305,4 +305,15 @@ void Requantizer::operator()(const Tensor& accumulators, const Tensor& residual,
   });
 }
 
+Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params) {
+  Tensor out =
+      Tensor::empty(accumulators.shape(), params.format.is_signed ? DType::s8 : DType::u8, params.format);
+  requantize(accumulators, residual, params, out);
+  return out;
+}
+
+void requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params, Tensor& out) {
+  Requantizer{params, accumulators.dim(accumulators.rank() - 1)}(accumulators, residual, out);
+}
+
 }  // namespace faq::kernels

@@ -1,4 +1,4 @@
-// Requantization of a result in parts. Included by core/kernels/*.cpp only.
+// Requantization of accumulators, of a whole tensor or in parts.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,11 @@
 #include "core/kernels/requantize.h"
 
 namespace faq::kernels {
+
+/// Returns the integers that `params` describes, in a new tensor.
+Tensor requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params);
+/// The same into `out`, which must have the shape of the accumulators and the dtype of the format.
+void requantize(const Tensor& accumulators, const Tensor& residual, const Requantize& params, Tensor& out);
 
 /// requantize() with parameters that are prepared once for all parts of a result.
 class Requantizer {

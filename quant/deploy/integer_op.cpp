@@ -7,6 +7,7 @@
 #include "core/kernels/concat.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/pixels.h"
+#include "core/kernels/requantizer.h"
 #include "core/kernels/unit.h"
 
 namespace faq {

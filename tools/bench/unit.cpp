@@ -1,7 +1,7 @@
 // The fused passes of a quantized unit: what follows its convolution, forward and backward.
 #include "core/kernels/unit.h"
 #include "core/kernels/norm.h"
-#include "core/kernels/requantize.h"
+#include "core/kernels/requantizer.h"
 #include "quant/number_format.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/layers.h"
