@@ -120,6 +120,9 @@ Var concat_channels(std::span<const Var> parts);
 Var dropout(const Var& x, const Tensor& keep, float p);
 /// Returns the same elements in another shape.
 Var reshape(const Var& x, const Shape& shape);
+/// Images as pixels with all their values: N,1,1,C·H·W, in the order of PyTorch's flatten, which is that of a
+/// filter as large as the image. u8 and s8 keep their scale.
+Var flatten(const Var& x);
 /// Returns `value`, which has the shape of x, instead of x. The gradient goes to x unchanged.
 Var straight_through(const Var& x, Tensor value);
 /// Converts integers to the real numbers they stand for, f32. Returns f32 as it is.

@@ -1,3 +1,4 @@
+#include "core/kernels/channels_first.h"
 #include "core/kernels/concat.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/loss.h"
@@ -75,6 +76,15 @@ Var dropout(const Var& x, const Tensor& keep, float p) {
 Var reshape(const Var& x, const Shape& shape) {
   return Var::record("reshape", x.value().reshaped(shape), {x},
                      [from = x.shape()](const Tensor& dy) -> Grads { return {dy.reshaped(from)}; });
+}
+
+// y = x;  dx = dy.
+Var flatten(const Var& x) {
+  const Tensor y = kernels::channels_first(x.value());
+  const Shape& shape = y.shape();
+  return Var::record(
+      "flatten", y.reshaped({shape[0], 1, 1, shape.numel() / shape[0]}), {x},
+      [shape](const Tensor& dy) -> Grads { return {kernels::channels_last(dy.reshaped(shape))}; });
 }
 
 // y = value;  dx = dy.

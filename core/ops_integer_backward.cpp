@@ -67,7 +67,7 @@ IntegerBackward::IntegerBackward(const ConvBackward& conv)
       needs_float_(!integer_weights_ || (conv.dx_wanted && !integer_data_)),
       groups_(groups_of(conv)) {
   if (integer_weights_) {
-    quads_.emplace(conv.weights.filter_shape(), conv.geometry, groups_.count());
+    quads_.emplace(conv.weights.filter_shape(), conv.geometry, groups_.count(), conv.weight_factors());
   } else {
     in_float_.emplace(conv.weights.filter_shape(), conv.geometry, num_shares(groups_.count()));
   }
@@ -96,8 +96,6 @@ void IntegerBackward::add(std::int64_t group, int share, const kernels::RoundedG
   }
 }
 
-Tensor IntegerBackward::weight_gradient() {
-  return quads_ ? quads_->sum(conv_.weight_factors()) : conv_.scaled(in_float_->sum());
-}
+Tensor IntegerBackward::weight_gradient() { return quads_ ? quads_->sum() : conv_.scaled(in_float_->sum()); }
 
 }  // namespace faq

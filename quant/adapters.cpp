@@ -121,10 +121,10 @@ class QuantizedConv final : public QuantizedUnit {
     if (!is_quantized(x) || !precision.weights) return in_float(pass, x, residual, quantizer, precision);
     if (pass.training() || unit_.with_batch_statistics(pass)) {
       unit_.release_packed();  // of earlier passes in floating point
-      const Var filter = rounded_weights();
+      const Convolution conv = convolution(x);
       LearnedStatistics learned;
-      Var y = conv_norm_act_integer(x, filter, integer_weights(filter).packed, unit_.norm(), residual,
-                                    unit_.geometry(x.shape()), options_.engine, options_.grad_format,
+      Var y = conv_norm_act_integer(conv.x, conv.filter, conv.packed, unit_.norm(), residual, conv.geometry,
+                                    options_.engine, options_.grad_format,
                                     norm_options(pass, quantizer.activation), &learned, rounding_keys(pass));
       keep(pass, unit_.norm(), std::move(learned));
       return y;
@@ -153,6 +153,22 @@ class QuantizedConv final : public QuantizedUnit {
     NormActOptions options = unit_.norm_options(pass, format);
     if (format) options.scale = activation_scale();
     return options;
+  }
+
+  struct Convolution {
+    Var x, filter;
+    kernels::PackedWeights packed;  ///< of the filter
+    ConvGeometry geometry;
+  };
+  // What a step of training computes. A filter that covers the image is a matrix: its weights, of which there
+  // are many, are then quantized, packed and get their gradients row by row.
+  Convolution convolution(const Var& x) {
+    const Var filter = rounded_weights();
+    const kernels::PackedWeights packed = integer_weights(filter).packed;
+    const ConvGeometry geometry = unit_.geometry(x.shape());
+    if (!kernels::covers_image(x.shape(), filter.shape(), geometry)) return {x, filter, packed, geometry};
+    const kernels::PackedWeights matrix = packed.as_matrix();
+    return {flatten(x), reshape(filter, matrix.shape()), matrix, {}};
   }
 
   // For an input that is not quantized, or weights that must not be.

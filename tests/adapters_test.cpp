@@ -49,3 +49,42 @@ TEST_CASE("weights are quantized once for each version and setting", "[quant]") 
     }
   }
 }
+
+TEST_CASE("a filter that covers the image gives what the convolution gives", "[quant]") {
+  for (const GradFormat& format : {GradFormat::f32, GradFormat::s8}) {
+    for (const bool by_channel : {false, true}) {
+      const Scheme scheme = by_channel ? Scheme::dfp : Scheme::faq;
+      INFO("gradients " << format << ", scales of channels " << by_channel);
+      ConvNormAct unit(20, 33, {3, 4}, {});
+      unit.weight() = Var(reference::random({33, 20, 3, 4}, 1), true);
+      unit.set_adapter(make_quantized_adapter(
+          "conv", unit,
+          {.scheme = scheme, .weight_bits = by_channel ? 2 : 4, .cluster_size = 0, .grad_format = format}));
+      QuantizedUnit& quantizer = *quantizer_of(unit);
+      const FixedPoint output{.scale = 0.25f, .bits = 4};
+      quantizer.set_state({.activation = output, .weight_bits = by_channel ? 2 : 4});
+      const Tensor images = reference::random_fixed_point({5, 3, 4, 20}, 2, {.scale = 0.25f, .bits = 4});
+      const RandomKeys keys{.seed = 3, .samples = {7, 8, 9, 10, 11}};
+      const Var x(images, true);
+      const Var y = unit(training_pass(keys), x);
+      const Tensor dy = reference::random(y.shape(), 4);
+      backward(y, dy);
+
+      // The same op, of the images and filters as they are.
+      const QuantizedWeights weights = quantizer.quantized_weights();
+      const Var plain_x(images, true), w(unit.weight().value().clone(), true);
+      const Var plain = conv_norm_act_integer(
+          plain_x, w, {weights.values, weights.channel_scales}, unit.norm(), {}, {}, Engine::integer, format,
+          {.format = output}, nullptr, {keys.seed, 0, keys.epoch, keys.samples});
+      backward(plain, dy);
+      CHECK(reference::same_bytes(y.value(), plain.value()));
+      if (format == GradFormat::s8) {
+        CHECK(reference::same_bytes(unit.weight().grad(), w.grad()));
+        CHECK(reference::same_bytes(x.grad(), plain_x.grad()));
+      } else {
+        CHECK(reference::relative_error(unit.weight().grad(), reference::numbers(w.grad())) < 1e-5);
+        CHECK(reference::relative_error(x.grad(), reference::numbers(plain_x.grad())) < 1e-5);
+      }
+    }
+  }
+}

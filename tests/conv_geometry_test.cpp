@@ -122,3 +122,22 @@ TEST_CASE("convolution shapes that do not fit", "[conv]") {
         ConvGeometry{.dilation = 0}, ConvGeometry{.groups = 0}})
     CHECK_THROWS_WITH(shape({1, 3, 3, 3}, {1, 3, 1, 1}, senseless), Catch::Contains("makes no sense"));
 }
+
+TEST_CASE("a filter covers an image of its size without a border", "[conv]") {
+  struct Row {
+    Shape x, weights;
+    ConvGeometry geometry;
+    bool covers;
+  };
+  const Row rows[] = {{{2, 7, 7, 8}, {4, 8, 7, 7}, {}, true},
+                      {{2, 3, 5, 8}, {4, 8, 3, 5}, {.stride = 2}, true},
+                      {{2, 7, 7, 8}, {4, 8, 7, 6}, {}, false},
+                      {{2, 7, 7, 8}, {4, 8, 7, 7}, {.padding = 1}, false},
+                      {{2, 7, 7, 8}, {4, 4, 7, 7}, {.groups = 2}, false},
+                      {{2, 5, 5, 8}, {4, 8, 5, 5}, {.dilation = 2}, false},
+                      {{2, 1, 1, 8}, {4, 8, 1, 1}, {}, false}};  // is a matrix as it is
+  for (const Row& row : rows) {
+    INFO(row.x << ", " << row.weights << ", " << row.geometry);
+    CHECK(kernels::covers_image(row.x, row.weights, row.geometry) == row.covers);
+  }
+}

@@ -99,7 +99,7 @@ TEST_CASE("the 8-bit gradient of weights equals exact sums", "[gradient][isa]") 
       const RoundedGradient dy = gradient_of(c, salt, 0.37f);
       for (const Tensor& x : {reference::random_integers<std::uint8_t>(c.x, salt, 0, 255),
                               reference::random_integers<std::int8_t>(c.x, salt, -127, 127)}) {
-        QuadGradient gradient(c.w, c.geometry, 1, tiles);
+        QuadGradient gradient(c.w, c.geometry, 1, {}, tiles);
         gradient.add(0, x, dy);
         CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));
       }
@@ -118,7 +118,7 @@ TEST_CASE("the 8-bit gradient of weights does not overflow", "[gradient][isa]") 
       std::ranges::fill(bytes.mutable_span<std::uint8_t>(), std::uint8_t{255});
       std::ranges::fill(signs.mutable_span<std::int8_t>(), std::int8_t{-127});
       for (const Tensor& x : {bytes, signs}) {
-        QuadGradient gradient(c.w, c.geometry, 1, tiles);
+        QuadGradient gradient(c.w, c.geometry, 1, {}, tiles);
         gradient.add(0, x, dy);
         CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));
       }
@@ -169,19 +169,23 @@ TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gr
 
 TEST_CASE("the 8-bit gradient of weights takes a factor for each output", "[gradient]") {
   for (const Shape& ws : {Shape{40, 20, 3, 3}, Shape{13, 30, 1, 1}}) {
-    const Convolution c{{4, 7, 6, ws[1]}, ws, {}};
-    const Tensor x = reference::random_integers<std::uint8_t>(c.x, 1, 0, 15);
-    const RoundedGradient dy = gradient_of(c, 2, 0.3f);
-    const auto sum = [&](const Tensor& factors) {
-      QuadGradient gradient(c.w, c.geometry, 1);
-      gradient.add(0, x, dy);
-      return gradient.sum(factors);
-    };
-    Tensor expected = sum({});
-    const Tensor factors = reference::random({ws[0]}, 3, 0.5, 2);
-    kernels::scale_rows_in_place(expected, factors);
-    CHECK(reference::same_bytes(sum(factors), expected));
-    CHECK_THROWS_AS(sum(Tensor::full({ws[0] + 1}, 1.0f)), Error);
+    for (const std::int64_t groups : {1, 2}) {
+      const Convolution c{{4 * groups, 7, 6, ws[1]}, ws, {}};
+      const Tensor x = reference::random_integers<std::uint8_t>(c.x, 1, 0, 15);
+      const RoundedGradient dy = gradient_of(c, 2, 0.3f);
+      const auto sum = [&](const Tensor& factors) {
+        QuadGradient gradient(c.w, c.geometry, groups, factors);
+        for (std::int64_t group = 0; group < groups; ++group)
+          gradient.add(group, x.rows(4 * group, 4 * group + 4),
+                       {dy.values.rows(4 * group, 4 * group + 4), dy.scale});
+        return gradient.sum();
+      };
+      Tensor expected = sum({});
+      const Tensor factors = reference::random({ws[0]}, 3, 0.5, 2);
+      kernels::scale_rows_in_place(expected, factors);
+      CHECK(reference::same_bytes(sum(factors), expected));
+      CHECK_THROWS_AS(sum(Tensor::full({ws[0] + 1}, 1.0f)), Error);
+    }
   }
 }
 

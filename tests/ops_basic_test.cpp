@@ -115,6 +115,23 @@ TEST_CASE("dropout: what stays is larger, and so is its gradient", "[ops]") {
   CHECK_THROWS_AS(dropout(integers, keep, 1.0f), Error);
 }
 
+TEST_CASE("flatten: the values of an image by channel, row and column", "[ops]") {
+  gradcheck([](Inputs in) { return flatten(in[0]); }, {{2, 3, 4, 5}});
+  for (const Shape& shape : {Shape{2, 3, 4, 5}, Shape{1, 2, 2, 130}}) {
+    const Var x(reference::random_fixed_point(shape, 1, {.scale = 0.5f, .bits = 4}));
+    const Tensor y = flatten(x).value();
+    CHECK(y.shape() == Shape{shape[0], 1, 1, shape[1] * shape[2] * shape[3]});
+    CHECK(y.fixed_point() == x.value().fixed_point());
+    const auto in = reference::elements<int>(x.value()), out = reference::elements<int>(y);
+    std::size_t i = 0;
+    for (std::int64_t n = 0; n < shape[0]; ++n)
+      for (std::int64_t c = 0; c < shape[3]; ++c)
+        for (std::int64_t pixel = 0; pixel < shape[1] * shape[2]; ++pixel)
+          CHECK(out[i++] == in[static_cast<std::size_t>((n * shape[1] * shape[2] + pixel) * shape[3] + c)]);
+  }
+  CHECK_THROWS_AS(flatten(Var(Tensor::zeros({2, 3}))), Error);
+}
+
 TEST_CASE("shortcut gradient", "[ops]") {
   gradcheck([](Inputs in) { return subsample_and_pad(in[0], 2, 8); }, {{2, 5, 4, 4}});
   gradcheck([](Inputs in) { return subsample_and_pad(in[0], 1, 7); }, {{1, 3, 3, 4}});

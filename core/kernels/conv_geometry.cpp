@@ -72,4 +72,9 @@ Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvGeometry& geo
   return {x[0], height / g.stride + 1, width / g.stride + 1, weights[0]};
 }
 
+bool covers_image(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
+  return weights[2] * weights[3] > 1 && weights[2] == x[1] && weights[3] == x[2] && geometry.groups == 1 &&
+         geometry.padding == Padding(0) && geometry.dilation == Extent(1);
+}
+
 }  // namespace faq::kernels

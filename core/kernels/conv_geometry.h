@@ -65,4 +65,8 @@ namespace faq::kernels {
 /// it, and (usage) when the kernel does not fit into the padded image.
 Shape conv2d_shape(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
 
+/// True if a filter of several taps is as large as the image, which has no border: then the convolution is a
+/// product of matrices, as that of VGG's and AlexNet's first fully connected layer.
+bool covers_image(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
+
 }  // namespace faq::kernels

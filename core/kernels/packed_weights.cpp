@@ -58,6 +58,11 @@ PackedWeights PackedWeights::flipped(Extent first, int stride) const {
   return {std::move(values), std::move(taps)};
 }
 
+PackedWeights PackedWeights::as_matrix() const {
+  const std::int64_t outputs = filter_shape()[0];
+  return {values_.reshaped({outputs, filter_shape().numel() / outputs, 1, 1}), channel_scales()};
+}
+
 void PackedWeights::prepare(DType images, int groups) const { forms().prepare(images, groups); }
 
 PackedWeights PackedWeights::as(DType wanted) const {

@@ -43,6 +43,10 @@ class PackedWeights {
   /// every stride-th, in reverse order. They have no channel scales. Weights without groups only.
   PackedWeights flipped(Extent first, int stride) const;
 
+  /// Returns weights O,I,H,W as O,I·H·W,1,1, for images that a filter covers (covers_image()), flattened.
+  /// What kernels make of them is made anew.
+  PackedWeights as_matrix() const;
+
   /// Makes the layouts that kernels have wanted of such weights before, on all threads. To be called where
   /// several threads are about to need them: else the first of them makes a layout alone, and the others
   /// wait. images, groups: of the convolution; its images may be gradients.

@@ -45,7 +45,7 @@ class GroupSum {
     if (input_.is_shifted()) sum_outputs();
   }
 
-  /// Computes tiles [begin, end). out: those of all.
+  /// Computes tiles [begin, end) into `out`.
   void compute(std::int64_t begin, std::int64_t end, float* out) const {
     // What the tiles of a block of channels read again and again stays in a second-level cache of 1 MB.
     constexpr std::int64_t cache_bytes = 3 << 17;
@@ -64,7 +64,7 @@ class GroupSum {
           std::int32_t* of_tile = &sums[(at_once ? 0 : number - begin) * plan_.sums()];
           if (at_once) std::fill_n(of_tile, plan_.sums(), 0);
           run(plan_.tile(number), from, to, of_tile);
-          if (to == past) finish(number, first / unit, of_tile, out + number * plan_.sums());
+          if (to == past) finish(number, first / unit, of_tile, out + (number - begin) * plan_.sums());
         }
       }
     }
@@ -126,8 +126,17 @@ bool QuadGradient::suits(const Shape& x, const Shape& weights, const ConvGeometr
 }
 
 QuadGradient::QuadGradient(const Shape& weights, const ConvGeometry& geometry, std::int64_t groups,
-                           const QuadTiles& tiles)
-    : weights_(weights), geometry_(geometry), plan_(weights, geometry), tiles_(tiles), sums_(groups) {}
+                           Tensor factors, const QuadTiles& tiles)
+    : weights_(weights),
+      geometry_(geometry),
+      plan_(weights, geometry),
+      groups_(groups),
+      factors_(std::move(factors)),
+      tiles_(tiles),
+      sums_(groups) {
+  check(!factors_ || factors_.numel() == plan_.out_channels, "conv2d backward: ", factors_.shape(),
+        " factors for ", weights_);
+}
 
 void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradient& dy) {
   const Booked booked(Work::convolution);
@@ -139,50 +148,64 @@ void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradien
   check(suits(x.shape(), weights_, geometry_), ErrorKind::internal, "conv2d backward: no quads for ",
         weights_, ", ", geometry_);
   report({ConvPass::backward_weights, x.shape(), weights_, y, geometry_, x.dtype(), DType::f32, DType::s8});
-  Tensor sums = Tensor::empty({plan_.tiles() * plan_.sums()});
   const GroupSum sum(x, dy, plan_, geometry_, tiles_);
+  if (groups_ == 1) {
+    dw_ = Tensor::empty(weights_);
+    float* dw = dw_.mutable_data<float>();
+    constexpr std::int64_t few = 32;  // tiles whose sums stay in the cache until they are placed
+    parallel_for(plan_.tiles(), 1, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> sums(static_cast<std::size_t>(few * plan_.sums()));
+      for (std::int64_t first = begin, past; first < end; first = past) {
+        past = std::min(first + few, end);
+        sum.compute(first, past, sums.data());
+        for (std::int64_t number = first; number < past; ++number)
+          place(plan_.tile(number), &sums[(number - first) * plan_.sums()], dw);
+      }
+    });
+    return;
+  }
+  Tensor sums = Tensor::empty({plan_.tiles() * plan_.sums()});
   float* out = sums.mutable_data<float>();
-  parallel_for(plan_.tiles(), 1, [&](std::int64_t begin, std::int64_t end) { sum.compute(begin, end, out); });
+  parallel_for(plan_.tiles(), 1, [&](std::int64_t begin, std::int64_t end) {
+    sum.compute(begin, end, out + begin * plan_.sums());
+  });
   sums_.add(group, std::move(sums));
 }
 
-Tensor QuadGradient::sum(const Tensor& factors) {
+void QuadGradient::place(const QuadPlan::Tile& tile, const float* sums, float* dw) const {
+  const std::int64_t area = plan_.height * plan_.width;
+  const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
+  const std::int64_t here = plan_.channels_of(tile.block);
+  const std::int64_t columns = plan_.width / plan_.columns;  // of the tile's run
+  const std::int64_t first = tile.piece * plan_.vectors * quad_lanes;
+  const std::int64_t past = std::min(first + length, columns * here);
+  const std::int64_t output = tile.output_block * plan_.outputs;
+  const std::int64_t outputs = std::min<std::int64_t>(plan_.outputs, plan_.out_channels - output);
+  for (std::int64_t o = 0; o < outputs; ++o) {
+    const float factor = factors_ ? factors_.data<float>()[output + o] : 1.0f;
+    float* filter = dw + ((output + o) * plan_.in_channels + tile.block * plan_.block_channels) * area +
+                    tile.row * plan_.width + tile.column;
+    for (std::int64_t i = first; i < past;) {
+      const std::int64_t column = i / here, channel = i % here;
+      const std::int64_t n = std::min(here - channel, past - i);
+      scatter(sums + o * length + (i - first), factor, n, filter + channel * area + column, area);
+      i += n;
+    }
+  }
+}
+
+Tensor QuadGradient::sum() {
   const Booked booked(Work::convolution);
-  check(!factors || factors.numel() == plan_.out_channels, "conv2d backward: ", factors.shape(),
-        " factors for ", weights_);
-  const float* by_output = factors ? factors.data<float>() : nullptr;
+  if (groups_ == 1) return dw_;
   const Tensor total = sums_.total();
-  const float* from = total.data<float>();
   Tensor dw = Tensor::empty(weights_);
   float* to = dw.mutable_data<float>();
-  const std::int64_t area = plan_.height * plan_.width;
   // Tiles of a block of outputs are gathered together: its part of the weights stays in the cache.
   parallel_for(plan_.output_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t number = 0; number < plan_.tiles(); ++number) {
       const QuadPlan::Tile tile = plan_.tile(number);
-      if (tile.output_block < begin || tile.output_block >= end) continue;
-      const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
-      const std::int64_t here = plan_.channels_of(tile.block);
-      const std::int64_t columns = plan_.width / plan_.columns;  // of the tile's run
-      const std::int64_t first = tile.piece * plan_.vectors * quad_lanes;
-      const std::int64_t past = std::min(first + length, columns * here);
-      const std::int64_t outputs =
-          std::min<std::int64_t>(plan_.outputs, plan_.out_channels - tile.output_block * plan_.outputs);
-      for (std::int64_t o = 0; o < outputs; ++o) {
-        const float* sums = from + number * plan_.sums() + o * length;
-        const float factor = by_output ? by_output[tile.output_block * plan_.outputs + o] : 1.0f;
-        float* filter = to +
-                        ((tile.output_block * plan_.outputs + o) * plan_.in_channels +
-                         tile.block * plan_.block_channels) *
-                            area +
-                        tile.row * plan_.width + tile.column;
-        for (std::int64_t i = first; i < past;) {
-          const std::int64_t column = i / here, channel = i % here;
-          const std::int64_t n = std::min(here - channel, past - i);
-          scatter(sums + (i - first), factor, n, filter + channel * area + column, area);
-          i += n;
-        }
-      }
+      if (tile.output_block >= begin && tile.output_block < end)
+        place(tile, total.data<float>() + number * plan_.sums(), to);
     }
   });
   return dw;

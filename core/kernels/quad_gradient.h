@@ -25,24 +25,30 @@ class QuadGradient {
   /// bits.
   static bool suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
 
-  /// `groups`: of images. `tiles`: the inner loops.
-  QuadGradient(const Shape& weights, const ConvGeometry& geometry, std::int64_t groups,
+  /// `groups`: of images. `factors`: what the gradient is multiplied by, for each output channel; undefined:
+  /// 1. `tiles`: the inner loops.
+  QuadGradient(const Shape& weights, const ConvGeometry& geometry, std::int64_t groups, Tensor factors = {},
                const QuadTiles& tiles = quad_tiles());
 
   /// Adds the images of a group; each number once. x: u8 or s8, their integers; dy: the gradient of their
   /// outputs. Groups may be added by different threads at the same time. If their number is no multiple of
   /// four, images of zeros are added. Precondition: suits().
   void add(std::int64_t group, const Tensor& x, const RoundedGradient& dy);
-  /// Returns the sum as O,I,H,W, f32, times a factor for each output channel (undefined: 1). Precondition:
-  /// every group was added.
-  Tensor sum(const Tensor& factors = {});
+  /// Returns the sum as O,I,H,W, f32. Precondition: every group was added.
+  Tensor sum();
 
  private:
+  // Writes the sums of a tile to their places in the gradient.
+  void place(const QuadPlan::Tile& tile, const float* sums, float* dw) const;
+
   Shape weights_;
   ConvGeometry geometry_;
   QuadPlan plan_;
+  std::int64_t groups_;
+  Tensor factors_;
   QuadTiles tiles_;
   TreeSum sums_;  ///< tile after tile: outputs × vectors × 16
+  Tensor dw_;     ///< of a single group, which is placed tile by tile
 };
 
 }  // namespace faq::kernels

@@ -6,6 +6,7 @@ set(private_headers
   core/file_error
   core/file_kind
   core/kernels/block
+  core/kernels/channels_first
   core/kernels/concat
   core/kernels/conv_observer
   core/kernels/conv_primitives
