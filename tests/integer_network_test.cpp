@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "core/allocator.h"
 #include "tests/integer_reference.h"
 
 using namespace faq;
@@ -103,6 +104,23 @@ TEST_CASE("threads that share the images of a batch compute the same integers", 
   set_num_threads(2);
   CHECK_THROWS_AS(network.forward(Tensor::zeros({8, 16, 16, 1}, DType::u8)), Error);
   set_num_threads(0);
+}
+
+TEST_CASE("a thread takes a few large images at a time", "[integer_network]") {
+  const OneThread one_thread;
+  Case c{.size = 16};
+  const auto model = quantized_model(c);
+  const IntegerNetwork network = compile(*model, c);
+  c.size = 256;  // values of 2 MB at the same time
+  const Tensor images = images_for(c, 20);
+  const Tensor first = network.forward(images.rows(0, 1));
+  reset_peak_memory();
+  const std::size_t before = memory_stats().in_use;
+  const Tensor logits = network.forward(images);
+  const std::size_t of_image = 2 * 256 * 256 * 16;
+  CHECK(memory_stats().peak - before < 15 * of_image);
+  CHECK(same_result(logits.rows(0, 1), first));
+  CHECK(same_result(logits, network.forward_all(images).back()));
 }
 
 TEST_CASE("an integer network survives saving, other engines and other batch sizes",

@@ -1,5 +1,6 @@
 #include "quant/deploy/integer_network.h"
 
+#include <algorithm>
 #include <set>
 #include <span>
 #include <string_view>
@@ -13,6 +14,13 @@ namespace {
 constexpr std::int64_t max_elements = 1 << 27;
 // The most bytes an image may need at the same time.
 constexpr std::int64_t max_block = std::int64_t{1} << 31;
+
+// Images that a thread takes through the network together: as many as have values of some 16 MB at the same
+// time, a thread's part of a third-level cache, but not so few that weights are read too often.
+std::int64_t images_together(std::int64_t bytes_per_image) {
+  constexpr std::int64_t cache_bytes = std::int64_t{1} << 24, fewest = 8;
+  return std::max(fewest, cache_bytes / std::max<std::int64_t>(bytes_per_image, 1));
+}
 
 TensorInfo result_of(const IntegerOp& op, std::size_t index, std::span<const TensorInfo> inputs) {
   try {
@@ -115,11 +123,17 @@ void IntegerNetwork::run(const Tensor& images, Engine engine, const Plan& plan, 
 Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
   check_images(images);
   const bool is_planned = images.dim(1) == height() && images.dim(2) == width();
-  const Plan plan = is_planned ? Plan() : plan_for(images.dim(1), images.dim(2));
+  const Plan other = is_planned ? Plan() : plan_for(images.dim(1), images.dim(2));
+  const Plan& plan = is_planned ? plan_ : other;
+  const std::int64_t most = images_together(plan.memory.bytes);
   Tensor logits = Tensor::empty({images.dim(0), num_classes()});
   parallel_shares(images.dim(0), [&](std::int64_t begin, std::int64_t end, int) {
-    Tensor rows = logits.rows(begin, end);
-    run(images.rows(begin, end), engine, is_planned ? plan_ : plan, rows);
+    const std::int64_t n = end - begin, groups = (n + most - 1) / most;
+    for (std::int64_t group = 0; group < groups; ++group) {
+      const std::int64_t first = begin + n * group / groups, past = begin + n * (group + 1) / groups;
+      Tensor rows = logits.rows(first, past);
+      run(images.rows(first, past), engine, plan, rows);
+    }
   });
   return logits;
 }

@@ -38,8 +38,9 @@ class IntegerNetwork {
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
 
   /// Takes u8 images N,H,W,C, returns f32 logits N,K. The values between the ops share one block of memory.
-  /// If each thread takes its own share of the images, there is one block per thread. The block is planned
-  /// once for images of height() and width(), and planned again in each call for other sizes.
+  /// If each thread takes its own share of the images, a few at a time, there is one block per thread. The
+  /// block is planned once for images of height() and width(), and planned again in each call for other
+  /// sizes.
   Tensor forward(const Tensor& images, Engine engine = Engine::integer) const;
   /// As forward, but returns the result of every op, for --compare and tests.
   std::vector<Tensor> forward_all(const Tensor& images, Engine engine = Engine::integer) const;

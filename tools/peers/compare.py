@@ -10,7 +10,7 @@ train  a step on one batch in memory, against PyTorch in fp32, in bf16 (torch.au
        and in FX quantization-aware training (x86 qconfig), all channels-last; with --data-path DIR also an epoch of
        faq-train there, its loader, augmentation and metrics included. --grad-dtype is ours
 infer  a batch in memory, against int8 PyTorch (FX post-training, x86), ONNX Runtime (static QDQ, u8 activations, s8
-       weights per channel) and OpenVINO (the same QDQ file, THROUGHPUT hint)
+       weights per channel) and OpenVINO (the same QDQ file, THROUGHPUT hint; with a batch of one image LATENCY)
 load   DIR/train decoded, RandomResizedCrop and flipped, against Pillow in the workers of a DataLoader; images/s are
        per core. Small data sets are repeated by links until an epoch is long enough for its start not to count (with
        Pillow, which reads their sizes; without it ours loads them as they are).
@@ -392,7 +392,7 @@ def parse():
     names = [name for name, _, _ in PEERS[o.mode]]
     if unknown := set(o.peers or []) - set(names):
         parser.error(f"--peers: expected some of {', '.join(names)}, got {', '.join(sorted(unknown))}")
-    for option, least in (("batch", 2), ("threads", 1), ("rounds", 1), ("steps", 2), ("workers", 1)):
+    for option, least in (("batch", 2 if o.mode == "train" else 1), ("threads", 1), ("rounds", 1), ("steps", 2), ("workers", 1)):
         if getattr(o, option) < least:
             parser.error(f"--{option}: expected at least {least}, got {getattr(o, option)}")
     if o.mode == "load" and not o.data_path:
