@@ -80,10 +80,11 @@ Var reshape(const Var& x, const Shape& shape) {
 
 // y = x;  dx = dy.
 Var flatten(const Var& x) {
+  check(x.value().rank() == 4, "flatten: expected images N,H,W,C, got ", x.shape());
   const Tensor y = kernels::channels_first(x.value());
   const Shape& shape = y.shape();
   return Var::record(
-      "flatten", y.reshaped({shape[0], 1, 1, shape.numel() / shape[0]}), {x},
+      "flatten", y.reshaped({shape[0], 1, 1, shape[1] * shape[2] * shape[3]}), {x},
       [shape](const Tensor& dy) -> Grads { return {kernels::channels_last(dy.reshaped(shape))}; });
 }
 

@@ -160,8 +160,9 @@ class QuantizedConv final : public QuantizedUnit {
     kernels::PackedWeights packed;  ///< of the filter
     ConvGeometry geometry;
   };
-  // What a step of training computes. A filter that covers the image is a matrix: its weights, of which there
-  // are many, are then quantized, packed and get their gradients row by row.
+  // What a step of training computes. A filter that covers the image is a matrix: its many weights are packed
+  // and get their gradients in the order they lie in, and the sums of the gradient of the data are short
+  // enough for 8 bits.
   Convolution convolution(const Var& x) {
     const Var filter = rounded_weights();
     const kernels::PackedWeights packed = integer_weights(filter).packed;

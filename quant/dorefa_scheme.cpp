@@ -9,6 +9,17 @@
 #include "quant/faq_scheme.h"
 
 namespace faq {
+namespace {
+
+// With the 8 leading bits. The others come from the last bits of convolutions in floating point, which differ
+// between CPUs; so the same network is calibrated alike, and then trained alike, on all of them.
+float with_few_bits(float scale) {
+  int exponent = 0;
+  const float mantissa = std::frexp(scale, &exponent);
+  return std::ldexp(std::nearbyint(mantissa * 256.0f), exponent - 8);
+}
+
+}  // namespace
 
 QuantizedWeights dorefa_weights(const Tensor& tanh_weights, int bits) {
   check(bits >= 2 && bits <= max_dorefa_bits, "dorefa: ", bits, " bits");
@@ -32,7 +43,8 @@ FixedPoint real_activation_format(const Histogram& histogram, int bits, bool is_
                                   const NumberFormat& options) {
   FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = is_signed};
   const auto with_range = [&](float range) {
-    format.scale = range > 0 ? std::max(range / static_cast<float>(format.max()), least_scale) : 1.0f;
+    format.scale =
+        range > 0 ? std::max(with_few_bits(range / static_cast<float>(format.max())), least_scale) : 1.0f;
     return format;
   };
   if (options.calibration == Calibration::percentile)

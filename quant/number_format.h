@@ -40,7 +40,8 @@ struct LayerBits {
   int act_bits = 8;
 };
 
-/// The default format of gradients: bf16 where the CPU multiplies bf16 natively, else f32.
+/// The format of gradients of a NumberFormat that names none: bf16 where the CPU multiplies it natively, else
+/// f32. (That of a QuantRecipe, train/quant_recipe.h, is s8, for which a pass must name its samples.)
 inline GradFormat default_grad_format() { return has_native_bf16() ? GradFormat::bf16 : GradFormat::f32; }
 
 /// The settings of quantize() (quant/quantize.h): which integers, and how their scales are found. The steps

@@ -67,6 +67,8 @@ TEST_CASE("a filter that covers the image gives what the convolution gives", "[q
       const RandomKeys keys{.seed = 3, .samples = {7, 8, 9, 10, 11}};
       const Var x(images, true);
       const Var y = unit(training_pass(keys), x);
+      const auto is_flatten = [](const Var& var) { return std::string(var.op()) == "flatten"; };
+      CHECK(std::ranges::count_if(topological_order(y), is_flatten) == 1);
       const Tensor dy = reference::random(y.shape(), 4);
       backward(y, dy);
 

@@ -636,6 +636,10 @@ TEST_CASE("normalisation refuses what does not fit together", "[norm]") {
       kernels::requantize(acc, Tensor::zeros({1, 2, 2, 1}, DType::u8), {v3, v3, 0, Activation::relu, {}}),
       Catch::Contains("residual"));
   CHECK_THROWS_AS(kernels::requantize(x, {}, {v3, v3, 0, Activation::relu, {}}), Error);
+  const kernels::Requantizer of_three({v3, v3, 0, Activation::relu, {}}, 3);
+  Tensor out = Tensor::empty({1, 2, 2, 2}, DType::u8);
+  CHECK_THROWS_WITH(of_three(Tensor::zeros({1, 2, 2, 2}, DType::s32), {}, out),
+                    Catch::Contains("3 multipliers for"));
   CHECK_THROWS_WITH(kernels::dequantize(acc, v2, v3), Catch::Contains("multiplier"));
   CHECK_THROWS_AS(kernels::channel_statistics(v3), Error);
 }

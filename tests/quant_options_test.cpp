@@ -8,7 +8,14 @@
 using namespace faq;
 using namespace faq::testing;
 
-TEST_CASE("gradients are bf16 by default only where the CPU has it", "[quant_options][isa]") {
+TEST_CASE("a recipe has 8-bit gradients by default where it quantizes", "[quant_options][isa]") {
+  for (const Scheme scheme : {Scheme::faq, Scheme::dfp, Scheme::dorefa, Scheme::lsq})
+    CHECK(deployed_format(QuantRecipe{.scheme = scheme, .weight_bits = 4}).grad_format == GradFormat::s8);
+  CHECK(deployed_format(QuantRecipe{}).grad_format == GradFormat::f32);
+}
+
+TEST_CASE("a number format has gradients in bf16 by default only where the CPU has it",
+          "[quant_options][isa]") {
   const OneThread one_thread;
   INFO(isa_name());
   const NumberFormat options{.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4};

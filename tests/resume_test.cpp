@@ -143,6 +143,22 @@ TEST_CASE("a distilled run goes on without its teacher's file", "[resume]") {
   check_same_run(folder / "parts", folder / "whole", 20);
 }
 
+TEST_CASE("a run goes on with the format of gradients that it began with, or not at all", "[resume]") {
+  const TemporaryFolder whole, parts;
+  const Words options = faq_options + Words{"--grad-dtype", "f32"};
+  require_done(train_by_program(whole.path(), options));
+  Process process(FAQ_TRAIN, training(parts.path(), options + Words{"--checkpoint-interval", "1"}));
+  const bool in_time = process.wait_until([&] { return reached(parts.path(), 7); });
+  process.send(SIGTERM);
+  REQUIRE(process.wait().code == 75);
+  REQUIRE(in_time);
+  const Outcome by_default = train_by_program(parts.path(), faq_options + Words{"--resume", "auto"});
+  CHECK(by_default.code != 0);
+  CHECK(by_default.err.find("grad-dtype was \"f32\", is now \"s8\"") != std::string::npos);
+  require_done(train_by_program(parts.path(), options + Words{"--resume", "auto"}));
+  check_same_run(parts.path(), whole.path(), 20);
+}
+
 TEST_CASE("a signal before the first step still ends with a checkpoint", "[resume]") {
   const TemporaryFolder output;
   Process process(FAQ_TRAIN, training(output.path(), faq_options));

@@ -78,7 +78,7 @@ void add_eval_options(cli::Parser& parser, const std::vector<OptionRow>& rows) {
         "32,8,6,5,4,3,2"},
        {"grad-dtypes",
         "--analyze gradient-noise: of f32, bf16, s8 and s8-data, those to compare with f32, parameter by "
-        "parameter; default: what training takes, without a comparison",
+        "parameter; default: bf16 (f32 where the CPU has none), without a comparison",
         "DTYPE,…"},
        {"c,config", "--analyze sensitivity and bits: the config.json of a run", "FILE"},
        {"quiet", "no progress on stderr, warnings only"}});

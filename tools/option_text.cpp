@@ -58,8 +58,8 @@ const OptionText& text_of_option(const std::string& name) {
       {"distill-weight", "methods", "X", "of the divergence from the teacher"},
       {"engine", "quantization", "NAME", "integer or simulated"},
       {"grad-dtype", "quantization", "DTYPE",
-       "bf16, f32, s8 or s8-data (8-bit integers, those of the weights in bf16); default: bf16 where the CPU "
-       "has it natively, f32 with --scheme none"},
+       "s8 (8-bit integers), s8-data (those of the weights in bf16), bf16 or f32; default: s8, f32 with "
+       "--scheme none"},
       {"epochs", "training", "N", "0: calibrate and quantize only"},
       {"batch-size", "training", "N", "images of a shard: what one rank computes at a time"},
       {"grad-accum-steps", "training", "N", "shards that each rank computes for a step"},

@@ -42,8 +42,7 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
         "-bit weights are odd integers up to 255, which are no 8-bit integers; use ", max_dorefa_bits,
         " bits or fewer, or `scheme` faq");
   const bool quantizes = r.scheme != Scheme::none;
-  const GradFormat grad_format =
-      r.grad_format.value_or(quantizes && has_native_bf16() ? GradFormat::bf16 : GradFormat::f32);
+  const GradFormat grad_format = r.grad_format.value_or(quantizes ? GradFormat::s8 : GradFormat::f32);
   check(!grad_format.is_integer() || quantizes, ErrorKind::usage, "`grad_format` ", grad_format,
         ": `scheme` none multiplies no integers; use f32", has_native_bf16() ? " or bf16" : "");
   check(grad_format != GradFormat::bf16 || has_native_bf16(), ErrorKind::usage,

@@ -41,8 +41,7 @@ struct QuantRecipe {
   kernels::TernaryScale ternary_scale = kernels::TernaryScale::rms;
   int batch_norm_batches = -1;  ///< -1: as many as calibration_batches for dfp, 0 for the other schemes
   Engine engine = Engine::integer;
-  std::optional<GradFormat> grad_format =
-      {};  ///< not set: bf16 where the CPU has it natively; f32 with Scheme::none
+  std::optional<GradFormat> grad_format = {};  ///< not set: s8; f32 with Scheme::none
 
   // Training methods (Zhuang et al., arXiv 1908.04680).
   bool weights_first = false;              ///< two stages: first the weights alone, then the activations too

@@ -143,12 +143,12 @@ void check_channels(const char* what, const Tensor& vector, std::int64_t channel
         vector.shape());
 }
 
-ChannelBlocks::ChannelBlocks(const Shape& shape) {
+ChannelBlocks::ChannelBlocks(const Shape& shape, std::int64_t rows_per_block) {
   check(shape.rank() >= 2, "channel blocks: expected at least two dimensions, got ", shape);
   channels_ = shape[shape.rank() - 1];
   check(channels_ > 0, "channel blocks: no channels in ", shape);
   rows_ = shape.numel() / channels_;
-  rows_per_block_ = std::max<std::int64_t>(1, block_length / channels_);
+  rows_per_block_ = rows_per_block > 0 ? rows_per_block : std::max<std::int64_t>(1, block_length / channels_);
 }
 
 std::int64_t ChannelBlocks::size(std::int64_t block) const {

@@ -40,7 +40,8 @@ void check_channels(const char* what, const Tensor& vector, std::int64_t channel
 /// repeated to the length of a block, so that inner loops are long and need no modulo.
 class ChannelBlocks {
  public:
-  explicit ChannelBlocks(const Shape& shape);
+  /// rows_per_block: 0: as many as have some block_length elements, or one.
+  explicit ChannelBlocks(const Shape& shape, std::int64_t rows_per_block = 0);
 
   std::int64_t channels() const { return channels_; }
   std::int64_t rows() const { return rows_; }

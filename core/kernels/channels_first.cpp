@@ -47,12 +47,12 @@ Tensor transposed(const Tensor& x, const Shape& shape, std::int64_t rows, std::i
 }  // namespace
 
 Tensor channels_first(const Tensor& x) {
-  check(x.rank() == 4, "channels first: images, not ", x.shape());
+  check(x.rank() == 4, "channels first: expected images N,H,W,C, got ", x.shape());
   return transposed(x, {x.dim(0), x.dim(3), x.dim(1), x.dim(2)}, x.dim(1) * x.dim(2), x.dim(3));
 }
 
 Tensor channels_last(const Tensor& x) {
-  check(x.rank() == 4, "channels last: images, not ", x.shape());
+  check(x.rank() == 4, "channels last: expected images N,C,H,W, got ", x.shape());
   return transposed(x, {x.dim(0), x.dim(2), x.dim(3), x.dim(1)}, x.dim(1), x.dim(2) * x.dim(3));
 }
 

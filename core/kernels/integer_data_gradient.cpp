@@ -180,7 +180,7 @@ class PhaseGradient {
 
 bool suits_integer_data_gradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
   if (geometry.groups != 1 || (geometry.stride != 1 && geometry.dilation != 1)) return false;
-  // A fully connected layer behind a large map, as VGG's first, has more.
+  // A fully connected layer behind a large map has more, unless it is a matrix (covers_image()).
   if (weights[0] * weights[2] * weights[3] > longest_divisible_filter) return false;
   const Phases all = phases_of(x, weights, geometry);
   return std::ranges::all_of(all.rows, has_border) && std::ranges::all_of(all.columns, has_border);

@@ -59,8 +59,9 @@ PackedWeights PackedWeights::flipped(Extent first, int stride) const {
 }
 
 PackedWeights PackedWeights::as_matrix() const {
-  const std::int64_t outputs = filter_shape()[0];
-  return {values_.reshaped({outputs, filter_shape().numel() / outputs, 1, 1}), channel_scales()};
+  auto matrix = forms().as_matrix();
+  Tensor values = matrix->weights();
+  return {std::move(values), std::move(matrix)};
 }
 
 void PackedWeights::prepare(DType images, int groups) const { forms().prepare(images, groups); }

@@ -44,7 +44,6 @@ class PackedWeights {
   PackedWeights flipped(Extent first, int stride) const;
 
   /// Returns weights O,I,H,W as O,I·H·W,1,1, for images that a filter covers (covers_image()), flattened.
-  /// What kernels make of them is made anew.
   PackedWeights as_matrix() const;
 
   /// Makes the layouts that kernels have wanted of such weights before, on all threads. To be called where

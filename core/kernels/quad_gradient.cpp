@@ -1,6 +1,7 @@
 #include "core/kernels/quad_gradient.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "core/kernels/conv_observer.h"
@@ -196,7 +197,10 @@ void QuadGradient::place(const QuadPlan::Tile& tile, const float* sums, float* d
 
 Tensor QuadGradient::sum() {
   const Booked booked(Work::convolution);
-  if (groups_ == 1) return dw_;
+  if (groups_ == 1) {
+    check(dw_.defined(), ErrorKind::internal, "conv2d backward: gradient of no images");
+    return dw_;
+  }
   const Tensor total = sums_.total();
   Tensor dw = Tensor::empty(weights_);
   float* to = dw.mutable_data<float>();

@@ -238,29 +238,22 @@ float largest_magnitude(const Tensor& x) {
   return largest;
 }
 
-// Elements of whole rows of channels that are a multiple of 64, or nearly 512 where there are none.
-std::int64_t block_of(std::int64_t channels) {
+// Rows of channels that are a multiple of 64 elements, where that takes no more than 2048; 0: of any length.
+std::int64_t rows_of_block(std::int64_t channels) {
   constexpr std::int64_t vectors = 64, longest = 2048;
-  const std::int64_t even = std::lcm(channels, vectors), shortest = even <= longest ? even : channels;
-  return shortest * std::max<std::int64_t>(1, block_length / shortest);
-}
-
-std::vector<float> repeated(const Tensor& by_channel, std::int64_t length) {
-  const auto values = by_channel.span<float>();
-  std::vector<float> all;
-  while (std::ssize(all) < length) all.insert(all.end(), values.begin(), values.end());
-  return all;
+  const std::int64_t even = std::lcm(channels, vectors);
+  return even <= longest ? std::max<std::int64_t>(1, block_length / even) * even / channels : 0;
 }
 
 }  // namespace
 
-Requantizer::Requantizer(const Requantize& params, std::int64_t channels) : format_(params.format) {
-  check(channels > 0, "requantize: no channels");
+Requantizer::Requantizer(const Requantize& params, std::int64_t channels)
+    : format_(params.format), channels_(channels) {
   check_channels("requantize: multiplier", params.multiplier, channels);
   check_channels("requantize: bias", params.bias, channels);
-  length_ = block_of(channels);
-  multiplier_ = repeated(params.multiplier, length_);
-  bias_ = repeated(params.bias, length_);
+  const ChannelBlocks blocks = blocks_of({1, channels});
+  multiplier_ = blocks.repeat(params.multiplier.data<float>());
+  bias_ = blocks.repeat(params.bias.data<float>());
   // A value that is not clipped is at most 2^8, and each of its terms is at most that plus the other two.
   // There are three roundings, and one more for an accumulator above 2^24.
   const float terms = 256.0f + largest_magnitude(params.bias) + 256.0f * std::abs(params.residual_multiplier);
@@ -271,6 +264,12 @@ Requantizer::Requantizer(const Requantize& params, std::int64_t channels) : form
           .low = levels.low,
           .high = levels.high,
           .certain = 0.5f - 8 * 0x1p-24f * terms};
+}
+
+ChannelBlocks Requantizer::blocks_of(const Shape& shape) const {
+  check(channels_ > 0 && shape[shape.rank() - 1] == channels_, "requantize: ", channels_, " multipliers for ",
+        shape);
+  return ChannelBlocks(shape, rows_of_block(channels_));
 }
 
 void Requantizer::check_operands(const Tensor& accumulators, const Tensor& residual,
@@ -294,13 +293,13 @@ void Requantizer::values(const A* acc, const R* r, std::int64_t n, void* out, st
 void Requantizer::operator()(const Tensor& accumulators, const Tensor& residual, Tensor& out) const {
   const Booked booked(Work::fused);
   check_operands(accumulators, residual, out);
-  const std::int64_t all = accumulators.numel(), blocks = (all + length_ - 1) / length_;
+  const ChannelBlocks blocks = blocks_of(accumulators.shape());
   void* to = out.mutable_raw();
-  parallel_for(blocks, 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t offset = begin * length_; offset < std::min(end * length_, all); offset += length_) {
-      with_operands(accumulators, residual, offset, [&](const auto* acc, const auto* r) {
-        values(acc, r, std::min(length_, all - offset), to, offset);
-      });
+  parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t block = begin; block < end; ++block) {
+      const std::int64_t offset = blocks.offset(block);
+      with_operands(accumulators, residual, offset,
+                    [&](const auto* acc, const auto* r) { values(acc, r, blocks.size(block), to, offset); });
     }
   });
 }

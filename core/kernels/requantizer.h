@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/kernels/block.h"
 #include "core/kernels/requantize.h"
 
 namespace faq::kernels {
@@ -38,12 +39,13 @@ class Requantizer {
   };
 
  private:
+  ChannelBlocks blocks_of(const Shape& shape) const;
   void check_operands(const Tensor& accumulators, const Tensor& residual, const Tensor& out) const;
   template <class A, class R>
   void values(const A* acc, const R* r, std::int64_t n, void* out, std::int64_t offset) const;
 
   FixedPoint format_;
-  std::int64_t length_ = 0;  ///< elements of a block, which is a number of whole rows of channels
+  std::int64_t channels_;
   std::vector<float> multiplier_, bias_;  ///< repeated to the length of a block
   RowParams row_;
 };

@@ -184,4 +184,13 @@ std::shared_ptr<WeightForms> WeightForms::flipped(Extent first, int stride) {
   return weights;
 }
 
+std::shared_ptr<WeightForms> WeightForms::as_matrix() {
+  const std::lock_guard lock(mutex_);
+  const Shape& s = shape();
+  if (!matrix_)
+    matrix_ =
+        std::make_shared<WeightForms>(weights_.reshaped({s[0], s[1] * s[2] * s[3], 1, 1}), channel_scales_);
+  return matrix_;
+}
+
 }  // namespace faq::kernels

@@ -42,6 +42,8 @@ class WeightForms {
   std::shared_ptr<WeightForms> converted(DType dtype);
   /// See PackedWeights::flipped().
   std::shared_ptr<WeightForms> flipped(Extent first, int stride);
+  /// See PackedWeights::as_matrix().
+  std::shared_ptr<WeightForms> as_matrix();
 
  private:
   struct Flipped {
@@ -71,6 +73,7 @@ class WeightForms {
   Tensor shift_correction_;
   std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
   std::vector<Flipped> flipped_;
+  std::shared_ptr<WeightForms> matrix_;
 };
 
 }  // namespace faq::kernels

@@ -1,5 +1,5 @@
-// Gradients of convolutions, in the format that training takes here: bf16 where the CPU multiplies it, else
-// f32. And the same in 8-bit integers.
+// Gradients of convolutions, in floating point (bf16 where the CPU multiplies it, else f32) and in 8-bit
+// integers.
 #include "core/kernels/conv.h"
 #include "core/kernels/integer_data_gradient.h"
 #include "core/kernels/quad_gradient.h"

@@ -25,7 +25,7 @@ int body(int argc, char** argv) {
   benchmark::AddCustomContext("threads", std::to_string(num_threads()));
   benchmark::AddCustomContext("isa", isa_name());
   benchmark::AddCustomContext("own loops, bytes", std::to_string(simd_bytes()));
-  benchmark::AddCustomContext("gradients", name_of(default_grad_format()));
+  benchmark::AddCustomContext("gradients in floating point", name_of(default_grad_format()));
   for (const auto topic : topics) topic();
   check(benchmark::RunSpecifiedBenchmarks() > 0, ErrorKind::usage,
         "--benchmark_filter: expected a pattern of some benchmark, found one of none; "

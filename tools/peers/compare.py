@@ -392,7 +392,8 @@ def parse():
     names = [name for name, _, _ in PEERS[o.mode]]
     if unknown := set(o.peers or []) - set(names):
         parser.error(f"--peers: expected some of {', '.join(names)}, got {', '.join(sorted(unknown))}")
-    for option, least in (("batch", 2 if o.mode == "train" else 1), ("threads", 1), ("rounds", 1), ("steps", 2), ("workers", 1)):
+    smallest_batch = 2 if o.mode == "train" else 1
+    for option, least in (("batch", smallest_batch), ("threads", 1), ("rounds", 1), ("steps", 2), ("workers", 1)):
         if getattr(o, option) < least:
             parser.error(f"--{option}: expected at least {least}, got {getattr(o, option)}")
     if o.mode == "load" and not o.data_path:
