@@ -286,7 +286,9 @@ class Reference {
     const FixedPoint input = x.dtype() == DType::s32 ? row.activation : x.fixed_point();
     std::vector<std::int64_t> taken;
     for (const std::int64_t sum : integers(x)) {
-      const double z = static_cast<double>(sum) * x.fixed_point().scale / input.scale;
+      // As kernels::quantize says it: where the ratio is inexact, a tie of the formula may round either way.
+      const double ratio = static_cast<double>(x.fixed_point().scale) / input.scale;
+      const double z = static_cast<double>(sum) * ratio;
       taken.push_back(std::clamp<std::int64_t>(std::llrint(z), input.min(), input.max()));
     }
     const auto acc = convolve(taken, {x.dim(0), 1, 1, weights.dim(1)}, w.integers,

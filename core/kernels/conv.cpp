@@ -103,6 +103,14 @@ struct IntegerConvolution {
   }
 };
 
+// True for several images of one pixel, as fully connected layers have them.
+bool are_pixels(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
+  return x[0] > 1 && x[1] == 1 && x[2] == 1 && weights[2] == 1 && weights[3] == 1 &&
+         geometry.padding == Padding(0);
+}
+
+Tensor as_one_image(const Tensor& pixels) { return pixels.reshaped({1, 1, pixels.dim(0), pixels.dim(3)}); }
+
 }  // namespace
 
 Tensor conv2d(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry) {
@@ -126,6 +134,12 @@ void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeo
   check(weights.dtype() == DType::s8, "integer convolution: weights s8, got ", weights.dtype());
   check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.filter_shape(), geometry),
         "integer convolution: no place for the sums in ", y.dtype(), " ", y.shape());
+  if (are_pixels(x.shape(), weights.filter_shape(), geometry)) {  // oneDNN reads the weights for each image
+    Tensor sums = as_one_image(y);
+    ConvGeometry of_row = geometry;
+    of_row.stride = 1;
+    return conv2d_integer(as_one_image(x), weights, of_row, engine, sums);
+  }
   const IntegerConvolution conv(x, geometry.of(weights.filter_shape()), engine);
   WeightForms& whole = weights.forms();
   if (whole.exact_parts(conv.max_input, conv.max_magnitude) == 1) return conv.run(whole, y);
