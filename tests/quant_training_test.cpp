@@ -1,7 +1,6 @@
 // Training in integers: the tape of a quantized model, its gradients, and that it learns.
 #include <cmath>
 #include <map>
-#include <span>
 
 #include "core/allocator.h"
 #include "core/cpu.h"
@@ -245,22 +244,21 @@ TEST_CASE("with 8-bit gradients a step has the same bits on every CPU", "[quant_
   struct Row {
     Scheme scheme;
     int bits;
-    std::uint64_t expected;
+    unsigned long expected;
   };
-  const Row rows[] = {{Scheme::faq, 8, 0xb30c55ad39b25094},
-                      {Scheme::faq, 4, 0x082b07b352d1ae27},
-                      {Scheme::dfp, 2, 0xefc408d0c7f8c430},
-                      {Scheme::lsq, 4, 0x390b8385c4fa6431},
-                      {Scheme::dorefa, 4, 0x7f28020b90fee691}};
+  const Row rows[] = {{Scheme::faq, 8, 0xa08e622c},
+                      {Scheme::faq, 4, 0xf38eda25},
+                      {Scheme::dfp, 2, 0x229c6acc},
+                      {Scheme::lsq, 4, 0x8144b3b0},
+                      {Scheme::dorefa, 4, 0xed7f7350}};
   INFO(isa_name());
   for (const Row& row : rows) {
     INFO(to_text(row.scheme) << ", " << row.bits << " bits");
     const Result result =
         train({.bits = row.bits, .grad_format = GradFormat::s8, .threads = 2, .scheme = row.scheme}, 3);
-    std::uint64_t sum = 14695981039346656037u;  // FNV-1a
+    unsigned long sum = 0;
     for (const auto& [name, weights] : result.weights)
-      for (const std::byte byte : std::span(static_cast<const std::byte*>(weights.raw()), weights.bytes()))
-        sum = (sum ^ static_cast<std::uint64_t>(byte)) * 1099511628211u;
+      sum = ::crc32(sum, static_cast<const Bytef*>(weights.raw()), static_cast<uInt>(weights.bytes()));
     CHECK(sum == row.expected);
   }
 }
