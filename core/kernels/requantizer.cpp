@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <initializer_list>
 #include <numeric>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -29,6 +31,9 @@ using RowParams = Requantizer::RowParams;
 
 /// Values that are computed again in double together if one of them is uncertain.
 constexpr std::int64_t piece = 128;
+
+/// Values of a block, which stay in the first-level cache with their factors.
+constexpr std::int64_t longest_block = 2048;
 
 // Returns true if all results are certain.
 template <class A, class R, class Q>
@@ -132,44 +137,73 @@ FAQ_AVX512 inline __m512 floats_of(const std::int8_t* r, __mmask16 mask) {
   return _mm512_maskz_cvtepi32_ps(all16, _mm512_maskz_cvtepi8_epi32(all16, _mm_maskz_loadu_epi8(mask, r)));
 }
 
-// The integers of 16 values, of which those of `mask` are read.
-struct Rounded16 {
-  __m512i q;
-  __mmask16 uncertain;
+// Multipliers and biases of 16 values from i on.
+struct Factors16 {
+  __m512 multiplier, bias;
 };
 
-// What requantize_f32() computes, in half the instructions that compilers make of it. Sums of products are
-// fused, which makes the error smaller; where it might matter, all the same is computed again.
-template <class A, class R>
-FAQ_AVX512 inline Rounded16 requantize_16(const A* acc, const R* r, const RowParams& p, std::int64_t i,
-                                          __mmask16 mask = all16) {
-  __m512 z = _mm512_fmadd_ps(floats_of(acc + i, mask), _mm512_maskz_loadu_ps(mask, p.multiplier + i),
-                             _mm512_maskz_loadu_ps(mask, p.bias + i));
-  if constexpr (!std::is_same_v<R, Nothing>)
-    z = _mm512_fmadd_ps(floats_of(r + i, mask), _mm512_set1_ps(p.residual_factor), z);
-  // Of a number and NaN these give the second one: NaN stays NaN, and is uncertain.
-  z = _mm512_maskz_max_ps(all16, _mm512_set1_ps(p.low), z);
-  z = _mm512_maskz_min_ps(all16, _mm512_set1_ps(p.high), z);
-  const __m512i q = _mm512_maskz_cvtps_epi32(all16, z);  // half to even
-  const __m512 error = _mm512_sub_ps(z, _mm512_maskz_cvtepi32_ps(all16, q));
-  return {q, _mm512_mask_cmp_ps_mask(mask, _mm512_abs_ps(error), _mm512_set1_ps(p.certain), _CMP_NLE_UQ)};
+FAQ_AVX512 inline Factors16 factors_of(const RowParams& p, std::int64_t i, __mmask16 mask = all16) {
+  return {_mm512_maskz_loadu_ps(mask, p.multiplier + i), _mm512_maskz_loadu_ps(mask, p.bias + i)};
 }
 
+// The integers of 16 values, of which those of `mask` are read, and how far f32 is from them. Only what is
+// too large is clipped: what is too small has integers that are, down to INT_MIN.
+struct Rounded16 {
+  __m512i q;
+  __m512 error;
+};
+
+// What requantize_f32() computes, in a third of the instructions that compilers make of it. Sums of products
+// are fused, which makes the error smaller; where it might matter, all the same is computed again.
+template <class A, class R>
+FAQ_AVX512 inline Rounded16 requantize_16(const A* acc, const R* r, const RowParams& p, const Factors16& f,
+                                          std::int64_t i, __mmask16 mask = all16) {
+  __m512 z = _mm512_fmadd_ps(floats_of(acc + i, mask), f.multiplier, f.bias);
+  if constexpr (!std::is_same_v<R, Nothing>)
+    z = _mm512_fmadd_ps(floats_of(r + i, mask), _mm512_set1_ps(p.residual_factor), z);
+  z = _mm512_maskz_min_ps(all16, _mm512_set1_ps(p.high), z);
+  constexpr int to_nearest_even = 0;
+  return {_mm512_maskz_cvtps_epi32(all16, z), _mm512_maskz_reduce_ps(all16, z, to_nearest_even)};
+}
+
+FAQ_AVX512 inline __m512 larger_magnitude(__m512 a, __m512 b) {
+  constexpr int largest_magnitude = 3, sign_cleared = 2 << 2;
+  return _mm512_maskz_range_ps(all16, a, b, sign_cleared | largest_magnitude);
+}
+
+// Which of the values may have the wrong integer.
+FAQ_AVX512 inline __mmask16 uncertain_ones(__m512 error, const RowParams& p) {
+  return _mm512_cmp_ps_mask(_mm512_abs_ps(error), _mm512_set1_ps(p.certain), _CMP_GT_OQ);
+}
+
+// Packing clips to the dtype's range.
 FAQ_AVX512 inline __m512i narrowed(__m512i a, __m512i b, std::uint8_t) { return _mm512_packus_epi16(a, b); }
 FAQ_AVX512 inline __m512i narrowed(__m512i a, __m512i b, std::int8_t) { return _mm512_packs_epi16(a, b); }
 
+FAQ_AVX512 inline __m512i at_least(__m512i bytes, std::uint8_t low) {
+  return _mm512_maskz_max_epu8(~__mmask64{0}, bytes, _mm512_set1_epi8(static_cast<char>(low)));
+}
+FAQ_AVX512 inline __m512i at_least(__m512i bytes, std::int8_t low) {
+  return _mm512_maskz_max_epi8(~__mmask64{0}, bytes, _mm512_set1_epi8(low));
+}
+
 // Of 64 values from i on. Returns a bit for each: 1 where it is uncertain.
 template <class A, class R, class Q>
-FAQ_AVX512 inline std::uint64_t requantize_64(const A* acc, const R* r, const RowParams& p, Q* out,
-                                              std::int64_t i) {
-  const Rounded16 a = requantize_16(acc, r, p, i), b = requantize_16(acc, r, p, i + 16);
-  const Rounded16 c = requantize_16(acc, r, p, i + 32), d = requantize_16(acc, r, p, i + 48);
+FAQ_AVX512 inline std::uint64_t requantize_64(const A* acc, const R* r, const RowParams& p,
+                                              const Factors16 (&f)[4], Q* out, std::int64_t i) {
+  const Rounded16 a = requantize_16(acc, r, p, f[0], i), b = requantize_16(acc, r, p, f[1], i + 16);
+  const Rounded16 c = requantize_16(acc, r, p, f[2], i + 32), d = requantize_16(acc, r, p, f[3], i + 48);
   // Packing takes four bytes of each vector in turn.
   const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
   const __m512i bytes = narrowed(_mm512_packs_epi32(a.q, b.q), _mm512_packs_epi32(c.q, d.q), Q{});
-  _mm512_storeu_si512(out + i, _mm512_maskz_permutexvar_epi32(all16, order, bytes));
-  return std::uint64_t{_mm512_kunpackw(d.uncertain, c.uncertain)} << 32 |
-         _mm512_kunpackw(b.uncertain, a.uncertain);
+  _mm512_storeu_si512(out + i,
+                      at_least(_mm512_maskz_permutexvar_epi32(all16, order, bytes), static_cast<Q>(p.low)));
+  const __m512 largest =
+      larger_magnitude(larger_magnitude(a.error, b.error), larger_magnitude(c.error, d.error));
+  if (uncertain_ones(largest, p) == 0) [[likely]]
+    return 0;
+  const auto bits = [&](const Rounded16& of) { return std::uint64_t{uncertain_ones(of.error, p)}; };
+  return bits(d) << 48 | bits(c) << 32 | bits(b) << 16 | bits(a);
 }
 
 // Of n ≤ 16 values from i on.
@@ -177,32 +211,40 @@ template <class A, class R, class Q>
 FAQ_AVX512 inline std::uint64_t requantize_few(const A* acc, const R* r, const RowParams& p, Q* out,
                                                std::int64_t i, std::int64_t n) {
   const auto mask = static_cast<__mmask16>((1u << n) - 1);
-  const Rounded16 values = requantize_16(acc, r, p, i, mask);
-  _mm512_mask_cvtepi32_storeu_epi8(out + i, mask, values.q);
-  return values.uncertain;
+  const Rounded16 values = requantize_16(acc, r, p, factors_of(p, i, mask), i, mask);
+  const __m512i low = _mm512_set1_epi32(static_cast<std::int32_t>(p.low));
+  _mm512_mask_cvtepi32_storeu_epi8(out + i, mask, _mm512_maskz_max_epi32(all16, values.q, low));
+  return mask & uncertain_ones(values.error, p);
 }
 
 // Computes the uncertain ones of n values from i on again: all n where they are many.
 template <class A, class R, class Q>
 void settle(const A* acc, const R* r, const RowParams& p, Q* out, std::int64_t i, std::int64_t n,
             std::uint64_t uncertain) {
-  constexpr int many = 4;
+  constexpr int many = 8;
   if (std::popcount(uncertain) >= many) return requantize_block(acc + i, behind(r, i), p.from(i), out + i, n);
   for (; uncertain != 0; uncertain &= uncertain - 1) {
     const std::int64_t at = i + std::countr_zero(uncertain);
-    requantize_block(acc + at, behind(r, at), p.from(at), out + at, 1);
+    const RowParams here = p.from(at);
+    std::uint8_t is_uncertain;
+    if (!requantize_f64(acc + at, behind(r, at), here, out + at, &is_uncertain, 1))
+      requantize_exactly(acc + at, behind(r, at), here, &is_uncertain, out + at, 1);
   }
 }
 
 template <class A, class R, class Q>
 FAQ_AVX512 void requantize_block_avx512(const A* acc, const R* r, const RowParams& p, Q* out,
                                         std::int64_t n) {
-  std::int64_t i = 0;
-  for (std::int64_t step = 64; i + step <= n; i += step) {
-    const std::uint64_t uncertain = requantize_64(acc, r, p, out, i);
-    if (uncertain != 0) settle(acc, r, p, out, i, step, uncertain);
+  constexpr std::int64_t width = 64;
+  Factors16 factors[4];
+  for (std::int64_t i = 0; i + width <= n; i += width) {
+    if (i == 0 || p.period != width)  // those of 64 channels stay in registers
+      for (int k = 0; k < 4; ++k) factors[k] = factors_of(p, i + 16 * k);
+    const std::uint64_t uncertain = requantize_64(acc, r, p, factors, out, i);
+    if (uncertain != 0) [[unlikely]]
+      settle(acc, r, p, out, i, width, uncertain);
   }
-  for (std::int64_t step; i < n; i += step) {
+  for (std::int64_t i = n / width * width, step; i < n; i += step) {
     step = std::min<std::int64_t>(16, n - i);
     const std::uint64_t uncertain = requantize_few(acc, r, p, out, i, step);
     if (uncertain != 0) settle(acc, r, p, out, i, step, uncertain);
@@ -214,7 +256,7 @@ template <class A, class R, class Q>
 void requantize_values(const A* acc, const R* r, const RowParams& p, Q* out, std::int64_t n) {
 #if defined(__x86_64__)
   static const bool has_avx512 = simd_bytes() == 64;
-  if (has_avx512) return requantize_block_avx512(acc, r, p, out, n);
+  if (has_avx512 && p.no_overflow) return requantize_block_avx512(acc, r, p, out, n);
 #endif
   requantize_block(acc, r, p, out, n);
 }
@@ -238,11 +280,24 @@ float largest_magnitude(const Tensor& x) {
   return largest;
 }
 
-// Rows of channels that are a multiple of 64 elements, where that takes no more than 2048; 0: of any length.
+// True if f32 can hold the sum of three such factors times any accumulators.
+bool no_overflow(std::initializer_list<std::span<const float>> factors) {
+  return std::ranges::all_of(factors, [](std::span<const float> some) {
+    return std::ranges::all_of(some,
+                               [](float factor) { return std::abs(factor) < 0x1p64f; });  // no NaN either
+  });
+}
+
+// Elements after which the factors of channels repeat at a multiple of 64; 0 where those are more than 2048.
+std::int64_t period_of(std::int64_t channels) {
+  const std::int64_t period = std::lcm(channels, std::int64_t{64});
+  return period <= longest_block ? period : 0;
+}
+
+// Rows of channels in a block; 0: ChannelBlocks chooses.
 std::int64_t rows_of_block(std::int64_t channels) {
-  constexpr std::int64_t vectors = 64, longest = 2048;
-  const std::int64_t even = std::lcm(channels, vectors);
-  return even <= longest ? std::max<std::int64_t>(1, block_length / even) * even / channels : 0;
+  const std::int64_t period = period_of(channels);
+  return period == 0 ? 0 : longest_block / period * period / channels;
 }
 
 }  // namespace
@@ -252,18 +307,27 @@ Requantizer::Requantizer(const Requantize& params, std::int64_t channels)
   check_channels("requantize: multiplier", params.multiplier, channels);
   check_channels("requantize: bias", params.bias, channels);
   const ChannelBlocks blocks = blocks_of({1, channels});
-  multiplier_ = blocks.repeat(params.multiplier.data<float>());
-  bias_ = blocks.repeat(params.bias.data<float>());
+  const auto repeated = [&](const Tensor& of_channels) {
+    Tensor values = Tensor::empty({blocks.length()});
+    blocks.repeat(of_channels.data<float>(), values.mutable_data<float>());
+    return values;
+  };
+  multiplier_ = repeated(params.multiplier);
+  bias_ = repeated(params.bias);
   // A value that is not clipped is at most 2^8, and each of its terms is at most that plus the other two.
-  // There are three roundings, and one more for an accumulator above 2^24.
+  // There are at most five roundings (two products, two sums, an accumulator above 2^24), each off by at most
+  // 2^-24 of it.
   const float terms = 256.0f + largest_magnitude(params.bias) + 256.0f * std::abs(params.residual_multiplier);
   const Levels levels = levels_of(params.activation, format_);
-  row_ = {.multiplier = multiplier_.data(),
-          .bias = bias_.data(),
+  row_ = {.multiplier = multiplier_.data<float>(),
+          .bias = bias_.data<float>(),
           .residual_factor = params.residual_multiplier,
           .low = levels.low,
           .high = levels.high,
-          .certain = 0.5f - 8 * 0x1p-24f * terms};
+          .certain = 0.5f - 6 * 0x1p-24f * terms,
+          .period = period_of(channels) != 0 ? period_of(channels) : blocks.length(),
+          .no_overflow = no_overflow(
+              {multiplier_.span<float>(), bias_.span<float>(), {&params.residual_multiplier, 1}})};
 }
 
 ChannelBlocks Requantizer::blocks_of(const Shape& shape) const {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "core/kernels/block.h"
 #include "core/kernels/requantize.h"
@@ -30,11 +29,13 @@ class Requantizer {
     const float* bias;
     float residual_factor;
     float low, high;
-    float certain;  ///< distance to the nearest integer up to which f32 can be trusted
+    float certain;        ///< distance to the nearest integer up to which f32 can be trusted
+    std::int64_t period;  ///< elements after which multipliers and biases repeat, at most those of a block
+    bool no_overflow;     ///< no value exceeds what f32 can hold, and none is NaN
 
     /// Those of the elements from i on.
     RowParams from(std::int64_t i) const {
-      return {multiplier + i, bias + i, residual_factor, low, high, certain};
+      return {multiplier + i, bias + i, residual_factor, low, high, certain, period, no_overflow};
     }
   };
 
@@ -46,7 +47,7 @@ class Requantizer {
 
   FixedPoint format_;
   std::int64_t channels_;
-  std::vector<float> multiplier_, bias_;  ///< repeated to the length of a block
+  Tensor multiplier_, bias_;  ///< repeated to the length of a block
   RowParams row_;
 };
 
