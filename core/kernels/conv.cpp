@@ -129,19 +129,23 @@ Tensor conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvG
 
 void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                     Engine engine, Tensor& y) {
+  conv2d_integer(x, weights.forms(), geometry, engine, y);
+}
+
+void conv2d_integer(const Tensor& x, WeightForms& whole, const ConvGeometry& geometry, Engine engine,
+                    Tensor& y) {
   check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "integer convolution: input u8 or s8, got ",
         x.dtype());
-  check(weights.dtype() == DType::s8, "integer convolution: weights s8, got ", weights.dtype());
-  check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), weights.filter_shape(), geometry),
+  check(whole.dtype() == DType::s8, "integer convolution: weights s8, got ", whole.dtype());
+  check(y.dtype() == DType::s32 && y.shape() == conv2d_shape(x.shape(), whole.shape(), geometry),
         "integer convolution: no place for the sums in ", y.dtype(), " ", y.shape());
-  if (are_pixels(x.shape(), weights.filter_shape(), geometry)) {  // oneDNN reads the weights for each image
+  if (are_pixels(x.shape(), whole.shape(), geometry)) {  // oneDNN reads the weights for each image
     Tensor sums = as_one_image(y);
     ConvGeometry of_row = geometry;
     of_row.stride = 1;
-    return conv2d_integer(as_one_image(x), weights, of_row, engine, sums);
+    return conv2d_integer(as_one_image(x), whole, of_row, engine, sums);
   }
-  const IntegerConvolution conv(x, geometry.of(weights.filter_shape()), engine);
-  WeightForms& whole = weights.forms();
+  const IntegerConvolution conv(x, geometry.of(whole.shape()), engine);
   if (whole.exact_parts(conv.max_input, conv.max_magnitude) == 1) return conv.run(whole, y);
   // Weights that could exceed the limit seldom do.
   if (const std::int64_t limit = conv.limit_of_whole(whole); limit > 0) {

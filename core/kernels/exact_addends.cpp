@@ -99,15 +99,18 @@ std::int64_t largest_window_sum(const Tensor& weights) {
   return filters == 0 ? 0 : std::ranges::max(of_filter);
 }
 
+bool are_exact(const Shape& weights, const FixedPoint& format, int max_input, int max_magnitude) {
+  const std::int64_t length = weights.numel() / std::max<std::int64_t>(weights[0], 1);
+  return format.max() <= max_magnitude && length * format.max() * max_input < f32_integers;
+}
+
 // The magnitudes of a weight's parts differ by at most one, and the first part is the largest.
 int exact_parts(const Tensor& weights, int max_input, int max_magnitude) {
   constexpr std::int64_t max_filter = std::int64_t{1} << 23;  // the sums of a filter fit into 32 bits
   const std::int8_t* w = weights.data<std::int8_t>();
   const std::int64_t channels = weights.dim(0);
   const std::int64_t length = weights.numel() / std::max<std::int64_t>(channels, 1);
-  // The range of the format may already be small enough.
-  if (weights.is_fixed_point() && weights.fixed_point().max() <= max_magnitude &&
-      length * weights.fixed_point().max() * max_input < f32_integers)
+  if (weights.is_fixed_point() && are_exact(weights.shape(), weights.fixed_point(), max_input, max_magnitude))
     return 1;
   check(length <= max_filter, ErrorKind::internal, "integer convolution: filters of ", weights.shape());
   std::vector<Magnitudes> of_channel(channels);

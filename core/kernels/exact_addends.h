@@ -14,6 +14,9 @@ inline constexpr std::int64_t f32_integers = std::int64_t{1} << 24;
 /// are: the sums of addends of ±1 stay below the limit.
 inline constexpr std::int64_t longest_divisible_filter = (f32_integers - 1) / 255;
 
+/// True if no weights of this shape and format need splitting.
+bool are_exact(const Shape& weights, const FixedPoint& format, int max_input, int max_magnitude);
+
 /// The number of addends that exact_addends() splits s8 weights into. Throws internal when no number is
 /// enough.
 int exact_parts(const Tensor& weights, int max_input, int max_magnitude);

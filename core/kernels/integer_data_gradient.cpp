@@ -7,6 +7,7 @@
 #include "core/kernels/block.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/scaled_sums.h"
+#include "core/kernels/weight_forms.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 
@@ -64,9 +65,9 @@ Phases phases_of(const Shape& x, const Shape& weights, const ConvGeometry& g) {
           phases(x[2], y[2], static_cast<int>(weights[3]), g.stride, g.padding.left, g.dilation.width)};
 }
 
-PackedWeights taps_of(const PackedWeights& weights, const ConvGeometry& geometry, const Phase& rows,
-                      const Phase& columns) {
-  return weights.flipped({rows.tap, columns.tap}, geometry.stride);
+std::shared_ptr<WeightForms> taps_of(const PackedWeights& weights, const ConvGeometry& geometry,
+                                     const Phase& rows, const Phase& columns) {
+  return weights.forms().flipped({rows.tap, columns.tap}, geometry.stride);
 }
 
 // Copies n pixels; they lie `from_step` and `to_step` bytes apart.
@@ -141,7 +142,7 @@ class PhaseGradient {
  private:
   // The rows of an image lie one after the other, so some of them are an image, too.
   void compute_rows(std::int64_t image, std::int64_t begin, std::int64_t end) {
-    const std::int64_t reach = (taps_.filter_shape()[2] - 1) * geometry_.dilation.height;
+    const std::int64_t reach = (taps_->shape()[2] - 1) * geometry_.dilation.height;
     const std::int64_t seen = begin - rows_.before, past = end + reach - rows_.before;  // rows of dy
     const std::int64_t from = std::max<std::int64_t>(seen, 0), to = std::min(past, dy_.dim(1));
     const Tensor part = dy_.rows(image, image + 1)
@@ -157,7 +158,9 @@ class PhaseGradient {
   Tensor convolve(const Tensor& dy, int above, int below) const {
     const ConvGeometry forward{.padding = {above, columns_.before, below, columns_.behind},
                                .dilation = geometry_.dilation};
-    return conv2d_integer(dy, taps_, forward, engine_);
+    Tensor sums = Tensor::empty(conv2d_shape(dy.shape(), taps_->shape(), forward), DType::s32);
+    conv2d_integer(dy, *taps_, forward, engine_, sums);
+    return sums;
   }
 
   void store(const Tensor& sums, const Phase& rows, std::int64_t first, std::int64_t last) {
@@ -167,7 +170,7 @@ class PhaseGradient {
 
   Tensor dy_;
   float scale_;
-  PackedWeights taps_;
+  const std::shared_ptr<WeightForms> taps_;
   const ConvGeometry& geometry_;
   Engine engine_;
   const Phase& rows_;
@@ -209,7 +212,7 @@ void prepare_data_gradient_integer(const Shape& x, const PackedWeights& weights,
                                    const ConvGeometry& geometry) {
   const Phases all = phases_of(x, weights.filter_shape(), geometry);
   for (const Phase& rows : all.rows)
-    for (const Phase& columns : all.columns) taps_of(weights, geometry, rows, columns).prepare(DType::s8, 1);
+    for (const Phase& columns : all.columns) taps_of(weights, geometry, rows, columns)->prepare(DType::s8, 1);
 }
 
 }  // namespace faq::kernels

@@ -126,6 +126,22 @@ void WantedLayouts::clear() {
   layouts_.clear();
 }
 
+ComparedCopies::Result ComparedCopies::of(const ReorderProblem& copy) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = results_.find(copy);
+  return found == results_.end() ? Result::unknown : found->second;
+}
+
+void ComparedCopies::set(const ReorderProblem& copy, Result result) {
+  const std::lock_guard lock(mutex_);
+  results_.insert_or_assign(copy, result);
+}
+
+void ComparedCopies::clear() {
+  const std::lock_guard lock(mutex_);
+  results_.clear();
+}
+
 Context& Context::instance() {
   static Context instance;
   return instance;
@@ -143,6 +159,7 @@ void Context::clear() {
   reorders_.clear();
   rounds_results_alone_.clear();
   wanted_layouts_.clear();
+  compared_copies_.clear();
 }
 
 dnnl::memory::data_type data_type(DType dtype) {
@@ -204,6 +221,10 @@ void reorder(const dnnl::memory& from, const dnnl::memory& to) {
 
 #if DNNL_VERSION_MAJOR >= 3
 
+Blocking blocking_of(const dnnl::memory::desc& layout) {
+  return {layout.get_strides(), layout.get_inner_blks(), layout.get_inner_idxs()};
+}
+
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
   return {engine(),      training,  direct,     d.source, d.weights, d.bias,
@@ -224,6 +245,14 @@ dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const C
 }
 
 #else
+
+Blocking blocking_of(const dnnl::memory::desc& layout) {
+  if (layout.data.format_kind != dnnl_blocked) return {};
+  const dnnl_blocking_desc_t& blocking = layout.data.format_desc.blocking;
+  const auto first = [](const dnnl_dims_t& values, int n) { return dnnl::memory::dims(values, values + n); };
+  return {first(blocking.strides, layout.data.ndims), first(blocking.inner_blks, blocking.inner_nblks),
+          first(blocking.inner_idxs, blocking.inner_nblks)};
+}
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);

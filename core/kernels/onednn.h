@@ -73,6 +73,20 @@ class WantedLayouts {
   std::unordered_map<Weights, std::vector<dnnl::memory::desc>, MemberHash> layouts_;
 };
 
+/// For which copies ours of core/kernels/interleaved_layout.h have been compared with oneDNN's. Thread-safe.
+class ComparedCopies {
+ public:
+  enum class Result { unknown, equal, different };
+
+  Result of(const ReorderProblem& copy) const;
+  void set(const ReorderProblem& copy, Result result);
+  void clear();
+
+ private:
+  mutable std::mutex mutex_;
+  std::unordered_map<ReorderProblem, Result, MemberHash> results_;
+};
+
 /// The engine and the caches for it. There is one Context, shared by all threads.
 class Context {
  public:
@@ -89,6 +103,7 @@ class Context {
   /// Results of tests of integer kernels (rounding.h).
   BoundedCache<ConvProblem, bool>& rounds_results_alone() { return rounds_results_alone_; }
   WantedLayouts& wanted_layouts() { return wanted_layouts_; }
+  ComparedCopies& compared_copies() { return compared_copies_; }
 
   /// Clears all caches.
   void clear();
@@ -108,6 +123,7 @@ class Context {
   BoundedCache<ReorderProblem, Compiled<dnnl::reorder>> reorders_{reorder_capacity};
   BoundedCache<ConvProblem, bool> rounds_results_alone_{capacity};
   WantedLayouts wanted_layouts_;
+  ComparedCopies compared_copies_;
 };
 
 /// Returns what the body returns, with errors of oneDNN as our own: std::bad_alloc, or internal with `what`.
@@ -128,6 +144,13 @@ void check_room_for_code();
 dnnl::memory::data_type data_type(DType dtype);
 /// The descriptor of weights in the plain order O,I,H,W, with this number of groups.
 dnnl::memory::desc plain_weights(const Shape& weights, DType dtype, int groups);
+
+/// How a blocked layout is made, as oneDNN describes it: the steps of the outermost blocks in elements, and
+/// the sizes of the innermost blocks with the dimension that each is of.
+struct Blocking {
+  dnnl::memory::dims steps, sizes, dimensions;
+};
+Blocking blocking_of(const dnnl::memory::desc& layout);
 
 /// A view of a tensor's storage with a descriptor. oneDNN takes mutable pointers for inputs too, but only
 /// reads them.

@@ -51,13 +51,6 @@ PackedWeights PackedWeights::integers_as(DType wanted) const {
   return {std::move(values), std::move(integers)};
 }
 
-PackedWeights PackedWeights::flipped(Extent first, int stride) const {
-  check(dtype() == DType::s8, "packed weights: expected integers, got ", dtype());
-  auto taps = forms().flipped(first, stride);
-  Tensor values = taps->weights();
-  return {std::move(values), std::move(taps)};
-}
-
 PackedWeights PackedWeights::as_matrix() const {
   auto matrix = forms().as_matrix();
   Tensor values = matrix->weights();

@@ -39,10 +39,6 @@ class PackedWeights {
   PackedWeights as(DType dtype) const;
   /// Returns s8 integers in f32 or bf16, which both hold them exactly, not multiplied by their scales.
   PackedWeights integers_as(DType dtype) const;
-  /// Returns s8 weights as the gradient of the data is convolved with: I,O,H,W, the taps from `first` on,
-  /// every stride-th, in reverse order. They have no channel scales. Weights without groups only.
-  PackedWeights flipped(Extent first, int stride) const;
-
   /// Returns weights O,I,H,W as O,I·H·W,1,1, for images that a filter covers (covers_image()), flattened.
   PackedWeights as_matrix() const;
 

@@ -6,6 +6,7 @@
 
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
+#include "core/kernels/interleaved_layout.h"
 #include "core/kernels/learned_scale.h"
 #include "core/parallel.h"
 
@@ -49,19 +50,19 @@ void transpose(const std::int8_t* from, std::int64_t row, std::int8_t* to, std::
   for (std::int64_t j = 0; j < block; ++j) std::memcpy(to + j * to_row, &rows[j], sizeof(Row));
 }
 
+Shape flipped_shape(const Shape& weights, Extent first, int stride) {
+  const auto taps = [&](std::int64_t all, int from) { return (all - from + stride - 1) / stride; };
+  return {weights[1], weights[0], taps(weights[2], first.height), taps(weights[3], first.width)};
+}
+
 // Taps of O,I,H,W weights as I,O,H,W, in reverse order. By blocks, of which both sides stay in the
 // first-level cache.
 Tensor flipped_taps(const Tensor& weights, Extent first, int stride) {
-  const Shape& s = weights.shape();
-  const std::int64_t outputs = s[0], inputs = s[1], area = s[2] * s[3];
-  const auto taps = [&](std::int64_t all, int from) { return (all - from + stride - 1) / stride; };
-  const std::int64_t height = taps(s[2], first.height), width = taps(s[3], first.width);
-  std::vector<std::int64_t> places;  // of the taps in a filter, in the order of the result
-  for (std::int64_t y = height; y-- > 0;)
-    for (std::int64_t x = width; x-- > 0;)
-      places.push_back((first.height + y * stride) * s[3] + first.width + x * stride);
+  const std::int64_t outputs = weights.dim(0), inputs = weights.dim(1),
+                     area = weights.dim(2) * weights.dim(3);
+  const std::vector<std::int64_t> places = flipped_filters(weights, first, stride).taps;
   const auto kept = static_cast<std::int64_t>(places.size());
-  Tensor out = Tensor::empty({inputs, outputs, height, width}, DType::s8);
+  Tensor out = Tensor::empty(flipped_shape(weights.shape(), first, stride), DType::s8);
   if (weights.is_fixed_point()) out.set_fixed_point(weights.fixed_point());
   const std::int8_t* from = weights.data<std::int8_t>();
   std::int8_t* to = out.mutable_data<std::int8_t>();
@@ -92,16 +93,52 @@ Tensor flipped_taps(const Tensor& weights, Extent first, int stride) {
 
 }  // namespace
 
+WeightForms::WeightForms(Tensor weights, Extent first, int stride)
+    : shape_(flipped_shape(weights.shape(), first, stride)),
+      dtype_(weights.dtype()),
+      are_whole_(true),
+      flip_(Flip{std::move(weights), first, stride}) {}
+
+const Tensor& WeightForms::weights() const {
+  if (flip_) {
+    std::call_once(flip_once_, [&] { weights_ = flipped_taps(flip_->weights, flip_->first, flip_->stride); });
+  }
+  return weights_;
+}
+
+// In a layout that is written for the first time, oneDNN writes it, too, and what it makes decides; weights
+// whose outputs have all the same sum would prove little.
+bool WeightForms::write_interleaved(const dnnl::memory::desc& wanted, Tensor& storage) const {
+  using Result = onednn::ComparedCopies::Result;
+  const auto layout = InterleavedLayout::of(wanted, shape());
+  if (!layout) return false;
+  onednn::ComparedCopies& compared = onednn::Context::instance().compared_copies();
+  const onednn::ReorderProblem copy{onednn::plain_weights(shape(), dtype(), 1), wanted, 1};
+  const Result known = compared.of(copy);
+  if (known == Result::different) return false;
+  const FilterView filters =
+      flip_ ? flipped_filters(flip_->weights, flip_->first, flip_->stride) : plain_filters(weights());
+  layout->pack(filters, storage);
+  if (known == Result::equal) return true;
+  const Tensor theirs = onednn::buffer(wanted);
+  onednn::reorder(onednn::view(copy.from, weights()), onednn::view(wanted, theirs));
+  const bool are_equal = layout->are_equal(storage, theirs);
+  if (!are_equal || filters.have_different_sums())
+    compared.set(copy, are_equal ? Result::equal : Result::different);
+  return are_equal;
+}
+
 dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, DType images, int groups) {
   const dnnl::memory::desc plain = onednn::plain_weights(shape(), dtype(), groups);
-  if (plain == wanted) return onednn::view(plain, weights_);
+  if (plain == wanted) return onednn::view(plain, weights());
   const std::lock_guard lock(mutex_);
   for (const Layout& layout : layouts_) {
     if (layout.desc == wanted) return onednn::view(wanted, layout.storage);
   }
   Tensor storage = onednn::buffer(wanted);
   const dnnl::memory target = onednn::view(wanted, storage);
-  onednn::reorder(onednn::view(plain, weights_), target);
+  if (dtype() != DType::s8 || groups != 1 || !write_interleaved(wanted, storage))
+    onednn::reorder(onednn::view(plain, weights()), target);
   layouts_.push_back({wanted, storage});
   if (are_whole_)
     onednn::Context::instance().wanted_layouts().add({shape(), dtype(), images, groups}, wanted);
@@ -119,7 +156,11 @@ WeightForms::Addends& WeightForms::addends_entry(int max_input, int max_magnitud
     return a.max_input == max_input && a.max_magnitude == max_magnitude;
   });
   if (entry != addends_.end()) return *entry;
-  addends_.push_back({max_input, max_magnitude, kernels::exact_parts(weights_, max_input, max_magnitude)});
+  const Tensor& stored = flip_ ? flip_->weights : weights_;
+  const bool are_small =
+      stored.is_fixed_point() && are_exact(shape(), stored.fixed_point(), max_input, max_magnitude);
+  const int parts = are_small ? 1 : kernels::exact_parts(weights(), max_input, max_magnitude);
+  addends_.push_back({max_input, max_magnitude, parts});
   return addends_.back();
 }
 
@@ -132,7 +173,7 @@ std::vector<std::shared_ptr<WeightForms>> WeightForms::addends(int max_input, in
   const std::lock_guard lock(mutex_);
   Addends& entry = addends_entry(max_input, max_magnitude);
   if (entry.parts_of_weights.empty()) {
-    for (Tensor& part : divided(weights_, entry.parts))
+    for (Tensor& part : divided(weights(), entry.parts))
       entry.parts_of_weights.push_back(std::make_shared<WeightForms>(std::move(part), Tensor(), false));
   }
   return entry.parts_of_weights;
@@ -140,7 +181,7 @@ std::vector<std::shared_ptr<WeightForms>> WeightForms::addends(int max_input, in
 
 std::int64_t WeightForms::largest_window_sum() {
   const std::lock_guard lock(mutex_);
-  if (largest_window_sum_ < 0) largest_window_sum_ = kernels::largest_window_sum(weights_);
+  if (largest_window_sum_ < 0) largest_window_sum_ = kernels::largest_window_sum(weights());
   return largest_window_sum_;
 }
 
@@ -149,7 +190,7 @@ Tensor WeightForms::shift_correction() {
   if (!shift_correction_) {
     shift_correction_ = Tensor::empty({shape()[0]}, DType::s32);
     const std::int64_t length = shape().numel() / shape()[0];
-    const std::int8_t* w = weights_.data<std::int8_t>();
+    const std::int8_t* w = weights().data<std::int8_t>();
     std::int32_t* out = shift_correction_.mutable_data<std::int32_t>();
     for (std::int64_t o = 0; o < shape()[0]; ++o) {
       std::int32_t sum = 0;
@@ -162,26 +203,26 @@ Tensor WeightForms::shift_correction() {
 
 std::shared_ptr<WeightForms> WeightForms::integers_as(DType dtype) {
   const std::lock_guard lock(mutex_);
-  return form_of(dtype, integers_, [&] { return convert_unscaled(weights_, dtype); });
+  return form_of(dtype, integers_, [&] { return convert_unscaled(weights(), dtype); });
 }
 
 std::shared_ptr<WeightForms> WeightForms::converted(DType dtype) {
   const std::lock_guard lock(mutex_);
   return form_of(dtype, converted_, [&] {
-    Tensor values = convert(weights_, dtype);
+    Tensor values = convert(weights(), dtype);
     if (channel_scales_) scale_rows_in_place(values, channel_scales_);
     return values;
   });
 }
 
 std::shared_ptr<WeightForms> WeightForms::flipped(Extent first, int stride) {
+  check(dtype() == DType::s8, ErrorKind::internal, "flipped weights: expected integers, got ", dtype());
   const std::lock_guard lock(mutex_);
-  const auto known = std::ranges::find_if(
-      flipped_, [&](const Flipped& f) { return f.first == first && f.stride == stride; });
-  if (known != flipped_.end()) return known->weights;
-  auto weights = std::make_shared<WeightForms>(flipped_taps(weights_, first, stride));
-  flipped_.push_back({first, stride, weights});
-  return weights;
+  const auto known = std::ranges::find_if(flipped_, [&](const auto& forms) {
+    return forms->flip_->first == first && forms->flip_->stride == stride;
+  });
+  if (known != flipped_.end()) return *known;
+  return flipped_.emplace_back(std::make_shared<WeightForms>(weights(), first, stride));
 }
 
 std::shared_ptr<WeightForms> WeightForms::as_matrix() {
@@ -189,7 +230,7 @@ std::shared_ptr<WeightForms> WeightForms::as_matrix() {
   const Shape& s = shape();
   if (!matrix_)
     matrix_ =
-        std::make_shared<WeightForms>(weights_.reshaped({s[0], s[1] * s[2] * s[3], 1, 1}), channel_scales_);
+        std::make_shared<WeightForms>(weights().reshaped({s[0], s[1] * s[2] * s[3], 1, 1}), channel_scales_);
   return matrix_;
 }
 

@@ -3,8 +3,10 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
+#include "core/kernels/conv.h"
 #include "core/kernels/onednn.h"
 
 namespace faq::kernels {
@@ -16,13 +18,19 @@ class WeightForms {
   /// `are_whole`: false for parts of weights, and for what only tests a kernel: prepare() knows nothing of
   /// their layouts.
   explicit WeightForms(Tensor weights, Tensor channel_scales = {}, bool are_whole = true)
-      : weights_(std::move(weights)), channel_scales_(std::move(channel_scales)), are_whole_(are_whole) {}
+      : shape_(weights.shape()),
+        dtype_(weights.dtype()),
+        channel_scales_(std::move(channel_scales)),
+        are_whole_(are_whole),
+        weights_(std::move(weights)) {}
+  /// What flipped() returns, of s8 weights O,I,H,W.
+  WeightForms(Tensor weights, Extent first, int stride);
 
-  const Tensor& weights() const { return weights_; }
+  const Tensor& weights() const;
   /// O, f32: see PackedWeights; undefined: none.
   const Tensor& channel_scales() const { return channel_scales_; }
-  const Shape& shape() const { return weights_.shape(); }
-  DType dtype() const { return weights_.dtype(); }
+  const Shape& shape() const { return shape_; }
+  DType dtype() const { return dtype_; }
 
   /// Returns the weights in a layout of oneDNN, for a convolution with images (or gradients) of this dtype.
   /// The memory lives as long as this object.
@@ -40,16 +48,19 @@ class WeightForms {
   std::shared_ptr<WeightForms> integers_as(DType dtype);
   /// The weights in another dtype; integers are multiplied by their scales.
   std::shared_ptr<WeightForms> converted(DType dtype);
-  /// See PackedWeights::flipped().
+  /// Returns s8 weights without groups as the gradient of the data is convolved with: I,O,H,W, the taps from
+  /// `first` on, every stride-th, in reverse order. They have no channel scales. Where a kernel's layout can
+  /// be made of the weights themselves, nothing else is.
   std::shared_ptr<WeightForms> flipped(Extent first, int stride);
   /// See PackedWeights::as_matrix().
   std::shared_ptr<WeightForms> as_matrix();
 
  private:
-  struct Flipped {
+  /// What flipped weights are made of.
+  struct Flip {
+    Tensor weights;
     Extent first;
     int stride;
-    std::shared_ptr<WeightForms> weights;
   };
   struct Layout {
     dnnl::memory::desc desc;
@@ -61,19 +72,29 @@ class WeightForms {
     int parts;                                                        ///< 1: the weights need no splitting
     std::vector<std::shared_ptr<WeightForms>> parts_of_weights = {};  ///< filled when first needed
   };
-  // Precondition: the lock is held.
+  // Precondition of both: the lock is held.
   Addends& addends_entry(int max_input, int max_magnitude);
+  bool write_interleaved(const dnnl::memory::desc& wanted, Tensor& storage) const;
 
-  const Tensor weights_, channel_scales_;
+  const Shape shape_;
+  const DType dtype_;
+  const Tensor channel_scales_;
   const bool are_whole_;
-  std::mutex mutex_;  ///< protects the members below
+  const std::optional<Flip> flip_;
+  mutable std::once_flag flip_once_;
+  mutable Tensor weights_;  ///< flipped ones: once they are asked for
+  std::mutex mutex_;        ///< protects the members below
   std::vector<Layout> layouts_;
   std::vector<Addends> addends_;
   std::int64_t largest_window_sum_ = -1;  ///< −1: not known
   Tensor shift_correction_;
   std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
-  std::vector<Flipped> flipped_;
+  std::vector<std::shared_ptr<WeightForms>> flipped_;
   std::shared_ptr<WeightForms> matrix_;
 };
+
+/// conv2d_integer() (conv.h) with forms of weights.
+void conv2d_integer(const Tensor& x, WeightForms& weights, const ConvGeometry& geometry, Engine engine,
+                    Tensor& y);
 
 }  // namespace faq::kernels

@@ -19,6 +19,7 @@ set(private_headers
   core/kernels/granted_threads
   core/kernels/groups
   core/kernels/integer_data_gradient
+  core/kernels/interleaved_layout
   core/kernels/lane_sum
   core/kernels/learned_scale
   core/kernels/loss
