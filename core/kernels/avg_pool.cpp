@@ -99,7 +99,7 @@ void avg_pool(const Tensor& x, const AvgPoolOptions& options, Tensor& out) {
   void* to = out.mutable_raw();
   const Averages averages(x.shape(), shape, options);
   parallel_for(shape[0] * shape[1], 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> sum(channels), pixel(channels);
+    AlignedVector<float> sum(channels), pixel(channels);
     for (std::int64_t row = begin; row < end; ++row) {
       const std::int64_t n = row / shape[1];
       averages.for_each_of_row(
@@ -131,7 +131,7 @@ Tensor avg_pool_backward(const Tensor& dy, const Shape& x, const AvgPoolOptions&
   void* to = dx.mutable_raw();
   const Averages averages(x, y, options);
   parallel_for(x[0], 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> gradient(out_image * channels), sum(in_image * channels);
+    AlignedVector<float> gradient(out_image * channels), sum(in_image * channels);
     for (std::int64_t n = begin; n < end; ++n) {
       load_block(dy, n * out_image * channels, out_image * channels, gradient.data());
       const auto nothing = [](std::int64_t, std::int64_t) {};

@@ -160,8 +160,8 @@ void ChannelBlocks::repeat(const float* per_channel, float* repeated) const {
     std::copy_n(per_channel, channels_, repeated + row);
 }
 
-std::vector<float> ChannelBlocks::repeat(const float* per_channel) const {
-  std::vector<float> repeated(static_cast<std::size_t>(length()));
+AlignedVector<float> ChannelBlocks::repeat(const float* per_channel) const {
+  AlignedVector<float> repeated(static_cast<std::size_t>(length()));
   repeat(per_channel, repeated.data());
   return repeated;
 }

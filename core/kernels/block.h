@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/aligned_vector.h"
 #include "core/tensor.h"
 
 namespace faq::kernels {
@@ -50,7 +51,7 @@ class ChannelBlocks {
   std::int64_t offset(std::int64_t block) const { return block * length(); }
   /// Elements of a block: length(), fewer for the last block.
   std::int64_t size(std::int64_t block) const;
-  std::vector<float> repeat(const float* per_channel) const;
+  AlignedVector<float> repeat(const float* per_channel) const;
   void repeat(const float* per_channel, float* repeated) const;
   /// per_channel[c] = the sum of values[i] with i mod channels == c.
   void fold(const float* values, std::int64_t n, double* per_channel) const;

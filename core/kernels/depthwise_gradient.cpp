@@ -1,3 +1,4 @@
+#include "core/aligned_vector.h"
 #include "core/kernels/depthwise_gradient.h"
 
 #include <algorithm>
@@ -145,8 +146,8 @@ class Rows {
   const Tensor& dy_;
   const ConvGeometry geometry_;
   const std::int64_t height_, kept_, length_;
-  std::vector<float> x_rows_;  ///< the last rows that were loaded
-  std::vector<float> dy_row_;
+  AlignedVector<float> x_rows_;  ///< the last rows that were loaded
+  AlignedVector<float> dy_row_;
 };
 
 }  // namespace

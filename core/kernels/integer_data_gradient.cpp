@@ -86,7 +86,7 @@ void store_phase(const Tensor& sums, float factor, const Phase& rows, const Phas
   const std::int32_t* from = sums.data<std::int32_t>();
   auto* out = static_cast<std::byte*>(dx.mutable_raw());
   parallel_for(dx.dim(0) * rows.count, 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> values(static_cast<std::size_t>(row_length));
+    AlignedVector<float> values(static_cast<std::size_t>(row_length));
     std::vector<std::byte> gathered(stride > 1 ? static_cast<std::size_t>(pixels * bytes) : 0);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t image = i / rows.count, y = rows.first + i % rows.count * stride;

@@ -130,7 +130,7 @@ void scale_rows_in_place(Tensor& x, const Tensor& factors) {
 Tensor scaled_channels(const Tensor& x, const Tensor& factors) {
   const ChannelBlocks blocks(x.shape());
   check_channels("factors of channels", factors, blocks.channels());
-  const std::vector<float> repeated = blocks.repeat(factors.data<float>());
+  const AlignedVector<float> repeated = blocks.repeat(factors.data<float>());
   Tensor out = Tensor::empty(x.shape());
   float* values = out.mutable_data<float>();
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {

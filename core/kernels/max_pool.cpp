@@ -105,7 +105,7 @@ void max_pool_backward_of(const Tensor& dy, const Tensor& x, const MaxPoolOption
   void* to = dx.mutable_raw();
   parallel_for(x.dim(0), 1, [&](std::int64_t begin, std::int64_t end) {
     std::vector<T> largest(pixels * channels), winner(pixels * channels);
-    std::vector<float> gradient(pixels * channels), sum(image);
+    AlignedVector<float> gradient(pixels * channels), sum(image);
     for (std::int64_t n = begin; n < end; ++n) {
       const T* in = from + n * image;
       for_each_window(x.shape(), y, options, [&](std::int64_t pixel, std::int64_t i, int tap) {

@@ -222,7 +222,7 @@ class PreActivation {
   /// Calls body(x, residual) with elements offset… of both, in their own dtypes if there are loops for them,
   /// else as f32 in `scratch`.
   template <class Body>
-  void at(std::int64_t offset, std::int64_t n, std::vector<float>& scratch, Body body) const {
+  void at(std::int64_t offset, std::int64_t n, AlignedVector<float>& scratch, Body body) const {
     const bool bytes = !residual_ || residual_.dtype() == DType::u8 || residual_.dtype() == DType::s8;
     if (x_.dtype() == DType::s16 && bytes)
       return with_integer_residual(x_.data<std::int16_t>() + offset, offset, body);
@@ -256,8 +256,8 @@ class PreActivation {
   const Tensor& x_;
   const Tensor& residual_;
   float residual_scale_;
-  std::vector<float> scale_;
-  std::vector<float> shift_;
+  AlignedVector<float> scale_;
+  AlignedVector<float> shift_;
 };
 
 // Calls body(dy) with elements offset… of the gradient.
@@ -286,7 +286,7 @@ Tensor norm_act(const Tensor& x, const NormActParams& params) {
   void* destination = out.mutable_raw();
   const Levels levels = params.format ? levels_of(params.activation, *params.format) : Levels{};
   parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> values(blocks.length()), scratch;
+    AlignedVector<float> values(blocks.length()), scratch;
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = blocks.offset(b);
       const std::int64_t n = blocks.size(b);
@@ -369,13 +369,13 @@ NormActBackward::Sums NormActBackward::reduce(const Channels& of, const NormActB
     mean_units.push_back(of.mean[ch] / of.x_scales[ch]);
     a.push_back(static_cast<float>(of.gamma[ch] * of.inverse_sigma[ch]) * of.factors[ch]);
   }
-  const std::vector<float> mean = blocks_.repeat(mean_units.data());
+  const AlignedVector<float> mean = blocks_.repeat(mean_units.data());
   a_ = blocks_.repeat(a.data());
   if (options.with_rounding) largest_.resize(static_cast<std::size_t>(blocks_.count()));
   ChunkValues sums(chunks.count(), channels), products(chunks.count(), channels);
   std::vector<double> of_scale(with_dscale ? chunks.count() : 0);
   parallel_for(chunks.count(), 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> scratch, sum(length), product(length), scale_terms(with_dscale ? length : 0);
+    AlignedVector<float> scratch, sum(length), product(length), scale_terms(with_dscale ? length : 0);
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
       std::ranges::fill(sum, 0.0f);
       std::ranges::fill(product, 0.0f);
@@ -450,7 +450,7 @@ void NormActBackward::for_each_block(std::int64_t begin_image, std::int64_t end_
   const PreActivation pre_activation(x_, params_, blocks_);
   const Bounds bounds = pass_bounds(params_);
   parallel_for((end_image - begin_image) * of_image, 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> scratch, dx(length), dresidual(length);
+    AlignedVector<float> scratch, dx(length), dresidual(length);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t from = i % of_image * length;
       const std::int64_t offset = (begin_image + i / of_image) * image + from;

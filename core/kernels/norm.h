@@ -93,7 +93,7 @@ class NormActBackward {
   ChannelBlocks blocks_;
   Tensor dgamma_, dbeta_;
   double dscale_ = 0;
-  std::vector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c; repeated to the length of a block
+  AlignedVector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c; repeated to the length of a block
   std::vector<float> largest_;    ///< |a·dz| of each block
   float largest_rest_ = 0;        ///< |b·x + c|
 };

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 
+#include "core/aligned_vector.h"
 #include "core/cpu.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
@@ -45,7 +46,7 @@ struct Counter {
 
 // philox() (core/rng.h) for `lanes` counters that follow each other.
 struct Words {
-  std::uint32_t word[4][lanes];
+  alignas(cache_line) std::uint32_t word[4][lanes];
 };
 FAQ_SIMD void philox_lanes(std::uint32_t first, const Counter& at, Words& words) {
   for (int lane = 0; lane < lanes; ++lane) {
@@ -120,7 +121,7 @@ FAQ_AVX512 void philox_lanes_avx512(std::uint32_t first, const Counter& at, Word
 
 // A whole run, first to 32 bits: a loop that also narrows is slower.
 FAQ_SIMD void round_run(const float* g, float inverse, const Words& words, std::int8_t* out) {
-  std::int32_t q[run];
+  alignas(cache_line) std::int32_t q[run];
 #pragma GCC unroll 16
   for (int byte = 0; byte < 16; ++byte) {
     const int shift = byte % 4 * 8;

@@ -60,7 +60,7 @@ StatisticsBuilder::StatisticsBuilder(const Shape& shape) : blocks_(shape), taken
 // hold a few hundred squares. The mean is corrected in double. (If the first row is far from the mean, it
 // makes most of the chunk's variance itself.)
 template <class X>
-void StatisticsBuilder::take(const X* x, std::int64_t chunk, std::vector<float>& scratch) {
+void StatisticsBuilder::take(const X* x, std::int64_t chunk, AlignedVector<float>& scratch) {
   const std::int64_t channels = blocks_.channels();
   const std::int64_t length = blocks_.length();
   const std::int64_t n = chunks_.size(chunk);
@@ -87,7 +87,7 @@ void StatisticsBuilder::take(const X* x, std::int64_t chunk, std::vector<float>&
   taken_[chunk] = 1;
 }
 
-void StatisticsBuilder::take(const Tensor& x, std::int64_t chunk, std::vector<float>& scratch) {
+void StatisticsBuilder::take(const Tensor& x, std::int64_t chunk, AlignedVector<float>& scratch) {
   switch (x.dtype()) {
     case DType::f32:
       return take(x.data<float>(), chunk, scratch);
@@ -110,7 +110,7 @@ void StatisticsBuilder::add(const Tensor& x, std::int64_t first, std::int64_t la
   const std::int64_t begin = (first + rows_per_chunk - 1) / rows_per_chunk;
   const std::int64_t end = last == blocks_.rows() ? chunks_.count() : last / rows_per_chunk;
   parallel_for(end - begin, 1, [&](std::int64_t from, std::int64_t to) {
-    std::vector<float> scratch;
+    AlignedVector<float> scratch;
     for (std::int64_t chunk = begin + from; chunk < begin + to; ++chunk) take(x, chunk, scratch);
   });
 }
@@ -118,7 +118,7 @@ void StatisticsBuilder::add(const Tensor& x, std::int64_t first, std::int64_t la
 ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
   const Booked booked(Work::fused);
   parallel_for(chunks_.count(), 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> scratch;
+    AlignedVector<float> scratch;
     for (std::int64_t chunk = begin; chunk < end; ++chunk) {
       if (!taken_[chunk]) take(x, chunk, scratch);
     }

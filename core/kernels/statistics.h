@@ -38,8 +38,8 @@ class StatisticsBuilder {
 
  private:
   template <class X>
-  void take(const X* x, std::int64_t chunk, std::vector<float>& scratch);
-  void take(const Tensor& x, std::int64_t chunk, std::vector<float>& scratch);
+  void take(const X* x, std::int64_t chunk, AlignedVector<float>& scratch);
+  void take(const Tensor& x, std::int64_t chunk, AlignedVector<float>& scratch);
 
   ChannelBlocks blocks_;
   Chunks chunks_{blocks_};

@@ -1,5 +1,6 @@
 # Headers that only some of our sources share. They are not installed. One a line, without ".h".
 set(private_headers
+  core/aligned_vector
   core/bounded_cache
   core/choices
   core/cpu_limit
