@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/aligned_vector.h"
 #include "core/kernels/conv_observer.h"
 #include "core/kernels/quads.h"
 #include "core/kernels/scaled_sums.h"
@@ -52,7 +53,7 @@ class GroupSum {
     constexpr std::int64_t cache_bytes = 3 << 17;
     const std::int64_t band = std::max<std::int64_t>(1, cache_bytes / input_.row_bytes());
     const std::int64_t unit = rows_in_32_bits(output_.width());
-    std::vector<std::int32_t> sums;
+    AlignedVector<std::int32_t> sums;
     for (std::int64_t first = 0; first < output_.rows(); first += unit) {
       const std::int64_t past = std::min(first + unit, output_.rows());
       // With one band a tile is finished at once.
@@ -61,11 +62,12 @@ class GroupSum {
       sums.assign(static_cast<std::size_t>(kept * plan_.sums()), 0);
       for (std::int64_t from = first; from < past; from += band) {
         const std::int64_t to = std::min(from + band, past);
-        for (std::int64_t number = begin; number < end; ++number) {
+        QuadPlan::Tile tile = plan_.tile(begin);
+        for (std::int64_t number = begin; number < end; ++number, plan_.advance(tile)) {
           std::int32_t* of_tile = &sums[(at_once ? 0 : number - begin) * plan_.sums()];
           if (at_once) std::fill_n(of_tile, plan_.sums(), 0);
-          run(plan_.tile(number), from, to, of_tile);
-          if (to == past) finish(number, first / unit, of_tile, out + (number - begin) * plan_.sums());
+          run(tile, from, to, of_tile);
+          if (to == past) finish(tile, first / unit, of_tile, out + (number - begin) * plan_.sums());
         }
       }
     }
@@ -73,10 +75,11 @@ class GroupSum {
 
  private:
   void run(const QuadPlan::Tile& tile, std::int64_t from, std::int64_t to, std::int32_t* sums) const {
+    const bool are_one = input_.has_joined_rows();
     kernels_[tile.block]({.x = input_.at(tile),
                           .rows = &rows_[tile.block][from],
-                          .count = to - from,
-                          .width = output_.width(),
+                          .count = are_one ? 1 : to - from,
+                          .width = are_one ? (to - from) * output_.width() : output_.width(),
                           .pixel = input_.pixel(tile.block),
                           .dy = output_.at(tile.output_block, from),
                           .sums = sums});
@@ -95,8 +98,7 @@ class GroupSum {
     });
   }
 
-  void finish(std::int64_t number, std::int64_t unit, std::int32_t* sums, float* out) const {
-    const QuadPlan::Tile tile = plan_.tile(number);
+  void finish(const QuadPlan::Tile& tile, std::int64_t unit, std::int32_t* sums, float* out) const {
     if (input_.is_shifted()) {
       const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
       const std::vector<std::int32_t>& of_output =
@@ -155,12 +157,13 @@ void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradien
     float* dw = dw_.mutable_data<float>();
     constexpr std::int64_t few = 32;  // tiles whose sums stay in the cache until they are placed
     parallel_for(plan_.tiles(), 1, [&](std::int64_t begin, std::int64_t end) {
-      std::vector<float> sums(static_cast<std::size_t>(few * plan_.sums()));
+      AlignedVector<float> sums(static_cast<std::size_t>(few * plan_.sums()));
       for (std::int64_t first = begin, past; first < end; first = past) {
         past = std::min(first + few, end);
         sum.compute(first, past, sums.data());
-        for (std::int64_t number = first; number < past; ++number)
-          place(plan_.tile(number), &sums[(number - first) * plan_.sums()], dw);
+        QuadPlan::Tile tile = plan_.tile(first);
+        for (std::int64_t number = first; number < past; ++number, plan_.advance(tile))
+          place(tile, &sums[(number - first) * plan_.sums()], dw);
       }
     });
     return;
@@ -182,8 +185,9 @@ void QuadGradient::place(const QuadPlan::Tile& tile, const float* sums, float* d
   const std::int64_t past = std::min(first + length, columns * here);
   const std::int64_t output = tile.output_block * plan_.outputs;
   const std::int64_t outputs = std::min<std::int64_t>(plan_.outputs, plan_.out_channels - output);
+  const float* factors = factors_ ? factors_.data<float>() + output : nullptr;
   for (std::int64_t o = 0; o < outputs; ++o) {
-    const float factor = factors_ ? factors_.data<float>()[output + o] : 1.0f;
+    const float factor = factors != nullptr ? factors[o] : 1.0f;
     float* filter = dw + ((output + o) * plan_.in_channels + tile.block * plan_.block_channels) * area +
                     tile.row * plan_.width + tile.column;
     for (std::int64_t i = first; i < past;) {
@@ -206,8 +210,8 @@ Tensor QuadGradient::sum() {
   float* to = dw.mutable_data<float>();
   // Tiles of a block of outputs are gathered together: its part of the weights stays in the cache.
   parallel_for(plan_.output_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t number = 0; number < plan_.tiles(); ++number) {
-      const QuadPlan::Tile tile = plan_.tile(number);
+    QuadPlan::Tile tile = plan_.tile(0);
+    for (std::int64_t number = 0; number < plan_.tiles(); ++number, plan_.advance(tile)) {
       if (tile.output_block >= begin && tile.output_block < end)
         place(tile, total.data<float>() + number * plan_.sums(), to);
     }

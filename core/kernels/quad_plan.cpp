@@ -41,6 +41,15 @@ QuadPlan::Tile QuadPlan::tile(std::int64_t number) const {
   return tile;
 }
 
+void QuadPlan::advance(Tile& tile) const {
+  for (auto [part, count] : {std::pair(&tile.piece, pieces), std::pair(&tile.column, columns),
+                             std::pair(&tile.row, height), std::pair(&tile.output_block, output_blocks)}) {
+    if (++*part < count) return;
+    *part = 0;
+  }
+  ++tile.block;
+}
+
 std::int64_t QuadPlan::channels_of(std::int64_t block) const {
   return std::min(block_channels, in_channels - block * block_channels);
 }

@@ -22,6 +22,8 @@ struct QuadPlan {
   std::int64_t tiles() const;
   /// Tiles of one block of channels, and of one block of outputs in it, follow each other.
   Tile tile(std::int64_t number) const;
+  /// Makes it the next tile.
+  void advance(Tile& tile) const;
   /// Channels of a block; the last one may have fewer.
   std::int64_t channels_of(std::int64_t block) const;
   /// Vectors of the tiles of a block.

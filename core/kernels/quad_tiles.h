@@ -12,7 +12,7 @@ namespace faq::kernels {
 /// u8, and dy[…][4], s8.
 struct QuadRows {
   const std::uint8_t* x;     ///< what the tile sees at the first pixel of a row
-  const std::int64_t* rows;  ///< offset of each row of x, in bytes
+  const std::int64_t* rows;  ///< offset of each row of x, in bytes; one more may be read, and is not used
   std::int64_t count;        ///< of rows
   std::int64_t width;        ///< pixels of a row
   std::int64_t pixel;        ///< bytes of x from one pixel to the next

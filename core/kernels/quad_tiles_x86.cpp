@@ -25,29 +25,43 @@ inline std::int32_t quad_at(const std::int8_t* p) {
 }
 
 // 512 bits: a register holds 16 values of x of four images, and an accumulator their 16 sums for one output.
-// 24 accumulators stay in registers (there are 32) for all pixels.
+// 24 accumulators stay in registers (there are 32) for all pixels: if the loops over them are unrolled early,
+// and if there is one loop over the pixels of all rows, between which GCC would store them.
 struct Avx512Vnni {
 #define FAQ_AVX512_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
   template <int vectors, int outputs>
   FAQ_AVX512_VNNI static void tile(const QuadRows& r) {
     __m512i sum[outputs][vectors];
+#pragma GCC unroll 24
     for (int o = 0; o < outputs; ++o) {
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v)
         sum[o][v] = _mm512_loadu_si512(r.sums + (o * vectors + v) * quad_lanes);
     }
     const std::int8_t* dy = r.dy;
-    for (std::int64_t row = 0; row < r.count; ++row) {
-      const std::uint8_t* x = r.x + r.rows[row];
-      for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * outputs) {
-        __m512i inputs[vectors];
-        for (int v = 0; v < vectors; ++v) inputs[v] = _mm512_loadu_si512(x + v * 64);
-        for (int o = 0; o < outputs; ++o) {
-          const __m512i gradient = _mm512_set1_epi32(quad_at(dy + 4 * o));
-          for (int v = 0; v < vectors; ++v) sum[o][v] = _mm512_dpbusd_epi32(sum[o][v], inputs[v], gradient);
-        }
+    const std::int64_t* row = r.rows;
+    std::int64_t offset = *row, left = r.width;  // of the pixel, and the pixels up to the end of its row
+    for (std::int64_t i = 0; i < r.count * r.width; ++i, dy += 4 * outputs) {
+      const std::uint8_t* x = r.x + offset;
+      __m512i inputs[vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) inputs[v] = _mm512_loadu_si512(x + v * 64);
+#pragma GCC unroll 24
+      for (int o = 0; o < outputs; ++o) {
+        const __m512i gradient = _mm512_set1_epi32(quad_at(dy + 4 * o));
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) sum[o][v] = _mm512_dpbusd_epi32(sum[o][v], inputs[v], gradient);
       }
+      // The next pixel, without a branch, which would be predicted wrongly at the end of short rows.
+      const std::int64_t ends = -static_cast<std::int64_t>(--left == 0);  // all bits or none
+      const std::int64_t along = offset + r.pixel;
+      row -= ends;
+      offset = along ^ ((along ^ *row) & ends);
+      left += r.width & ends;
     }
+#pragma GCC unroll 24
     for (int o = 0; o < outputs; ++o) {
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v)
         _mm512_storeu_si512(r.sums + (o * vectors + v) * quad_lanes, sum[o][v]);
     }

@@ -85,6 +85,7 @@ QuadInput::QuadInput(const Tensor& x, const Shape& dy, const QuadPlan& plan, con
       dilation_(geometry.dilation),
       quads_(quads_of(x)),
       out_height_(dy[1]),
+      out_width_(dy[2]),
       // A single tap skips what lies between outputs.
       step_(plan.height == 1 && plan.width == 1 ? geometry.stride : 1),
       stride_(geometry.stride / step_),
@@ -97,6 +98,7 @@ QuadInput::QuadInput(const Tensor& x, const Shape& dy, const QuadPlan& plan, con
   std::memset(bytes_.mutable_data<std::uint8_t>() + bytes_.numel() - slack, 0,
               static_cast<std::size_t>(slack));
   fill(x, geometry);
+  data_ = bytes_.data<std::uint8_t>();
 }
 
 void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
@@ -136,7 +138,7 @@ const std::uint8_t* QuadInput::at(const QuadPlan::Tile& tile) const {
   const std::int64_t here = plan_.channels_of(tile.block);
   const std::int64_t block = tile.block * plan_.block_channels * quads_ * height_ * width_;
   const std::int64_t pixel = tile.row * dilation_.height * width_ + tile.column * dilation_.width;
-  return bytes_.data<std::uint8_t>() + 4 * (block + pixel * here + tile.piece * plan_.vectors * quad_lanes);
+  return data_ + 4 * (block + pixel * here + tile.piece * plan_.vectors * quad_lanes);
 }
 
 std::vector<std::int64_t> QuadInput::rows_of(std::int64_t block) const {
@@ -145,6 +147,7 @@ std::vector<std::int64_t> QuadInput::rows_of(std::int64_t block) const {
     for (std::int64_t y = 0; y < out_height_; ++y)
       rows.push_back((quad * height_ + y * stride_) * width_ * plan_.channels_of(block) * 4);
   }
+  rows.push_back(rows.back());
   return rows;
 }
 
@@ -153,6 +156,7 @@ QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan)
   const std::int64_t channels = dy.dim(3), row_length = width_ * channels;
   bytes_ = Tensor::empty({plan.output_blocks * rows_ * width_ * outputs_ * 4}, DType::s8);
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::int8_t>());
+  data_ = bytes_.data<std::int8_t>();
   const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
   parallel_for(rows_, 4, [&](std::int64_t begin, std::int64_t end) {
     std::vector<std::uint32_t> pixels(static_cast<std::size_t>(row_length));
