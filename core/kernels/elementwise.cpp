@@ -6,6 +6,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/aligned_vector.h"
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
@@ -15,7 +16,7 @@
 namespace faq::kernels {
 namespace {
 
-using Block = std::array<float, block_length>;
+struct alignas(cache_line) Block : std::array<float, block_length> {};
 
 FAQ_SIMD void multiply_block(float* x, float factor, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] *= factor;
@@ -33,6 +34,22 @@ FAQ_SIMD void quantize_block(float* x, float inverse_scale, float low, float hig
   for (std::int64_t i = 0; i < n; ++i) {
     x[i] = round_half_even_in_range(clamped(x[i] * inverse_scale, low, high));
   }
+}
+template <class Q>
+[[gnu::always_inline]] inline void quantize_loop(const float* x, float inverse_scale, float low, float high,
+                                                 Q* __restrict out, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float q = round_half_even_in_range(clamped(x[i] * inverse_scale, low, high));
+    out[i] = static_cast<Q>(static_cast<std::int32_t>(q));
+  }
+}
+FAQ_SIMD void quantize_f32(const float* x, float inverse_scale, float low, float high, std::int8_t* out,
+                           std::int64_t n) {
+  quantize_loop(x, inverse_scale, low, high, out, n);
+}
+FAQ_SIMD void quantize_f32(const float* x, float inverse_scale, float low, float high, std::uint8_t* out,
+                           std::int64_t n) {
+  quantize_loop(x, inverse_scale, low, high, out, n);
 }
 FAQ_SIMD void mask_block(float* grad, const float* x, float low, float high, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) grad[i] = (x[i] >= low && x[i] <= high) ? grad[i] : 0.0f;
@@ -107,6 +124,20 @@ Tensor quantize_s32(const Tensor& x, const FixedPoint& format) {
     store_block(out, q.dtype(), i, 1, &value);
   }
   return q;
+}
+
+// From f32 straight to bytes, as weights are at every step.
+template <class Q>
+Tensor quantized_f32(const Tensor& x, const FixedPoint& format) {
+  Tensor out = Tensor::empty(x.shape(), dtype_of<Q>, format);
+  const float inverse_scale = 1.0f / format.scale;
+  const auto low = static_cast<float>(format.min()), high = static_cast<float>(format.max());
+  const float* from = x.data<float>();
+  Q* to = out.mutable_data<Q>();
+  parallel_for(x.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    quantize_f32(from + begin, inverse_scale, low, high, to + begin, end - begin);
+  });
+  return out;
 }
 
 }  // namespace
@@ -205,6 +236,8 @@ Tensor masked(const Tensor& x, const Tensor& keep, float factor) {
 
 Tensor quantize(const Tensor& x, const FixedPoint& format) {
   if (x.dtype() == DType::s32) return quantize_s32(x, format);
+  if (x.dtype() == DType::f32 && !x.is_fixed_point())
+    return format.is_signed ? quantized_f32<std::int8_t>(x, format) : quantized_f32<std::uint8_t>(x, format);
   const DType dtype = format.is_signed ? DType::s8 : DType::u8;
   const float scale = scale_of(x);
   const float inverse_scale = 1.0f / format.scale;

@@ -45,16 +45,18 @@ float max_magnitude(const Tensor& x) {
 }
 
 std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPoint> formats) {
+  // Longer than other blocks, as the sums of a block take as long as some hundred of its elements.
+  constexpr std::int64_t length = 8 * block_length;
   const std::int64_t n = x.numel();
-  const std::int64_t blocks = (n + block_length - 1) / block_length;
+  const std::int64_t blocks = (n + length - 1) / length;
   const auto count = static_cast<std::int64_t>(formats.size());
   std::vector<float> errors(blocks * count);
   const float* values = x.data<float>();
-  parallel_for(blocks, 16, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(blocks, 2, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
-      const std::int64_t offset = b * block_length;
+      const std::int64_t offset = b * length;
       for (std::int64_t f = 0; f < count; ++f)
-        errors[b * count + f] = block_error(values + offset, formats[f], std::min(block_length, n - offset));
+        errors[b * count + f] = block_error(values + offset, formats[f], std::min(length, n - offset));
     }
   });
   std::vector<double> totals(count);
