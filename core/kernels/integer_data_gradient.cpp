@@ -1,9 +1,11 @@
 #include "core/kernels/integer_data_gradient.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
+#include "core/aligned_vector.h"
 #include "core/kernels/block.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/scaled_sums.h"
@@ -77,8 +79,27 @@ void copy_pixels(const std::byte* from, std::int64_t from_step, std::byte* to, s
     std::memcpy(to + i * to_step, from + i * from_step, static_cast<std::size_t>(bytes));
 }
 
-// dx = sums·scale, or dx += sums·scale, in the pixels of a phase.
-void store_phase(const Tensor& sums, float factor, const Phase& rows, const Phase& columns, int stride,
+// dx = sums·scale, or dx += sums·scale, of n elements that lie side by side.
+void store_sums(const std::int32_t* sums, float scale, bool adds, std::byte* dx, DType dtype,
+                std::int64_t n) {
+  constexpr std::int64_t longest = 2048;
+  alignas(cache_line) std::array<float, longest> values;
+  for (std::int64_t i = 0; i < n; i += longest) {
+    const std::int64_t length = std::min(longest, n - i);
+    if (!adds) {
+      scale_sums(sums + i, scale, values.data(), length);
+    } else if (dtype == DType::bf16) {
+      add_scaled_sums(sums + i, scale, reinterpret_cast<const bfloat16*>(dx) + i, values.data(), length);
+    } else {
+      load_block(dx, dtype, i, length, values.data());
+      add_scaled_sums(sums + i, scale, values.data(), length);
+    }
+    store_block(dx, dtype, i, length, values.data());
+  }
+}
+
+// The same in the pixels of a phase.
+void store_phase(const Tensor& sums, float scale, const Phase& rows, const Phase& columns, int stride,
                  bool adds, Tensor& dx) {
   const std::int64_t channels = dx.dim(3), pixels = columns.count;
   const std::int64_t row_length = pixels * channels;
@@ -86,20 +107,13 @@ void store_phase(const Tensor& sums, float factor, const Phase& rows, const Phas
   const std::int32_t* from = sums.data<std::int32_t>();
   auto* out = static_cast<std::byte*>(dx.mutable_raw());
   parallel_for(dx.dim(0) * rows.count, 4, [&](std::int64_t begin, std::int64_t end) {
-    AlignedVector<float> values(static_cast<std::size_t>(row_length));
-    std::vector<std::byte> gathered(stride > 1 ? static_cast<std::size_t>(pixels * bytes) : 0);
+    AlignedVector<std::byte> gathered(stride > 1 ? static_cast<std::size_t>(pixels * bytes) : 0);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t image = i / rows.count, y = rows.first + i % rows.count * stride;
       std::byte* place = out + ((image * dx.dim(1) + y) * dx.dim(2) + columns.first) * bytes;
       std::byte* row = stride > 1 ? gathered.data() : place;
-      if (adds) {
-        if (stride > 1) copy_pixels(place, stride * bytes, row, bytes, bytes, pixels);
-        load_block(row, dx.dtype(), 0, row_length, values.data());
-        add_scaled_sums(from + i * row_length, factor, values.data(), row_length);
-      } else {
-        scale_sums(from + i * row_length, factor, values.data(), row_length);
-      }
-      store_block(row, dx.dtype(), 0, row_length, values.data());
+      if (stride > 1 && adds) copy_pixels(place, stride * bytes, row, bytes, bytes, pixels);
+      store_sums(from + i * row_length, scale, adds, row, dx.dtype(), row_length);
       if (stride > 1) copy_pixels(row, bytes, place, stride * bytes, bytes, pixels);
     }
   });

@@ -132,13 +132,54 @@ FAQ_SIMD void round_run(const float* g, float inverse, const Words& words, std::
   for (int i = 0; i < run; ++i) out[i] = static_cast<std::int8_t>(q[i]);
 }
 
+#if defined(__x86_64__)
+// 16 elements, whose random bytes are those of `words` that begin with bit `shift`. Every step rounds as that
+// of rounded_down(); the sum of a random byte's parts is exact.
+FAQ_AVX512 inline __m512i rounded_16(const float* g, __m512 inverse, __m512i words, unsigned shift) {
+  constexpr __mmask16 all = 0xFFFF;
+  const __m512i byte =
+      _mm512_maskz_and_epi32(all, _mm512_maskz_srli_epi32(all, words, shift), _mm512_set1_epi32(0xFF));
+  const __m512 u =
+      _mm512_fmadd_ps(_mm512_maskz_cvtepi32_ps(all, byte), _mm512_set1_ps(0x1p-8f), _mm512_set1_ps(0x1p-9f));
+  const __m512 x = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(g), inverse), u);
+  return _mm512_maskz_cvt_roundps_epi32(all, x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+// The same as round_run(), in less than half of the time of what compilers make of that loop.
+FAQ_AVX512 void round_run_avx512(const float* g, float inverse, const Words& words, std::int8_t* out) {
+  const __m512 factor = _mm512_set1_ps(inverse);
+  // Packing takes four bytes of each vector in turn, and clips at −128 and 127.
+  const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+  const __m512i least = _mm512_set1_epi8(-largest);
+  for (int word = 0; word < 4; ++word, g += 4 * lanes, out += 4 * lanes) {
+    const __m512i bits = _mm512_load_si512(words.word[word]);
+    const __m512i low =
+        _mm512_packs_epi32(rounded_16(g, factor, bits, 0), rounded_16(g + lanes, factor, bits, 8));
+    const __m512i high = _mm512_packs_epi32(rounded_16(g + 2 * lanes, factor, bits, 16),
+                                            rounded_16(g + 3 * lanes, factor, bits, 24));
+    const __m512i bytes = _mm512_maskz_permutexvar_epi32(0xFFFF, order, _mm512_packs_epi16(low, high));
+    _mm512_storeu_si512(out, _mm512_maskz_max_epi8(~__mmask64{0}, bytes, least));
+  }
+}
+#endif
+
+bool has_avx512() {
+  static const bool has = simd_bytes() == 64;
+  return has;
+}
+
 void philox_run(std::int64_t number, const Counter& at, Words& words) {
   const auto first = static_cast<std::uint32_t>(number) * lanes;
 #if defined(__x86_64__)
-  static const bool has_avx512 = simd_bytes() == 64;
-  if (has_avx512) return philox_lanes_avx512(first, at, words);
+  if (has_avx512()) return philox_lanes_avx512(first, at, words);
 #endif
   philox_lanes(first, at, words);
+}
+
+void round_whole_run(const float* g, float inverse, const Words& words, std::int8_t* out) {
+#if defined(__x86_64__)
+  if (has_avx512()) return round_run_avx512(g, inverse, words, out);
+#endif
+  round_run(g, inverse, words, out);
 }
 
 }  // namespace
@@ -176,12 +217,12 @@ void GradientRounder::round(std::int64_t image, std::int64_t begin, std::int64_t
     const float* g = gradient + (i - begin);
     std::int8_t* to = out + (i - begin);
     if (past - i == run) {
-      round_run(g, inverse, words, to);
+      round_whole_run(g, inverse, words, to);
     } else {  // a part of a run
       float values[run] = {};
       std::int8_t q[run];
       std::copy_n(g, past - i, values + (i - first));
-      round_run(values, inverse, words, q);
+      round_whole_run(values, inverse, words, q);
       std::copy_n(q + (i - first), past - i, to);
     }
     i = past;
