@@ -18,9 +18,9 @@ struct LineAllocator {
   LineAllocator(const LineAllocator<U>&) {}
 
   T* allocate(std::size_t n) {
-    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{cache_line}));
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{cache_line}));
   }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{cache_line}); }
+  void deallocate(T* p, std::size_t) { ::operator delete (p, std::align_val_t{cache_line}); }
 
   bool operator==(const LineAllocator&) const { return true; }
 };

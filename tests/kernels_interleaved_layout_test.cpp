@@ -9,9 +9,9 @@
 #include "tests/reference.h"
 
 using namespace faq;
-using reference::random_integers;
 using kernels::FilterView;
 using kernels::InterleavedLayout;
+using reference::random_integers;
 namespace onednn = kernels::onednn;
 
 namespace {
@@ -19,7 +19,8 @@ namespace {
 // The layout that a convolution with these weights, O,I,H,W, wants.
 dnnl::memory::desc wanted_layout(const Shape& weights, DType images) {
   const Shape x{2, 14, 14, weights[1]};
-  const ConvGeometry geometry{.padding = {static_cast<int>(weights[2]) / 2, static_cast<int>(weights[3]) / 2}};
+  const ConvGeometry geometry{
+      .padding = {static_cast<int>(weights[2]) / 2, static_cast<int>(weights[3]) / 2}};
   return onednn::forward_desc(
              onednn::problem_of(x, weights, geometry.of(weights), images, DType::s8, DType::s32))
       .weights_desc();
@@ -58,9 +59,9 @@ Written written(const FilterView& view, std::int64_t height, std::int64_t width,
 }  // namespace
 
 TEST_CASE("layouts of weights are written as oneDNN writes them", "[isa]") {
-  const Shape shapes[] = {{64, 64, 1, 1},  {256, 64, 1, 1}, {96, 48, 1, 1},  {40, 16, 1, 1},  {1000, 128, 1, 1},
-                          {64, 64, 3, 3},  {48, 192, 3, 3}, {192, 48, 3, 3}, {100, 80, 3, 3}, {64, 32, 5, 5},
-                          {32, 64, 1, 7}};
+  const Shape shapes[] = {{64, 64, 1, 1},    {256, 64, 1, 1}, {96, 48, 1, 1},  {40, 16, 1, 1},
+                          {1000, 128, 1, 1}, {64, 64, 3, 3},  {48, 192, 3, 3}, {192, 48, 3, 3},
+                          {100, 80, 3, 3},   {64, 32, 5, 5},  {32, 64, 1, 7}};
   int ours = 0;
   for (const Shape& shape : shapes) {
     const Tensor weights = random_integers<std::int8_t>(shape, 7, -127, 127);
@@ -83,8 +84,8 @@ TEST_CASE("layouts of the taps of a stride are written as oneDNN writes them", "
   for (const int y : {0, 1}) {
     for (const int x : {0, 1}) {
       INFO("the taps from " << y << ", " << x << " on");
-      const Written taps = written(kernels::flipped_filters(weights, {y, x}, 2), y == 0 ? 2 : 1,
-                                   x == 0 ? 2 : 1, DType::u8);
+      const Written taps =
+          written(kernels::flipped_filters(weights, {y, x}, 2), y == 0 ? 2 : 1, x == 0 ? 2 : 1, DType::u8);
       CHECK(taps.are_equal == taps.is_ours);
     }
   }
@@ -95,8 +96,8 @@ TEST_CASE("flipped weights are those that lie there", "[conv]") {
   kernels::WeightForms forms(weights);
   for (const int stride : {1, 2}) {
     const auto flipped = forms.flipped({1, 0}, stride);
-    const Tensor expected = gathered(kernels::flipped_filters(weights, {1, 0}, stride), flipped->shape()[2],
-                                     flipped->shape()[3]);
+    const Tensor expected =
+        gathered(kernels::flipped_filters(weights, {1, 0}, stride), flipped->shape()[2], flipped->shape()[3]);
     REQUIRE(flipped->weights().shape() == expected.shape());
     CHECK(std::memcmp(flipped->weights().raw(), expected.raw(), expected.bytes()) == 0);
   }

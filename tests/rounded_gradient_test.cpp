@@ -149,6 +149,22 @@ TEST_CASE("a tree of sums has one order", "[gradient]") {
       for (std::int64_t i = 0; i < leaves; ++i) sum.add(i * step % leaves, leaf(i * step % leaves));
       CHECK(reference::same_bytes(sum.total(), level[0]));
     }
+    for (const std::int64_t step : {std::int64_t{1}, leaves + 1, 2 * leaves - 1}) {
+      kernels::TreeSum sum(leaves);
+      int pairs = 0;
+      for (std::int64_t i = 0; i < leaves; ++i) {
+        const std::int64_t number = i * step % leaves;
+        const Tensor neighbour = sum.take_neighbour(number);
+        if (neighbour) {
+          sum.add_pair(number, kernels::add(neighbour, leaf(number)));
+        } else {
+          sum.add(number, leaf(number));
+        }
+        pairs += neighbour ? 1 : 0;
+      }
+      CHECK(pairs == leaves / 2);
+      CHECK(reference::same_bytes(sum.total(), level[0]));
+    }
     if (leaves > 1) {
       kernels::TreeSum sum(leaves);
       for (std::int64_t i = 1; i < leaves; ++i) sum.add(i, leaf(i));

@@ -35,6 +35,9 @@ Tensor conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvG
 /// The same into y, which must be s32 and have the right shape.
 void conv2d_integer(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                     Engine engine, Tensor& y);
+/// The same with forms of weights. For kernels only.
+void conv2d_integer(const Tensor& x, WeightForms& weights, const ConvGeometry& geometry, Engine engine,
+                    Tensor& y);
 
 /// Returns the gradient of the input, in `dtype` (f32 or bf16). dy and weights have one dtype, f32 or bf16.
 Tensor conv2d_backward_data(const Tensor& dy, const PackedWeights& weights, const Shape& x,

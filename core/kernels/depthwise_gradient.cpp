@@ -1,5 +1,5 @@
-#include "core/aligned_vector.h"
 #include "core/kernels/depthwise_gradient.h"
+#include "core/aligned_vector.h"
 
 #include <algorithm>
 #include <vector>

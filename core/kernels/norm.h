@@ -94,8 +94,8 @@ class NormActBackward {
   Tensor dgamma_, dbeta_;
   double dscale_ = 0;
   AlignedVector<float> a_, b_, c_;  ///< dx = a·dz + b·x + c; repeated to the length of a block
-  std::vector<float> largest_;    ///< |a·dz| of each block
-  float largest_rest_ = 0;        ///< |b·x + c|
+  std::vector<float> largest_;      ///< |a·dz| of each block
+  float largest_rest_ = 0;          ///< |b·x + c|
 };
 
 }  // namespace faq::kernels

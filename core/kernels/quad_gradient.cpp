@@ -47,8 +47,11 @@ class GroupSum {
     if (input_.is_shifted()) sum_outputs();
   }
 
-  /// Computes tiles [begin, end) into `out`.
-  void compute(std::int64_t begin, std::int64_t end, float* out) const {
+  /// True if the products of all rows fit into 32 bits.
+  bool is_one_unit() const { return output_.rows() <= rows_in_32_bits(output_.width()); }
+
+  /// Computes tiles [begin, end) into `out`, or adds them to it.
+  void compute(std::int64_t begin, std::int64_t end, bool adds, float* out) const {
     // What the tiles of a block of channels read again and again stays in a second-level cache of 1 MB.
     constexpr std::int64_t cache_bytes = 3 << 17;
     const std::int64_t band = std::max<std::int64_t>(1, cache_bytes / input_.row_bytes());
@@ -67,7 +70,8 @@ class GroupSum {
           std::int32_t* of_tile = &sums[(at_once ? 0 : number - begin) * plan_.sums()];
           if (at_once) std::fill_n(of_tile, plan_.sums(), 0);
           run(tile, from, to, of_tile);
-          if (to == past) finish(tile, first / unit, of_tile, out + (number - begin) * plan_.sums());
+          if (to == past)
+            finish(tile, first / unit, adds || first > 0, of_tile, out + (number - begin) * plan_.sums());
         }
       }
     }
@@ -98,17 +102,18 @@ class GroupSum {
     });
   }
 
-  void finish(const QuadPlan::Tile& tile, std::int64_t unit, std::int32_t* sums, float* out) const {
+  void finish(const QuadPlan::Tile& tile, std::int64_t unit, bool adds, std::int32_t* sums,
+              float* out) const {
     if (input_.is_shifted()) {
       const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
       const std::vector<std::int32_t>& of_output =
           of_outputs_[unit * plan_.output_blocks + tile.output_block];
       for (int o = 0; o < plan_.outputs; ++o) subtract(sums + o * length, 128 * of_output[o], length);
     }
-    if (unit == 0) {
-      scale_sums(sums, scale_, out, plan_.sums());
-    } else {
+    if (adds) {
       add_scaled_sums(sums, scale_, out, plan_.sums());
+    } else {
+      scale_sums(sums, scale_, out, plan_.sums());
     }
   }
 
@@ -160,7 +165,7 @@ void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradien
       AlignedVector<float> sums(static_cast<std::size_t>(few * plan_.sums()));
       for (std::int64_t first = begin, past; first < end; first = past) {
         past = std::min(first + few, end);
-        sum.compute(first, past, sums.data());
+        sum.compute(first, past, false, sums.data());
         QuadPlan::Tile tile = plan_.tile(first);
         for (std::int64_t number = first; number < past; ++number, plan_.advance(tile))
           place(tile, &sums[(number - first) * plan_.sums()], dw);
@@ -168,12 +173,20 @@ void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradien
     });
     return;
   }
-  Tensor sums = Tensor::empty({plan_.tiles() * plan_.sums()});
+  // A group whose neighbour is there is added to it while its sums are in the cache. With several units of
+  // rows, a group's own sums come first.
+  Tensor sums = sum.is_one_unit() ? sums_.take_neighbour(group) : Tensor();
+  const bool adds = sums.defined();
+  if (!adds) sums = Tensor::empty({plan_.tiles() * plan_.sums()});
   float* out = sums.mutable_data<float>();
   parallel_for(plan_.tiles(), 1, [&](std::int64_t begin, std::int64_t end) {
-    sum.compute(begin, end, out + begin * plan_.sums());
+    sum.compute(begin, end, adds, out + begin * plan_.sums());
   });
-  sums_.add(group, std::move(sums));
+  if (adds) {
+    sums_.add_pair(group, std::move(sums));
+  } else {
+    sums_.add(group, std::move(sums));
+  }
 }
 
 void QuadGradient::place(const QuadPlan::Tile& tile, const float* sums, float* dw) const {

@@ -359,7 +359,7 @@ void Requantizer::operator()(const Tensor& accumulators, const Tensor& residual,
   check_operands(accumulators, residual, out);
   const ChannelBlocks blocks = blocks_of(accumulators.shape());
   void* to = out.mutable_raw();
-  parallel_for(blocks.count(), 4, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(blocks.count(), 2, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t offset = blocks.offset(block);
       with_operands(accumulators, residual, offset,

@@ -18,12 +18,20 @@ class TreeSum {
   explicit TreeSum(std::int64_t leaves) : leaves_(leaves) {}
 
   /// Each number once. The tensor may be written to.
-  void add(std::int64_t number, Tensor leaf);
+  void add(std::int64_t number, Tensor leaf) { add_node(0, number, std::move(leaf)); }
+  /// Instead of add(), for a leaf that is not computed yet: returns the leaf that it is added to, if that is
+  /// there, else nothing. Then the sum of both goes to add_pair().
+  Tensor take_neighbour(std::int64_t number);
+  void add_pair(std::int64_t number, Tensor sum) { add_node(1, number / 2, std::move(sum)); }
   /// Precondition: every leaf was added, and there is one.
   Tensor total();
 
  private:
   using Node = std::pair<int, std::int64_t>;  ///< level, number within the level
+
+  void add_node(int level, std::int64_t number, Tensor sum);
+  /// Returns it if it waits, else nothing.
+  Tensor take(Node node);
 
   std::int64_t leaves_;
   std::mutex mutex_;

@@ -6,7 +6,6 @@
 #include <optional>
 #include <vector>
 
-#include "core/kernels/conv.h"
 #include "core/kernels/onednn.h"
 
 namespace faq::kernels {
@@ -92,9 +91,5 @@ class WeightForms {
   std::vector<std::shared_ptr<WeightForms>> flipped_;
   std::shared_ptr<WeightForms> matrix_;
 };
-
-/// conv2d_integer() (conv.h) with forms of weights.
-void conv2d_integer(const Tensor& x, WeightForms& weights, const ConvGeometry& geometry, Engine engine,
-                    Tensor& y);
 
 }  // namespace faq::kernels
