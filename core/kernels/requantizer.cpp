@@ -202,8 +202,9 @@ FAQ_AVX512 inline std::uint64_t requantize_64(const A* acc, const R* r, const Ro
       larger_magnitude(larger_magnitude(a.error, b.error), larger_magnitude(c.error, d.error));
   if (uncertain_ones(largest, p) == 0) [[likely]]
     return 0;
-  const auto bits = [&](const Rounded16& of) { return std::uint64_t{uncertain_ones(of.error, p)}; };
-  return bits(d) << 48 | bits(c) << 32 | bits(b) << 16 | bits(a);
+  const std::uint64_t of_a = uncertain_ones(a.error, p), of_b = uncertain_ones(b.error, p);
+  const std::uint64_t of_c = uncertain_ones(c.error, p), of_d = uncertain_ones(d.error, p);
+  return of_d << 48 | of_c << 32 | of_b << 16 | of_a;
 }
 
 // Of n ≤ 16 values from i on.
