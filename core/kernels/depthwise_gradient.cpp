@@ -1,9 +1,9 @@
 #include "core/kernels/depthwise_gradient.h"
-#include "core/aligned_vector.h"
 
 #include <algorithm>
 #include <vector>
 
+#include "core/aligned_vector.h"
 #include "core/kernels/element.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/simd.h"

@@ -36,9 +36,8 @@ Bytes last_pairs(const Bytes& a, const Bytes& b) {
 // A unit's inputs, for one output: where each has its taps.
 using Rows = std::array<const std::int8_t*, unit_size>;
 
-// Units of filters of nine taps that lie side by side, in this order or in the reverse one.
-template <bool is_reversed>
-void pack_nine(const Rows& rows, const std::int64_t* taps, std::int8_t* to) {
+// Units of filters of nine taps that lie side by side in the reverse order, as flipped ones of 3×3 do.
+void pack_nine_reversed(const Rows& rows, const std::int64_t* taps, std::int8_t* to) {
   constexpr int count = 9;
   std::array<Bytes, unit_size> eight{};
   for (int k = 0; k < unit_size; ++k) std::memcpy(&eight[k], rows[k], count - 1);
@@ -49,7 +48,7 @@ void pack_nine(const Rows& rows, const std::int64_t* taps, std::int8_t* to) {
   std::memcpy(units.data() + sizeof low, &high, sizeof high);
   for (int k = 0; k < unit_size; ++k) units[(count - 1) * unit_size + k] = rows[k][count - 1];
   for (int tap = 0; tap < count; ++tap)
-    std::memcpy(to + taps[is_reversed ? count - 1 - tap : tap], units.data() + tap * unit_size, unit_size);
+    std::memcpy(to + taps[count - 1 - tap], units.data() + tap * unit_size, unit_size);
 }
 
 void pack_any(const Rows& rows, const std::vector<std::int64_t>& from, const std::int64_t* taps,
@@ -121,41 +120,36 @@ FAQ_SIMD void add_row(const std::int8_t* row, std::int64_t n, std::int32_t* __re
 void sums_of(const FilterView& f, std::int64_t first, std::int64_t last, std::int32_t* sums) {
   const auto count = static_cast<std::int64_t>(f.taps.size());
   // Whole filters lie side by side: those of an output, or those of an input.
-  if (f.input_step == count)
+  if (f.input_step == count) {
     for (std::int64_t o = first; o < last; ++o)
       sums[o - first] = sum_of(f.data + o * f.output_step, f.inputs * count);
-  if (f.output_step == count) {
+  } else if (f.output_step == count) {
     std::vector<std::int32_t> of_taps((last - first) * count);
     for (std::int64_t i = 0; i < f.inputs; ++i)
       add_row(f.data + i * f.input_step + first * count, (last - first) * count, of_taps.data());
     for (std::int64_t o = 0; o < last - first; ++o)
       sums[o] = std::reduce(of_taps.begin() + o * count, of_taps.begin() + (o + 1) * count);
-  }
-  if (f.input_step == count || f.output_step == count) return;
-  for (std::int64_t o = first; o < last; ++o) {
-    std::int32_t sum = 0;
-    for (std::int64_t i = 0; i < f.inputs; ++i)
-      for (const std::int64_t tap : f.taps) sum += f.data[o * f.output_step + i * f.input_step + tap];
-    sums[o - first] = sum;
+  } else {
+    for (std::int64_t o = first; o < last; ++o) {
+      std::int32_t sum = 0;
+      for (std::int64_t i = 0; i < f.inputs; ++i)
+        for (const std::int64_t tap : f.taps) sum += f.data[o * f.output_step + i * f.input_step + tap];
+      sums[o - first] = sum;
+    }
   }
 }
 
 }  // namespace
 
 // Cases that have a loop of their own.
-enum class InterleavedLayout::Taps { one_of_inputs, one_of_outputs, nine, nine_reversed, any };
+enum class InterleavedLayout::Taps { one_of_inputs, one_of_outputs, nine_reversed, any };
 
 InterleavedLayout::Taps InterleavedLayout::kind_of(const FilterView& filters) {
   const auto count = static_cast<std::int64_t>(filters.taps.size());
-  const auto are = [&](auto place) {
-    for (std::int64_t i = 0; i < count; ++i)
-      if (filters.taps[i] != place(i)) return false;
-    return true;
-  };
   if (count == 1 && filters.input_step == 1) return Taps::one_of_inputs;
   if (count == 1 && filters.output_step == 1) return Taps::one_of_outputs;
-  if (count == 9 && are([](std::int64_t i) { return i; })) return Taps::nine;
-  if (count == 9 && are([](std::int64_t i) { return 8 - i; })) return Taps::nine_reversed;
+  constexpr std::array<std::int64_t, 9> nine{8, 7, 6, 5, 4, 3, 2, 1, 0};
+  if (std::ranges::equal(filters.taps, nine)) return Taps::nine_reversed;
   return Taps::any;
 }
 
@@ -240,8 +234,7 @@ void InterleavedLayout::pack_units(const FilterView& f, Taps taps, std::int64_t 
   const auto pack_unit = [&](std::int64_t o, std::int64_t unit) {
     std::int8_t* here = to + places[unit] + o * unit_size;
     const Rows rows = rows_of(o, unit);
-    if (taps == Taps::nine) return pack_nine<false>(rows, taps_.data(), here);
-    if (taps == Taps::nine_reversed) return pack_nine<true>(rows, taps_.data(), here);
+    if (taps == Taps::nine_reversed) return pack_nine_reversed(rows, taps_.data(), here);
     pack_any(rows, f.taps, taps_.data(), here);
   };
   if (f.output_step < f.input_step) {

@@ -1,6 +1,7 @@
 // Layouts of s8 weights in which four inputs of an output are neighbours, as the integer kernels of oneDNN
-// read them. oneDNN's own copies into them take several times as long as reading and writing the memory.
-// Included by core/kernels/*.cpp only.
+// read them. For filters of one tap oneDNN's own copies are slower, and it cannot flip (faq-kernel-bench,
+// pack_weights). Included by
+// core/kernels/*.cpp and the benchmarks only.
 #pragma once
 
 #include <cstdint>

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/activation.h"
+#include "core/aligned_vector.h"
 #include "core/kernels/rounded_gradient.h"
 #include "core/kernels/statistics.h"
 #include "core/tensor.h"

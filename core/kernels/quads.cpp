@@ -157,23 +157,14 @@ QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan)
   bytes_ = Tensor::empty({plan.output_blocks * rows_ * width_ * outputs_ * 4}, DType::s8);
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::int8_t>());
   data_ = bytes_.data<std::int8_t>();
-  const std::int64_t height = dy.dim(1);
-  // Rows of an image that are taken together, so that a block's outputs are written in long runs, and stay in
-  // a second-level cache until they are.
-  constexpr std::int64_t cached = 1 << 15, long_run = 64;
-  const std::int64_t together =
-      std::clamp<std::int64_t>(std::min(cached / row_length, long_run / width_), 1, height);
-  const std::int64_t of_quad = (height + together - 1) / together;
-  const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(together * row_length));
-  parallel_for(quads_of(dy) * of_quad, 2, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<std::uint32_t> pixels(static_cast<std::size_t>(together * row_length));
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t quad = i / of_quad, first = i % of_quad * together;
-      const std::int64_t rows = std::min(together, height - first), row = quad * height + first;
-      interleave(images_at(dy, quad, first * row_length, zeros.data()), 0, 0, pixels.data(),
-                 rows * row_length);
+  const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
+  parallel_for(rows_, 4, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<std::uint32_t> pixels(static_cast<std::size_t>(row_length));
+    for (std::int64_t row = begin; row < end; ++row) {
+      const Quad quad = images_at(dy, row / dy.dim(1), row % dy.dim(1) * row_length, zeros.data());
+      interleave(quad, 0, 0, pixels.data(), row_length);
       for (std::int64_t block = 0; block < plan.output_blocks; ++block)
-        copy_block(outputs_, pixels.data(), rows * width_, channels, block * outputs_,
+        copy_block(outputs_, pixels.data(), width_, channels, block * outputs_,
                    out + (block * rows_ + row) * width_ * outputs_);
     }
   });

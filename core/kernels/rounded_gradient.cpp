@@ -144,7 +144,7 @@ FAQ_AVX512 inline __m512i rounded_16(const float* g, __m512 inverse, __m512i wor
   const __m512 x = _mm512_add_ps(_mm512_mul_ps(_mm512_loadu_ps(g), inverse), u);
   return _mm512_maskz_cvt_roundps_epi32(all, x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
-// The same as round_run(), in less than half of the time of what compilers make of that loop.
+// The same as round_run(), in fewer instructions than compilers make of that loop.
 FAQ_AVX512 void round_run_avx512(const float* g, float inverse, const Words& words, std::int8_t* out) {
   const __m512 factor = _mm512_set1_ps(inverse);
   // Packing takes four bytes of each vector in turn, and clips at −128 and 127.

@@ -106,10 +106,12 @@ const Tensor& WeightForms::weights() const {
   return weights_;
 }
 
-// In a layout that is written for the first time, oneDNN writes it, too, and what it makes decides; weights
-// whose outputs have all the same sum would prove little.
+// oneDNN's own copy is faster for filters of several taps, which it cannot flip. In a layout that is written
+// for the first time, oneDNN writes it, too, and what it makes decides; weights whose outputs have all the
+// same sum would prove little.
 bool WeightForms::write_interleaved(const dnnl::memory::desc& wanted, Tensor& storage) const {
   using Result = onednn::ComparedCopies::Result;
+  if (!flip_ && shape()[2] * shape()[3] > 1) return false;
   const auto layout = InterleavedLayout::of(wanted, shape());
   if (!layout) return false;
   onednn::ComparedCopies& compared = onednn::Context::instance().compared_copies();

@@ -18,7 +18,7 @@ using namespace kernels;
 
 constexpr FixedPoint weight_format{.scale = 0x1p-4f, .bits = 4, .is_signed = true};
 
-// Weights in the layout the kernel wants.
+// Weights in the layout the kernel wants; forward, also by oneDNN's own copy, which the library replaces.
 void add_packing(const ConvLayer& layer) {
   const Shape shape = layer.weights();
   const auto problem = [=](DType x, DType w, DType y) {
@@ -30,6 +30,24 @@ void add_packing(const ConvLayer& layer) {
       WeightForms(w).layout(desc.weights_desc(), DType::u8, layer.groups);
     };
   });
+  if (layer.groups == 1) {
+    add("pack_weights/" + layer.name() + "/forward_onednn", {.bytes = 2 * shape.numel()}, [=]() -> Kernel {
+      const auto desc = onednn::forward_desc(problem(DType::u8, DType::s8, DType::s32)).weights_desc();
+      return [=, w = quantized(shape, weight_format)] {
+        const Tensor layout = onednn::buffer(desc);
+        onednn::reorder(onednn::view(onednn::plain_weights(shape, DType::s8, 1), w),
+                        onednn::view(desc, layout));
+      };
+    });
+    add("pack_weights/" + layer.name() + "/data_s8", {.bytes = 2 * shape.numel()}, [=]() -> Kernel {
+      const Shape flipped{shape[1], shape[0], shape[2], shape[3]};
+      const auto desc = onednn::forward_desc(onednn::problem_of(
+          layer.y(), flipped, layer.geometry().of(flipped), DType::s8, DType::s8, DType::s32));
+      return [=, w = quantized(shape, weight_format)] {
+        WeightForms(w).flipped(0, 1)->layout(desc.weights_desc(), DType::s8, 1);
+      };
+    });
+  }
   const DType grad = default_grad_format().dtype();
   const std::int64_t size = static_cast<std::int64_t>(size_of(grad));
   add("pack_weights/" + layer.name() + "/backward_data", {.bytes = (1 + 3 * size) * shape.numel()},
