@@ -91,6 +91,29 @@ TEST_CASE("layouts of the taps of a stride are written as oneDNN writes them", "
   }
 }
 
+// Where ours differ, as for signed images without VNNI, weights must still have oneDNN's.
+TEST_CASE("weights have the layouts that oneDNN makes of them", "[isa]") {
+  for (const Shape& shape : {Shape{96, 48, 1, 1}, Shape{64, 64, 3, 3}}) {
+    for (const DType images : {DType::u8, DType::s8}) {
+      INFO(shape << ", images " << images);
+      const dnnl::memory::desc wanted = wanted_layout(shape, images);
+      const auto layout = InterleavedLayout::of(wanted, shape);
+      if (!layout) continue;
+      for (const std::uint64_t salt : {10, 11}) {  // the first may decide how the second is written
+        const Tensor weights = random_integers<std::int8_t>(shape, salt, -127, 127);
+        const Tensor theirs = onednn::buffer(wanted);
+        onednn::reorder(onednn::view(onednn::plain_weights(shape, DType::s8, 1), weights),
+                        onednn::view(wanted, theirs));
+        kernels::WeightForms forms(weights);
+        const dnnl::memory found = forms.layout(wanted, images, 1);
+        Tensor ours = onednn::buffer(wanted);
+        std::memcpy(ours.mutable_raw(), found.get_data_handle(), ours.bytes());
+        CHECK(layout->are_equal(ours, theirs));
+      }
+    }
+  }
+}
+
 TEST_CASE("flipped weights are those that lie there", "[conv]") {
   const Tensor weights = random_integers<std::int8_t>({20, 12, 3, 2}, 9, -127, 127);
   kernels::WeightForms forms(weights);
