@@ -153,8 +153,8 @@ struct Rounded16 {
   __m512 error;
 };
 
-// What requantize_f32() computes, in fewer instructions than compilers make of it. Sums of products are fused,
-// which makes the error smaller; where it might matter, all the same is computed again.
+// What requantize_f32() computes, in fewer instructions than compilers make of it. Sums of products are
+// fused, which makes the error smaller; where it might matter, all the same is computed again.
 template <class A, class R>
 FAQ_AVX512 inline Rounded16 requantize_16(const A* acc, const R* r, const RowParams& p, const Factors16& f,
                                           std::int64_t i, __mmask16 mask = all16) {
