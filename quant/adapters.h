@@ -7,6 +7,7 @@
 #include "core/reused.h"
 #include "nn/units.h"
 #include "quant/deploy/integer_op.h"
+#include "quant/faq_scheme.h"
 #include "quant/number_format.h"
 
 namespace faq {
@@ -57,6 +58,14 @@ class QuantizedUnit : public Adapter {
   bool learns_weight_scale() const { return weight_scale_.defined(); }
   /// Rounds rounded_weights() to integers.
   QuantizedWeights quantized_weights();
+  /// Where the optimizer notes what it sees of master_weights() as it writes them, so that choosing their
+  /// scale need not read them again. `seen` is null if the scale is not chosen from the weights themselves.
+  struct WatchedWeights {
+    std::shared_ptr<SeenWeights> seen;
+    int bits = 0;
+    WeightScale how = {};
+  };
+  WatchedWeights watched_weights() const;
   /// Holds the scale that the weights have now. Does this only for fixed-point weights, because only their
   /// scale is chosen from the values of the weights. Does nothing for a unit that has no weights, or learns
   /// their scale.
@@ -121,6 +130,7 @@ class QuantizedUnit : public Adapter {
   Var weight_scale_, activation_scale_;    ///< undefined: not learned
   bool has_own_activation_scale_ = false;  ///< of tied units one lists the scale
   Reused<Version, IntegerWeights> integers_;
+  const std::shared_ptr<SeenWeights> seen_ = std::make_shared<SeenWeights>();
 };
 
 /// Returns the unit's adapter if it has a quantizer, else null.

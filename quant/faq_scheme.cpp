@@ -1,9 +1,7 @@
 #include "quant/faq_scheme.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <span>
 #include <vector>
 
 #include "core/kernels/quantization_error.h"
@@ -14,15 +12,15 @@ namespace {
 // The number of scales to try, from the covering one down. Each halving clips more and rounds more finely.
 constexpr int candidates = 6;
 
-// Returns the scale with the smallest error among 2^l, 2^(l−1), … Of equals, the larger one.
-template <class Errors>
-FixedPoint best_scale(FixedPoint covering, Errors errors_of) {
-  std::array<FixedPoint, candidates> formats;
-  for (FixedPoint& format : formats) {
-    format = covering;
-    covering.scale *= 0.5f;
-  }
-  const std::vector<double> errors = errors_of(formats);
+// 2^l, 2^(l−1), …
+std::vector<FixedPoint> formats_from(FixedPoint covering) {
+  std::vector<FixedPoint> formats(candidates, covering);
+  for (std::size_t i = 1; i < formats.size(); ++i) formats[i].scale = formats[i - 1].scale * 0.5f;
+  return formats;
+}
+
+// Of equals, the larger scale.
+FixedPoint best_of(const std::vector<FixedPoint>& formats, const std::vector<double>& errors) {
   return formats[static_cast<std::size_t>(std::ranges::min_element(errors) - errors.begin())];
 }
 
@@ -36,13 +34,20 @@ float covering_scale(float magnitude, int max) {
   return std::max(std::ldexp(1.0f, mantissa == 0.5 ? exponent - 1 : exponent), least_scale);
 }
 
-FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightScale how) {
+std::vector<FixedPoint> weight_formats(float magnitude, int bits, WeightScale how) {
   FixedPoint format{.scale = 1.0f, .bits = bits, .is_signed = true};
-  format.scale = covering_scale(kernels::max_magnitude(weights), format.max());
-  if (how == WeightScale::max) return format;
-  return best_scale(format, [&](std::span<const FixedPoint> formats) {
-    return kernels::quantization_errors(weights, formats);
-  });
+  format.scale = covering_scale(magnitude, format.max());
+  return how == WeightScale::max ? std::vector{format} : formats_from(format);
+}
+
+FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightScale how, const SeenWeights* seen) {
+  const bool is_seen = seen && seen->version == weights.version();
+  const float magnitude = is_seen ? seen->max_magnitude : kernels::max_magnitude(weights);
+  const std::vector<FixedPoint> formats = weight_formats(magnitude, bits, how);
+  if (formats.size() == 1) return formats.front();
+  return best_of(formats, is_seen && seen->formats == formats
+                              ? seen->errors
+                              : kernels::quantization_errors(weights, formats));
 }
 
 double calibration_percentile(int bits, const NumberFormat& options) {
@@ -58,11 +63,10 @@ FixedPoint choose_activation_format(const Histogram& histogram, int bits, bool i
                           : histogram.max();
   format.scale = covering_scale(range, format.max());
   if (options.calibration != Calibration::mse) return format;
-  return best_scale(format, [&](std::span<const FixedPoint> formats) {
-    std::vector<double> errors;
-    for (const FixedPoint& f : formats) errors.push_back(histogram.squared_error(f));
-    return errors;
-  });
+  const std::vector<FixedPoint> formats = formats_from(format);
+  std::vector<double> errors;
+  for (const FixedPoint& f : formats) errors.push_back(histogram.squared_error(f));
+  return best_of(formats, errors);
 }
 
 }  // namespace faq

@@ -1,6 +1,9 @@
 // The quantizer of FAQ: fixed point with power-of-two scales (McKinstry et al., arXiv 1809.04191).
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
 #include "core/tensor.h"
 #include "quant/histogram.h"
 #include "quant/number_format.h"
@@ -14,8 +17,21 @@ constexpr float least_scale = 0x1p-120f;
 /// magnitude of 0.
 float covering_scale(float magnitude, int max);
 
-/// Chooses the format of a weight tensor (signed, `bits`) from its current values.
-FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightScale how);
+/// The formats of which choose_weight_format takes one for weights of this largest magnitude.
+std::vector<FixedPoint> weight_formats(float magnitude, int bits, WeightScale how);
+
+/// What the optimizer has seen of weights as it wrote them.
+struct SeenWeights {
+  std::uint64_t version = 0;  ///< of the weights (Tensor::version) that were written; 0: none yet
+  float max_magnitude = 0;
+  std::vector<FixedPoint> formats;  ///< likely ones: weight_formats() of the weights before
+  std::vector<double> errors;       ///< of these
+};
+
+/// Chooses the format of a weight tensor (signed, `bits`) from its current values. The weights are read only
+/// for what is not among the things `seen` of them.
+FixedPoint choose_weight_format(const Tensor& weights, int bits, WeightScale how,
+                                const SeenWeights* seen = nullptr);
 
 /// Returns the percentile set in the options, or else the default for that number of bits.
 double calibration_percentile(int bits, const NumberFormat& options);

@@ -114,10 +114,10 @@ QuantizedUnit::IntegerWeights QuantizedUnit::integer_weights(const Var& argument
                         weight_scale_ ? weight_scale_.value().version() : 0};
   return *integers_.get(version, [&] {
     auto made = std::make_shared<IntegerWeights>();
-    made->quantized =
-        weight_scale_
-            ? quantize_weights(argument.value(), quantizer.weight_bits, weight_scale_.value())
-            : quantize_weights(argument.value(), quantizer.weight_bits, options_, quantizer.weight_scale);
+    made->quantized = weight_scale_
+                          ? quantize_weights(argument.value(), quantizer.weight_bits, weight_scale_.value())
+                          : quantize_weights(argument.value(), quantizer.weight_bits, options_,
+                                             quantizer.weight_scale, seen_.get());
     made->packed = {made->quantized.values, made->quantized.channel_scales};
     return made;
   });
@@ -130,6 +130,14 @@ QuantizedUnit::FloatWeights QuantizedUnit::rounded_float_weights() {
 }
 
 QuantizedWeights QuantizedUnit::quantized_weights() { return integer_weights(rounded_weights()).quantized; }
+
+QuantizedUnit::WatchedWeights QuantizedUnit::watched_weights() const {
+  if (!has_state() || weight_scale_) return {};
+  const QuantizerState quantizer = state();
+  const bool is_chosen = quantizer.weight_bits > 0 && quantizer.weight_scale == 0 &&
+                         chooses_fixed_point(quantizer.weight_bits, options_);
+  return is_chosen ? WatchedWeights{seen_, quantizer.weight_bits, options_.weight_scale} : WatchedWeights{};
+}
 
 void QuantizedUnit::hold_weight_scale() {
   QuantizerState held = state();

@@ -16,28 +16,35 @@ struct Row {
   Scheme scheme;
   int max_weight_bits;
   Var (*argument)(const Var&);
-  QuantizedWeights (*weights)(const Tensor&, int bits, const NumberFormat&);
+  QuantizedWeights (*weights)(const Tensor&, int bits, const NumberFormat&, const SeenWeights*);
   FixedPoint (*activation)(const Histogram&, int bits, bool is_signed, const NumberFormat&);
 };
 
 Var itself(const Var& weights) { return weights; }
 
-QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const NumberFormat& options) {
-  return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_scale)), bits};
+QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const NumberFormat& options,
+                                     const SeenWeights* seen) {
+  return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_scale, seen)), bits};
 }
 
-QuantizedWeights odd_weights(const Tensor& weights, int bits, const NumberFormat&) {
+QuantizedWeights clustered_weights(const Tensor& weights, int bits, const NumberFormat& options,
+                                   const SeenWeights*) {
+  return cluster_weights(weights, bits, options);
+}
+
+QuantizedWeights odd_weights(const Tensor& weights, int bits, const NumberFormat&, const SeenWeights*) {
   return dorefa_weights(weights, bits);
 }
 
 // As a layer begins. QuantizedUnit has the scales it has learned.
-QuantizedWeights starting_weights(const Tensor& weights, int bits, const NumberFormat& options) {
+QuantizedWeights starting_weights(const Tensor& weights, int bits, const NumberFormat& options,
+                                  const SeenWeights*) {
   return quantize_weights(weights, bits, starting_scales(weights, bits, options));
 }
 
 constexpr Row rows[] = {
     {Scheme::faq, 8, itself, fixed_point_weights, choose_activation_format},
-    {Scheme::dfp, max_cluster_bits, itself, cluster_weights, choose_activation_format},
+    {Scheme::dfp, max_cluster_bits, itself, clustered_weights, choose_activation_format},
     {Scheme::dorefa, max_dorefa_bits, tanh, odd_weights, real_activation_format},
     {Scheme::lsq, 8, itself, starting_weights, real_activation_format},
 };
@@ -47,6 +54,11 @@ const Row& row_of(Scheme scheme) {
     if (row.scheme == scheme) return row;
   }
   fail(ErrorKind::internal, "no quantization scheme");
+}
+
+auto weights_of(Scheme scheme, int bits) {
+  const Row& row = row_of(scheme);
+  return bits <= row.max_weight_bits ? row.weights : fixed_point_weights;
 }
 
 }  // namespace
@@ -59,12 +71,14 @@ Var rounded_argument(const Var& weights, int bits, const NumberFormat& options) 
 }
 
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const NumberFormat& options,
-                                  float held_scale) {
+                                  float held_scale, const SeenWeights* seen) {
   if (held_scale > 0)
     return {kernels::quantize(argument, {.scale = held_scale, .bits = bits, .is_signed = true}), bits};
-  const Row& row = row_of(options.scheme);
-  return bits <= row.max_weight_bits ? row.weights(argument, bits, options)
-                                     : fixed_point_weights(argument, bits, options);
+  return weights_of(options.scheme, bits)(argument, bits, options, seen);
+}
+
+bool chooses_fixed_point(int bits, const NumberFormat& options) {
+  return weights_of(options.scheme, bits) == fixed_point_weights;
 }
 
 QuantizedWeights quantize_weights(const Tensor& weights, int bits, const Tensor& scales) {

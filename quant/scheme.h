@@ -4,6 +4,7 @@
 
 #include "core/var.h"
 #include "quant/deploy/weights.h"
+#include "quant/faq_scheme.h"
 #include "quant/histogram.h"
 #include "quant/number_format.h"
 
@@ -18,9 +19,14 @@ int max_weight_bits(Scheme scheme);
 Var rounded_argument(const Var& weights, int bits, const NumberFormat& options);
 
 /// Rounds the result of rounded_argument to integers. `held_scale` > 0: the result is fixed-point integers
-/// with that scale. 0: the scheme chooses the scale.
+/// with that scale. 0: the scheme chooses the scale. `seen`: see
+/// choose_weight_format.
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const NumberFormat& options,
-                                  float held_scale = 0);
+                                  float held_scale = 0, const SeenWeights* seen = nullptr);
+
+/// True if the scheme rounds weights of so many bits as they are to fixed point, with a scale that it chooses
+/// by choose_weight_format.
+bool chooses_fixed_point(int bits, const NumberFormat& options);
 
 /// Rounds weights to integers with these scales: one, or one per output channel.
 QuantizedWeights quantize_weights(const Tensor& weights, int bits, const Tensor& scales);

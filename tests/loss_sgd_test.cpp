@@ -123,6 +123,34 @@ TEST_CASE("SGD of a known value", "[sgd]") {
   CHECK(w.item() == -1.5);  // 2 − 0.5·7
 }
 
+TEST_CASE("SGD sees the errors of the weights it writes", "[sgd][isa]") {
+  const std::vector<FixedPoint> formats{{.scale = 0.5f, .bits = 4, .is_signed = true},
+                                        {.scale = 0.03125f, .bits = 8, .is_signed = true}};
+  const kernels::SgdStep step{.lr = 0.1f, .momentum = 0.9f, .weight_decay = 1e-4f};
+  for (const std::int64_t n : {1, 4095, 4096, 4097, 100'003}) {
+    INFO(n << " weights");
+    const Tensor start = reference::random({n}, 1), g = reference::random({n}, 2);
+    Tensor w = start.clone(), v = Tensor::zeros({n}), alone = start.clone(), v_alone = Tensor::zeros({n});
+    kernels::QuantizationErrors errors(n, formats);
+    kernels::sgd_update(w, v, g, step, &errors);
+    kernels::sgd_update(alone, v_alone, g, step);
+    CHECK(reference::same_bytes(w, alone));
+    CHECK(reference::same_bytes(v, v_alone));
+    double largest = 0;
+    for (const double x : reference::numbers(w)) largest = std::max(largest, std::abs(x));
+    CHECK(errors.max_magnitude() == largest);
+    CHECK(errors.max_magnitude() == kernels::max_magnitude(w));
+    CHECK(errors.errors() == kernels::quantization_errors(w, formats));
+  }
+}
+
+TEST_CASE("the largest magnitude of no weights, of zeros, of NaN", "[sgd]") {
+  CHECK(kernels::max_magnitude(Tensor::zeros({0})) == 0);
+  CHECK(kernels::max_magnitude(Tensor::full({3}, -0.0f)) == 0);
+  CHECK(kernels::max_magnitude(Tensor::from({3}, {1, -4, 2})) == 4);
+  CHECK(std::isnan(kernels::max_magnitude(Tensor::from({3}, {1, NAN, 2}))));
+}
+
 TEST_CASE("SGD refuses what does not fit together", "[sgd]") {
   Tensor two = Tensor::zeros({2}), three = Tensor::zeros({3});
   const kernels::SgdStep step{.lr = 1, .momentum = 0, .weight_decay = 0};

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/kernels/quantization_error.h"
 #include "tests/testing.h"
 
 using namespace faq;
@@ -109,6 +110,28 @@ TEST_CASE("the format of weights is the best of all exponents", "[quant_scheme]"
     CHECK(std::isfinite(format.scale));
     CHECK(format.scale > 0);
   }
+}
+
+TEST_CASE("of weights that were seen, nothing is read again", "[quant_scheme]") {
+  Tensor weights = reference::random({64, 9}, 3);
+  const float magnitude = kernels::max_magnitude(weights);
+  const FixedPoint best = choose_weight_format(weights, 4, WeightScale::mse);
+  // Errors that say: the last format.
+  SeenWeights seen{weights.version(), magnitude, weight_formats(magnitude, 4, WeightScale::mse), {}};
+  for (std::size_t i = 0; i < seen.formats.size(); ++i)
+    seen.errors.push_back(static_cast<double>(seen.formats.size() - i));
+  REQUIRE(best != seen.formats.back());
+  const auto chosen = [&](int bits) { return choose_weight_format(weights, bits, WeightScale::mse, &seen); };
+  CHECK(chosen(4) == seen.formats.back());
+  CHECK(chosen(3) == choose_weight_format(weights, 3, WeightScale::mse));  // errors of other formats
+  seen.max_magnitude = 4 * magnitude;
+  CHECK(chosen(4) == best);  // as before, among others
+  CHECK(choose_weight_format(weights, 4, WeightScale::max, &seen).scale ==
+        4 * choose_weight_format(weights, 4, WeightScale::max).scale);
+  weights.mutable_data<float>();  // another version
+  CHECK(chosen(4) == best);
+  CHECK(choose_weight_format(weights, 4, WeightScale::max, &seen) ==
+        choose_weight_format(weights, 4, WeightScale::max));
 }
 
 TEST_CASE("the format of activations follows its formula", "[quant_scheme]") {

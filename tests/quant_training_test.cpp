@@ -4,6 +4,7 @@
 
 #include "core/allocator.h"
 #include "core/cpu.h"
+#include "core/kernels/quantization_error.h"
 #include "nn/load_weights.h"
 #include "quant/adapters.h"
 #include "quant/calibration.h"
@@ -162,6 +163,67 @@ TEST_CASE("a batch can be learnt by heart in integers", "[quant_training]") {
     CHECK(result.losses.front() > 0.5);
     CHECK(result.losses.back() < 0.3 * result.losses.front());
   }
+}
+
+// A fully connected layer as a convolution, as VGG has them: its filter is a view of the weights.
+class MatrixModel final : public Model {
+ public:
+  void visit(Visitor& v) override {
+    v.child("input", input_);
+    v.child("conv", conv_);
+    v.child("fc", fc_);
+  }
+  Var forward(const Pass& pass, const Var& images) override {
+    return fc_(pass, conv_(pass, input_(pass, images)));
+  }
+
+ private:
+  Input input_{{0.5f, 0.5f, 0.5f}, {0.2f, 0.2f, 0.2f}};
+  ConvAct conv_{3, 32, size, {.as_matrix = true}};
+  Linear fc_{32, 3};
+};
+
+TEST_CASE("the optimizer tells quantizers what it sees of weights", "[quant_training]") {
+  const OneThread one_thread;
+  const auto check_seen = [](Model& model, bool is_chosen) {
+    Sgd sgd(model, {});
+    int layers = 0;
+    for (int step = 0; step < 3; ++step) {
+      backward(cross_entropy(forward_in_training(model, batch()), labels()));
+      sgd.step(0.02, 1.0);
+      for_each_unit(model, [&](const std::string& name, Unit& unit) {
+        QuantizedUnit* quantized = quantizer_of(unit);
+        if (!quantized || !quantized->master_weights()) return;
+        INFO(name);
+        const auto [seen, bits, how] = quantized->watched_weights();
+        CHECK((seen != nullptr) == (is_chosen || bits == 8));
+        if (!seen) return;
+        ++layers;
+        const Tensor weights = quantized->master_weights().value();
+        CHECK(seen->version == weights.version());
+        CHECK(seen->max_magnitude == kernels::max_magnitude(weights));
+        CHECK(seen->formats.size() == (step == 0 ? 0 : 6));
+        CHECK(seen->errors == kernels::quantization_errors(weights, seen->formats));
+      });
+    }
+    return layers / 3;
+  };
+  CHECK(check_seen(*make({.bits = 4}), true) == 20);
+  CHECK(check_seen(*make({.bits = 3, .scheme = Scheme::dorefa}), false) == 2);  // the first and the last
+  const auto held = make({.bits = 4});
+  hold_weight_scales(*held);
+  CHECK(check_seen(*held, false) == 0);
+
+  MatrixModel matrix;
+  initialize(matrix, 1);
+  const CalibrationResult calibrated = calibrate(matrix, [left = 1]() mutable -> std::optional<Tensor> {
+    if (left-- == 0) return {};
+    return batch();
+  });
+  NumberFormat options;
+  options.scheme = Scheme::faq;
+  quantize(matrix, options, &calibrated);
+  CHECK(check_seen(matrix, true) == 2);
 }
 
 TEST_CASE("memory does not grow over steps", "[quant_training]") {

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 #include "core/kernels/elementwise.h"
 #include "core/kernels/learned_scale.h"
-#include "core/kernels/sgd.h"
 #include "core/profile.h"
-#include "quant/faq_scheme.h"
 #include "train/checkpoint.h"
 
 namespace faq {
@@ -18,10 +17,21 @@ Sgd::Sgd(Module& model, const SgdOptions& options) : Sgd(parameters(model), opti
   for (const auto& [name, scale] : scales(model)) learned.insert(scale.id());
   for (std::size_t i = 0; i < parameters_.size(); ++i)
     is_scale_[i] = learned.contains(parameters_[i].value.id());
+  std::map<const void*, QuantizedUnit::WatchedWeights> watched;  // by their memory: units may reshape weights
+  for_each_unit(model, [&](const std::string&, Unit& unit) {
+    if (QuantizedUnit* quantized = quantizer_of(unit))
+      if (const Var weights = quantized->master_weights())
+        watched[weights.value().raw()] = quantized->watched_weights();
+  });
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    watched_[i] = watched[parameters_[i].value.value().raw()];
 }
 
 Sgd::Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options)
-    : parameters_(std::move(parameters)), is_scale_(parameters_.size()), options_(options) {
+    : parameters_(std::move(parameters)),
+      is_scale_(parameters_.size()),
+      watched_(parameters_.size()),
+      options_(options) {
   for (const auto& [name, parameter] : parameters_) velocity_.push_back(Tensor::zeros(parameter.shape()));
 }
 
@@ -40,13 +50,27 @@ double Sgd::step(double lr, double grad_scale) {
     Var& parameter = parameters_[i].value;
     const Tensor before = is_scale_[i] ? parameter.value().clone() : Tensor();
     const double weight_decay = is_scale_[i] ? 0 : options_.weight_decay;
-    kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(),
-                        {static_cast<float>(lr), static_cast<float>(options_.momentum),
-                         static_cast<float>(weight_decay), static_cast<float>(scale)});
+    update(i, {static_cast<float>(lr), static_cast<float>(options_.momentum),
+               static_cast<float>(weight_decay), static_cast<float>(scale)});
     if (before) kernels::limit_step(parameter.mutable_value(), before, least_scale);
     parameter.clear_grad();
   }
   return norm;
+}
+
+void Sgd::update(std::size_t i, const kernels::SgdStep& step) {
+  Var& parameter = parameters_[i].value;
+  const auto& [seen, bits, how] = watched_[i];
+  if (!seen) return kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(), step);
+  // The scale rarely changes from step to step, so these formats are likely to be the next ones.
+  SeenWeights now;
+  if (seen->version) now.formats = weight_formats(seen->max_magnitude, bits, how);
+  kernels::QuantizationErrors errors(parameter.value().numel(), now.formats);
+  kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(), step, &errors);
+  now.version = parameter.value().version();
+  now.max_magnitude = errors.max_magnitude();
+  now.errors = errors.errors();
+  *seen = std::move(now);
 }
 
 void Sgd::export_state(NamedTensors& to) const {

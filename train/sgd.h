@@ -3,8 +3,10 @@
 
 #include <vector>
 
+#include "core/kernels/sgd.h"
 #include "core/safetensors.h"
 #include "nn/module.h"
+#include "quant/adapters.h"
 
 namespace faq {
 
@@ -17,7 +19,8 @@ struct SgdOptions {
 class Sgd {
  public:
   /// Updates all parameters of a model. Learned scales of quantizers have no weight decay, and stay positive:
-  /// a step halves or doubles them at most.
+  /// a step halves or doubles them at most. The units' quantizers learn of new weights what the update sees
+  /// of them (QuantizedUnit::watched_weights): make it when they are set.
   Sgd(Module& model, const SgdOptions& options);
   /// Updates parameters of which none is a learned scale.
   Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options);
@@ -33,9 +36,12 @@ class Sgd {
   void import_state(const NamedTensors& from, const std::string& source);
 
  private:
+  void update(std::size_t i, const kernels::SgdStep& step);
+
   std::vector<Named<Var>> parameters_;
   std::vector<bool> is_scale_;
   std::vector<Tensor> velocity_;
+  std::vector<QuantizedUnit::WatchedWeights> watched_;
   SgdOptions options_;
 };
 

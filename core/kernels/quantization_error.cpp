@@ -2,10 +2,10 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
-#include "core/kernels/block.h"
 #include "core/kernels/element.h"
 #include "core/kernels/groups.h"
 #include "core/kernels/lane_sum.h"
@@ -29,41 +29,55 @@ float block_error(const float* x, const FixedPoint& format, std::int64_t n) {
                      static_cast<float>(format.max()), n);
 }
 
-}  // namespace
-
-float max_magnitude(const Tensor& x) {
-  constexpr std::int64_t chunk = 1 << 14;
-  const float* values = x.data<float>();
-  std::vector<float> largest((x.numel() + chunk - 1) / chunk);
-  parallel_for(static_cast<std::int64_t>(largest.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t c = begin; c < end; ++c) {
-      const std::int64_t n = std::min(chunk, x.numel() - c * chunk);
-      largest[c] = Eigen::Map<const Eigen::ArrayXf>(values + c * chunk, n).abs().maxCoeff();
-    }
-  });
-  return largest.empty() ? 0.0f : *std::ranges::max_element(largest);
+// Magnitudes are in the order of their bits.
+FAQ_SIMD float largest_magnitude(const float* x, std::int64_t n) {
+  std::int32_t largest = 0;
+  for (std::int64_t i = 0; i < n; ++i)
+    largest = std::max(largest, std::bit_cast<std::int32_t>(x[i]) & 0x7fffffff);
+  return std::bit_cast<float>(largest);
 }
 
-std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPoint> formats) {
-  // Longer than other blocks, as the sums of a block take as long as some hundred of its elements.
-  constexpr std::int64_t length = 8 * block_length;
-  const std::int64_t n = x.numel();
-  const std::int64_t blocks = (n + length - 1) / length;
-  const auto count = static_cast<std::int64_t>(formats.size());
-  std::vector<float> errors(blocks * count);
+QuantizationErrors seen(const Tensor& x, std::span<const FixedPoint> formats) {
+  QuantizationErrors result(x.numel(), formats);
   const float* values = x.data<float>();
-  parallel_for(blocks, 2, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      const std::int64_t offset = b * length;
-      for (std::int64_t f = 0; f < count; ++f)
-        errors[b * count + f] = block_error(values + offset, formats[f], std::min(length, n - offset));
-    }
+  parallel_for(result.blocks(), 2, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) result.see(b, values + b * QuantizationErrors::block_length);
   });
-  std::vector<double> totals(count);
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    for (std::int64_t f = 0; f < count; ++f) totals[f] += errors[b * count + f];
+  return result;
+}
+
+}  // namespace
+
+QuantizationErrors::QuantizationErrors(std::int64_t n, std::span<const FixedPoint> formats)
+    : n_(n),
+      formats_(formats.begin(), formats.end()),
+      largest_((n + block_length - 1) / block_length),
+      errors_(largest_.size() * formats.size()) {}
+
+void QuantizationErrors::see(std::int64_t block, const float* x) {
+  const std::int64_t length = std::min(block_length, n_ - block * block_length);
+  largest_[block] = largest_magnitude(x, length);
+  float* errors = errors_.data() + block * std::ssize(formats_);
+  for (const FixedPoint& format : formats_) *errors++ = block_error(x, format, length);
+}
+
+float QuantizationErrors::max_magnitude() const {
+  return largest_.empty() ? 0.0f : largest_magnitude(largest_.data(), blocks());
+}
+
+std::vector<double> QuantizationErrors::errors() const {
+  std::vector<double> totals(formats_.size());
+  const float* errors = errors_.data();
+  for (std::int64_t b = 0; b < blocks(); ++b) {
+    for (double& total : totals) total += *errors++;
   }
   return totals;
+}
+
+float max_magnitude(const Tensor& x) { return seen(x, {}).max_magnitude(); }
+
+std::vector<double> quantization_errors(const Tensor& x, std::span<const FixedPoint> formats) {
+  return seen(x, formats).errors();
 }
 
 std::vector<float> group_scales(const Tensor& x, std::int64_t length, const FixedPoint& format) {

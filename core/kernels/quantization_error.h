@@ -8,7 +8,30 @@
 
 namespace faq::kernels {
 
-/// max |x|. f32.
+/// Collects max |x| and Σ (x − Q(x))² for each of some formats, block by block, while x is in the cache
+/// anyway: the optimizer does as it writes weights. What it returns are the bits of max_magnitude() and
+/// quantization_errors().
+class QuantizationErrors {
+ public:
+  static constexpr std::int64_t block_length = 4096;
+
+  /// n: the elements of x.
+  QuantizationErrors(std::int64_t n, std::span<const FixedPoint> formats);
+  std::int64_t blocks() const { return static_cast<std::int64_t>(largest_.size()); }
+  /// Sees a block: the elements from block·block_length on of x, which is f32. Each block must be seen once;
+  /// several threads may see some each.
+  void see(std::int64_t block, const float* x);
+  float max_magnitude() const;
+  /// The sums of the blocks, in order.
+  std::vector<double> errors() const;
+
+ private:
+  const std::int64_t n_;
+  const std::vector<FixedPoint> formats_;
+  std::vector<float> largest_, errors_;  ///< of each block
+};
+
+/// max |x|; NaN if one of x is NaN. f32.
 float max_magnitude(const Tensor& x);
 /// Σ (x − Q(x))² for each of these formats, in one pass over x. f32. Chunks are summed in order, so the
 /// result does not depend on threads.

@@ -1,5 +1,7 @@
 #include "core/kernels/sgd.h"
 
+#include <algorithm>
+
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -16,14 +18,21 @@ FAQ_SIMD void update(float* w, float* v, const float* g, const SgdStep& s, std::
 
 }  // namespace
 
-void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step) {
+void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step,
+                QuantizationErrors* errors) {
   check(weights.shape() == velocity.shape() && weights.shape() == grad.shape(), "sgd: weights ",
         weights.shape(), ", velocity ", velocity.shape(), ", gradient ", grad.shape());
   float* w = weights.mutable_data<float>();
   float* v = velocity.mutable_data<float>();
   const float* g = grad.data<float>();
-  parallel_for(weights.numel(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    update(w + begin, v + begin, g + begin, step, end - begin);
+  constexpr std::int64_t length = QuantizationErrors::block_length;
+  const std::int64_t n = weights.numel();
+  parallel_for((n + length - 1) / length, 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      const std::int64_t offset = b * length;
+      update(w + offset, v + offset, g + offset, step, std::min(length, n - offset));
+      if (errors) errors->see(b, w + offset);
+    }
   });
 }
 

@@ -1,6 +1,7 @@
 // The SGD update, in one pass over each parameter.
 #pragma once
 
+#include "core/kernels/quantization_error.h"
 #include "core/tensor.h"
 
 namespace faq::kernels {
@@ -13,7 +14,8 @@ struct SgdStep {
 };
 
 /// PyTorch's SGD: g ← grad·scale + wd·w;  v ← momentum·v + g;  w ← w − lr·v. `velocity` must start as zeros.
-/// All tensors are f32.
-void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step);
+/// All tensors are f32. `errors`, if given, sees the new weights.
+void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const SgdStep& step,
+                QuantizationErrors* errors = nullptr);
 
 }  // namespace faq::kernels
