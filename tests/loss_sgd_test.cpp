@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "core/kernels/loss.h"
+#include "core/kernels/quantization_error.h"
 #include "core/kernels/sgd.h"
 #include "tests/catch.h"
 #include "tests/reference.h"

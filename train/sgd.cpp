@@ -7,6 +7,7 @@
 
 #include "core/kernels/elementwise.h"
 #include "core/kernels/learned_scale.h"
+#include "core/kernels/quantization_error.h"
 #include "core/profile.h"
 #include "train/checkpoint.h"
 

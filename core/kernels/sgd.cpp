@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/kernels/quantization_error.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 

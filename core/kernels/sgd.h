@@ -1,10 +1,11 @@
 // The SGD update, in one pass over each parameter.
 #pragma once
 
-#include "core/kernels/quantization_error.h"
 #include "core/tensor.h"
 
 namespace faq::kernels {
+
+class QuantizationErrors;
 
 struct SgdStep {
   float lr;
