@@ -53,11 +53,13 @@ void update_running_statistics(const BatchStatistics& batch, std::optional<float
     update_running(*entry.norm, entry.learned, momentum.value_or(entry.norm->momentum));
 }
 
-Pass training_pass(RandomKeys keys, BatchStatistics* statistics, PrecisionPlan precision) {
+Pass training_pass(RandomKeys keys, BatchStatistics* statistics, GradFormat grad_format,
+                   PrecisionPlan precision) {
   return {.mode = Pass::Mode::training,
           .normalize = Pass::Normalize::with_batch,
           .keys = std::move(keys),
           .precision = std::move(precision),
+          .grad_format = grad_format,
           .statistics = statistics};
 }
 

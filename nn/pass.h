@@ -97,6 +97,7 @@ struct Pass {
 };
 
 /// Makes the pass of a training step. `statistics` may be null.
-Pass training_pass(RandomKeys keys = {}, BatchStatistics* statistics = nullptr, PrecisionPlan precision = {});
+Pass training_pass(RandomKeys keys = {}, BatchStatistics* statistics = nullptr,
+                   GradFormat grad_format = GradFormat::f32, PrecisionPlan precision = {});
 
 }  // namespace faq

@@ -289,8 +289,8 @@ TEST_CASE("units that a step leaves in floating point hand on gradients of their
     for (const double probability : {0.0, 0.5, 1.0}) {
       INFO("probability " << probability);
       for (auto& parameter : parameters(*model)) parameter.value.clear_grad();
-      const Pass pass =
-          training_pass({.seed = 1, .samples = {0, 1}}, nullptr, draw_precision(*model, probability, 1, 1));
+      const Pass pass = training_pass({.seed = 1, .samples = {0, 1}}, nullptr, GradFormat::f32,
+                                      draw_precision(*model, probability, 1, 1));
       const std::vector<std::int32_t> labels{3, 7};
       std::map<const void*, int> calls;
       backward(training_loss(model->forward_training(pass, Var(images_for(c, 2))), labels),

@@ -182,8 +182,8 @@ TEST_CASE("networks of every kind train in mixed precision", "[precision]") {
     const Tensor images = images_for(c, 2);
     for (const double probability : {0.0, 0.5, 1.0}) {
       INFO("probability " << probability);
-      const Pass pass =
-          training_pass({.seed = 1, .samples = {0, 1}}, nullptr, draw_precision(*model, probability, 1, 1));
+      const Pass pass = training_pass({.seed = 1, .samples = {0, 1}}, nullptr, GradFormat::f32,
+                                      draw_precision(*model, probability, 1, 1));
       for (auto& parameter : parameters(*model)) parameter.value.clear_grad();
       const std::vector<std::int32_t> labels{3, 7};
       const Var loss = training_loss(model->forward_training(pass, Var(images)), labels);

@@ -38,8 +38,8 @@ inline Var forward_in_training(Model& model, const Tensor& images, PrecisionPlan
   BatchStatistics statistics;
   RandomKeys keys;
   for (std::int64_t i = 0; i < images.dim(0); ++i) keys.samples.push_back(i);
-  const Var logits =
-      model.forward(training_pass(std::move(keys), &statistics, std::move(precision)), Var(images));
+  const Var logits = model.forward(
+      training_pass(std::move(keys), &statistics, GradFormat::f32, std::move(precision)), Var(images));
   update_running_statistics(statistics);
   return logits;
 }

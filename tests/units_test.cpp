@@ -108,8 +108,7 @@ TEST_CASE("units in floating point compute gradients in the format of the pass",
   const Var x(reference::random({4, 6, 6, 16}, 5), true);
   const std::vector<std::int32_t> labels{0, 1, 2, 3};
   const auto gradients = [&](const GradFormat& format) {
-    Pass pass = training_pass();
-    pass.grad_format = format;
+    const Pass pass = training_pass({}, nullptr, format);
     for (Var leaf : {x, conv.weight(), classifier.weight()}) leaf.clear_grad();
     backward(cross_entropy(classifier(pass, global_avg_pool(conv(pass, x))), labels));
     return std::vector{x.grad(), conv.weight().grad(), classifier.weight().grad()};

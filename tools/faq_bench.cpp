@@ -121,8 +121,7 @@ Measurement bench_train(TrainOptions& options, int image_size, int steps) {
   for (int i = 0; i < options.batch_size; ++i) keys.samples.push_back(i);
   return measure(options.batch_size, steps, [&] {
     BatchStatistics statistics;
-    Pass pass = training_pass(keys, &statistics);
-    pass.grad_format = deployed_format(options).grad_format;
+    const Pass pass = training_pass(keys, &statistics, deployed_format(options).grad_format);
     backward(training_loss(w.model->forward_training(pass, Var(w.images)), w.labels));
     update_running_statistics(statistics);
     sgd.step(1e-4, 1.0);

@@ -163,8 +163,7 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
                             : static_cast<float>(batch->size()) / static_cast<float>(step.shards.images);
     const RandomKeys keys{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
     BatchStatistics statistics;
-    Pass pass = training_pass(keys, &statistics, precision);
-    pass.grad_format = grad_format_;
+    Pass pass = training_pass(keys, &statistics, grad_format_, precision);
     if (holds_batch_norm_stats(options_, step.phase_done)) pass.normalize = Pass::Normalize::with_running;
     TrainingLogits outputs = model_->forward_training(pass, Var(batch->images));
     Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));

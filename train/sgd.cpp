@@ -18,20 +18,20 @@ Sgd::Sgd(Module& model, const SgdOptions& options) : Sgd(parameters(model), opti
   for (const auto& [name, scale] : scales(model)) learned.insert(scale.id());
   for (std::size_t i = 0; i < parameters_.size(); ++i)
     is_scale_[i] = learned.contains(parameters_[i].value.id());
-  std::map<const void*, QuantizedUnit::WatchedWeights> watched;  // by their memory: units may reshape weights
+  std::map<const void*, std::shared_ptr<QuantizedUnit>> quantizers;  // by memory: units may reshape weights
   for_each_unit(model, [&](const std::string&, Unit& unit) {
-    if (QuantizedUnit* quantized = quantizer_of(unit))
-      if (const Var weights = quantized->master_weights())
-        watched[weights.value().raw()] = quantized->watched_weights();
+    const auto quantizer = std::dynamic_pointer_cast<QuantizedUnit>(unit.share_adapter());
+    const Var weights = quantizer ? quantizer->master_weights() : Var();
+    if (weights) quantizers[weights.value().raw()] = quantizer;
   });
   for (std::size_t i = 0; i < parameters_.size(); ++i)
-    watched_[i] = watched[parameters_[i].value.value().raw()];
+    quantizers_[i] = quantizers[parameters_[i].value.value().raw()];
 }
 
 Sgd::Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options)
     : parameters_(std::move(parameters)),
       is_scale_(parameters_.size()),
-      watched_(parameters_.size()),
+      quantizers_(parameters_.size()),
       options_(options) {
   for (const auto& [name, parameter] : parameters_) velocity_.push_back(Tensor::zeros(parameter.shape()));
 }
@@ -61,7 +61,9 @@ double Sgd::step(double lr, double grad_scale) {
 
 void Sgd::update(std::size_t i, const kernels::SgdStep& step) {
   Var& parameter = parameters_[i].value;
-  const auto& [seen, bits, how] = watched_[i];
+  // Asked at each step: a checkpoint may set the quantizer later than the optimizer is made.
+  const auto [seen, bits, how] =
+      quantizers_[i] ? quantizers_[i]->watched_weights() : QuantizedUnit::WatchedWeights{};
   if (!seen) return kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(), step);
   // The scale rarely changes from step to step, so these formats are likely to be the next ones.
   SeenWeights now;

@@ -1,6 +1,7 @@
 // SGD with momentum over a model's parameters.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "core/kernels/sgd.h"
@@ -19,8 +20,8 @@ struct SgdOptions {
 class Sgd {
  public:
   /// Updates all parameters of a model. Learned scales of quantizers have no weight decay, and stay positive:
-  /// a step halves or doubles them at most. The units' quantizers learn of new weights what the update sees
-  /// of them (QuantizedUnit::watched_weights): make it when they are set.
+  /// a step halves or doubles them at most. Quantizers of weights,
+  /// those installed now, are told what an update sees of them (QuantizedUnit::watched_weights).
   Sgd(Module& model, const SgdOptions& options);
   /// Updates parameters of which none is a learned scale.
   Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options);
@@ -41,7 +42,7 @@ class Sgd {
   std::vector<Named<Var>> parameters_;
   std::vector<bool> is_scale_;
   std::vector<Tensor> velocity_;
-  std::vector<QuantizedUnit::WatchedWeights> watched_;
+  std::vector<std::shared_ptr<QuantizedUnit>> quantizers_;  ///< of weights; null: none
   SgdOptions options_;
 };
 

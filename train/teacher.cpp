@@ -103,8 +103,7 @@ Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& k
   Tensor target;
   if (joint_) {
     BatchStatistics statistics;
-    Pass pass = training_pass(keys, &statistics);
-    pass.grad_format = grad_format_;
+    const Pass pass = training_pass(keys, &statistics, grad_format_);
     const TrainingLogits outputs = model_->forward_training(pass, Var(batch.images));
     target = outputs.logits.value();
     backward(add(training_loss(outputs, batch.labels, static_cast<float>(label_smoothing_)),
