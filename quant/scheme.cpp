@@ -16,7 +16,7 @@ struct Row {
   Scheme scheme;
   int max_weight_bits;
   Var (*argument)(const Var&);
-  QuantizedWeights (*weights)(const Tensor&, int bits, const NumberFormat&, const SeenWeights*);
+  QuantizedWeights (*weights)(const Tensor&, int bits, const NumberFormat&);  ///< null: fixed_point_weights
   FixedPoint (*activation)(const Histogram&, int bits, bool is_signed, const NumberFormat&);
 };
 
@@ -27,24 +27,18 @@ QuantizedWeights fixed_point_weights(const Tensor& weights, int bits, const Numb
   return {kernels::quantize(weights, choose_weight_format(weights, bits, options.weight_scale, seen)), bits};
 }
 
-QuantizedWeights clustered_weights(const Tensor& weights, int bits, const NumberFormat& options,
-                                   const SeenWeights*) {
-  return cluster_weights(weights, bits, options);
-}
-
-QuantizedWeights odd_weights(const Tensor& weights, int bits, const NumberFormat&, const SeenWeights*) {
+QuantizedWeights odd_weights(const Tensor& weights, int bits, const NumberFormat&) {
   return dorefa_weights(weights, bits);
 }
 
 // As a layer begins. QuantizedUnit has the scales it has learned.
-QuantizedWeights starting_weights(const Tensor& weights, int bits, const NumberFormat& options,
-                                  const SeenWeights*) {
+QuantizedWeights starting_weights(const Tensor& weights, int bits, const NumberFormat& options) {
   return quantize_weights(weights, bits, starting_scales(weights, bits, options));
 }
 
 constexpr Row rows[] = {
-    {Scheme::faq, 8, itself, fixed_point_weights, choose_activation_format},
-    {Scheme::dfp, max_cluster_bits, itself, clustered_weights, choose_activation_format},
+    {Scheme::faq, 8, itself, nullptr, choose_activation_format},
+    {Scheme::dfp, max_cluster_bits, itself, cluster_weights, choose_activation_format},
     {Scheme::dorefa, max_dorefa_bits, tanh, odd_weights, real_activation_format},
     {Scheme::lsq, 8, itself, starting_weights, real_activation_format},
 };
@@ -54,11 +48,6 @@ const Row& row_of(Scheme scheme) {
     if (row.scheme == scheme) return row;
   }
   fail(ErrorKind::internal, "no quantization scheme");
-}
-
-auto weights_of(Scheme scheme, int bits) {
-  const Row& row = row_of(scheme);
-  return bits <= row.max_weight_bits ? row.weights : fixed_point_weights;
 }
 
 }  // namespace
@@ -74,11 +63,13 @@ QuantizedWeights quantize_weights(const Tensor& argument, int bits, const Number
                                   float held_scale, const SeenWeights* seen) {
   if (held_scale > 0)
     return {kernels::quantize(argument, {.scale = held_scale, .bits = bits, .is_signed = true}), bits};
-  return weights_of(options.scheme, bits)(argument, bits, options, seen);
+  if (chooses_fixed_point(bits, options)) return fixed_point_weights(argument, bits, options, seen);
+  return row_of(options.scheme).weights(argument, bits, options);
 }
 
 bool chooses_fixed_point(int bits, const NumberFormat& options) {
-  return weights_of(options.scheme, bits) == fixed_point_weights;
+  const Row& row = row_of(options.scheme);
+  return !row.weights || bits > row.max_weight_bits;
 }
 
 QuantizedWeights quantize_weights(const Tensor& weights, int bits, const Tensor& scales) {

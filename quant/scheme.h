@@ -19,8 +19,7 @@ int max_weight_bits(Scheme scheme);
 Var rounded_argument(const Var& weights, int bits, const NumberFormat& options);
 
 /// Rounds the result of rounded_argument to integers. `held_scale` > 0: the result is fixed-point integers
-/// with that scale. 0: the scheme chooses the scale. `seen`: see
-/// choose_weight_format.
+/// with that scale. 0: the scheme chooses the scale. `seen`: see choose_weight_format.
 QuantizedWeights quantize_weights(const Tensor& argument, int bits, const NumberFormat& options,
                                   float held_scale = 0, const SeenWeights* seen = nullptr);
 

@@ -110,6 +110,24 @@ double cosine(const std::vector<double>& a, const std::vector<double>& b) {
   return ab / std::sqrt(aa * bb);
 }
 
+// A fully connected layer as a convolution, as VGG has them: its filter is a view of the weights.
+class MatrixModel final : public Model {
+ public:
+  void visit(Visitor& v) override {
+    v.child("input", input_);
+    v.child("conv", conv_);
+    v.child("fc", fc_);
+  }
+  Var forward(const Pass& pass, const Var& images) override {
+    return fc_(pass, conv_(pass, input_(pass, images)));
+  }
+
+ private:
+  Input input_{{0.5f, 0.5f, 0.5f}, {0.2f, 0.2f, 0.2f}};
+  ConvAct conv_{3, 32, size, {.as_matrix = true}};
+  Linear fc_{32, 3};
+};
+
 }  // namespace
 
 TEST_CASE("the training forward hands on integers within their bits", "[quant_training][isa]") {
@@ -165,30 +183,11 @@ TEST_CASE("a batch can be learnt by heart in integers", "[quant_training]") {
   }
 }
 
-// A fully connected layer as a convolution, as VGG has them: its filter is a view of the weights.
-class MatrixModel final : public Model {
- public:
-  void visit(Visitor& v) override {
-    v.child("input", input_);
-    v.child("conv", conv_);
-    v.child("fc", fc_);
-  }
-  Var forward(const Pass& pass, const Var& images) override {
-    return fc_(pass, conv_(pass, input_(pass, images)));
-  }
-
- private:
-  Input input_{{0.5f, 0.5f, 0.5f}, {0.2f, 0.2f, 0.2f}};
-  ConvAct conv_{3, 32, size, {.as_matrix = true}};
-  Linear fc_{32, 3};
-};
-
 TEST_CASE("the optimizer tells quantizers what it sees of weights", "[quant_training]") {
   const OneThread one_thread;
-  const auto check_seen = [](
-                              Model& model, bool is_chosen, void (*change)(Model&) = [](Model&) {}) {
+  const auto check_seen = [](Model& model, bool is_chosen, void (*change)(Model&) = nullptr) {
     Sgd sgd(model, {});
-    change(model);
+    if (change) change(model);
     int layers = 0;
     for (int step = 0; step < 3; ++step) {
       backward(cross_entropy(forward_in_training(model, batch()), labels()));

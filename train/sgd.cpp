@@ -67,7 +67,7 @@ void Sgd::update(std::size_t i, const kernels::SgdStep& step) {
   if (!seen) return kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(), step);
   // The scale rarely changes from step to step, so these formats are likely to be the next ones.
   SeenWeights now;
-  if (seen->version) now.formats = weight_formats(seen->max_magnitude, bits, how);
+  if (seen->version && how != WeightScale::max) now.formats = weight_formats(seen->max_magnitude, bits, how);
   kernels::QuantizationErrors errors(parameter.value().numel(), now.formats);
   kernels::sgd_update(parameter.mutable_value(), velocity_[i], parameter.grad(), step, &errors);
   now.version = parameter.value().version();

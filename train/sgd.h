@@ -20,8 +20,8 @@ struct SgdOptions {
 class Sgd {
  public:
   /// Updates all parameters of a model. Learned scales of quantizers have no weight decay, and stay positive:
-  /// a step halves or doubles them at most. Quantizers of weights,
-  /// those installed now, are told what an update sees of them (QuantizedUnit::watched_weights).
+  /// a step halves or doubles them at most. The quantizers that the weights have now are told what an update
+  /// sees of them (QuantizedUnit::watched_weights).
   Sgd(Module& model, const SgdOptions& options);
   /// Updates parameters of which none is a learned scale.
   Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options);

@@ -1,7 +1,6 @@
 // Layouts of s8 weights in which four inputs of an output are neighbours, as the integer kernels of oneDNN
 // read them. For filters of one tap oneDNN's own copies are slower, and it cannot flip (faq-kernel-bench,
-// pack_weights). Included by
-// core/kernels/*.cpp and the benchmarks only.
+// pack_weights). Included by core/kernels/*.cpp and the benchmarks only.
 #pragma once
 
 #include <cstdint>

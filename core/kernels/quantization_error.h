@@ -13,6 +13,7 @@ namespace faq::kernels {
 /// quantization_errors().
 class QuantizationErrors {
  public:
+  /// Longer than other blocks, as the sums of a block take as long as some hundred of its elements.
   static constexpr std::int64_t block_length = 4096;
 
   /// n: the elements of x.
