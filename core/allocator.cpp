@@ -2,74 +2,123 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <unordered_map>
 #include <vector>
 
+#include "core/extents.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define FAQ_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FAQ_ADDRESS_SANITIZER 1
+#endif
+#endif
+#if defined(FAQ_ADDRESS_SANITIZER)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace faq {
 namespace {
 
 constexpr std::size_t alignment = 64;
+constexpr std::size_t page = std::size_t{1} << 12;
+constexpr std::size_t huge_page = std::size_t{1} << 21;
+constexpr std::size_t least_large = std::size_t{1} << 18;  // bytes
 
-// Sizes are rounded up to one of eight sizes per power of two, so that the slightly different sizes of one
-// network share blocks. This adds at most an eighth. From 2 MB on, taken() also rounds up to whole huge
-// pages, which adds most for blocks of little more than one page.
-std::size_t rounded(std::size_t bytes) {
-  if (bytes <= 512) return (bytes + alignment - 1) / alignment * alignment + (bytes == 0 ? alignment : 0);
-  const std::size_t granule = std::bit_floor(bytes - 1) / 8;
+std::size_t rounded_up(std::size_t bytes, std::size_t granule) {
   return (bytes + granule - 1) / granule * granule;
 }
 
-// Blocks of at least a huge page ask for huge pages: fewer page faults and fewer TLB misses.
-constexpr std::size_t huge_page = std::size_t{1} << 21;
+bool is_large(std::size_t bytes) { return bytes >= least_large; }
 
-// The bytes that a block of this (rounded) size takes from the system.
-std::size_t taken(std::size_t bytes) {
-  return bytes < huge_page ? bytes : (bytes + huge_page - 1) / huge_page * huge_page;
+// Small sizes are rounded up to one of eight sizes per power of two, so that the slightly different sizes of
+// one network share blocks. This adds at most an eighth.
+std::size_t rounded(std::size_t bytes) {
+  if (is_large(bytes)) return rounded_up(bytes, page);
+  if (bytes <= 512) return rounded_up(std::max<std::size_t>(bytes, 1), alignment);
+  return rounded_up(bytes, std::bit_floor(bytes - 1) / 8);
 }
 
-std::byte* from_system(std::size_t bytes) {
-  if (bytes < huge_page) return static_cast<std::byte*>(std::aligned_alloc(alignment, bytes));
-  void* block = std::aligned_alloc(huge_page, taken(bytes));
-#if defined(MADV_HUGEPAGE)
-  if (block != nullptr) madvise(block, taken(bytes), MADV_HUGEPAGE);  // if refused, ordinary pages are used
+// A sanitizer that watches addresses sees nobody use memory that the cache keeps, only what these say.
+void forbid([[maybe_unused]] Extent memory) {
+#if defined(FAQ_ADDRESS_SANITIZER)
+  ASAN_POISON_MEMORY_REGION(memory.begin, memory.size);
 #endif
-  return static_cast<std::byte*>(block);
 }
+void permit([[maybe_unused]] Extent memory) {
+#if defined(FAQ_ADDRESS_SANITIZER)
+  ASAN_UNPOISON_MEMORY_REGION(memory.begin, memory.size);
+#endif
+}
+
+// Memory for large blocks, in huge pages: fewer page faults and fewer TLB misses.
+class Mapped {
+ public:
+  // Returns at least `bytes`, as whole huge pages; null memory if there is none.
+  Extent map(std::size_t bytes) {
+    const std::size_t size = rounded_up(bytes, huge_page);
+    // In front of the last memory, if that place is free: then extents of both can become one.
+    std::byte* begin = from_system(last_ ? last_ - size : nullptr, size);
+    if (begin != nullptr && reinterpret_cast<std::uintptr_t>(begin) % huge_page != 0) {
+      ::munmap(begin, size);
+      begin = aligned(size);
+    }
+    if (begin == nullptr) return {};
+    last_ = begin;
+#if defined(MADV_HUGEPAGE)
+    ::madvise(begin, size, MADV_HUGEPAGE);  // if refused, ordinary pages are used
+#endif
+    return {begin, size};
+  }
+
+  static void unmap(Extent memory) { ::munmap(memory.begin, memory.size); }
+
+ private:
+  static std::byte* from_system(std::byte* wanted, std::size_t size) {
+    void* begin = ::mmap(wanted, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return begin == MAP_FAILED ? nullptr : static_cast<std::byte*>(begin);
+  }
+
+  static std::byte* aligned(std::size_t size) {
+    std::byte* begin = from_system(nullptr, size + huge_page);
+    if (begin == nullptr) return nullptr;
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(begin) % huge_page;
+    const std::size_t before = past == 0 ? 0 : huge_page - past;
+    if (before > 0) ::munmap(begin, before);
+    ::munmap(begin + before + size, huge_page - before);
+    return begin + before;
+  }
+
+  std::byte* last_ = nullptr;
+};
 
 class Cache {
  public:
   std::byte* take(std::size_t bytes) {
     const std::lock_guard lock(mutex_);
-    std::byte* block = nullptr;
-    if (auto& list = free_[bytes]; !list.empty()) {
-      block = list.back();
-      list.pop_back();
-    } else {
-      block = from_system(bytes);
-      if (block == nullptr) {
-        release_locked();
-        block = from_system(bytes);
-      }
-      if (block == nullptr) throw std::bad_alloc();
-      stats_.reserved += taken(bytes);
-    }
+    std::byte* block = is_large(bytes) ? large_block(bytes) : small_block(bytes);
     stats_.in_use += bytes;
-    if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
+    stats_.peak = std::max(stats_.peak, stats_.in_use);
+    permit({block, bytes});
     return block;
   }
 
   void give_back(std::byte* block, std::size_t bytes) noexcept {
     const std::lock_guard lock(mutex_);
     stats_.in_use -= bytes;
+    forbid({block, bytes});
     try {
-      free_[bytes].push_back(block);
-    } catch (...) {
-      std::free(block);
-      stats_.reserved -= taken(bytes);
+      is_large(bytes) ? large_.add({block, bytes}) : small_[bytes].push_back(block);
+    } catch (const std::bad_alloc&) {
+      is_large(bytes) ? unmap({block, bytes}) : free_small({block, bytes});
     }
   }
 
@@ -89,16 +138,68 @@ class Cache {
   }
 
  private:
+  std::byte* small_block(std::size_t bytes) {
+    if (auto& list = small_[bytes]; !list.empty()) {
+      std::byte* block = list.back();
+      list.pop_back();
+      return block;
+    }
+    return fresh([&]() -> Extent {
+             void* block = std::aligned_alloc(alignment, bytes);
+             return {static_cast<std::byte*>(block), bytes};
+           })
+        .begin;
+  }
+
+  std::byte* large_block(std::size_t bytes) {
+    if (std::byte* block = large_.take(bytes)) return block;
+    const Extent memory = fresh([&] { return mapped_.map(bytes); });
+    forbid(memory);
+    try {
+      large_.add(memory);  // what is free beside it becomes a part of it
+    } catch (const std::bad_alloc&) {
+      unmap(memory);
+      throw;
+    }
+    return large_.take(bytes);
+  }
+
+  // Memory that take_from_system() returns; where it returns none, once more after everything was released.
+  template <class Take>
+  Extent fresh(Take take_from_system) {
+    Extent memory = take_from_system();
+    if (memory.begin == nullptr) {
+      release_locked();
+      memory = take_from_system();
+    }
+    if (memory.begin == nullptr) throw std::bad_alloc();
+    stats_.reserved += memory.size;
+    return memory;
+  }
+
+  void free_small(Extent block) {
+    permit(block);
+    std::free(block.begin);
+    stats_.reserved -= block.size;
+  }
+  void unmap(Extent memory) {
+    permit(memory);
+    Mapped::unmap(memory);
+    stats_.reserved -= memory.size;
+  }
+
   void release_locked() {
-    for (auto& [bytes, list] : free_) {
-      for (std::byte* block : list) std::free(block);
-      stats_.reserved -= taken(bytes) * list.size();
+    for (auto& [bytes, list] : small_) {
+      for (std::byte* block : list) free_small({block, bytes});
       list.clear();
     }
+    for (const Extent& extent : large_.take_all()) unmap(extent);
   }
 
   std::mutex mutex_;
-  std::unordered_map<std::size_t, std::vector<std::byte*>> free_;
+  std::unordered_map<std::size_t, std::vector<std::byte*>> small_;  ///< by size class
+  FreeExtents large_;
+  Mapped mapped_;
   MemoryStats stats_;
 };
 
@@ -111,6 +212,7 @@ Cache& cache() {
 }  // namespace
 
 std::shared_ptr<std::byte> allocate(std::size_t bytes) {
+  if (bytes > std::numeric_limits<std::ptrdiff_t>::max()) throw std::bad_alloc();
   const std::size_t size = rounded(bytes);
   std::byte* block = cache().take(size);
   return {block, [size](std::byte* b) { cache().give_back(b, size); }};

@@ -202,6 +202,14 @@ TEST_CASE("the allocator counts, reuses and releases", "[tensor]") {
     const Tensor a = Tensor::empty({(2 << 20) + 4096}, DType::u8);
     CHECK(memory_stats().reserved == before.reserved + (4 << 20));
   }
+  {  // what small blocks were cut from serves a large one
+    std::vector<Tensor> parts(4);
+    for (Tensor& part : parts) part = Tensor::empty({1 << 20}, DType::u8);
+    const std::size_t of_parts = memory_stats().reserved;
+    parts.clear();
+    const Tensor whole = Tensor::empty({4 << 20}, DType::u8);
+    CHECK(memory_stats().reserved == of_parts);
+  }
   release_cached_memory();
   CHECK(memory_stats().reserved == before.reserved);
   reset_peak_memory();

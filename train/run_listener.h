@@ -81,7 +81,7 @@ struct EpochDone {
   std::optional<Evaluation> not_averaged = {};  ///< with a moving average: of the network in training
   std::int64_t skipped = 0;                     ///< bad images so far
   std::int64_t faulty = 0;                      ///< images used in spite of a fault of their file, so far
-  std::size_t peak_bytes = 0;
+  std::size_t peak_bytes = 0;  ///< that tensors have taken from the system (MemoryStats::reserved)
   /// One object per epoch so far, also the epochs before a resume. The last one is this epoch.
   const nlohmann::json& history;
   /// Takes the network as it was validated through a few validation images and calls a function with each
@@ -114,9 +114,9 @@ struct TrainResult {
   std::int64_t best_epoch = -1;
   double seconds = 0;
   double train_images_per_s = 0;
-  std::size_t peak_bytes = 0;
-  std::int64_t skipped = 0;  ///< bad images; at most `skip_bad` each in training and in validation
-  std::int64_t faulty = 0;   ///< images used in spite of a fault of their file
+  std::size_t peak_bytes = 0;  ///< that tensors have taken from the system (MemoryStats::reserved)
+  std::int64_t skipped = 0;    ///< bad images; at most `skip_bad` each in training and in validation
+  std::int64_t faulty = 0;     ///< images used in spite of a fault of their file
   int ranks = 1;
   double exchange_seconds = 0;  ///< in which gradients were exchanged between ranks
   double wait_seconds = 0;      ///< of them and of other ranks' work, in which this rank had nothing to do

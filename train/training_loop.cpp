@@ -64,7 +64,6 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
   else
     begin();
   check_same_weights(run_.ranks, run_.learner, progress_.step);
-  reset_peak_memory();
 }
 
 RunStarted TrainingLoop::started() const {
@@ -383,7 +382,7 @@ void TrainingLoop::record_epoch(EpochDone&& done) {
   done.step = progress_.step;
   done.skipped = skipped_.count();
   done.faulty = skipped_.count_faulty();
-  done.peak_bytes = memory_stats().peak;
+  done.peak_bytes = memory_stats().reserved;
   done.look = [this](const auto& see) { layers_.look(model(), see); };
   progress_.history.push_back(epoch_row(done));
   listener_.epoch(done);
@@ -445,7 +444,7 @@ TrainResult TrainingLoop::finish() {
                            .best_epoch = progress_.best_epoch,
                            .seconds = now() - began_at_,
                            .train_images_per_s = trained_.rate(),
-                           .peak_bytes = memory_stats().peak,
+                           .peak_bytes = memory_stats().reserved,
                            .skipped = all_skipped,
                            .faulty = all_faulty,
                            .ranks = run_.ranks.size(),

@@ -27,8 +27,8 @@ refuses, unless --busy says that the figures are not to be trusted.
 In every round each variant runs once, in a process of its own and alone; the medians over the rounds count. A ratio is
 ours / peer: above 1, ours is faster. Weights and images are random; faq-train's images are those of --data-path.
 
-Peak memory, in training only: ours is the most its tensors hold in a step (faq-train: in the whole run), weights and
-images among them. PyTorch's is how much the resident memory of its fresh process grows over the steps (ru_maxrss less
+Peak memory, in training only: ours is what tensors have taken from the system after the steps (faq-train: at the end of
+the run), weights and images among them. PyTorch's is how much the resident memory of its fresh process grows over the steps (ru_maxrss less
 the resident memory before the first step): what the process held before, weights and images among it, is not counted;
 library code that the steps touch first, some 20 MB, is.
 
