@@ -59,20 +59,20 @@ void permit([[maybe_unused]] Extent memory) {
 #endif
 }
 
-// Memory for large blocks, in huge pages: fewer page faults and fewer TLB misses.
+// Memory for large blocks, in huge pages: fewer page faults and fewer TLB misses. Each lies behind the last
+// one, if that place is free, so extents of both can become one.
 class Mapped {
  public:
   // Returns at least `bytes`, as whole huge pages; null memory if there is none.
   Extent map(std::size_t bytes) {
     const std::size_t size = rounded_up(bytes, huge_page);
-    // In front of the last memory, if that place is free: then extents of both can become one.
-    std::byte* begin = from_system(last_ ? last_ - size : nullptr, size);
+    std::byte* begin = from_system(end_ ? end_ : quiet_place(), size);
     if (begin != nullptr && reinterpret_cast<std::uintptr_t>(begin) % huge_page != 0) {
       ::munmap(begin, size);
       begin = aligned(size);
     }
     if (begin == nullptr) return {};
-    last_ = begin;
+    end_ = begin + size;
 #if defined(MADV_HUGEPAGE)
     ::madvise(begin, size, MADV_HUGEPAGE);  // if refused, ordinary pages are used
 #endif
@@ -82,6 +82,16 @@ class Mapped {
   static void unmap(Extent memory) { ::munmap(memory.begin, memory.size); }
 
  private:
+  // Where the system leaves room: it gives what has no wish the highest free addresses.
+  static std::byte* quiet_place() {
+    constexpr std::uintptr_t distance = std::uintptr_t{1} << 38;
+    std::byte* highest = from_system(nullptr, page);
+    if (highest == nullptr) return nullptr;
+    ::munmap(highest, page);
+    const auto address = reinterpret_cast<std::uintptr_t>(highest) / huge_page * huge_page;
+    return address > distance ? reinterpret_cast<std::byte*>(address - distance) : nullptr;
+  }
+
   static std::byte* from_system(std::byte* wanted, std::size_t size) {
     void* begin = ::mmap(wanted, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return begin == MAP_FAILED ? nullptr : static_cast<std::byte*>(begin);
@@ -97,7 +107,7 @@ class Mapped {
     return begin + before;
   }
 
-  std::byte* last_ = nullptr;
+  std::byte* end_ = nullptr;  ///< of the last memory
 };
 
 class Cache {
