@@ -169,6 +169,8 @@ FAQ_BOTH(std::int16_t, std::int8_t)
 FAQ_BOTH(std::int32_t, Nothing)
 FAQ_BOTH(std::int32_t, std::uint8_t)
 FAQ_BOTH(std::int32_t, std::int8_t)
+FAQ_BOTH(std::uint8_t, Nothing)
+FAQ_BOTH(std::int8_t, Nothing)
 #undef FAQ_FORWARD
 #undef FAQ_BACKWARD
 #undef FAQ_BOTH
@@ -229,6 +231,8 @@ class PreActivation {
     if (x_.dtype() == DType::s32 && bytes)
       return with_integer_residual(x_.data<std::int32_t>() + offset, offset, body);
     if (x_.dtype() == DType::f32 && !residual_) return body(x_.data<float>() + offset, no_residual);
+    if (x_.dtype() == DType::u8 && !residual_) return body(x_.data<std::uint8_t>() + offset, no_residual);
+    if (x_.dtype() == DType::s8 && !residual_) return body(x_.data<std::int8_t>() + offset, no_residual);
     if (x_.dtype() == DType::f32 && residual_.dtype() == DType::f32)
       return body(x_.data<float>() + offset, residual_.data<float>() + offset);
     scratch.resize(static_cast<std::size_t>(2 * n));
