@@ -138,18 +138,20 @@ Var norm_act(const Var& x, const NormState& norm, const Var& residual, const Nor
   const Normalization n = prepare_norm_act(x.value(), norm, residual, options);
   tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
-  auto backward = [n, want_dresidual = residual && residual.requires_grad()](const Tensor& dy) {
+  auto backward = [n, want_dresidual = residual && residual.requires_grad()](const Tensor& dy,
+                                                                             const Grads& sums) {
     const kernels::NormActBackward pass = n.backward(dy);
-    Tensor dx = Tensor::empty(dy.shape(), dy.dtype());
+    const bool adds = sums[0] && sums[0].dtype() == dy.dtype();
+    Tensor dx = adds ? sums[0] : Tensor::empty(dy.shape(), dy.dtype());
     Tensor dresidual = want_dresidual ? Tensor::empty(dy.shape(), dy.dtype()) : Tensor();
-    pass.apply(0, dy.dim(0), dx, dresidual);
+    pass.apply(0, dy.dim(0), dx, dresidual, adds);
     Grads grads = n.grads(pass, dresidual);
     grads.insert(grads.begin(), dx);
     return grads;
   };
   std::vector<Var> inputs{x};
   add_norm_inputs(norm, residual, options, inputs);
-  return Var::record("norm_act", std::move(y), std::move(inputs), std::move(backward));
+  return Var::record_adding("norm_act", std::move(y), std::move(inputs), std::move(backward));
 }
 
 }  // namespace faq

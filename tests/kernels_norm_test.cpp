@@ -324,6 +324,59 @@ TEST_CASE("norm_act_backward against double", "[norm]") {
   }
 }
 
+TEST_CASE("norm_act reads integers of any dtype alike", "[norm]") {
+  for (const Shape& shape : shapes) {
+    for (bool is_signed : {true, false}) {
+      const FixedPoint eight_bits{.scale = 1.0f / 64, .is_signed = is_signed};
+      const Tensor narrow = reference::random_fixed_point(shape, 90, eight_bits);
+      std::vector<Tensor> same{narrow, Tensor::empty(shape, DType::s16), Tensor::empty(shape, DType::s32)};
+      const std::vector<int> values = reference::elements<int>(narrow);
+      std::ranges::copy(values, same[1].mutable_data<std::int16_t>());
+      std::ranges::copy(values, same[2].mutable_data<std::int32_t>());
+      same[1].set_fixed_point({.scale = eight_bits.scale, .bits = 16, .is_signed = true});
+      same[2].set_fixed_point({.scale = eight_bits.scale, .bits = 32, .is_signed = true});
+      const Tensor gamma = reference::random({shape[3]}, 7, 0.5, 1.5);
+      for (const auto& format : formats) {
+        for (DType dtype : {DType::f32, DType::bf16}) {
+          INFO(shape << ", " << narrow.dtype() << ", " << name_of(format) << ", " << dtype);
+          const NormActParams params = affine(shape[3], {}, true, format);
+          const Tensor dy = kernels::convert(reference::random(shape, 8), dtype);
+          const ChannelStatistics s = kernels::channel_statistics(same[2]);
+          const Tensor y = kernels::norm_act(same[2], params);
+          const NormActGrads g = norm_act_backward(dy, same[2], params, s, gamma, 1e-3f, true, false);
+          for (const Tensor& x : {same[0], same[1]}) {
+            CHECK(reference::numbers(kernels::norm_act(x, params)) == reference::numbers(y));
+            const NormActGrads of_x = norm_act_backward(dy, x, params, s, gamma, 1e-3f, true, false);
+            CHECK(reference::numbers(of_x.dx) == reference::numbers(g.dx));
+            CHECK(reference::numbers(of_x.dgamma) == reference::numbers(g.dgamma));
+            CHECK(reference::numbers(of_x.dbeta) == reference::numbers(g.dbeta));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("norm_act_backward adds to a gradient before it rounds", "[norm]") {
+  for (const Shape& shape : shapes) {
+    for (DType dtype : {DType::f32, DType::bf16}) {
+      INFO(shape << ", " << dtype);
+      const Tensor x = accumulators(shape, 3, 1 << 16, 1.0f / (1 << 15));
+      const ChannelStatistics s = kernels::channel_statistics(x);
+      const Tensor gamma = reference::random({shape[3]}, 7, 0.5, 1.5);
+      const kernels::NormActBackward pass(kernels::convert(reference::random(shape, 8), dtype), x,
+                                          affine(shape[3], {}, true, formats[2]), s, gamma, 1e-3f);
+      Tensor none, dx = Tensor::empty(shape);
+      pass.apply(0, shape[0], dx, none);
+      Tensor sum = kernels::convert(reference::random(shape, 9), dtype);
+      Tensor expected = kernels::convert(sum, DType::f32);
+      kernels::add_in_place(expected, dx);
+      pass.apply(0, shape[0], sum, none, true);
+      CHECK(reference::numbers(sum) == reference::numbers(kernels::convert(expected, dtype)));
+    }
+  }
+}
+
 TEST_CASE("norm_act clips to the interval of the activation", "[norm]") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor x = Tensor::from({1, 6}, {-8, -0.5f, 0, 0.75f, 6, 9});

@@ -175,6 +175,13 @@ FAQ_BOTH(std::int8_t, Nothing)
 #undef FAQ_BACKWARD
 #undef FAQ_BOTH
 
+FAQ_SIMD void add(const float* there, float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] += there[i];
+}
+FAQ_SIMD void add(const bfloat16* there, float* x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) x[i] += element(there, i);
+}
+
 // The interval (low, high] in which the gradient passes.
 Bounds pass_bounds(const NormActParams& params) {
   constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -470,7 +477,8 @@ void NormActBackward::for_each_block(std::int64_t begin_image, std::int64_t end_
   });
 }
 
-void NormActBackward::apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const {
+void NormActBackward::apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual,
+                            bool adds) const {
   const Booked booked(Work::fused);
   const std::int64_t elements = (end - begin) * (x_.numel() / std::max<std::int64_t>(x_.dim(0), 1));
   check(dx.numel() == elements && (!dresidual || dresidual.numel() == elements),
@@ -479,6 +487,7 @@ void NormActBackward::apply(std::int64_t begin, std::int64_t end, Tensor& dx, Te
   void* dresidual_out = dresidual ? dresidual.mutable_raw() : nullptr;
   for_each_block(begin, end, [&](const Block& b) {
     if (dresidual_out) store_block(dresidual_out, dresidual.dtype(), b.offset, b.n, b.dresidual);
+    if (adds) with_gradient(dx, b.offset, [&](const auto* there) { add(there, b.dx, b.n); });
     store_block(dx_out, dx.dtype(), b.offset, b.n, b.dx);
   });
 }

@@ -58,8 +58,9 @@ class NormActBackward {
   double dscale() const { return dscale_; }
 
   /// Writes the gradients of images [begin, end) to dx and dresidual (undefined: not wanted), which have the
-  /// size for just these images; f32 or bf16. dx is the gradient with respect to the real value of x.
-  void apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual) const;
+  /// size for just these images; f32 or bf16. dx is the gradient with respect to the real value of x. `adds`:
+  /// it is added to what dx is, in f32, before it is rounded.
+  void apply(std::int64_t begin, std::int64_t end, Tensor& dx, Tensor& dresidual, bool adds = false) const;
   /// The same with dx in 8 bits, rounded as rounded() does it. The scale is not that of the largest dx, which
   /// only a pass of its own would find, but of a bound that the constructor has computed on the way:
   ///   the largest |a·dz| of these images (dx = a·dz + b·x + c) + the largest |b·x + c| at six deviations.
@@ -71,7 +72,7 @@ class NormActBackward {
   /// Elements [offset, offset + n) from the beginning of the first image, all of image `image`.
   struct Block {
     std::int64_t image, offset, n;
-    const float* dx;
+    float* dx;
     const float* dresidual;
   };
   /// Computes the gradients of images [begin, end) in blocks that stay in the first-level cache, in several
