@@ -320,15 +320,16 @@ Requantizer::Requantizer(const Requantize& params, std::int64_t channels)
   // 2^-24 of it.
   const float terms = 256.0f + largest_magnitude(params.bias) + 256.0f * std::abs(params.residual_multiplier);
   const Levels levels = levels_of(params.activation, format_);
-  row_ = {.multiplier = multiplier_.data<float>(),
-          .bias = bias_.data<float>(),
-          .residual_factor = params.residual_multiplier,
-          .low = levels.low,
-          .high = levels.high,
-          .certain = 0.5f - 6 * 0x1p-24f * terms,
-          .period = period_of(channels) != 0 ? period_of(channels) : blocks.length(),
-          .no_overflow = no_overflow(
-              {multiplier_.span<float>(), bias_.span<float>(), {&params.residual_multiplier, 1}})};
+  row_ = {
+      .multiplier = multiplier_.data<float>(),
+      .bias = bias_.data<float>(),
+      .residual_factor = params.residual_multiplier,
+      .low = levels.low,
+      .high = levels.high,
+      .certain = 0.5f - 6 * 0x1p-24f * terms,
+      .period = period_of(channels) != 0 ? period_of(channels) : blocks.length(),
+      .no_overflow = no_overflow(
+          {params.multiplier.span<float>(), params.bias.span<float>(), {&params.residual_multiplier, 1}})};
 }
 
 ChannelBlocks Requantizer::blocks_of(const Shape& shape) const {
