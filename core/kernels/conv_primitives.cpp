@@ -16,11 +16,8 @@ std::shared_ptr<const Compiled<Primitive>> compiled(const char* what, PrimitiveC
   return cache.get(problem, [&] {
     const GrantedThreads granted;
     check_room_for_code();
-    return translated(concat(what, ": no kernel for ", problem.geometry), [&] {
-      auto desc = make_desc(problem);
-      Primitive primitive(desc);
-      return Compiled<Primitive>{std::move(desc), std::move(primitive)};
-    });
+    return translated(concat(what, ": no kernel for ", problem.geometry),
+                      [&] { return Compiled<Primitive>(make_desc(problem)); });
   });
 }
 
@@ -47,12 +44,9 @@ void convolve(const Tensor& x, WeightForms& weights, const Tensor& bias, const C
       problem_of(x.shape(), weights.shape(), geometry, x.dtype(), weights.dtype(), y.dtype());
   if (bias) problem.bias = bias.dtype();
   const auto conv = compiled("conv2d", Context::instance().forward(), problem, forward_desc);
-  Arguments arguments{
-      {DNNL_ARG_SRC, view(conv->desc.src_desc(), x)},
-      {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), x.dtype(), geometry.groups)},
-      {DNNL_ARG_DST, view(conv->desc.dst_desc(), y)}};
-  if (bias) arguments.insert_or_assign(DNNL_ARG_BIAS, view(conv->desc.bias_desc(), bias));
-  execute("conv2d", conv->primitive, conv->desc.scratchpad_desc(), std::move(arguments));
+  const Tensor packed = weights.layout(conv->desc.weights_desc(), x.dtype(), geometry.groups);
+  execute("conv2d", *conv,
+          {{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, packed}, {DNNL_ARG_BIAS, bias}, {DNNL_ARG_DST, y}});
 }
 
 void convolve_backward_data(const Tensor& dy, WeightForms& weights, const ConvGeometry& geometry,
@@ -63,10 +57,9 @@ void convolve_backward_data(const Tensor& dy, WeightForms& weights, const ConvGe
       problem_of(dx.shape(), weights.shape(), geometry, dx.dtype(), weights.dtype(), dy.dtype());
   const auto conv =
       compiled("conv2d backward data", Context::instance().backward_data(), problem, backward_data_desc);
-  execute("conv2d backward data", conv->primitive, conv->desc.scratchpad_desc(),
-          {{DNNL_ARG_DIFF_DST, view(conv->desc.diff_dst_desc(), dy)},
-           {DNNL_ARG_WEIGHTS, weights.layout(conv->desc.weights_desc(), dy.dtype(), geometry.groups)},
-           {DNNL_ARG_DIFF_SRC, view(conv->desc.diff_src_desc(), dx)}});
+  const Tensor packed = weights.layout(conv->desc.weights_desc(), dy.dtype(), geometry.groups);
+  execute("conv2d backward data", *conv,
+          {{DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_WEIGHTS, packed}, {DNNL_ARG_DIFF_SRC, dx}});
 }
 
 Packed convolve_backward_weights(const Tensor& x, const Tensor& dy, const Shape& weights,
@@ -76,10 +69,8 @@ Packed convolve_backward_weights(const Tensor& x, const Tensor& dy, const Shape&
                              backward_weights_desc);
   const dnnl::memory::desc desc = conv->desc.diff_weights_desc();
   Packed gradient{desc, Tensor::empty({static_cast<std::int64_t>(desc.get_size() / sizeof(float))})};
-  execute("conv2d backward weights", conv->primitive, conv->desc.scratchpad_desc(),
-          {{DNNL_ARG_SRC, view(conv->desc.src_desc(), x)},
-           {DNNL_ARG_DIFF_DST, view(conv->desc.diff_dst_desc(), dy)},
-           {DNNL_ARG_DIFF_WEIGHTS, view(desc, gradient.storage)}});
+  execute("conv2d backward weights", *conv,
+          {{DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_DST, dy}, {DNNL_ARG_DIFF_WEIGHTS, gradient.storage}});
   return gradient;
 }
 

@@ -80,17 +80,15 @@ dnnl::primitive_attr attributes() {
   return attr;
 }
 
-void run(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
-         Arguments arguments) {
-  const GrantedThreads granted;
-  translated(what, [&] {
-    const Tensor scratch = buffer(scratchpad);
-    arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD, view(scratchpad, scratch));
-    dnnl::stream& stream = Context::instance().stream();
-    primitive.execute(stream, arguments);
-    stream.wait();
-  });
+void run(const dnnl::primitive& primitive, const Arguments& arguments) {
+  dnnl::stream& stream = Context::instance().stream();
+  primitive.execute(stream, arguments);
+  stream.wait();
 }
+
+Tensor bytes(std::size_t n) { return Tensor::empty({static_cast<std::int64_t>(n)}, DType::u8); }
+
+void* address_of(const Tensor& tensor) { return const_cast<void*>(tensor.raw()); }
 
 // oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
 // weights, whatever dtype the gradient has.
@@ -105,6 +103,19 @@ std::size_t ConvProblem::hash() const {
   const std::size_t dtypes =
       hash_of(source, weight, destination, bias.has_value(), bias.value_or(DType::f32));
   return hash_of(dtypes, x.hash(), weights.hash(), y.hash(), geometry.hash(), threads);
+}
+
+Arguments IdleArguments::take() {
+  const std::lock_guard lock(mutex_);
+  if (idle_.empty()) return {};
+  Arguments arguments = std::move(idle_.back());
+  idle_.pop_back();
+  return arguments;
+}
+
+void IdleArguments::give_back(Arguments arguments) {
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(arguments));
 }
 
 void WantedLayouts::add(const Weights& weights, const dnnl::memory::desc& layout) {
@@ -186,17 +197,32 @@ dnnl::memory::desc plain_weights(const Shape& weights, DType dtype, int groups) 
 }
 
 dnnl::memory view(const dnnl::memory::desc& desc, const Tensor& tensor) {
-  return {desc, Context::instance().engine(), const_cast<void*>(tensor.raw())};
+  return {desc, engine(), address_of(tensor)};
 }
 
-Tensor buffer(const dnnl::memory::desc& desc) {
-  return Tensor::empty({static_cast<std::int64_t>(desc.get_size())}, DType::u8);
-}
+Tensor buffer(const dnnl::memory::desc& desc) { return bytes(desc.get_size()); }
 
-void execute(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
-             Arguments arguments) {
+void execute(const char* what, const dnnl::primitive& primitive, const dnnl::primitive_desc_base& desc,
+             std::size_t scratchpad_bytes, IdleArguments& idle, std::initializer_list<Operand> operands) {
   const Booked booked(Work::convolution);
-  run(what, primitive, scratchpad, std::move(arguments));
+  const GrantedThreads granted;
+  translated(what, [&] {
+    const Tensor scratchpad = bytes(scratchpad_bytes);
+    Arguments arguments = idle.take();
+    const auto set = [&](int argument, const Tensor& tensor) {
+      const auto known = arguments.find(argument);
+      if (known != arguments.end()) {
+        known->second.set_data_handle(address_of(tensor));
+      } else {
+        arguments.emplace(argument, view(desc.query_md(dnnl::query::exec_arg_md, argument), tensor));
+      }
+    };
+    set(DNNL_ARG_SCRATCHPAD, scratchpad);
+    for (const auto& [argument, tensor] : operands)
+      if (tensor) set(argument, tensor);
+    run(primitive, arguments);
+    idle.give_back(std::move(arguments));
+  });
 }
 
 void check_room_for_code() {
@@ -212,11 +238,16 @@ void reorder(const dnnl::memory& from, const dnnl::memory& to) {
     const GrantedThreads granted;
     check_room_for_code();
     return translated("reorder", [&] {
-      const dnnl::reorder::primitive_desc desc(engine(), problem.from, engine(), problem.to, attributes());
-      return Compiled<dnnl::reorder>{desc, dnnl::reorder(desc)};
+      return Compiled<dnnl::reorder>({engine(), problem.from, engine(), problem.to, attributes()});
     });
   });
-  run("reorder", copy->primitive, copy->desc.scratchpad_desc(), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+  const GrantedThreads granted;
+  translated("reorder", [&] {
+    const Tensor scratchpad = bytes(copy->scratchpad_bytes);
+    run(copy->primitive, {{DNNL_ARG_FROM, from},
+                          {DNNL_ARG_TO, to},
+                          {DNNL_ARG_SCRATCHPAD, view(copy->desc.scratchpad_desc(), scratchpad)}});
+  });
 }
 
 #if DNNL_VERSION_MAJOR >= 3

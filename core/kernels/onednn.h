@@ -3,6 +3,8 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <initializer_list>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <optional>
@@ -18,6 +20,18 @@
 namespace faq::kernels::onednn {
 
 using Arguments = std::unordered_map<int, dnnl::memory>;
+
+/// Arguments of calls that have ended, for the next ones: to make them takes as long as a small convolution.
+/// Thread-safe.
+class IdleArguments {
+ public:
+  Arguments take();
+  void give_back(Arguments arguments);
+
+ private:
+  std::mutex mutex_;
+  std::vector<Arguments> idle_;
+};
 
 /// The description of a 2-D convolution that a primitive is made for. It is also the key of the caches.
 struct ConvProblem {
@@ -43,8 +57,13 @@ struct ReorderProblem {
 
 template <class Primitive>
 struct Compiled {
+  explicit Compiled(typename Primitive::primitive_desc of)
+      : desc(std::move(of)), primitive(desc), scratchpad_bytes(desc.scratchpad_desc().get_size()) {}
+
   typename Primitive::primitive_desc desc;
   Primitive primitive;
+  std::size_t scratchpad_bytes;
+  std::unique_ptr<IdleArguments> idle_arguments = std::make_unique<IdleArguments>();
 };
 template <class Primitive>
 using PrimitiveCache = BoundedCache<ConvProblem, Compiled<Primitive>>;
@@ -158,10 +177,21 @@ dnnl::memory view(const dnnl::memory::desc& desc, const Tensor& tensor);
 /// Allocates memory for `desc` from the caching allocator. The returned tensor owns it.
 Tensor buffer(const dnnl::memory::desc& desc);
 
-/// Runs the primitive and waits for it. The scratchpad comes from the caching allocator. Throws internal,
-/// with `what`, when it fails.
-void execute(const char* what, const dnnl::primitive& primitive, const dnnl::memory::desc& scratchpad,
-             Arguments arguments);
+/// What one of the primitive's arguments (DNNL_ARG_…) is in a call. oneDNN takes mutable pointers for inputs
+/// too, but only reads them.
+struct Operand {
+  int argument;
+  const Tensor& tensor;
+};
+void execute(const char* what, const dnnl::primitive& primitive, const dnnl::primitive_desc_base& desc,
+             std::size_t scratchpad_bytes, IdleArguments& idle, std::initializer_list<Operand> operands);
+/// Runs the primitive and waits for it. Operands that are undefined are left out. The scratchpad comes from
+/// the caching allocator. Throws internal, with `what`, when it fails.
+template <class Primitive>
+void execute(const char* what, const Compiled<Primitive>& compiled, std::initializer_list<Operand> operands) {
+  execute(what, compiled.primitive, compiled.desc, compiled.scratchpad_bytes, *compiled.idle_arguments,
+          operands);
+}
 void reorder(const dnnl::memory& from, const dnnl::memory& to);
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& problem);

@@ -130,21 +130,20 @@ bool WeightForms::write_interleaved(const dnnl::memory::desc& wanted, Tensor& st
   return are_equal;
 }
 
-dnnl::memory WeightForms::layout(const dnnl::memory::desc& wanted, DType images, int groups) {
-  const dnnl::memory::desc plain = onednn::plain_weights(shape(), dtype(), groups);
-  if (plain == wanted) return onednn::view(plain, weights());
+Tensor WeightForms::layout(const dnnl::memory::desc& wanted, DType images, int groups) {
   const std::lock_guard lock(mutex_);
   for (const Layout& layout : layouts_) {
-    if (layout.desc == wanted) return onednn::view(wanted, layout.storage);
+    if (layout.desc == wanted) return layout.storage;
   }
+  const dnnl::memory::desc plain = onednn::plain_weights(shape(), dtype(), groups);
+  if (plain == wanted) return weights();
   Tensor storage = onednn::buffer(wanted);
-  const dnnl::memory target = onednn::view(wanted, storage);
   if (dtype() != DType::s8 || groups != 1 || !write_interleaved(wanted, storage))
-    onednn::reorder(onednn::view(plain, weights()), target);
+    onednn::reorder(onednn::view(plain, weights()), onednn::view(wanted, storage));
   layouts_.push_back({wanted, storage});
   if (are_whole_)
     onednn::Context::instance().wanted_layouts().add({shape(), dtype(), images, groups}, wanted);
-  return target;
+  return storage;
 }
 
 void WeightForms::prepare(DType images, int groups) {

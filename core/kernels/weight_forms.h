@@ -32,8 +32,7 @@ class WeightForms {
   DType dtype() const { return dtype_; }
 
   /// Returns the weights in a layout of oneDNN, for a convolution with images (or gradients) of this dtype.
-  /// The memory lives as long as this object.
-  dnnl::memory layout(const dnnl::memory::desc& wanted, DType images, int groups);
+  Tensor layout(const dnnl::memory::desc& wanted, DType images, int groups);
   /// See PackedWeights::prepare().
   void prepare(DType images, int groups);
   /// For s8 weights, see exact_addends(): the number of addends, and the addends.
