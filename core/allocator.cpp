@@ -31,7 +31,9 @@ namespace {
 constexpr std::size_t alignment = 64;
 constexpr std::size_t page = std::size_t{1} << 12;
 constexpr std::size_t huge_page = std::size_t{1} << 21;
-constexpr std::size_t least_large = std::size_t{1} << 18;  // bytes
+// Bytes. What is smaller, a thread mostly uses again and again: from a list it gets what was freed last,
+// which is still in the cache.
+constexpr std::size_t least_large = std::size_t{1} << 19;
 
 std::size_t rounded_up(std::size_t bytes, std::size_t granule) {
   return (bytes + granule - 1) / granule * granule;

@@ -1,6 +1,6 @@
 // A caching allocator. It exists because the page faults of fresh large memory cost more than the convolution
 // that fills it. What is freed is kept for the next tensors until the program ends: small blocks for others
-// of the same size class (eight classes per power of two), large ones, from 256 KB on, as memory that other
+// of the same size class (eight classes per power of two), large ones, from 512 KB on, as memory that other
 // large blocks are cut from. So a process keeps about the most memory it needed at a time. Call
 // release_cached_memory() to give unused memory back to the system; allocate() does that itself before it
 // fails.
