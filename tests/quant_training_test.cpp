@@ -28,6 +28,7 @@ struct Setup {
   std::uint64_t seed = 1;
   int threads = 1;
   Scheme scheme = Scheme::faq;
+  WeightScale weight_scale = WeightScale::mse;
 };
 
 constexpr int count = 12, size = 16;
@@ -61,6 +62,7 @@ std::unique_ptr<Model> make(const Setup& setup) {
   options.act_bits = setup.scheme == Scheme::dfp ? 8 : setup.bits;
   options.engine = setup.engine;
   options.grad_format = setup.grad_format;
+  options.weight_scale = setup.weight_scale;
   quantize(*model, options, &seen);
   return model;
 }
@@ -203,13 +205,16 @@ TEST_CASE("the optimizer tells quantizers what it sees of weights", "[quant_trai
         const Tensor weights = quantized->master_weights().value();
         CHECK(seen->version == weights.version());
         CHECK(seen->max_magnitude == kernels::max_magnitude(weights));
-        CHECK(seen->formats.size() == (step == 0 ? 0 : 6));
+        CHECK(seen->formats.size() == (step == 0 || how == WeightScale::max ? 0 : 6));
         CHECK(seen->errors == kernels::quantization_errors(weights, seen->formats));
+        CHECK(choose_weight_format(weights, bits, how, seen.get()) ==
+              choose_weight_format(weights, bits, how));
       });
     }
     return layers / 3;
   };
   CHECK(check_seen(*make({.bits = 4}), true) == 20);
+  CHECK(check_seen(*make({.bits = 4, .weight_scale = WeightScale::max}), true) == 20);
   CHECK(check_seen(*make({.bits = 3, .scheme = Scheme::dorefa}), false) == 2);  // the first and the last
   const auto held = make({.bits = 8});
   hold_weight_scales(*held);
