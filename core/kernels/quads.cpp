@@ -143,6 +143,7 @@ const std::uint8_t* QuadInput::at(const QuadPlan::Tile& tile) const {
 
 std::vector<std::int64_t> QuadInput::rows_of(std::int64_t block) const {
   std::vector<std::int64_t> rows;
+  rows.reserve(static_cast<std::size_t>(quads_ * out_height_ + 1));
   for (std::int64_t quad = 0; quad < quads_; ++quad) {
     for (std::int64_t y = 0; y < out_height_; ++y)
       rows.push_back((quad * height_ + y * stride_) * width_ * plan_.channels_of(block) * 4);
