@@ -12,7 +12,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "core/extents.h"
+#include "core/free_memory.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FAQ_ADDRESS_SANITIZER 1
@@ -29,11 +29,16 @@ namespace faq {
 namespace {
 
 constexpr std::size_t alignment = 64;
-constexpr std::size_t page = std::size_t{1} << 12;
 constexpr std::size_t huge_page = std::size_t{1} << 21;
-// Bytes. What is smaller, a thread mostly uses again and again: from a list it gets what was freed last,
-// which is still in the cache.
+// Bytes. Smaller blocks are kept in lists: who asks next gets the one that was freed last, which is still in
+// the CPU's cache.
 constexpr std::size_t least_large = std::size_t{1} << 19;
+constexpr std::size_t large_granule = std::size_t{1} << 16;  // a multiple of the pages of all systems
+#if defined(FAQ_ADDRESS_SANITIZER)
+constexpr std::size_t watched = 64;  // bytes behind a block that nobody may touch
+#else
+constexpr std::size_t watched = 0;
+#endif
 
 std::size_t rounded_up(std::size_t bytes, std::size_t granule) {
   return (bytes + granule - 1) / granule * granule;
@@ -44,29 +49,29 @@ bool is_large(std::size_t bytes) { return bytes >= least_large; }
 // Small sizes are rounded up to one of eight sizes per power of two, so that the slightly different sizes of
 // one network share blocks. This adds at most an eighth.
 std::size_t rounded(std::size_t bytes) {
-  if (is_large(bytes)) return rounded_up(bytes, page);
+  if (is_large(bytes)) return rounded_up(bytes, large_granule);
   if (bytes <= 512) return rounded_up(std::max<std::size_t>(bytes, 1), alignment);
   return rounded_up(bytes, std::bit_floor(bytes - 1) / 8);
 }
 
-// A sanitizer that watches addresses sees nobody use memory that the cache keeps, only what these say.
-void forbid([[maybe_unused]] Extent memory) {
+// AddressSanitizer does not know which memory of ours is free. These tell it.
+void forbid([[maybe_unused]] MemoryRange memory) {
 #if defined(FAQ_ADDRESS_SANITIZER)
   ASAN_POISON_MEMORY_REGION(memory.begin, memory.size);
 #endif
 }
-void permit([[maybe_unused]] Extent memory) {
+void permit([[maybe_unused]] MemoryRange memory) {
 #if defined(FAQ_ADDRESS_SANITIZER)
   ASAN_UNPOISON_MEMORY_REGION(memory.begin, memory.size);
 #endif
 }
 
-// Memory for large blocks, in huge pages: fewer page faults and fewer TLB misses. Each lies behind the last
-// one, if that place is free, so extents of both can become one.
+// Memory for large blocks, in huge pages: fewer page faults and fewer TLB misses. Each is asked for right
+// behind the last one, so that what is free of both can join. The system may put it elsewhere.
 class Mapped {
  public:
   // Returns at least `bytes`, as whole huge pages; null memory if there is none.
-  Extent map(std::size_t bytes) {
+  MemoryRange map(std::size_t bytes) {
     const std::size_t size = rounded_up(bytes, huge_page);
     std::byte* begin = from_system(end_ ? end_ : quiet_place(), size);
     if (begin != nullptr && reinterpret_cast<std::uintptr_t>(begin) % huge_page != 0) {
@@ -81,15 +86,16 @@ class Mapped {
     return {begin, size};
   }
 
-  static void unmap(Extent memory) { ::munmap(memory.begin, memory.size); }
+  // If the system refuses, as it may where a process has very many mappings, the memory is lost.
+  static void unmap(MemoryRange memory) { ::munmap(memory.begin, memory.size); }
 
  private:
-  // Where the system leaves room: it gives what has no wish the highest free addresses.
+  // Linux places mappings as high as it can. 256 GB below there is room to grow upwards.
   static std::byte* quiet_place() {
     constexpr std::uintptr_t distance = std::uintptr_t{1} << 38;
-    std::byte* highest = from_system(nullptr, page);
+    std::byte* highest = from_system(nullptr, huge_page);
     if (highest == nullptr) return nullptr;
-    ::munmap(highest, page);
+    ::munmap(highest, huge_page);
     const auto address = reinterpret_cast<std::uintptr_t>(highest) / huge_page * huge_page;
     return address > distance ? reinterpret_cast<std::byte*>(address - distance) : nullptr;
   }
@@ -119,7 +125,6 @@ class Cache {
     std::byte* block = is_large(bytes) ? large_block(bytes) : small_block(bytes);
     stats_.in_use += bytes;
     stats_.peak = std::max(stats_.peak, stats_.in_use);
-    permit({block, bytes});
     return block;
   }
 
@@ -128,9 +133,9 @@ class Cache {
     stats_.in_use -= bytes;
     forbid({block, bytes});
     try {
-      is_large(bytes) ? large_.add({block, bytes}) : small_[bytes].push_back(block);
+      keep({block, bytes});
     } catch (const std::bad_alloc&) {
-      is_large(bytes) ? unmap({block, bytes}) : free_small({block, bytes});
+      discard({block, bytes});
     }
   }
 
@@ -156,16 +161,15 @@ class Cache {
       list.pop_back();
       return block;
     }
-    return fresh([&]() -> Extent {
-             void* block = std::aligned_alloc(alignment, bytes);
-             return {static_cast<std::byte*>(block), bytes};
-           })
-        .begin;
+    const MemoryRange memory = fresh([&] {
+      return MemoryRange{static_cast<std::byte*>(std::aligned_alloc(alignment, bytes)), bytes};
+    });
+    return memory.begin;
   }
 
   std::byte* large_block(std::size_t bytes) {
     if (std::byte* block = large_.take(bytes)) return block;
-    const Extent memory = fresh([&] { return mapped_.map(bytes); });
+    const MemoryRange memory = fresh([&] { return mapped_.map(bytes); });
     forbid(memory);
     try {
       large_.add(memory);  // what is free beside it becomes a part of it
@@ -178,8 +182,8 @@ class Cache {
 
   // Memory that take_from_system() returns; where it returns none, once more after everything was released.
   template <class Take>
-  Extent fresh(Take take_from_system) {
-    Extent memory = take_from_system();
+  MemoryRange fresh(Take take_from_system) {
+    MemoryRange memory = take_from_system();
     if (memory.begin == nullptr) {
       release_locked();
       memory = take_from_system();
@@ -189,12 +193,20 @@ class Cache {
     return memory;
   }
 
-  void free_small(Extent block) {
+  void keep(MemoryRange block) {
+    if (is_large(block.size)) {
+      large_.add(block);
+    } else {
+      small_[block.size].push_back(block.begin);
+    }
+  }
+  void discard(MemoryRange block) {
+    if (is_large(block.size)) return unmap(block);
     permit(block);
     std::free(block.begin);
     stats_.reserved -= block.size;
   }
-  void unmap(Extent memory) {
+  void unmap(MemoryRange memory) {
     permit(memory);
     Mapped::unmap(memory);
     stats_.reserved -= memory.size;
@@ -202,15 +214,15 @@ class Cache {
 
   void release_locked() {
     for (auto& [bytes, list] : small_) {
-      for (std::byte* block : list) free_small({block, bytes});
+      for (std::byte* block : list) discard({block, bytes});
       list.clear();
     }
-    for (const Extent& extent : large_.take_all()) unmap(extent);
+    for (const auto& [begin, size] : large_.take_all()) unmap({begin, size});
   }
 
   std::mutex mutex_;
   std::unordered_map<std::size_t, std::vector<std::byte*>> small_;  ///< by size class
-  FreeExtents large_;
+  FreeMemory large_;
   Mapped mapped_;
   MemoryStats stats_;
 };
@@ -224,9 +236,11 @@ Cache& cache() {
 }  // namespace
 
 std::shared_ptr<std::byte> allocate(std::size_t bytes) {
-  if (bytes > std::numeric_limits<std::ptrdiff_t>::max()) throw std::bad_alloc();
-  const std::size_t size = rounded(bytes);
+  if (bytes > std::numeric_limits<std::ptrdiff_t>::max()) throw std::bad_alloc();  // rounding must not wrap
+  const std::size_t size = rounded(bytes + watched);
   std::byte* block = cache().take(size);
+  permit({block, bytes});
+  forbid({block + bytes, size - bytes});
   return {block, [size](std::byte* b) { cache().give_back(b, size); }};
 }
 

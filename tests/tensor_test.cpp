@@ -198,11 +198,11 @@ TEST_CASE("the allocator counts, reuses and releases", "[tensor]") {
   CHECK(memory_stats().reserved == reserved);
   release_cached_memory();
   CHECK(memory_stats().reserved == before.reserved);
-  {  // large blocks are whole pages of 2 MB
+  {  // memory for large blocks comes in huge pages
     const Tensor a = Tensor::empty({(2 << 20) + 4096}, DType::u8);
     CHECK(memory_stats().reserved == before.reserved + (4 << 20));
   }
-  {  // what small blocks were cut from serves a large one
+  {  // what four blocks were cut from serves one
     std::vector<Tensor> parts(4);
     for (Tensor& part : parts) part = Tensor::empty({1 << 20}, DType::u8);
     const std::size_t of_parts = memory_stats().reserved;
@@ -222,8 +222,9 @@ extern "C" const char* __tsan_default_options() { return "allocator_may_return_n
 
 TEST_CASE("allocations of any size are aligned and their own", "[tensor]") {
   std::vector<std::shared_ptr<std::byte>> blocks;
-  const std::size_t sizes[] = {0,    1,    63,   64,   65,   511,     512,          513,
-                               1023, 1024, 1025, 4095, 4097, 100'000, (1 << 20) + 1};
+  const std::size_t sizes[] = {0,       1,       63,      64,      65,      511,     512,
+                               513,     1023,    1024,    1025,    4095,    4097,    100'000,
+                               491'520, 491'521, 524'287, 524'288, 524'289, 589'824, (1 << 20) + 1};
   for (std::size_t size : sizes) {
     blocks.push_back(allocate(size));
     CHECK(is_aligned(blocks.back().get()));
@@ -237,6 +238,26 @@ TEST_CASE("allocations of any size are aligned and their own", "[tensor]") {
   CHECK_THROWS_AS(allocate(std::numeric_limits<std::size_t>::max() / 4), std::bad_alloc);
 }
 
+TEST_CASE("memory between blocks in use goes back to the system", "[tensor]") {
+  release_cached_memory();
+  const std::size_t before = memory_stats().reserved;
+  constexpr std::size_t size = 4 << 20;
+  std::vector<std::shared_ptr<std::byte>> blocks;
+  for (int i = 0; i < 3; ++i) blocks.push_back(allocate(size));
+  for (const auto& block : blocks) std::fill_n(block.get(), size, std::byte{7});
+  blocks[1] = nullptr;
+  release_cached_memory();
+  CHECK(memory_stats().reserved <= before + 2 * size + 3 * (2 << 20));
+  blocks[1] = allocate(size);
+  std::fill_n(blocks[1].get(), size, std::byte{8});
+  for (const int i : {0, 2})
+    CHECK(
+        std::all_of(blocks[i].get(), blocks[i].get() + size, [](std::byte b) { return b == std::byte{7}; }));
+  blocks.clear();
+  release_cached_memory();
+  CHECK(memory_stats().reserved == before);
+}
+
 TEST_CASE("the allocator serves many threads", "[tensor]") {
   const std::size_t before = memory_stats().in_use;
   std::vector<std::thread> threads;
@@ -245,8 +266,9 @@ TEST_CASE("the allocator serves many threads", "[tensor]") {
     threads.emplace_back([&wrong, thread] {
       for (int i = 0; i < 2000; ++i) {
         const auto value = static_cast<float>(thread * 10000 + i);
-        const Tensor t = Tensor::full({1 + i % 300}, value);
-        if (t.data<float>()[i % 300] != value) ++wrong;
+        const std::int64_t last = i % 50 == 0 ? 400'000 + 1000 * i : i % 300;
+        const Tensor t = Tensor::full({last + 1}, value);
+        if (t.data<float>()[last / 2] != value || t.data<float>()[last] != value) ++wrong;
       }
     });
   }

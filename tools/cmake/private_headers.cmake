@@ -4,9 +4,9 @@ set(private_headers
   core/bounded_cache
   core/choices
   core/cpu_limit
-  core/extents
   core/file_error
   core/file_kind
+  core/free_memory
   core/kernels/block
   core/kernels/channels_first
   core/kernels/concat

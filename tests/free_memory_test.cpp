@@ -1,4 +1,4 @@
-#include "core/extents.h"
+#include "core/free_memory.h"
 
 #include <algorithm>
 #include <array>
@@ -14,58 +14,58 @@ namespace {
 // Addresses of memory that nobody reads or writes.
 std::byte* at(std::size_t offset) { return reinterpret_cast<std::byte*>(std::uintptr_t{0x10000} + offset); }
 
-std::vector<std::pair<std::size_t, std::size_t>> all_of(FreeExtents& extents) {
+std::vector<std::pair<std::size_t, std::size_t>> all_of(FreeMemory& memory) {
   std::vector<std::pair<std::size_t, std::size_t>> all;
-  for (const Extent& extent : extents.take_all())
-    all.emplace_back(static_cast<std::size_t>(extent.begin - at(0)), extent.size);
+  for (const auto& [begin, size] : memory.take_all())
+    all.emplace_back(static_cast<std::size_t>(begin - at(0)), size);
   return all;
 }
 
 }  // namespace
 
-TEST_CASE("the smallest extent that suffices is cut, of several the first", "[extents]") {
-  FreeExtents extents;
-  CHECK(extents.take(1) == nullptr);
-  extents.add({at(0), 100});
-  extents.add({at(500), 40});
-  extents.add({at(300), 40});
-  extents.add({at(700), 60});
-  CHECK(extents.take(101) == nullptr);
-  CHECK(extents.take(40) == at(300));
-  CHECK(extents.take(40) == at(500));
-  CHECK(extents.take(40) == at(700));  // of 60
-  CHECK(extents.take(30) == at(0));
-  CHECK(extents.take(20) == at(740));
-  CHECK(all_of(extents) == std::vector<std::pair<std::size_t, std::size_t>>{{30, 70}});
-  CHECK(extents.take(1) == nullptr);
+TEST_CASE("the smallest range that suffices is cut, of several the first", "[memory]") {
+  FreeMemory memory;
+  CHECK(memory.take(1) == nullptr);
+  memory.add({at(0), 100});
+  memory.add({at(500), 40});
+  memory.add({at(300), 40});
+  memory.add({at(700), 60});
+  CHECK(memory.take(101) == nullptr);
+  CHECK(memory.take(40) == at(300));
+  CHECK(memory.take(40) == at(500));
+  CHECK(memory.take(40) == at(700));  // of 60
+  CHECK(memory.take(30) == at(0));
+  CHECK(memory.take(20) == at(740));
+  CHECK(all_of(memory) == std::vector<std::pair<std::size_t, std::size_t>>{{30, 70}});
+  CHECK(memory.take(1) == nullptr);
 }
 
-TEST_CASE("free neighbours become one extent", "[extents]") {
+TEST_CASE("free neighbours become one range", "[memory]") {
   std::array<int, 4> order{0, 1, 2, 3};
   do {
-    FreeExtents extents;
-    for (const int i : order) extents.add({at(static_cast<std::size_t>(i) * 10), 10});
-    extents.add({at(41), 10});  // one byte away
-    CHECK(all_of(extents) == std::vector<std::pair<std::size_t, std::size_t>>{{0, 40}, {41, 10}});
+    FreeMemory memory;
+    for (const int i : order) memory.add({at(static_cast<std::size_t>(i) * 10), 10});
+    memory.add({at(41), 10});  // one byte away
+    CHECK(all_of(memory) == std::vector<std::pair<std::size_t, std::size_t>>{{0, 40}, {41, 10}});
   } while (std::ranges::next_permutation(order).found);
 }
 
-TEST_CASE("extents are never given out twice, and all come back", "[extents]") {
+TEST_CASE("memory is never given out twice, and all come back", "[memory]") {
   constexpr std::size_t bytes = 400;
-  Random random(1, RandomStream::synthetic);
-  FreeExtents extents;
-  extents.add({at(0), bytes});
+  Random random(1, RandomStream::test);
+  FreeMemory memory;
+  memory.add({at(0), bytes});
   std::array<bool, bytes> is_taken{};
-  std::vector<Extent> taken;
-  const auto mark = [&](const Extent& extent, bool as) {
-    const auto first = is_taken.begin() + (extent.begin - at(0));
-    CHECK(std::all_of(first, first + static_cast<std::ptrdiff_t>(extent.size),
+  std::vector<MemoryRange> taken;
+  const auto mark = [&](const MemoryRange& range, bool as) {
+    const auto first = is_taken.begin() + (range.begin - at(0));
+    CHECK(std::all_of(first, first + static_cast<std::ptrdiff_t>(range.size),
                       [&](bool marked) { return marked != as; }));
-    std::fill_n(first, extent.size, as);
+    std::fill_n(first, range.size, as);
   };
   const auto give_back = [&](std::size_t i) {
     mark(taken[i], false);
-    extents.add(taken[i]);
+    memory.add(taken[i]);
     taken.erase(taken.begin() + static_cast<std::ptrdiff_t>(i));
   };
   const auto free_from = [&](std::size_t i) {
@@ -92,7 +92,7 @@ TEST_CASE("extents are never given out twice, and all come back", "[extents]") {
     }
     const std::size_t size = 1 + random.below(random.below(8) == 0 ? 120 : 12);
     const std::size_t expected = best(size);
-    std::byte* begin = extents.take(size);
+    std::byte* begin = memory.take(size);
     if (begin == nullptr) {
       ++refused;
       CHECK(expected == 0);
@@ -104,5 +104,5 @@ TEST_CASE("extents are never given out twice, and all come back", "[extents]") {
   }
   CHECK(refused > 100);
   while (!taken.empty()) give_back(taken.size() - 1);
-  CHECK(all_of(extents) == std::vector<std::pair<std::size_t, std::size_t>>{{0, bytes}});
+  CHECK(all_of(memory) == std::vector<std::pair<std::size_t, std::size_t>>{{0, bytes}});
 }
