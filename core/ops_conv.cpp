@@ -109,7 +109,7 @@ Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradF
   const kernels::PackedWeights weights = packed_or(w, packed);
   Tensor y = kernels::conv2d(x.value(), weights, geometry);
   return Var::record("conv2d", std::move(y), {x, w},
-                     ConvBackward{x.value(), weights, geometry, grad_format, x.requires_grad()});
+                     ConvBackward{x.value(), weights.backward(), geometry, grad_format, x.requires_grad()});
 }
 
 Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
@@ -122,7 +122,7 @@ Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& qua
   acc.set_fixed_point({.scale = scale, .bits = 32, .is_signed = true});
   return Var::record(
       "conv2d_integer", std::move(acc), {x, w},
-      ConvBackward{x.value(), quantized, geometry, grad_format, x.requires_grad(), engine, keys});
+      ConvBackward{x.value(), quantized.backward(), geometry, grad_format, x.requires_grad(), engine, keys});
 }
 
 Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format,
@@ -134,7 +134,7 @@ Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_form
   float* out = y.mutable_data<float>();
   const float* bias = b.value().data<float>();
   for (std::int64_t i = 0; i < y.numel(); ++i) out[i] += bias[i % y.dim(1)];
-  const ConvBackward conv{image, weights, {}, grad_format, x.requires_grad()};
+  const ConvBackward conv{image, weights.backward(), {}, grad_format, x.requires_grad()};
   return Var::record("linear", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
                        return linear_backward(conv, xs, ws, dy);
@@ -150,7 +150,7 @@ Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& qua
   const Tensor acc =
       kernels::conv2d_integer(image, quantized, {}, engine).reshaped({x.shape()[0], w.shape()[0]});
   Tensor y = biased(acc, x.value().fixed_point().scale * quantized.values().fixed_point().scale, b.value());
-  const ConvBackward conv{image, quantized, {}, grad_format, x.requires_grad(), engine, keys};
+  const ConvBackward conv{image, quantized.backward(), {}, grad_format, x.requires_grad(), engine, keys};
   return Var::record("linear_integer", y, {x, w, b},
                      [conv, xs = x.shape(), ws = w.shape()](const Tensor& dy) -> Grads {
                        return linear_backward(conv, xs, ws, dy);

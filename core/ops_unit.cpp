@@ -75,9 +75,8 @@ Var conv_norm_act_integer(const Var& x, const Var& w, const kernels::PackedWeigh
                                            accumulators.statistics, accumulators.scales);
   tell(n, learned);
   Tensor y = kernels::norm_act(n.x, n.params);
-  // With layouts of its own: those of the forward pass need not be there until the backward pass is.
-  const kernels::PackedWeights weights(quantized.values(), quantized.channel_scales());
-  const ConvBackward conv{x.value(), weights, geometry, grad_format, x.requires_grad(), engine, keys};
+  const ConvBackward conv{x.value(), quantized.backward(), geometry, grad_format, x.requires_grad(), engine,
+                          keys};
   std::vector<Var> inputs{x, w};
   add_norm_inputs(norm, residual, norm_options, inputs);
   const bool want_dresidual = residual && residual.requires_grad();

@@ -40,6 +40,15 @@ TEST_CASE("norm_act gradient", "[ops]") {
         },
         {{2, 4, 3, 3}, {3}, {3}, {2, 4, 3, 3}}, {.away_from_zero = 0.8, .scales = {1, 0.5, 0.2, 2}});
   }
+  // The input has got gradients from other ops, and from being the residual, too.
+  gradcheck(
+      [](Inputs in) {
+        NormState norm = norm_state(in[1], in[2]);
+        const NormActOptions options{.activation = Activation::identity, .format = {}};
+        const Var both = add(norm_act(in[0], norm, in[0], options), norm_act(in[0], norm, {}, options));
+        return add(both, scale(in[0], 0.5f));
+      },
+      {{3, 4, 3, 5}, {5}, {5}});
   // Only constant statistics leave something of a convolution's bias.
   gradcheck(
       [](Inputs in) {

@@ -141,6 +141,26 @@ TEST_CASE("weights and all that was made of them die together", "[conv][isa]") {
   }
 }
 
+TEST_CASE("the backward pass does not keep the layouts of the forward pass", "[conv][isa]") {
+  const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 64}, 8, 0, 15);
+  const Tensor w = weights({16, 64, 3, 3}, 7);
+  PackedWeights packed = w;
+  const PackedWeights backward = packed.backward();
+  CHECK(backward.values().raw() == w.raw());
+  CHECK(are_same(backward, packed.backward()));
+  CHECK_FALSE(are_same(backward, packed));
+  CHECK(are_same(backward.backward(), backward));
+  const std::size_t before = memory_stats().in_use;
+  kernels::conv2d_integer(x, packed, {.padding = 1}, Engine::integer);
+  CHECK(memory_stats().in_use > before);
+  packed = {};
+  CHECK(memory_stats().in_use == before);
+
+  const PackedWeights matrix = PackedWeights(weights({8, 3, 2, 2}, 7)).as_matrix();
+  CHECK(matrix.backward().filter_shape() == Shape{8, 12, 1, 1});
+  CHECK_FALSE(are_same(matrix.backward(), matrix));
+}
+
 TEST_CASE("the layouts that kernels have wanted can be made before", "[conv][isa]") {
   const Shape shape{16, 67, 3, 3};  // of no other test
   const Tensor x = reference::random_integers<std::uint8_t>({1, 4, 4, 67}, 8, 0, 15);

@@ -23,14 +23,16 @@ bool is_same(const Tensor& a, const Tensor& b) {
 
 PackedWeights::PackedWeights(Tensor weights, Tensor channel_scales)
     : values_(std::move(weights)),
-      forms_(std::make_shared<WeightForms>(as_filter(values_), std::move(channel_scales))) {
+      forms_(std::make_shared<WeightForms>(as_filter(values_), channel_scales)),
+      backward_forms_(std::make_shared<WeightForms>(as_filter(values_), std::move(channel_scales))) {
   const Tensor& scales = forms_->channel_scales();
   check(!scales || scales.numel() == values_.dim(0), "packed weights: ", scales.numel(),
         " channel scales for ", values_.shape());
 }
 
-PackedWeights::PackedWeights(Tensor values, std::shared_ptr<WeightForms> forms)
-    : values_(std::move(values)), forms_(std::move(forms)) {}
+PackedWeights::PackedWeights(Tensor values, std::shared_ptr<WeightForms> forms,
+                             std::shared_ptr<WeightForms> backward_forms)
+    : values_(std::move(values)), forms_(std::move(forms)), backward_forms_(std::move(backward_forms)) {}
 
 const Shape& PackedWeights::filter_shape() const { return forms().shape(); }
 
@@ -51,10 +53,14 @@ PackedWeights PackedWeights::integers_as(DType wanted) const {
   return {std::move(values), std::move(integers)};
 }
 
+PackedWeights PackedWeights::backward() const {
+  return backward_forms_ ? PackedWeights(values_, backward_forms_) : *this;
+}
+
 PackedWeights PackedWeights::as_matrix() const {
   auto matrix = forms().as_matrix();
   Tensor values = matrix->weights();
-  return {std::move(values), std::move(matrix)};
+  return {std::move(values), std::move(matrix), backward_forms_ ? backward_forms_->as_matrix() : nullptr};
 }
 
 void PackedWeights::prepare(DType images, int groups) const { forms().prepare(images, groups); }

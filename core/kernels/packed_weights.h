@@ -42,6 +42,10 @@ class PackedWeights {
   /// Returns weights O,I,H,W as O,I·H·W,1,1, for images that a filter covers (covers_image()), flattened.
   PackedWeights as_matrix() const;
 
+  /// The same weights for the backward pass, with forms of their own: whoever holds those alone does not keep
+  /// the layouts of the forward pass.
+  PackedWeights backward() const;
+
   /// Makes the layouts that kernels have wanted of such weights before, on all threads. To be called where
   /// several threads are about to need them: else the first of them makes a layout alone, and the others
   /// wait. images, groups: of the convolution; its images may be gradients.
@@ -55,10 +59,12 @@ class PackedWeights {
 
  private:
   friend class WeightPacker;
-  PackedWeights(Tensor values, std::shared_ptr<WeightForms> forms);
+  PackedWeights(Tensor values, std::shared_ptr<WeightForms> forms,
+                std::shared_ptr<WeightForms> backward_forms = nullptr);
 
   Tensor values_;
   std::shared_ptr<WeightForms> forms_;
+  std::shared_ptr<WeightForms> backward_forms_;  ///< null: forms_
 };
 
 /// Packs weights once for each version of them. The owner of weights that may be written to keeps a
