@@ -57,6 +57,7 @@ struct Measurement {
 template <class Step>
 Measurement measure(std::int64_t batch, int steps, Step step) {
   Measurement m;
+  release_cached_memory();  // of the calibration
   for (int i = 0; i < 2; ++i) step();
   kernels::ConvTrace trace(batch);
   step();
@@ -72,7 +73,7 @@ Measurement measure(std::int64_t batch, int steps, Step step) {
   };
   trace.stop();
   run((steps + 1) / 2);
-  m.peak_bytes = memory_stats().reserved;  // later steps take no more, but the roofline does
+  m.peak_bytes = memory_stats().reserved;  // before the roofline takes memory of its own
   m.convolutions = trace.measure(5);
   run(steps / 2);
   return m;

@@ -86,8 +86,6 @@ void run(const dnnl::primitive& primitive, const Arguments& arguments) {
   stream.wait();
 }
 
-Tensor bytes(std::size_t n) { return Tensor::empty({static_cast<std::int64_t>(n)}, DType::u8); }
-
 void* address_of(const Tensor& tensor) { return const_cast<void*>(tensor.raw()); }
 
 // oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
@@ -115,7 +113,7 @@ Arguments IdleArguments::take() {
 
 void IdleArguments::give_back(Arguments arguments) {
   const std::lock_guard lock(mutex_);
-  idle_.push_back(std::move(arguments));
+  if (idle_.size() < most) idle_.push_back(std::move(arguments));
 }
 
 void WantedLayouts::add(const Weights& weights, const dnnl::memory::desc& layout) {
@@ -200,28 +198,30 @@ dnnl::memory view(const dnnl::memory::desc& desc, const Tensor& tensor) {
   return {desc, engine(), address_of(tensor)};
 }
 
-Tensor buffer(const dnnl::memory::desc& desc) { return bytes(desc.get_size()); }
+Tensor buffer(const dnnl::memory::desc& desc) {
+  return Tensor::empty({static_cast<std::int64_t>(desc.get_size())}, DType::u8);
+}
 
-void execute(const char* what, const dnnl::primitive& primitive, const dnnl::primitive_desc_base& desc,
-             std::size_t scratchpad_bytes, IdleArguments& idle, std::initializer_list<Operand> operands) {
+void execute(const char* what, const Callable& callable, std::initializer_list<Operand> operands) {
   const Booked booked(Work::convolution);
   const GrantedThreads granted;
   translated(what, [&] {
-    const Tensor scratchpad = bytes(scratchpad_bytes);
-    Arguments arguments = idle.take();
+    const Tensor scratchpad = buffer(callable.scratchpad);
+    Arguments arguments = callable.idle->take();
     const auto set = [&](int argument, const Tensor& tensor) {
       const auto known = arguments.find(argument);
       if (known != arguments.end()) {
         known->second.set_data_handle(address_of(tensor));
       } else {
-        arguments.emplace(argument, view(desc.query_md(dnnl::query::exec_arg_md, argument), tensor));
+        const auto desc = callable.base_desc.query_md(dnnl::query::exec_arg_md, argument);
+        arguments.emplace(argument, view(desc, tensor));
       }
     };
     set(DNNL_ARG_SCRATCHPAD, scratchpad);
     for (const auto& [argument, tensor] : operands)
       if (tensor) set(argument, tensor);
-    run(primitive, arguments);
-    idle.give_back(std::move(arguments));
+    run(callable.primitive, arguments);
+    callable.idle->give_back(std::move(arguments));
   });
 }
 
@@ -243,10 +243,10 @@ void reorder(const dnnl::memory& from, const dnnl::memory& to) {
   });
   const GrantedThreads granted;
   translated("reorder", [&] {
-    const Tensor scratchpad = bytes(copy->scratchpad_bytes);
+    const Tensor scratchpad = buffer(copy->scratchpad);
     run(copy->primitive, {{DNNL_ARG_FROM, from},
                           {DNNL_ARG_TO, to},
-                          {DNNL_ARG_SCRATCHPAD, view(copy->desc.scratchpad_desc(), scratchpad)}});
+                          {DNNL_ARG_SCRATCHPAD, view(copy->scratchpad, scratchpad)}});
   });
 }
 

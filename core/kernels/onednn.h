@@ -19,20 +19,6 @@
 
 namespace faq::kernels::onednn {
 
-using Arguments = std::unordered_map<int, dnnl::memory>;
-
-/// Arguments of calls that have ended, for the next ones: to make them takes as long as a small convolution.
-/// Thread-safe.
-class IdleArguments {
- public:
-  Arguments take();
-  void give_back(Arguments arguments);
-
- private:
-  std::mutex mutex_;
-  std::vector<Arguments> idle_;
-};
-
 /// The description of a 2-D convolution that a primitive is made for. It is also the key of the caches.
 struct ConvProblem {
   DType source, weight, destination;  ///< dtypes of values or of their gradients
@@ -55,15 +41,40 @@ struct ReorderProblem {
   bool operator==(const ReorderProblem&) const = default;
 };
 
+using Arguments = std::unordered_map<int, dnnl::memory>;
+
+/// Arguments of calls that have ended, for the next ones: making them takes as long as a small convolution.
+/// They own no memory of tensors. Thread-safe.
+class IdleArguments {
+ public:
+  Arguments take();
+  void give_back(Arguments arguments);
+
+ private:
+  static constexpr std::size_t most = 8;  ///< some 4 KB each, for each of hundreds of primitives
+
+  std::mutex mutex_;
+  std::vector<Arguments> idle_;
+};
+
+/// A primitive, and what its calls need.
+struct Callable {
+  Callable(dnnl::primitive of, dnnl::primitive_desc_base its_desc)
+      : primitive(std::move(of)),
+        base_desc(std::move(its_desc)),
+        scratchpad(base_desc.query_md(dnnl::query::scratchpad_md)) {}
+
+  dnnl::primitive primitive;
+  dnnl::primitive_desc_base base_desc;
+  dnnl::memory::desc scratchpad;
+  std::unique_ptr<IdleArguments> idle = std::make_unique<IdleArguments>();
+};
 template <class Primitive>
-struct Compiled {
+struct Compiled : Callable {
   explicit Compiled(typename Primitive::primitive_desc of)
-      : desc(std::move(of)), primitive(desc), scratchpad_bytes(desc.scratchpad_desc().get_size()) {}
+      : Callable(Primitive(of), of), desc(std::move(of)) {}
 
   typename Primitive::primitive_desc desc;
-  Primitive primitive;
-  std::size_t scratchpad_bytes;
-  std::unique_ptr<IdleArguments> idle_arguments = std::make_unique<IdleArguments>();
 };
 template <class Primitive>
 using PrimitiveCache = BoundedCache<ConvProblem, Compiled<Primitive>>;
@@ -177,21 +188,14 @@ dnnl::memory view(const dnnl::memory::desc& desc, const Tensor& tensor);
 /// Allocates memory for `desc` from the caching allocator. The returned tensor owns it.
 Tensor buffer(const dnnl::memory::desc& desc);
 
-/// What one of the primitive's arguments (DNNL_ARG_…) is in a call. oneDNN takes mutable pointers for inputs
-/// too, but only reads them.
+/// What one of a primitive's arguments (DNNL_ARG_…) is in a call.
 struct Operand {
   int argument;
   const Tensor& tensor;
 };
-void execute(const char* what, const dnnl::primitive& primitive, const dnnl::primitive_desc_base& desc,
-             std::size_t scratchpad_bytes, IdleArguments& idle, std::initializer_list<Operand> operands);
 /// Runs the primitive and waits for it. Operands that are undefined are left out. The scratchpad comes from
 /// the caching allocator. Throws internal, with `what`, when it fails.
-template <class Primitive>
-void execute(const char* what, const Compiled<Primitive>& compiled, std::initializer_list<Operand> operands) {
-  execute(what, compiled.primitive, compiled.desc, compiled.scratchpad_bytes, *compiled.idle_arguments,
-          operands);
-}
+void execute(const char* what, const Callable& callable, std::initializer_list<Operand> operands);
 void reorder(const dnnl::memory& from, const dnnl::memory& to);
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& problem);
