@@ -1,6 +1,7 @@
 #include "core/allocator.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -33,7 +34,6 @@ constexpr std::size_t huge_page = std::size_t{1} << 21;
 // Bytes. Smaller blocks are kept in lists: who asks next gets the one that was freed last, which is still in
 // the CPU's cache.
 constexpr std::size_t least_large = std::size_t{1} << 19;
-constexpr std::size_t large_granule = std::size_t{1} << 16;  // a multiple of the pages of all systems
 #if defined(FAQ_ADDRESS_SANITIZER)
 constexpr std::size_t watched = 64;  // bytes behind a block that nobody may touch
 #else
@@ -44,12 +44,17 @@ std::size_t rounded_up(std::size_t bytes, std::size_t granule) {
   return (bytes + granule - 1) / granule * granule;
 }
 
+std::size_t page() {
+  static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
 bool is_large(std::size_t bytes) { return bytes >= least_large; }
 
 // Small sizes are rounded up to one of eight sizes per power of two, so that the slightly different sizes of
 // one network share blocks. This adds at most an eighth.
 std::size_t rounded(std::size_t bytes) {
-  if (is_large(bytes)) return rounded_up(bytes, large_granule);
+  if (is_large(bytes)) return rounded_up(bytes, page());
   if (bytes <= 512) return rounded_up(std::max<std::size_t>(bytes, 1), alignment);
   return rounded_up(bytes, std::bit_floor(bytes - 1) / 8);
 }

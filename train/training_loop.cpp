@@ -64,7 +64,6 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
   else
     begin();
   check_same_weights(run_.ranks, run_.learner, progress_.step);
-  release_cached_memory();  // of the calibration: training wants other blocks
 }
 
 RunStarted TrainingLoop::started() const {
