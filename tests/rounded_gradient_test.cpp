@@ -131,10 +131,6 @@ TEST_CASE("gradients of zeros, of tiny numbers and of none", "[gradient]") {
 }
 
 TEST_CASE("a tree of sums has one order", "[gradient]") {
-  const auto total_of = [](kernels::TreeSum& sum) {
-    const auto [first, second] = sum.halves();
-    return second ? kernels::add(first, second) : first;
-  };
   for (const std::int64_t leaves : {1, 2, 3, 5, 8, 13}) {
     INFO(leaves << " leaves");
     const auto leaf = [](std::int64_t i) {
@@ -151,7 +147,7 @@ TEST_CASE("a tree of sums has one order", "[gradient]") {
     for (const std::int64_t step : {std::int64_t{1}, leaves + 1, 2 * leaves - 1}) {
       kernels::TreeSum sum(leaves);
       for (std::int64_t i = 0; i < leaves; ++i) sum.add(i * step % leaves, leaf(i * step % leaves));
-      CHECK(reference::same_bytes(total_of(sum), level[0]));
+      CHECK(reference::same_bytes(sum.total(), level[0]));
     }
     for (const std::int64_t step : {std::int64_t{1}, leaves + 1, 2 * leaves - 1}) {
       kernels::TreeSum sum(leaves);
@@ -167,7 +163,7 @@ TEST_CASE("a tree of sums has one order", "[gradient]") {
         pairs += neighbour ? 1 : 0;
       }
       CHECK(pairs == leaves / 2);
-      CHECK(reference::same_bytes(total_of(sum), level[0]));
+      CHECK(reference::same_bytes(sum.total(), level[0]));
     }
     if (leaves > 1) {
       kernels::TreeSum sum(leaves);

@@ -19,10 +19,6 @@ FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sums[i] -= value;
 }
 
-FAQ_SIMD void add_tiles(const float* a, const float* b, float* sum, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) sum[i] = a[i] + b[i];
-}
-
 // out[i·stride] = in[i]·factor
 FAQ_SIMD void scatter(const float* in, float factor, std::int64_t n, float* out, std::int64_t stride) {
   if (stride == 1) {
@@ -222,20 +218,15 @@ Tensor QuadGradient::sum() {
     check(dw_.defined(), ErrorKind::internal, "conv2d backward: gradient of no images");
     return dw_;
   }
-  const auto [first, second] = sums_.halves();
-  const float* a = first.data<float>();
-  const float* b = second ? second.data<float>() : nullptr;
+  const Tensor total = sums_.total();
   Tensor dw = Tensor::empty(weights_);
   float* to = dw.mutable_data<float>();
   // Tiles of a block of outputs are gathered together: its part of the weights stays in the cache.
   parallel_for(plan_.output_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    AlignedVector<float> total(static_cast<std::size_t>(plan_.sums()));
     QuadPlan::Tile tile = plan_.tile(0);
     for (std::int64_t number = 0; number < plan_.tiles(); ++number, plan_.advance(tile)) {
-      if (tile.output_block < begin || tile.output_block >= end) continue;
-      const std::int64_t at = number * plan_.sums();
-      if (b != nullptr) add_tiles(a + at, b + at, total.data(), plan_.sums());
-      place(tile, b != nullptr ? total.data() : a + at, to);
+      if (tile.output_block >= begin && tile.output_block < end)
+        place(tile, total.data<float>() + number * plan_.sums(), to);
     }
   });
   return dw;

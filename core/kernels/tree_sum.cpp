@@ -1,7 +1,5 @@
 #include "core/kernels/tree_sum.h"
 
-#include <vector>
-
 #include "core/kernels/elementwise.h"
 
 namespace faq::kernels {
@@ -24,7 +22,7 @@ void TreeSum::add_node(int level, std::int64_t number, Tensor sum) {
   for (int below = 0; below < level; ++below) nodes = (nodes + 1) / 2;
   check(number >= 0 && number < nodes, ErrorKind::internal, "sum of ", leaves_, " tensors: number ", number,
         " of level ", level);
-  while (nodes > 2) {
+  while (nodes > 1) {
     const std::int64_t neighbour = number ^ 1;
     if (neighbour < nodes) {
       Tensor other;
@@ -43,15 +41,13 @@ void TreeSum::add_node(int level, std::int64_t number, Tensor sum) {
     ++level;
   }
   const std::lock_guard lock(mutex_);
-  waiting_.emplace(Node{level, number}, std::move(sum));
+  waiting_.emplace(Node{level, 0}, std::move(sum));
 }
 
-std::pair<Tensor, Tensor> TreeSum::halves() {
-  std::vector<Tensor> parts;
-  for (const auto& [node, sum] : waiting_) parts.push_back(sum);
-  check(parts.size() == 1 || parts.size() == 2, ErrorKind::internal, "sum of ", leaves_,
-        " tensors: ", parts.size(), " parts");
-  return {parts.front(), parts.size() == 2 ? parts.back() : Tensor()};
+Tensor TreeSum::total() {
+  check(waiting_.size() == 1, ErrorKind::internal, "sum of ", leaves_, " tensors: ", waiting_.size(),
+        " parts");
+  return waiting_.begin()->second;
 }
 
 }  // namespace faq::kernels

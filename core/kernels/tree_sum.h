@@ -23,10 +23,8 @@ class TreeSum {
   /// there, else nothing. Then the sum of both goes to add_pair().
   Tensor take_neighbour(std::int64_t number);
   void add_pair(std::int64_t number, Tensor sum) { add_node(1, number / 2, std::move(sum)); }
-  /// Returns the halves of the tree, whose sum is the total; the second one is undefined where the first is
-  /// the total itself. They are left to whoever asks, as threads that bring leaves would wait for the one
-  /// that adds. Precondition: every leaf was added, and there is one.
-  std::pair<Tensor, Tensor> halves();
+  /// Precondition: every leaf was added, and there is one.
+  Tensor total();
 
  private:
   using Node = std::pair<int, std::int64_t>;  ///< level, number within the level
