@@ -1,5 +1,8 @@
 #include "core/ops.h"
 
+#include <functional>
+
+#include "core/allocator.h"
 #include "core/kernels/norm.h"
 #include "core/kernels/unit.h"
 #include "tests/catch.h"
@@ -154,6 +157,33 @@ TEST_CASE("a fused unit computes what its two ops compute", "[ops][isa]") {
               reference::numbers(apart.norm.running_variance));
       }
     }
+  }
+}
+
+TEST_CASE("the tape does not hold the layouts of the forward pass", "[ops]") {
+  const Var x(reference::random_fixed_point({2, 6, 6, 32}, 1, {.scale = 1.0f / 16, .bits = 4}), true);
+  const Var w(reference::random({16, 32, 3, 3}, 2), true), matrix(reference::random({16, 1152}, 3), true);
+  const Var row(reference::random_fixed_point({2, 1152}, 4, {.scale = 1.0f / 16, .bits = 4}), true);
+  const Var bias(Tensor::zeros({16}), true);
+  const FixedPoint format{.scale = 0.25f, .bits = 4, .is_signed = true};
+  const ConvGeometry geometry{.padding = 1};
+  NormState norm{Var(Tensor::full({16}, 1), true), Var(Tensor::zeros({16}), true), Tensor::zeros({16}),
+                 Tensor::full({16}, 1)};
+  using Op = std::function<Var(const kernels::PackedWeights&)>;
+  const std::pair<Var, Op> ops[] = {
+      {w, [&](const auto& q) { return conv2d_integer(x, w, q, geometry, Engine::integer, GradFormat::f32); }},
+      {matrix,
+       [&](const auto& q) { return linear_integer(row, matrix, q, bias, Engine::integer, GradFormat::f32); }},
+      {w, [&](const auto& q) {
+         return conv_norm_act_integer(x, w, q, norm, {}, geometry, Engine::integer, GradFormat::f32,
+                                      {.format = FixedPoint{.scale = 0.5f, .bits = 4}});
+       }}};
+  for (const auto& [weights, op] : ops) {
+    kernels::PackedWeights packed(kernels::quantize(weights.value(), format));
+    const Var y = op(packed);
+    const std::size_t with_layouts = memory_stats().in_use;
+    packed = {};  // nobody else holds them
+    CHECK(memory_stats().in_use < with_layouts);
   }
 }
 
