@@ -39,6 +39,10 @@ std::vector<Convolution> cases() {
   all.push_back({{4, 9, 8, 70}, {9, 70, 3, 3}, {.padding = {1, 2}, .dilation = {1, 2}}});
   all.push_back({{4, 8, 9, 8}, {5, 8, 1, 1}, {.stride = 2, .padding = 1}});
   all.push_back({{8, 1, 1, 70}, {10, 70, 1, 1}, {}});
+  // So many weights that their gradient is written past the caches; the last input is larger than a band.
+  all.push_back({{5, 1, 1, 1013}, {1037, 1013, 1, 1}, {}});
+  all.push_back({{3, 4, 3, 345}, {339, 345, 3, 3}, {}});
+  all.push_back({{4, 32, 32, 100}, {1170, 100, 3, 3}, {.stride = 15}});
   return all;
 }
 
@@ -168,7 +172,7 @@ TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gr
 }
 
 TEST_CASE("the 8-bit gradient of weights takes a factor for each output", "[gradient]") {
-  for (const Shape& ws : {Shape{40, 20, 3, 3}, Shape{13, 30, 1, 1}}) {
+  for (const Shape& ws : {Shape{40, 20, 3, 3}, Shape{13, 30, 1, 1}, Shape{1040, 1011, 1, 1}}) {
     for (const std::int64_t groups : {1, 2}) {
       const Convolution c{{4 * groups, 7, 6, ws[1]}, ws, {}};
       const Tensor x = reference::random_integers<std::uint8_t>(c.x, 1, 0, 15);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "core/kernels/conv_geometry.h"
 #include "core/kernels/quad_plan.h"
@@ -38,8 +39,8 @@ class QuadGradient {
   Tensor sum();
 
  private:
-  // Writes the sums of a tile to their places in the gradient.
-  void place(const QuadPlan::Tile& tile, const float* sums, float* dw) const;
+  // Writes the sums of a cell's tiles to their places in the gradient.
+  void place(std::int64_t block, std::int64_t output_block, const float* sums, float* dw) const;
 
   Shape weights_;
   ConvGeometry geometry_;
@@ -47,8 +48,11 @@ class QuadGradient {
   std::int64_t groups_;
   Tensor factors_;
   QuadTiles tiles_;
+  /// Of a cell, for each weight of an output, in their order: where its sum is. Of whole blocks of channels,
+  /// and of the last one.
+  std::vector<std::int32_t> whole_, last_;
   TreeSum sums_;  ///< tile after tile: outputs × vectors × 16
-  Tensor dw_;     ///< of a single group, which is placed tile by tile
+  Tensor dw_;     ///< of a single group, which is placed cell by cell
 };
 
 }  // namespace faq::kernels

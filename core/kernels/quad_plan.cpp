@@ -28,8 +28,6 @@ QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry)
   output_blocks = divided_up(out_channels, outputs);
 }
 
-std::int64_t QuadPlan::tiles() const { return blocks * output_blocks * height * columns * pieces; }
-
 QuadPlan::Tile QuadPlan::tile(std::int64_t number) const {
   Tile tile{};
   for (auto [part, count] : {std::pair(&tile.piece, pieces), std::pair(&tile.column, columns),

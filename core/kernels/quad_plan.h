@@ -19,8 +19,14 @@ struct QuadPlan {
   struct Tile {
     std::int64_t block, output_block, row, column, piece;
   };
-  std::int64_t tiles() const;
-  /// Tiles of one block of channels, and of one block of outputs in it, follow each other.
+  /// A cell: a block of channels and a block of outputs, with all taps.
+  std::int64_t cells() const { return blocks * output_blocks; }
+  std::int64_t cell(std::int64_t block, std::int64_t output_block) const {
+    return block * output_blocks + output_block;
+  }
+  std::int64_t tiles_of_cell() const { return height * columns * pieces; }
+  std::int64_t tiles() const { return cells() * tiles_of_cell(); }
+  /// The tiles of a cell follow each other, cell after cell.
   Tile tile(std::int64_t number) const;
   /// Makes it the next tile.
   void advance(Tile& tile) const;

@@ -16,6 +16,7 @@ class QuadInput {
   QuadInput(const Tensor& x, const Shape& dy, const QuadPlan& plan, const ConvGeometry& geometry);
 
   bool is_shifted() const { return is_shifted_; }
+  std::int64_t bytes() const { return bytes_.numel(); }
   /// What a tile sees at the first pixel of the outputs' first row.
   const std::uint8_t* at(const QuadPlan::Tile& tile) const;
   /// For the rows of the outputs of all quads, one after the other: the offset from at(). Behind the last one

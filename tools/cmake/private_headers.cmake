@@ -43,6 +43,7 @@ set(private_headers
   core/kernels/signed_images
   core/kernels/simd
   core/kernels/statistics
+  core/kernels/streamed
   core/kernels/tree_sum
   core/kernels/unit
   core/kernels/weight_forms
