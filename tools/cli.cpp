@@ -64,10 +64,12 @@ std::string with_default(const std::string& help, const nlohmann::json& value) {
                 "default: ", value.is_string() ? value.get<std::string>() : value.dump());
 }
 
-// An option that was taken for the value of the one before it.
-void refuse_options_as_values(const cxxopts::ParseResult& parsed, const std::vector<std::string>& names) {
+// An option that was taken for the value of the one before it; nothing, as a variable of a script that is not
+// set leaves it.
+void refuse_missing_values(const cxxopts::ParseResult& parsed, const std::vector<std::string>& names) {
   for (const auto& argument : parsed.arguments()) {
     const std::string& value = argument.value();
+    check(!value.empty(), ErrorKind::usage, "--", argument.key(), " wants a value, found an empty one");
     check(!value.starts_with("--") || std::ranges::find(names, value.substr(2)) == names.end(),
           ErrorKind::usage, "--", argument.key(), " wants a value, found the option ", value);
   }
@@ -200,7 +202,7 @@ cxxopts::ParseResult parse(Parser& parser, int argc, char** argv, const std::str
   }
   try {
     auto parsed = parser.parse(argc, words.data());
-    refuse_options_as_values(parsed, known_names(parser));
+    refuse_missing_values(parsed, known_names(parser));
     if (!parsed.unmatched().empty()) refuse_stray(parsed.unmatched().front(), argc, argv);
     return parsed;
   } catch (const cxxopts::exceptions::no_such_option&) {
