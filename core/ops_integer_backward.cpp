@@ -67,7 +67,8 @@ IntegerBackward::IntegerBackward(const ConvBackward& conv)
       needs_float_(!integer_weights_ || (conv.dx_wanted && !integer_data_)),
       groups_(groups_of(conv)) {
   if (integer_weights_) {
-    quads_.emplace(conv.weights.filter_shape(), conv.geometry, groups_.count(), conv.weight_factors());
+    quads_.emplace(conv.x.shape(), conv.weights.filter_shape(), conv.geometry, groups_.count(),
+                   conv.weight_factors());
   } else {
     in_float_.emplace(conv.weights.filter_shape(), conv.geometry, num_shares(groups_.count()));
   }

@@ -103,7 +103,7 @@ TEST_CASE("the 8-bit gradient of weights equals exact sums", "[gradient][isa]") 
       const RoundedGradient dy = gradient_of(c, salt, 0.37f);
       for (const Tensor& x : {reference::random_integers<std::uint8_t>(c.x, salt, 0, 255),
                               reference::random_integers<std::int8_t>(c.x, salt, -127, 127)}) {
-        QuadGradient gradient(c.w, c.geometry, 1, {}, tiles);
+        QuadGradient gradient(c.x, c.w, c.geometry, 1, {}, tiles);
         gradient.add(0, x, dy);
         CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));
       }
@@ -122,7 +122,7 @@ TEST_CASE("the 8-bit gradient of weights does not overflow", "[gradient][isa]") 
       std::ranges::fill(bytes.mutable_span<std::uint8_t>(), std::uint8_t{255});
       std::ranges::fill(signs.mutable_span<std::int8_t>(), std::int8_t{-127});
       for (const Tensor& x : {bytes, signs}) {
-        QuadGradient gradient(c.w, c.geometry, 1, {}, tiles);
+        QuadGradient gradient(c.x, c.w, c.geometry, 1, {}, tiles);
         gradient.add(0, x, dy);
         CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));
       }
@@ -135,7 +135,7 @@ TEST_CASE("bands of rows change no sum", "[gradient][isa]") {
   const Convolution c{{9, 40, 90, 64}, {7, 64, 3, 3}, {.padding = 1}};
   const RoundedGradient dy = gradient_of(c, 4, 0.01f);
   const Tensor x = reference::random_integers<std::uint8_t>(c.x, 5, 0, 15);
-  QuadGradient gradient(c.w, c.geometry, 1);
+  QuadGradient gradient(c.x, c.w, c.geometry, 1);
   gradient.add(0, x, dy);
   CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));
 }
@@ -160,7 +160,7 @@ TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gr
   for (const auto& order : {std::vector{0, 1, 2, 3}, std::vector{3, 1, 0, 2}}) {
     for (const int threads : {1, 2, 4}) {
       set_num_threads(threads);
-      QuadGradient gradient(c.w, c.geometry, 4);
+      QuadGradient gradient(c.x, c.w, c.geometry, 4);
       for (const int g : order) {
         const auto [xs, gs] = part(g);
         gradient.add(g, xs, gs);
@@ -178,7 +178,7 @@ TEST_CASE("the 8-bit gradient of weights takes a factor for each output", "[grad
       const Tensor x = reference::random_integers<std::uint8_t>(c.x, 1, 0, 15);
       const RoundedGradient dy = gradient_of(c, 2, 0.3f);
       const auto sum = [&](const Tensor& factors) {
-        QuadGradient gradient(c.w, c.geometry, groups, factors);
+        QuadGradient gradient(c.x, c.w, c.geometry, groups, factors);
         for (std::int64_t group = 0; group < groups; ++group)
           gradient.add(group, x.rows(4 * group, 4 * group + 4),
                        {dy.values.rows(4 * group, 4 * group + 4), dy.scale});
@@ -270,7 +270,7 @@ TEST_CASE("what is made of a gradient that is not finite is not finite", "[gradi
   kernels::conv2d_backward_data_integer(dy, reference::random_integers<std::int8_t>(c.w, 1, -7, 7),
                                         c.geometry, Engine::integer, dx);
   CHECK(std::isnan(reference::elements<float>(dx)[0]));
-  QuadGradient gradient(c.w, c.geometry, 1);
+  QuadGradient gradient(c.x, c.w, c.geometry, 1);
   gradient.add(0, reference::random_integers<std::uint8_t>(c.x, 1, 0, 9), dy);
   CHECK(std::isnan(gradient.sum().data<float>()[0]));
 }

@@ -10,6 +10,7 @@
 #include "core/cpu.h"
 #include "core/kernels/pixels.h"
 #include "core/kernels/simd.h"
+#include "core/kernels/streamed.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
@@ -353,4 +354,25 @@ TEST_CASE("an exception leaves a parallel loop, the first range's first", "[para
     CHECK_THROWS_WITH(parallel_shares(9, body), "from 0");
   }
   set_num_threads(0);
+}
+
+TEST_CASE("what is written past the caches is what is multiplied", "[kernels]") {
+  for (const kernels::MultiplyStreamed loop : kernels::streamed_loops()) {
+    for (std::int64_t first = 0; first < 17; ++first) {
+      for (std::int64_t n = 0; n < 70; ++n) {
+        const Tensor from = reference::random({n + 1}, 3, -2, 2);
+        Tensor to = Tensor::full({first + n + 20}, 7.0f);
+        loop(from.data<float>(), 0.3f, n, to.mutable_data<float>() + first);
+        kernels::end_streamed();
+        std::int64_t wrong = 0;
+        for (std::int64_t i = 0; i < to.numel(); ++i) {
+          const bool is_written = i >= first && i < first + n;
+          const float expected = is_written ? from.data<float>()[i - first] * 0.3f : 7.0f;
+          wrong += to.data<float>()[i] != expected;
+        }
+        INFO("from " << first << ", " << n);
+        REQUIRE(wrong == 0);
+      }
+    }
+  }
 }

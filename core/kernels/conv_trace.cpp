@@ -63,7 +63,7 @@ void sum_gradient(const ConvCall& call, const Tensor& x, const Tensor& dy) {
   if (dy.dtype() == DType::s8) {
     const std::int64_t values = (x.numel() + dy.numel()) / std::max<std::int64_t>(call.x[0], 1);
     const ImageGroups groups(call.x[0], 6 * values, call.weights.numel());
-    QuadGradient gradient(call.weights, call.geometry, groups.count());
+    QuadGradient gradient(call.x, call.weights, call.geometry, groups.count());
     groups.for_each([&](std::int64_t group, int) {
       const std::int64_t first = groups.begin(group), last = groups.end(group);
       gradient.add(group, x.rows(first, last), {dy.rows(first, last), 1.0f});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/kernels/conv_geometry.h"
@@ -12,6 +13,8 @@
 
 namespace faq::kernels {
 
+class QuadGroup;
+
 /// Σ over images of x ⋆ dy. Products of four images are added at a time: with the bytes of four images side
 /// by side, a shift of the filter is a shift of the pointer, and never one within a group of bytes.
 ///
@@ -20,39 +23,51 @@ namespace faq::kernels {
 /// into 32 bits (max_quad_products over 4·width), Σ dy·x is an exact integer. These integers are multiplied
 /// by the scale and added in f32, in order; then the groups are added as TreeSum does it. So the bits do not
 /// depend on the CPU or on threads.
+///
+/// Where images are large, a group's sums are computed as it is added, while its images are in the cache.
+/// Where weights are large, groups wait for sum(): then all of them are added to a tile's sums while these
+/// are in the cache, and the gradient is written once. Both make the same bits.
 class QuadGradient {
  public:
   /// True if the geometry is one that this class takes: no groups of channels, and rows that fit into 32
   /// bits.
   static bool suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
 
-  /// `groups`: of images. `factors`: what the gradient is multiplied by, for each output channel; undefined:
-  /// 1. `tiles`: the inner loops.
-  QuadGradient(const Shape& weights, const ConvGeometry& geometry, std::int64_t groups, Tensor factors = {},
-               const QuadTiles& tiles = quad_tiles());
+  /// x: the shape of the whole batch. `groups`: of images. `factors`: what the gradient is multiplied by, for
+  /// each output channel; undefined: 1. `tiles`: the inner loops. Precondition: suits().
+  QuadGradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry, std::int64_t groups,
+               Tensor factors = {}, const QuadTiles& tiles = quad_tiles());
+  ~QuadGradient();
+  QuadGradient(const QuadGradient&) = delete;
+  QuadGradient& operator=(const QuadGradient&) = delete;
 
   /// Adds the images of a group; each number once. x: u8 or s8, their integers; dy: the gradient of their
   /// outputs. Groups may be added by different threads at the same time. If their number is no multiple of
-  /// four, images of zeros are added. Precondition: suits().
+  /// four, images of zeros are added.
   void add(std::int64_t group, const Tensor& x, const RoundedGradient& dy);
   /// Returns the sum as O,I,H,W, f32. Precondition: every group was added.
   Tensor sum();
 
  private:
+  struct Scratch;
+  // Computes the sums of a node of the tree of groups (TreeSum), of `count` tiles.
+  void compute_node(int level, std::int64_t number, const QuadPlan::Tile& begin, std::int64_t count,
+                    float* out, Scratch& scratch) const;
+  // Computes the gradient from groups that have waited.
+  void place_waiting(float* dw) const;
   // Writes the sums of a cell's tiles to their places in the gradient.
   void place(std::int64_t block, std::int64_t output_block, const float* sums, float* dw) const;
 
   Shape weights_;
   ConvGeometry geometry_;
   QuadPlan plan_;
-  std::int64_t groups_;
   Tensor factors_;
   QuadTiles tiles_;
   /// Of a cell, for each weight of an output, in their order: where its sum is. Of whole blocks of channels,
   /// and of the last one.
   std::vector<std::int32_t> whole_, last_;
-  TreeSum sums_;  ///< tile after tile: outputs × vectors × 16
-  Tensor dw_;     ///< of a single group, which is placed cell by cell
+  std::vector<std::unique_ptr<QuadGroup>> waiting_;  ///< groups that wait for sum(); empty if they do not
+  TreeSum sums_;  ///< of those that do not: tile after tile, outputs × vectors × 16
 };
 
 }  // namespace faq::kernels

@@ -17,7 +17,7 @@ struct QuadPlan {
   QuadPlan(const Shape& weights, const ConvGeometry& geometry);
 
   struct Tile {
-    std::int64_t block, output_block, row, column, piece;
+    std::int64_t block = 0, output_block = 0, row = 0, column = 0, piece = 0;
   };
   /// A cell: a block of channels and a block of outputs, with all taps.
   std::int64_t cells() const { return blocks * output_blocks; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <mutex>
 #include <vector>
 
@@ -71,7 +72,9 @@ ImageGroups::ImageGroups(std::int64_t images, std::int64_t bytes_per_image, std:
     : images_(images) {
   const std::int64_t together = images_together(bytes_per_image, weight_bytes);
   const std::int64_t longest = std::max<std::int64_t>(4, together / 4 * 4);
-  count_ = (images + longest - 1) / longest;
+  const auto needed = static_cast<std::uint64_t>((images + longest - 1) / longest);
+  const std::int64_t quads = (images + 3) / 4;
+  count_ = std::min(static_cast<std::int64_t>(std::bit_ceil(needed)), quads);
 }
 
 std::int64_t ImageGroups::begin(std::int64_t group) const {

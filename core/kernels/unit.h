@@ -50,8 +50,9 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
 /// the layer alone, not on threads: a group's gradient has one scale, and its random bits and sums follow.
 class ImageGroups {
  public:
-  /// As many images as stay in the second-level cache, or as make it worth to read and write the weights: see
-  /// for_each_slice().
+  /// At most as many images as stay in the second-level cache, or as make it worth to read and write the
+  /// weights: see for_each_slice(). There are 2, 4, 8, … groups, which threads share evenly, if there are as
+  /// many fours.
   ImageGroups(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes);
 
   std::int64_t count() const { return count_; }

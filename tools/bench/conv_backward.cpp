@@ -72,7 +72,7 @@ void add_integer_weights(const ConvLayer& layer, const kernels::QuadTiles& tiles
   add(name + layer.name(), {.items = layer.batch, .operations = layer.operations()}, [=]() -> Kernel {
     return [=, x = quantized(layer.x(), {.bits = 4}), dy = quantized(layer.y(), gradient_format)] {
       const kernels::ImageGroups groups = groups_of(layer);
-      kernels::QuadGradient gradient(layer.weights(), layer.geometry(), groups.count(), {}, tiles);
+      kernels::QuadGradient gradient(layer.x(), layer.weights(), layer.geometry(), groups.count(), {}, tiles);
       groups.for_each([&](std::int64_t group, int) {
         const std::int64_t first = groups.begin(group), last = groups.end(group);
         gradient.add(group, x.rows(first, last), {dy.rows(first, last), 0.01f});

@@ -31,6 +31,7 @@ set(private_headers
   core/kernels/pixels
   core/kernels/pool_shape
   core/kernels/quad_gradient
+  core/kernels/quad_group
   core/kernels/quad_plan
   core/kernels/quad_tiles
   core/kernels/quads

@@ -1,0 +1,91 @@
+#include "core/kernels/quad_group.h"
+
+#include <algorithm>
+
+#include "core/kernels/scaled_sums.h"
+#include "core/kernels/simd.h"
+#include "core/parallel.h"
+
+namespace faq::kernels {
+namespace {
+
+FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) sums[i] -= value;
+}
+
+}  // namespace
+
+QuadGroup::QuadGroup(const Tensor& x, const RoundedGradient& dy, const QuadPlan& plan,
+                     const ConvGeometry& geometry, const QuadTiles& tiles)
+    : plan_(plan), input_(x, dy.values.shape(), plan, geometry), output_(dy.values, plan), scale_(dy.scale) {
+  for (std::int64_t block = 0; block < plan.blocks; ++block) {
+    rows_.push_back(input_.rows_of(block));
+    kernels_.push_back(tiles.tile({plan.vectors_of(block), plan.outputs}));
+  }
+  if (input_.is_shifted()) sum_outputs();
+}
+
+void QuadGroup::compute(const QuadPlan::Tile& begin, std::int64_t count, bool adds, float* out,
+                        Integers& integers) const {
+  // What the tiles of a block of channels read again and again.
+  const std::int64_t band = std::max<std::int64_t>(1, cache_bytes / input_.row_bytes());
+  const std::int64_t unit = rows_in_32_bits(output_.width());
+  for (std::int64_t first = 0; first < output_.rows(); first += unit) {
+    const std::int64_t past = std::min(first + unit, output_.rows());
+    // With one band a tile is finished at once.
+    const bool at_once = past - first <= band;
+    const std::int64_t kept = at_once ? 1 : count;
+    integers.resize(static_cast<std::size_t>(kept * plan_.sums()));
+    if (!at_once) std::ranges::fill(integers, 0);
+    for (std::int64_t from = first; from < past; from += band) {
+      const std::int64_t to = std::min(from + band, past);
+      QuadPlan::Tile tile = begin;
+      for (std::int64_t i = 0; i < count; ++i, plan_.advance(tile)) {
+        std::int32_t* sums = &integers[(at_once ? 0 : i) * plan_.sums()];
+        if (at_once) std::fill_n(sums, plan_.sums(), 0);
+        run(tile, from, to, sums);
+        if (to == past) finish(tile, first / unit, adds || first > 0, sums, out + i * plan_.sums());
+      }
+    }
+  }
+}
+
+void QuadGroup::run(const QuadPlan::Tile& tile, std::int64_t from, std::int64_t to,
+                    std::int32_t* sums) const {
+  const bool are_one = input_.has_joined_rows();
+  kernels_[tile.block]({.x = input_.at(tile),
+                        .rows = &rows_[tile.block][from],
+                        .count = are_one ? 1 : to - from,
+                        .width = are_one ? (to - from) * output_.width() : output_.width(),
+                        .pixel = input_.pixel(tile.block),
+                        .dy = output_.at(tile.output_block, from),
+                        .sums = sums});
+}
+
+void QuadGroup::finish(const QuadPlan::Tile& tile, std::int64_t unit, bool adds, std::int32_t* sums,
+                       float* out) const {
+  if (input_.is_shifted()) {
+    const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
+    const std::vector<std::int32_t>& of_output = of_outputs_[unit * plan_.output_blocks + tile.output_block];
+    for (int o = 0; o < plan_.outputs; ++o) subtract(sums + o * length, 128 * of_output[o], length);
+  }
+  if (adds) {
+    add_scaled_sums(sums, scale_, out, plan_.sums());
+  } else {
+    scale_sums(sums, scale_, out, plan_.sums());
+  }
+}
+
+void QuadGroup::sum_outputs() {
+  const std::int64_t unit = rows_in_32_bits(output_.width());
+  const std::int64_t units = (output_.rows() + unit - 1) / unit;
+  of_outputs_.resize(static_cast<std::size_t>(units * plan_.output_blocks));
+  parallel_for(std::ssize(of_outputs_), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = i / plan_.output_blocks * unit;
+      of_outputs_[i] = output_.sums(i % plan_.output_blocks, first, std::min(first + unit, output_.rows()));
+    }
+  });
+}
+
+}  // namespace faq::kernels
