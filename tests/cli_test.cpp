@@ -72,6 +72,21 @@ TEST_CASE("corrupt images stop a run, or are skipped and counted", "[cli]") {
   }
 }
 
+TEST_CASE("an evaluation of no images has no result", "[cli]") {
+  const TemporaryFolder folder;
+  write_data_set(folder.path(), 6, 6);
+  const std::string network = (finished_run("faq") / "integer.safetensors").string();
+  for (const auto& entry : fs::recursive_directory_iterator(folder / "val"))
+    if (entry.is_regular_file()) write_file(entry.path(), "no image");
+  for (const Words& task : {Words{}, Words{"--confusion"}, Words{"--compare", network}}) {
+    check_refused({"no images", FAQ_EVAL,
+                   Words{"--weights", network, "--data-path", folder.path().string(), "--threads", "1",
+                         "--skip-bad", "6", "--quiet"} +
+                       task,
+                   65, "none of the 6 can be used"});
+  }
+}
+
 TEST_CASE("an image nobody needs to look at may be corrupt", "[cli]") {
   const TemporaryFolder folder;
   write_data_set(folder.path(), 60, 30);

@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "train/agreed_stop.h"
+#include "train/ranks/remote_error.h"
 
 namespace faq {
 
@@ -32,8 +33,13 @@ double for_each_batch(const Forward& forward, Loader& loader,
     ++batches;
     tell();
   }
+  const double took = seconds();
   listener.evaluated();
-  return seconds();
+  const auto of_all = ranks.start_sum({images, loader.skipped()}).get();
+  const auto unusable = loader.skipped_samples();
+  check_agreed(of_all[0] > 0, ErrorKind::bad_data, "an evaluation of no images: none of the ", of_all[1],
+               " can be used", unusable.empty() ? "" : ", the first: " + unusable.front().second);
+  return took;
 }
 
 Evaluation evaluate(const Forward& forward, Loader& loader, Scores& scores, RunListener& listener,

@@ -21,7 +21,8 @@ using Forward = std::function<Tensor(const Tensor& images)>;
 Evaluation evaluate(const Forward& forward, Loader& loader, Scores& scores, RunListener& listener,
                     const StopToken& stop = {}, Communicator& ranks = single_process());
 /// Runs the images of this rank's loader through `forward` and calls `body` with each batch and its logits.
-/// Returns the seconds it took. `figures`: text about the results so far, for people.
+/// Returns the seconds it took. `figures`: text about the results so far, for people. Throws bad_data if no
+/// rank had an image that can be used: there is no result then.
 double for_each_batch(const Forward& forward, Loader& loader,
                       const std::function<void(const Batch&, const Tensor& logits)>& body,
                       RunListener& listener, const std::function<std::string()>& figures,
