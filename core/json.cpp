@@ -1,6 +1,7 @@
 #include "core/json.h"
 
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -42,7 +43,11 @@ nlohmann::json parse_json(std::string_view text, const std::string& what) {
 
 std::int64_t parse_integer(const nlohmann::json& value, const std::string& what, std::int64_t low,
                            std::int64_t high) {
-  check(value.is_number_integer() && value >= low && value <= high, ErrorKind::bad_data, what, " ",
+  // The library compares an unsigned number as if it were signed.
+  const bool is_signed =
+      value.is_number_integer() &&
+      (!value.is_number_unsigned() || std::in_range<std::int64_t>(value.get<std::uint64_t>()));
+  check(is_signed && value >= low && value <= high, ErrorKind::bad_data, what, " ",
         shortened(json_text(value), 80), ": expected ", low, " to ", high);
   return value.get<std::int64_t>();
 }

@@ -143,7 +143,7 @@ class QuantizedConv final : public QuantizedUnit {
     return run_on_tape(op_.get(sources, formats, [&] { return build(formats); }), inputs, options_.engine);
   }
 
-  Var master_weights() override { return unit_.filter(); }
+  Var master_weights() const override { return unit_.filter(); }
 
  protected:
   bool has_channel_multipliers() const override { return true; }
@@ -284,7 +284,7 @@ class QuantizedLinear final : public QuantizedUnit {
     return run_on_tape(op, inputs, options_.engine);
   }
 
-  Var master_weights() override { return unit_.weight(); }
+  Var master_weights() const override { return unit_.weight(); }
 
  private:
   Var quantized(const Var& x, const FixedPoint& format) const {

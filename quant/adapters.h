@@ -50,7 +50,7 @@ class QuantizedUnit : public Adapter {
   void start_scales(const QuantizedUnit* before);
 
   /// The unit's weights in floating point; undefined for a unit that has none.
-  virtual Var master_weights() { return {}; }
+  virtual Var master_weights() const { return {}; }
   /// The values that are rounded to integers, computed from the weights as they are now (rounded_argument in
   /// quant/scheme.h; learned_rounding where the scale is learned); undefined for a unit that has no weights.
   Var rounded_weights();

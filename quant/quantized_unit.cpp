@@ -34,6 +34,8 @@ QuantizerState QuantizedUnit::state() const {
             (s[4] == 0 || (s[4] >= least_scale && std::isfinite(s[4]))),
         ErrorKind::bad_data, "quantizer of '", name_, "': scale ", s[0], ", ", s[1], " bits, sign ", s[2],
         ", ", s[3], " weight bits, weight scale ", s[4], " make no sense");
+  check((s[3] == 0) == !master_weights(), ErrorKind::bad_data, "quantizer of '", name_, "': ", s[3],
+        " weight bits for a layer ", master_weights() ? "with" : "without", " weights");
   QuantizerState state{
       {.scale = s[0], .bits = static_cast<int>(s[1]), .is_signed = s[2] != 0}, static_cast<int>(s[3]), s[4]};
   if (activation_scale_) {

@@ -180,11 +180,32 @@ TEST_CASE("progress survives a round trip", "[checkpoint]") {
   p.loss_sum = 0.1 + 0.2;
   p.correct = 40;
   p.images = 50;
-  p.history.push_back({{"epoch", 1}, {"top1", 33.3}});
+  p.history.push_back(
+      {{"epoch", 1}, {"top1", 33.3}, {"top5", 50.5}, {"val_loss", 1.5}, {"raw_val_loss", nullptr}});
   const Progress q = progress_from_json(nlohmann::json::parse(to_json(p).dump()), "p");
   CHECK(to_json(q) == to_json(p));
   CHECK(q.loss_sum == p.loss_sum);
   CHECK(q.step == p.step);
+}
+
+TEST_CASE("a history that is none is refused before a run goes on", "[checkpoint]") {
+  using nlohmann::json;
+  const json row{{"epoch", 1}, {"top1", 33.3}, {"top5", 50.5}, {"val_loss", 1.5}};
+  const auto with = [&](const char* key, const json& value) {
+    json other = row;
+    other[key] = value;
+    return other;
+  };
+  json lacks = row;
+  lacks.erase("top5");
+  for (const json& history : {json(7), json{7}, json{json::array()}, json{lacks}, json{with("top1", "x")},
+                              json{with("epoch", "z")}, json{with("epoch", -1)}, json{with("epoch", 1.5)},
+                              json{with("val_loss", nullptr)}, json{with("lr", "x")}, json{row, row}}) {
+    INFO(history);
+    Progress p;
+    p.history = history;
+    CHECK_THROWS_WITH(progress_from_json(to_json(p), "p"), Catch::Contains("checkpoint p: history"));
+  }
 }
 
 TEST_CASE("of a checkpoint its network, or the average", "[checkpoint]") {

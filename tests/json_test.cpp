@@ -4,6 +4,17 @@
 
 using namespace faq;
 
+TEST_CASE("whole numbers of untrusted files", "[json]") {
+  const auto read = [](const char* text) { return parse_integer(parse_json(text, "text"), "x", -1, 100); };
+  CHECK(read("-1") == -1);
+  CHECK(read("100") == 100);
+  for (const char* text :
+       {"-2", "101", "1.0", "1e1", "\"1\"", "null", "18446744073709551615", "9223372036854775808"}) {
+    INFO(text);
+    CHECK_THROWS_WITH(read(text), Catch::Contains("expected -1 to 100"));
+  }
+}
+
 TEST_CASE("JSON of untrusted files", "[json]") {
   struct Row {
     const char* text;

@@ -24,6 +24,26 @@ TEST_CASE("no line of metrics.jsonl comes twice", "[resume]") {
   CHECK(steps_of(folder / "run") == count_to(1, 10));
 }
 
+TEST_CASE("a checkpoint whose steps are not those of its epochs is refused", "[resume]") {
+  const TemporaryFolder folder;
+  const Words words{"--scheme", "none", "--epochs", "1"};
+  require_done(train_by_program(folder / "run", words));
+  const fs::path file = folder / "run" / "last.safetensors";
+  const NamedTensors whole = read_safetensors(file);
+  for (const auto& [key, value] :
+       {std::pair("step", 9999999), std::pair("step", 0), std::pair("step_in_epoch", 1)}) {
+    INFO(key << " " << value);
+    NamedTensors last = whole;
+    json progress = json::parse(last.metadata.at("progress"));
+    progress[key] = value;
+    last.metadata["progress"] = progress.dump();
+    write_safetensors(file, last);
+    const Outcome outcome = train_by_program(folder / "run", words + Words{"--resume", file.string()});
+    CHECK(outcome.code == 65);
+    CHECK(outcome.err.find(" steps are not ") != std::string::npos);
+  }
+}
+
 TEST_CASE("a damaged line of metrics.jsonl stays where it is", "[resume]") {
   const TemporaryFolder folder;
   const Words words{"--scheme", "none", "--epochs", "2"};

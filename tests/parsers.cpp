@@ -336,7 +336,7 @@ std::vector<std::string> config_seeds() {
 void parse_progress(const std::string& text) { progress_in({{"progress", text}}, "checkpoint"); }
 std::vector<std::string> progress_seeds() {
   Progress progress;
-  progress.history.push_back({{"epoch", 0}, {"top1", 12.5}, {"val_loss", 2.25}});
+  progress.history.push_back({{"epoch", 0}, {"top1", 12.5}, {"top5", 50}, {"val_loss", 2.25}});
   return {to_json(progress).dump()};
 }
 

@@ -573,6 +573,11 @@ TEST_CASE("quantizer state that makes no sense is refused", "[quant_training]") 
       buffer.mutable_data<float>()[row.place] = saved;
     }
     CHECK_NOTHROW(model->forward({}, Var(batch())));
+    float& weight_bits = buffer.mutable_data<float>()[3];
+    const float saved = std::exchange(weight_bits, 0.0f);
+    check_error(ErrorKind::bad_data, "0 weight bits for a layer with weights",
+                [&] { model->forward({}, Var(batch())); });
+    weight_bits = saved;
   }
 }
 

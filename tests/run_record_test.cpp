@@ -283,6 +283,29 @@ TEST_CASE("a run that goes on keeps the record of what it began with", "[resume]
   CHECK(config["epochs"] == 2);
 }
 
+TEST_CASE("the report of a resumed run has the network that the run began with", "[resume]") {
+  const TemporaryFolder folder;
+  for (const char* name : {"a", "b"})
+    require_done(train_by_program(folder / name, {"--epochs", "1", "--seed", name[0] == 'a' ? "1" : "2"}));
+  const auto run = [&](const Words& more) {
+    require_done(train_by_program(folder / "run", Words{"--scheme", "faq", "--hold-weight-scales", "1",
+                                                        "--lr-scheduler", "constant", "--report", "full"} +
+                                                      more));
+    return json::parse(file_bytes(folder / "run" / "report.json"))["stages"][0];
+  };
+  const Words a{"--weights", (folder / "a" / "best.safetensors").string()};
+  const Words b{"--weights", (folder / "b" / "best.safetensors").string()};
+  json before = run(a + Words{"--epochs", "1"});
+  CHECK(before["name"] == "float");
+  before.erase("images_per_s");
+  int epochs = 2;
+  for (const Words& weights : {b, Words{}}) {
+    json now = run(weights + Words{"--epochs", std::to_string(epochs++), "--resume", "auto"});
+    now.erase("images_per_s");
+    CHECK(now == before);
+  }
+}
+
 TEST_CASE("classes in natural order, from training to evaluation", "[cli]") {
   const TemporaryFolder folder;
   for (int i = 0; i < 12; ++i)

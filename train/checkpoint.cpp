@@ -12,6 +12,7 @@
 
 #include "core/atomic_file.h"
 #include "core/json.h"
+#include "train/epoch_record.h"
 
 namespace faq {
 namespace {
@@ -124,8 +125,8 @@ Progress progress_from_json(const nlohmann::json& json, const std::string& sourc
     p.correct = count("correct");
     p.images = count("images");
     json.at("history").get_to(p.history);
-    check(p.correct <= p.images && std::isfinite(p.loss_sum) && p.best_top1 >= -1 && p.best_top1 <= 100 &&
-              p.history.is_array(),
+    check_history(p.history, concat("checkpoint ", source, ": history"));
+    check(p.correct <= p.images && std::isfinite(p.loss_sum) && p.best_top1 >= -1 && p.best_top1 <= 100,
           ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", p.correct, " of ", p.images,
           " images correct, loss ", p.loss_sum, ", best top-1 ", p.best_top1, " in epoch ", p.best_epoch,
           " make no sense");

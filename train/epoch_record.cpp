@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "core/json.h"
+#include "core/text.h"
+
 namespace faq {
 
 nlohmann::json epoch_row(const EpochDone& done) {
@@ -25,6 +28,21 @@ nlohmann::json epoch_row(const EpochDone& done) {
     row["raw_val_loss"] = done.not_averaged->loss;
   }
   return row;
+}
+
+void check_history(const nlohmann::json& history, const std::string& source) {
+  check(history.is_array(), ErrorKind::bad_data, source, ": not a list of epochs");
+  std::int64_t before = -1;
+  for (const auto& row : history) {
+    const auto is_number = [&](const char* key) { return row.contains(key) && row[key].is_number(); };
+    const bool is_row =
+        row.is_object() && is_number("epoch") && is_number("val_loss") && is_number("top1") &&
+        is_number("top5") &&
+        std::ranges::all_of(row, [](const auto& value) { return value.is_number() || value.is_null(); });
+    check(is_row, ErrorKind::bad_data, source,
+          ": not the figures of an epoch: ", shortened(json_text(row), 120));
+    before = parse_integer(row["epoch"], source + ": epoch", before + 1, std::int64_t{1} << 53);
+  }
 }
 
 Evaluation validation_in(const nlohmann::json& history, std::int64_t epoch) {

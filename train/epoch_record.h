@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "train/run_listener.h"
 
@@ -9,6 +10,9 @@ namespace faq {
 
 /// Makes the row of an epoch.
 nlohmann::json epoch_row(const EpochDone& done);
+/// Throws bad_data unless a history, as `source` has it, has rows whose epochs rise and whose figures are
+/// numbers, or null where they were not finite.
+void check_history(const nlohmann::json& history, const std::string& source);
 /// Returns the validation of an epoch from the history; an empty Evaluation if the history lacks the epoch.
 Evaluation validation_in(const nlohmann::json& history, std::int64_t epoch);
 

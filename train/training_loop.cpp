@@ -127,12 +127,16 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
                             shortened(json_text(before.config[origin]), 120)));
     record_.config[origin] = before.config[origin];
   }
+  run_.options.weights = recorded_options(record_.config, source).weights;
   progress_ = progress_in(found.contents.metadata, source);
   check_phase(progress_, method_, source);
   check(progress_.epoch <= run_.options.epochs, ErrorKind::bad_data, "checkpoint ", source, ": ",
         progress_.epoch, " epochs are done, `epochs` ", run_.options.epochs);
   check(progress_.step_in_epoch <= run_.steps_per_epoch, ErrorKind::bad_data, "checkpoint ", source,
         ": step ", progress_.step_in_epoch, " of an epoch of ", run_.steps_per_epoch);
+  check(progress_.step == progress_.epoch * run_.steps_per_epoch + progress_.step_in_epoch,
+        ErrorKind::bad_data, "checkpoint ", source, ": ", progress_.step, " steps are not ", progress_.epoch,
+        " epochs of ", run_.steps_per_epoch, " and ", progress_.step_in_epoch, " more");
   if (const auto skipped = found.contents.metadata.find("skipped"); skipped != found.contents.metadata.end())
     skipped_.restore(skipped->second, source);
   run_.learner.restore(found.contents, source, progress_.phase);
