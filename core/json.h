@@ -25,5 +25,7 @@ std::int64_t parse_integer(const nlohmann::json& value, const std::string& what,
 /// Writes JSON on one line, or on several lines with that indent. Names of files and folders may not be
 /// UTF-8, but JSON must be: bytes that are not UTF-8 become U+FFFD.
 std::string json_text(const nlohmann::json& json, int indent = -1);
+/// The text, with what is not UTF-8 replaced as json_text() replaces it.
+std::string in_utf8(const std::string& text);
 
 }  // namespace faq

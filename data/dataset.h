@@ -32,6 +32,8 @@ class Dataset {
   virtual std::int32_t label(std::int64_t index) const = 0;
   /// The name of a sample for messages: a path, or file and index.
   virtual std::string name(std::int64_t index) const = 0;
+  /// UTF-8: what is not in the names of folders is replaced, so that these are the names that files record
+  /// (in_utf8()).
   virtual const std::vector<std::string>& class_names() const = 0;
   /// The channels of every image that is returned: 1 or 3, as DatasetOptions::channels says.
   virtual int channels() const = 0;

@@ -6,6 +6,8 @@
 // Needs what <cstdio> declares.
 #include <jpeglib.h>
 
+#include <vector>
+
 #include "core/error.h"
 
 namespace faq {
@@ -21,13 +23,15 @@ struct Errors {
   std::longjmp(reinterpret_cast<Errors*>(info->err)->back, 1);
 }
 
-// Nothing in here has a destructor that the jump would pass over. False: out of memory.
+// Nothing in here has a destructor that the jump would pass over. False: out of memory. `bytes`: in, where to
+// begin to write; out, the whole, which may have moved to new memory of malloc().
 bool encode(const Image& image, int quality, unsigned char** bytes, unsigned long* size) {
   jpeg_compress_struct info{};
   Errors errors{};
   info.err = jpeg_std_error(&errors.manager);
   errors.manager.error_exit = jump_back;
   if (setjmp(errors.back) != 0) {
+    if (info.dest) info.dest->term_destination(&info);  // tells where the bytes are
     jpeg_destroy_compress(&info);
     return false;
   }
@@ -60,11 +64,12 @@ std::string encode_jpeg(const Image& image, int quality) {
                                        static_cast<std::size_t>(image.channels),
         "encode_jpeg: ", image.pixels.size(), " bytes of ", image.height, "x", image.width, "x",
         image.channels);
-  unsigned char* bytes = nullptr;
-  unsigned long size = 0;
+  std::vector<unsigned char> first(1 << 16);
+  unsigned char* bytes = first.data();
+  unsigned long size = first.size();
   const bool done = encode(image, quality, &bytes, &size);
   std::string text = done ? std::string(reinterpret_cast<const char*>(bytes), size) : "";
-  std::free(bytes);
+  if (bytes != first.data()) std::free(bytes);
   check(done, ErrorKind::out_of_memory, "encoding an image as JPEG");
   return text;
 }

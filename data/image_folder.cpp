@@ -8,6 +8,7 @@
 #include "data/decode.h"
 #include "data/formats.h"
 #include "data/image_listing.h"
+#include "data/names.h"
 
 namespace faq {
 namespace {
@@ -57,7 +58,10 @@ Listing list_split(const DatasetOptions& options, const std::string& split,
 class ImageFolder final : public Dataset {
  public:
   ImageFolder(const fs::path& root, Listing listing, int channels)
-      : folder_(folder_of(root, listing.split)), channels_(channels), listing_(std::move(listing)) {}
+      : folder_(folder_of(root, listing.split)),
+        channels_(channels),
+        listing_(std::move(listing)),
+        names_(in_utf8(listing_.classes)) {}
 
   std::int64_t size() const override { return listing_.size(); }
   Image image(std::int64_t index) const override {
@@ -79,7 +83,7 @@ class ImageFolder final : public Dataset {
     return listing_.path_of(index, label(index));
   }
   std::vector<std::string> notes() const override { return listing_.notes; }
-  const std::vector<std::string>& class_names() const override { return listing_.classes; }
+  const std::vector<std::string>& class_names() const override { return names_; }
   int channels() const override { return channels_; }
 
  private:
@@ -88,6 +92,7 @@ class ImageFolder final : public Dataset {
   fs::path folder_;
   int channels_;
   Listing listing_;
+  std::vector<std::string> names_;  ///< of classes, as people and files see them
 };
 
 /// Returns the first folder of the split that exists, or an empty name.

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "data/channels.h"
+#include "data/names.h"
 
 namespace faq {
 namespace {
@@ -14,6 +15,7 @@ class MemoryDataset final : public Dataset {
   MemoryDataset(MemoryImages images, int channels) : images_(std::move(images)), channels_(channels) {
     bytes_ = static_cast<std::size_t>(images_.height) * static_cast<std::size_t>(images_.width) *
              static_cast<std::size_t>(images_.channels);
+    images_.class_names = in_utf8(images_.class_names);
     check(images_.pixels.size() == images_.labels.size() * bytes_, "data set: ", images_.labels.size(),
           " labels for ", images_.pixels.size(), " bytes of images of ", bytes_);
   }

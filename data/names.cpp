@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/json.h"
 #include "core/text.h"
 
 namespace faq {
@@ -56,6 +57,12 @@ bool natural_less(const std::string& a, const std::string& b) {
 }
 
 }  // namespace
+
+std::vector<std::string> in_utf8(const std::vector<std::string>& names) {
+  std::vector<std::string> texts;
+  for (const std::string& name : names) texts.push_back(in_utf8(name));
+  return texts;
+}
 
 std::string in_small_letters(std::string_view text) {
   std::string small(text);

@@ -39,6 +39,9 @@ void sort_classes(std::vector<std::string>& names, ClassOrder order);
 /// The number of a class that is named by one: digits alone, below 2^20. Nothing for a name.
 std::optional<std::int32_t> class_number(std::string_view name);
 
+/// The names as a data set returns them (Dataset::class_names()).
+std::vector<std::string> in_utf8(const std::vector<std::string>& names);
+
 /// A line for people if the names are numbers that do not come in the order of their values; else empty.
 std::string note_on_order(const std::vector<std::string>& classes);
 

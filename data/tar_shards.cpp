@@ -22,7 +22,10 @@ namespace fs = std::filesystem;
 class TarShards final : public Dataset {
  public:
   TarShards(const DatasetOptions& options, TarIndex index)
-      : channels_(options.channels), shuffle_buffer_(options.shuffle_buffer), index_(std::move(index)) {
+      : channels_(options.channels),
+        shuffle_buffer_(options.shuffle_buffer),
+        index_(std::move(index)),
+        names_(in_utf8(index_.classes)) {
     for (const std::string& file : index_.shards)
       shards_.push_back(std::make_unique<Shard>(options.path / file));
     for (std::int64_t i = 0; i < size(); ++i) {
@@ -43,7 +46,7 @@ class TarShards final : public Dataset {
     return shard_of(index).path().filename().string() + ":" + member(index).name;
   }
   std::vector<std::string> notes() const override { return index_.notes; }
-  const std::vector<std::string>& class_names() const override { return index_.classes; }
+  const std::vector<std::string>& class_names() const override { return names_; }
   int channels() const override { return channels_; }
 
   Image image(std::int64_t index) const override {
@@ -75,6 +78,7 @@ class TarShards final : public Dataset {
   int channels_;
   std::int64_t shuffle_buffer_;
   TarIndex index_;
+  std::vector<std::string> names_;  ///< of classes, as people and files see them
   std::vector<std::unique_ptr<Shard>> shards_;
 };
 

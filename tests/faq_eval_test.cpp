@@ -75,6 +75,11 @@ TEST_CASE("analyses print a table, and leave JSON and a figure", "[cli]") {
   REQUIRE(other_sizes["rows"].size() == 14);
   CHECK(other_sizes["rows"][0]["batch_size"] == 10);
   CHECK(other_sizes["rows"][1]["batch_size"] == 20);
+  for (const char* split : {"train", "val"}) fs::rename(more / split / "down", more / split / "other");
+  const json other_classes =
+      result_of({"--analyze", "gradient-noise", "--weights", baseline, "--data-path", more.path().string(),
+                 "--batches", "2", "--output-dir", (folder / "classes").string()});
+  CHECK(other_classes["rows"].size() == 7);
   const Words sensitivity{"--analyze",    "sensitivity",         "-c", (run / "config.json").string(),
                           "--output-dir", folder.path().string()};
   const json table = result_of(sensitivity);

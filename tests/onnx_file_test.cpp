@@ -171,6 +171,8 @@ TEST_CASE("every op has its place in ONNX", "[onnx]") {
   CHECK(extents(graph.output(0)) == "N×9");
   CHECK(parse_preprocessing(nlohmann::json::parse(file.metadata.at("preprocessing"))) ==
         network.preprocessing());
+  CHECK(onnx_metadata({.class_names = {"caf\xe9"}}, "x").at("preprocessing").find("caf\xef\xbf\xbd") !=
+        std::string::npos);
 
   struct Row {
     const char* name;

@@ -338,3 +338,11 @@ TEST_CASE("ranks whose networks drift apart are stopped", "[ranks]") {
           std::string::npos);
   }
 }
+
+TEST_CASE("names of files that are not UTF-8 reach every rank", "[ranks]") {
+  const TemporaryFolder folder;
+  const fs::path output = folder / "caf\xe9";
+  require_no_error(train_on(2, settings_for(output)));
+  CHECK(fs::exists(output / "best.safetensors"));
+  CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);
+}

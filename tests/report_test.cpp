@@ -237,6 +237,17 @@ TEST_CASE("names of anybody are text in a page", "[report]") {
   CHECK(details["mistakes"][0]["image"].get<std::string>().ends_with("<b>.png"));
 }
 
+TEST_CASE("a run whose preset is gone has a page", "[report]") {
+  const TemporaryFolder folder;
+  copy_run(reported_run(), folder / "run");
+  json config = json::parse(file_bytes(folder / "run" / "config.json"));
+  config["preset"] = "faq-of-another-version";
+  write_file(folder / "run" / "config.json", config.dump());
+  const Outcome outcome = run_program(FAQ_REPORT, {(folder / "run").string()});
+  INFO(outcome.err);
+  CHECK(outcome.code == 0);
+}
+
 TEST_CASE("faq-report makes pages of runs", "[report]") {
   const TemporaryFolder folder;
   const fs::path run = folder / "run";

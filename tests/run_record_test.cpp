@@ -306,6 +306,37 @@ TEST_CASE("the report of a resumed run has the network that the run began with",
   }
 }
 
+TEST_CASE("names of classes that are not UTF-8 match themselves everywhere", "[cli]") {
+  const TemporaryFolder folder;
+  const char *const odd = "caf\xe9", *const plain = "bb";
+  const auto put = [&](const char* data, const char* split, const char* name) {
+    for (int n = 0; n < 4; ++n)
+      write_file(folder / data / split / name / concat(n, ".png"),
+                 png(pattern(name == odd ? 1 : 2, 16, static_cast<std::uint64_t>(n))));
+  };
+  for (const char* split : {"train", "val"})
+    for (const char* name : {odd, plain}) put("data", split, name);
+  put("one", "val", odd);
+  const std::string data = (folder / "data").string();
+  require_done(train_by_program(folder / "run", {"--data-path", data, "--epochs", "1", "-b", "4"}));
+  const std::string weights = (folder / "run" / "best.safetensors").string();
+  require_done(
+      train_by_program(folder / "taught", {"--data-path", data, "--epochs", "1", "-b", "4", "--scheme", "faq",
+                                           "--weights", weights, "--distill", "joint"}));
+  write_file(folder / "names.txt", concat(odd, "\tCoffee\n"));
+  const Outcome outcome =
+      run_program(FAQ_EVAL, {"--weights", weights, "--data-path", (folder / "one").string(), "--threads", "1",
+                             "--allow-empty-classes", "--class-names", (folder / "names.txt").string(),
+                             "--per-class", "--json"});
+  require_done(outcome);
+  const json classes = json::parse(outcome.out)["classes"];
+  REQUIRE(classes.size() == 2);
+  CHECK(classes[0]["class"] == plain);
+  CHECK(classes[0]["images"] == 0);
+  CHECK(classes[1]["class"] == "Coffee");
+  CHECK(classes[1]["images"] == 4);
+}
+
 TEST_CASE("classes in natural order, from training to evaluation", "[cli]") {
   const TemporaryFolder folder;
   for (int i = 0; i < 12; ++i)

@@ -142,6 +142,14 @@ TEST_CASE("checksums of event files", "[tensorboard]") {
   CHECK(masked_crc32c("123456789") == ((0xE3069283u >> 15 | 0xE3069283u << 17) + 0xA282EAD8u));
 }
 
+TEST_CASE("a histogram of numbers that are not finite has no counts", "[tensorboard]") {
+  for (const float odd : {NAN, INFINITY, -INFINITY}) {
+    const EventHistogram h = histogram_of(Tensor::from({3}, {1, odd, 2}));
+    CHECK(h.counts.empty());
+    CHECK_FALSE(std::isfinite(h.sum_of_squares));  // EventFile writes none of these
+  }
+}
+
 TEST_CASE("histograms of floats and of integers", "[tensorboard]") {
   const EventHistogram floats = histogram_of(Tensor::from({5}, {-1, 0, 0.5f, 1, 2}));
   CHECK(floats.min == -1);

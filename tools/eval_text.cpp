@@ -8,6 +8,7 @@
 #include <map>
 #include <sstream>
 
+#include "core/json.h"
 #include "core/printable.h"
 #include "tools/cli.h"
 
@@ -23,7 +24,7 @@ struct NamedClasses {
 };
 
 NamedClasses read_classes(const std::string& file) {
-  std::istringstream in(cli::read_text("class names", file));
+  std::istringstream in(in_utf8(cli::read_text("class names", file)));
   NamedClasses classes;
   for (std::string line; std::getline(in, line);) {
     if (line.ends_with('\r')) line.pop_back();

@@ -36,10 +36,6 @@ std::vector<std::string> class_names_in(const std::map<std::string, std::string>
   return names;
 }
 
-std::vector<std::string> as_recorded(const std::vector<std::string>& names) {
-  return nlohmann::json::parse(json_text(names)).get<std::vector<std::string>>();
-}
-
 ClassMatch match_classes(const std::vector<std::string>& of_weights,
                          const std::vector<std::string>& of_data) {
   if (of_weights.empty() || of_data.empty() || of_weights == of_data) return {};
@@ -68,10 +64,10 @@ bool are_among(const std::vector<std::string>& classes, const std::vector<std::s
 NamedTensors for_classes(NamedTensors weights, const ModelInfo& info, const std::vector<std::string>& classes,
                          const std::string& source, std::vector<std::string>& notes) {
   const std::vector<std::string> known = class_names_in(weights.metadata);
-  const ClassMatch match = match_classes(known, as_recorded(classes));
+  const ClassMatch match = match_classes(known, classes);
   switch (match.kind) {
     case ClassMatch::same:
-      if (!known.empty() && !classes.empty() && known != as_recorded(classes))
+      if (!known.empty() && !classes.empty() && known != classes)
         notes.push_back(concat("warning: classes: ", source, " has ", listed(known), ", the data have ",
                                listed(classes), ": numbers and names, taken to be in the same order"));
       return weights;

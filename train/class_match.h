@@ -12,9 +12,6 @@ namespace faq {
 
 /// The names of the classes that a checkpoint records, in the order of its classifier's rows; empty for none.
 std::vector<std::string> class_names_in(const std::map<std::string, std::string>& checkpoint);
-/// Returns the names as a file has them: bytes of names of folders that are not UTF-8 are replaced there
-/// (json_text).
-std::vector<std::string> as_recorded(const std::vector<std::string>& names);
 
 struct ClassMatch {
   enum Kind {

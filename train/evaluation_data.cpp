@@ -38,15 +38,14 @@ ClassOrder order_of(const Network& network, ClassOrder asked) {
 std::string check_classes(const Network& network, const std::vector<std::string>& names,
                           const std::string& of) {
   const std::vector<std::string>& known = network.preprocessing.class_names;
-  const std::vector<std::string> found = as_recorded(names);
-  const auto [of_network, of_data] = std::ranges::mismatch(known, found);
+  const auto [of_network, of_data] = std::ranges::mismatch(known, names);
   if (of_network == known.end()) return "";
-  const std::string said = of_data == found.end() ? "" : shortened(*of_data, 80);
-  if (match_classes(known, found).kind == ClassMatch::same)
-    return concat("warning: classes: ", of, ": class ", of_data - found.begin(), " is '", said,
+  const std::string said = of_data == names.end() ? "" : shortened(*of_data, 80);
+  if (match_classes(known, names).kind == ClassMatch::same)
+    return concat("warning: classes: ", of, ": class ", of_data - names.begin(), " is '", said,
                   "', the network's is '", shortened(*of_network, 80),
                   "': numbers and names, taken to be in the same order");
-  fail(ErrorKind::usage, of, ": class ", of_data - found.begin(), " is '", said, "', the network's is '",
+  fail(ErrorKind::usage, of, ": class ", of_data - names.begin(), " is '", said, "', the network's is '",
        shortened(*of_network, 80), "'");
 }
 

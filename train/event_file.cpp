@@ -119,6 +119,7 @@ EventHistogram histogram_of(const Tensor& values) {
     h.sum += v;
     h.sum_of_squares += static_cast<double>(v) * v;
   }
+  if (!std::isfinite(h.sum_of_squares)) return h;  // without counts: no bucket has such values
   // The edges of integers lie between them.
   const bool on_grid = values.is_fixed_point() && values.dtype() != DType::s32 &&
                        values.fixed_point().max() - values.fixed_point().min() < most_buckets;

@@ -72,7 +72,10 @@ std::unique_ptr<Model> model_in(int bits, const GradFormat& grad_format, TrainOp
   options.calibration = Calibration::mse;
   options.equalize = Equalize::none;  // scaled weights would have scaled gradients
   auto model = build_model(options);
-  load_weights(*model, weights, {.source = options.weights, .ignore_extra = options.ignore_extra});
+  initialize(*model, static_cast<std::uint64_t>(options.seed));  // a classifier of other classes stays random
+  load_weights(
+      *model, weights,
+      {.source = options.weights, .reinitialize_classifier = true, .ignore_extra = options.ignore_extra});
   make_method(options)->begin_phase(*model, 0, [&](int count) -> Batches {
     return [next = first_batches(options, data, calibration_size)(count)]() mutable -> std::optional<Tensor> {
       const auto batch = next();
@@ -101,7 +104,7 @@ std::vector<GradientNoiseRow> gradient_noise(
     std::vector<std::string> notes;
     weights = for_classes(std::move(weights), model_info(options.model), data.val->class_names(),
                           options.weights, notes);
-    for (const std::string& note : notes) listener.notice(note);
+    for (const std::string& note : notes) tell(listener, note);
   }
   const std::vector<int> sizes = sizes_of(study, *data.train, listener);
   std::vector<GradientNoiseRow> rows;

@@ -93,9 +93,11 @@ class Codes {
 
 json histogram(std::span<const float> values) {
   float largest = 0;
-  for (const float v : values) largest = std::max(largest, std::abs(v));
+  for (const float v : values)
+    if (std::isfinite(v)) largest = std::max(largest, std::abs(v));
   std::vector<std::int64_t> counts(limits::bars);
   for (const float v : values) {
+    if (!std::isfinite(v)) continue;
     const float place = largest > 0 ? (v / largest + 1) / 2 * static_cast<float>(limits::bars) : 0.0f;
     ++counts[std::min(static_cast<std::size_t>(place), limits::bars - 1)];
   }

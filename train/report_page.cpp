@@ -17,6 +17,7 @@
 #include "train/option_table.h"
 #include "train/quantized_training.h"
 #include "train/report_parts.h"  // made from train/report by CMake
+#include "train/run_record.h"
 #include "train/schedule.h"
 
 namespace faq {
@@ -342,8 +343,8 @@ json read_run(const std::filesystem::path& folder) {
   json run{{"folder", folder.string()}, {"about", with_short_texts(object_in(folder, "run.json"))}};
   const json config = object_in(folder, "config.json");
   const std::string source = concat("run: ", folder / "config.json");
+  const TrainOptions options = recorded_options(config, source);
   try {
-    const TrainOptions options = assemble(config, {}, source);
     const auto [text, numbers] = widths_of(options);
     run["widths"] = text;
     run["bits"] = numbers;

@@ -58,8 +58,13 @@ TrainOptions options_of_run(const TrainOptions& given, const Method& method, Com
   if (ranks.size() == 1) {
     options = completed(given, 1);
   } else {
-    const std::string text = ranks.once([&] { return json_text(to_json(completed(given, ranks.size()))); });
-    options = recorded_options(parse_json(text, "options of rank 0"), "options of rank 0");
+    // In binary: the names of files are bytes, which JSON's text has not got room for.
+    const std::string of_first = ranks.once([&] {
+      const std::vector<std::uint8_t> bytes =
+          nlohmann::json::to_cbor(to_json(completed(given, ranks.size())));
+      return std::string(bytes.begin(), bytes.end());
+    });
+    options = recorded_options(nlohmann::json::from_cbor(of_first), "options of rank 0");
     options.data_path = given.data_path;
     options.workers = std::min(given.workers, num_threads());  // other ranks use the other CPUs
     options.threads = given.threads;

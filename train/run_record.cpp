@@ -170,8 +170,7 @@ bool check_same_run(const RunRecord& now, const RunRecord& before, const std::st
     check(old == value, ErrorKind::bad_data, "checkpoint ", source, " is of another run: ", name, " was ",
           shortened(json_text(old), 120), ", is now ", shortened(json_text(value), 120));
   }
-  // Names that are not UTF-8 are compared as they are written.
-  const nlohmann::json classes = as_recorded(now.classes);
+  const nlohmann::json& classes = now.classes;
   check(!before.classes.is_array() || before.classes == classes || are_same(before.classes, classes),
         ErrorKind::bad_data, "checkpoint ", source, " is of a run with other classes than those of ",
         now.config.at("data-path").get<std::string>(), ": ", first_difference(before.classes, classes));

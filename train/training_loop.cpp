@@ -127,7 +127,8 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
                             shortened(json_text(before.config[origin]), 120)));
     record_.config[origin] = before.config[origin];
   }
-  run_.options.weights = recorded_options(record_.config, source).weights;
+  const std::string origin = recorded_options(record_.config, source).weights;
+  if (in_utf8(run_.options.weights) != origin) run_.options.weights = origin;
   progress_ = progress_in(found.contents.metadata, source);
   check_phase(progress_, method_, source);
   check(progress_.epoch <= run_.options.epochs, ErrorKind::bad_data, "checkpoint ", source, ": ",

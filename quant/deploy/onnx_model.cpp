@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "core/json.h"
 #include "quant/deploy/integer_format.h"
 
 namespace faq {
@@ -141,7 +142,7 @@ std::string onnx_bytes(OnnxType type, std::span<const std::int8_t> values) {
 }
 
 std::map<std::string, std::string> onnx_metadata(const Preprocessing& preprocessing, const char* input) {
-  return {{"preprocessing", describe(preprocessing).dump()}, {"input", input}};
+  return {{"preprocessing", json_text(describe(preprocessing))}, {"input", input}};
 }
 
 }  // namespace faq
