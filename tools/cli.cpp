@@ -106,14 +106,16 @@ void refuse_long_arguments(int argc, char** argv) {
 
 }  // namespace
 
-void add_options(Parser& parser, const std::vector<OptionRow>& rows) {
+void add_options(Parser& parser, const std::vector<OptionRow>& rows,
+                 const std::map<std::string, std::string>& own) {
   const nlohmann::json defaults = to_json(TrainOptions{});
   for (const OptionRow& row : rows) {
     const OptionText& text = text_of_option(row.names.front());
+    const std::string& canonical = row.names.front();
     for (const std::string& name : row.names) {
-      const std::string help = &name == &row.names.front()
-                                   ? with_default(text.help, defaults[row.names.front()])
-                                   : "same as --" + row.names.front();
+      const std::string help = name != canonical         ? "same as --" + canonical
+                               : own.contains(canonical) ? own.at(canonical)
+                                                         : with_default(text.help, defaults[canonical]);
       // A list's commas belong to its values, so every option is read as text and split by the table.
       const auto value = cxxopts::value<std::string>();
       if (!row.alone.empty()) value->implicit_value(row.alone);

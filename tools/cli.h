@@ -27,8 +27,10 @@ class Parser : public cxxopts::Options {
   std::string positional;  ///< the option that takes the arguments without a name; empty: none does
 };
 
-/// Adds the options of these rows, all names each.
-void add_options(Parser& parser, const std::vector<OptionRow>& rows);
+/// Adds the options of these rows, all names each. `own`: what the help says, by name, of those that have
+/// another default in this program than in a run.
+void add_options(Parser& parser, const std::vector<OptionRow>& rows,
+                 const std::map<std::string, std::string>& own = {});
 
 /// An option of a program that is no setting of a run. Its values are text.
 struct ProgramOption {

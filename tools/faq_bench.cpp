@@ -237,7 +237,9 @@ int body(int argc, char** argv) {
   cli::Parser parser("faq-bench",
                      "Times training steps, integer inference or image loading on this machine.");
   const std::vector<OptionRow> rows = bench_options();
-  cli::add_options(parser, rows);
+  cli::add_options(parser, rows,
+                   {{"scheme", "none, faq, dfp, dorefa or lsq; default: faq, none with --bits 32"},
+                    {"num-classes", "classes; default: the network's"}});
   cli::add_options(parser, "run",
                    {{.names = "mode",
                      .help = "train, infer or load",

@@ -41,7 +41,7 @@ std::vector<OptionRow> eval_options() {
 }
 
 void add_eval_options(cli::Parser& parser, const std::vector<OptionRow>& rows) {
-  cli::add_options(parser, rows);
+  cli::add_options(parser, rows, {{"val-crop-size", "default: the network's"}});
   cli::add_options(
       parser, "run",
       {{.names = "split",

@@ -140,7 +140,7 @@ int body(int argc, char** argv) {
        {"onnx", "writes a quantized ONNX model (QDQ)", "FILE"},
        {"float-onnx", "writes the float network as ONNX", "FILE"},
        {"use-ema", "--float-onnx of a checkpoint: the moving average of its run (--model-ema)"}});
-  cli::add_options(parser, weight_options());
+  cli::add_options(parser, weight_options(), {{"val-crop-size", "default: the network's"}});
   const auto parsed = cli::parse(parser, argc, argv, "weights");
   if (cli::help_or_version(parser, parsed)) return 0;
   check(parsed.count("weights") > 0, ErrorKind::usage, "--weights is required: integer.safetensors of a run");

@@ -166,16 +166,16 @@ def replay_table(seconds, options):
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     group = parser.add_argument_group("the node")
-    group.add_argument("--images-per-second", type=float, default=12.4,
-                       help="of a training step, measured (12.4: ResNet-50 at 4 bits, batch 16, docs/performance.md)")
+    group.add_argument("--images-per-second", type=float, default=41,
+                       help="of a training step, measured (41: ResNet-50 at 4 bits, batch 16, docs/performance.md)")
     group.add_argument("--measured-cores", type=float, default=2, help="that it was measured on (2)")
     group.add_argument("--cores", type=float, default=64, help="of a node (64: assumed)")
     group.add_argument("--node-share", type=float, default=0.75,
                        help="of the rate per core that is left when all cores work (0.75: assumed)")
     group.add_argument("--ranks-per-node", type=int, default=2, help="(2: one for each socket)")
     group.add_argument("--shards-per-rank", type=int, default=1, help="as --grad-accum-steps (1)")
-    group.add_argument("--backward-share", type=float, default=0.6,
-                       help="of a step (0.6: 540 of 894 ms are the gradients' convolutions of ResNet-18, docs/performance.md)")
+    group.add_argument("--backward-share", type=float, default=0.66,
+                       help="of a step (0.66: 275 of 415 ms of ResNet-50, by a clock that is not kept)")
     group.add_argument("--images", type=int, nargs="+", default=[64, 256], help="of a node, per step (64 256)")
     group.add_argument("--batch-limit", type=int, default=8192,
                        help="a last table, of a global batch of at most so many images (8192); 0: none")
