@@ -12,8 +12,8 @@ namespace {
 Preprocessing with_pixels_of(Model& model, const Preprocessing& images) {
   Preprocessing result = images;
   for_each_unit(model, [&](const std::string& name, Unit& unit) {
-    if (unit.role() != UnitRole::input) return;
-    const auto* input = static_cast<const Input*>(&unit);
+    const auto* input = dynamic_cast<const Input*>(&unit);
+    if (input == nullptr) return;
     const auto same = [](const std::vector<float>& given, const std::vector<float>& own) {
       return given.empty() || given == own;
     };

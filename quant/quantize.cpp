@@ -142,7 +142,7 @@ std::map<std::string, UnitFlow> flow_of(Model& model) {
   std::int64_t channels = 0;
   for_each_unit(model, [&](const std::string&, Unit& unit) {
     unit.set_adapter(nullptr);  // one without settings cannot run
-    if (unit.role() == UnitRole::input) channels = static_cast<Input&>(unit).channels();
+    if (const auto* input = dynamic_cast<const Input*>(&unit)) channels = input->channels();
   });
   const std::int64_t size = model.info().input_size;
   check(size > 0, ErrorKind::usage,

@@ -6,7 +6,8 @@
 namespace faq {
 namespace {
 
-// What can be asked for instead of an evaluation, one at a time; --analyze, too, of several kinds.
+constexpr const char* evaluation = "an evaluation";
+// What can be asked for instead of it, one at a time; --analyze, too, of several kinds.
 constexpr const char* modes[] = {"per-class", "confusion", "compare", "predict", "export"};
 
 // Images are one question, however many they are.
@@ -25,8 +26,8 @@ std::span<const EvalTask> tasks() {
     return names;
   };
   static const EvalTask all[] = {
-      {"an evaluation", {"class-names"}},
-      {"--per-class", {"class-names"}},
+      {.name = evaluation, .own = {"class-names"}, .is_shared = true, .names_are_matched = true},
+      {.name = "--per-class", .own = {"class-names"}, .is_shared = true},
       {"--confusion", {"class-names"}},
       {"--compare"},
       {"--predict", {"class-names"}, of_images},
@@ -50,7 +51,7 @@ bool among(const std::vector<std::string>& names, const std::string& name) {
 }
 
 const EvalTask& task_of(const cxxopts::ParseResult& parsed) {
-  std::string name = "an evaluation";
+  std::string name = evaluation;
   for (const std::string mode : modes)
     if (times_asked(parsed, mode) > 0) name = "--" + mode;
   if (parsed.count("analyze")) name = "--analyze " + cli::text_of(parsed, "analyze");
@@ -68,9 +69,9 @@ void refuse_without_effect(const cxxopts::ParseResult& parsed, const EvalTask& t
   for (const std::string& name : cli::given_names(parsed, rows))
     check(!among(task.ignored, name) && (among(task.own, name) || !is_own_of_some(name)), ErrorKind::usage,
           "--", name, " has no effect on ", task.name);
-  check(task.name != std::string("an evaluation") || parsed.count("class-names") == 0 ||
-            parsed.count("allow-empty-classes") > 0,
-        ErrorKind::usage, "--class-names has no effect on an evaluation without --allow-empty-classes");
+  check(
+      !task.names_are_matched || parsed.count("class-names") == 0 || parsed.count("allow-empty-classes") > 0,
+      ErrorKind::usage, "--class-names has no effect on ", task.name, " without --allow-empty-classes");
   const std::string split = cli::text_of(parsed, "split");
   check(parsed.count("val-labels") == 0 || split == "val", ErrorKind::usage,
         "--val-labels has no effect on --split ", split);

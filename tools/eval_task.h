@@ -14,6 +14,8 @@ struct EvalTask {
   const char* name;  ///< "an evaluation", or as it is asked for: "--compare", "--analyze cosine"
   std::vector<std::string> own = {};
   std::vector<std::string> ignored = {};
+  bool is_shared = false;          ///< by the ranks; else one does it, and the others wait
+  bool names_are_matched = false;  ///< --class-names is for --allow-empty-classes alone
 };
 
 /// The task of a command line. `rows`: the training options that faq-eval has. Throws usage for several tasks

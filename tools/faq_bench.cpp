@@ -148,7 +148,9 @@ Measurement bench_infer(TrainOptions& options, int image_size, int steps) {
 nlohmann::json bench_load(TrainOptions& options, int steps) {
   check(!options.data_path.empty(), ErrorKind::usage, "--mode load wants a --data-path");
   Data data;  // nothing is kept between epochs: every image is decoded every time
-  data.train = open_dataset({options.data_path, options.dataset, 3, options.shuffle_buffer}, Split::train);
+  data.train = open_dataset(
+      {.path = options.data_path, .kind = options.dataset, .shuffle_buffer = options.shuffle_buffer},
+      Split::train);
   choose_preprocessing(options, [&] { return model_info(options.model).input_size; });
   data.crop = options.train_crop_size;
   data.val_crop = options.val_crop_size;

@@ -314,15 +314,12 @@ int body(int argc, char** argv, Communicator& all) {
   const EvalTask& task = eval_task(parsed, rows);
   check_options(options);
   all.set_lost_after(options.rank_timeout);
-  // An evaluation is shared by the ranks. Everything else is done by one, and the others wait for it.
-  const std::string name = task.name;
-  const bool shared = name == "an evaluation" || name == "--per-class";
-  if (!shared && !all.is_first()) return 0;
-  if (!shared) cli::say_one_rank_works(name, all);
-  Communicator& ranks = shared ? all : single_process();
+  if (!task.is_shared && !all.is_first()) return 0;
+  if (!task.is_shared) cli::say_one_rank_works(task.name, all);
+  Communicator& ranks = task.is_shared ? all : single_process();
   const CpuShare cpus = share_cpus(ranks, options.threads);
   const ProgressDisplay::Says says = cli::says(parsed);
-  if (parsed.count("analyze") && name != "--analyze weight-scales")
+  if (parsed.count("analyze") && cli::text_of(parsed, "analyze") != "weight-scales")
     run_analysis(parsed, options, rows, cli::command_line(argc, argv), says);
   else
     do_task({parsed, options, task, ranks, all.is_first(), cpus, says});

@@ -27,14 +27,15 @@ class IntegerNetwork {
   /// classifier, and a number of class names that is not the number of outputs.
   IntegerNetwork(std::vector<Node> nodes, Preprocessing preprocessing);
 
-  /// Reads formats 1 to 4 (quant/deploy/integer_format.h). Throws as read_safetensors does. Throws bad_data
-  /// (with the name of the op) for a description that is not a valid network, and for tensors that no op uses
-  /// and ops whose result no op reads, and for a file without checksums, which save() always writes.
+  /// Reads this format and all before it (quant/deploy/integer_format.h). Throws as read_safetensors does.
+  /// Throws bad_data (with the name of the op) for a description that is not a valid network, and for tensors
+  /// that no op uses and ops whose result no op reads, and for a file without checksums, which save() always
+  /// writes.
   static IntegerNetwork load(const std::filesystem::path& file);
   /// The same of contents that are in memory, with checksums or without. `source`: a name for messages.
   static IntegerNetwork from(NamedTensors contents, const std::string& source);
-  /// Writes format 4. `about`: entries added to the metadata ("model", "epoch", …). Throws io. Throws
-  /// diverged when a multiplier or a bias is not finite, because such a file could not be loaded.
+  /// Writes the newest format. `about`: entries added to the metadata ("model", "epoch", …). Throws io.
+  /// Throws diverged when a multiplier or a bias is not finite, because such a file could not be loaded.
   void save(const std::filesystem::path& file, const std::map<std::string, std::string>& about = {}) const;
 
   /// Takes u8 images N,H,W,C, returns f32 logits N,K. The values between the ops share one block of memory.
