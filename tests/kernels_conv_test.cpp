@@ -46,6 +46,11 @@ std::vector<Convolution> all_cases() {
   // Windows with holes.
   cases.push_back({{2, 9, 8, 16}, {32, 16, 3, 3}, {.padding = 2, .dilation = 2}});
   cases.push_back({{1, 8, 9, 3}, {5, 3, 3, 2}, {.stride = 2, .padding = {1, 0}, .dilation = {2, 3}}});
+  // Few pixels and many outputs: kernels choose how many sums they keep in registers.
+  for (std::int64_t pixels = 1; pixels <= 9; ++pixels) {
+    cases.push_back({{1, 1, pixels, 64}, {512, 64, 1, 1}, {}});
+    cases.push_back({{pixels, 1, 1, 64}, {512, 64, 1, 1}, {}});
+  }
   // In groups: two, and one for each channel.
   cases.push_back({{2, 6, 5, 32}, {32, 16, 3, 3}, {.padding = 1, .groups = 2}});
   cases.push_back({{1, 7, 6, 12}, {6, 4, 3, 3}, {.stride = 2, .padding = 1, .groups = 3}});
