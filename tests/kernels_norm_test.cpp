@@ -163,37 +163,6 @@ TEST_CASE("channel statistics of accumulators", "[norm]") {
   }
 }
 
-TEST_CASE("merged channel statistics are those of the whole", "[norm]") {
-  for (const double mean : {0.0, 3.0, -1e3}) {
-    INFO("mean " << mean);
-    const std::int64_t rows = 1000, channels = 24;
-    const Tensor x = reference::random({rows, channels}, 5, mean - 1, mean + 1);
-    const ChannelStatistics whole = kernels::channel_statistics(x);
-    CHECK(whole.count == rows);
-    const auto of = [&](std::int64_t begin, std::int64_t end) {
-      return begin < end ? kernels::channel_statistics(x.rows(begin, end)) : ChannelStatistics{};
-    };
-    for (const auto& [first, second] : {std::pair{1, 2}, {300, 600}, {0, 999}, {500, 500}}) {
-      INFO("parts end at " << first << " and " << second);
-      ChannelStatistics left = of(0, first), right = of(first, second), other = of(0, first);
-      left.merge(of(first, second));
-      left.merge(of(second, rows));  // (a + b) + c
-      right.merge(of(second, rows));
-      other.merge(right);  // a + (b + c)
-      for (const ChannelStatistics* merged : {&left, &other}) {
-        CHECK(merged->count == rows);
-        // Parts keep their means in f32.
-        CHECK(reference::relative_error(merged->mean, reference::numbers(whole.mean)) < 1e-6);
-        CHECK(reference::relative_error(merged->variance, reference::numbers(whole.variance)) <
-              1e-6 + 1e-7 * std::abs(mean));
-      }
-    }
-  }
-  ChannelStatistics three = kernels::channel_statistics(Tensor::full({2, 3}, 1));
-  CHECK_THROWS_AS(three.merge(kernels::channel_statistics(Tensor::full({2, 4}, 1))), Error);
-  CHECK_THROWS_AS(three.merge({Tensor::full({3}, 1), Tensor::full({3}, 1)}), Error);
-}
-
 TEST_CASE("a constant channel has its value and variance zero", "[norm]") {
   for (float value : {0.0f, 0.1f, -1e6f}) {
     const ChannelStatistics s = kernels::channel_statistics(Tensor::full({2, 31, 17, 24}, value));

@@ -393,7 +393,7 @@ TEST_CASE("the programs say what is done to images") {
     options.augment = row.augment;
     options.train_crop_size = options.val_crop_size = row.crop;
     options.val_resize_size = row.resize;
-    CHECK(text_of_preprocessing(row.sample, options, true) == row.text);
+    CHECK(text_of_preprocessing(row.sample, options, Split::train) == row.text);
   }
 
   const std::string network = (finished_run("faq") / "integer.safetensors").string();

@@ -63,7 +63,7 @@ TEST_CASE("the size of images is that of the first that can be decoded", "[setup
     TrainOptions options;
     options.data_path = folder.path().string();
     options.skip_bad = skip_bad;
-    return open_data(options, true).crop;
+    return open_data(options).crop;
   };
   const int side = crop_with(0);
   CHECK(side > 1);
@@ -88,7 +88,7 @@ TEST_CASE("a data set may move: its record is of what is in it", "[setup]") {
   const auto record = [&](const fs::path& path) {
     TrainOptions options;
     options.data_path = path.string();
-    const Data data = open_data(options, true);
+    const Data data = open_data(options);
     return record_of_run(options, *data.train, *data.val, sample_of(*data.train), sample_of(*data.val)).data;
   };
   const nlohmann::json before = record(folder / "a");

@@ -190,7 +190,7 @@ void predict_images(const Job& job, const Network& network) {
     done.val_crop_size = seen.height;
     done.val_resize_size = seen.resize;
     done.interpolation = seen.interpolation;
-    job.display().line(text_of_preprocessing(sample, done, false));
+    job.display().line(text_of_preprocessing(sample, done, Split::val));
   }
   std::vector<Error> unread;
   for (const std::string& file : files) {

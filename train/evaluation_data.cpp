@@ -78,7 +78,7 @@ EvaluationData open_evaluation_data(const Network& network, const DataChoice& ch
   done.val_crop_size = seen.height;
   done.val_resize_size = seen.resize;
   done.interpolation = seen.interpolation;
-  data.notes.push_back(text_of_preprocessing(sample_of(*data.dataset), done, false));
+  data.notes.push_back(text_of_preprocessing(sample_of(*data.dataset), done, Split::val));
   return data;
 }
 

@@ -99,7 +99,7 @@ std::vector<GradientNoiseRow> gradient_noise(
   NamedTensors weights = weights_in(read_usable_tensors(study.model.weights));
   TrainOptions options = options_of(study, weights);
   options.engine = study.engine;
-  const Data data = open_data(options, true);
+  const Data data = open_data(options);
   if (is_checkpoint(weights.metadata)) {
     std::vector<std::string> notes;
     weights = for_classes(std::move(weights), model_info(options.model), data.val->class_names(),

@@ -84,7 +84,7 @@ ImageSample sample_of(const std::vector<std::string>& files, int channels) {
                  [&](std::int64_t i) { return load_image(files[static_cast<std::size_t>(i)], channels); });
 }
 
-std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& options, bool training) {
+std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& options, Split split) {
   std::string text = "images: ";
   if (sample.images > 0) {
     text += size(sample.smallest_height, sample.smallest_width);
@@ -92,7 +92,7 @@ std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& o
       text += concat(" to ", size(sample.largest_height, sample.largest_width));
     text += "; ";
   }
-  if (training) text += concat("training: ", of_training(sample, options), "; ");
+  if (split == Split::train) text += concat("training: ", of_training(sample, options), "; ");
   return text + "evaluation: " + of_evaluation(sample, options);
 }
 

@@ -28,8 +28,8 @@ ImageSample sample_of(const Dataset& dataset);
 /// The same of the first of these files; `channels` as load_image() wants them.
 ImageSample sample_of(const std::vector<std::string>& files, int channels);
 
-/// Says what is done to images on their way into the network: "images: 500×375; evaluation: …". `training`:
-/// also what training does. The sizes of `options` are set.
-std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& options, bool training);
+/// Says what is done to images on their way into the network: "images: 500×375; evaluation: …". Of
+/// Split::train also what training does. The sizes of `options` are set.
+std::string text_of_preprocessing(const ImageSample& sample, const DataChoice& options, Split split);
 
 }  // namespace faq

@@ -92,7 +92,7 @@ Run::Run(const TrainOptions& given, Method& method, Communicator& communicator)
       options(options_of_run(given, method, ranks)),
       schedule(schedule_options(options)),
       phases(phases_of_run(options, method.phases())),
-      data(open_data(options, true, ranks)),
+      data(open_data(options, ranks)),
       train_loader(*data.train, train_loader_options(options, data, ranks)),
       val_loader(*data.val, val_loader_options(options, data, ranks)),
       learner(options, method, ranks, data.val->class_names()),

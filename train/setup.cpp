@@ -97,6 +97,8 @@ DatasetOptions dataset_options(const DataChoice& data, int channels, Communicato
           .once = [&ranks](const auto& make) { return ranks.once(make); }};
 }
 
+namespace {
+
 // "3 training classes and 2 validation classes are not the same: 'cat' is in training alone".
 std::string difference_of_classes(const std::vector<std::string>& train,
                                   const std::vector<std::string>& val) {
@@ -113,23 +115,23 @@ std::string difference_of_classes(const std::vector<std::string>& train,
   return text;
 }
 
-Data open_data(TrainOptions& options, bool with_train, Communicator& ranks) {
+}  // namespace
+
+Data open_data(TrainOptions& options, Communicator& ranks) {
   check(!options.data_path.empty(), ErrorKind::usage, "`data_path` is required");
   options.in_channels = resolved_channels(options);
   const DatasetOptions dataset = dataset_options(options, options.in_channels, ranks);
   Data data;
   data.val = cached(open_dataset(dataset, Split::val));
-  if (with_train) {
-    data.train = cached(open_dataset(dataset, Split::train));
-    const std::vector<std::string>& classes = data.train->class_names();
-    if (options.allow_empty_classes && are_among(data.val->class_names(), classes))
-      data.val = with_classes(std::move(data.val), classes);
-    check(classes == data.val->class_names(), ErrorKind::bad_data, "data ", options.data_path, ": ",
-          difference_of_classes(classes, data.val->class_names()));
-  }
-  const auto classes = static_cast<int>(data.val->class_names().size());
-  if (options.num_classes == 0) options.num_classes = classes;
-  check(classes == options.num_classes, ErrorKind::usage, "data ", options.data_path, " has ", classes,
+  data.train = cached(open_dataset(dataset, Split::train));
+  const std::vector<std::string>& classes = data.train->class_names();
+  if (options.allow_empty_classes && are_among(data.val->class_names(), classes))
+    data.val = with_classes(std::move(data.val), classes);
+  check(classes == data.val->class_names(), ErrorKind::bad_data, "data ", options.data_path, ": ",
+        difference_of_classes(classes, data.val->class_names()));
+  const auto count = static_cast<int>(classes.size());
+  if (options.num_classes == 0) options.num_classes = count;
+  check(count == options.num_classes, ErrorKind::usage, "data ", options.data_path, " has ", count,
         " classes, the network ", options.num_classes);
   choose_preprocessing(options, [&] { return side_of_images(*data.val, options.skip_bad); });
   data.crop = options.train_crop_size;

@@ -79,7 +79,7 @@ RunStarted TrainingLoop::started() const {
 }
 
 std::vector<std::string> TrainingLoop::notes_on_data() const {
-  std::vector<std::string> notes{text_of_preprocessing(of_train_, run_.options, true)};
+  std::vector<std::string> notes{text_of_preprocessing(of_train_, run_.options, Split::train)};
   for (const Dataset* dataset : {run_.data.train.get(), run_.data.val.get()})
     for (std::string& note : dataset->notes())
       if (std::ranges::find(notes, note) == notes.end()) notes.push_back(std::move(note));

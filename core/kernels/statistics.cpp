@@ -125,7 +125,7 @@ ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
   });
   const std::int64_t channels = blocks_.channels();
   const auto total_rows = static_cast<double>(blocks_.rows());
-  ChannelStatistics statistics{Tensor::empty({channels}), Tensor::empty({channels}), blocks_.rows()};
+  ChannelStatistics statistics{Tensor::empty({channels}), Tensor::empty({channels})};
   float* mean_out = statistics.mean.mutable_data<float>();
   float* variance_out = statistics.variance.mutable_data<float>();
   parallel_for(channels, 64, [&](std::int64_t begin, std::int64_t end) {
@@ -144,34 +144,6 @@ ChannelStatistics StatisticsBuilder::finish(const Tensor& x, float scale) {
     }
   });
   return statistics;
-}
-
-void ChannelStatistics::merge(const ChannelStatistics& other) {
-  if (!other.mean.defined()) return;
-  if (!mean.defined()) {
-    *this = other;
-    return;
-  }
-  check(mean.shape() == other.mean.shape(), "merging batch statistics: expected those of ", mean.shape(),
-        " channels, got ", other.mean.shape());
-  check(count > 0 && other.count > 0, "merging batch statistics: of ", count, " and ", other.count,
-        " values");
-  const std::int64_t channels = mean.numel();
-  std::vector<double> means, deviations;  // of this, then of the other
-  for (const ChannelStatistics* s : std::initializer_list<const ChannelStatistics*>{this, &other})
-    for (std::int64_t c = 0; c < channels; ++c) {
-      means.push_back(s->mean.data<float>()[c]);
-      deviations.push_back(static_cast<double>(s->count) * s->variance.data<float>()[c]);
-    }
-  faq::kernels::merge(static_cast<double>(count), {means.data(), deviations.data()},
-                      static_cast<double>(other.count), &means[channels], &deviations[channels], channels);
-  ChannelStatistics merged{Tensor::empty({channels}), Tensor::empty({channels}), count + other.count};
-  for (std::int64_t c = 0; c < channels; ++c) {
-    merged.mean.mutable_data<float>()[c] = static_cast<float>(means[c]);
-    merged.variance.mutable_data<float>()[c] =
-        static_cast<float>(deviations[c] / static_cast<double>(merged.count));
-  }
-  *this = merged;
 }
 
 ChannelStatistics channel_statistics(const Tensor& x) {

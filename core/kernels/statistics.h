@@ -12,13 +12,7 @@ namespace faq::kernels {
 /// Per channel, f32, C elements each.
 struct ChannelStatistics {
   Tensor mean;
-  Tensor variance;         ///< biased (divided by the number of values)
-  std::int64_t count = 0;  ///< values per channel; 0: not known
-
-  /// Combines two statistics into those of all values, as exactly as the f32 parts allow. If one of them is
-  /// empty (undefined tensors), the result is the other one. Throws when the channels differ or a count is
-  /// not known.
-  void merge(const ChannelStatistics& other);
+  Tensor variance;  ///< biased (divided by the number of values)
 };
 
 /// Collects the statistics of a tensor while it is filled row by row, so each part is still in the cache.
