@@ -51,6 +51,11 @@ std::vector<Convolution> all_cases() {
     cases.push_back({{1, 1, pixels, 64}, {512, 64, 1, 1}, {}});
     cases.push_back({{pixels, 1, 1, 64}, {512, 64, 1, 1}, {}});
   }
+  // Taps that lie in the border in every window, as in the last stage of a ResNet on images of 32×32.
+  cases.push_back({{5, 4, 1, 14}, {2, 14, 2, 2}, {.stride = 3, .padding = {1, 1, 0, 0}}});
+  cases.push_back({{3, 2, 2, 64}, {32, 64, 3, 3}, {.stride = 2, .padding = 1}});
+  cases.push_back({{2, 1, 1, 32}, {32, 32, 3, 3}, {.padding = 1}});
+  cases.push_back({{1, 16, 8, 6}, {6, 6, 1, 1}, {.stride = 2}});
   // In groups: two, and one for each channel.
   cases.push_back({{2, 6, 5, 32}, {32, 16, 3, 3}, {.padding = 1, .groups = 2}});
   cases.push_back({{1, 7, 6, 12}, {6, 4, 3, 3}, {.stride = 2, .padding = 1, .groups = 3}});

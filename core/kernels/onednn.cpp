@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <new>
 #include <string_view>
+#include <utility>
 
 #include "core/cpu.h"
 #include "core/kernels/granted_threads.h"
@@ -90,16 +91,50 @@ void run(const dnnl::primitive& primitive, const Arguments& arguments) {
 void* address_of(const Tensor& tensor) { return const_cast<void*>(tensor.raw()); }
 
 using ForwardDesc = dnnl::convolution_forward::primitive_desc;
+using BackwardWeightsDesc = dnnl::convolution_backward_weights::primitive_desc;
 
-// oneDNN's 1×1 kernel of 8 bits for AVX-512 without VNNI (2.6.3) has not got the registers for images of five
-// pixels and 512 outputs or so, and computes other sums. The next kernel is right.
-ForwardDesc with_right_sums(ForwardDesc desc, const ConvProblem& p) {
-  const bool is_integer = p.source == DType::u8 || p.source == DType::s8;
-  const bool is_wrong =
-      is_integer && !has_vnni() && p.weights[2] == 1 && p.weights[3] == 1 && p.y[1] * p.y[2] == 5;
-  while (is_wrong && std::string_view(desc.impl_info_str()).starts_with("jit_int8_1x1:avx512"))
+// The first kernel but those whose names begin so.
+template <class Desc>
+Desc without(const char* kernel, Desc desc, const ConvProblem& p) {
+  while (std::string_view(desc.impl_info_str()).starts_with(kernel))
     check(desc.next_impl(), ErrorKind::internal, "conv2d: no other kernel for ", p.geometry);
   return desc;
+}
+
+bool has_one_tap(const ConvProblem& p) { return p.weights[2] == 1 && p.weights[3] == 1; }
+
+// oneDNN's 1×1 kernel of 8 bits for AVX-512 without VNNI (2.6.3) has not got the registers for images of five
+// pixels and 512 outputs or so, and computes other sums.
+ForwardDesc with_right_sums(ForwardDesc desc, const ConvProblem& p) {
+  const bool is_integer = p.source == DType::u8 || p.source == DType::s8;
+  const bool is_wrong = is_integer && !has_vnni() && has_one_tap(p) && p.y[1] * p.y[2] == 5;
+  return is_wrong ? without("jit_int8_1x1:avx512", std::move(desc), p) : desc;
+}
+
+// True if each tap, in one dimension, sees an input in some output's window.
+bool sees_by_all_taps(std::int64_t inputs, std::int64_t outputs, std::int64_t taps, int stride, int padding,
+                      int dilation) {
+  for (std::int64_t tap = 0; tap < taps; ++tap) {
+    const std::int64_t shift = padding - tap * dilation;  // output y sees input y·stride − shift
+    const std::int64_t first = shift > 0 ? (shift + stride - 1) / stride : 0;
+    if (first >= outputs || first * stride - shift >= inputs) return false;
+  }
+  return true;
+}
+
+bool sees_by_all_taps(const ConvProblem& p) {
+  const ConvGeometry& g = p.geometry;
+  return sees_by_all_taps(p.x[1], p.y[1], p.weights[2], g.stride, g.padding.top, g.dilation.height) &&
+         sees_by_all_taps(p.x[2], p.y[2], p.weights[3], g.stride, g.padding.left, g.dilation.width);
+}
+
+// Its kernel of the weights' gradient in bf16 has garbage for taps that lie in the border in every window.
+// The one of 1×1 in f32 for AVX2 writes beyond its scratchpad where strides skip pixels of fewer than 8
+// channels.
+BackwardWeightsDesc with_right_sums(BackwardWeightsDesc desc, const ConvProblem& p) {
+  if (p.source == DType::bf16 && !sees_by_all_taps(p)) return without("jit_bf16", std::move(desc), p);
+  const bool writes_beyond = has_one_tap(p) && p.geometry.stride > 1 && p.x[3] < 8;
+  return writes_beyond ? without("jit_1x1:avx2", std::move(desc), p) : desc;
 }
 
 // oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
@@ -272,8 +307,8 @@ Blocking blocking_of(const dnnl::memory::desc& layout) {
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
-  return with_right_sums({engine(), training, direct, d.source, d.weights, d.bias, d.destination, d.strides,
-                          d.dilation, d.before, d.behind, attributes()},
+  return with_right_sums(ForwardDesc{engine(), training, direct, d.source, d.weights, d.bias, d.destination,
+                                     d.strides, d.dilation, d.before, d.behind, attributes()},
                          p);
 }
 
@@ -286,8 +321,9 @@ dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvPro
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
   const Descs d(p);
-  return {engine(),   direct,   d.source, d.gradient,      d.destination, d.strides,
-          d.dilation, d.before, d.behind, forward_desc(p), attributes()};
+  return with_right_sums(BackwardWeightsDesc{engine(), direct, d.source, d.gradient, d.destination, d.strides,
+                                             d.dilation, d.before, d.behind, forward_desc(p), attributes()},
+                         p);
 }
 
 #else
@@ -304,7 +340,7 @@ dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
   const dnnl::convolution_forward::desc op(training, direct, d.source, d.weights, d.bias, d.destination,
                                            d.strides, d.dilation, d.before, d.behind);
-  return with_right_sums({op, attributes(), engine()}, p);
+  return with_right_sums(ForwardDesc{op, attributes(), engine()}, p);
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
@@ -318,7 +354,7 @@ dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const C
   const Descs d(p);
   const dnnl::convolution_backward_weights::desc op(direct, d.source, d.gradient, d.destination, d.strides,
                                                     d.dilation, d.before, d.behind);
-  return {op, attributes(), engine(), forward_desc(p)};
+  return with_right_sums(BackwardWeightsDesc{op, attributes(), engine(), forward_desc(p)}, p);
 }
 
 #endif
