@@ -93,10 +93,10 @@ void* address_of(const Tensor& tensor) { return const_cast<void*>(tensor.raw());
 using ForwardDesc = dnnl::convolution_forward::primitive_desc;
 using BackwardWeightsDesc = dnnl::convolution_backward_weights::primitive_desc;
 
-// The first kernel but those whose names begin so.
+// The first kernel but those in whose names this stands.
 template <class Desc>
 Desc without(const char* kernel, Desc desc, const ConvProblem& p) {
-  while (std::string_view(desc.impl_info_str()).starts_with(kernel))
+  while (std::string_view(desc.impl_info_str()).find(kernel) != std::string_view::npos)
     check(desc.next_impl(), ErrorKind::internal, "conv2d: no other kernel for ", p.geometry);
   return desc;
 }
@@ -129,12 +129,11 @@ bool sees_by_all_taps(const ConvProblem& p) {
 }
 
 // Its kernel of the weights' gradient in bf16 has garbage for taps that lie in the border in every window.
-// The one of 1×1 in f32 for AVX2 writes beyond its scratchpad where strides skip pixels of fewer than 8
-// channels.
+// Those of 1×1 write beyond their scratchpads where strides skip pixels of less than a vector of channels.
 BackwardWeightsDesc with_right_sums(BackwardWeightsDesc desc, const ConvProblem& p) {
   if (p.source == DType::bf16 && !sees_by_all_taps(p)) return without("jit_bf16", std::move(desc), p);
-  const bool writes_beyond = has_one_tap(p) && p.geometry.stride > 1 && p.x[3] < 8;
-  return writes_beyond ? without("jit_1x1:avx2", std::move(desc), p) : desc;
+  const bool writes_beyond = has_one_tap(p) && p.geometry.stride > 1 && p.x[3] < 16;
+  return writes_beyond ? without("1x1", std::move(desc), p) : desc;
 }
 
 // oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
