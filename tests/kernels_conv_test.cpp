@@ -56,6 +56,11 @@ std::vector<Convolution> all_cases() {
   cases.push_back({{3, 2, 2, 64}, {32, 64, 3, 3}, {.stride = 2, .padding = 1}});
   cases.push_back({{2, 1, 1, 32}, {32, 32, 3, 3}, {.padding = 1}});
   cases.push_back({{1, 16, 8, 6}, {6, 6, 1, 1}, {.stride = 2}});
+  // Outputs that are no pairs, channels that are no vectors between skipped pixels, and almost full blocks.
+  cases.push_back({{2, 6, 10, 20}, {9, 20, 1, 1}, {}});
+  cases.push_back({{9, 24, 8, 4}, {16, 4, 1, 1}, {.stride = 2}});
+  cases.push_back({{9, 6, 3, 20}, {40, 20, 1, 1}, {.stride = 3}});
+  cases.push_back({{1, 7, 8, 254}, {32, 254, 7, 7}, {}});
   // In groups: two, and one for each channel.
   cases.push_back({{2, 6, 5, 32}, {32, 16, 3, 3}, {.padding = 1, .groups = 2}});
   cases.push_back({{1, 7, 6, 12}, {6, 4, 3, 3}, {.stride = 2, .padding = 1, .groups = 3}});

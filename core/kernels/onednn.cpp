@@ -4,11 +4,11 @@
 
 #include <algorithm>
 #include <new>
-#include <string_view>
 #include <utility>
 
 #include "core/cpu.h"
 #include "core/kernels/granted_threads.h"
+#include "core/kernels/onednn_faults.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 
@@ -91,50 +91,8 @@ void run(const dnnl::primitive& primitive, const Arguments& arguments) {
 void* address_of(const Tensor& tensor) { return const_cast<void*>(tensor.raw()); }
 
 using ForwardDesc = dnnl::convolution_forward::primitive_desc;
+using BackwardDataDesc = dnnl::convolution_backward_data::primitive_desc;
 using BackwardWeightsDesc = dnnl::convolution_backward_weights::primitive_desc;
-
-// The first kernel but those in whose names this stands.
-template <class Desc>
-Desc without(const char* kernel, Desc desc, const ConvProblem& p) {
-  while (std::string_view(desc.impl_info_str()).find(kernel) != std::string_view::npos)
-    check(desc.next_impl(), ErrorKind::internal, "conv2d: no other kernel for ", p.geometry);
-  return desc;
-}
-
-bool has_one_tap(const ConvProblem& p) { return p.weights[2] == 1 && p.weights[3] == 1; }
-
-// oneDNN's 1×1 kernel of 8 bits for AVX-512 without VNNI (2.6.3) has not got the registers for images of five
-// pixels and 512 outputs or so, and computes other sums.
-ForwardDesc with_right_sums(ForwardDesc desc, const ConvProblem& p) {
-  const bool is_integer = p.source == DType::u8 || p.source == DType::s8;
-  const bool is_wrong = is_integer && !has_vnni() && has_one_tap(p) && p.y[1] * p.y[2] == 5;
-  return is_wrong ? without("jit_int8_1x1:avx512", std::move(desc), p) : desc;
-}
-
-// True if each tap, in one dimension, sees an input in some output's window.
-bool sees_by_all_taps(std::int64_t inputs, std::int64_t outputs, std::int64_t taps, int stride, int padding,
-                      int dilation) {
-  for (std::int64_t tap = 0; tap < taps; ++tap) {
-    const std::int64_t shift = padding - tap * dilation;  // output y sees input y·stride − shift
-    const std::int64_t first = shift > 0 ? (shift + stride - 1) / stride : 0;
-    if (first >= outputs || first * stride - shift >= inputs) return false;
-  }
-  return true;
-}
-
-bool sees_by_all_taps(const ConvProblem& p) {
-  const ConvGeometry& g = p.geometry;
-  return sees_by_all_taps(p.x[1], p.y[1], p.weights[2], g.stride, g.padding.top, g.dilation.height) &&
-         sees_by_all_taps(p.x[2], p.y[2], p.weights[3], g.stride, g.padding.left, g.dilation.width);
-}
-
-// Its kernel of the weights' gradient in bf16 has garbage for taps that lie in the border in every window.
-// Those of 1×1 write beyond their scratchpads where strides skip pixels of less than a vector of channels.
-BackwardWeightsDesc with_right_sums(BackwardWeightsDesc desc, const ConvProblem& p) {
-  if (p.source == DType::bf16 && !sees_by_all_taps(p)) return without("jit_bf16", std::move(desc), p);
-  const bool writes_beyond = has_one_tap(p) && p.geometry.stride > 1 && p.x[3] < 16;
-  return writes_beyond ? without("1x1", std::move(desc), p) : desc;
-}
 
 // oneDNN needs the forward convolution of a gradient. The input of that convolution has the dtype of the
 // weights, whatever dtype the gradient has.
@@ -306,23 +264,26 @@ Blocking blocking_of(const dnnl::memory::desc& layout) {
 
 dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
-  return with_right_sums(ForwardDesc{engine(), training, direct, d.source, d.weights, d.bias, d.destination,
-                                     d.strides, d.dilation, d.before, d.behind, attributes()},
-                         p);
+  return without(forward_faults(),
+                 ForwardDesc{engine(), training, direct, d.source, d.weights, d.bias, d.destination,
+                             d.strides, d.dilation, d.before, d.behind, attributes()},
+                 p);
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
   const Descs d(p);
-  return {engine(),    direct,     d.source, d.weights, d.destination,
-          d.strides,   d.dilation, d.before, d.behind,  forward_of_backward_data(p),
-          attributes()};
+  return without(backward_data_faults(),
+                 BackwardDataDesc{engine(), direct, d.source, d.weights, d.destination, d.strides, d.dilation,
+                                  d.before, d.behind, forward_of_backward_data(p), attributes()},
+                 p);
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
   const Descs d(p);
-  return with_right_sums(BackwardWeightsDesc{engine(), direct, d.source, d.gradient, d.destination, d.strides,
-                                             d.dilation, d.before, d.behind, forward_desc(p), attributes()},
-                         p);
+  return without(backward_weights_faults(),
+                 BackwardWeightsDesc{engine(), direct, d.source, d.gradient, d.destination, d.strides,
+                                     d.dilation, d.before, d.behind, forward_desc(p), attributes()},
+                 p);
 }
 
 #else
@@ -339,21 +300,23 @@ dnnl::convolution_forward::primitive_desc forward_desc(const ConvProblem& p) {
   const Descs d(p);
   const dnnl::convolution_forward::desc op(training, direct, d.source, d.weights, d.bias, d.destination,
                                            d.strides, d.dilation, d.before, d.behind);
-  return with_right_sums(ForwardDesc{op, attributes(), engine()}, p);
+  return without(forward_faults(), ForwardDesc{op, attributes(), engine()}, p);
 }
 
 dnnl::convolution_backward_data::primitive_desc backward_data_desc(const ConvProblem& p) {
   const Descs d(p);
   const dnnl::convolution_backward_data::desc op(direct, d.source, d.weights, d.destination, d.strides,
                                                  d.dilation, d.before, d.behind);
-  return {op, attributes(), engine(), forward_of_backward_data(p)};
+  return without(backward_data_faults(),
+                 BackwardDataDesc{op, attributes(), engine(), forward_of_backward_data(p)}, p);
 }
 
 dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const ConvProblem& p) {
   const Descs d(p);
   const dnnl::convolution_backward_weights::desc op(direct, d.source, d.gradient, d.destination, d.strides,
                                                     d.dilation, d.before, d.behind);
-  return with_right_sums(BackwardWeightsDesc{op, attributes(), engine(), forward_desc(p)}, p);
+  return without(backward_weights_faults(), BackwardWeightsDesc{op, attributes(), engine(), forward_desc(p)},
+                 p);
 }
 
 #endif

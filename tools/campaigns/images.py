@@ -15,42 +15,21 @@ import argparse
 import collections
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import warnings
 import zlib
 
+import shares
 
 # Valgrind takes some vector instructions of libjpeg-turbo for reads of what is not initialised; its plain code makes the same pixels.
 MEMCHECK = ["valgrind", "--quiet", "--error-exitcode=9", "--track-origins=yes"]
 PLAIN_JPEG = {**os.environ, "JSIMD_FORCENONE": "1"}
 
 
-def run(program, options, memcheck=False):
-    return subprocess.Popen([*(MEMCHECK if memcheck else []), program, *map(str, options)], stdout=subprocess.PIPE, text=True,
-                            env=PLAIN_JPEG if memcheck else None)
-
-
-def result_of(process):
-    out, _ = process.communicate()
-    if process.returncode not in (0, 1):
-        raise SystemExit(f"{' '.join(process.args)} ended with {process.returncode}")
-    return json.loads(out.splitlines()[-1])
-
-
 def mutants(program, o):
-    """The sum of what several processes found."""
-    share = -(-o.count // o.jobs)
-    processes = [run(program, ["--seed", o.seed, "--first", first, "--count", min(share, o.count - first), "--keep", o.keep],
-                     o.memcheck)
-                 for first in range(0, o.count, share)]
-    total = collections.Counter()
-    for process in processes:
-        result = result_of(process)
-        poisoned, seeds = result.pop("heap_poisoned"), result.pop("seeds")
-        total.update(result)
-    return {"seeds": seeds, "heap_poisoned": poisoned, **total}
+    return shares.run(program, ["--seed", o.seed, "--keep", o.keep], o.count, o.jobs, before=MEMCHECK if o.memcheck else (),
+                      environment=PLAIN_JPEG if o.memcheck else None, same=("seeds", "heap_poisoned"))
 
 
 def pillow_pixels(path):
@@ -69,7 +48,7 @@ def compare(program, o):
     warnings.simplefilter("ignore")
     figures, reasons, findings, recorded = collections.Counter(), collections.Counter(), [], []
     with tempfile.TemporaryDirectory() as folder:
-        result_of(run(program, ["--seed", o.seed, "--count", o.pillow, "--list", folder]))
+        shares.result_of(shares.start(program, ["--seed", o.seed, "--count", o.pillow, "--list", folder]))
         with open(os.path.join(folder, "list.tsv"), encoding="utf-8") as file:
             rows = [line.rstrip("\n").split("\t") for line in file]
         for name, verdict, checksum, text in rows:

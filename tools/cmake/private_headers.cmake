@@ -27,6 +27,7 @@ set(private_headers
   core/kernels/loss
   core/kernels/norm
   core/kernels/onednn
+  core/kernels/onednn_faults
   core/kernels/paired_gradient
   core/kernels/pixels
   core/kernels/pool_shape
