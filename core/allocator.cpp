@@ -34,6 +34,9 @@ constexpr std::size_t huge_page = std::size_t{1} << 21;
 // Bytes. Smaller blocks are kept in lists: who asks next gets the one that was freed last, which is still in
 // the CPU's cache.
 constexpr std::size_t least_large = std::size_t{1} << 19;
+// Some of oneDNN's kernels read, and do not use, up to a vector behind a tensor. The last page of large
+// memory must not end there. Behind smaller blocks lies what malloc() needs itself.
+constexpr std::size_t read_beyond = 64;
 #if defined(FAQ_ADDRESS_SANITIZER)
 constexpr std::size_t watched = 64;  // bytes behind a block that nobody may touch
 #else
@@ -54,9 +57,9 @@ bool is_large(std::size_t bytes) { return bytes >= least_large; }
 // Small sizes are rounded up to one of eight sizes per power of two, so that the slightly different sizes of
 // one network share blocks. This adds at most an eighth.
 std::size_t rounded(std::size_t bytes) {
-  if (is_large(bytes)) return rounded_up(bytes, page());
   if (bytes <= 512) return rounded_up(std::max<std::size_t>(bytes, 1), alignment);
-  return rounded_up(bytes, std::bit_floor(bytes - 1) / 8);
+  const std::size_t small = rounded_up(bytes, std::bit_floor(bytes - 1) / 8);
+  return is_large(small) ? rounded_up(std::max(bytes + read_beyond, least_large), page()) : small;
 }
 
 // AddressSanitizer does not know which memory of ours is free. These tell it.

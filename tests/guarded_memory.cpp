@@ -3,10 +3,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
+#include <cstdlib>
 #include <mutex>
 
 #include "tests/own_malloc.h"
@@ -28,10 +30,18 @@ namespace {
 
 using faq::testing::Guard;
 
+constexpr auto unwritten = std::byte{0xFF};
+
 struct Block {
-  void* begin = nullptr;
+  std::byte* begin = nullptr;
+  std::byte* end = nullptr;   ///< as it was asked for
+  std::byte* past = nullptr;  ///< the end of memory that may be read
   void* mapping = nullptr;
   std::size_t mapped = 0;
+
+  bool is_whole() const {
+    return std::all_of(end, past, [](std::byte b) { return b == unwritten; });
+  }
 };
 
 // Blocks that have a page of their own. In a fixed array, as nothing here may ask for memory.
@@ -41,7 +51,7 @@ class Blocks {
   void* add(std::size_t alignment, std::size_t bytes, Guard guard) {
     const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     const std::size_t granule = alignment < 64 ? 64 : alignment;
-    const std::size_t body = (bytes + granule - 1) / granule * granule;
+    const std::size_t body = (bytes + granule - 1) / granule * granule + granule;  // and what may be read
     const std::size_t pages = (body + page - 1) / page * page;
     const std::lock_guard lock(mutex_);
     if (count_ == blocks_.size()) return nullptr;
@@ -50,8 +60,10 @@ class Blocks {
     auto* first = static_cast<std::byte*>(mapping);
     std::byte* forbidden = guard == Guard::before ? first : first + pages;
     ::mprotect(forbidden, page, PROT_NONE);
-    void* begin = guard == Guard::before ? first + page : first + pages - body;
-    blocks_[count_++] = {begin, mapping, pages + page};
+    std::byte* usable = guard == Guard::before ? first + page : first;
+    std::fill_n(usable, pages, unwritten);
+    std::byte* begin = guard == Guard::before ? usable : usable + pages - body;
+    blocks_[count_++] = {begin, begin + bytes, usable + pages, mapping, pages + page};
     return begin;
   }
 
@@ -60,6 +72,7 @@ class Blocks {
     const std::lock_guard lock(mutex_);
     for (std::size_t i = count_; i-- > 0;)
       if (blocks_[i].begin == begin) {
+        if (!blocks_[i].is_whole()) std::abort();
         ::munmap(blocks_[i].mapping, blocks_[i].mapped);
         blocks_[i] = blocks_[--count_];
         return true;

@@ -116,19 +116,26 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
       const bool is_inside = row >= 0 && row < x.dim(1);
       const std::int64_t from = is_inside ? left : width_, past = is_inside ? right : width_;
       const Quad quad = is_inside ? images_at(x, i / height_, row * row_length, zeros.data()) : Quad{};
+      const auto row_of = [&](std::int64_t block) {
+        const std::int64_t first_channel = block * plan_.block_channels;
+        return out + first_channel * quads_ * height_ * width_ + i * width_ * plan_.channels_of(block);
+      };
       for (std::int64_t block = 0; block < plan_.blocks; ++block) {
-        const std::int64_t here = plan_.channels_of(block), first_channel = block * plan_.block_channels;
-        std::uint32_t* to = out + first_channel * quads_ * height_ * width_ + i * width_ * here;
-        std::fill_n(to, from * here, flip);
-        if (from < past && plan_.blocks == 1 && step_ == 1) {
-          interleave(quad, (from - geometry.padding.left) * channels, flip, to + from * here,
-                     (past - from) * here);
-        } else {
-          for (std::int64_t column = from; column < past; ++column)
-            interleave(quad, (column * step_ - geometry.padding.left) * channels + first_channel, flip,
-                       to + column * here, here);
+        const std::int64_t here = plan_.channels_of(block);
+        std::fill_n(row_of(block), from * here, flip);
+        std::fill_n(row_of(block) + past * here, (width_ - past) * here, flip);
+      }
+      if (from < past && plan_.blocks == 1 && step_ == 1) {
+        interleave(quad, (from - geometry.padding.left) * channels, flip, row_of(0) + from * channels,
+                   (past - from) * channels);
+        continue;
+      }
+      for (std::int64_t column = from; column < past; ++column) {
+        const std::int64_t pixel = (column * step_ - geometry.padding.left) * channels;
+        for (std::int64_t block = 0; block < plan_.blocks; ++block) {
+          const std::int64_t here = plan_.channels_of(block);
+          interleave(quad, pixel + block * plan_.block_channels, flip, row_of(block) + column * here, here);
         }
-        std::fill_n(to + past * here, (width_ - past) * here, flip);
       }
     }
   });
