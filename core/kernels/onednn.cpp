@@ -103,12 +103,6 @@ ForwardDesc forward_of_backward_data(ConvProblem problem) {
 
 }  // namespace
 
-std::size_t ConvProblem::hash() const {
-  const std::size_t dtypes =
-      hash_of(source, weight, destination, bias.has_value(), bias.value_or(DType::f32));
-  return hash_of(dtypes, x.hash(), weights.hash(), y.hash(), geometry.hash(), threads);
-}
-
 Arguments IdleArguments::take() {
   const std::lock_guard lock(mutex_);
   if (idle_.empty()) return {};

@@ -14,23 +14,10 @@
 
 #include "core/bounded_cache.h"
 #include "core/hash.h"
-#include "core/kernels/conv_geometry.h"
+#include "core/kernels/conv_problem.h"
 #include "core/tensor.h"
 
 namespace faq::kernels::onednn {
-
-/// The description of a 2-D convolution that a primitive is made for. It is also the key of the caches.
-struct ConvProblem {
-  DType source, weight, destination;  ///< dtypes of values or of their gradients
-  std::optional<DType> bias;
-  Shape x, weights, y;    ///< N,H,W,C; O,I/G,H,W; N,H,W,C
-  ConvGeometry geometry;  ///< the kernel must be that of the weights
-  /// A primitive for several threads divides the work among that many, even if they are not there.
-  int threads;
-
-  std::size_t hash() const;
-  bool operator==(const ConvProblem&) const = default;
-};
 
 /// The description of a copy of weights into another layout.
 struct ReorderProblem {

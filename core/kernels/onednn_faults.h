@@ -6,7 +6,8 @@
 #include <span>
 #include <string_view>
 
-#include "core/kernels/onednn.h"
+#include "core/error.h"
+#include "core/kernels/conv_problem.h"
 
 namespace faq::kernels::onednn {
 

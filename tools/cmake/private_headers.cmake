@@ -12,6 +12,7 @@ set(private_headers
   core/kernels/concat
   core/kernels/conv_observer
   core/kernels/conv_primitives
+  core/kernels/conv_problem
   core/kernels/conv_trace
   core/kernels/depthwise_gradient
   core/kernels/element
@@ -78,6 +79,7 @@ set(private_headers
   nn/resnet
   nn/resnet_cifar
   nn/stages
+  nn/unit_watcher
   nn/vgg
   quant/deploy/c_places
   quant/deploy/c_program
