@@ -21,16 +21,23 @@ struct Kind {
 };
 constexpr Kind kinds[] = {{"JPEG", "\xFF\xD8\xFF", decode_jpeg}, {"PNG", "\x89PNG\r\n\x1A\n", decode_png}};
 
-}  // namespace
-
-Image decode_image(std::span<const std::byte> bytes, int channels, const std::string& name) {
-  check(channels == 1 || channels == 3, "decode: expected 1 or 3 channels, got ", channels);
-  check(!bytes.empty(), ErrorKind::bad_data, name, ": expected a JPEG or PNG image, found an empty file");
+const Kind* kind_of(std::span<const std::byte> bytes) {
   const auto* kind = std::ranges::find_if(kinds, [&](const Kind& k) {
     return bytes.size() >= k.begins.size() &&
            std::memcmp(bytes.data(), k.begins.data(), k.begins.size()) == 0;
   });
-  if (kind == std::end(kinds)) {
+  return kind == std::end(kinds) ? nullptr : kind;
+}
+
+}  // namespace
+
+bool begins_as_image(std::span<const std::byte> head) { return kind_of(head) != nullptr; }
+
+Image decode_image(std::span<const std::byte> bytes, int channels, const std::string& name) {
+  check(channels == 1 || channels == 3, "decode: expected 1 or 3 channels, got ", channels);
+  check(!bytes.empty(), ErrorKind::bad_data, name, ": expected a JPEG or PNG image, found an empty file");
+  const Kind* kind = kind_of(bytes);
+  if (kind == nullptr) {
     const std::string found =
         file_kind({reinterpret_cast<const char*>(bytes.data()), std::min(bytes.size(), file_kind_bytes)});
     fail(ErrorKind::bad_data, name, ": expected a JPEG or PNG image, found ",

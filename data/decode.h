@@ -19,6 +19,9 @@ inline constexpr std::int64_t max_pixels = 100'000'000;
 /// what is wrong with a file that has all its pixels.
 Image decode_image(std::span<const std::byte> bytes, int channels, const std::string& name);
 
+/// Whether a file begins as a JPEG or PNG does; `head`: its first bytes, eight or more if it has as many.
+bool begins_as_image(std::span<const std::byte> head);
+
 /// Reads and decodes a file. Throws as decode_image and read_file do: missing_input when it cannot be opened,
 /// io when reading fails.
 Image load_image(const std::filesystem::path& file, int channels);

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
-#include <cstring>
 
 #include "core/error.h"
 #include "core/json.h"
 #include "core/text.h"
+#include "data/decode.h"
 
 namespace faq {
 namespace {
@@ -128,10 +128,7 @@ std::string note_on_order(const std::vector<std::string>& classes) {
 }
 
 bool ForeignImages::is_usable(const std::string& path, std::span<const std::byte> head) {
-  const auto begins_with = [&](std::string_view magic) {
-    return head.size() >= magic.size() && std::memcmp(head.data(), magic.data(), magic.size()) == 0;
-  };
-  if (begins_with("\xFF\xD8\xFF") || begins_with("\x89PNG\r\n\x1A\n")) return true;
+  if (begins_as_image(head)) return true;
   ++count_;
   if (first_.size() < 3) first_.push_back(path);
   return false;

@@ -327,7 +327,7 @@ TEST_CASE("a rank that waits with patience waits for as long as the others live"
   job.deadlines = {.lost = 5s, .slow = 0.1s, .stuck = 0.2s};
   job.run([&](Communicator& ranks) {
     if (ranks.rank() == 1) std::this_thread::sleep_for(1s);
-    ranks.barrier(true);
+    ranks.barrier(Patience::endless);
   });
   job.require_no_error();
   CHECK(job.reports.empty());

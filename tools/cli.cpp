@@ -407,7 +407,7 @@ int run_on_ranks(const char* program, const std::function<int(Communicator&)>& b
     try {
       return ranks->together([&] {
         const int code = body(*ranks);
-        ranks->barrier(true);
+        ranks->barrier(Patience::endless);
         return code;
       });
     } catch (const RemoteError&) {

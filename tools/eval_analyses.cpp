@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <filesystem>
 #include <optional>
@@ -11,6 +10,7 @@
 #include "core/text.h"
 #include "tools/option_text.h"
 #include "train/metrics.h"
+#include "train/option_table.h"
 #include "train/signals.h"
 
 namespace faq {
@@ -19,12 +19,9 @@ namespace {
 std::vector<GradFormat> grad_formats_of(const cxxopts::ParseResult& parsed) {
   std::vector<GradFormat> formats;
   for (const std::string& name : split(cli::text_of(parsed, "grad-dtypes"), ',')) {
-    const std::array all{GradFormat::f32, GradFormat::bf16, GradFormat::s8, GradFormat::s8_data};
-    const auto found =
-        std::ranges::find(all, name, [](const GradFormat& f) { return std::string(name_of(f)); });
-    check(found != all.end(), ErrorKind::usage, "--grad-dtypes ", name,
-          ": expected some of f32, bf16, s8 and s8-data");
-    formats.push_back(*found);
+    TrainOptions options;
+    find_option("grad-dtype").field.set(options, {"grad-dtypes", name});
+    formats.push_back(*options.grad_format);
   }
   return formats;
 }

@@ -12,7 +12,8 @@
 namespace faq {
 namespace {
 
-bool are_numbers(const std::vector<std::string>& names) {
+// "0", "1", …: what classes without names are called.
+bool are_positions(const std::vector<std::string>& names) {
   for (std::size_t i = 0; i < names.size(); ++i)
     if (names[i] != std::to_string(i)) return false;
   return true;
@@ -52,7 +53,7 @@ ClassMatch match_classes(const std::vector<std::string>& of_weights,
   if (match.order.size() == of_data.size() && rows.size() == of_data.size() &&
       rows.size() == of_weights.size())
     return match;
-  if (of_weights.size() == of_data.size() && (are_numbers(of_weights) || are_numbers(of_data))) return {};
+  if (of_weights.size() == of_data.size() && (are_positions(of_weights) || are_positions(of_data))) return {};
   return {.kind = ClassMatch::others};
 }
 

@@ -1,29 +1,13 @@
 #include "train/layer_look.h"
 
 #include <algorithm>
-#include <map>
 #include <string>
 #include <vector>
 
+#include "nn/unit_watcher.h"
+
 namespace faq {
 namespace {
-
-// Tells of every unit of a forward pass.
-class LayerObserver final : public UnitObserver {
- public:
-  LayerObserver(Model& model, const std::function<void(const LayerValues&)>& see)
-      : names_(unit_names(model)), see_(see) {}
-  void saw(Unit& unit, Inputs, const Var& output) override {
-    const auto name = names_.find(&unit);
-    if (name == names_.end()) return;
-    const Var* weights = unit.weights();
-    see_({name->second, weights != nullptr ? weights->value() : Tensor(), output.value()});
-  }
-
- private:
-  std::map<const Unit*, std::string> names_;
-  const std::function<void(const LayerValues&)>& see_;
-};
 
 // Spread evenly, because images of a class may lie together. One that cannot be used is left out.
 Tensor some_images(const Dataset& dataset, const TransformOptions& transform) {
@@ -49,9 +33,12 @@ Tensor some_images(const Dataset& dataset, const TransformOptions& transform) {
 void LayerLook::look(Model& model, const std::function<void(const LayerValues&)>& see) {
   if (!images_) images_ = some_images(dataset_, transform_);
   if (!images_) return;
-  LayerObserver observer(model, see);
+  UnitWatcher watcher(model, [&](const std::string& name, Unit& unit, const Tensor& output) {
+    const Var* weights = unit.weights();
+    see({name, weights != nullptr ? weights->value() : Tensor(), output});
+  });
   const NoGrad no_grad;
-  model.forward({.observer = &observer}, Var(images_));
+  model.forward({.observer = &watcher}, Var(images_));
 }
 
 }  // namespace faq

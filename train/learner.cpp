@@ -98,7 +98,7 @@ std::string Learner::begin_phase(int phase, const BatchSource& training_batches)
     said = method_.begin_phase(*model_, phase, training_batches);
   else
     method_.install(*model_, phase);
-  ranks_.barrier(true);  // calibration may take its time
+  ranks_.barrier(Patience::endless);  // calibration may take its time
   share_network();
   restart();
   if (teacher_) teacher_->restart();
@@ -113,7 +113,7 @@ void Learner::end_epoch(const BatchSource& training_batches) {
     method_.end_epoch(*model_, training_batches);
     changed = checksum_of_network() != before;
   }
-  ranks_.barrier(true);
+  ranks_.barrier(Patience::endless);
   if (ranks_.any(changed)) share_network();
 }
 

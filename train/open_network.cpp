@@ -8,6 +8,7 @@
 #include "core/safetensors.h"
 #include "core/text.h"
 #include "nn/load_weights.h"
+#include "nn/unit_watcher.h"
 #include "quant/compile.h"
 #include "train/class_match.h"
 #include "train/option_table.h"
@@ -26,24 +27,9 @@ std::vector<Network::Layer> integer_layers(const IntegerNetwork& network, const 
   return layers;
 }
 
-/// Calls `see` with the name and the output of every unit, in order.
-class Watcher final : public UnitObserver {
- public:
-  using See = std::function<void(const std::string& name, const Tensor& output)>;
-  Watcher(Model& model, See see) : names_(unit_names(model)), see_(std::move(see)) {}
-  void saw(Unit& unit, Inputs, const Var& output) override {
-    const auto name = names_.find(&unit);
-    if (name != names_.end()) see_(name->second, output.value());
-  }
-
- private:
-  std::map<const Unit*, std::string> names_;
-  See see_;
-};
-
 std::vector<Network::Layer> float_layers(Model& model, const Tensor& images) {
   std::vector<Network::Layer> layers;
-  Watcher watcher(model, [&](const std::string& name, const Tensor& output) {
+  UnitWatcher watcher(model, [&](const std::string& name, Unit&, const Tensor& output) {
     layers.push_back({name, output});
   });
   const NoGrad no_grad;
@@ -88,7 +74,7 @@ std::function<Tensor(const Tensor&)> watched_once(const std::shared_ptr<Model>& 
   return [model, file, seen = std::make_shared<std::atomic<bool>>(false)](const Tensor& images) {
     const NoGrad no_grad;
     if (seen->exchange(true)) return model->forward({}, Var(images)).value();
-    Watcher watcher(*model, [&](const std::string& name, const Tensor& output) {
+    UnitWatcher watcher(*model, [&](const std::string& name, Unit&, const Tensor& output) {
       if (!is_finite(output)) refuse_not_finite(file, name);
     });
     return model->forward({.observer = &watcher}, Var(images)).value();
@@ -134,8 +120,9 @@ Network of_integer_network(const NetworkChoice& choice) {
           .trained = nullptr};
 }
 
-// What runs a model that was trained. `quantized`: it can be compiled.
-void set_model(Network& network, std::shared_ptr<Model> model, bool quantized, Engine engine) {
+// What runs a model that was trained.
+void set_model(Network& network, std::shared_ptr<Model> model, Engine engine) {
+  const bool quantized = network.quantized;
   network.forward = watched_once(model, network.weights);
   if (quantized) check_factors(*model, network.preprocessing, network.weights);
   network.layers = [model, quantized, engine](const Tensor& images) {
@@ -143,7 +130,6 @@ void set_model(Network& network, std::shared_ptr<Model> model, bool quantized, E
     return integer_layers(compile(*model, images.dim(1), images.dim(2), images.dim(3)), images, engine);
   };
   network.trained = std::move(model);
-  network.quantized = quantized;
 }
 
 Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents) {
@@ -171,9 +157,10 @@ Network of_checkpoint(const NetworkChoice& choice, const NamedTensors& contents)
                   .layers = {},
                   .deployed = {},
                   .trained = {},
+                  .quantized = integers,
                   .epoch = progress_in(contents.metadata, source).epoch,
                   .id = checkpoint_id(contents.metadata)};
-  set_model(network, std::move(model), integers, choice.engine);
+  set_model(network, std::move(model), choice.engine);
   return network;
 }
 
@@ -210,7 +197,7 @@ Network of_plain_weights(const NetworkChoice& choice, const NamedTensors& conten
                   .deployed = {},
                   .trained = {},
                   .notes = std::move(notes)};
-  set_model(network, std::move(model), false, choice.engine);
+  set_model(network, std::move(model), choice.engine);
   return network;
 }
 

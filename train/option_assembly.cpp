@@ -93,22 +93,25 @@ TrainOptions assemble(const nlohmann::json& config, const std::vector<Setting>& 
                       const std::string& source) {
   check(config.is_object() || config.is_null(), ErrorKind::usage, source, ": expected a JSON object");
   TrainOptions options;
-  const auto apply_all = [&](const std::vector<Setting>& list, bool with_preset) {
+  const auto apply_preset = [&](const std::vector<Setting>& list) {
     for (const Setting& setting : list)
-      if (with_preset && setting.first == "preset" && !setting.second.empty())
-        preset(setting.second).apply(options);
+      if (setting.first == "preset" && !setting.second.empty()) preset(setting.second).apply(options);
+  };
+  const auto apply_all = [&](const std::vector<Setting>& list) {
     for (const Setting& setting : list) apply(options, setting);
   };
   std::vector<Setting> from_config;
   try {
     from_config = settings_of(config);
     // A preset of the settings is one of them: it wins over the whole config file, and replaces its preset.
-    apply_all(from_config, !told(settings, "preset"));
+    if (!told(settings, "preset")) apply_preset(from_config);
+    apply_all(from_config);
   } catch (const Error& error) {
     fail(error.kind(), source, ": ", error.what());
   }
   if (told(settings, "preset")) options.phase_epochs.clear();  // it has epochs of its own
-  apply_all(settings, true);
+  apply_preset(settings);
+  apply_all(settings);
   // The phases say how long the run is, unless that is said as specifically.
   const bool phases_told = told(settings, "phase-epochs");
   const bool epochs_told = told(settings, "epochs") || (!phases_told && told(from_config, "epochs"));

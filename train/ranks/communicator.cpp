@@ -37,12 +37,12 @@ std::future<void> Communicator::start_sum(ShardSums sums, Allreduce how) {
 std::future<Communicator::Integers> Communicator::start_sum(Integers values) {
   return ready(std::move(values));
 }
-std::future<Communicator::Integers> Communicator::start_max(Integers values, bool) {
+std::future<Communicator::Integers> Communicator::start_max(Integers values, Patience) {
   return ready(std::move(values));
 }
 std::future<void> Communicator::start_broadcast(Tensor) { return ready(); }
 
-void Communicator::barrier(bool patient) { start_max({0}, patient).get(); }
+void Communicator::barrier(Patience patience) { start_max({0}, patience).get(); }
 
 std::future<bool> Communicator::start_any(bool mine) {
   return std::async(std::launch::deferred,

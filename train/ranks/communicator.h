@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/foreign_error.h"
 #include "core/tensor.h"
+#include "train/ranks/patience.h"
 #include "train/ranks/remote_error.h"
 #include "train/ranks/sums.h"
 
@@ -41,7 +42,7 @@ class Communicator {
   /// The exact sums over the ranks. All ranks give the same number of values.
   virtual std::future<Integers> start_sum(Integers values);
   /// The largest values of all ranks, each for itself.
-  virtual std::future<Integers> start_max(Integers values, bool patient = false);
+  virtual std::future<Integers> start_max(Integers values, Patience patience = Patience::limited);
   /// Copies the values of rank 0 into the tensors of the others, which have the same shape and dtype.
   virtual std::future<void> start_broadcast(Tensor tensor);
 
@@ -59,9 +60,8 @@ class Communicator {
 
   // --- made of the above
 
-  /// Waits for all ranks. `patient`: as long as they live; else a rank that does not come in ten minutes ends
-  /// the job.
-  void barrier(bool patient = false);
+  /// Waits for all ranks.
+  void barrier(Patience patience = Patience::limited);
   /// Returns true on all ranks if `mine` is true on one.
   bool any(bool mine) { return start_any(mine).get(); }
   std::future<bool> start_any(bool mine);

@@ -21,9 +21,9 @@ std::future<void> RankCommunicator::start_sum(ShardSums sums, Allreduce how) {
 
 // The work holds its values, in case nobody waits for it.
 std::future<Communicator::Integers> RankCommunicator::start_reduction(
-    Integers values, void (Wire::*reduce)(std::span<std::int64_t>), bool patient) {
+    Integers values, void (Wire::*reduce)(std::span<std::int64_t>), Patience patience) {
   const auto held = std::make_shared<Integers>(std::move(values));
-  std::future<void> done = thread_.run([held, reduce](Wire& wire) { (wire.*reduce)(*held); }, patient);
+  std::future<void> done = thread_.run([held, reduce](Wire& wire) { (wire.*reduce)(*held); }, patience);
   return std::async(std::launch::deferred, [held, done = std::move(done)]() mutable {
     done.get();
     return std::move(*held);
@@ -31,11 +31,11 @@ std::future<Communicator::Integers> RankCommunicator::start_reduction(
 }
 
 std::future<Communicator::Integers> RankCommunicator::start_sum(Integers values) {
-  return start_reduction(std::move(values), &Wire::add, false);
+  return start_reduction(std::move(values), &Wire::add, Patience::limited);
 }
 
-std::future<Communicator::Integers> RankCommunicator::start_max(Integers values, bool patient) {
-  return start_reduction(std::move(values), &Wire::max, patient);
+std::future<Communicator::Integers> RankCommunicator::start_max(Integers values, Patience patience) {
+  return start_reduction(std::move(values), &Wire::max, patience);
 }
 
 std::future<void> RankCommunicator::start_broadcast(Tensor tensor) {

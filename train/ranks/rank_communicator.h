@@ -21,7 +21,7 @@ class RankCommunicator final : public Communicator {
 
   std::future<void> start_sum(ShardSums sums, Allreduce how) override;
   std::future<Integers> start_sum(Integers values) override;
-  std::future<Integers> start_max(Integers values, bool patient) override;
+  std::future<Integers> start_max(Integers values, Patience patience) override;
   std::future<void> start_broadcast(Tensor tensor) override;
 
   void fail(const Error& error) override { thread_.fail(error); }
@@ -31,7 +31,7 @@ class RankCommunicator final : public Communicator {
 
  private:
   std::future<Integers> start_reduction(Integers values, void (Wire::*reduce)(std::span<std::int64_t>),
-                                        bool patient);
+                                        Patience patience);
 
   std::shared_ptr<std::atomic<double>> summing_seconds_ = std::make_shared<std::atomic<double>>(0.0);
   RankThread thread_;

@@ -31,7 +31,7 @@ struct Beat {
 
 struct Job {
   RankThread::Work work;
-  bool patient = false;
+  Patience patience = Patience::limited;
   std::promise<void> done;
 };
 
@@ -76,7 +76,7 @@ struct RankThread::State {
   std::int64_t steps_before = 0;  ///< the last Beat of the rank before
   std::int64_t done = 0;
   bool reported_slow = false;
-  bool patient = false;  ///< the work that is being done
+  Patience patience = Patience::limited;  ///< of the work that is being done
   bool before_has_ended = false;
   bool silent = false;  ///< after a failure: the transport must not be used any more
   int tag = 0;
@@ -223,7 +223,7 @@ struct RankThread::State {
     const auto begin = tended - asleep;
     for (int polls = 0; !finished(); ++polls) {
       tend();
-      if (!patient) watch_progress(tended - asleep - begin);
+      if (patience == Patience::limited) watch_progress(tended - asleep - begin);
       if (failed()) {
         fall_silent();
         throw_failure();
@@ -318,7 +318,7 @@ void RankThread::State::work_off(Job& job) {
   try {
     throw_failure();
     reported_slow = false;
-    patient = job.patient;
+    patience = job.patience;
     PollingWire wire(*this, tag);
     job.work(wire);
     job.done.set_value();
@@ -448,8 +448,8 @@ void RankThread::set_lost_after(double seconds) {
   state_->deadlines.lost = Seconds(seconds);
 }
 
-std::future<void> RankThread::run(Work work, bool patient) {
-  Job job{std::move(work), patient, {}};
+std::future<void> RankThread::run(Work work, Patience patience) {
+  Job job{std::move(work), patience, {}};
   std::future<void> done = job.done.get_future();
   {
     const std::lock_guard lock(state_->mutex);
@@ -471,7 +471,7 @@ bool RankThread::close() {
   if (!state_->failed()) {
     try {
       std::int64_t nothing = 0;
-      run([&nothing](Wire& wire) { wire.max(std::span(&nothing, 1)); }, true).get();
+      run([&nothing](Wire& wire) { wire.max(std::span(&nothing, 1)); }, Patience::endless).get();
     } catch (const std::exception&) {  // the state knows
     }
   }

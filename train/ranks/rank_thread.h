@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "train/ranks/patience.h"
 #include "train/ranks/remote_error.h"
 #include "train/ranks/transport.h"
 #include "train/ranks/wire.h"
@@ -48,8 +49,8 @@ class RankThread {
   void set_lost_after(double seconds);
 
   /// The future throws what the work threw, or RemoteError when another rank has failed or is lost. Work that
-  /// throws has failed, as by fail(). `patient`: the work waits for as long as the other ranks live.
-  std::future<void> run(Work work, bool patient = false);
+  /// throws has failed, as by fail(). `patience`: of the work with the other ranks.
+  std::future<void> run(Work work, Patience patience = Patience::limited);
   /// Tells the other ranks that this one has failed. Their work throws RemoteError from then on; so does this
   /// rank's.
   void fail(const Error& error);

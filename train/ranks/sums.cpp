@@ -177,16 +177,22 @@ void sum_directly(ShardSums& sums, Wire& wire) {
   spread_shares(wire, result, size);
 }
 
-void check_parts(const ShardSums& sums, const Wire& wire, bool one_per_shard) {
+ShardRange own_shards(const ShardSums& sums, const Wire& wire) {
   check(wire.size() > 0 && sums.shards % wire.size() == 0 && sums.present > 0 && sums.present <= sums.shards,
         "sum over shards: ", sums.present, " of ", sums.shards, " shards on ", wire.size(), " ranks");
-  const ShardRange own = shards_of_rank(sums.shards, sums.present, wire.rank(), wire.size());
-  const std::size_t expected =
-      one_per_shard ? static_cast<std::size_t>(own.size()) : nodes_in(own, sums.present).size();
+  return shards_of_rank(sums.shards, sums.present, wire.rank(), wire.size());
+}
+
+void check_parts(const ShardSums& sums, std::size_t expected) {
   check(sums.parts.size() == expected, "sum over shards: ", sums.parts.size(), " parts, expected ", expected);
   for (const Tensor& part : sums.parts)
     check(part.shape() == sums.result.shape() && part.dtype() == DType::f32, "sum over shards: a part of ",
           part.shape(), " for a sum of ", sums.result.shape());
+}
+
+// A part for each node of the tree that the rank's shards make.
+void check_nodes(const ShardSums& sums, const Wire& wire) {
+  check_parts(sums, nodes_in(own_shards(sums, wire), sums.present).size());
 }
 
 void copy_first_part(ShardSums& sums) {
@@ -197,7 +203,7 @@ void copy_first_part(ShardSums& sums) {
 }  // namespace
 
 void sum_by_tree(ShardSums& sums, Wire& wire) {
-  check_parts(sums, wire, false);
+  check_nodes(sums, wire);
   if (wire.size() == 1 || one_node_per_rank(sums, wire.size())) {
     copy_first_part(sums);
     if (wire.size() > 1) Halving(sums, wire).run();
@@ -207,7 +213,7 @@ void sum_by_tree(ShardSums& sums, Wire& wire) {
 }
 
 void sum_by_mpi(ShardSums& sums, Wire& wire) {
-  check_parts(sums, wire, false);
+  check_nodes(sums, wire);
   copy_first_part(sums);
   float* result = sums.result.mutable_data<float>();
   if (sums.parts.empty()) std::fill_n(result, sums.result.numel(), 0.0f);
@@ -247,7 +253,7 @@ std::vector<float> shared_scales(const ShardSums& sums, const std::vector<std::i
 }  // namespace
 
 void sum_by_s16(ShardSums& sums, Wire& wire) {
-  check_parts(sums, wire, true);
+  check_parts(sums, static_cast<std::size_t>(own_shards(sums, wire).size()));
   check(sums.present <= 65535, ErrorKind::usage, "sum in 16 bits: ", sums.present, " shards, at most 65535");
   const std::int64_t size = sums.result.numel();
   const std::vector<std::int64_t> ends = sums.ends.empty() ? std::vector{size} : sums.ends;
