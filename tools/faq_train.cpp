@@ -14,11 +14,9 @@
 #include "tools/train_text.h"
 #include "tools/waiting.h"
 #include "train/dry_run.h"
-#include "train/metrics.h"
 #include "train/progress_display.h"
-#include "train/run_report.h"
+#include "train/run_files.h"
 #include "train/signals.h"
-#include "train/tensorboard.h"
 #include "train/trainer.h"
 
 namespace {
@@ -79,19 +77,17 @@ int body(int argc, char** argv, Communicator& ranks) {
       cli::print_result(plan_text(plan));
     return 0;
   }
-  Metrics metrics;
-  TensorBoard events;
   ProgressDisplay display(cli::says(parsed), cli::with_options);
   const StopToken stop = install_stop_handlers();
-  RunReport report(display, stop);
+  RunFiles files(display, stop);
   const TrainResult result = train(options, {.command = cli::command_line(argc, argv),
-                                             .listeners = {&metrics, &events, &report, &display},
+                                             .listeners = files.listeners(),
                                              .stop = stop,
                                              .ranks = &ranks});
   if (json) {
     cli::print_json({{"stopped", result.stopped},
                      {"epochs", result.epochs},
-                     {"stages", report.details().is_object() ? report.details()["stages"] : nlohmann::json()},
+                     {"stages", files.details().is_object() ? files.details()["stages"] : nlohmann::json()},
                      {"initial", to_json(result.initial)},
                      {"last", to_json(result.last)},
                      {"best", to_json(result.best)},
@@ -108,7 +104,7 @@ int body(int argc, char** argv, Communicator& ranks) {
     const bool quantized = options.scheme != Scheme::none;
     // Launchers give a rank a terminal of its own, whatever their own output is.
     const bool with_colours = ranks.size() == 1 && wants_colour(STDOUT_FILENO);
-    cli::print_result(stages_text(report.details(), result, quantized, with_colours) + summary_text(result));
+    cli::print_result(stages_text(files.details(), result, quantized, with_colours) + summary_text(result));
     if (ranks.is_first()) {
       std::error_code none;
       const bool has_report =

@@ -31,6 +31,7 @@
 #include "train/progress_display.h"
 #include "train/quantized_training.h"
 #include "train/report_page.h"
+#include "train/run_files.h"
 #include "train/run_report.h"
 #include "train/schedule.h"
 #include "train/setup.h"
