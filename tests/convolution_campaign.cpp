@@ -21,6 +21,8 @@
 #include <string>
 #include <vector>
 
+#include <cxxopts.hpp>
+
 #include "core/cpu.h"
 #include "core/error.h"
 #include "core/kernels/conv.h"
@@ -288,26 +290,16 @@ struct Options {
   std::uint64_t first = 0;
   std::uint64_t count = 1000;
   std::uint64_t seed = 1;
-  std::string kernels;  ///< only those in whose names this stands
+  std::string kernels;
 };
 
 Options options_of(int argc, char** argv) {
   Options o;
-  for (int i = 1; i < argc; i += 2) {
-    const std::string option = argv[i];
-    check(i + 1 < argc, ErrorKind::usage, option, ": expected a value");
-    const std::string value = argv[i + 1];
-    if (option == "--first")
-      o.first = std::stoull(value);
-    else if (option == "--count")
-      o.count = std::stoull(value);
-    else if (option == "--seed")
-      o.seed = std::stoull(value);
-    else if (option == "--kernels")
-      o.kernels = value;
-    else
-      fail(ErrorKind::usage, option, ": expected --first, --count, --seed or --kernels");
-  }
+  cxxopts::Options parser("faq_convolution_campaign");
+  parser.add_options()("first", "number of the first case", cxxopts::value(o.first))(
+      "count", "of cases", cxxopts::value(o.count))("seed", "of all cases", cxxopts::value(o.seed))(
+      "kernels", "only those in whose names this stands", cxxopts::value(o.kernels));
+  parser.parse(argc, argv);
   return o;
 }
 
@@ -401,7 +393,7 @@ int main(int argc, char** argv) {
     faq::testing::Campaign campaign(faq::testing::options_of(argc, argv));
     campaign.run();
     return campaign.report();
-  } catch (const faq::Error& error) {
+  } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 64;
   }

@@ -16,6 +16,7 @@
 #include <string>
 
 #include <zlib.h>
+#include <cxxopts.hpp>
 
 #include "core/error.h"
 #include "data/decode.h"
@@ -122,29 +123,18 @@ struct Options {
   std::int64_t count = 2000;
   std::uint64_t seed = 1;
   fs::path fixtures = fs::path(FAQ_TEST_FIXTURES) / "images";
-  fs::path keep;  ///< where files go that are decoded differently
-  fs::path list;  ///< where all files go, with what became of each
+  std::string keep;
+  std::string list;
 };
 
 Options options_of(int argc, char** argv) {
   Options o;
-  for (int i = 1; i < argc; i += 2) {
-    const std::string option = argv[i];
-    check(i + 1 < argc, ErrorKind::usage, option, ": expected a value");
-    const std::string value = argv[i + 1];
-    if (option == "--first")
-      o.first = std::stoll(value);
-    else if (option == "--count")
-      o.count = std::stoll(value);
-    else if (option == "--seed")
-      o.seed = std::stoull(value);
-    else if (option == "--keep")
-      o.keep = value;
-    else if (option == "--list")
-      o.list = value;
-    else
-      fail(ErrorKind::usage, option, ": expected --first, --count, --seed, --keep or --list");
-  }
+  cxxopts::Options parser("faq_image_campaign");
+  parser.add_options()("first", "number of the first mutant", cxxopts::value(o.first))(
+      "count", "of mutants", cxxopts::value(o.count))("seed", "of all mutants", cxxopts::value(o.seed))(
+      "keep", "folder for files that are decoded differently", cxxopts::value(o.keep))(
+      "list", "folder for all files, with what became of each", cxxopts::value(o.list));
+  parser.parse(argc, argv);
   return o;
 }
 
@@ -165,7 +155,7 @@ class Campaign {
   explicit Campaign(const Options& options) : o_(options), seeds_(seeds(options)) {
     if (o_.list.empty()) return;
     fs::create_directories(o_.list);
-    list_.open(o_.list / "list.tsv");
+    list_.open(fs::path(o_.list) / "list.tsv");
   }
 
   void run() {
@@ -208,7 +198,7 @@ class Campaign {
     if (!(a == b)) found(name, bytes, "decoded twice, it differs: " + a.refused + " / " + b.refused);
     if (list_.is_open()) {
       const Result colors = decoded(bytes, 3);
-      write(o_.list / name, bytes);
+      write(fs::path(o_.list) / name, bytes);
       list_ << name << '\t' << (a.refused.empty() ? "decoded" : "refused") << '\t' << checksum(colors.image)
             << '\t' << (a.refused.empty() ? a.image.fault : a.refused) << '\n';
     }
@@ -218,7 +208,7 @@ class Campaign {
   void found(const std::string& name, const std::string& bytes, const std::string& what) {
     ++findings_;
     std::fprintf(stderr, "%s: %s\n", name.c_str(), what.c_str());
-    if (!o_.keep.empty()) write(o_.keep / name, bytes);
+    if (!o_.keep.empty()) write(fs::path(o_.keep) / name, bytes);
   }
 
   Options o_;
@@ -235,7 +225,7 @@ int main(int argc, char** argv) {
     faq::testing::Campaign campaign(faq::testing::options_of(argc, argv));
     campaign.run();
     return campaign.report();
-  } catch (const faq::Error& error) {
+  } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 64;
   }
