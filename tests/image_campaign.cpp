@@ -21,7 +21,18 @@
 #include "core/error.h"
 #include "data/decode.h"
 #include "tests/image_files.h"
-#include "tests/own_malloc.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(memory_sanitizer) || __has_feature(thread_sanitizer)
+#define FAQ_OWN_MALLOC 0
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+#define FAQ_OWN_MALLOC 0
+#endif
+#ifndef FAQ_OWN_MALLOC
+#define FAQ_OWN_MALLOC 1
+#endif
 
 namespace {
 
