@@ -131,9 +131,10 @@ Var to_float(const Var& x);
 Var subsample_and_pad(const Var& x, int stride, std::int64_t channels);
 /// clamp(round(x/scale)); straight-through gradient inside the representable range, 0 where clipped.
 Var quantize(const Var& x, const FixedPoint& format);
-/// max(x, 0).
+/// max(x, 0), f32. Integers are taken as the real numbers they stand for; so a network that is to be deployed
+/// has the activation in its convolution (ConvNormActOptions::activation).
 Var relu(const Var& x);
-/// tanh(x).
+/// tanh(x), f32. Integers as in relu().
 Var tanh(const Var& x);
 /// x + y of one shape, f32.
 Var add(const Var& x, const Var& y);

@@ -122,15 +122,17 @@ Var quantize(const Var& x, const FixedPoint& format) {
 
 // y = max(x, 0);  dx = dy where y > 0, else 0.
 Var relu(const Var& x) {
-  Tensor y = kernels::relu(x.value());
-  return Var::record("relu", y, {x},
+  const Var real = to_float(x);
+  Tensor y = kernels::relu(real.value());
+  return Var::record("relu", y, {real},
                      [y](const Tensor& dy) -> Grads { return {kernels::relu_backward(dy, y)}; });
 }
 
 // y = tanh(x);  dx = dy·(1 − y²).
 Var tanh(const Var& x) {
-  Tensor y = kernels::tanh(x.value());
-  return Var::record("tanh", y, {x},
+  const Var real = to_float(x);
+  Tensor y = kernels::tanh(real.value());
+  return Var::record("tanh", y, {real},
                      [y](const Tensor& dy) -> Grads { return {kernels::tanh_backward(dy, y)}; });
 }
 

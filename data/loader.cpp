@@ -194,6 +194,10 @@ std::string Loader::State::prepare_sample(std::int64_t sample, std::uint8_t* pix
                                           std::int32_t& label) const {
   const TransformOptions& transform = options.transform;
   Image image = dataset.image(sample);
+  check(image.channels == dataset.channels() &&
+            std::ssize(image.pixels) == std::int64_t{image.height} * image.width * image.channels,
+        ErrorKind::usage, dataset.name(sample), ": an image of ", image.height, "×", image.width, "×",
+        image.channels, " with ", image.pixels.size(), " values, expected ", dataset.channels(), " channels");
   const std::string fault = std::move(image.fault);
   if (options.training) {
     Random random(options.seed, RandomStream::augmentation, static_cast<std::uint64_t>(epoch),

@@ -55,6 +55,7 @@ enum class Part {
 ///   the batches. Their numbers may differ by one, and a rank may have none.
 class Loader {
  public:
+  /// The data set must live as long.
   Loader(const Dataset& dataset, const LoaderOptions& options);
   ~Loader();
   Loader(const Loader&) = delete;

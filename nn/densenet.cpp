@@ -55,14 +55,24 @@ class Transition final : public Module {
   AvgPool pool_;
 };
 
+// Channels behind the last block.
+int features_of(const DenseNetRow& row) {
+  int channels = row.stem_channels;
+  for (std::size_t b = 0; b < row.layers.size(); ++b) {
+    if (b > 0) channels /= 2;
+    channels += row.layers[b] * row.growth;
+  }
+  return channels;
+}
+
 class DenseNet final : public Model {
  public:
   DenseNet(const DenseNetRow& row, const ModelOptions& options)
       : input_(options.mean, options.std),
         conv0_(options.in_channels, row.stem_channels, 7, {.stride = 2, .padding = 3}),
         pool0_({.kernel = 3, .stride = 2, .padding = 1}),
-        norm5_(1),
-        classifier_(1, options.num_classes) {
+        norm5_(features_of(row)),
+        classifier_(features_of(row), options.num_classes) {
     int channels = row.stem_channels;
     for (const int count : row.layers) {
       if (!blocks_.empty()) {
@@ -75,8 +85,6 @@ class DenseNet final : public Model {
         channels += row.growth;
       }
     }
-    norm5_ = NormAct(channels);
-    classifier_ = Linear(channels, options.num_classes);
   }
 
   void visit(Visitor& v) override {

@@ -182,11 +182,11 @@ void initialize(Model& model, std::uint64_t seed) {
   });
 }
 
-ModelCost model_cost(const std::string& name, const ModelOptions& options) {
+ModelCost model_cost(const std::string& name, const ModelOptions& options, int side) {
   const auto model = make_model(name, options);
   ModelCost cost;
   for (const auto& parameter : parameters(*model)) cost.parameters += parameter.value.value().numel();
-  const int size = model_info(name).input_size;
+  const int size = side > 0 ? side : model_info(name).input_size;
   // The tape of one forward pass shows the output size of every convolution.
   const EnableGrad recorded;
   const Var logits = model->forward({}, Var(Tensor::zeros({1, size, size, options.in_channels}, DType::u8)));

@@ -83,13 +83,13 @@ std::unique_ptr<Model> make_model(const std::string& name, const ModelOptions& o
 /// the model.
 void initialize(Model& model, std::uint64_t seed);
 
-/// The cost of a whole network. `macs`: multiplications of its convolutions and classifier, for one image of
-/// the size the network was designed for.
+/// The cost of a whole network. `macs`: multiplications of its convolutions and classifier, for one image.
 struct ModelCost {
   std::int64_t parameters = 0;
   std::int64_t macs = 0;
 };
-/// Makes the network and runs one image through it.
-ModelCost model_cost(const std::string& name, const ModelOptions& options);
+/// Makes the network and runs one image through it. `side`: its height and width; 0: what the network was
+/// designed for.
+ModelCost model_cost(const std::string& name, const ModelOptions& options, int side = 0);
 
 }  // namespace faq

@@ -1,5 +1,7 @@
 #include "nn/module.h"
 
+#include <set>
+
 #include "nn/units.h"
 
 namespace faq {
@@ -23,6 +25,7 @@ void Visitor::child(const std::string& conv_name, const std::string& norm_name, 
   inside(conv_name, [&] {
     on_unit(path_, unit);
     unit.visit_conv(*this);
+    unit.visit_adapter(*this);
   });
   inside(norm_name, [&] { unit.visit_norm(*this); });
 }
@@ -39,9 +42,25 @@ std::shared_ptr<Adapter> Unit::quantized_form(const QuantizedForms&) {
 
 namespace {
 
+// The names of a walk, which must differ.
+class Names {
+ public:
+  const std::string& add(const std::string& name) {
+    check(known_.insert(name).second, ErrorKind::usage, "model: visit() lists two things called '", name,
+          "'");
+    return name;
+  }
+
+ private:
+  std::set<std::string> known_;
+};
+
 struct ParameterCollector final : Visitor {
+  Names names;
   std::vector<Named<Var>> found;
-  void on_parameter(const std::string& name, Var& parameter) override { found.push_back({name, parameter}); }
+  void on_parameter(const std::string& name, Var& parameter) override {
+    found.push_back({names.add(name), parameter});
+  }
 };
 
 struct ScaleCollector final : Visitor {
@@ -63,7 +82,8 @@ struct StatisticsCollector final : Visitor {
 struct UnitCaller final : Visitor {
   explicit UnitCaller(const std::function<void(const std::string&, Unit&)>& f) : body(f) {}
   const std::function<void(const std::string&, Unit&)>& body;
-  void on_unit(const std::string& path, Unit& unit) override { body(path, unit); }
+  Names names;
+  void on_unit(const std::string& path, Unit& unit) override { body(names.add(path), unit); }
 };
 
 template <class Collector>

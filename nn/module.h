@@ -18,9 +18,14 @@ class QuantizedForms;
 class Random;
 class Visitor;
 
+///
+/// A module cannot be copied: adapters refer to the units that they execute.
 class Module {
  public:
+  Module() = default;
   virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
   virtual void visit(Visitor& visitor) = 0;
   /// The module as a unit; null if it is made of several units.
   virtual Unit* as_unit() { return nullptr; }
@@ -35,7 +40,8 @@ class Visitor {
 
   void child(const std::string& name, Module& module);
   /// A unit whose convolution and normalisation have separate names in checkpoints ("conv1" and "bn1"). A
-  /// unit without normalisation does not use the second name.
+  /// unit without normalisation does not use the second name. The state of its adapter goes with the
+  /// convolution.
   void child(const std::string& conv_name, const std::string& norm_name, ConvUnit& unit);
   void parameter(const std::string& name, Var& parameter) { on_parameter(full(name), parameter); }
   /// A parameter that is a learned scale of a quantizer: it is positive, and weight decay leaves it alone.
@@ -87,6 +93,8 @@ enum class UnitRole {
 /// and know nothing of quantization. To write a unit of your own, derive from this class and implement
 /// compute() and, if the unit can be quantized, quantized_form() (docs/example/own_unit.cpp).
 class Unit : public Module {
+  friend class Visitor;
+
  public:
   Var operator()(const Pass& pass, Inputs inputs);
   Var operator()(const Pass& pass, const Var& x) { return (*this)(pass, Inputs(&x, 1)); }

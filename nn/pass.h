@@ -41,7 +41,7 @@ struct UnitPrecision {
 class BatchStatistics {
  public:
   struct Entry {
-    NormState* norm;
+    NormState* norm;  ///< of the model, which must live as long
     LearnedStatistics learned;
   };
   void add(NormState& norm, LearnedStatistics learned) { entries_.push_back({&norm, std::move(learned)}); }

@@ -95,10 +95,11 @@ ConvNormAct::ConvNormAct(int in_channels, int out_channels, Extent kernel, const
 void ConvNormAct::visit_conv(Visitor& visitor) {
   visitor.parameter("weight", weight_);
   if (norm_.conv_bias) visitor.parameter("bias", norm_.conv_bias);
-  visit_adapter(visitor);
 }
 
-void ConvNormAct::visit_norm(Visitor& visitor) { visit_norm_state(visitor, norm_); }
+void ConvUnit::visit_batch_norm(Visitor& visitor) { visit_norm_state(visitor, norm_); }
+
+void ConvNormAct::visit_norm(Visitor& visitor) { visit_batch_norm(visitor); }
 
 void ConvNormAct::visit_own(Visitor&) {
   fail(ErrorKind::internal,

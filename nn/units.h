@@ -45,9 +45,10 @@ class ConvUnit : public Unit {
   void initialize(Random& random) override;
   std::shared_ptr<Adapter> quantized_form(const QuantizedForms& forms) override { return forms.of(*this); }
 
-  /// Convolution and normalisation may have separate names in checkpoints: see Visitor::child.
+  /// Lists what belongs to the convolution, and what to the normalisation: these may have separate names in
+  /// checkpoints (Visitor::child). A unit with a batch-norm calls visit_batch_norm().
   virtual void visit_conv(Visitor& visitor) = 0;
-  virtual void visit_norm(Visitor& visitor) = 0;
+  virtual void visit_norm(Visitor&) {}
 
   /// The weights in the shape they have in checkpoints.
   Var& weight() { return weight_; }
@@ -76,6 +77,9 @@ class ConvUnit : public Unit {
  protected:
   ConvUnit(const Shape& weight, int out_channels, const ConvGeometry& geometry, bool same_padding,
            const Activation& activation, float eps);
+
+  /// Lists norm() under PyTorch's names: `weight`, `bias`, `running_mean` and `running_var`.
+  void visit_batch_norm(Visitor& visitor);
 
   Var weight_;
   NormState norm_;
@@ -123,8 +127,7 @@ class ConvAct final : public ConvUnit {
  public:
   ConvAct(int in_channels, int out_channels, Extent kernel, const ConvActOptions& options = {});
   Var filter() override;
-  void visit_conv(Visitor& visitor) override { visit(visitor); }
-  void visit_norm(Visitor&) override {}
+  void visit_conv(Visitor& visitor) override { visit_own(visitor); }
   bool has_batch_norm() const override { return false; }
 
  private:

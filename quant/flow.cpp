@@ -12,7 +12,11 @@ class Trace final : public UnitObserver {
 
   void saw(Unit& unit, Inputs inputs, const Var& y) override {
     const auto known = names_.find(&unit);
-    if (known == names_.end()) return;
+    if (known == names_.end()) {  // a dropout that is a part of its unit, for one
+      check(unit.role() == UnitRole::move, ErrorKind::usage,
+            "model: a unit with weights runs that visit() does not list");
+      return;
+    }
     const std::string& name = known->second;
     // An id is unique only while its value lives, so all values are kept.
     kept_.insert(kept_.end(), inputs.begin(), inputs.end());

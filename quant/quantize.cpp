@@ -175,6 +175,13 @@ void learn_scales(Model& model, const std::map<std::string, UnitFlow>& flow) {
 
 void quantize(Model& model, const NumberFormat& options, const CalibrationResult* calibration) {
   check(options.scheme != Scheme::none, "quantize: no scheme");
+  check_bits("weight_bits", options.weight_bits);
+  check_bits("act_bits", options.act_bits);
+  check_bits("first_last_bits", options.first_last_bits);
+  for (const LayerBits& layer : options.layer_bits) {
+    check_bits("layer_bits", layer.weight_bits);
+    check_bits("layer_bits", layer.act_bits);
+  }
   const bool learns = options.scheme == Scheme::lsq;
   std::map<std::string, QuantizerState> states;
   std::map<std::string, UnitFlow> flow;

@@ -26,7 +26,8 @@ struct LayerPlan {
 /// set: running the model throws until a checkpoint is loaded into its buffers. A held weight scale stays if
 /// neither the scheme nor the weight's bits change.
 ///
-/// Throws usage for overrides that match no unit or contradict each other; the model is then unchanged.
+/// Throws usage for bits other than 2 to 8, and for overrides that match no unit or contradict each other;
+/// the model is then unchanged.
 void quantize(Model& model, const NumberFormat& options, const CalibrationResult* calibration);
 
 /// Calls QuantizedUnit::hold_weight_scale for every unit. A held scale no longer follows the weights. When

@@ -374,6 +374,32 @@ TEST_CASE("loader: a batch of bad images only") {
   check_error(ErrorKind::bad_data, "none of the 4 images", [&] { training.next(); });
 }
 
+TEST_CASE("loader: an image of another form than it says is refused") {
+  class Odd final : public Dataset {
+   public:
+    explicit Odd(Image image) : image_(std::move(image)) {}
+    std::int64_t size() const override { return 4; }
+    Image image(std::int64_t) const override { return image_; }
+    std::int32_t label(std::int64_t) const override { return 0; }
+    std::string name(std::int64_t i) const override { return concat("odd ", i); }
+    const std::vector<std::string>& class_names() const override { return names_; }
+    int channels() const override { return 3; }
+
+   private:
+    Image image_;
+    std::vector<std::string> names_{"a", "b"};
+  };
+  const Image rows[] = {{.height = 8, .width = 8, .channels = 3, .pixels = {1, 2, 3}},
+                        {.height = 8, .width = 8, .channels = 1, .pixels = std::vector<std::uint8_t>(64)},
+                        {.height = -8, .width = -8, .channels = 3, .pixels = {}}};
+  for (const Image& image : rows) {
+    CAPTURE(image.channels, image.pixels.size());
+    const Odd dataset(image);
+    Loader loader(dataset, options(2, false, 0));
+    check_error(ErrorKind::usage, "odd 0: an image of", [&] { loader.next(); });
+  }
+}
+
 TEST_CASE("loader: other exceptions arrive as they were thrown") {
   const Numbers dataset(100, [](std::int64_t i) {
     if (i == 33) throw std::bad_alloc();

@@ -146,6 +146,15 @@ TEST_CASE("relu and add gradients", "[ops]") {
   gradcheck([](Inputs in) { return add(in[0], relu(in[0])); }, {{5, 7}}, {.away_from_zero = 0.1});
 }
 
+TEST_CASE("relu and tanh take integers as the numbers they stand for", "[ops]") {
+  const Tensor x =
+      reference::random_fixed_point({2, 3, 3, 4}, 5, {.scale = 0.5f, .bits = 8, .is_signed = true});
+  const Var real = to_float(Var(x));
+  CHECK(reference::same_bytes(relu(Var(x)).value(), relu(real).value()));
+  CHECK(reference::same_bytes(tanh(Var(x)).value(), tanh(real).value()));
+  CHECK(relu(Var(x)).value().dtype() == DType::f32);
+}
+
 TEST_CASE("cross_entropy gradient", "[ops]") {
   const std::vector<std::int32_t> labels{2, 0, 6, 3};
   for (float smoothing : {0.0f, 0.1f, 0.5f}) {

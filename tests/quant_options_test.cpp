@@ -2,6 +2,7 @@
 
 #include "core/cpu.h"
 #include "quant/quantize.h"
+#include "tests/data_testing.h"
 #include "tests/testing.h"
 #include "train/quant_recipe.h"
 
@@ -30,6 +31,21 @@ TEST_CASE("a number format has gradients in bf16 by default only where the CPU h
   quantize(*model, options, &seen);
   const std::vector<std::int32_t> labels{0, 1, 2, 3};
   CHECK_NOTHROW(backward(training_loss(model->forward_training(training_pass(), Var(images)), labels)));
+}
+
+TEST_CASE("quantize refuses bits that integers of 8 bits have no place for", "[quant_options]") {
+  const auto model = make_model("resnet20", {});
+  const NumberFormat good{.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4};
+  for (const int bits : {-1, 0, 1, 9, 12}) {
+    CAPTURE(bits);
+    NumberFormat weights = good, activations = good, ends = good, layer = good;
+    weights.weight_bits = activations.act_bits = ends.first_last_bits = bits;
+    layer.layer_bits = {{"conv1", 8, bits}};
+    check_error(ErrorKind::usage, "`weight_bits`", [&] { quantize(*model, weights, nullptr); });
+    check_error(ErrorKind::usage, "`act_bits`", [&] { quantize(*model, activations, nullptr); });
+    check_error(ErrorKind::usage, "`first_last_bits`", [&] { quantize(*model, ends, nullptr); });
+    check_error(ErrorKind::usage, "`layer_bits`", [&] { quantize(*model, layer, nullptr); });
+  }
 }
 
 TEST_CASE("8-bit gradients are for any CPU, and for what is quantized", "[quant_options][isa]") {

@@ -1,13 +1,19 @@
 #include "nn/units.h"
 
 #include <cmath>
+#include <set>
+#include <type_traits>
 
 #include "core/cpu.h"
 #include "core/rng.h"
+#include "nn/models.h"
+#include "quant/quantize.h"
 #include "tests/catch.h"
+#include "tests/data_testing.h"
 #include "tests/reference.h"
 
 using namespace faq;
+using testing::check_error;
 
 namespace {
 
@@ -56,6 +62,75 @@ TEST_CASE("dropout wants to know its samples, in training only", "[units]") {
   dropout.set_probability(0);
   CHECK(dropout(training_pass(), x).same_node(x));
 }
+
+namespace {
+
+// A convolution of its own kind, which lists its weights and no more.
+class OwnConv final : public ConvUnit {
+ public:
+  OwnConv() : ConvUnit({4, 4, 3, 3}, 4, {.kernel = 3, .padding = 1}, false, Activation::relu, 1e-5f) {}
+  void visit_conv(Visitor& v) override { v.parameter("weight", weight_); }
+  void visit_norm(Visitor& v) override { visit_batch_norm(v); }
+  bool has_batch_norm() const override { return true; }
+};
+
+// With `same_names`, two units have one name; with `forgets`, the convolution of its own is not listed.
+class OwnNet final : public Model {
+ public:
+  OwnNet(bool same_names, bool forgets) : same_names_(same_names), forgets_(forgets) {}
+  void visit(Visitor& v) override {
+    v.child("input", input_);
+    v.child("conv", "bn", conv_);
+    if (!forgets_) v.child(same_names_ ? "conv" : "own", "own_bn", own_);
+    v.child("pool", pool_);
+    v.child("fc", fc_);
+  }
+  Var forward(const Pass& pass, const Var& images) override {
+    return fc_(pass, pool_(pass, own_(pass, conv_(pass, input_(pass, images)))));
+  }
+
+ private:
+  bool same_names_, forgets_;
+  Input input_{{0.5f}, {0.25f}};
+  ConvNormAct conv_{1, 4, 3, {.padding = 1}};
+  OwnConv own_;
+  GlobalAvgPool pool_;
+  Linear fc_{4, 2};
+};
+
+CalibrationResult seen_by(Model& model) {
+  return calibrate(model, [left = 1]() mutable -> std::optional<Tensor> {
+    return left-- > 0 ? std::optional(reference::random_integers<std::uint8_t>({4, 8, 8, 1}, 3, 0, 255))
+                      : std::nullopt;
+  });
+}
+
+}  // namespace
+
+TEST_CASE("a convolution of one's own keeps its quantizer in checkpoints", "[units]") {
+  OwnNet model(false, false);
+  initialize(model, 1);
+  const CalibrationResult seen = seen_by(model);
+  quantize(model, {.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4}, &seen);
+  std::set<std::string> names;
+  for (const auto& buffer : buffers(model)) names.insert(buffer.name);
+  for (const char* name : {"conv.quantizer", "own.quantizer", "own_bn.running_mean"}) {
+    CAPTURE(name);
+    CHECK(names.contains(name));
+  }
+}
+
+TEST_CASE("what a model lists twice or not at all is refused", "[units]") {
+  OwnNet twice(true, false), forgetful(false, true);
+  check_error(ErrorKind::usage, "lists two things called 'conv", [&] { parameters(twice); });
+  check_error(ErrorKind::usage, "lists two things called 'conv'", [&] { initialize(twice, 1); });
+  initialize(forgetful, 1);
+  check_error(ErrorKind::usage, "a unit with weights runs that visit() does not list",
+              [&] { seen_by(forgetful); });
+}
+
+// Adapters refer to units.
+static_assert(!std::is_copy_constructible_v<OwnNet> && !std::is_copy_assignable_v<OwnNet>);
 
 TEST_CASE("a forward returns what batch-norms learned and changes nothing", "[units]") {
   ConvNormAct conv(2, 3, 1);

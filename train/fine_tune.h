@@ -13,6 +13,8 @@ namespace faq {
 ///          .recipe = recipe("faq-4bit"),
 ///          .output = {.output_dir = "runs/r20-w4a4"}}.run();
 ///
+/// A recipe without a scheme trains in floating point, and there is no integer network.
+///
 /// The output folder gets the files that faq-train writes: last.safetensors and best.safetensors, which
 /// open_network and another run's `weights` read, and integer.safetensors of the best epoch, which
 /// IntegerNetwork::load reads.

@@ -9,10 +9,6 @@
 namespace faq {
 namespace {
 
-void check_bits(const char* what, int bits) {
-  check(bits >= 2 && bits <= 8, ErrorKind::usage, "`", what, "` ", bits, ": expected 2 to 8");
-}
-
 // True if channels have one real number as their scale, that of their layer.
 bool has_layer_scales(const QuantRecipe& r) {
   return r.scheme == Scheme::faq || (r.scheme == Scheme::lsq && r.scale_sharing == ScaleSharing::layer);

@@ -19,9 +19,9 @@ struct SgdOptions {
 
 class Sgd {
  public:
-  /// Updates all parameters of a model. Learned scales of quantizers have no weight decay, and stay positive:
-  /// a step halves or doubles them at most. The quantizers that the weights have now are told what an update
-  /// sees of them (QuantizedUnit::watched_weights).
+  /// Updates the parameters that a model has now: make it after quantize(), which may add learned scales.
+  /// Those have no weight decay, and stay positive: a step halves or doubles them at most. The quantizers
+  /// that the weights have now are told what an update sees of them (QuantizedUnit::watched_weights).
   Sgd(Module& model, const SgdOptions& options);
   /// Updates parameters of which none is a learned scale.
   Sgd(std::vector<Named<Var>> parameters, const SgdOptions& options);

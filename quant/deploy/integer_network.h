@@ -41,7 +41,7 @@ class IntegerNetwork {
   /// Takes u8 images N,H,W,C, returns f32 logits N,K. The values between the ops share one block of memory.
   /// If each thread takes its own share of the images, a few at a time, there is one block per thread. The
   /// block is planned once for images of height() and width(), and planned again in each call for other
-  /// sizes.
+  /// sizes. Several threads may call it at a time.
   Tensor forward(const Tensor& images, Engine engine = Engine::integer) const;
   /// As forward, but returns the result of every op, for --compare and tests.
   std::vector<Tensor> forward_all(const Tensor& images, Engine engine = Engine::integer) const;
