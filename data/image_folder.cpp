@@ -48,6 +48,7 @@ Listing list_split(const DatasetOptions& options, const std::string& split,
     fail(ErrorKind::bad_data, (folder / name).string(),
          ": expected images (.jpg, .jpeg or .png), found none; `allow_empty_classes` takes such classes");
   }
+  see_images_outside(folder, foreign);
   for (std::string note : {foreign.note(folder.string(), options.skip_bad), note_on_order(classes)})
     if (!note.empty()) listing.notes.push_back(std::move(note));
   check(listing.size() > 0, ErrorKind::bad_data, folder.string(), ": no images in ", classes.size(),

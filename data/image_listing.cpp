@@ -32,8 +32,11 @@ void list_to_depth(const fs::path& folder, const std::string& relative, int dept
       files.push_back(name);
     else if (folder_exists(entry.path()))
       list_to_depth(entry.path(), name + "/", depth + 1, files, foreign);
-    else if (kind == NamedAs::foreign && file_type_of(entry.path()) == fs::file_type::regular &&
-             foreign.is_usable(entry.path().string(), head_of(entry.path())))
+    else if (file_type_of(entry.path()) != fs::file_type::regular)
+      continue;
+    else if (kind == NamedAs::other)
+      foreign.saw_other(entry.path().string(), head_of(entry.path()));
+    else if (foreign.is_usable(entry.path().string(), head_of(entry.path())))
       files.push_back(name);
   }
 }
@@ -49,6 +52,12 @@ std::vector<fs::directory_entry> entries_without_clutter(const fs::path& folder)
   std::vector<fs::directory_entry> found = entries_of(folder);
   std::erase_if(found, [](const fs::directory_entry& e) { return is_clutter(e.path().filename().native()); });
   return found;
+}
+
+void see_images_outside(const fs::path& folder, ForeignImages& foreign) {
+  for (const fs::directory_entry& entry : entries_without_clutter(folder))
+    if (file_type_of(entry.path()) == fs::file_type::regular)
+      foreign.saw_other(entry.path().string(), head_of(entry.path()));
 }
 
 void list_images(const fs::path& folder, const std::string& relative, std::vector<std::string>& files,

@@ -33,6 +33,9 @@ Listing listing_in(const std::string& text, const std::string& path);
 /// The entries of a folder without clutter, sorted by name.
 std::vector<std::filesystem::directory_entry> entries_without_clutter(const std::filesystem::path& folder);
 
+/// Tells `foreign` of the files that lie in `folder` itself, beside its class folders.
+void see_images_outside(const std::filesystem::path& folder, ForeignImages& foreign);
+
 /// Adds the files below `folder` that are named like images to `files`, with `relative` before their names.
 /// It lists anything with such a name, so that a wrong file is an error and not skipped.
 void list_images(const std::filesystem::path& folder, const std::string& relative,

@@ -127,21 +127,40 @@ std::string note_on_order(const std::vector<std::string>& classes) {
                 ", …; a network trained with 0, 1, 2, … in this order wants the class order natural");
 }
 
+void ForeignImages::Some::add(const std::string& path) {
+  ++count;
+  if (first.size() < 3) first.push_back(path);
+}
+
+std::string ForeignImages::Some::names() const {
+  return concat(join(first, ", "), count > std::ssize(first) ? ", …" : "");
+}
+
 bool ForeignImages::is_usable(const std::string& path, std::span<const std::byte> head) {
   if (begins_as_image(head)) return true;
-  ++count_;
-  if (first_.size() < 3) first_.push_back(path);
+  unread_.add(path);
   return false;
 }
 
+void ForeignImages::saw_other(const std::string& path, std::span<const std::byte> head) {
+  if (begins_as_image(head)) unused_.add(path);
+}
+
 std::string ForeignImages::note(const std::string& where, std::int64_t most) const {
-  if (count_ == 0) return {};
-  const std::string names = concat(join(first_, ", "), count_ > std::ssize(first_) ? ", …" : "");
-  check(count_ <= most, ErrorKind::bad_data, where, ": ", count_,
-        count_ == 1 ? " image of a kind that is not read" : " images of kinds that are not read",
-        " (JPEG and PNG are): ", names, "; convert or remove them, or leave them out with `skip_bad` ",
-        count_);
-  return concat("warning: skipped ", count_, " of kinds that are not read in ", where, ": ", names);
+  const auto& [count, first] = unread_;
+  check(count <= most, ErrorKind::bad_data, where, ": ", count,
+        count == 1 ? " image of a kind that is not read" : " images of kinds that are not read",
+        " (JPEG and PNG are): ", unread_.names(),
+        "; convert or remove them, or leave them out with `skip_bad` ", count);
+  std::string text;
+  if (count > 0)
+    text =
+        concat("warning: skipped ", count, " of kinds that are not read in ", where, ": ", unread_.names());
+  if (unused_.count > 0)
+    text += concat(text.empty() ? "warning: " : "; ", unused_.count,
+                   unused_.count == 1 ? " image is" : " images are", " not used in ", where,
+                   ", for want of the name of an image or of a class folder: ", unused_.names());
+  return text;
 }
 
 }  // namespace faq

@@ -57,9 +57,19 @@ class ForeignImages {
 
   static constexpr std::size_t head_bytes = 8;  ///< what is_usable() wants to see
 
+  /// A file whose name is that of no image, as `1.jpg.bak`, or that is in no class. If it begins as a JPEG or
+  /// PNG does, note() has it: images that are not used are not lost without a word.
+  void saw_other(const std::string& path, std::span<const std::byte> head);
+
  private:
-  std::int64_t count_ = 0;
-  std::vector<std::string> first_;
+  struct Some {
+    std::int64_t count = 0;
+    std::vector<std::string> first;
+    void add(const std::string& path);
+    std::string names() const;
+  };
+  Some unread_;  ///< of kinds that are not decoded
+  Some unused_;  ///< JPEG and PNG
 };
 
 }  // namespace faq

@@ -87,8 +87,8 @@ std::vector<fs::path> tar_files(const fs::path& folder, const std::string& prefi
   if (!folder_exists(folder)) return files;
   for (const fs::directory_entry& entry : entries_of(folder)) {
     const fs::path& file = entry.path();
-    if (file.extension() == ".tar" && file.filename().string().starts_with(prefix) &&
-        file_type_of(file) == fs::file_type::regular)
+    if (in_small_letters(file.extension().string()) == ".tar" &&
+        file.filename().string().starts_with(prefix) && file_type_of(file) == fs::file_type::regular)
       files.push_back(file);
   }
   return files;
@@ -149,7 +149,11 @@ std::unique_ptr<Dataset> open_tar_shards(const DatasetOptions& options, Split sp
   const std::string text = options.once([&] {
     const auto files = shards_of(path, split);
     const char* name = names_of(split).front();
-    if (const auto compressed = compressed_shards(path); files.empty() && !compressed.empty())
+    // Beside folders an archive may be what they were unpacked from; among shards it is one of them.
+    const auto compressed = compressed_shards(path);
+    const bool is_among = !files.empty() && !compressed.empty() && compressed.front().parent_path() != path &&
+                          compressed.front().parent_path() == files.front().parent_path();
+    if (!compressed.empty() && (files.empty() || is_among))
       fail(ErrorKind::bad_data, compressed.front().string(),
            ": compressed; shards are read as .tar: unpack it to one");
     check(!files.empty(), ErrorKind::missing_input, (path / name).string(), ": no ", name, "/*.tar and no ",

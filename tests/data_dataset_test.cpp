@@ -130,6 +130,24 @@ TEST_CASE("image folder: which folder is which split") {
   check_error(ErrorKind::missing_input, "only-train/val", [&] { open(root / "only-train", Split::val); });
 }
 
+TEST_CASE("image folder: images that are not used are named") {
+  const TemporaryFolder folder;
+  put_image(folder / "train/cat/a.png");
+  const std::string image = file_bytes(fixture("rgb.png"));
+  const auto opened = [&] { return open_dataset({.path = folder.path()}, Split::train); };
+  write_file(folder / "train" / "cat" / "notes.txt", "no image");
+  CHECK(opened()->notes().empty());
+  write_file(folder / "train" / "cat" / "b.png.bak", image);
+  write_file(folder / "train" / "c.png", image);
+  const auto dataset = opened();
+  CHECK(dataset->size() == 1);
+  REQUIRE(dataset->notes().size() == 1);
+  for (const char* part : {"2 images are not used in", "b.png.bak", "c.png"}) {
+    INFO(dataset->notes().front() << ": " << part);
+    CHECK(dataset->notes().front().find(part) != std::string::npos);
+  }
+}
+
 TEST_CASE("image folder: images of kinds that are not read are named before anything is done with them") {
   const struct {
     const char* file;

@@ -534,6 +534,15 @@ TEST_CASE("shards that are packed another way are named", "[tar]") {
     check_error(ErrorKind::bad_data, std::string(name) + ": compressed",
                 [&] { open(folder.path(), Split::train); });
   }
+  // Among shards that are read it would be missing from the data set.
+  {
+    const TemporaryFolder folder;
+    write_file(folder / "train" / "0.tar", tar({{"a/1.png", image()}}));
+    write_file(folder / "train" / "1.TAR", tar({{"b/2.png", image()}}));
+    CHECK(open(folder.path(), Split::train)->size() == 2);
+    write_file(folder / "train" / "2.tar.gz", "compressed");
+    check_error(ErrorKind::bad_data, "2.tar.gz: compressed", [&] { open(folder.path(), Split::train); });
+  }
   // Beside the folders that it was unpacked to it is nothing.
   write_file(beside / "train.tar.gz", "compressed");
   write_file(beside / "train" / "a" / "1.png", image());
