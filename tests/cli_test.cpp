@@ -1,5 +1,6 @@
 // The programs as users meet them: exit codes, what is said where.
 #include "core/text.h"
+#include "nn/models.h"
 #include "tests/image_files.h"
 #include "tests/programs.h"
 
@@ -284,6 +285,12 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
       CHECK(outcome.out.find(part) != std::string::npos);
     }
   }
+  const Outcome models = run_program(FAQ_TRAIN, {"--list-models", "--json"});
+  REQUIRE(models.code == 0);
+  const json zoo = json::parse(models.out);
+  REQUIRE(zoo.size() == list_models().size());
+  CHECK(zoo[0]["name"] == "resnet20");
+  CHECK(zoo[0]["parameters"] == 269'722);
   const Outcome plan = run_program(FAQ_TRAIN, {"--dry-run", "--json", "--data-path", tiny_images().string(),
                                                "--preset", "faq-4bit", "-b", "20"});
   REQUIRE(plan.code == 0);
@@ -294,6 +301,7 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
   std::int64_t macs = 0;
   for (const json& layer : j["layers"]) macs += layer["macs"].get<std::int64_t>();
   CHECK(macs == (40'551'040 - 640) / 4 + 64 * 3);  // a quarter of the pixels, three classes
+  CHECK(j["macs"] == macs);
   const json& conv = j["layers"][2];
   CHECK(conv["name"] == "layer1.0.conv1");
   CHECK(conv["output"] == json{16, 16, 16});

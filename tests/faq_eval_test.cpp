@@ -544,6 +544,8 @@ TEST_CASE("the integer network of any quantized checkpoint", "[cli]") {
   for (const Refusal& row : std::initializer_list<Refusal>{
            {"the checkpoint itself", FAQ_EVAL, exporting(best, quantized / "." / "best.safetensors"), 64,
             "that is the checkpoint itself"},
+           {"another checkpoint of its run", FAQ_EVAL, exporting(best, quantized / "last.safetensors"), 64,
+            "that is a checkpoint of a run"},
            {"what is one", FAQ_EVAL, exporting(written, nothing), 64, "found integer network"},
            {"floating point", FAQ_EVAL, exporting(finished_run("none") / "best.safetensors", nothing), 64,
             "found float checkpoint"},

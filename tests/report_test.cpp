@@ -5,6 +5,7 @@
 #include "data/decode.h"
 #include "data/encode.h"
 #include "tests/programs.h"
+#include "tests/run_testing.h"
 #include "train/confusion.h"
 #include "train/report_details.h"
 #include "train/report_page.h"
@@ -295,8 +296,34 @@ TEST_CASE("faq-report makes pages of runs", "[report]") {
   CHECK(page.find("<th scope=\"row\">momentum</th>") == std::string::npos);
 }
 
+TEST_CASE("a page of another network does not outlive it", "[report]") {
+  const TemporaryFolder folder;
+  const fs::path run = folder / "run";
+  const Words options{"--scheme", "faq", "--bits", "4", "--hold-weight-scales", "1"};
+  require_done(train_by_program(run, options + Words{"--epochs", "1"}));
+  REQUIRE(fs::exists(run / "report.json"));
+  const Words longer = options + Words{"--epochs", "2", "--resume", "auto", "--report", "none"};
+  require_done(train_by_program(run, longer));
+  CHECK_FALSE(fs::exists(run / "report.json"));
+  CHECK_FALSE(fs::exists(run / "report.html"));
+  // With nothing left to train, the page stays.
+  const Outcome page = run_program(FAQ_REPORT, {run.string()});
+  REQUIRE(page.code == 0);
+  require_done(train_by_program(run, longer));
+  CHECK(fs::exists(run / "report.html"));
+  // A folder that was cleared of its checkpoints still has what is deployed.
+  for (const char* name : {"best.safetensors", "last.safetensors"}) fs::remove(run / name);
+  for (const auto& entry : fs::directory_iterator(run))
+    if (entry.path().filename().string().starts_with("checkpoint")) fs::remove(entry.path());
+  const Outcome again = train_by_program(run, options + Words{"--epochs", "1"});
+  INFO(again.err);
+  CHECK(again.code == 64);
+  CHECK(again.err.find("holds an earlier run") != std::string::npos);
+}
+
 TEST_CASE("faq-report refuses what is no run", "[report]") {
   const TemporaryFolder folder;
+  write_file(folder / "mine.json", "{}");
   const auto damaged = [&](const char* name, const char* file, const std::string& text) {
     copy_run(reported_run(), folder / name);
     text.empty() ? (void)fs::remove(folder / name / file) : write_file(folder / name / file, text);
@@ -307,6 +334,11 @@ TEST_CASE("faq-report refuses what is no run", "[report]") {
   const Refusal rows[] = {
       {"no run", FAQ_REPORT, {}, 64, "a run is required"},
       {"too many", FAQ_REPORT, Words(25, good), 64, "25 runs: expected at most 24"},
+      {"a file that is no page",
+       FAQ_REPORT,
+       {good, "--output", (folder / "mine.json").string()},
+       64,
+       "a file is there that is not called a page"},
       {"an option of others", FAQ_REPORT, {good, "--epochs", "3"}, 64, "unknown option '--epochs'"},
       {"no folder", FAQ_REPORT, {(folder / "none").string()}, 66, "is no folder"},
       {"a file", FAQ_REPORT, {(reported_run() / "run.json").string()}, 66, "is no folder"},

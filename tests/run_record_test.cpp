@@ -122,6 +122,11 @@ TEST_CASE("the best network of a run is not lost by another one", "[resume]") {
        65,
        "best.safetensors is of a run that went on"},
       {"killed at the end of its first epoch", 1, {"--resume", "auto"}, 0, "the run begins anew"},
+      {"killed there, and now another run",
+       1,
+       {"--resume", "auto", "--momentum", "0.5"},
+       65,
+       "is of another run: momentum was 0.9, is now 0.5"},
       {"nothing there", 0, {"--resume", "auto"}, 0, ""},
   };
   CHECK(best >= 1);

@@ -59,7 +59,10 @@ Result to_c(const cxxopts::ParseResult& parsed) {
   return {written_json(written), written_text(written, options.name)};
 }
 
-Result written_onnx(OnnxModel model, const std::string& file) {
+Result written_onnx(OnnxModel model, const std::string& file, const std::string& weights) {
+  std::error_code none;  // two files of which one is not there yet are not the same
+  check(!std::filesystem::equivalent(file, weights, none), ErrorKind::usage, "ONNX file ", file,
+        ": that is the network itself");
   const int opset = model.opset();
   const std::size_t nodes = model.nodes.size();
   write_onnx(std::move(model), file);
@@ -72,7 +75,7 @@ Result written_onnx(OnnxModel model, const std::string& file) {
 Result to_onnx(const cxxopts::ParseResult& parsed) {
   check_onnx();
   const IntegerNetwork network = IntegerNetwork::load(cli::text_of(parsed, "weights"));
-  return written_onnx(onnx_model(network), cli::text_of(parsed, "onnx"));
+  return written_onnx(onnx_model(network), cli::text_of(parsed, "onnx"), cli::text_of(parsed, "weights"));
 }
 
 // The options of faq-train and faq-eval that say what float weights are.
@@ -97,7 +100,7 @@ Result to_float_onnx(const cxxopts::ParseResult& parsed) {
       preprocessing_for(network, options, [&] { return model_info(network.model).input_size; });
   OnnxModel model = float_onnx_model(*network.trained, images);
   model.metadata.emplace("model", network.model);
-  return written_onnx(std::move(model), cli::text_of(parsed, "float-onnx"));
+  return written_onnx(std::move(model), cli::text_of(parsed, "float-onnx"), options.weights);
 }
 
 // What can be written, and the options that it alone reads.

@@ -27,13 +27,18 @@ int body(int argc, char** argv) {
   const auto folders = parsed["runs"].as<std::vector<std::string>>();
   check(folders.size() <= most_runs_of_page, ErrorKind::usage, folders.size(), " runs: expected at most ",
         most_runs_of_page);
-  std::vector<nlohmann::json> runs;
-  for (const std::string& folder : folders) runs.push_back(read_run(folder));
   std::filesystem::path output = "runs.html";
   if (parsed.count("output"))
     output = cli::text_of(parsed, "output");
   else if (folders.size() == 1)
     output = std::filesystem::path(folders.front()) / "report.html";
+  // Of the files of a run only pages are made to be replaced.
+  const std::string kind = output.extension().string();
+  std::error_code none;
+  check(!std::filesystem::is_regular_file(output, none) || kind == ".html" || kind == ".htm",
+        ErrorKind::usage, "--output ", output, ": a file is there that is not called a page (.html)");
+  std::vector<nlohmann::json> runs;
+  for (const std::string& folder : folders) runs.push_back(read_run(folder));
   const std::string page = report_page(std::move(runs));
   AtomicFile file(output);
   file.write(page);

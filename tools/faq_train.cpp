@@ -23,14 +23,27 @@ namespace {
 
 using namespace faq;
 
-std::string model_list() {
-  std::string text =
-      fmt::format("{:<18} {:<12} {:>5} {:>12} {:>14}\n", "name", "family", "input", "parameters", "MACs");
+nlohmann::json models_json() {
+  nlohmann::json models = nlohmann::json::array();
   for (const ModelInfo& info : list_models()) {
     const ModelCost cost = model_cost(info.name, {.num_classes = info.num_classes, .in_channels = 3});
-    text += fmt::format("{:<18} {:<12} {:>5} {:>12} {:>14}\n", info.name, info.family, info.input_size,
-                        cost.parameters, cost.macs);
+    models.push_back({{"name", info.name},
+                      {"family", info.family},
+                      {"input", info.input_size},
+                      {"classes", info.num_classes},
+                      {"parameters", cost.parameters},
+                      {"macs", cost.macs}});
   }
+  return models;
+}
+
+std::string model_list(const nlohmann::json& models) {
+  std::string text =
+      fmt::format("{:<18} {:<12} {:>5} {:>12} {:>14}\n", "name", "family", "input", "parameters", "MACs");
+  for (const nlohmann::json& model : models)
+    text += fmt::format("{:<18} {:<12} {:>5} {:>12} {:>14}\n", model["name"].get<std::string>(),
+                        model["family"].get<std::string>(), model["input"].get<int>(),
+                        model["parameters"].get<std::int64_t>(), model["macs"].get<std::int64_t>());
   return text;
 }
 
@@ -53,7 +66,13 @@ int body(int argc, char** argv, Communicator& ranks) {
                     {"quiet", "no progress on stderr, warnings only"}});
   const auto parsed = cli::parse(parser, argc, argv);
   if (cli::help_or_version(parser, parsed)) return 0;
-  if (cli::is_on(parsed, "list-models")) return cli::print_result(model_list()), 0;
+  if (cli::is_on(parsed, "list-models")) {
+    if (cli::is_on(parsed, "json"))
+      cli::print_json(models_json());
+    else
+      cli::print_result(model_list(models_json()));
+    return 0;
+  }
 
   std::vector<Setting> settings;
   if (parsed.count("bits")) settings.emplace_back("bits", cli::text_of(parsed, "bits"));

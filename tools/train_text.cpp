@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/printable.h"
+#include "train/checkpoint.h"
 
 namespace faq {
 namespace {
@@ -78,13 +79,13 @@ std::string next_text(const TrainOptions& options, bool has_report) {
   const std::filesystem::path folder = options.output_dir;
   const auto file = [&](const char* name) { return quoted((folder / name).string()); };
   std::error_code none;
-  const bool deployed = std::filesystem::exists(folder / "integer.safetensors", none);
+  const bool deployed = std::filesystem::exists(folder / integer_network_file, none);
   std::string text;
   if (has_report) text += "look at it:  " + file("report.html") + "\n";
   text += fmt::format("evaluate it: faq-eval --weights {} --data-path {}\n",
-                      file(deployed ? "integer.safetensors" : "best.safetensors"), quoted(options.data_path));
+                      file(deployed ? integer_network_file : "best.safetensors"), quoted(options.data_path));
   if (deployed)
-    text += fmt::format("export it:   faq-export {} --c {}\n", file("integer.safetensors"), file("c"));
+    text += fmt::format("export it:   faq-export {} --c {}\n", file(integer_network_file), file("c"));
   else
     text += fmt::format("quantize it: faq-train --model {} --weights {} --data-path {} --preset faq-8bit\n",
                         options.model, file("best.safetensors"), quoted(options.data_path));

@@ -262,16 +262,19 @@ std::optional<CheckpointHeader> furthest_checkpoint(const std::filesystem::path&
 }
 
 bool CheckpointFolder::holds_run() const {
-  return !checkpoint_files(folder_).empty() || may_exist(folder_ / best_file);
+  return !checkpoint_files(folder_).empty() || may_exist(folder_ / best_file) ||
+         may_exist(folder_ / integer_network_file);
 }
 
-void CheckpointFolder::check_begins_anew(const Warn& warn) const {
+std::optional<CheckpointHeader> CheckpointFolder::check_begins_anew(const Warn& warn) const {
   const auto best = folder_ / best_file;
-  if (!may_exist(best)) return;
+  if (!may_exist(best)) return {};
   // The best of the first epoch is saved before the first checkpoint is.
+  CheckpointHeader header{best, {}, 0};
   std::int64_t epoch = -1;
   try {
-    epoch = progress_in(read_safetensors_metadata(best), best.string()).epoch;
+    header.metadata = read_safetensors_metadata(best);
+    epoch = progress_in(header.metadata, best.string()).epoch;
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::missing_input) fail(ErrorKind::io, error.what());
     if (error.kind() != ErrorKind::bad_data) throw;
@@ -281,6 +284,7 @@ void CheckpointFolder::check_begins_anew(const Warn& warn) const {
         ": begin in another folder, with `weights` ", best.string());
   warn(
       concat(folder_.string(), " has the network of the first epoch and no checkpoint: the run begins anew"));
+  return header;
 }
 
 std::optional<CheckpointFolder::Found> CheckpointFolder::newest(const Warn& warn) const {

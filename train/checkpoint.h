@@ -66,6 +66,9 @@ std::vector<CheckpointHeader> checkpoints_in(const std::filesystem::path& folder
 /// checkpoints but none has a readable header.
 std::optional<CheckpointHeader> furthest_checkpoint(const std::filesystem::path& folder);
 
+/// The deployed network of a run, beside its checkpoints.
+inline constexpr const char* integer_network_file = "integer.safetensors";
+
 /// The checkpoints of one output folder. One process at a time may own a folder. All writing is atomic. The
 /// files:
 /// - `checkpoint-N.safetensors` (N optimizer steps), of which the newest `keep` are kept.
@@ -95,12 +98,13 @@ class CheckpointFolder {
   /// Returns the checkpoint with the most steps that can be read; others are ignored. Returns nothing when
   /// there are no checkpoints at all. Throws bad_data when there are some and none can be read.
   std::optional<Found> newest(const Warn& warn) const;
-  /// True if there is a checkpoint, readable or not, or the best network of a run.
+  /// True if there is a checkpoint, readable or not, or the best network of a run, in floating point or in
+  /// integers.
   bool holds_run() const;
   /// For a folder without checkpoints that a run is to go on in. Throws bad_data if an earlier run has left
   /// its best network there, which would be lost; warns if that is of its first epoch, at whose end it was
-  /// killed.
-  void check_begins_anew(const Warn& warn) const;
+  /// killed, and returns what it says of its run.
+  std::optional<CheckpointHeader> check_begins_anew(const Warn& warn) const;
 
  private:
   std::filesystem::path folder_;

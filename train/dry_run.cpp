@@ -14,7 +14,8 @@ nlohmann::json dry_run(const TrainOptions& options) {
   run.learner.begin();
   run.learner.begin_phase(method.phases() - 1, run.training_batches());
   const ModelCost cost = model_cost(
-      run.options.model, {.num_classes = run.options.num_classes, .in_channels = run.options.in_channels});
+      run.options.model, {.num_classes = run.options.num_classes, .in_channels = run.options.in_channels},
+      run.options.val_crop_size);
   nlohmann::json phases = nlohmann::json::array();
   for (const Phase& phase : run.phases) {
     const double last_step = static_cast<double>(phase.end) - 1.0 / static_cast<double>(run.steps_per_epoch);

@@ -4,6 +4,7 @@
 
 #include "core/safetensors.h"
 #include "core/text.h"
+#include "train/checkpoint.h"
 #include "train/epoch_record.h"
 #include "train/run_record.h"
 
@@ -30,7 +31,7 @@ std::string lost(const fs::path& file, std::int64_t epoch, const WhatIsWrong& wh
 }  // namespace
 
 std::string lost_results(const fs::path& folder, const Progress& progress, bool has_integer) {
-  const fs::path best = folder / "best.safetensors", integer = folder / "integer.safetensors";
+  const fs::path best = folder / "best.safetensors", integer = folder / integer_network_file;
   std::string id;
   std::string text = lost(best, progress.best_epoch, [&](const Metadata& metadata) -> std::string {
     const Progress then = progress_in(metadata, best.string());

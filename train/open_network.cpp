@@ -255,6 +255,18 @@ Preprocessing preprocessing_for(const Network& network, const DataChoice& data,
   return preprocessing;
 }
 
+namespace {
+
+bool holds_checkpoint(const std::string& file) {
+  try {
+    return is_checkpoint(read_safetensors_metadata(file));
+  } catch (const Error&) {  // nothing is there, or something else
+    return false;
+  }
+}
+
+}  // namespace
+
 IntegerNetwork export_integer_network(const Network& network, const Preprocessing& preprocessing,
                                       const std::string& file) {
   check(network.quantized, ErrorKind::usage, "export: ", network.weights,
@@ -262,6 +274,7 @@ IntegerNetwork export_integer_network(const Network& network, const Preprocessin
   std::error_code none;  // two files of which one is not there yet are not the same
   check(!std::filesystem::equivalent(file, network.weights, none), ErrorKind::usage, "export ", file,
         ": that is the checkpoint itself");
+  check(!holds_checkpoint(file), ErrorKind::usage, "export ", file, ": that is a checkpoint of a run");
   IntegerNetwork compiled = compile(*network.trained, preprocessing);
   compiled.save(file, integer_network_record(network.model, network.epoch, network.id));
   return compiled;

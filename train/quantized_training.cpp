@@ -95,7 +95,7 @@ class QuantizedTraining final : public Method {
 
   std::filesystem::path deploy(Model& model, const Deployment& d) override {
     if (!format_.quantize_activations) return {};
-    std::filesystem::path file = d.folder / "integer.safetensors";
+    std::filesystem::path file = d.folder / integer_network_file;
     compile(model, d.images).save(file, d.about);
     return file;
   }

@@ -232,7 +232,7 @@ class Details {
   }
   std::int64_t bytes_of_result() const {
     std::error_code none;
-    const auto bytes = std::filesystem::file_size(file("integer.safetensors"), none);
+    const auto bytes = std::filesystem::file_size(file(integer_network_file), none);
     return none ? options_.scheme == Scheme::none ? parameter_bytes() : 0 : static_cast<std::int64_t>(bytes);
   }
 
@@ -256,8 +256,7 @@ class Details {
   }
 
   void best_network() {
-    const std::string best = file("best.safetensors").string(),
-                      integer = file("integer.safetensors").string();
+    const std::string best = file("best.safetensors").string(), integer = file(integer_network_file).string();
     std::error_code ignored;
     const bool deployed = std::filesystem::exists(integer, ignored);
     const Network network = open_network({.weights = deployed ? integer : best, .engine = options_.engine});

@@ -60,7 +60,11 @@ std::optional<CheckpointFolder::Found> RunFolder::find_checkpoint() const {
     if (options_.resume == "auto") {
       const auto warn = [this](const std::string& text) { listener_.warning(text); };
       found = checkpoints_->newest(warn);
-      if (!found) checkpoints_->check_begins_anew(warn);
+      if (found) return found->file.string();
+      // A run of other options or data is another run.
+      if (const auto begun = checkpoints_->check_begins_anew(warn))
+        check_same_run(record_, record_in(begun->metadata, begun->file.string()), begun->file.string(),
+                       /*phases=*/1);
     } else {
       found = CheckpointFolder::Found{options_.resume, read_safetensors(options_.resume)};
     }

@@ -194,7 +194,7 @@ std::string machine_difference(const RunRecord& now, const RunRecord& before) {
       difference +=
           concat(difference.empty() ? "" : ", ", name, " ", shortened(json_text(before.machine[name]), 120),
                  " before and ", value.dump(), " now");
-  return difference.empty() ? "" : difference + ": the run may not end with the bits of an uninterrupted one";
+  return difference;
 }
 
 std::string checkpoint_id(const std::map<std::string, std::string>& checkpoint) {

@@ -14,6 +14,13 @@ void RunReport::started(const RunStarted& event) {
   details_ = nullptr;
 }
 
+void RunReport::epoch(const EpochDone&) {
+  if (!options_) return;
+  std::error_code none;  // a file that cannot be removed cannot be replaced either: finished() says so
+  for (const char* name : {"report.json", "report.html"})
+    std::filesystem::remove(std::filesystem::path(options_->output_dir) / name, none);
+}
+
 void RunReport::finished(const RunFinished& event) {
   if (!options_ || options_->report == ReportKind::none) return;
   const std::filesystem::path folder = options_->output_dir;

@@ -22,6 +22,8 @@ class RunReport final : public RunListener {
       : progress_(progress), stop_(std::move(stop)) {}
 
   void started(const RunStarted& event) override;
+  /// What earlier pages say is of another network from now on: they are removed.
+  void epoch(const EpochDone& event) override;
   /// Throws io when a file cannot be written.
   void finished(const RunFinished& event) override;
 

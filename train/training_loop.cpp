@@ -123,8 +123,8 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   // What it began with is in the checkpoint; another file has no part in this run.
   for (const char* origin : {"weights", "teacher"}) {
     if (!before.config.contains(origin) || before.config[origin] == record_.config.at(origin)) continue;
-    listener_.notice(concat("`", origin, "` has no effect on a run that goes on: it began with ",
-                            shortened(json_text(before.config[origin]), 120)));
+    listener_.warning(concat("`", origin, "` has no effect on a run that goes on: it began with ",
+                             shortened(json_text(before.config[origin]), 120)));
     record_.config[origin] = before.config[origin];
   }
   const std::string origin = recorded_options(record_.config, source).weights;
@@ -144,7 +144,14 @@ void TrainingLoop::restore(const CheckpointFolder::Found& found) {
   RunStarted event = started();
   event.resumed_from = found.file;
   listener_.started(event);
-  if (const std::string text = machine_difference(record_, before); !text.empty()) listener_.warning(text);
+  if (const std::string text = machine_difference(record_, before); !text.empty()) {
+    // docs/numerics.md, "One training on every CPU"
+    if (run_.options.grad_format.value_or(GradFormat::s8) == GradFormat::s8 &&
+        run_.options.scheme != Scheme::none)
+      listener_.notice(concat(text, ": the same bits, but where a part of a step is in floating point"));
+    else
+      listener_.warning(concat(text, ": the run may not end with the bits of an uninterrupted one"));
+  }
   if (folder_.goes_on_here()) {
     if (const std::string lost = lost_results(); !lost.empty() && !done()) listener_.warning(lost);
     if (other_length) folder_.write_config(context_.command);
