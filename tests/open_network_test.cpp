@@ -85,6 +85,18 @@ TEST_CASE("predictions are probabilities, the likeliest first", "[open_network]"
   check_error(ErrorKind::usage, "expected a square", [&] { predict(network, wide.preprocessing, image); });
   check_error(ErrorKind::usage, "`val_crop_size`", [&] { preprocessing_for(wide, {}, [] { return 0; }); });
   CHECK(preprocessing_for(wide, {.val_crop_size = 8}, [] { return 0; }).width == 8);
+
+  // Another crop shows the same part of the image.
+  Network photographs = network;
+  photographs.preprocessing = {.height = 64, .width = 64, .channels = 3, .resize = 73};
+  const auto resize = [&](const DataChoice& data) {
+    return preprocessing_for(photographs, data, [] { return 0; }).resize;
+  };
+  CHECK(resize({}) == 73);
+  CHECK(resize({.val_crop_size = 128}) == 146);
+  CHECK(resize({.val_resize_size = 90, .val_crop_size = 128}) == 90);
+  photographs.preprocessing.resize = 0;  // images are not resized
+  CHECK(resize({.val_crop_size = 128}) == 0);
   const std::vector<Guess> first = predict(network, seen, image, 1).guesses;
   REQUIRE(first.size() == 1);
   CHECK(first[0].probability == all[0].probability);

@@ -283,8 +283,18 @@ ProgressDisplay::Says says(const cxxopts::ParseResult& parsed) {
   return is_on(parsed, "quiet") ? ProgressDisplay::Says::warnings : ProgressDisplay::Says::everything;
 }
 
+std::string shell_word(const std::string& word) {
+  const std::string shown = printable(word);
+  if (!word.empty() && word.find_first_of(" \t\"'\\$`&|;<>()*?[]#~!{}") == std::string::npos) return shown;
+  std::string text = "'";
+  for (const char c : shown) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
 std::string command_line(int argc, char** argv) {
-  return join(std::vector<std::string>(argv, argv + argc), " ");
+  std::vector<std::string> words;
+  for (int i = 0; i < argc; ++i) words.push_back(shell_word(argv[i]));
+  return join(words, " ");
 }
 
 namespace {

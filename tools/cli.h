@@ -77,6 +77,8 @@ int count_of(const cxxopts::ParseResult& parsed, const std::string& option, int 
 /// What an option --quiet leaves of what is said on stderr.
 ProgressDisplay::Says says(const cxxopts::ParseResult& parsed);
 
+/// A word as a shell takes it: in quotation marks if it needs them.
+std::string shell_word(const std::string& word);
 /// The command line as one would type it.
 std::string command_line(int argc, char** argv);
 

@@ -47,7 +47,7 @@ std::string written_text(const CExport& written, const std::string& name) {
                   static_cast<double>(written.arena_bytes) / kilobyte);
   if (!written.test.empty())
     text += fmt::format("try it: cc -std=c99 -O2 -o {0}_test {1} {2} && ./{0}_test\n", name,
-                        written.source.string(), written.test.string());
+                        cli::shell_word(written.source.string()), cli::shell_word(written.test.string()));
   return text;
 }
 

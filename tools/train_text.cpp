@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "core/printable.h"
+#include "tools/cli.h"
 #include "train/checkpoint.h"
 
 namespace faq {
@@ -35,15 +35,6 @@ std::string size_of(const json& row) {
   if (!row.contains("bytes")) return "-";
   const double bytes = row["bytes"];
   return bytes < 1e6 ? fmt::format("{:.0f} kB", bytes / 1e3) : fmt::format("{:.1f} MB", bytes / 1e6);
-}
-
-// As a shell takes it.
-std::string quoted(const std::string& word) {
-  const std::string shown = printable(word);
-  if (!word.empty() && word.find_first_of(" \t\"'\\$`&|;<>()*?[]#~!{}") == std::string::npos) return shown;
-  std::string text = "'";
-  for (const char c : shown) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return text + "'";
 }
 
 }  // namespace
@@ -77,18 +68,23 @@ std::string summary_text(const TrainResult& result) {
 
 std::string next_text(const TrainOptions& options, bool has_report) {
   const std::filesystem::path folder = options.output_dir;
-  const auto file = [&](const char* name) { return quoted((folder / name).string()); };
+  const auto file = [&](const char* name) { return cli::shell_word((folder / name).string()); };
   std::error_code none;
   const bool deployed = std::filesystem::exists(folder / integer_network_file, none);
   std::string text;
   if (has_report) text += "look at it:  " + file("report.html") + "\n";
-  text += fmt::format("evaluate it: faq-eval --weights {} --data-path {}\n",
-                      file(deployed ? integer_network_file : "best.safetensors"), quoted(options.data_path));
+  std::string data = "--data-path " + cli::shell_word(options.data_path);
+  if (options.allow_empty_classes) data += " --allow-empty-classes";
+  if (!options.val_labels.empty()) data += " --val-labels " + cli::shell_word(options.val_labels);
+  if (options.skip_bad > 0) data += fmt::format(" --skip-bad {}", options.skip_bad);
+  text += fmt::format("evaluate it: faq-eval --weights {} {}\n",
+                      file(deployed ? integer_network_file : "best.safetensors"), data);
   if (deployed)
     text += fmt::format("export it:   faq-export {} --c {}\n", file(integer_network_file), file("c"));
   else
-    text += fmt::format("quantize it: faq-train --model {} --weights {} --data-path {} --preset faq-8bit\n",
-                        options.model, file("best.safetensors"), quoted(options.data_path));
+    text += fmt::format("quantize it: faq-train --config {} --weights {} --preset faq-8bit --output-dir {}\n",
+                        file("config.json"), file("best.safetensors"),
+                        cli::shell_word(folder.lexically_normal().string() + "-8bit"));
   return text;
 }
 

@@ -244,7 +244,12 @@ Preprocessing preprocessing_for(const Network& network, const DataChoice& data,
   // Of plain weights nothing is known; the model says.
   if (!options.interpolation && seen.resize >= 0) options.interpolation = seen.interpolation;
   if (!options.interpolation) options.interpolation = model_info(options.model).interpolation;
-  if (options.val_resize_size < 0) options.val_resize_size = seen.resize;
+  if (options.val_resize_size < 0) {
+    // In proportion for another crop, as the defaults of networks are.
+    const bool is_other = seen.resize > 0 && seen.height > 0 && options.val_crop_size != seen.height;
+    options.val_resize_size =
+        is_other ? static_cast<int>(options.val_crop_size * seen.resize / seen.height) : seen.resize;
+  }
   if (options.val_crop_size == 0 || options.val_resize_size < 0) {
     options.train_crop_size = options.val_crop_size;  // when it is known, nothing asks for the images' size
     choose_preprocessing(options, image_size);
