@@ -51,8 +51,11 @@ class Dataset {
   virtual std::vector<std::string> notes() const { return {}; }
 };
 
-enum class DatasetKind { automatic, image_folder, idx, cifar, tar };
 enum class Split { train, val, test };
+/// Opens a split of a data set.
+using OpenSplit = std::function<std::unique_ptr<Dataset>(Split)>;
+
+enum class DatasetKind { automatic, image_folder, idx, cifar, tar };
 
 /// The order of classes that are named by folders or members: the class of index 0 comes first.
 enum class ClassOrder {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <list>
 #include <numeric>
 
 #include "core/parallel.h"
@@ -22,11 +23,13 @@ namespace {
 struct Entry {
   ModelInfo info;
   std::function<std::unique_ptr<Model>(const ModelOptions&)> make;
+  bool is_registered = false;  ///< by register_model()
 };
 
-const std::vector<Entry>& entries() {
-  static const std::vector<Entry> all = [] {
-    std::vector<Entry> rows;
+// Rows stay where they are: models point to them.
+std::list<Entry>& entries() {
+  static std::list<Entry> all = [] {
+    std::list<Entry> rows;
     for (const CifarResNetRow& row : cifar_resnets()) {
       rows.push_back({{.name = row.name,
                        .family = "cifar-resnet",
@@ -128,13 +131,26 @@ std::vector<float> of_channels(const std::vector<float>& of_colours, int channel
 
 }  // namespace
 
-const std::vector<ModelInfo>& list_models() {
-  static const std::vector<ModelInfo> infos = [] {
-    std::vector<ModelInfo> rows;
-    for (const Entry& entry : entries()) rows.push_back(entry.info);
-    return rows;
-  }();
-  return infos;
+void register_model(ModelInfo info, std::function<std::unique_ptr<Model>(const ModelOptions&)> make) {
+  check(!info.name.empty() && info.input_size > 0 && info.num_classes >= 2 && !info.classifiers.empty() &&
+            make != nullptr,
+        ErrorKind::usage,
+        "register_model: expected a name, an input size, 2 classes or more, a classifier and what makes the "
+        "network");
+  check(
+      std::ranges::find(entries(), info.name, [](const Entry& e) { return e.info.name; }) == entries().end(),
+      ErrorKind::usage, "register_model: the zoo has a '", info.name, "'");
+  entries().push_back({std::move(info), std::move(make), true});
+}
+
+void unregister_model(const std::string& name) {
+  entries().remove_if([&](const Entry& entry) { return entry.is_registered && entry.info.name == name; });
+}
+
+std::vector<ModelInfo> list_models() {
+  std::vector<ModelInfo> rows;
+  for (const Entry& entry : entries()) rows.push_back(entry.info);
+  return rows;
 }
 
 const ModelInfo& Model::info() const {

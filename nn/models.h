@@ -1,6 +1,7 @@
 // The model zoo: a table of models.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,11 +15,11 @@ namespace faq {
 
 /// One row of the zoo.
 struct ModelInfo {
-  std::string name;
-  std::string family;   ///< "cifar-resnet"
-  int input_size = 0;   ///< height and width the network was designed for
-  int num_classes = 0;  ///< default
-  std::string source;   ///< paper and section
+  std::string name = {};
+  std::string family = {};  ///< "cifar-resnet"
+  int input_size = 0;       ///< height and width the network was designed for
+  int num_classes = 0;      ///< default
+  std::string source = {};  ///< paper and section
   // Names in checkpoints of the layers that depend on the data:
   std::string stem = "conv1";                     ///< the first convolution
   std::vector<std::string> classifiers = {"fc"};  ///< layers with one row per class; the main one first
@@ -61,7 +62,8 @@ class Model : public Module {
     return {forward(pass, images)};
   }
 
-  /// The row of the zoo that the model was made from; an empty row for a model that is not from the zoo.
+  /// The row of the zoo that the model was made from; an empty row for a model that make_model() has not
+  /// made.
   const ModelInfo& info() const;
 
  private:
@@ -69,7 +71,19 @@ class Model : public Module {
   const ModelInfo* info_ = nullptr;
 };
 
-const std::vector<ModelInfo>& list_models();
+/// Adds a network of your own to the zoo of this process. Then it can be named wherever a network is: options
+/// and presets, the weights of runs, teachers, evaluations. Call it before other threads use the zoo, the
+/// same way in every program that is to open what a run has left. Throws usage for a name that the zoo has,
+/// for none, and for a size or a number of classes that is not positive. `make`: as make_model(), with
+/// options that are complete.
+void register_model(ModelInfo info, std::function<std::unique_ptr<Model>(const ModelOptions&)> make);
+
+/// Removes it again. No network that was made of it may be left. Does nothing for a name of the library's
+/// own.
+void unregister_model(const std::string& name);
+
+/// The rows of the zoo, in the order of the programs' lists.
+std::vector<ModelInfo> list_models();
 /// Returns the row of that name. Throws usage, with the nearest name, when there is none.
 const ModelInfo& model_info(std::string_view name);
 /// Makes a network with zero weights: call initialize() or load_weights() next. Mean and standard deviation

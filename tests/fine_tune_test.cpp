@@ -1,7 +1,10 @@
 // The main job as a value: what faq-train does, from C++.
 #include "train/fine_tune.h"
 
+#include "data/memory_dataset.h"
 #include "tests/run_testing.h"
+#include "train/evaluate.h"
+#include "train/open_network.h"
 #include "train/quantized_training.h"
 #include "train/trainer.h"
 
@@ -55,6 +58,129 @@ TEST_CASE("a run does what its recipe says, or is refused", "[fine_tune]") {
   quantized.batch_size = 0;
   check_error(ErrorKind::usage, "`batch_size` 0", [&] { train(quantized); });
   CHECK_FALSE(fs::exists(folder / "run"));
+}
+
+namespace {
+
+class TwoConvolutions final : public Model {
+ public:
+  explicit TwoConvolutions(const ModelOptions& options)
+      : input_(options.mean, options.std),
+        conv1_(options.in_channels, 8, 3, {.padding = 1}),
+        conv2_(8, 16, 3, {.stride = 2, .padding = 1}),
+        head_(16, options.num_classes) {}
+  void visit(Visitor& v) override {
+    v.child("input", input_);
+    v.child("conv1", "bn1", conv1_);
+    v.child("conv2", "bn2", conv2_);
+    v.child("pool", pool_);
+    v.child("head", head_);
+  }
+  Var forward(const Pass& pass, const Var& images) override {
+    return head_(pass, pool_(pass, conv2_(pass, conv1_(pass, input_(pass, images)))));
+  }
+
+ private:
+  Input input_;
+  ConvNormAct conv1_, conv2_;
+  GlobalAvgPool pool_;
+  Linear head_;
+};
+
+ModelInfo two_convolutions() {
+  return {.name = "two_convolutions",
+          .family = "mine",
+          .input_size = 8,
+          .num_classes = 2,
+          .classifiers = {"head"}};
+}
+
+// Grey images that are bright above or below.
+std::unique_ptr<Dataset> own_split(Split split) {
+  const int count = split == Split::train ? 64 : 32;
+  MemoryImages images{.height = 8,
+                      .width = 8,
+                      .channels = 1,
+                      .pixels = std::vector<std::uint8_t>(static_cast<std::size_t>(count * 64)),
+                      .labels = {},
+                      .class_names = {"above", "below"},
+                      .source = "drawn"};
+  for (int n = 0; n < count; ++n) {
+    images.labels.push_back(n % 2);
+    for (int i = 0; i < 32; ++i)
+      images.pixels[static_cast<std::size_t>(n * 64 + n % 2 * 32 + i)] =
+          static_cast<std::uint8_t>(100 + (7 * n + i) % 100);
+  }
+  return memory_dataset(std::move(images), 1);
+}
+
+class StopAfterFiveSteps final : public RunListener {
+ public:
+  explicit StopAfterFiveSteps(StopToken stop) : stop_(std::move(stop)) {}
+  void step(const StepDone& done) override {
+    if (done.step == 5) stop_.request_stop();
+  }
+
+ private:
+  StopToken stop_;
+};
+
+}  // namespace
+
+TEST_CASE("the training loop takes networks and data of one's own", "[fine_tune]") {
+  const OneThread one_thread;
+  const TemporaryFolder folder;
+  const auto make = [](const ModelOptions& options) { return std::make_unique<TwoConvolutions>(options); };
+  const std::size_t before = list_models().size();
+  register_model(two_convolutions(), make);
+  CHECK(list_models().size() == before + 1);
+  check_error(ErrorKind::usage, "the zoo has a 'two_convolutions'",
+              [&] { register_model(two_convolutions(), make); });
+  ModelInfo other = two_convolutions();
+  other.name = "resnet20";
+  check_error(ErrorKind::usage, "the zoo has a 'resnet20'", [&] { register_model(other, make); });
+  other.name = "";
+  check_error(ErrorKind::usage, "expected a name", [&] { register_model(other, make); });
+
+  FineTune mine = job(folder / "run");
+  mine.model.model = "two_convolutions";
+  mine.data.data_path = "";
+  mine.recipe.lr = 0.05;
+  mine.recipe.epochs = 6;
+  check_error(ErrorKind::usage, "`data_path` is required", [&] { mine.run(); });
+  const RunContext context{.open_split = own_split};
+  const TrainResult result = mine.run(context);
+  CHECK(result.best.top1 == 100);
+
+  // Both networks of the run are opened by name, and are as accurate.
+  const auto validation = own_split(Split::val);
+  Loader loader(*validation, {.batch_size = 8, .training = false, .transform = {Augmentation::none, 8, 8}});
+  for (const char* file : {"best.safetensors", "integer.safetensors"}) {
+    CAPTURE(file);
+    const Network network = open_network({.weights = (folder / "run" / file).string()});
+    CHECK(network.model == "two_convolutions");
+    Scores scores;
+    RunListener silent;
+    CHECK(evaluate(network.forward, loader, scores, silent).top1 == 100);
+  }
+  // A run that was cut short goes on with the same bits.
+  FineTune part = mine;
+  part.output.output_dir = (folder / "part").string();
+  const StopToken stop;
+  StopAfterFiveSteps stopping(stop);
+  const TrainResult cut = part.run({.listeners = {&stopping}, .stop = stop, .open_split = own_split});
+  CHECK(cut.stopped);
+  part.output.resume = "auto";
+  CHECK_FALSE(part.run(context).stopped);
+  for (const char* file : {"last.safetensors", "best.safetensors", "integer.safetensors"}) {
+    CAPTURE(file);
+    CHECK(tensor_difference(folder / "part" / file, folder / "run" / file).empty());
+  }
+
+  unregister_model("two_convolutions");
+  unregister_model("resnet20");  // not registered, so it stays
+  CHECK(list_models().size() == before);
+  check_error(ErrorKind::usage, "unknown model 'two_convolutions'", [&] { model_info("two_convolutions"); });
 }
 
 TEST_CASE("a preset sets its fields and leaves the others", "[fine_tune]") {

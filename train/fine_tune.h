@@ -15,6 +15,8 @@ namespace faq {
 ///
 /// A recipe without a scheme trains in floating point, and there is no integer network.
 ///
+/// Networks of your own: register_model() (nn/models.h). Data of your own: RunContext::open_split.
+///
 /// The output folder gets the files that faq-train writes: last.safetensors and best.safetensors, which
 /// open_network and another run's `weights` read, and integer.safetensors of the best epoch, which
 /// IntegerNetwork::load reads.

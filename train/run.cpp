@@ -86,13 +86,13 @@ std::vector<Phase> phases_of_run(const TrainOptions& options, int count) {
 
 }  // namespace
 
-Run::Run(const TrainOptions& given, Method& method, Communicator& communicator)
+Run::Run(const TrainOptions& given, Method& method, Communicator& communicator, const OpenSplit& open)
     : ranks(communicator),
       cpus(share_cpus(ranks, given.threads)),
       options(options_of_run(given, method, ranks)),
       schedule(schedule_options(options)),
       phases(phases_of_run(options, method.phases())),
-      data(open_data(options, ranks)),
+      data(open_data(options, ranks, open)),
       train_loader(*data.train, train_loader_options(options, data, ranks)),
       val_loader(*data.val, val_loader_options(options, data, ranks)),
       learner(options, method, ranks, data.val->class_names()),

@@ -14,7 +14,9 @@ namespace faq {
 struct Run {
   /// Opens the data. Throws Error for anything wrong with the options, the data or the teacher. Nothing has
   /// been written at that point.
-  Run(const TrainOptions& given, Method& method, Communicator& ranks = single_process());
+  /// `open`: as RunContext::open_split.
+  Run(const TrainOptions& given, Method& method, Communicator& ranks = single_process(),
+      const OpenSplit& open = {});
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
 

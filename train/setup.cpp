@@ -117,13 +117,22 @@ std::string difference_of_classes(const std::vector<std::string>& train,
 
 }  // namespace
 
-Data open_data(TrainOptions& options, Communicator& ranks) {
-  check(!options.data_path.empty(), ErrorKind::usage, "`data_path` is required");
-  options.in_channels = resolved_channels(options);
-  const DatasetOptions dataset = dataset_options(options, options.in_channels, ranks);
+Data open_data(TrainOptions& options, Communicator& ranks, const OpenSplit& open) {
   Data data;
-  data.val = cached(open_dataset(dataset, Split::val));
-  data.train = cached(open_dataset(dataset, Split::train));
+  if (open) {
+    data.val = cached(open(Split::val));
+    data.train = cached(open(Split::train));
+    if (options.in_channels == 0) options.in_channels = data.train->channels();
+    for (const Dataset* split : {data.val.get(), data.train.get()})
+      check(split->channels() == options.in_channels, ErrorKind::usage, "data of ", split->channels(),
+            " channels, the network has ", options.in_channels);
+  } else {
+    check(!options.data_path.empty(), ErrorKind::usage, "`data_path` is required");
+    options.in_channels = resolved_channels(options);
+    const DatasetOptions dataset = dataset_options(options, options.in_channels, ranks);
+    data.val = cached(open_dataset(dataset, Split::val));
+    data.train = cached(open_dataset(dataset, Split::train));
+  }
   const std::vector<std::string>& classes = data.train->class_names();
   if (options.allow_empty_classes && are_among(data.val->class_names(), classes))
     data.val = with_classes(std::move(data.val), classes);

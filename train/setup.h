@@ -28,7 +28,8 @@ DatasetOptions dataset_options(const DataChoice& data, int channels, Communicato
 /// Opens the data, and fills in the num_classes, in_channels and sizes of `options` that were left open, from
 /// the data and the weights. Throws usage when the classes of data and options disagree.
 /// One rank searches the file system for all.
-Data open_data(TrainOptions& options, Communicator& ranks = single_process());
+/// `open`: for data of your own, in place of what `data_path` has.
+Data open_data(TrainOptions& options, Communicator& ranks = single_process(), const OpenSplit& open = {});
 
 /// If --weights is a checkpoint of faq-train, takes channels, mean and deviation from it where the options
 /// leave them open. Reads only the header of the file.

@@ -48,7 +48,7 @@ TrainingLoop::TrainingLoop(const TrainOptions& options, Method& method, const Ru
     : method_(method),
       context_(context),
       listener_(context.ranks->is_first() ? context.listeners : std::vector<RunListener*>()),
-      run_(with_folder(options), method, *context.ranks),
+      run_(with_folder(options), method, *context.ranks, context.open_split),
       stop_(run_.ranks, context.stop),
       skipped_(run_.train_loader, run_.val_loader, run_.options.skip_bad, run_.ranks, listener_),
       of_train_(sample_of(*run_.data.train)),
