@@ -74,13 +74,18 @@ else
   grep -q 'this build has no ONNX' "$work/said"
 fi
 
-# Nothing of what decodes, displays and archives is linked with it, nor need it be there.
-mkdir "$work/runtime"
+# Nothing of what decodes, displays and archives is linked with it, nor need it be there; and headers that are called as ours are not
+# taken for them.
+mkdir -p "$work/runtime/own/core" "$work/runtime/own/quant/deploy"
+for header in core/tensor.h core/error.h quant/deploy/preprocessing.h; do
+  echo '#error "a header of the application"' >"$work/runtime/own/$header"
+done
 cat >"$work/runtime/CMakeLists.txt" <<END
 cmake_minimum_required(VERSION 3.23)
 project(runtime LANGUAGES CXX)
 find_package(faq REQUIRED COMPONENTS runtime)
 add_executable(deploy $project/docs/example/deploy.cpp)
+target_include_directories(deploy BEFORE PRIVATE own)
 target_link_libraries(deploy PRIVATE faq::runtime)
 END
 cmake --no-warn-unused-cli -S "$work/runtime" -B "$work/runtime/build" -G "$generator" -DCMAKE_PREFIX_PATH="$work/installed;$prefix_path" \

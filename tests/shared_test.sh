@@ -32,7 +32,7 @@ objdump -p "$build/faq-train" >"$folder/said"
 grep -qE "^ +NEEDED +libfaq\.so\.$minor\$" "$folder/said" || fail "faq-train does not use the shared library"
 
 # What is exported, and what only runs networks.
-"$cxx" -std=c++20 -O1 -I"$project" -o "$folder/deploy" "$project/docs/example/deploy.cpp" -L"$build" -lfaq_runtime -Wl,-rpath,"$build" \
+"$cxx" -std=c++20 -O1 -I"$build/include" -o "$folder/deploy" "$project/docs/example/deploy.cpp" -L"$build" -lfaq_runtime -Wl,-rpath,"$build" \
   $(pkg-config --cflags nlohmann_json 2>/dev/null) >"$folder/said" 2>&1 || fail "linking deploy"
 objdump -p "$folder/deploy" >"$folder/said"
 if grep -qE 'NEEDED +libfaq\.so' "$folder/said"; then fail "deploy wants more than the runtime"; fi

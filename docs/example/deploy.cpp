@@ -7,7 +7,7 @@
 #include <cstdio>
 #include <string>
 
-#include "quant/deploy/integer_network.h"
+#include <faq/quant/deploy/integer_network.h>
 
 using namespace faq;
 

@@ -66,7 +66,7 @@ Description: ${description}
 URL: https://arxiv.org/abs/1809.04191
 Version: ${PROJECT_VERSION}
 ${needs}
-Cflags: -I\${includedir} -I\${includedir}/faq
+Cflags: -I\${includedir}
 ")
   install(FILES ${PROJECT_BINARY_DIR}/${name}.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT ${component})
 endfunction()

@@ -1,0 +1,31 @@
+# Copies headers to where users find them: FOLDER/faq. There "core/tensor.h" is "faq/core/tensor.h", so that no other project's
+# headers can stand in their place.
+#   cmake -DSOURCE=DIR -DFOLDER=DIR -P installed_headers.cmake
+set(parts core nn quant data train)
+set(wanted)
+foreach(part ${parts})
+  file(GLOB_RECURSE headers RELATIVE ${SOURCE} ${SOURCE}/${part}/*.h)
+  list(APPEND wanted ${headers})
+endforeach()
+list(JOIN parts "|" pattern)
+function(copy from to)
+  file(READ ${SOURCE}/${from} text)
+  string(REGEX REPLACE "#include \"(${pattern})/" "#include \"faq/\\1/" text "${text}")
+  set(before)
+  if(EXISTS ${FOLDER}/faq/${to})
+    file(READ ${FOLDER}/faq/${to} before)
+  endif()
+  if(NOT before STREQUAL text)  # what has not changed is not compiled again
+    file(WRITE ${FOLDER}/faq/${to} "${text}")
+  endif()
+endfunction()
+foreach(header ${wanted})
+  copy(${header} ${header})
+endforeach()
+copy(train/faq.h faq.h)
+# Of headers that are gone, copies go too.
+file(GLOB_RECURSE copies RELATIVE ${FOLDER}/faq ${FOLDER}/faq/*.h)
+list(REMOVE_ITEM copies ${wanted} faq.h)
+foreach(copy ${copies})
+  file(REMOVE ${FOLDER}/faq/${copy})
+endforeach()
