@@ -22,6 +22,10 @@ std::vector<std::byte> head_of(const fs::path& file) {
   return head;
 }
 
+void see_other(const fs::path& file, ForeignImages& foreign) {
+  if (foreign.looks_at_others()) foreign.saw_other(file.string(), head_of(file));
+}
+
 void list_to_depth(const fs::path& folder, const std::string& relative, int depth,
                    std::vector<std::string>& files, ForeignImages& foreign) {
   check(depth < 8, ErrorKind::bad_data, folder.string(), ": folders nested too deeply, or in a circle");
@@ -35,7 +39,7 @@ void list_to_depth(const fs::path& folder, const std::string& relative, int dept
     else if (file_type_of(entry.path()) != fs::file_type::regular)
       continue;
     else if (kind == NamedAs::other)
-      foreign.saw_other(entry.path().string(), head_of(entry.path()));
+      see_other(entry.path(), foreign);
     else if (foreign.is_usable(entry.path().string(), head_of(entry.path())))
       files.push_back(name);
   }
@@ -56,8 +60,7 @@ std::vector<fs::directory_entry> entries_without_clutter(const fs::path& folder)
 
 void see_images_outside(const fs::path& folder, ForeignImages& foreign) {
   for (const fs::directory_entry& entry : entries_without_clutter(folder))
-    if (file_type_of(entry.path()) == fs::file_type::regular)
-      foreign.saw_other(entry.path().string(), head_of(entry.path()));
+    if (file_type_of(entry.path()) == fs::file_type::regular) see_other(entry.path(), foreign);
 }
 
 void list_images(const fs::path& folder, const std::string& relative, std::vector<std::string>& files,

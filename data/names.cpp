@@ -143,6 +143,7 @@ bool ForeignImages::is_usable(const std::string& path, std::span<const std::byte
 }
 
 void ForeignImages::saw_other(const std::string& path, std::span<const std::byte> head) {
+  ++others_;
   if (begins_as_image(head)) unused_.add(path);
 }
 

@@ -60,6 +60,8 @@ class ForeignImages {
   /// A file whose name is that of no image, as `1.jpg.bak`, or that is in no class. If it begins as a JPEG or
   /// PNG does, note() has it: images that are not used are not lost without a word.
   void saw_other(const std::string& path, std::span<const std::byte> head);
+  /// False when so many others were seen that more would take long to open, e.g. a text beside every image.
+  bool looks_at_others() const { return others_ < 1000; }
 
  private:
   struct Some {
@@ -70,6 +72,7 @@ class ForeignImages {
   };
   Some unread_;  ///< of kinds that are not decoded
   Some unused_;  ///< JPEG and PNG
+  std::int64_t others_ = 0;
 };
 
 }  // namespace faq
