@@ -84,8 +84,10 @@ struct Pass {
   Normalize normalize = Normalize::with_running;
   RandomKeys keys = {};  ///< training needs `samples` where the network draws random numbers
   PrecisionPlan precision = {};
-  GradFormat grad_format = GradFormat::f32;  ///< of units that compute in floating point
-  BatchStatistics* statistics = nullptr;     ///< filled by norms that use the batch's; null: not wanted
+  /// Of units that compute in floating point, where s8 is bf16; quantized ones have
+  /// NumberFormat::grad_format.
+  GradFormat grad_format = GradFormat::f32;
+  BatchStatistics* statistics = nullptr;  ///< filled by norms that use the batch's; null: not wanted
   UnitObserver* observer = nullptr;
 
   bool training() const { return mode == Mode::training; }
@@ -96,7 +98,8 @@ struct Pass {
   }
 };
 
-/// Makes the pass of a training step. `statistics` may be null.
+/// Makes the pass of a training step. `statistics` may be null; else they are for
+/// update_running_statistics(), without which evaluation normalises as before training.
 Pass training_pass(RandomKeys keys = {}, BatchStatistics* statistics = nullptr,
                    GradFormat grad_format = GradFormat::f32, PrecisionPlan precision = {});
 

@@ -114,6 +114,11 @@ std::unique_ptr<Dataset> own_split(Split split) {
   return memory_dataset(std::move(images), 1);
 }
 
+struct Warnings final : RunListener {
+  void warning(const std::string& more) override { text += more + '\n'; }
+  std::string text;
+};
+
 class StopAfterFiveSteps final : public RunListener {
  public:
   explicit StopAfterFiveSteps(StopToken stop) : stop_(std::move(stop)) {}
@@ -175,6 +180,26 @@ TEST_CASE("the training loop takes networks and data of one's own", "[fine_tune]
   for (const char* file : {"last.safetensors", "best.safetensors", "integer.safetensors"}) {
     CAPTURE(file);
     CHECK(tensor_difference(folder / "part" / file, folder / "run" / file).empty());
+  }
+
+  // Batches that are odd for so many images.
+  const std::pair<int, const char*> odd[] = {
+      {24, "each epoch leaves out 16 of 64 images, which are no whole batch of 24"},
+      {8, "batches of 8 images: batch-norm wants 16 or more"},
+      {16, ""},
+      {100, ""}};
+  for (const auto& [batch, expected] : odd) {
+    CAPTURE(batch);
+    FineTune one = mine;
+    one.output.output_dir = (folder / concat("b", batch)).string();
+    one.recipe.batch_size = batch;
+    one.recipe.epochs = 1;
+    Warnings heard;
+    one.run({.listeners = {&heard}, .open_split = own_split});
+    const bool is_heard = heard.text.find("each epoch leaves out") != std::string::npos ||
+                          heard.text.find("batch-norm wants") != std::string::npos;
+    CHECK(is_heard == (*expected != 0));
+    CHECK(heard.text.find(expected) != std::string::npos);
   }
 
   unregister_model("two_convolutions");

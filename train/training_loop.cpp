@@ -89,11 +89,17 @@ std::vector<std::string> TrainingLoop::notes_on_data() const {
 void TrainingLoop::begin() {
   listener_.started(started());
   for (const std::string& note : run_.learner.begin()) tell(listener_, note);
-  if (run_.options.shards > 1 && run_.options.batch_size < 16 && has_batch_norm(model()))
+  const std::int64_t batch = run_.options.batch_size, images = run_.data.train->size();
+  if (batch < 16 && has_batch_norm(model()))
     listener_.warning(
-        fmt::format("shards of {} images: batch-norm takes its statistics from each shard alone, and "
-                    "wants 16 or more",
-                    run_.options.batch_size));
+        run_.options.shards > 1
+            ? fmt::format("shards of {} images: batch-norm takes its statistics from each shard "
+                          "alone, and wants 16 or more",
+                          batch)
+            : fmt::format("batches of {} images: batch-norm wants 16 or more for its statistics", batch));
+  if (const std::int64_t rest = images % batch; images > batch && 10 * rest > images)
+    listener_.warning(fmt::format("each epoch leaves out {} of {} images, which are no whole batch of {}",
+                                  rest, images, batch));
   for (const Phase& phase : run_.phases)
     if (phase.epochs() > 0 && run_.options.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
       listener_.warning(fmt::format(
