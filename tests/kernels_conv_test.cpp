@@ -43,6 +43,11 @@ std::vector<Convolution> all_cases() {
   // Padded on some sides only.
   cases.push_back({{2, 6, 7, 16}, {16, 16, 3, 3}, {.padding = {1, 0, 0, 2}}});
   cases.push_back({{1, 7, 7, 3}, {4, 3, 3, 3}, {.stride = 2, .padding = {0, 0, 1, 1}}});
+  cases.push_back({{9, 5, 7, 1}, {14, 1, 3, 3}, {.padding = {0, 1}}});
+  for (const std::int64_t channels : {1, 3, 8, 16})
+    for (const int bottom : {0, 1})
+      cases.push_back(
+          {{2, 7, 12, channels}, {14, channels, 3, 3}, {.stride = 2, .padding = {0, 0, bottom, 1}}});
   // Windows with holes.
   cases.push_back({{2, 9, 8, 16}, {32, 16, 3, 3}, {.padding = 2, .dilation = 2}});
   cases.push_back({{1, 8, 9, 3}, {5, 3, 3, 2}, {.stride = 2, .padding = {1, 0}, .dilation = {2, 3}}});
