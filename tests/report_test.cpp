@@ -319,6 +319,10 @@ TEST_CASE("a page of another network does not outlive it", "[report]") {
   INFO(again.err);
   CHECK(again.code == 64);
   CHECK(again.err.find("holds an earlier run") != std::string::npos);
+  const Outcome resumed = train_by_program(run, options + Words{"--epochs", "1", "--resume", "auto"});
+  INFO(resumed.err);
+  CHECK(resumed.code == 65);
+  CHECK(resumed.err.find("and no checkpoint: begin in another folder") != std::string::npos);
 }
 
 TEST_CASE("faq-report refuses what is no run", "[report]") {

@@ -268,7 +268,11 @@ bool CheckpointFolder::holds_run() const {
 
 std::optional<CheckpointHeader> CheckpointFolder::check_begins_anew(const Warn& warn) const {
   const auto best = folder_ / best_file;
-  if (!may_exist(best)) return {};
+  if (!may_exist(best)) {
+    check(!may_exist(folder_ / integer_network_file), ErrorKind::bad_data, "resuming from ", folder_,
+          ": it has the ", integer_network_file, " of a run, and no checkpoint: begin in another folder");
+    return {};
+  }
   // The best of the first epoch is saved before the first checkpoint is.
   CheckpointHeader header{best, {}, 0};
   std::int64_t epoch = -1;

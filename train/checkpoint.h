@@ -102,8 +102,8 @@ class CheckpointFolder {
   /// integers.
   bool holds_run() const;
   /// For a folder without checkpoints that a run is to go on in. Throws bad_data if an earlier run has left
-  /// its best network there, which would be lost; warns if that is of its first epoch, at whose end it was
-  /// killed, and returns what it says of its run.
+  /// its best network there, or that in integers, which would be lost; warns if that is of its first epoch,
+  /// at whose end it was killed, and returns what it says of its run.
   std::optional<CheckpointHeader> check_begins_anew(const Warn& warn) const;
 
  private:
