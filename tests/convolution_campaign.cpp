@@ -33,6 +33,7 @@
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "core/text.h"
+#include "tests/campaign_main.h"
 #include "tests/guarded_memory.h"
 #include "tests/reference.h"
 
@@ -387,12 +388,5 @@ class Campaign {
 }  // namespace faq::testing
 
 int main(int argc, char** argv) {
-  try {
-    faq::testing::Campaign campaign(faq::testing::options_of(argc, argv));
-    campaign.run();
-    return campaign.report();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 64;
-  }
+  return faq::testing::campaign_main<faq::testing::Campaign>(argc, argv, faq::testing::options_of);
 }

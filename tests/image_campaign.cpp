@@ -20,6 +20,7 @@
 
 #include "core/error.h"
 #include "data/decode.h"
+#include "tests/campaign_main.h"
 #include "tests/image_files.h"
 
 #if defined(__has_feature)
@@ -232,12 +233,5 @@ class Campaign {
 }  // namespace faq::testing
 
 int main(int argc, char** argv) {
-  try {
-    faq::testing::Campaign campaign(faq::testing::options_of(argc, argv));
-    campaign.run();
-    return campaign.report();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 64;
-  }
+  return faq::testing::campaign_main<faq::testing::Campaign>(argc, argv, faq::testing::options_of);
 }

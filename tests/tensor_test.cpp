@@ -202,6 +202,11 @@ TEST_CASE("the allocator counts, reuses and releases", "[tensor]") {
     const Tensor a = Tensor::empty({(2 << 20) + 4096}, DType::u8);
     CHECK(memory_stats().reserved == before.reserved + (4 << 20));
   }
+  release_cached_memory();
+  {  // behind which a vector may be read
+    const Tensor a = Tensor::empty({2 << 20}, DType::u8);
+    CHECK(memory_stats().reserved == before.reserved + (4 << 20));
+  }
   {  // what four blocks were cut from serves one
     std::vector<Tensor> parts(4);
     for (Tensor& part : parts) part = Tensor::empty({1 << 20}, DType::u8);
