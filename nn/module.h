@@ -150,7 +150,7 @@ struct Named {
   T value;
 };
 
-/// All parameters, in the order the model lists them.
+/// All parameters, in the order the model lists them. Throws usage for a name that it lists twice.
 std::vector<Named<Var>> parameters(Module& module);
 /// Only those that are learned scales.
 std::vector<Named<Var>> scales(Module& module);
@@ -158,6 +158,7 @@ std::vector<Named<Var>> scales(Module& module);
 std::vector<Named<Tensor>> buffers(Module& module);
 /// Only the buffers that are learned: without quantizer state.
 std::vector<Named<Tensor>> running_statistics(Module& module);
+/// Throws usage for a name that is listed twice.
 void for_each_unit(Module& module, const std::function<void(const std::string&, Unit&)>& body);
 /// The name of each unit, for observers of a pass.
 std::map<const Unit*, std::string> unit_names(Module& module);
