@@ -51,6 +51,13 @@ bool has_blind_taps(const ConvProblem& p) {
          !sees_by_all_taps(p.x[2], p.y[2], p.weights[3], g.stride, g.padding.left, g.dilation.width);
 }
 
+// 2.6.3 adds products with other pixels.
+bool is_dilated(const ConvProblem& p) { return !(p.geometry.dilation == Extent(1)); }
+
+// 2.6.3 copies the rows that a thread uses of an image. With a stride it leaves some out, and its zeros below
+// the image reach into the next thread's copy.
+bool has_a_stride(const ConvProblem& p) { return p.geometry.stride > 1; }
+
 // 2.6.3 writes beyond its scratchpad where strides skip pixels of less than a vector of channels.
 bool skips_parts_of_vectors(const ConvProblem& p) {
   return has_one_tap(p) && p.geometry.stride > 1 && p.x[3] < 16;
@@ -59,9 +66,13 @@ bool skips_parts_of_vectors(const ConvProblem& p) {
 constexpr Fault forward[] = {{"jit_int8_1x1:avx512", has_five_pixels},
                              {"jit_uni_int8_1x1", copies_beyond},
                              {"brgconv:", has_almost_full_block},
-                             {"brg_conv_fwd", has_borders_at_sides_alone}};
+                             {"brg_conv_fwd", has_borders_at_sides_alone},
+                             {"brgconv:avx512_core_amx", has_a_stride}};
 constexpr Fault backward_data[] = {{"jit_bf16_1x1", has_odd_outputs}};
-constexpr Fault backward_weights[] = {{"jit_bf16", has_blind_taps}, {"1x1", skips_parts_of_vectors}};
+constexpr Fault backward_weights[] = {{"jit_bf16", has_blind_taps},
+                                      {"jit:avx512_core_amx", has_blind_taps},
+                                      {"jit:avx512_core_amx", is_dilated},
+                                      {"1x1", skips_parts_of_vectors}};
 
 }  // namespace
 
