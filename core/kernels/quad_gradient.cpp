@@ -71,7 +71,7 @@ QuadGradient::QuadGradient(const Shape& x, const Shape& weights, const ConvGeome
                            std::int64_t groups, Tensor factors, const QuadTiles& tiles)
     : weights_(weights),
       geometry_(geometry),
-      plan_(weights, geometry),
+      plan_(weights, geometry, tiles),
       factors_(std::move(factors)),
       tiles_(tiles),
       whole_(places_of(plan_, 0)),

@@ -17,9 +17,13 @@ FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
 
 QuadGroup::QuadGroup(const Tensor& x, const RoundedGradient& dy, const QuadPlan& plan,
                      const ConvGeometry& geometry, const QuadTiles& tiles)
-    : plan_(plan), input_(x, dy.values.shape(), plan, geometry), output_(dy.values, plan), scale_(dy.scale) {
+    : plan_(plan),
+      grid_(dy.values.shape(), plan, geometry, rows_in_32_bits(dy.values.dim(2)), cache_bytes),
+      input_(x, plan, grid_, geometry),
+      output_(dy.values, plan, grid_, tiles),
+      scale_(dy.scale) {
   for (std::int64_t block = 0; block < plan.blocks; ++block) {
-    rows_.push_back(input_.rows_of(block));
+    lines_.push_back(input_.lines_of(block));
     kernels_.push_back(tiles.tile({plan.vectors_of(block), plan.outputs}));
   }
   if (input_.is_shifted()) sum_outputs();
@@ -28,10 +32,10 @@ QuadGroup::QuadGroup(const Tensor& x, const RoundedGradient& dy, const QuadPlan&
 void QuadGroup::compute(const QuadPlan::Tile& begin, std::int64_t count, bool adds, float* out,
                         Integers& integers) const {
   // What the tiles of a block of channels read again and again.
-  const std::int64_t band = std::max<std::int64_t>(1, cache_bytes / input_.row_bytes());
-  const std::int64_t unit = rows_in_32_bits(output_.width());
-  for (std::int64_t first = 0; first < output_.rows(); first += unit) {
-    const std::int64_t past = std::min(first + unit, output_.rows());
+  const std::int64_t band = std::max<std::int64_t>(1, cache_bytes / input_.line_bytes());
+  const std::int64_t unit = lines_of_unit();
+  for (std::int64_t first = 0; first < grid_.lines(); first += unit) {
+    const std::int64_t past = std::min(first + unit, grid_.lines());
     // With one band a tile is finished at once.
     const bool at_once = past - first <= band;
     const std::int64_t kept = at_once ? 1 : count;
@@ -52,11 +56,12 @@ void QuadGroup::compute(const QuadPlan::Tile& begin, std::int64_t count, bool ad
 
 void QuadGroup::run(const QuadPlan::Tile& tile, std::int64_t from, std::int64_t to,
                     std::int32_t* sums) const {
-  const bool are_one = input_.has_joined_rows();
+  const bool are_one = grid_.has_joined_lines();
+  const std::int64_t width = grid_.line_width();
   kernels_[tile.block]({.x = input_.at(tile),
-                        .rows = &rows_[tile.block][from],
+                        .lines = &lines_[tile.block][from],
                         .count = are_one ? 1 : to - from,
-                        .width = are_one ? (to - from) * output_.width() : output_.width(),
+                        .width = are_one ? (to - from) * width : width,
                         .pixel = input_.pixel(tile.block),
                         .dy = output_.at(tile.output_block, from),
                         .sums = sums});
@@ -77,13 +82,13 @@ void QuadGroup::finish(const QuadPlan::Tile& tile, std::int64_t unit, bool adds,
 }
 
 void QuadGroup::sum_outputs() {
-  const std::int64_t unit = rows_in_32_bits(output_.width());
-  const std::int64_t units = (output_.rows() + unit - 1) / unit;
+  const std::int64_t unit = lines_of_unit();
+  const std::int64_t units = (grid_.lines() + unit - 1) / unit;
   of_outputs_.resize(static_cast<std::size_t>(units * plan_.output_blocks));
   parallel_for(std::ssize(of_outputs_), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t first = i / plan_.output_blocks * unit;
-      of_outputs_[i] = output_.sums(i % plan_.output_blocks, first, std::min(first + unit, output_.rows()));
+      of_outputs_[i] = output_.sums(i % plan_.output_blocks, first, std::min(first + unit, grid_.lines()));
     }
   });
 }

@@ -7,24 +7,27 @@ namespace faq::kernels {
 namespace {
 
 constexpr std::int64_t max_block_channels = 64;
-constexpr std::int64_t max_vectors = 4;
-constexpr int accumulators = 24;  ///< of a tile
 
 std::int64_t divided_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
 
 }  // namespace
 
-QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry)
-    : out_channels(weights[0]), in_channels(weights[1]), height(weights[2]), width(weights[3]) {
+QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry, const QuadTiles& tiles)
+    : out_channels(weights[0]),
+      in_channels(weights[1]),
+      height(weights[2]),
+      width(weights[3]),
+      pixels(tiles.pixels) {
   block_channels = std::min(in_channels, max_block_channels);
   blocks = divided_up(in_channels, block_channels);
   const bool is_joined = blocks == 1 && geometry.dilation.width == 1;
   columns = is_joined ? 1 : width;
   const std::int64_t run = is_joined ? width * in_channels : block_channels;
   const std::int64_t of_run = divided_up(run, quad_lanes);
-  pieces = divided_up(of_run, max_vectors);
-  vectors = static_cast<int>(divided_up(of_run, pieces));
-  outputs = accumulators / vectors;
+  const QuadTileShape shape = tiles.shape(of_run, out_channels);
+  vectors = shape.vectors;
+  outputs = shape.outputs;
+  pieces = divided_up(of_run, vectors);
   output_blocks = divided_up(out_channels, outputs);
 }
 
@@ -53,7 +56,8 @@ std::int64_t QuadPlan::channels_of(std::int64_t block) const {
 }
 
 int QuadPlan::vectors_of(std::int64_t block) const {
-  return blocks == 1 ? vectors : static_cast<int>(divided_up(channels_of(block), quad_lanes));
+  if (blocks == 1 || pieces > 1) return vectors;
+  return static_cast<int>(divided_up(channels_of(block), quad_lanes));
 }
 
 }  // namespace faq::kernels

@@ -12,9 +12,10 @@ namespace faq::kernels {
 ///
 /// A tile is 16·vectors values of a run of the input, times some outputs. With up to 64 channels a run is a
 /// whole row of the filter, kernel width × channels, which are side by side in the input. With more channels
-/// (or holes between the columns) it is one column of the filter and up to 64 channels.
+/// (or holes between the columns) it is one column of the filter and up to 64 channels. The tiles of the CPU
+/// say how many vectors and outputs.
 struct QuadPlan {
-  QuadPlan(const Shape& weights, const ConvGeometry& geometry);
+  QuadPlan(const Shape& weights, const ConvGeometry& geometry, const QuadTiles& tiles);
 
   struct Tile {
     std::int64_t block = 0, output_block = 0, row = 0, column = 0, piece = 0;
@@ -42,6 +43,7 @@ struct QuadPlan {
   std::int64_t columns;  ///< of the filter that have tiles of their own; 1 if a run has all
   std::int64_t pieces;   ///< of a run
   int vectors, outputs;
+  std::int64_t pixels;  ///< that a tile takes at a time
 };
 
 }  // namespace faq::kernels

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "core/error.h"
@@ -10,11 +11,11 @@ namespace faq::kernels {
 namespace {
 
 template <int vectors, int outputs>
-void plain_tile(const QuadRows& r) {
+void plain_tile(const QuadPixels& r) {
   constexpr int length = vectors * quad_lanes;
   const std::int8_t* dy = r.dy;
-  for (std::int64_t row = 0; row < r.count; ++row) {
-    const std::uint8_t* x = r.x + r.rows[row];
+  for (std::int64_t line = 0; line < r.count; ++line) {
+    const std::uint8_t* x = r.x + r.lines[line];
     for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * outputs) {
       for (int o = 0; o < outputs; ++o) {
         for (int i = 0; i < length; ++i) {
@@ -29,29 +30,64 @@ void plain_tile(const QuadRows& r) {
 }
 
 QuadTile plain_quad_tile(QuadTileShape shape) {
-  constexpr std::size_t count = std::size(quad_tile_shapes);
+  constexpr std::size_t count = std::size(pixel_tile_shapes);
   constexpr auto tiles = []<std::size_t... i>(std::index_sequence<i...>) {
-    return std::array{&plain_tile<quad_tile_shapes[i].vectors, quad_tile_shapes[i].outputs>...};
+    return std::array{&plain_tile<pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>...};
   }
   (std::make_index_sequence<count>());
-  return tiles[quad_tile_index(shape)];
+  return tiles[quad_tile_index(pixel_tile_shapes, shape)];
+}
+
+// A pixel of a block, of which `present` outputs are there.
+template <int outputs>
+void pack_pixels_of(const QuadBlock& block) {
+  const std::uint32_t* from = block.dy;
+  std::uint32_t* out = block.out;
+  for (std::int64_t pixel = 0; pixel < block.width; ++pixel, from += block.stride, out += outputs) {
+    if (block.present == outputs) {
+      std::memcpy(out, from, outputs * sizeof *out);
+    } else {
+      std::memcpy(out, from, static_cast<std::size_t>(block.present) * sizeof *out);
+      std::memset(out + block.present, 0, static_cast<std::size_t>(outputs - block.present) * sizeof *out);
+    }
+  }
 }
 
 }  // namespace
 
-std::size_t quad_tile_index(QuadTileShape shape) {
-  const auto found = std::ranges::find_if(quad_tile_shapes, [&](const QuadTileShape& s) {
-    return s.vectors == shape.vectors && s.outputs == shape.outputs;
-  });
-  check(found != std::end(quad_tile_shapes), ErrorKind::internal, "quads: no tile of ", shape.vectors, "×",
-        shape.outputs);
-  return static_cast<std::size_t>(found - std::begin(quad_tile_shapes));
+int even_vectors(std::int64_t vectors, int most) {
+  const std::int64_t pieces = (vectors + most - 1) / most;
+  return static_cast<int>((vectors + pieces - 1) / pieces);
+}
+
+QuadTileShape pixel_tile_shape(std::int64_t vectors, std::int64_t /*outputs*/) {
+  const int even = even_vectors(vectors, 4);
+  return {even, 24 / even};
+}
+
+std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape shape) {
+  const auto found = std::ranges::find(shapes, shape);
+  check(found != shapes.end(), ErrorKind::internal, "quads: no tile of ", shape.vectors, "×", shape.outputs);
+  return static_cast<std::size_t>(found - shapes.begin());
+}
+
+void pack_pixels(const QuadBlock& block) {
+  switch (block.outputs) {
+    case 6:
+      return pack_pixels_of<6>(block);
+    case 8:
+      return pack_pixels_of<8>(block);
+    case 12:
+      return pack_pixels_of<12>(block);
+    default:
+      return pack_pixels_of<24>(block);
+  }
 }
 
 const std::vector<QuadTiles>& quad_tile_sets() {
   static const std::vector<QuadTiles> sets = [] {
     std::vector<QuadTiles> all = x86_quad_tile_sets();
-    all.push_back({"plain", true, true, plain_quad_tile});
+    all.push_back({"plain", true, true, 1, pixel_tile_shape, plain_quad_tile, pack_pixels});
     return all;
   }();
   return sets;

@@ -4,20 +4,21 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace faq::kernels {
 
-/// Some rows of the outputs, and what they see of the input. Bytes of four images lie side by side: x[…][4],
-/// u8, and dy[…][4], s8.
-struct QuadRows {
-  const std::uint8_t* x;     ///< what the tile sees at the first pixel of a row
-  const std::int64_t* rows;  ///< offset of each row of x, in bytes; one more may be read, and is not used
-  std::int64_t count;        ///< of rows
-  std::int64_t width;        ///< pixels of a row
-  std::int64_t pixel;        ///< bytes of x from one pixel to the next
-  const std::int8_t* dy;     ///< count × width × outputs × 4
-  std::int32_t* sums;        ///< outputs × vectors × 16
+/// Some lines of pixels of the outputs, and what they see of the input. Bytes of four images lie side by
+/// side: x[…][4], u8, and dy[…][4], s8.
+struct QuadPixels {
+  const std::uint8_t* x;      ///< what the tile sees at the first pixel of a line
+  const std::int64_t* lines;  ///< offset of each line of x, in bytes; one more may be read, and is not used
+  std::int64_t count;         ///< of lines
+  std::int64_t width;         ///< pixels of a line, a multiple of QuadTiles::pixels
+  std::int64_t pixel;         ///< bytes of x from one pixel to the next
+  const std::int8_t* dy;      ///< count × width/pixels × outputs × pixels × 4
+  std::int32_t* sums;         ///< outputs × vectors × 16
 };
 
 /// 16 values of x, each of four images.
@@ -25,30 +26,58 @@ inline constexpr std::int64_t quad_lanes = 16;
 
 /// sums[o][i] += Σ over pixels and their four images of dy[o]·x[i], for i below 16·vectors. All versions
 /// compute the same integers. A sum of up to max_quad_products products fits.
-using QuadTile = void (*)(const QuadRows&);
+using QuadTile = void (*)(const QuadPixels&);
 inline constexpr std::int64_t max_quad_products = 66000;  ///< 66000·255·127 < 2^31
 
-/// The tiles that there are: so many vectors of x, so many outputs.
+/// A tile: so many vectors of x, so many outputs.
 struct QuadTileShape {
   int vectors, outputs;
+
+  bool operator==(const QuadTileShape&) const = default;
 };
-inline constexpr QuadTileShape quad_tile_shapes[] = {{1, 24}, {2, 12}, {3, 8}, {4, 6},
-                                                     {1, 6},  {2, 6},  {3, 6}};
-/// Its place among quad_tile_shapes. Throws internal if it is none.
-std::size_t quad_tile_index(QuadTileShape shape);
+
+/// The gradient of one block of outputs, as a tile reads it: out[pixel / pixels][output][pixel % pixels] =
+/// dy[pixel · stride + output], each of four images, for the first `present` outputs; zeros for the others.
+struct QuadBlock {
+  const std::uint32_t* dy;
+  std::int64_t width;   ///< pixels, a multiple of QuadTiles::pixels
+  std::int64_t stride;  ///< from one pixel to the next
+  std::int64_t outputs, present;
+  std::uint32_t* out;
+};
 
 /// The tiles for one kind of CPU.
 struct QuadTiles {
   const char* name;
-  bool runs;     ///< on this CPU
-  bool allowed;  ///< as far as oneDNN may use the CPU (core/cpu.h)
+  bool runs;            ///< on this CPU
+  bool allowed;         ///< as far as oneDNN may use the CPU (core/cpu.h)
+  std::int64_t pixels;  ///< that a tile takes at a time
+  /// The tile for runs of so many vectors and so many outputs: as many vectors of a run as it takes at a
+  /// time.
+  QuadTileShape (*shape)(std::int64_t vectors, std::int64_t outputs);
+  /// Throws internal if there is none of that shape.
   QuadTile (*tile)(QuadTileShape shape);
+  void (*pack)(const QuadBlock& block);
 };
+
+/// The largest number of vectors up to `most` that divides a run into the fewest pieces evenly.
+int even_vectors(std::int64_t vectors, int most);
+
+/// What the sets whose tiles take one pixel at a time have in common.
+inline constexpr QuadTileShape pixel_tile_shapes[] = {{1, 24}, {2, 12}, {3, 8}, {4, 6},
+                                                      {1, 6},  {2, 6},  {3, 6}};
+/// 24 accumulators: with up to four vectors, outputs are what is left.
+QuadTileShape pixel_tile_shape(std::int64_t vectors, std::int64_t outputs);
+/// The place of a shape in a list of them. Throws internal if it is not there.
+std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape shape);
+void pack_pixels(const QuadBlock& block);
 /// All sets, the fastest first. The last one, plain loops, runs everywhere.
 const std::vector<QuadTiles>& quad_tile_sets();
 /// The first one that runs here and is allowed.
 const QuadTiles& quad_tiles();
 /// The sets that are written for x86-64; none elsewhere.
 std::vector<QuadTiles> x86_quad_tile_sets();
+/// Of them, the one for AMX.
+QuadTiles amx_quad_tiles();
 
 }  // namespace faq::kernels

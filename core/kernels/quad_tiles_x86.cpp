@@ -26,11 +26,11 @@ inline std::int32_t quad_at(const std::int8_t* p) {
 
 // 512 bits: a register holds 16 values of x of four images, and an accumulator their 16 sums for one output.
 // 24 accumulators stay in registers (there are 32) for all pixels: if the loops over them are unrolled early,
-// and if there is one loop over the pixels of all rows, between which GCC would store them.
+// and if there is one loop over the pixels of all lines, between which GCC would store them.
 struct Avx512Vnni {
 #define FAQ_AVX512_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
   template <int vectors, int outputs>
-  FAQ_AVX512_VNNI static void tile(const QuadRows& r) {
+  FAQ_AVX512_VNNI static void tile(const QuadPixels& r) {
     __m512i sum[outputs][vectors];
 #pragma GCC unroll 24
     for (int o = 0; o < outputs; ++o) {
@@ -39,8 +39,8 @@ struct Avx512Vnni {
         sum[o][v] = _mm512_loadu_si512(r.sums + (o * vectors + v) * quad_lanes);
     }
     const std::int8_t* dy = r.dy;
-    const std::int64_t* row = r.rows;
-    std::int64_t offset = *row, left = r.width;  // of the pixel, and the pixels up to the end of its row
+    const std::int64_t* line = r.lines;
+    std::int64_t offset = *line, left = r.width;  // of the pixel, and the pixels up to the end of its line
     for (std::int64_t i = 0; i < r.count * r.width; ++i, dy += 4 * outputs) {
       const std::uint8_t* x = r.x + offset;
       __m512i inputs[vectors];
@@ -52,11 +52,11 @@ struct Avx512Vnni {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) sum[o][v] = _mm512_dpbusd_epi32(sum[o][v], inputs[v], gradient);
       }
-      // The next pixel, without a branch, which would be predicted wrongly at the end of short rows.
+      // The next pixel, without a branch, which would be predicted wrongly at the end of short lines.
       const std::int64_t ends = -static_cast<std::int64_t>(--left == 0);  // all bits or none
       const std::int64_t along = offset + r.pixel;
-      row -= ends;
-      offset = along ^ ((along ^ *row) & ends);
+      line -= ends;
+      offset = along ^ ((along ^ *line) & ends);
       left += r.width & ends;
     }
 #pragma GCC unroll 24
@@ -69,9 +69,9 @@ struct Avx512Vnni {
 };
 
 // 256 bits: with 16 registers a tile is worked on in parts of one vector and a few outputs.
-// `part<outputs>(rows, x, first output, outputs of the tile, sums of the part, sums of an output)`.
+// `part<outputs>(pixels, x, first output, outputs of the tile, sums of the part, sums of an output)`.
 template <class Part, int vectors, int outputs>
-void in_parts(const QuadRows& r) {
+void in_parts(const QuadPixels& r) {
   constexpr int together = outputs % Part::most_outputs == 0 ? Part::most_outputs : Part::fewer_outputs;
   static_assert(outputs % together == 0);
   for (int v = 0; v < vectors; ++v) {
@@ -86,7 +86,7 @@ struct AvxVnni {
   static constexpr int most_outputs = 6, fewer_outputs = 4;
 
   template <int outputs>
-  FAQ_AVX_VNNI static void part(const QuadRows& r, const std::uint8_t* first, int output, int all_outputs,
+  FAQ_AVX_VNNI static void part(const QuadPixels& r, const std::uint8_t* first, int output, int all_outputs,
                                 std::int32_t* sums, std::int64_t stride) {
     __m256i low[outputs], high[outputs];
     for (int o = 0; o < outputs; ++o) {
@@ -94,8 +94,8 @@ struct AvxVnni {
       high[o] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + o * stride + 8));
     }
     const std::int8_t* dy = r.dy + 4 * output;
-    for (std::int64_t row = 0; row < r.count; ++row) {
-      const std::uint8_t* x = first + r.rows[row];
+    for (std::int64_t line = 0; line < r.count; ++line) {
+      const std::uint8_t* x = first + r.lines[line];
       for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * all_outputs) {
         const __m256i x_low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
         const __m256i x_high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 32));
@@ -121,15 +121,15 @@ struct Avx2 {
   static constexpr int registers = 4;  ///< of 16 values
 
   template <int outputs>
-  FAQ_AVX2 static void part(const QuadRows& r, const std::uint8_t* first, int output, int all_outputs,
+  FAQ_AVX2 static void part(const QuadPixels& r, const std::uint8_t* first, int output, int all_outputs,
                             std::int32_t* sums, std::int64_t stride) {
     __m256i sum[outputs][registers];
     for (auto& of_output : sum) {
       for (__m256i& s : of_output) s = _mm256_setzero_si256();
     }
     const std::int8_t* dy = r.dy + 4 * output;
-    for (std::int64_t row = 0; row < r.count; ++row) {
-      const std::uint8_t* x = first + r.rows[row];
+    for (std::int64_t line = 0; line < r.count; ++line) {
+      const std::uint8_t* x = first + r.lines[line];
       for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * all_outputs) {
         __m256i inputs[registers];
         for (int i = 0; i < registers; ++i)
@@ -156,15 +156,15 @@ struct Avx2 {
 template <class Of, std::size_t... i>
 QuadTile chosen(QuadTileShape shape, Of of, std::index_sequence<i...>) {
   const std::array<QuadTile, sizeof...(i)> tiles{of(std::integral_constant<std::size_t, i>())...};
-  return tiles[quad_tile_index(shape)];
+  return tiles[quad_tile_index(pixel_tile_shapes, shape)];
 }
-constexpr auto all_shapes = std::make_index_sequence<std::size(quad_tile_shapes)>();
+constexpr auto all_shapes = std::make_index_sequence<std::size(pixel_tile_shapes)>();
 
 QuadTile avx512_vnni_tile(QuadTileShape shape) {
   return chosen(
       shape,
       [](auto i) -> QuadTile {
-        return &Avx512Vnni::tile<quad_tile_shapes[i].vectors, quad_tile_shapes[i].outputs>;
+        return &Avx512Vnni::tile<pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>;
       },
       all_shapes);
 }
@@ -174,7 +174,7 @@ QuadTile tile_in_parts(QuadTileShape shape) {
   return chosen(
       shape,
       [](auto i) -> QuadTile {
-        return &in_parts<Part, quad_tile_shapes[i].vectors, quad_tile_shapes[i].outputs>;
+        return &in_parts<Part, pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>;
       },
       all_shapes);
 }
@@ -185,9 +185,12 @@ std::vector<QuadTiles> x86_quad_tile_sets() {
   const bool avx2 = __builtin_cpu_supports("avx2") != 0;
   const bool avx512 = __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
                       __builtin_cpu_supports("avx512vnni") != 0;
-  return {{"AVX-512 VNNI", avx512, has_avx512_vnni(), avx512_vnni_tile},
-          {"AVX-VNNI", avx2 && cpu_has_avx_vnni(), has_vnni(), tile_in_parts<AvxVnni>},
-          {"AVX2", avx2, has_avx2(), tile_in_parts<Avx2>}};
+  const auto by_pixels = [](const char* name, bool runs, bool allowed, QuadTile (*tile)(QuadTileShape)) {
+    return QuadTiles{name, runs, allowed, 1, pixel_tile_shape, tile, pack_pixels};
+  };
+  return {amx_quad_tiles(), by_pixels("AVX-512 VNNI", avx512, has_avx512_vnni(), avx512_vnni_tile),
+          by_pixels("AVX-VNNI", avx2 && cpu_has_avx_vnni(), has_vnni(), tile_in_parts<AvxVnni>),
+          by_pixels("AVX2", avx2, has_avx2(), tile_in_parts<Avx2>)};
 }
 
 }  // namespace faq::kernels

@@ -20,11 +20,11 @@ FAQ_SIMD void interleave(const std::uint8_t* a, const std::uint8_t* b, const std
              flip;
 }
 
-// sums[i] += Σ values[pixel·length + i]
-FAQ_SIMD void add_pixels(const std::int8_t* values, std::int64_t pixels, std::int64_t length,
-                         std::int32_t* sums) {
-  for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
-    for (std::int64_t i = 0; i < length; ++i) sums[i] += values[pixel * length + i];
+// sums[i] += Σ values[k·length + i]
+FAQ_SIMD void add_rows(const std::int8_t* values, std::int64_t count, std::int64_t length,
+                       std::int32_t* sums) {
+  for (std::int64_t k = 0; k < count; ++k)
+    for (std::int64_t i = 0; i < length; ++i) sums[i] += values[k * length + i];
 }
 
 using Quad = std::array<const std::uint8_t*, 4>;
@@ -46,55 +46,17 @@ void interleave(const Quad& quad, std::int64_t offset, std::uint32_t flip, std::
   interleave(quad[0] + offset, quad[1] + offset, quad[2] + offset, quad[3] + offset, flip, out, n);
 }
 
-std::int64_t quads_of(const Tensor& images) { return (images.dim(0) + 3) / 4; }
-
-// The outputs of a pixel, of which a block may have fewer than `outputs`.
-template <int outputs>
-void copy_block(const std::uint32_t* pixels, std::int64_t width, std::int64_t channels, std::int64_t first,
-                std::uint32_t* out) {
-  const std::int64_t n = std::min<std::int64_t>(outputs, channels - first);
-  for (std::int64_t pixel = 0; pixel < width; ++pixel, out += outputs) {
-    const std::uint32_t* from = pixels + pixel * channels + first;
-    if (n == outputs) {
-      std::memcpy(out, from, outputs * sizeof *out);
-    } else {
-      std::memcpy(out, from, static_cast<std::size_t>(n) * sizeof *out);
-      std::memset(out + n, 0, static_cast<std::size_t>(outputs - n) * sizeof *out);
-    }
-  }
-}
-
-void copy_block(std::int64_t outputs, const std::uint32_t* pixels, std::int64_t width, std::int64_t channels,
-                std::int64_t first, std::uint32_t* out) {
-  switch (outputs) {
-    case 6:
-      return copy_block<6>(pixels, width, channels, first, out);
-    case 8:
-      return copy_block<8>(pixels, width, channels, first, out);
-    case 12:
-      return copy_block<12>(pixels, width, channels, first, out);
-    default:
-      return copy_block<24>(pixels, width, channels, first, out);
-  }
-}
-
 }  // namespace
 
-QuadInput::QuadInput(const Tensor& x, const Shape& dy, const QuadPlan& plan, const ConvGeometry& geometry)
-    : plan_(plan),
-      dilation_(geometry.dilation),
-      quads_(quads_of(x)),
-      out_height_(dy[1]),
-      out_width_(dy[2]),
-      // A single tap skips what lies between outputs.
-      step_(plan.height == 1 && plan.width == 1 ? geometry.stride : 1),
-      stride_(geometry.stride / step_),
-      height_((dy[1] - 1) * stride_ + (plan.height - 1) * dilation_.height + 1),
-      width_((dy[2] - 1) * stride_ + (plan.width - 1) * dilation_.width + 1),
-      is_shifted_(x.dtype() == DType::s8) {
-  // A tile may read beyond the last run; those values belong to no weights.
-  const std::int64_t slack = plan.vectors * quad_lanes * 4;
-  bytes_ = Tensor::empty({quads_ * height_ * width_ * plan.in_channels * 4 + slack}, DType::u8);
+QuadInput::QuadInput(const Tensor& x, const QuadPlan& plan, const QuadGrid& grid,
+                     const ConvGeometry& geometry)
+    : plan_(plan), grid_(grid), dilation_(geometry.dilation), is_shifted_(x.dtype() == DType::s8) {
+  // A tile may read beyond the last run, and beyond the last line up to the width of lines. Those values
+  // belong to no weights, or meet zeros.
+  const std::int64_t last = (grid.rows_in(grid.lines() - 1) - 1) * grid.width + grid.out_width;
+  const std::int64_t slack = plan.pieces * plan.vectors * quad_lanes * 4 +
+                             (grid.line_width() - last) * grid.stride * plan.block_channels * 4;
+  bytes_ = Tensor::empty({grid.quads * grid.height * grid.width * plan.in_channels * 4 + slack}, DType::u8);
   std::memset(bytes_.mutable_data<std::uint8_t>() + bytes_.numel() - slack, 0,
               static_cast<std::size_t>(slack));
   fill(x, geometry);
@@ -107,31 +69,33 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
   const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::uint8_t>());
   // Of the columns that are kept, those that are inside the image.
-  const auto first_inside = [&](std::int64_t border) { return (border + step_ - 1) / step_; };
-  const std::int64_t left = std::min(first_inside(geometry.padding.left), width_);
-  const std::int64_t right = std::clamp((x.dim(2) - 1 + geometry.padding.left) / step_ + 1, left, width_);
-  parallel_for(quads_ * height_, 4, [&](std::int64_t begin, std::int64_t end) {
+  const auto first_inside = [&](std::int64_t border) { return (border + grid_.step - 1) / grid_.step; };
+  const std::int64_t left = std::min(first_inside(geometry.padding.left), grid_.width);
+  const std::int64_t right =
+      std::clamp((x.dim(2) - 1 + geometry.padding.left) / grid_.step + 1, left, grid_.width);
+  parallel_for(grid_.quads * grid_.height, 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t row = i % height_ * step_ - geometry.padding.top;
+      const std::int64_t row = i % grid_.height * grid_.step - geometry.padding.top;
       const bool is_inside = row >= 0 && row < x.dim(1);
-      const std::int64_t from = is_inside ? left : width_, past = is_inside ? right : width_;
-      const Quad quad = is_inside ? images_at(x, i / height_, row * row_length, zeros.data()) : Quad{};
+      const std::int64_t from = is_inside ? left : grid_.width, past = is_inside ? right : grid_.width;
+      const Quad quad = is_inside ? images_at(x, i / grid_.height, row * row_length, zeros.data()) : Quad{};
       const auto row_of = [&](std::int64_t block) {
         const std::int64_t first_channel = block * plan_.block_channels;
-        return out + first_channel * quads_ * height_ * width_ + i * width_ * plan_.channels_of(block);
+        return out + first_channel * grid_.quads * grid_.height * grid_.width +
+               i * grid_.width * plan_.channels_of(block);
       };
       for (std::int64_t block = 0; block < plan_.blocks; ++block) {
         const std::int64_t here = plan_.channels_of(block);
         std::fill_n(row_of(block), from * here, flip);
-        std::fill_n(row_of(block) + past * here, (width_ - past) * here, flip);
+        std::fill_n(row_of(block) + past * here, (grid_.width - past) * here, flip);
       }
-      if (from < past && plan_.blocks == 1 && step_ == 1) {
+      if (from < past && plan_.blocks == 1 && grid_.step == 1) {
         interleave(quad, (from - geometry.padding.left) * channels, flip, row_of(0) + from * channels,
                    (past - from) * channels);
         continue;
       }
       for (std::int64_t column = from; column < past; ++column) {
-        const std::int64_t pixel = (column * step_ - geometry.padding.left) * channels;
+        const std::int64_t pixel = (column * grid_.step - geometry.padding.left) * channels;
         for (std::int64_t block = 0; block < plan_.blocks; ++block) {
           const std::int64_t here = plan_.channels_of(block);
           interleave(quad, pixel + block * plan_.block_channels, flip, row_of(block) + column * here, here);
@@ -143,47 +107,61 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
 
 const std::uint8_t* QuadInput::at(const QuadPlan::Tile& tile) const {
   const std::int64_t here = plan_.channels_of(tile.block);
-  const std::int64_t block = tile.block * plan_.block_channels * quads_ * height_ * width_;
-  const std::int64_t pixel = tile.row * dilation_.height * width_ + tile.column * dilation_.width;
+  const std::int64_t block = tile.block * plan_.block_channels * grid_.quads * grid_.height * grid_.width;
+  const std::int64_t pixel = tile.row * dilation_.height * grid_.width + tile.column * dilation_.width;
   return data_ + 4 * (block + pixel * here + tile.piece * plan_.vectors * quad_lanes);
 }
 
-std::vector<std::int64_t> QuadInput::rows_of(std::int64_t block) const {
-  std::vector<std::int64_t> rows;
-  rows.reserve(static_cast<std::size_t>(quads_ * out_height_ + 1));
-  for (std::int64_t quad = 0; quad < quads_; ++quad) {
-    for (std::int64_t y = 0; y < out_height_; ++y)
-      rows.push_back((quad * height_ + y * stride_) * width_ * plan_.channels_of(block) * 4);
+std::vector<std::int64_t> QuadInput::lines_of(std::int64_t block) const {
+  std::vector<std::int64_t> lines;
+  lines.reserve(static_cast<std::size_t>(grid_.lines() + 1));
+  for (std::int64_t line = 0; line < grid_.lines(); ++line) {
+    const std::int64_t row = grid_.first_row(line), quad = row / grid_.out_height;
+    const std::int64_t kept = quad * grid_.height + row % grid_.out_height * grid_.stride;
+    lines.push_back(kept * grid_.width * plan_.channels_of(block) * 4);
   }
-  rows.push_back(rows.back());
-  return rows;
+  lines.push_back(lines.back());
+  return lines;
 }
 
-QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan)
-    : rows_(quads_of(dy) * dy.dim(1)), width_(dy.dim(2)), outputs_(plan.outputs) {
-  const std::int64_t channels = dy.dim(3), row_length = width_ * channels;
-  bytes_ = Tensor::empty({plan.output_blocks * rows_ * width_ * outputs_ * 4}, DType::s8);
+QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& grid, const QuadTiles& tiles)
+    : grid_(grid), outputs_(plan.outputs) {
+  const std::int64_t channels = dy.dim(3), row_length = grid.out_width * channels, width = grid.line_width();
+  bytes_ = Tensor::empty({plan.output_blocks * grid.lines() * width * outputs_ * 4}, DType::s8);
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::int8_t>());
   data_ = bytes_.data<std::int8_t>();
   const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
-  parallel_for(rows_, 4, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<std::uint32_t> pixels(static_cast<std::size_t>(row_length));
-    for (std::int64_t row = begin; row < end; ++row) {
-      const Quad quad = images_at(dy, row / dy.dim(1), row % dy.dim(1) * row_length, zeros.data());
-      interleave(quad, 0, 0, pixels.data(), row_length);
+  parallel_for(grid.lines(), std::max<std::int64_t>(1, 4 / grid.rows_of_line), [&](auto begin, auto end) {
+    // The pixels of a line; what lies between rows stays zero.
+    std::vector<std::uint32_t> pixels(static_cast<std::size_t>(width * channels));
+    for (std::int64_t line = begin; line < end; ++line) {
+      const std::int64_t rows = grid.rows_in(line);
+      for (std::int64_t i = 0; i < rows; ++i) {
+        const std::int64_t row = grid.first_row(line) + i;
+        const Quad quad =
+            images_at(dy, row / grid.out_height, row % grid.out_height * row_length, zeros.data());
+        interleave(quad, 0, 0, &pixels[i * grid.width * channels], row_length);
+      }
+      if (rows < grid.rows_of_line) std::fill(&pixels[rows * grid.width * channels], &*pixels.end(), 0);
       for (std::int64_t block = 0; block < plan.output_blocks; ++block)
-        copy_block(outputs_, pixels.data(), width_, channels, block * outputs_,
-                   out + (block * rows_ + row) * width_ * outputs_);
+        tiles.pack({.dy = &pixels[block * outputs_],
+                    .width = width,
+                    .stride = channels,
+                    .outputs = outputs_,
+                    .present = std::min(outputs_, channels - block * outputs_),
+                    .out = out + (block * grid.lines() + line) * width * outputs_});
     }
   });
 }
 
 std::vector<std::int32_t> QuadOutput::sums(std::int64_t output_block, std::int64_t begin,
                                            std::int64_t end) const {
-  std::vector<std::int32_t> of_images(static_cast<std::size_t>(4 * outputs_)), sums;
-  add_pixels(at(output_block, begin), (end - begin) * width_, 4 * outputs_, of_images.data());
+  const std::int64_t of_output = grid_.pixels * 4;
+  std::vector<std::int32_t> all(static_cast<std::size_t>(outputs_ * of_output)), sums;
+  add_rows(at(output_block, begin), (end - begin) * grid_.line_width() / grid_.pixels, std::ssize(all),
+           all.data());
   for (std::int64_t o = 0; o < outputs_; ++o)
-    sums.push_back(std::accumulate(&of_images[4 * o], &of_images[4 * o] + 4, 0));
+    sums.push_back(std::accumulate(&all[o * of_output], &all[o * of_output] + of_output, 0));
   return sums;
 }
 

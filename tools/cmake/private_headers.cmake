@@ -33,6 +33,7 @@ set(private_headers
   core/kernels/pixels
   core/kernels/pool_shape
   core/kernels/quad_gradient
+  core/kernels/quad_grid
   core/kernels/quad_group
   core/kernels/quad_plan
   core/kernels/quad_tiles

@@ -1,0 +1,192 @@
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "core/cpu.h"
+#include "core/kernels/quad_tiles.h"
+
+namespace faq::kernels {
+namespace {
+
+#define FAQ_AMX __attribute__((target("amx-tile,amx-int8,avx512f")))
+
+constexpr std::int64_t tile_rows = 16;   ///< outputs of one register of tiles, and pixels of another
+constexpr std::int64_t tile_bytes = 64;  ///< of a row
+constexpr std::int64_t pixels = 16;      ///< that are multiplied at a time
+
+/// Linux gives a process the registers when it asks for them.
+bool may_use_tiles() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  constexpr unsigned tile_bit = 1u << 24, int8_bit = 1u << 25;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  if ((edx & tile_bit) == 0 || (edx & int8_bit) == 0) return false;
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+/// What LDTILECFG reads.
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {};
+  std::uint8_t rows[16] = {};
+};
+
+/// All eight registers are 16 rows of 64 bytes.
+constexpr TileConfig whole_tiles = [] {
+  TileConfig config;
+  for (int i = 0; i < 8; ++i) config.row_bytes[i] = tile_bytes, config.rows[i] = tile_rows;
+  return config;
+}();
+
+// By hand, as GCC's intrinsics take no constants of templates. (Compilers use none of these registers.)
+template <int number>
+FAQ_AMX inline void load_tile(const void* from, std::int64_t stride) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(number) : "memory");
+}
+template <int number>
+FAQ_AMX inline void store_tile(void* to, std::int64_t stride) {
+  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(number) : "memory");
+}
+// sums += s8 · u8
+template <int sums, int gradient, int input>
+FAQ_AMX inline void multiply_tiles() {
+  asm volatile("tdpbsud %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(input), "i"(gradient), "i"(sums));
+}
+
+// Registers of a tile: the sums, the gradient of 16 outputs each, and the input in what is left.
+template <int vectors, int parts>
+struct AmxTile {
+  static constexpr int gradients = vectors * parts, inputs = gradients + parts;
+  static constexpr int input_registers = 8 - inputs;
+  static_assert(input_registers > 0);
+
+  static constexpr int outputs = parts * tile_rows;
+  static constexpr std::int64_t sum_bytes = vectors * tile_bytes;  ///< of an output
+
+  template <int i = 0>
+  FAQ_AMX static void load_sums(std::int32_t* sums) {
+    if constexpr (i < gradients) {
+      load_tile<i>(sums + place(i), sum_bytes);
+      load_sums<i + 1>(sums);
+    }
+  }
+  template <int i = 0>
+  FAQ_AMX static void store_sums(std::int32_t* sums) {
+    if constexpr (i < gradients) {
+      store_tile<i>(sums + place(i), sum_bytes);
+      store_sums<i + 1>(sums);
+    }
+  }
+  template <int part = 0>
+  FAQ_AMX static void load_gradients(const std::int8_t* dy) {
+    if constexpr (part < parts) {
+      load_tile<gradients + part>(dy + part * tile_rows * tile_bytes, tile_bytes);
+      load_gradients<part + 1>(dy);
+    }
+  }
+  template <int vector, int part = 0>
+  FAQ_AMX static void multiply_parts() {
+    if constexpr (part < parts) {
+      multiply_tiles<part * vectors + vector, gradients + part, inputs + vector % input_registers>();
+      multiply_parts<vector, part + 1>();
+    }
+  }
+  template <int vector = 0>
+  FAQ_AMX static void multiply(const std::uint8_t* x, std::int64_t pixel) {
+    if constexpr (vector < vectors) {
+      load_tile<inputs + vector % input_registers>(x + vector * tile_bytes, pixel);
+      multiply_parts<vector>();
+      multiply<vector + 1>(x, pixel);
+    }
+  }
+
+  FAQ_AMX static void tile(const QuadPixels& p) {
+    _tile_loadconfig(&whole_tiles);
+    load_sums(p.sums);
+    const std::int8_t* dy = p.dy;
+    for (std::int64_t line = 0; line < p.count; ++line) {
+      const std::uint8_t* x = p.x + p.lines[line];
+      for (std::int64_t i = 0; i < p.width; i += pixels, x += pixels * p.pixel, dy += outputs * tile_bytes) {
+        load_gradients(dy);
+        multiply(x, p.pixel);
+      }
+    }
+    store_sums(p.sums);
+    _tile_release();
+  }
+
+ private:
+  // Where a register of sums is among those of the tile.
+  static constexpr std::int64_t place(int i) {
+    return (i / vectors * tile_rows * vectors + i % vectors) * quad_lanes;
+  }
+};
+
+constexpr QuadTileShape shapes[] = {{1, 16}, {2, 16}, {3, 16}, {4, 16}, {1, 32}, {2, 32}};
+
+QuadTileShape amx_shape(std::int64_t vectors, std::int64_t outputs) {
+  if (outputs <= tile_rows) return {even_vectors(vectors, 4), tile_rows};
+  return {even_vectors(vectors, 2), 2 * tile_rows};
+}
+
+QuadTile amx_tile(QuadTileShape shape) {
+  constexpr auto tiles = []<std::size_t... i>(std::index_sequence<i...>) {
+    return std::array{&AmxTile<shapes[i].vectors, shapes[i].outputs / tile_rows>::tile...};
+  }
+  (std::make_index_sequence<std::size(shapes)>());
+  return tiles[quad_tile_index(shapes, shape)];
+}
+
+// Transposes 16 × 16 values: exchanges blocks of 8, 4, 2 and 1 between rows as far apart.
+__attribute__((target("avx512f"))) void transpose(const std::uint32_t* in, std::int64_t stride,
+                                                  unsigned columns, std::uint32_t* out,
+                                                  std::int64_t out_stride) {
+  __m512i rows[16];
+  const auto mask = static_cast<__mmask16>((1u << columns) - 1);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) rows[i] = _mm512_maskz_loadu_epi32(mask, in + i * stride);
+#pragma GCC unroll 4
+  for (int distance = 8; distance > 0; distance /= 2) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i bit = _mm512_and_epi32(lane, _mm512_set1_epi32(distance));
+    const __mmask16 upper = _mm512_test_epi32_mask(bit, bit);
+    // Of two rows as 32 values: lanes of the first, and those `distance` before in the second.
+    const __m512i low = _mm512_mask_add_epi32(lane, upper, lane, _mm512_set1_epi32(16 - distance));
+    const __m512i high = _mm512_mask_add_epi32(_mm512_add_epi32(lane, _mm512_set1_epi32(distance)), upper,
+                                               lane, _mm512_set1_epi32(16));
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) {
+      if ((i & distance) != 0) continue;
+      const __m512i first = rows[i], second = rows[i + distance];
+      rows[i] = _mm512_permutex2var_epi32(first, low, second);
+      rows[i + distance] = _mm512_permutex2var_epi32(first, high, second);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * out_stride, rows[i]);
+}
+
+void pack_transposed(const QuadBlock& block) {
+  for (std::int64_t pixel = 0; pixel < block.width; pixel += pixels) {
+    for (std::int64_t o = 0; o < block.outputs; o += tile_rows) {
+      const auto columns = static_cast<unsigned>(std::clamp<std::int64_t>(block.present - o, 0, tile_rows));
+      transpose(block.dy + pixel * block.stride + o, block.stride, columns,
+                block.out + (pixel * block.outputs + o * pixels), pixels);
+    }
+  }
+}
+
+}  // namespace
+
+QuadTiles amx_quad_tiles() {
+  static const bool runs = may_use_tiles() && __builtin_cpu_supports("avx512f") != 0;
+  return {"AMX", runs, has_bf16_matrices(), pixels, amx_shape, amx_tile, pack_transposed};
+}
+
+}  // namespace faq::kernels
