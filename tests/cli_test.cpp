@@ -260,13 +260,14 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
       {FAQ_TRAIN,
        {"--dry-run", "--data-path", tiny_images().string(), "--scheme", "faq", "--bits", "4", "--threads",
         "1"},
-       {"60 training and 30 validation images", "128 images a step, 1 steps per epoch",
+       {"60 training and 30 validation images", "60 images a step, 1 steps per epoch",
         "epochs 1 to 1: weights 4 bits, activations 4 bits", "layer1.0.conv1", "u4", "s8"}},
       {FAQ_TRAIN,
        {"--dry-run", "--data-path", tiny_images().string(), "--scheme", "faq", "--stages", "weights,both",
         "--bits-schedule", "8/8,4/8", "--epochs", "7", "--lr", "0.5", "-b", "10", "--grad-accum-steps", "3",
         "--stochastic-precision", "--model-ema"},
        {"30 images a step (3 shards of 10), 2 steps per epoch", "rises from 0.5",
+        "warning: shards of 10 images: batch-norm takes its statistics from each shard alone",
         "moving average, decay 0.9998",
         "epochs 1 to 2: weights 8 bits, activations in floating point; learning rate 0.5 to 0.5",
         "epochs 3 to 4: weights 8 bits, activations 8 bits",
@@ -297,6 +298,7 @@ TEST_CASE("results are on stdout, everything else on stderr", "[cli]") {
   const json j = json::parse(plan.out);
   CHECK(j["steps_per_epoch"] == 3);
   CHECK(j["classes"] == 3);
+  CHECK(j["notes"] == json::array());
   REQUIRE(j["layers"].size() == 24);  // with two shortcuts and the pooling
   std::int64_t macs = 0;
   for (const json& layer : j["layers"]) macs += layer["macs"].get<std::int64_t>();

@@ -15,7 +15,8 @@ std::string recipe_text(const nlohmann::json& plan) {
   const auto batches = config["shards"].get<std::int64_t>();
   std::string text = fmt::format(
       "{} images a step{}, {} steps per epoch; SGD, momentum {}, weight decay {}, learning rate {}\n",
-      batch * batches, batches > 1 ? fmt::format(" ({} shards of {})", batches, batch) : "",
+      std::min(batch * batches, plan["train_images"].get<std::int64_t>()),
+      batches > 1 ? fmt::format(" ({} shards of {})", batches, batch) : "",
       plan["steps_per_epoch"].get<std::int64_t>(), config["momentum"].get<double>(),
       config["weight-decay"].get<double>(), config["lr-scheduler"].get<std::string>());
   if (config["stochastic-precision"].get<double>() < 1)
@@ -92,6 +93,7 @@ std::string plan_text(const nlohmann::json& plan) {
                       plan["train_images"].get<std::int64_t>(), plan["val_images"].get<std::int64_t>(),
                       plan["classes"].get<std::int64_t>());
   text += recipe_text(plan) + phases_text(plan["phases"]);
+  for (const auto& note : plan["notes"]) text += note.get<std::string>() + "\n";
   if (!plan["layers"].empty()) text += layers_text(plan["layers"]);
   return text;
 }

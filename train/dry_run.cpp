@@ -1,8 +1,10 @@
 #include "train/dry_run.h"
 
+#include "core/text.h"
 #include "train/option_table.h"
 #include "train/quantized_training.h"
 #include "train/run.h"
+#include "train/run_listener.h"
 
 namespace faq {
 
@@ -11,8 +13,12 @@ nlohmann::json dry_run(const TrainOptions& options) {
   Method& method = *made;
   check(options.resume.empty(), ErrorKind::usage, "`resume`: a plan is that of a whole run");
   Run run(options, method);
-  run.learner.begin();
-  run.learner.begin_phase(method.phases() - 1, run.training_batches());
+  std::vector<std::string> notes = run.learner.begin();
+  std::erase(notes, "weights: random");  // `config` says it
+  const std::vector<std::string> of_phase =
+      split(run.learner.begin_phase(method.phases() - 1, run.training_batches()), '\n');
+  notes.insert(notes.end(), of_phase.begin() + 1, of_phase.end());
+  for (const std::string& text : run.warnings()) notes.push_back(warning_prefix + text);
   const ModelCost cost = model_cost(
       run.options.model, {.num_classes = run.options.num_classes, .in_channels = run.options.in_channels},
       run.options.val_crop_size);
@@ -33,6 +39,7 @@ nlohmann::json dry_run(const TrainOptions& options) {
           {"steps_per_epoch", run.steps_per_epoch},
           {"parameters", cost.parameters},
           {"macs", cost.macs},
+          {"notes", notes},
           {"layers", method.layers(run.learner.model(), run.deployment())}};
 }
 

@@ -7,7 +7,8 @@
 
 namespace faq {
 
-/// Returns the resolved options, the phases, the data and the per-layer table of a run. It loads and
+/// Returns the resolved options, the phases, the data, the per-layer table of a run, and what the run would
+/// have to say before its first step: `notes`, of which some begin with "warning: ". It loads and
 /// calibrates, but does not train or write anything. Throws Error as train() does.
 nlohmann::json dry_run(const TrainOptions& options);
 

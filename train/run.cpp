@@ -1,5 +1,7 @@
 #include "train/run.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/json.h"
@@ -11,6 +13,12 @@
 
 namespace faq {
 namespace {
+
+bool has_batch_norm(Module& module) {
+  bool has = false;
+  for_each_unit(module, [&](const std::string&, Unit& unit) { has = has || unit.batch_norm() != nullptr; });
+  return has;
+}
 
 // The saved options must say what is done.
 void check_honoured(const TrainOptions& options, const Method& method) {
@@ -112,6 +120,27 @@ BatchSource Run::training_batches() {
 
 Method::Deployment Run::deployment() const {
   return {.images = preprocessing_of(options, data.val->class_names())};
+}
+
+std::vector<std::string> Run::warnings() {
+  std::vector<std::string> warnings;
+  const std::int64_t batch = options.batch_size, images = data.train->size();
+  if (batch < 16 && has_batch_norm(learner.model()))
+    warnings.push_back(
+        options.shards > 1
+            ? fmt::format("shards of {} images: batch-norm takes its statistics from each shard "
+                          "alone, and wants 16 or more",
+                          batch)
+            : fmt::format("batches of {} images: batch-norm wants 16 or more for its statistics", batch));
+  if (const std::int64_t rest = images % batch; images > batch && 10 * rest > images)
+    warnings.push_back(fmt::format("each epoch leaves out {} of {} images, which are no whole batch of {}",
+                                   rest, images, batch));
+  for (const Phase& phase : phases)
+    if (phase.epochs() > 0 && options.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
+      warnings.push_back(fmt::format(
+          "a warm-up of {} epochs: the rate does not reach its full value within the {} epochs of phase {}",
+          options.lr_warmup_epochs, phase.epochs(), phase.index + 1));
+  return warnings;
 }
 
 }  // namespace faq

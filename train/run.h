@@ -1,6 +1,7 @@
 // A run before its first step: its resolved options, its data and its network.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "train/learner.h"
@@ -36,6 +37,8 @@ struct Run {
   BatchSource training_batches();
   /// The deployment of a network of this run: the preprocessing of its images.
   Method::Deployment deployment() const;
+  /// What in its recipe a user may not have wanted.
+  std::vector<std::string> warnings();
 };
 
 }  // namespace faq

@@ -27,12 +27,6 @@ const TrainOptions& with_folder(const TrainOptions& options) {
   return options;
 }
 
-bool has_batch_norm(Module& module) {
-  bool has = false;
-  for_each_unit(module, [&](const std::string&, Unit& unit) { has = has || unit.batch_norm() != nullptr; });
-  return has;
-}
-
 // An image that is gone is missed by the list of all images, too.
 const std::string way_on =
     "go on with `resume` auto, and with `skip_bad` N to pass over N such images (a file that is gone has to "
@@ -89,22 +83,7 @@ std::vector<std::string> TrainingLoop::notes_on_data() const {
 void TrainingLoop::begin() {
   listener_.started(started());
   for (const std::string& note : run_.learner.begin()) tell(listener_, note);
-  const std::int64_t batch = run_.options.batch_size, images = run_.data.train->size();
-  if (batch < 16 && has_batch_norm(model()))
-    listener_.warning(
-        run_.options.shards > 1
-            ? fmt::format("shards of {} images: batch-norm takes its statistics from each shard "
-                          "alone, and wants 16 or more",
-                          batch)
-            : fmt::format("batches of {} images: batch-norm wants 16 or more for its statistics", batch));
-  if (const std::int64_t rest = images % batch; images > batch && 10 * rest > images)
-    listener_.warning(fmt::format("each epoch leaves out {} of {} images, which are no whole batch of {}",
-                                  rest, images, batch));
-  for (const Phase& phase : run_.phases)
-    if (phase.epochs() > 0 && run_.options.lr_warmup_epochs >= static_cast<double>(phase.epochs()))
-      listener_.warning(fmt::format(
-          "a warm-up of {} epochs: the rate does not reach its full value within the {} epochs of phase {}",
-          run_.options.lr_warmup_epochs, phase.epochs(), phase.index + 1));
+  for (const std::string& text : run_.warnings()) listener_.warning(text);
   begin_phase(run_.phases.front().index);
   folder_.write_config(context_.command);
 }
