@@ -44,7 +44,7 @@ bool sees_by_all_taps(std::int64_t inputs, std::int64_t outputs, std::int64_t ta
   return true;
 }
 
-// 2.6.3 has garbage for taps that lie in the border in every window.
+// 2.6.3, and with AMX 3.7.2, have garbage for taps that lie in the border in every window.
 bool has_blind_taps(const ConvProblem& p) {
   const ConvGeometry& g = p.geometry;
   return !sees_by_all_taps(p.x[1], p.y[1], p.weights[2], g.stride, g.padding.top, g.dilation.height) ||
@@ -58,6 +58,9 @@ bool is_dilated(const ConvProblem& p) { return !(p.geometry.dilation == Extent(1
 // the image reach into the next thread's copy.
 bool has_a_stride(const ConvProblem& p) { return p.geometry.stride > 1; }
 
+// 3.7.2 computes the first output of a single column alone.
+bool strides_down_one_column(const ConvProblem& p) { return p.geometry.stride > 1 && p.y[2] == 1; }
+
 // 2.6.3 writes beyond its scratchpad where strides skip pixels of less than a vector of channels.
 bool skips_parts_of_vectors(const ConvProblem& p) {
   return has_one_tap(p) && p.geometry.stride > 1 && p.x[3] < 16;
@@ -67,10 +70,13 @@ constexpr Fault forward[] = {{"jit_int8_1x1:avx512", has_five_pixels},
                              {"jit_uni_int8_1x1", copies_beyond},
                              {"brgconv:", has_almost_full_block},
                              {"brg_conv_fwd", has_borders_at_sides_alone},
-                             {"brgconv:avx512_core_amx", has_a_stride}};
+                             {"brgconv:avx512_core_amx", has_a_stride},
+                             {"brg_conv_fwd:avx512_core_amx", strides_down_one_column},
+                             {"brg_conv_fwd:avx10_1_512_amx", strides_down_one_column}};
 constexpr Fault backward_data[] = {{"jit_bf16_1x1", has_odd_outputs}};
 constexpr Fault backward_weights[] = {{"jit_bf16", has_blind_taps},
                                       {"jit:avx512_core_amx", has_blind_taps},
+                                      {"brgconv_bwd_w:", has_blind_taps},
                                       {"jit:avx512_core_amx", is_dilated},
                                       {"1x1", skips_parts_of_vectors}};
 
