@@ -12,8 +12,8 @@ bool has_avx512_vnni();
 bool has_avx2();
 /// True if there are bf16 dot products.
 bool has_native_bf16();
-/// True if there are products of bf16 matrices (AMX).
-bool has_bf16_matrices();
+/// True if there are products of matrices, of bf16 and of 8-bit integers (AMX).
+bool has_amx();
 /// The name of the instruction set in use, e.g. "AVX512_CORE_BF16".
 const char* isa_name();
 /// Bytes of the widest vectors that the project's own loops may use: 64 (AVX-512), 32 (AVX2) or 16. Not

@@ -6,6 +6,7 @@
 #include "core/kernels/integer_data_gradient.h"
 #include "core/kernels/learned_scale.h"
 #include "core/kernels/quad_gradient.h"
+#include "core/kernels/quad_group.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
@@ -92,7 +93,12 @@ TEST_CASE("the tiles in use are those the instruction set allows", "[gradient][i
   if (isa == "AVX2_VNNI") CHECK(name == "AVX-VNNI");
   if (isa == "AVX512_CORE_VNNI" || isa == "AVX512_CORE_BF16") CHECK(name == "AVX-512 VNNI");
   // A system may keep AMX from a process.
-  if (isa == "AVX512_CORE_AMX") CHECK((name == "AMX" || name == "AVX-512 VNNI"));
+  if (isa == "AVX512_CORE_AMX") {
+    CHECK((name == "AMX" || name == "AVX-512 VNNI"));
+    // Of a classifier's few images most of AMX's products would be of zeros.
+    const std::string of_few = QuadGradient::tiles_for({8, 1, 1, 64}, {10, 64, 1, 1}, {}, 1).name;
+    CHECK(of_few == "AVX-512 VNNI");
+  }
   if (isa == "SSE41") CHECK(name == "plain");
 }
 
@@ -132,14 +138,67 @@ TEST_CASE("the 8-bit gradient of weights does not overflow", "[gradient][isa]") 
   });
 }
 
+TEST_CASE("lines of pixels are rows that leave few over", "[gradient]") {
+  struct {
+    Convolution convolution;
+    std::int64_t rows_of_line, lines, line_width;
+    bool touch;
+  } const rows[] = {
+      {{{8, 7, 7, 64}, {64, 64, 3, 3}, {.padding = 1}},
+       2,
+       8,
+       16,
+       false},                                                   // 7 pixels, 2 between the rows, and 7
+      {{{4, 28, 28, 32}, {64, 32, 1, 1}, {}}, 4, 7, 112, true},  // no pixel is left over
+      {{{8, 7, 7, 32}, {64, 32, 1, 1}, {}}, 2, 7, 16, false},
+      {{{4, 14, 14, 32}, {64, 32, 3, 3}, {.stride = 2, .padding = 1}}, 1, 7, 16, false},
+      {{{16, 1, 1, 64}, {10, 64, 1, 1}, {}}, 4, 1, 16, true},  // a classifier
+  };
+  const kernels::QuadTiles* several = nullptr;
+  for (const kernels::QuadTiles& tiles : kernels::quad_tile_sets())
+    if (tiles.pixels == 16) several = &tiles;
+  if (several == nullptr) return;  // another architecture
+  for (const auto& [c, rows_of_line, lines, line_width, touch] : rows) {
+    INFO(c);
+    const auto grid_with = [&, &c = c](const kernels::QuadTiles& tiles) {
+      return kernels::QuadGroup::grid_of(c.y(), kernels::QuadPlan(c.w, c.geometry, tiles), c.geometry);
+    };
+    const kernels::QuadGrid grid = grid_with(*several);
+    CHECK(grid.rows_of_line == rows_of_line);
+    CHECK(grid.lines == lines);
+    CHECK(grid.line_width == line_width);
+    CHECK(grid.lines_touch == touch);
+    kernels::QuadGrid::Line line = grid.line(0);
+    std::int64_t seen = 0;
+    for (std::int64_t i = 0; i < grid.lines; ++i, grid.advance(line)) {
+      CHECK(line.first_row == grid.line(i).first_row);
+      CHECK(line.rows == grid.line(i).rows);
+      CHECK(line.first_row == seen);
+      seen += line.rows;
+    }
+    CHECK(seen == grid.rows);
+    // One pixel at a time: a line is a row.
+    CHECK(grid_with(kernels::quad_tiles(1)).lines == grid.rows);
+    CHECK(grid_with(kernels::quad_tiles(1)).share_of_outputs() == 1);
+  }
+}
+
 TEST_CASE("bands of rows change no sum", "[gradient][isa]") {
-  // Much more than a band of the input, in several units of 32 bits.
-  const Convolution c{{9, 40, 90, 64}, {7, 64, 3, 3}, {.padding = 1}};
-  const RoundedGradient dy = gradient_of(c, 4, 0.01f);
-  const Tensor x = reference::random_integers<std::uint8_t>(c.x, 5, 0, 15);
-  QuadGradient gradient(c.x, c.w, c.geometry, 1);
-  gradient.add(0, x, dy);
-  CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));
+  // Much more than a band of the input, in one unit of 32 bits and in two; and a unit of many narrow rows.
+  const Convolution cases[] = {{{9, 40, 90, 64}, {7, 64, 3, 3}, {.padding = 1}},
+                               {{17, 40, 90, 20}, {7, 20, 3, 3}, {.padding = 1}},
+                               {{3, 17'000, 1, 3}, {5, 3, 3, 1}, {.padding = {1, 0}}}};
+  for (const Convolution& c : cases) {
+    INFO(c);
+    const RoundedGradient dy = gradient_of(c, 4, 0.01f);
+    const Tensor x = reference::random_integers<std::uint8_t>(c.x, 5, 0, 15);
+    const std::vector<float> plainly = weight_gradient_plainly(x, dy, c.w, c.geometry);
+    for_each_tile_set([&](const kernels::QuadTiles& tiles) {
+      QuadGradient gradient(c.x, c.w, c.geometry, 1, {}, tiles);
+      gradient.add(0, x, dy);
+      CHECK(reference::elements<float>(gradient.sum()) == plainly);
+    });
+  }
 }
 
 TEST_CASE("groups of the 8-bit gradient of weights are added in one order", "[gradient]") {

@@ -30,10 +30,10 @@ bool has_avx512_vnni() { return includes(dnnl::cpu_isa::avx512_core_vnni); }
 bool has_vnni() { return has_avx512_vnni() || includes(dnnl::cpu_isa::avx2_vnni); }
 bool has_avx2() { return includes(dnnl::cpu_isa::avx2); }
 bool has_native_bf16() { return includes(dnnl::cpu_isa::avx512_core_bf16); }
-bool has_bf16_matrices() { return includes(dnnl::cpu_isa::avx512_core_amx); }
+bool has_amx() { return includes(dnnl::cpu_isa::avx512_core_amx); }
 
 const char* isa_name() {
-  if (has_bf16_matrices()) return "AVX512_CORE_AMX";
+  if (has_amx()) return "AVX512_CORE_AMX";
   if (includes(dnnl::cpu_isa::avx512_core_bf16)) return "AVX512_CORE_BF16";
   if (includes(dnnl::cpu_isa::avx512_core_vnni)) return "AVX512_CORE_VNNI";
   if (includes(dnnl::cpu_isa::avx512_core)) return "AVX512_CORE";

@@ -265,7 +265,7 @@ class Group {
 }  // namespace
 
 bool PairedGradient::suits(const Shape& weights, const ConvGeometry& geometry, DType x, DType dy) {
-  return geometry.dilation == 1 && geometry.groups == 1 && has_native_bf16() && !has_bf16_matrices() &&
+  return geometry.dilation == 1 && geometry.groups == 1 && has_native_bf16() && !has_amx() &&
          dy == DType::bf16 && (x == DType::u8 || x == DType::s8 || x == DType::bf16) && weights[0] > 0 &&
          weights[0] <= max_outputs && weights[0] % outputs == 0 && weights[1] > 0 &&
          weights[1] % (2 * inputs) == 0 && weights[3] > 1;

@@ -46,6 +46,9 @@ std::vector<std::int32_t> places_of(const QuadPlan& plan, std::int64_t block) {
   return places;
 }
 
+// Of pixels that belong to outputs, where tiles of several pixels are used.
+constexpr double least_share = 0.3;
+
 // Gradients of so many weights are not in the caches when the optimizer reads them.
 constexpr std::int64_t streamed_weights = 1 << 20;
 
@@ -65,6 +68,17 @@ bool groups_wait(const Shape& x, const Shape& weights, const ConvGeometry& geome
 bool QuadGradient::suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry) {
   return geometry.groups == 1 && weights.numel() > 0 &&
          QuadGroup::rows_in_32_bits(conv2d_shape(x, weights, geometry)[2]) > 0;
+}
+
+const QuadTiles& QuadGradient::tiles_for(const Shape& x, const Shape& weights, const ConvGeometry& geometry,
+                                         std::int64_t groups) {
+  const QuadTiles& fastest = quad_tiles();
+  if (fastest.pixels == 1) return fastest;
+  // Tiles of several pixels are no faster where they multiply mostly zeros.
+  const Shape of_group{divided_up(x[0], groups), x[1], x[2], x[3]};
+  const QuadGrid grid = QuadGroup::grid_of(conv2d_shape(of_group, weights, geometry),
+                                           QuadPlan(weights, geometry, fastest), geometry);
+  return grid.share_of_outputs() < least_share ? quad_tiles(1) : fastest;
 }
 
 QuadGradient::QuadGradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry,
@@ -88,6 +102,7 @@ QuadGradient::~QuadGradient() = default;
 
 void QuadGradient::add(std::int64_t group, const Tensor& x, const RoundedGradient& dy) {
   const Booked booked(Work::convolution);
+  check(x.dim(0) > 0, ErrorKind::internal, "conv2d backward: a group of no images");
   check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "conv2d backward: 8-bit gradients with an input ",
         x.dtype());
   const Shape y = conv2d_shape(x.shape(), weights_, geometry_);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/kernels/conv_geometry.h"
@@ -33,10 +34,18 @@ class QuadGradient {
   /// bits.
   static bool suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry);
 
+  /// The inner loops that are fastest for such groups of images on this CPU.
+  static const QuadTiles& tiles_for(const Shape& x, const Shape& weights, const ConvGeometry& geometry,
+                                    std::int64_t groups);
+
   /// x: the shape of the whole batch. `groups`: of images. `factors`: what the gradient is multiplied by, for
   /// each output channel; undefined: 1. `tiles`: the inner loops. Precondition: suits().
   QuadGradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry, std::int64_t groups,
-               Tensor factors = {}, const QuadTiles& tiles = quad_tiles());
+               Tensor factors, const QuadTiles& tiles);
+  QuadGradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry, std::int64_t groups,
+               Tensor factors = {})
+      : QuadGradient(x, weights, geometry, groups, std::move(factors),
+                     tiles_for(x, weights, geometry, groups)) {}
   ~QuadGradient();
   QuadGradient(const QuadGradient&) = delete;
   QuadGradient& operator=(const QuadGradient&) = delete;

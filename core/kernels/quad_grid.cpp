@@ -3,11 +3,6 @@
 #include <algorithm>
 
 namespace faq::kernels {
-namespace {
-
-std::int64_t divided_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
-
-}  // namespace
 
 QuadGrid::QuadGrid(const Shape& y, const QuadPlan& plan, const ConvGeometry& geometry, std::int64_t row_limit,
                    std::int64_t byte_limit)
@@ -19,34 +14,46 @@ QuadGrid::QuadGrid(const Shape& y, const QuadPlan& plan, const ConvGeometry& geo
       stride(geometry.stride / step),
       height((y[1] - 1) * stride + (plan.height - 1) * geometry.dilation.height + 1),
       width((y[2] - 1) * stride + (plan.width - 1) * geometry.dilation.width + 1),
-      is_joined(stride == 1 && width == out_width && height == out_height),
-      rows_of_line(1),
-      pixels(plan.pixels) {
-  if (rows() > row_limit) return;
-  const std::int64_t row_bytes = stride * width * 4 * plan.block_channels;
-  std::int64_t best = 1, fewest = lines() * line_width();
-  for (rows_of_line = 2; rows_of_line <= rows_of_stretch() && rows_of_line * row_bytes <= byte_limit;
-       ++rows_of_line) {
-    const std::int64_t all = lines() * line_width();
-    if (all < fewest) best = rows_of_line, fewest = all;
+      rows(quads * out_height),
+      rows_touch(stride == 1 && width == out_width && height == out_height),
+      joinable_rows(rows_touch ? rows : out_height),
+      rows_of_line(1) {
+  const auto width_of = [&](std::int64_t of_line) {
+    return divided_up((of_line - 1) * width + out_width, plan.pixels) * plan.pixels;
+  };
+  const auto lines_with = [&](std::int64_t of_line) {
+    return rows / joinable_rows * divided_up(joinable_rows, of_line);
+  };
+  if (plan.pixels > 1 && rows <= row_limit) {
+    // With more rows than that, what is left over at the end hardly counts.
+    const std::int64_t most = std::min<std::int64_t>(joinable_rows, 64);
+    const std::int64_t row_bytes = stride * width * 4 * plan.block_channels;
+    std::int64_t fewest = lines_with(1) * width_of(1);
+    for (std::int64_t n = 2; n <= most && n * row_bytes <= byte_limit; ++n) {
+      const std::int64_t pixels = lines_with(n) * width_of(n);
+      if (pixels < fewest) rows_of_line = n, fewest = pixels;
+    }
   }
-  rows_of_line = best;
+  lines = lines_with(rows_of_line);
+  line_width = width_of(rows_of_line);
+  lines_touch = rows_touch && (lines == 1 || line_width == rows_of_line * width);
 }
 
-std::int64_t QuadGrid::first_row(std::int64_t line) const {
-  return line / lines_of_stretch() * rows_of_stretch() + line % lines_of_stretch() * rows_of_line;
+QuadGrid::Line QuadGrid::line(std::int64_t number) const {
+  const std::int64_t lines_together = divided_up(joinable_rows, rows_of_line);
+  const std::int64_t before = number % lines_together * rows_of_line, left = joinable_rows - before;
+  return {number / lines_together * joinable_rows + before, std::min(rows_of_line, left), left};
 }
 
-std::int64_t QuadGrid::rows_in(std::int64_t line) const {
-  return std::min(rows_of_line, rows_of_stretch() - line % lines_of_stretch() * rows_of_line);
+void QuadGrid::advance(Line& line) const {
+  line.first_row += line.rows;
+  line.left -= line.rows;
+  if (line.left == 0) line.left = joinable_rows;
+  line.rows = std::min(rows_of_line, line.left);
 }
 
-std::int64_t QuadGrid::line_width() const {
-  return divided_up((rows_of_line - 1) * width + out_width, pixels) * pixels;
-}
-
-bool QuadGrid::has_joined_lines() const {
-  return is_joined && (lines() == 1 || line_width() == rows_of_line * width);
+double QuadGrid::share_of_outputs() const {
+  return static_cast<double>(rows * out_width) / static_cast<double>(lines * line_width);
 }
 
 }  // namespace faq::kernels

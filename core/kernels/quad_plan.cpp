@@ -6,9 +6,7 @@
 namespace faq::kernels {
 namespace {
 
-constexpr std::int64_t max_block_channels = 64;
-
-std::int64_t divided_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
+constexpr std::int64_t max_channels = 64;  ///< of the input, where a run is a row of the filter; of a block
 
 }  // namespace
 
@@ -18,16 +16,16 @@ QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry, const Qua
       height(weights[2]),
       width(weights[3]),
       pixels(tiles.pixels) {
-  block_channels = std::min(in_channels, max_block_channels);
-  blocks = divided_up(in_channels, block_channels);
-  const bool is_joined = blocks == 1 && geometry.dilation.width == 1;
-  columns = is_joined ? 1 : width;
-  const std::int64_t run = is_joined ? width * in_channels : block_channels;
+  const bool is_row = in_channels <= max_channels && width > 1 && geometry.dilation.width == 1;
+  const std::int64_t run = is_row ? width * in_channels : std::min(in_channels, max_channels);
   const std::int64_t of_run = divided_up(run, quad_lanes);
   const QuadTileShape shape = tiles.shape(of_run, out_channels);
+  block_channels = is_row ? in_channels : std::min(in_channels, shape.vectors * quad_lanes);
+  blocks = divided_up(in_channels, block_channels);
+  columns = is_row ? 1 : width;
   vectors = shape.vectors;
   outputs = shape.outputs;
-  pieces = divided_up(of_run, vectors);
+  pieces = is_row ? divided_up(of_run, vectors) : 1;
   output_blocks = divided_up(out_channels, outputs);
 }
 
@@ -56,7 +54,7 @@ std::int64_t QuadPlan::channels_of(std::int64_t block) const {
 }
 
 int QuadPlan::vectors_of(std::int64_t block) const {
-  if (blocks == 1 || pieces > 1) return vectors;
+  if (blocks == 1) return vectors;
   return static_cast<int>(divided_up(channels_of(block), quad_lanes));
 }
 

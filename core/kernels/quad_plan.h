@@ -8,12 +8,14 @@
 
 namespace faq::kernels {
 
+constexpr std::int64_t divided_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
+
 /// How the weights are divided into tiles (quad_tiles.h).
 ///
-/// A tile is 16·vectors values of a run of the input, times some outputs. With up to 64 channels a run is a
-/// whole row of the filter, kernel width × channels, which are side by side in the input. With more channels
-/// (or holes between the columns) it is one column of the filter and up to 64 channels. The tiles of the CPU
-/// say how many vectors and outputs.
+/// A tile is 16·vectors values of a run of the input, times some outputs; the tiles of the CPU say how many.
+/// With up to 64 channels a run is a whole row of the filter, kernel width × channels, which are side by side
+/// in the input. With more channels (or holes between the columns, or one column) it is one column of the
+/// filter and as many channels as a tile takes.
 struct QuadPlan {
   QuadPlan(const Shape& weights, const ConvGeometry& geometry, const QuadTiles& tiles);
 

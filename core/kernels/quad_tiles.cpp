@@ -14,6 +14,7 @@ template <int vectors, int outputs>
 void plain_tile(const QuadPixels& r) {
   constexpr int length = vectors * quad_lanes;
   const std::int8_t* dy = r.dy;
+  if (!r.adds) std::fill_n(r.sums, outputs * length, 0);
   for (std::int64_t line = 0; line < r.count; ++line) {
     const std::uint8_t* x = r.x + r.lines[line];
     for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * outputs) {
@@ -53,24 +54,6 @@ void pack_pixels_of(const QuadBlock& block) {
   }
 }
 
-}  // namespace
-
-int even_vectors(std::int64_t vectors, int most) {
-  const std::int64_t pieces = (vectors + most - 1) / most;
-  return static_cast<int>((vectors + pieces - 1) / pieces);
-}
-
-QuadTileShape pixel_tile_shape(std::int64_t vectors, std::int64_t /*outputs*/) {
-  const int even = even_vectors(vectors, 4);
-  return {even, 24 / even};
-}
-
-std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape shape) {
-  const auto found = std::ranges::find(shapes, shape);
-  check(found != shapes.end(), ErrorKind::internal, "quads: no tile of ", shape.vectors, "×", shape.outputs);
-  return static_cast<std::size_t>(found - shapes.begin());
-}
-
 void pack_pixels(const QuadBlock& block) {
   switch (block.outputs) {
     case 6:
@@ -84,18 +67,41 @@ void pack_pixels(const QuadBlock& block) {
   }
 }
 
+QuadTileShape pixel_tile_shape(std::int64_t vectors, std::int64_t /*outputs*/) {
+  const int even = even_vectors(vectors, 4);
+  return {even, 24 / even};
+}
+
+}  // namespace
+
+int even_vectors(std::int64_t vectors, int most) {
+  const std::int64_t pieces = (vectors + most - 1) / most;
+  return static_cast<int>((vectors + pieces - 1) / pieces);
+}
+
+std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape shape) {
+  const auto found = std::ranges::find(shapes, shape);
+  check(found != shapes.end(), ErrorKind::internal, "quads: no tile of ", shape.vectors, "×", shape.outputs);
+  return static_cast<std::size_t>(found - shapes.begin());
+}
+
+QuadTiles by_pixels(const char* name, bool runs, bool allowed, QuadTile (*tile)(QuadTileShape shape)) {
+  return {name, runs, allowed, 1, pixel_tile_shape, tile, pack_pixels, [] {}, [] {}};
+}
+
 const std::vector<QuadTiles>& quad_tile_sets() {
   static const std::vector<QuadTiles> sets = [] {
     std::vector<QuadTiles> all = x86_quad_tile_sets();
-    all.push_back({"plain", true, true, 1, pixel_tile_shape, plain_quad_tile, pack_pixels});
+    all.push_back(by_pixels("plain", true, true, plain_quad_tile));
     return all;
   }();
   return sets;
 }
 
-const QuadTiles& quad_tiles() {
-  return *std::ranges::find_if(quad_tile_sets(),
-                               [](const QuadTiles& set) { return set.runs && set.allowed; });
+const QuadTiles& quad_tiles(std::int64_t most_pixels) {
+  return *std::ranges::find_if(quad_tile_sets(), [&](const QuadTiles& set) {
+    return set.runs && set.allowed && set.pixels <= most_pixels;
+  });
 }
 
 }  // namespace faq::kernels

@@ -18,13 +18,14 @@ struct QuadPixels {
   std::int64_t width;         ///< pixels of a line, a multiple of QuadTiles::pixels
   std::int64_t pixel;         ///< bytes of x from one pixel to the next
   const std::int8_t* dy;      ///< count × width/pixels × outputs × pixels × 4
+  bool adds;                  ///< to the sums that are there
   std::int32_t* sums;         ///< outputs × vectors × 16
 };
 
 /// 16 values of x, each of four images.
 inline constexpr std::int64_t quad_lanes = 16;
 
-/// sums[o][i] += Σ over pixels and their four images of dy[o]·x[i], for i below 16·vectors. All versions
+/// sums[o][i] = or += Σ over pixels and their four images of dy[o]·x[i], for i below 16·vectors. All versions
 /// compute the same integers. A sum of up to max_quad_products products fits.
 using QuadTile = void (*)(const QuadPixels&);
 inline constexpr std::int64_t max_quad_products = 66000;  ///< 66000·255·127 < 2^31
@@ -52,29 +53,31 @@ struct QuadTiles {
   bool runs;            ///< on this CPU
   bool allowed;         ///< as far as oneDNN may use the CPU (core/cpu.h)
   std::int64_t pixels;  ///< that a tile takes at a time
-  /// The tile for runs of so many vectors and so many outputs: as many vectors of a run as it takes at a
-  /// time.
+  /// The shape of tiles for runs of so many vectors, and so many outputs in all. A run may want several.
   QuadTileShape (*shape)(std::int64_t vectors, std::int64_t outputs);
   /// Throws internal if there is none of that shape.
   QuadTile (*tile)(QuadTileShape shape);
   void (*pack)(const QuadBlock& block);
+  /// A thread calls them before and after it uses tiles.
+  void (*enter)();
+  void (*leave)();
 };
 
-/// The largest number of vectors up to `most` that divides a run into the fewest pieces evenly.
+/// The fewest vectors, up to `most`, with which a run has the fewest pieces.
 int even_vectors(std::int64_t vectors, int most);
 
-/// What the sets whose tiles take one pixel at a time have in common.
+/// The set of tiles that take one pixel at a time.
+QuadTiles by_pixels(const char* name, bool runs, bool allowed, QuadTile (*tile)(QuadTileShape shape));
+/// Their shapes: 24 accumulators, or what is left of a block of channels.
 inline constexpr QuadTileShape pixel_tile_shapes[] = {{1, 24}, {2, 12}, {3, 8}, {4, 6},
                                                       {1, 6},  {2, 6},  {3, 6}};
-/// 24 accumulators: with up to four vectors, outputs are what is left.
-QuadTileShape pixel_tile_shape(std::int64_t vectors, std::int64_t outputs);
 /// The place of a shape in a list of them. Throws internal if it is not there.
 std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape shape);
-void pack_pixels(const QuadBlock& block);
+
 /// All sets, the fastest first. The last one, plain loops, runs everywhere.
 const std::vector<QuadTiles>& quad_tile_sets();
-/// The first one that runs here and is allowed.
-const QuadTiles& quad_tiles();
+/// The first one that runs here, is allowed, and takes at most so many pixels at a time.
+const QuadTiles& quad_tiles(std::int64_t most_pixels = 16);
 /// The sets that are written for x86-64; none elsewhere.
 std::vector<QuadTiles> x86_quad_tile_sets();
 /// Of them, the one for AMX.

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <utility>
 
 #include "core/cpu.h"
@@ -20,7 +21,8 @@ constexpr std::int64_t tile_rows = 16;   ///< outputs of one register of tiles, 
 constexpr std::int64_t tile_bytes = 64;  ///< of a row
 constexpr std::int64_t pixels = 16;      ///< that are multiplied at a time
 
-/// Linux gives a process the registers when it asks for them.
+/// Linux gives a process the registers when it asks for them (and from then on wants larger stacks for
+/// signals).
 bool may_use_tiles() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   constexpr unsigned tile_bit = 1u << 24, int8_bit = 1u << 25;
@@ -53,62 +55,75 @@ template <int number>
 FAQ_AMX inline void store_tile(void* to, std::int64_t stride) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(number) : "memory");
 }
+template <int number>
+FAQ_AMX inline void clear_tile() {
+  asm volatile("tilezero %%tmm%c0" : : "i"(number));
+}
 // sums += s8 · u8
 template <int sums, int gradient, int input>
 FAQ_AMX inline void multiply_tiles() {
   asm volatile("tdpbsud %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(input), "i"(gradient), "i"(sums));
 }
 
-// Registers of a tile: the sums, the gradient of 16 outputs each, and the input in what is left.
+// Registers: the sums, then the gradient of 16 outputs each, then the input in what is left.
 template <int vectors, int parts>
 struct AmxTile {
-  static constexpr int gradients = vectors * parts, inputs = gradients + parts;
-  static constexpr int input_registers = 8 - inputs;
-  static_assert(input_registers > 0);
+  static constexpr int sums = vectors * parts, first_gradient = sums, first_input = first_gradient + parts;
+  static constexpr int inputs = 8 - first_input;
+  static_assert(inputs > 0);
 
   static constexpr int outputs = parts * tile_rows;
   static constexpr std::int64_t sum_bytes = vectors * tile_bytes;  ///< of an output
 
   template <int i = 0>
-  FAQ_AMX static void load_sums(std::int32_t* sums) {
-    if constexpr (i < gradients) {
-      load_tile<i>(sums + place(i), sum_bytes);
-      load_sums<i + 1>(sums);
+  FAQ_AMX static void load_sums(const std::int32_t* from) {
+    if constexpr (i < sums) {
+      load_tile<i>(from + place(i), sum_bytes);
+      load_sums<i + 1>(from);
     }
   }
   template <int i = 0>
-  FAQ_AMX static void store_sums(std::int32_t* sums) {
-    if constexpr (i < gradients) {
-      store_tile<i>(sums + place(i), sum_bytes);
-      store_sums<i + 1>(sums);
+  FAQ_AMX static void clear_sums() {
+    if constexpr (i < sums) {
+      clear_tile<i>();
+      clear_sums<i + 1>();
+    }
+  }
+  template <int i = 0>
+  FAQ_AMX static void store_sums(std::int32_t* to) {
+    if constexpr (i < sums) {
+      store_tile<i>(to + place(i), sum_bytes);
+      store_sums<i + 1>(to);
     }
   }
   template <int part = 0>
   FAQ_AMX static void load_gradients(const std::int8_t* dy) {
     if constexpr (part < parts) {
-      load_tile<gradients + part>(dy + part * tile_rows * tile_bytes, tile_bytes);
+      load_tile<first_gradient + part>(dy + part * tile_rows * tile_bytes, tile_bytes);
       load_gradients<part + 1>(dy);
     }
   }
   template <int vector, int part = 0>
   FAQ_AMX static void multiply_parts() {
     if constexpr (part < parts) {
-      multiply_tiles<part * vectors + vector, gradients + part, inputs + vector % input_registers>();
+      multiply_tiles<part * vectors + vector, first_gradient + part, first_input + vector % inputs>();
       multiply_parts<vector, part + 1>();
     }
   }
   template <int vector = 0>
   FAQ_AMX static void multiply(const std::uint8_t* x, std::int64_t pixel) {
     if constexpr (vector < vectors) {
-      load_tile<inputs + vector % input_registers>(x + vector * tile_bytes, pixel);
+      load_tile<first_input + vector % inputs>(x + vector * tile_bytes, pixel);
       multiply_parts<vector>();
       multiply<vector + 1>(x, pixel);
     }
   }
 
   FAQ_AMX static void tile(const QuadPixels& p) {
-    _tile_loadconfig(&whole_tiles);
-    load_sums(p.sums);
+    if (p.adds)
+      load_sums(p.sums);
+    else
+      clear_sums();
     const std::int8_t* dy = p.dy;
     for (std::int64_t line = 0; line < p.count; ++line) {
       const std::uint8_t* x = p.x + p.lines[line];
@@ -118,7 +133,6 @@ struct AmxTile {
       }
     }
     store_sums(p.sums);
-    _tile_release();
   }
 
  private:
@@ -128,10 +142,15 @@ struct AmxTile {
   }
 };
 
+FAQ_AMX void enter() { _tile_loadconfig(&whole_tiles); }
+FAQ_AMX void leave() { _tile_release(); }
+
 constexpr QuadTileShape shapes[] = {{1, 16}, {2, 16}, {3, 16}, {4, 16}, {1, 32}, {2, 32}};
 
 QuadTileShape amx_shape(std::int64_t vectors, std::int64_t outputs) {
-  if (outputs <= tile_rows) return {even_vectors(vectors, 4), tile_rows};
+  // Tiles of 32 outputs read least. Of few outputs they would multiply too many that there are not.
+  const std::int64_t parts = (outputs + tile_rows - 1) / tile_rows;
+  if (parts % 2 == 1 && parts <= 5) return {even_vectors(vectors, 4), tile_rows};
   return {even_vectors(vectors, 2), 2 * tile_rows};
 }
 
@@ -145,8 +164,7 @@ QuadTile amx_tile(QuadTileShape shape) {
 
 // Transposes 16 × 16 values: exchanges blocks of 8, 4, 2 and 1 between rows as far apart.
 __attribute__((target("avx512f"))) void transpose(const std::uint32_t* in, std::int64_t stride,
-                                                  unsigned columns, std::uint32_t* out,
-                                                  std::int64_t out_stride) {
+                                                  unsigned columns, std::uint32_t* out) {
   __m512i rows[16];
   const auto mask = static_cast<__mmask16>((1u << columns) - 1);
 #pragma GCC unroll 16
@@ -169,15 +187,19 @@ __attribute__((target("avx512f"))) void transpose(const std::uint32_t* in, std::
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + i * out_stride, rows[i]);
+  for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + 16 * i, rows[i]);
 }
 
 void pack_transposed(const QuadBlock& block) {
   for (std::int64_t pixel = 0; pixel < block.width; pixel += pixels) {
     for (std::int64_t o = 0; o < block.outputs; o += tile_rows) {
-      const auto columns = static_cast<unsigned>(std::clamp<std::int64_t>(block.present - o, 0, tile_rows));
-      transpose(block.dy + pixel * block.stride + o, block.stride, columns,
-                block.out + (pixel * block.outputs + o * pixels), pixels);
+      std::uint32_t* out = block.out + (pixel * block.outputs + o * pixels);
+      if (o >= block.present) {
+        std::memset(out, 0, tile_rows * tile_bytes);
+      } else {
+        const auto columns = static_cast<unsigned>(std::min(block.present - o, tile_rows));
+        transpose(block.dy + pixel * block.stride + o, block.stride, columns, out);
+      }
     }
   }
 }
@@ -185,8 +207,9 @@ void pack_transposed(const QuadBlock& block) {
 }  // namespace
 
 QuadTiles amx_quad_tiles() {
-  static const bool runs = may_use_tiles() && __builtin_cpu_supports("avx512f") != 0;
-  return {"AMX", runs, has_bf16_matrices(), pixels, amx_shape, amx_tile, pack_transposed};
+  const bool allowed = has_amx();
+  static const bool runs = allowed && __builtin_cpu_supports("avx512f") != 0 && may_use_tiles();
+  return {"AMX", runs, allowed, pixels, amx_shape, amx_tile, pack_transposed, enter, leave};
 }
 
 }  // namespace faq::kernels

@@ -1,6 +1,7 @@
 #include <cpuid.h>
 #include <immintrin.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
@@ -36,7 +37,8 @@ struct Avx512Vnni {
     for (int o = 0; o < outputs; ++o) {
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v)
-        sum[o][v] = _mm512_loadu_si512(r.sums + (o * vectors + v) * quad_lanes);
+        sum[o][v] =
+            r.adds ? _mm512_loadu_si512(r.sums + (o * vectors + v) * quad_lanes) : _mm512_setzero_si512();
     }
     const std::int8_t* dy = r.dy;
     const std::int64_t* line = r.lines;
@@ -74,6 +76,7 @@ template <class Part, int vectors, int outputs>
 void in_parts(const QuadPixels& r) {
   constexpr int together = outputs % Part::most_outputs == 0 ? Part::most_outputs : Part::fewer_outputs;
   static_assert(outputs % together == 0);
+  if (!r.adds) std::fill_n(r.sums, outputs * vectors * quad_lanes, 0);
   for (int v = 0; v < vectors; ++v) {
     for (int o = 0; o < outputs; o += together)
       Part::template part<together>(r, r.x + v * 64, o, outputs, r.sums + (o * vectors + v) * quad_lanes,
@@ -185,9 +188,6 @@ std::vector<QuadTiles> x86_quad_tile_sets() {
   const bool avx2 = __builtin_cpu_supports("avx2") != 0;
   const bool avx512 = __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
                       __builtin_cpu_supports("avx512vnni") != 0;
-  const auto by_pixels = [](const char* name, bool runs, bool allowed, QuadTile (*tile)(QuadTileShape)) {
-    return QuadTiles{name, runs, allowed, 1, pixel_tile_shape, tile, pack_pixels};
-  };
   return {amx_quad_tiles(), by_pixels("AVX-512 VNNI", avx512, has_avx512_vnni(), avx512_vnni_tile),
           by_pixels("AVX-VNNI", avx2 && cpu_has_avx_vnni(), has_vnni(), tile_in_parts<AvxVnni>),
           by_pixels("AVX2", avx2, has_avx2(), tile_in_parts<Avx2>)};

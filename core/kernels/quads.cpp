@@ -53,9 +53,9 @@ QuadInput::QuadInput(const Tensor& x, const QuadPlan& plan, const QuadGrid& grid
     : plan_(plan), grid_(grid), dilation_(geometry.dilation), is_shifted_(x.dtype() == DType::s8) {
   // A tile may read beyond the last run, and beyond the last line up to the width of lines. Those values
   // belong to no weights, or meet zeros.
-  const std::int64_t last = (grid.rows_in(grid.lines() - 1) - 1) * grid.width + grid.out_width;
+  const std::int64_t last = (grid.line(grid.lines - 1).rows - 1) * grid.width + grid.out_width;
   const std::int64_t slack = plan.pieces * plan.vectors * quad_lanes * 4 +
-                             (grid.line_width() - last) * grid.stride * plan.block_channels * 4;
+                             (grid.line_width - last) * grid.stride * plan.block_channels * 4;
   bytes_ = Tensor::empty({grid.quads * grid.height * grid.width * plan.in_channels * 4 + slack}, DType::u8);
   std::memset(bytes_.mutable_data<std::uint8_t>() + bytes_.numel() - slack, 0,
               static_cast<std::size_t>(slack));
@@ -114,52 +114,56 @@ const std::uint8_t* QuadInput::at(const QuadPlan::Tile& tile) const {
 
 std::vector<std::int64_t> QuadInput::lines_of(std::int64_t block) const {
   std::vector<std::int64_t> lines;
-  lines.reserve(static_cast<std::size_t>(grid_.lines() + 1));
-  for (std::int64_t line = 0; line < grid_.lines(); ++line) {
-    const std::int64_t row = grid_.first_row(line), quad = row / grid_.out_height;
-    const std::int64_t kept = quad * grid_.height + row % grid_.out_height * grid_.stride;
-    lines.push_back(kept * grid_.width * plan_.channels_of(block) * 4);
+  lines.reserve(static_cast<std::size_t>(grid_.lines + 1));
+  const std::int64_t row_bytes = grid_.width * plan_.channels_of(block) * 4;
+  // Rows of the outputs of the images before, and rows that are kept of these.
+  std::int64_t outputs_before = 0, kept_before = 0;
+  QuadGrid::Line line = grid_.line(0);
+  for (std::int64_t i = 0; i < grid_.lines; ++i, grid_.advance(line)) {
+    for (; line.first_row >= outputs_before + grid_.out_height; kept_before += grid_.height)
+      outputs_before += grid_.out_height;
+    lines.push_back((kept_before + (line.first_row - outputs_before) * grid_.stride) * row_bytes);
   }
   lines.push_back(lines.back());
   return lines;
 }
 
 QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& grid, const QuadTiles& tiles)
-    : grid_(grid), outputs_(plan.outputs) {
-  const std::int64_t channels = dy.dim(3), row_length = grid.out_width * channels, width = grid.line_width();
-  bytes_ = Tensor::empty({plan.output_blocks * grid.lines() * width * outputs_ * 4}, DType::s8);
+    : grid_(grid), outputs_(plan.outputs), pixels_(plan.pixels) {
+  const std::int64_t channels = dy.dim(3), row_length = grid.out_width * channels, width = grid.line_width;
+  bytes_ = Tensor::empty({plan.output_blocks * grid.lines * width * outputs_ * 4}, DType::s8);
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::int8_t>());
   data_ = bytes_.data<std::int8_t>();
   const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
-  parallel_for(grid.lines(), std::max<std::int64_t>(1, 4 / grid.rows_of_line), [&](auto begin, auto end) {
+  parallel_for(grid.lines, std::max<std::int64_t>(1, 4 / grid.rows_of_line), [&](auto begin, auto end) {
     // The pixels of a line; what lies between rows stays zero.
     std::vector<std::uint32_t> pixels(static_cast<std::size_t>(width * channels));
-    for (std::int64_t line = begin; line < end; ++line) {
-      const std::int64_t rows = grid.rows_in(line);
-      for (std::int64_t i = 0; i < rows; ++i) {
-        const std::int64_t row = grid.first_row(line) + i;
+    QuadGrid::Line line = grid.line(begin);
+    for (std::int64_t number = begin; number < end; ++number, grid.advance(line)) {
+      for (std::int64_t i = 0; i < line.rows; ++i) {
+        const std::int64_t row = line.first_row + i;
         const Quad quad =
             images_at(dy, row / grid.out_height, row % grid.out_height * row_length, zeros.data());
         interleave(quad, 0, 0, &pixels[i * grid.width * channels], row_length);
       }
-      if (rows < grid.rows_of_line) std::fill(&pixels[rows * grid.width * channels], &*pixels.end(), 0);
+      if (line.rows < grid.rows_of_line)
+        std::fill(pixels.begin() + line.rows * grid.width * channels, pixels.end(), 0u);
       for (std::int64_t block = 0; block < plan.output_blocks; ++block)
         tiles.pack({.dy = &pixels[block * outputs_],
                     .width = width,
                     .stride = channels,
                     .outputs = outputs_,
                     .present = std::min(outputs_, channels - block * outputs_),
-                    .out = out + (block * grid.lines() + line) * width * outputs_});
+                    .out = out + (block * grid.lines + number) * width * outputs_});
     }
   });
 }
 
 std::vector<std::int32_t> QuadOutput::sums(std::int64_t output_block, std::int64_t begin,
                                            std::int64_t end) const {
-  const std::int64_t of_output = grid_.pixels * 4;
+  const std::int64_t of_output = pixels_ * 4;
   std::vector<std::int32_t> all(static_cast<std::size_t>(outputs_ * of_output)), sums;
-  add_rows(at(output_block, begin), (end - begin) * grid_.line_width() / grid_.pixels, std::ssize(all),
-           all.data());
+  add_rows(at(output_block, begin), (end - begin) * grid_.line_width / pixels_, std::ssize(all), all.data());
   for (std::int64_t o = 0; o < outputs_; ++o)
     sums.push_back(std::accumulate(&all[o * of_output], &all[o * of_output] + of_output, 0));
   return sums;

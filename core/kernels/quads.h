@@ -49,14 +49,14 @@ class QuadOutput {
   QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& grid, const QuadTiles& tiles);
 
   const std::int8_t* at(std::int64_t output_block, std::int64_t line) const {
-    return data_ + (output_block * grid_.lines() + line) * grid_.line_width() * outputs_ * 4;
+    return data_ + (output_block * grid_.lines + line) * grid_.line_width * outputs_ * 4;
   }
   /// Σ over lines [begin, end), their pixels and images, for each output of a block.
   std::vector<std::int32_t> sums(std::int64_t output_block, std::int64_t begin, std::int64_t end) const;
 
  private:
   const QuadGrid& grid_;
-  std::int64_t outputs_;
+  std::int64_t outputs_, pixels_;
   Tensor bytes_;
   const std::int8_t* data_;
 };

@@ -67,12 +67,17 @@ void add_integer_data(const ConvLayer& layer) {
       });
 }
 
-void add_integer_weights(const ConvLayer& layer, const kernels::QuadTiles& tiles, const std::string& name) {
+// `tiles`: null for those that a training step takes.
+void add_integer_weights(const ConvLayer& layer, const kernels::QuadTiles* tiles, const std::string& name) {
   if (!kernels::QuadGradient::suits(layer.x(), layer.weights(), layer.geometry())) return;
   add(name + layer.name(), {.items = layer.batch, .operations = layer.operations()}, [=]() -> Kernel {
     return [=, x = quantized(layer.x(), {.bits = 4}), dy = quantized(layer.y(), gradient_format)] {
       const kernels::ImageGroups groups = groups_of(layer);
-      kernels::QuadGradient gradient(layer.x(), layer.weights(), layer.geometry(), groups.count(), {}, tiles);
+      kernels::QuadGradient gradient(layer.x(), layer.weights(), layer.geometry(), groups.count(), {},
+                                     tiles
+                                         ? *tiles
+                                         : kernels::QuadGradient::tiles_for(
+                                               layer.x(), layer.weights(), layer.geometry(), groups.count()));
       groups.for_each([&](std::int64_t group, int) {
         const std::int64_t first = groups.begin(group), last = groups.end(group);
         gradient.add(group, x.rows(first, last), {dy.rows(first, last), 0.01f});
@@ -91,13 +96,13 @@ void add_conv_backward() {
       add_integer_data(layer);
     }
     add_weights(layer);
-    add_integer_weights(layer, kernels::quad_tiles(), "conv_backward_weights_s8/");
+    add_integer_weights(layer, nullptr, "conv_backward_weights_s8/");
   }
   // Those of other CPUs, as far as they run here.
   for (const kernels::QuadTiles& tiles : kernels::quad_tile_sets()) {
     for (const ConvLayer& layer : conv_layers())
       if (tiles.runs && layer.size == 28 && layer.kernel == 3 && layer.stride == 1)
-        add_integer_weights(layer, tiles, concat("quad_tiles/", tiles.name, "/"));
+        add_integer_weights(layer, &tiles, concat("quad_tiles/", tiles.name, "/"));
   }
 }
 
