@@ -15,6 +15,11 @@
 namespace faq::kernels {
 namespace {
 
+// AMX has eight registers of 16 rows of 64 bytes. One instruction adds, for 16 outputs and 16 values of x,
+// the products of 16 pixels and their four images: a row of the gradient's register has an output's bytes of
+// all these pixels, a row of the input's register has a pixel's bytes of all these values, as they lie in
+// memory.
+
 #define FAQ_AMX __attribute__((target("amx-tile,amx-int8,avx512f")))
 
 constexpr std::int64_t tile_rows = 16;   ///< outputs of one register of tiles, and pixels of another
