@@ -1,6 +1,8 @@
 // Requantization: ties, limits, and what it refuses. kernels_norm_test.cpp compares it with exact arithmetic
 // beside the normalisation of training.
+#include "core/kernels/conv.h"
 #include "core/kernels/requantizer.h"
+#include "core/kernels/unit.h"
 
 #include <algorithm>
 #include <cmath>
@@ -171,4 +173,22 @@ TEST_CASE("requantization refuses what does not fit together", "[requantize]") {
   CHECK_THROWS_WITH(of_three(Tensor::zeros({1, 2, 2, 2}, DType::s32), {}, out),
                     Catch::Contains("3 multipliers for"));
   CHECK_THROWS_WITH(kernels::dequantize(acc, v2, v3), Catch::Contains("multiplier"));
+}
+
+TEST_CASE("slices and bands of deployed convolutions change no integer", "[requantize][isa]") {
+  // Sums of an image beyond the cache: bands of rows with AMX, of which 50 rows make no even ones of that
+  // size.
+  for (const std::int64_t height : {32, 50}) {
+    INFO("height " << height);
+    const Tensor x = reference::random_integers<std::uint8_t>({3, height, 32, 16}, 1, 0, 255);
+    const Tensor w = reference::random_integers<std::int8_t>({256, 16, 1, 1}, 2, -127, 127);
+    const Tensor residual = reference::random_integers<std::uint8_t>({3, height, 32, 256}, 3, 0, 255);
+    const Requantize params{
+        Tensor::full({256}, 0.001f), Tensor::full({256}, 3.25f), 0.5f, Activation::relu, {.bits = 8}};
+    Tensor whole = Tensor::empty(residual.shape(), DType::u8),
+           sliced = Tensor::empty(residual.shape(), DType::u8);
+    kernels::Requantizer(params, 256)(kernels::conv2d_integer(x, w, {}, Engine::integer), residual, whole);
+    kernels::conv2d_requantize(x, kernels::PackedWeights(w), {}, Engine::integer, residual, params, sliced);
+    CHECK(reference::same_bytes(whole, sliced));
+  }
 }
