@@ -51,7 +51,7 @@ bool has_blind_taps(const ConvProblem& p) {
          !sees_by_all_taps(p.x[2], p.y[2], p.weights[3], g.stride, g.padding.left, g.dilation.width);
 }
 
-// 2.6.3 adds products with other pixels.
+// 2.6.3 takes other pixels than those that the holes leave, even where there is one tap.
 bool is_dilated(const ConvProblem& p) { return !(p.geometry.dilation == Extent(1)); }
 
 // 2.6.3 copies the rows that a thread uses of an image. With a stride it leaves some out, and its zeros below
