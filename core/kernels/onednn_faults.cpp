@@ -74,12 +74,10 @@ constexpr Fault forward[] = {{"jit_int8_1x1:avx512", has_five_pixels},
                              {"brg_conv_fwd:avx512_core_amx", strides_down_one_column},
                              {"brg_conv_fwd:avx10_1_512_amx", strides_down_one_column}};
 constexpr Fault backward_data[] = {{"jit_bf16_1x1", has_odd_outputs}};
-constexpr Fault backward_weights[] = {{"jit_bf16", has_blind_taps},
-                                      {"jit:avx512_core_amx", has_blind_taps},
-                                      {"brgconv_bwd_w:", has_blind_taps},
-                                      {"jit:avx10_1_512_amx", has_blind_taps},
-                                      {"jit:avx512_core_amx", is_dilated},
-                                      {"1x1", skips_parts_of_vectors}};
+constexpr Fault backward_weights[] = {
+    {"jit_bf16", has_blind_taps},        {"jit:avx512_core_amx", has_blind_taps},
+    {"brgconv_bwd_w:", has_blind_taps},  {"jit:avx10_1_512_amx", has_blind_taps},
+    {"jit:avx512_core_amx", is_dilated}, {"1x1", skips_parts_of_vectors}};
 
 }  // namespace
 
