@@ -29,6 +29,8 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/integer_data_gradient.h"
 #include "core/kernels/quad_gradient.h"
+#include "core/kernels/requantizer.h"
+#include "core/kernels/tiled_conv.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -168,21 +170,51 @@ Operands operands_of(const Case& c, std::uint64_t salt) {
           reference::random_integers<std::int8_t>(ys, 3 * salt + 2, -c.dy, c.dy), geometry};
 }
 
-enum class Result { y, dx, dw };
+enum class Result { y, dx, dw, deployed };
+
+// How the sums of a case are requantized.
+kernels::Requantize deployment_of(const Operands& o) {
+  const std::int64_t channels = o.w.dim(0);
+  const bool is_signed = o.x.dim(0) % 2 == 0;
+  return {.multiplier = reference::random({channels}, 1, 1e-5, 0.1),
+          .bias = reference::random({channels}, 2, -9, 99),
+          .residual_multiplier = 0.5f,
+          .activation = is_signed ? Activation::identity : Activation::relu,
+          .format = {.bits = 8, .is_signed = is_signed}};
+}
+
+Tensor residual_of(const Operands& o) { return o.x.dim(1) % 2 == 0 ? o.dy : Tensor(); }
+
+std::vector<double> deployed(const Operands& o, const std::vector<double>& y) {
+  Tensor sums = Tensor::empty(o.dy.shape(), DType::s32);
+  std::ranges::transform(y, sums.mutable_data<std::int32_t>(), [](double sum) {
+    return static_cast<std::int32_t>(std::clamp(sum, -0x1p31, 0x1p31 - 1));
+  });
+  return reference::elements<double>(kernels::requantize(sums, residual_of(o), deployment_of(o)));
+}
 
 struct Sums {
-  std::vector<double> y, dx, dw;
+  std::vector<double> y, dx, dw, deployed;
   const std::vector<double>& of(Result result) const {
-    return result == Result::y ? y : result == Result::dx ? dx : dw;
+    switch (result) {
+      case Result::y:
+        return y;
+      case Result::dx:
+        return dx;
+      case Result::dw:
+        return dw;
+      default:
+        return deployed;
+    }
   }
 };
 
 Sums plain_sums(const Operands& o) {
   const auto x = reference::elements<double>(o.x), w = reference::elements<double>(o.w),
              dy = reference::elements<double>(o.dy);
-  return {reference::conv2d(x, o.x.shape(), w, o.w.shape(), o.geometry),
-          reference::conv2d_dx(dy, o.x.shape(), w, o.w.shape(), o.geometry),
-          reference::conv2d_dw(dy, x, o.x.shape(), o.w.shape(), o.geometry)};
+  const auto y = reference::conv2d(x, o.x.shape(), w, o.w.shape(), o.geometry);
+  return {y, reference::conv2d_dx(dy, o.x.shape(), w, o.w.shape(), o.geometry),
+          reference::conv2d_dw(dy, x, o.x.shape(), o.w.shape(), o.geometry), deployed(o, y)};
 }
 
 struct Kernel {
@@ -243,15 +275,28 @@ std::vector<Kernel> all_kernels() {
                            gradient.add(0, o.x, {o.dy, 1.0f});
                            return gradient.sum();
                          }});
+  for (const kernels::ByteTiles& tiles : kernels::byte_tile_sets())
+    if (tiles.runs && tiles.allowed)
+      kernels.push_back(
+          {std::string("deployed integers, ") + tiles.name, Result::deployed, true,
+           [](const Operands& o) { return kernels::fits_tiles(o.w.shape(), o.geometry); },
+           [&tiles](const Operands& o) {
+             const kernels::PackedWeights weights(o.w);
+             const auto params = deployment_of(o);
+             Tensor out = Tensor::empty(o.dy.shape(), params.format.is_signed ? DType::s8 : DType::u8);
+             kernels::conv2d_in_tiles(o.x, weights.forms(), o.geometry, tiles,
+                                      kernels::Requantizer(params, o.w.dim(0)), residual_of(o), out);
+             return out;
+           }});
   add_floating_point(kernels, DType::f32);
   if (has_native_bf16()) add_floating_point(kernels, DType::bf16);
   return kernels;
 }
 
 bool is_exact(const Kernel& kernel, const Case& c) {
-  const std::int64_t largest = kernel.result == Result::y    ? c.largest_y()
-                               : kernel.result == Result::dx ? c.largest_dx()
-                                                             : c.largest_dw();
+  const std::int64_t largest = kernel.result == Result::dx   ? c.largest_dx()
+                               : kernel.result == Result::dw ? c.largest_dw()
+                                                             : c.largest_y();
   return largest < (std::int64_t{1} << (kernel.in_integers ? 31 : 24));
 }
 

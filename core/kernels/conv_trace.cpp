@@ -78,19 +78,33 @@ void sum_gradient(const ConvCall& call, const Tensor& x, const Tensor& dy) {
   gradient.sum();
 }
 
+// A deployed convolution has integers as outputs, which are requantized sums; any other has its sums.
+bool is_deployed(const ConvCall& call) { return call.y_dtype == DType::u8 || call.y_dtype == DType::s8; }
+
+void convolve(const ConvCall& call, const Tensor& x, const PackedWeights& weights, Tensor& y) {
+  if (!is_deployed(call)) return onednn::convolve(x, weights.forms(), {}, call.geometry, y);
+  const std::int64_t channels = y.dim(3);
+  const Requantize params{Tensor::full({channels}, 0.01f),
+                          Tensor::zeros({channels}),
+                          0,
+                          Activation::relu,
+                          {.bits = 8, .is_signed = call.y_dtype == DType::s8}};
+  conv2d_requantize(x, weights, call.geometry, Engine::integer, {}, params, y);
+}
+
 double median_seconds(const ConvCall& call, int repeats) {
   Tensor x = some(call.x, call.x_dtype);
-  WeightForms weights(some(call.weights, call.weight_dtype));
+  const PackedWeights weights(some(call.weights, call.weight_dtype));
   Tensor y = some(call.y, call.y_dtype);
   std::vector<double> seconds;
   for (int i = -2; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     switch (call.pass) {
       case ConvPass::forward:
-        onednn::convolve(x, weights, {}, call.geometry, y);
+        convolve(call, x, weights, y);
         break;
       case ConvPass::backward_data:
-        onednn::convolve_backward_data(y, weights, call.geometry, x);
+        onednn::convolve_backward_data(y, weights.forms(), call.geometry, x);
         break;
       case ConvPass::backward_weights:
         sum_gradient(call, x, y);

@@ -1,7 +1,4 @@
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -10,60 +7,20 @@
 #include <utility>
 
 #include "core/cpu.h"
+#include "core/kernels/amx.h"
 #include "core/kernels/quad_tiles.h"
 
 namespace faq::kernels {
 namespace {
 
-// AMX has eight registers of 16 rows of 64 bytes. One instruction adds, for 16 outputs and 16 values of x,
-// the products of 16 pixels and their four images: a row of the gradient's register has an output's bytes of
-// all these pixels, a row of the input's register has a pixel's bytes of all these values, as they lie in
-// memory.
+// One instruction adds, for 16 outputs and 16 values of x, the products of 16 pixels and their four images: a
+// row of the gradient's register has an output's bytes of all these pixels, a row of the input's register has
+// a pixel's bytes of all these values, as they lie in memory.
 
-#define FAQ_AMX __attribute__((target("amx-tile,amx-int8,avx512f")))
+constexpr std::int64_t tile_rows = amx::rows;  ///< outputs of one register of tiles, and pixels of another
+constexpr std::int64_t tile_bytes = amx::row_bytes;
+constexpr std::int64_t pixels = 16;  ///< that are multiplied at a time
 
-constexpr std::int64_t tile_rows = 16;   ///< outputs of one register of tiles, and pixels of another
-constexpr std::int64_t tile_bytes = 64;  ///< of a row
-constexpr std::int64_t pixels = 16;      ///< that are multiplied at a time
-
-/// Linux gives a process the registers when it asks for them (and from then on wants larger stacks for
-/// signals).
-bool may_use_tiles() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  constexpr unsigned tile_bit = 1u << 24, int8_bit = 1u << 25;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  if ((edx & tile_bit) == 0 || (edx & int8_bit) == 0) return false;
-  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
-}
-
-/// What LDTILECFG reads.
-struct alignas(64) TileConfig {
-  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-};
-
-/// All eight registers are 16 rows of 64 bytes.
-constexpr TileConfig whole_tiles = [] {
-  TileConfig config;
-  for (int i = 0; i < 8; ++i) config.row_bytes[i] = tile_bytes, config.rows[i] = tile_rows;
-  return config;
-}();
-
-// By hand, as GCC's intrinsics take no constants of templates. (Compilers use none of these registers.)
-template <int number>
-FAQ_AMX inline void load_tile(const void* from, std::int64_t stride) {
-  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(number) : "memory");
-}
-template <int number>
-FAQ_AMX inline void store_tile(void* to, std::int64_t stride) {
-  asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(number) : "memory");
-}
-template <int number>
-FAQ_AMX inline void clear_tile() {
-  asm volatile("tilezero %%tmm%c0" : : "i"(number));
-}
 // sums += s8 · u8
 template <int sums, int gradient, int input>
 FAQ_AMX inline void multiply_tiles() {
@@ -83,28 +40,28 @@ struct AmxTile {
   template <int i = 0>
   FAQ_AMX static void load_sums(const std::int32_t* from) {
     if constexpr (i < sums) {
-      load_tile<i>(from + place(i), sum_bytes);
+      amx::load<i>(from + place(i), sum_bytes);
       load_sums<i + 1>(from);
     }
   }
   template <int i = 0>
   FAQ_AMX static void clear_sums() {
     if constexpr (i < sums) {
-      clear_tile<i>();
+      amx::clear<i>();
       clear_sums<i + 1>();
     }
   }
   template <int i = 0>
   FAQ_AMX static void store_sums(std::int32_t* to) {
     if constexpr (i < sums) {
-      store_tile<i>(to + place(i), sum_bytes);
+      amx::store<i>(to + place(i), sum_bytes);
       store_sums<i + 1>(to);
     }
   }
   template <int part = 0>
   FAQ_AMX static void load_gradients(const std::int8_t* dy) {
     if constexpr (part < parts) {
-      load_tile<first_gradient + part>(dy + part * tile_rows * tile_bytes, tile_bytes);
+      amx::load<first_gradient + part>(dy + part * tile_rows * tile_bytes, tile_bytes);
       load_gradients<part + 1>(dy);
     }
   }
@@ -118,7 +75,7 @@ struct AmxTile {
   template <int vector = 0>
   FAQ_AMX static void multiply(const std::uint8_t* x, std::int64_t pixel) {
     if constexpr (vector < vectors) {
-      load_tile<first_input + vector % inputs>(x + vector * tile_bytes, pixel);
+      amx::load<first_input + vector % inputs>(x + vector * tile_bytes, pixel);
       multiply_parts<vector>();
       multiply<vector + 1>(x, pixel);
     }
@@ -146,9 +103,6 @@ struct AmxTile {
     return (i / vectors * tile_rows * vectors + i % vectors) * quad_lanes;
   }
 };
-
-FAQ_AMX void enter() { _tile_loadconfig(&whole_tiles); }
-FAQ_AMX void leave() { _tile_release(); }
 
 constexpr QuadTileShape shapes[] = {{1, 16}, {2, 16}, {3, 16}, {4, 16}, {1, 32}, {2, 32}};
 
@@ -213,8 +167,8 @@ void pack_transposed(const QuadBlock& block) {
 
 QuadTiles amx_quad_tiles() {
   const bool allowed = has_amx();
-  static const bool runs = allowed && __builtin_cpu_supports("avx512f") != 0 && may_use_tiles();
-  return {"AMX", runs, allowed, pixels, amx_shape, amx_tile, pack_transposed, enter, leave};
+  static const bool runs = allowed && __builtin_cpu_supports("avx512f") != 0 && amx::may_use_registers();
+  return {"AMX", runs, allowed, pixels, amx_shape, amx_tile, pack_transposed, amx::enter, amx::leave};
 }
 
 }  // namespace faq::kernels

@@ -28,6 +28,7 @@ namespace {
 // is first computed in f32, which nearly always decides. Where f32 is so close to a tie that its error might
 // matter, it is computed again in double; where that is not enough either, exactly.
 using RowParams = Requantizer::RowParams;
+using Block = Requantizer::Block;
 
 /// Values that are computed again in double together if one of them is uncertain.
 constexpr std::int64_t piece = 128;
@@ -251,6 +252,37 @@ FAQ_AVX512 void requantize_block_avx512(const A* acc, const R* r, const RowParam
     if (uncertain != 0) settle(acc, r, p, out, i, step, uncertain);
   }
 }
+
+// Of a block: the factors of some channels stay in registers.
+template <class R, class Q>
+FAQ_AVX512 void requantize_rows_avx512(const Block& block, const R* r, const RowParams& p, Q* out,
+                                       std::int64_t row_length) {
+  constexpr std::int64_t width = 64;
+  const std::int64_t whole = block.channels / width * width;
+  for (std::int64_t i = 0; i < whole; i += width) {
+    Factors16 factors[4];
+    for (int k = 0; k < 4; ++k) factors[k] = factors_of(p, i + 16 * k);
+    for (std::int64_t row = 0; row < block.rows; ++row) {
+      const std::int32_t* acc = block.sums + row * block.stride;
+      const R* residual = behind(r, row * row_length);
+      Q* to = out + row * row_length;
+      const std::uint64_t uncertain = requantize_64(acc, residual, p, factors, to, i);
+      if (uncertain != 0) [[unlikely]]
+        settle(acc, residual, p, to, i, width, uncertain);
+    }
+  }
+  for (std::int64_t i = whole, step; i < block.channels; i += step) {
+    step = std::min<std::int64_t>(16, block.channels - i);
+    for (std::int64_t row = 0; row < block.rows; ++row) {
+      const std::int32_t* acc = block.sums + row * block.stride;
+      const R* residual = behind(r, row * row_length);
+      Q* to = out + row * row_length;
+      const std::uint64_t uncertain = requantize_few(acc, residual, p, to, i, step);
+      if (uncertain != 0) [[unlikely]]
+        settle(acc, residual, p, to, i, step, uncertain);
+    }
+  }
+}
 #endif
 
 template <class A, class R, class Q>
@@ -262,7 +294,27 @@ void requantize_values(const A* acc, const R* r, const RowParams& p, Q* out, std
   requantize_block(acc, r, p, out, n);
 }
 
+// r and out: of the block's first element.
+template <class R, class Q>
+void requantize_rows(const Block& block, const R* r, const RowParams& p, Q* out, std::int64_t row_length) {
+#if defined(__x86_64__)
+  static const bool has_avx512 = simd_bytes() == 64;
+  if (has_avx512 && p.no_overflow) return requantize_rows_avx512(block, r, p, out, row_length);
+#endif
+  for (std::int64_t row = 0; row < block.rows; ++row)
+    requantize_values(block.sums + row * block.stride, behind(r, row * row_length), p, out + row * row_length,
+                      block.channels);
+}
+
 constexpr const Nothing* no_residual = nullptr;
+
+// Calls body(residual) with the elements from `offset` on, in their own dtype.
+template <class Body>
+void with_residual(const void* residual, DType dtype, std::int64_t offset, Body body) {
+  if (residual == nullptr) return body(no_residual);
+  if (dtype == DType::u8) return body(static_cast<const std::uint8_t*>(residual) + offset);
+  body(static_cast<const std::int8_t*>(residual) + offset);
+}
 
 // Calls body(accumulators, residual) with the elements from `offset` on, in their own dtypes.
 template <class Body>
@@ -270,9 +322,8 @@ void with_operands(const Tensor& accumulators, const Tensor& residual, std::int6
   if (accumulators.dtype() == DType::u8) return body(accumulators.data<std::uint8_t>() + offset, no_residual);
   if (accumulators.dtype() == DType::s8) return body(accumulators.data<std::int8_t>() + offset, no_residual);
   const std::int32_t* acc = accumulators.data<std::int32_t>() + offset;
-  if (!residual) return body(acc, no_residual);
-  if (residual.dtype() == DType::u8) return body(acc, residual.data<std::uint8_t>() + offset);
-  body(acc, residual.data<std::int8_t>() + offset);
+  with_residual(residual ? residual.raw() : nullptr, residual ? residual.dtype() : DType::u8, offset,
+                [&](const auto* r) { body(acc, r); });
 }
 
 float largest_magnitude(const Tensor& x) {
@@ -338,13 +389,9 @@ ChannelBlocks Requantizer::blocks_of(const Shape& shape) const {
   return ChannelBlocks(shape, rows_of_block(channels_));
 }
 
-void Requantizer::check_operands(const Tensor& accumulators, const Tensor& residual,
-                                 const Tensor& out) const {
-  check(!residual || residual.shape() == accumulators.shape(), "requantize: residual ", residual.shape(),
-        " for ", accumulators.shape());
-  check(!residual || accumulators.dtype() == DType::s32, "requantize: ", accumulators.dtype(),
-        " and a residual");
-  expect_place("requantize", out, accumulators.shape(), format_.is_signed ? DType::s8 : DType::u8);
+void Requantizer::check_places(const Shape& sums, const Tensor& residual, const Tensor& out) const {
+  check(!residual || residual.shape() == sums, "requantize: residual ", residual.shape(), " for ", sums);
+  expect_place("requantize", out, sums, format_.is_signed ? DType::s8 : DType::u8);
 }
 
 template <class A, class R>
@@ -358,7 +405,9 @@ void Requantizer::values(const A* acc, const R* r, std::int64_t n, void* out, st
 
 void Requantizer::operator()(const Tensor& accumulators, const Tensor& residual, Tensor& out) const {
   const Booked booked(Work::fused);
-  check_operands(accumulators, residual, out);
+  check_places(accumulators.shape(), residual, out);
+  check(!residual || accumulators.dtype() == DType::s32, "requantize: ", accumulators.dtype(),
+        " and a residual");
   const ChannelBlocks blocks = blocks_of(accumulators.shape());
   void* to = out.mutable_raw();
   parallel_for(blocks.count(), 2, [&](std::int64_t begin, std::int64_t end) {
@@ -366,6 +415,28 @@ void Requantizer::operator()(const Tensor& accumulators, const Tensor& residual,
       const std::int64_t offset = blocks.offset(block);
       with_operands(accumulators, residual, offset,
                     [&](const auto* acc, const auto* r) { values(acc, r, blocks.size(block), to, offset); });
+    }
+  });
+}
+
+Requantizer::Places Requantizer::places(const Shape& sums, const Tensor& residual, Tensor& out) const {
+  check_places(sums, residual, out);
+  return {residual ? static_cast<const std::byte*>(residual.raw()) : nullptr,
+          residual ? residual.dtype() : DType::u8, static_cast<std::byte*>(out.mutable_raw())};
+}
+
+void Requantizer::operator()(const Block& block, const Places& places) const {
+  const bool is_whole = block.channels == channels_ && block.stride == channels_;
+  if (is_whole && block.rows > 1 && block.rows * channels_ <= multiplier_.numel())
+    return (*this)({block.sums, block.rows * channels_, block.first_row, 1, 0, block.rows * channels_},
+                   places);
+  const std::int64_t offset = block.first_row * channels_ + block.first_channel;
+  const RowParams params = row_.from(block.first_channel);
+  with_residual(places.residual, places.residual_dtype, offset, [&](const auto* r) {
+    if (format_.is_signed) {
+      requantize_rows(block, r, params, reinterpret_cast<std::int8_t*>(places.out) + offset, channels_);
+    } else {
+      requantize_rows(block, r, params, reinterpret_cast<std::uint8_t*>(places.out) + offset, channels_);
     }
   });
 }

@@ -1,6 +1,7 @@
 // Requantization of accumulators, of a whole tensor or in parts.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "core/kernels/block.h"
@@ -23,6 +24,24 @@ class Requantizer {
   /// As requantize(), in all threads.
   void operator()(const Tensor& accumulators, const Tensor& residual, Tensor& out) const;
 
+  /// Some channels of some rows of sums, which lie `stride` apart. A row of a result is all its channels.
+  struct Block {
+    const std::int32_t* sums;
+    std::int64_t stride;
+    std::int64_t first_row, rows;
+    std::int64_t first_channel, channels;
+  };
+  /// Where the results of a convolution go, and what is added to them.
+  struct Places {
+    const std::byte* residual;  ///< null: nothing
+    DType residual_dtype;
+    std::byte* out;
+  };
+  /// Throws unless `out` has a place for sums of this shape, and the residual is of it.
+  Places places(const Shape& sums, const Tensor& residual, Tensor& out) const;
+  /// As requantize() of the block, in the calling thread.
+  void operator()(const Block& block, const Places& places) const;
+
   /// What the values of a block are computed from.
   struct RowParams {
     const float* multiplier;
@@ -41,7 +60,7 @@ class Requantizer {
 
  private:
   ChannelBlocks blocks_of(const Shape& shape) const;
-  void check_operands(const Tensor& accumulators, const Tensor& residual, const Tensor& out) const;
+  void check_places(const Shape& sums, const Tensor& residual, const Tensor& out) const;
   template <class A, class R>
   void values(const A* acc, const R* r, std::int64_t n, void* out, std::int64_t offset) const;
 

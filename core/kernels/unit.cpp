@@ -6,10 +6,10 @@
 #include <mutex>
 #include <vector>
 
-#include "core/cpu.h"
 #include "core/kernels/block.h"
 #include "core/kernels/requantizer.h"
 #include "core/kernels/simd.h"
+#include "core/kernels/tiled_conv.h"
 #include "core/parallel.h"
 #include "core/profile.h"
 
@@ -54,24 +54,6 @@ void widen(const Tensor& from, Tensor to) {
   parallel_for(from.numel(), grain, [&](std::int64_t begin, std::int64_t end) {
     widen_block(in + begin, out + begin, end - begin);
   });
-}
-
-// Bands of rows that an image's sums are cut into, so that those of one stay in the cache. With AMX a
-// convolution of one tap is so fast that it waits for its sums. (Without it, bands were no faster:
-// docs/performance.md.)
-std::int64_t bands_of(const Shape& y, const Shape& weights, const ConvGeometry& geometry) {
-  const bool is_of_pixels =
-      weights[2] * weights[3] == 1 && geometry.stride == 1 && geometry.padding == Padding(0);
-  if (!is_of_pixels || !has_amx()) return 1;
-  std::int64_t rows = y[1];
-  while (rows > 1 && (y[1] % rows != 0 || rows * y[2] * y[3] * 4 > cache_bytes)) --rows;
-  return y[1] / rows;
-}
-
-// To a convolution of one tap, each band is an image.
-Tensor in_bands(const Tensor& images, std::int64_t bands) {
-  if (!images || bands == 1) return images;
-  return images.reshaped({images.dim(0) * bands, images.dim(1) / bands, images.dim(2), images.dim(3)});
 }
 
 }  // namespace
@@ -177,14 +159,14 @@ void conv2d_requantize(const Tensor& x, const PackedWeights& weights, const Conv
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
   expect_place("convolution", out, shape, params.format.is_signed ? DType::s8 : DType::u8);
   const Requantizer requantizer(params, shape[3]);
-  const std::int64_t bands = bands_of(shape, weights.filter_shape(), geometry);
-  const Tensor bands_of_x = in_bands(x, bands), bands_of_residual = in_bands(residual, bands);
-  Tensor bands_of_out = in_bands(out, bands);
-  for_each_slice(shape[0] * bands, shape[1] / bands * shape[2] * shape[3] * 4, weights.filter_shape().numel(),
+  if (const ByteTiles* tiles = byte_tiles();
+      tiles && engine == Engine::integer && fits_tiles(weights.filter_shape(), geometry))
+    return conv2d_in_tiles(x, weights.forms(), geometry, *tiles, requantizer, residual, out);
+  for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.filter_shape().numel(),
                  [&](const Slice& slice) {
-                   const Tensor sums = conv2d_integer(slice.of(bands_of_x), weights, geometry, engine);
-                   Tensor part = slice.of(bands_of_out);
-                   requantizer(sums, slice.of(bands_of_residual), part);
+                   const Tensor sums = conv2d_integer(slice.of(x), weights, geometry, engine);
+                   Tensor part = slice.of(out);
+                   requantizer(sums, slice.of(residual), part);
                  });
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/kernels/byte_tiles.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/interleaved_layout.h"
@@ -53,6 +54,30 @@ void transpose(const std::int8_t* from, std::int64_t row, std::int8_t* to, std::
 Shape flipped_shape(const Shape& weights, Extent first, int stride) {
   const auto taps = [&](std::int64_t all, int from) { return (all - from + stride - 1) / stride; };
   return {weights[1], weights[0], taps(weights[2], first.height), taps(weights[3], first.width)};
+}
+
+// See WeightForms::in_byte_blocks().
+Tensor in_blocks_of_bytes(const Tensor& weights, std::int64_t lines) {
+  constexpr std::int64_t quad = 4, block_bytes = byte_depth * byte_block_outputs;
+  const std::int64_t outputs = weights.dim(0), inputs = weights.dim(1),
+                     taps = weights.dim(2) * weights.dim(3);
+  const std::int64_t line = taps / lines * inputs;
+  const std::int64_t pieces = (line + byte_depth - 1) / byte_depth, depth = lines * pieces;
+  const std::int64_t blocks = (outputs + byte_block_outputs - 1) / byte_block_outputs;
+  Tensor packed = Tensor::zeros({blocks * depth * block_bytes}, DType::s8);
+  const std::int8_t* from = weights.data<std::int8_t>();
+  std::int8_t* to = packed.mutable_data<std::int8_t>();
+  parallel_for(outputs, 16, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t o = begin; o < end; ++o) {
+      const std::int8_t* filter = from + o * inputs * taps;
+      std::int8_t* row = to + o / byte_block_outputs * depth * block_bytes + o % byte_block_outputs * quad;
+      for (std::int64_t i = 0; i < taps * inputs; ++i) {
+        const std::int64_t place = i / line * pieces * byte_depth + i % line;
+        row[place / quad * byte_block_outputs * quad + place % quad] = filter[i % inputs * taps + i / inputs];
+      }
+    }
+  });
+  return packed;
 }
 
 // Taps of O,I,H,W weights as I,O,H,W, in reverse order. By blocks, of which both sides stay in the
@@ -233,6 +258,14 @@ std::shared_ptr<WeightForms> WeightForms::as_matrix() {
     matrix_ =
         std::make_shared<WeightForms>(weights().reshaped({s[0], s[1] * s[2] * s[3], 1, 1}), channel_scales_);
   return matrix_;
+}
+
+Tensor WeightForms::in_byte_blocks(std::int64_t lines) {
+  check(dtype() == DType::s8, ErrorKind::internal, "blocks of bytes: expected integers, got ", dtype());
+  const std::lock_guard lock(mutex_);
+  const auto known = std::ranges::find(byte_blocks_, lines, &ByteBlocks::lines);
+  if (known != byte_blocks_.end()) return known->packed;
+  return byte_blocks_.emplace_back(lines, in_blocks_of_bytes(weights(), lines)).packed;
 }
 
 }  // namespace faq::kernels

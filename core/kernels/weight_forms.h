@@ -52,6 +52,10 @@ class WeightForms {
   std::shared_ptr<WeightForms> flipped(Extent first, int stride);
   /// See PackedWeights::as_matrix().
   std::shared_ptr<WeightForms> as_matrix();
+  /// s8 weights without groups as tiles of bytes read them (BytePanels::weights). A filter is lines of taps,
+  /// each of all inputs, and zeros up to a multiple of byte_depth: a line for each row of the kernel, or one
+  /// for all.
+  Tensor in_byte_blocks(std::int64_t lines);
 
  private:
   /// What flipped weights are made of.
@@ -89,6 +93,11 @@ class WeightForms {
   std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
   std::vector<std::shared_ptr<WeightForms>> flipped_;
   std::shared_ptr<WeightForms> matrix_;
+  struct ByteBlocks {
+    std::int64_t lines;
+    Tensor packed;
+  };
+  std::vector<ByteBlocks> byte_blocks_;
 };
 
 }  // namespace faq::kernels

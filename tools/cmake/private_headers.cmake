@@ -7,7 +7,9 @@ set(private_headers
   core/file_error
   core/file_kind
   core/free_memory
+  core/kernels/amx
   core/kernels/block
+  core/kernels/byte_tiles
   core/kernels/channels_first
   core/kernels/concat
   core/kernels/conv_observer
@@ -48,10 +50,12 @@ set(private_headers
   core/kernels/simd
   core/kernels/statistics
   core/kernels/streamed
+  core/kernels/tiled_conv
   core/kernels/tree_sum
   core/kernels/unit
   core/kernels/weight_forms
   core/kernels/weight_gradient
+  core/kernels/windows
   core/ops_parts
   core/printable
   core/regular_file

@@ -1,0 +1,160 @@
+#include "core/kernels/tiled_conv.h"
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "core/aligned_vector.h"
+#include "core/kernels/conv_observer.h"
+#include "core/kernels/windows.h"
+#include "core/parallel.h"
+#include "core/profile.h"
+
+namespace faq::kernels {
+namespace {
+
+constexpr std::int64_t most_products = (std::int64_t{1} << 31) / (255 * 128);  ///< whose sum fits into s32
+
+std::int64_t parts_of(std::int64_t all, std::int64_t part) { return (all + part - 1) / part; }
+
+constexpr std::int64_t first_cache = 1 << 15, second_cache = 1 << 19;  ///< bytes, of which most is free
+
+// How a convolution is cut into pieces of work. A tile's rows are a part of the places; a band is some parts,
+// whose rows are made together.
+struct Pieces {
+  Pieces(const Windows& windows, std::int64_t outputs)
+      : parts(parts_of(windows.places(), byte_tile_rows)), columns(parts_of(outputs, byte_tile_outputs)) {
+    const std::int64_t enough = 4 * num_threads();  // to be shared evenly
+    const std::int64_t bytes_of_part = byte_tile_rows * windows.stride();
+    const std::int64_t cached = std::max<std::int64_t>(second_cache / 2 / bytes_of_part, 1);
+    are_few = parts < enough;
+    parts_of_band = are_few ? std::min(parts, cached) : std::clamp<std::int64_t>(parts / enough, 1, cached);
+    bands = parts_of(parts, parts_of_band);
+    const auto depth = static_cast<std::int64_t>(windows.offsets().size());
+    weights_stay = outputs * depth * byte_depth <= first_cache;
+  }
+
+  std::int64_t count() const { return are_few ? bands * columns : bands; }
+  std::int64_t band(std::int64_t piece) const { return piece % bands; }
+  std::int64_t first_column(std::int64_t piece) const { return piece / bands; }
+  std::int64_t end_column(std::int64_t piece) const { return are_few ? first_column(piece) + 1 : columns; }
+
+  std::int64_t parts, columns;
+  std::int64_t parts_of_band, bands;
+  bool are_few;       ///< threads share the outputs, too
+  bool weights_stay;  ///< in the first-level cache; else those of a column may
+};
+
+// The rows of a band, and where their outputs are.
+class Band {
+ public:
+  Band(const Windows& windows, const Pieces& pieces)
+      : windows_(windows),
+        pieces_(pieces),
+        buffer_(static_cast<std::size_t>(windows.buffer_bytes(pieces.parts_of_band * byte_tile_rows))) {}
+
+  void become(std::int64_t band) {
+    if (band == band_) return;
+    band_ = band;
+    begin_ = band * pieces_.parts_of_band;
+    end_ = std::min(pieces_.parts, begin_ + pieces_.parts_of_band);
+    const std::int64_t first = begin_ * byte_tile_rows;
+    rows_ = windows_.rows(first, std::min(end_ * byte_tile_rows, windows_.places()) - first, buffer_.data());
+    runs_.clear();
+    first_runs_.assign(1, 0);
+    std::vector<Windows::Run> runs;
+    for (std::int64_t part = begin_; part < end_; ++part) {
+      runs.clear();
+      windows_.append_runs(part * byte_tile_rows, count(part), runs);
+      runs_.insert(runs_.end(), runs.begin(), runs.end());
+      first_runs_.push_back(runs_.size());
+    }
+  }
+
+  std::int64_t begin() const { return begin_; }
+  std::int64_t end() const { return end_; }
+  std::int64_t count(std::int64_t part) const {
+    return std::min(byte_tile_rows, windows_.places() - part * byte_tile_rows);
+  }
+  const std::byte* rows(std::int64_t part) const {
+    return rows_ + (part - begin_) * byte_tile_rows * windows_.stride();
+  }
+  std::span<const Windows::Run> runs(std::int64_t part) const {
+    const std::size_t first = first_runs_[part - begin_], last = first_runs_[part - begin_ + 1];
+    return std::span(runs_).subspan(first, last - first);
+  }
+
+ private:
+  const Windows& windows_;
+  const Pieces& pieces_;
+  AlignedVector<std::byte> buffer_;
+  std::int64_t band_ = -1, begin_ = 0, end_ = 0;
+  const std::byte* rows_ = nullptr;
+  std::vector<Windows::Run> runs_;
+  std::vector<std::size_t> first_runs_;  ///< of each part
+};
+
+}  // namespace
+
+bool fits_tiles(const Shape& weights, const ConvGeometry& geometry) {
+  return geometry.groups == 1 && weights.numel() / weights[0] <= most_products;
+}
+
+void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& geometry,
+                     const ByteTiles& tiles, const Requantizer& requantizer, const Tensor& residual,
+                     Tensor& out) {
+  const Booked booked(Work::convolution);
+  report({ConvPass::forward, x.shape(), weights.shape(), out.shape(), geometry, x.dtype(), weights.dtype(),
+          out.dtype()});
+  const Shape shape = conv2d_shape(x.shape(), weights.shape(), geometry);
+  const Requantizer::Places places = requantizer.places(shape, residual, out);
+  const auto windows = windows_of(x, geometry.of(weights.shape()), shape);
+  const auto depth = static_cast<std::int64_t>(windows->offsets().size());
+  const Tensor blocks = weights.in_byte_blocks(depth / windows->line());
+  const std::int64_t outputs = shape[3];
+  const ByteTile tile = x.dtype() == DType::s8 ? tiles.of_signed : tiles.of_unsigned;
+  const Pieces pieces(*windows, outputs);
+  // Rows of few sums lie behind each other, as those of a result do.
+  const std::int64_t sums_stride =
+      outputs % byte_block_outputs == 0 ? std::min(outputs, byte_tile_outputs) : byte_tile_outputs;
+  parallel_for(pieces.count(), 1, [&](std::int64_t begin, std::int64_t end) {
+    Band band(*windows, pieces);
+    alignas(cache_line) std::int32_t sums[byte_tile_rows * byte_tile_outputs];
+    const auto compute = [&](std::int64_t part, std::int64_t column) {
+      const std::int64_t first = column * byte_tile_outputs;
+      const std::int64_t channels = std::min(byte_tile_outputs, outputs - first);
+      tile({.x = band.rows(part),
+            .stride = windows->stride(),
+            .offsets = windows->offsets().data(),
+            .rows = band.count(part),
+            .weights = blocks.data<std::int8_t>() + first * depth * byte_depth,
+            .depth = depth,
+            .blocks = parts_of(channels, byte_block_outputs),
+            .sums = sums,
+            .sums_stride = sums_stride});
+      for (const Windows::Run& run : band.runs(part))
+        requantizer({.sums = sums + (run.place - part * byte_tile_rows) * sums_stride,
+                     .stride = sums_stride,
+                     .first_row = run.output,
+                     .rows = run.count,
+                     .first_channel = first,
+                     .channels = channels},
+                    places);
+    };
+    tiles.enter();
+    for (std::int64_t piece = begin; piece < end; ++piece) {
+      band.become(pieces.band(piece));
+      const std::int64_t first = pieces.first_column(piece), last = pieces.end_column(piece);
+      if (pieces.weights_stay) {
+        for (std::int64_t part = band.begin(); part < band.end(); ++part)
+          for (std::int64_t column = first; column < last; ++column) compute(part, column);
+      } else {
+        for (std::int64_t column = first; column < last; ++column)
+          for (std::int64_t part = band.begin(); part < band.end(); ++part) compute(part, column);
+      }
+    }
+    tiles.leave();
+  });
+}
+
+}  // namespace faq::kernels

@@ -1,0 +1,218 @@
+// Deployed convolutions in tiles, against sums that are made and requantized apart.
+#include "core/kernels/tiled_conv.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "core/cpu.h"
+#include "core/kernels/conv.h"
+#include "core/kernels/unit.h"
+#include "core/parallel.h"
+#include "tests/catch.h"
+#include "tests/reference.h"
+
+using namespace faq;
+using kernels::ByteTiles;
+using kernels::Requantize;
+using reference::Convolution;
+
+namespace {
+
+template <class Check>
+void for_each_tile_set(Check check) {
+  for (const ByteTiles& tiles : kernels::byte_tile_sets()) {
+    if (!tiles.runs) continue;
+    INFO("tiles for " << tiles.name);
+    check(tiles);
+  }
+}
+
+// A result of some deployed convolution.
+struct Deployed {
+  Tensor x, w, residual;  ///< residual: may be undefined
+  ConvGeometry geometry;
+  Requantize params;
+
+  Shape shape() const { return kernels::conv2d_shape(x.shape(), w.shape(), geometry); }
+  Tensor place() const { return Tensor::empty(shape(), params.format.is_signed ? DType::s8 : DType::u8); }
+  Tensor in_tiles(const ByteTiles& tiles) const {
+    Tensor out = place();
+    const kernels::PackedWeights weights(w);
+    const kernels::Requantizer requantizer(params, shape()[3]);
+    kernels::conv2d_in_tiles(x, weights.forms(), geometry, tiles, requantizer, residual, out);
+    return out;
+  }
+  Tensor apart() const {
+    Tensor out = place();
+    kernels::Requantizer(params, shape()[3])(kernels::conv2d_integer(x, w, geometry, Engine::integer),
+                                             residual, out);
+    return out;
+  }
+};
+
+Tensor random_bytes(const Shape& shape, std::uint64_t salt, bool is_signed) {
+  return is_signed ? reference::random_integers<std::int8_t>(shape, salt, -127, 127)
+                   : reference::random_integers<std::uint8_t>(shape, salt, 0, 255);
+}
+
+// `salt` decides which dtypes there are, and whether there is a residual.
+Deployed deployed(const Convolution& c, std::uint64_t salt) {
+  const std::int64_t channels = c.w[0];
+  const Tensor residual = salt % 3 == 0 ? Tensor() : random_bytes(c.y(), salt + 2, salt % 3 == 1);
+  const auto products = static_cast<double>(c.w.numel() / channels);
+  return {.x = random_bytes(c.x, salt, salt % 2 == 1),
+          .w = reference::random_integers<std::int8_t>(c.w, salt + 1, -127, 127),
+          .residual = residual,
+          .geometry = c.geometry,
+          .params = {.multiplier = reference::random({channels}, salt + 3, 0.001 / products, 0.02 / products),
+                     .bias = reference::random({channels}, salt + 4, -20, 60),
+                     .residual_multiplier = 0.37f,
+                     .activation = salt % 4 < 2 ? Activation::relu : Activation::identity,
+                     .format = {.bits = 8, .is_signed = salt % 4 > 1}}};
+}
+
+std::vector<Convolution> cases() {
+  std::vector<Convolution> all = {
+      // Of pixels: rows that lie in the images, whole pieces and not.
+      {{2, 9, 7, 64}, {64, 64, 1, 1}, {}},
+      {{3, 5, 5, 128}, {130, 128, 1, 1}, {}},
+      {{2, 11, 11, 24}, {144, 24, 1, 1}, {}},
+      {{1, 1, 1, 7}, {3, 7, 1, 1}, {}},
+      {{40, 1, 1, 100}, {72, 100, 1, 1}, {}},
+      {{2, 8, 8, 64}, {40, 64, 1, 1}, {.stride = 2}},
+      {{2, 4, 4, 64}, {16, 64, 1, 1}, {.padding = 1}},
+      // Lines of taps, with borders of all kinds.
+      {{2, 14, 14, 64}, {64, 64, 3, 3}, {.padding = 1}},
+      {{3, 8, 8, 16}, {16, 16, 3, 3}, {.padding = 1}},
+      {{2, 9, 10, 32}, {48, 32, 3, 3}, {}},
+      {{2, 7, 9, 48}, {33, 48, 5, 5}, {.padding = 2}},
+      {{1, 12, 13, 40}, {20, 40, 1, 7}, {.padding = {0, 3}}},
+      {{2, 13, 12, 40}, {20, 40, 7, 1}, {.padding = {3, 0}}},
+      {{2, 6, 6, 32}, {16, 32, 3, 3}, {.padding = {0, 1, 2, 0}}},
+      {{2, 6, 6, 32}, {16, 32, 2, 4}, {.padding = {1, 0, 0, 3}}},
+      {{2, 6, 6, 64}, {16, 64, 3, 3}, {.padding = 2}},
+      {{2, 9, 9, 64}, {16, 64, 3, 3}, {.padding = 2, .dilation = {2, 1}}},
+      // Patches: strides, dilation, few channels, a filter as large as the image, borders wider than that.
+      {{2, 30, 30, 3}, {64, 3, 7, 7}, {.stride = 2, .padding = 3}},
+      {{2, 12, 12, 3}, {16, 3, 3, 3}, {.padding = 1}},
+      {{2, 15, 15, 64}, {96, 64, 3, 3}, {.stride = 2, .padding = 1}},
+      {{2, 15, 14, 20}, {17, 20, 5, 3}, {.stride = 3, .padding = {2, 1, 0, 0}}},
+      {{2, 11, 11, 30}, {12, 30, 3, 3}, {.padding = 2, .dilation = 2}},
+      {{20, 4, 4, 48}, {70, 48, 4, 4}, {}},
+      {{2, 3, 3, 64}, {8, 64, 3, 3}, {.padding = 4}},
+      {{1, 2, 2, 1}, {1, 1, 1, 1}, {.stride = 3}},
+      // Several bands, and columns of them.
+      {{4, 40, 40, 64}, {64, 64, 3, 3}, {.padding = 1}},
+      {{6, 28, 28, 96}, {200, 96, 1, 1}, {}},
+      {{2, 16, 16, 256}, {128, 256, 3, 3}, {.padding = 1}},
+  };
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("convolutions in tiles give the integers of sums that are requantized apart", "[tiles][isa]") {
+  for_each_tile_set([](const ByteTiles& tiles) {
+    std::uint64_t salt = 0;
+    for (const Convolution& c : cases()) {
+      // Plain tiles take long. Every case has all dtypes, residuals and formats on the others.
+      for (int i = 0; i < (tiles.pays ? 12 : 1); ++i) {
+        const Deployed d = deployed(c, ++salt);
+        INFO(c << ", " << d.x.dtype() << ", " << (d.residual ? name_of(d.residual.dtype()) : "no residual")
+               << ", " << d.params.format);
+        CHECK(reference::same_bytes(d.in_tiles(tiles), d.apart()));
+      }
+    }
+  });
+}
+
+TEST_CASE("convolutions in tiles do not depend on threads", "[tiles][isa]") {
+  const Convolution some[] = {{{1, 7, 7, 128}, {256, 128, 3, 3}, {.padding = 1}},
+                              {{3, 20, 20, 16}, {24, 16, 3, 3}, {.padding = 1}},
+                              {{2, 17, 17, 8}, {300, 8, 3, 3}, {.stride = 2}}};
+  for_each_tile_set([&](const ByteTiles& tiles) {
+    for (const Convolution& c : some) {
+      INFO(c);
+      const Deployed d = deployed(c, 5);
+      set_num_threads(1);
+      const Tensor expected = d.in_tiles(tiles);
+      for (const int threads : {2, 3, 5}) {
+        set_num_threads(threads);
+        CHECK(reference::same_bytes(d.in_tiles(tiles), expected));
+      }
+      set_num_threads(0);
+      CHECK(reference::same_bytes(d.apart(), expected));
+    }
+  });
+}
+
+TEST_CASE("sums in tiles may be as large as 32 bits hold", "[tiles][isa]") {
+  // The longest filter, of the largest products. A sum is told from its neighbours by the bias.
+  const Convolution c{{2, 1, 1, 65792}, {5, 65792, 1, 1}, {}};
+  REQUIRE(kernels::fits_tiles(c.w, c.geometry));
+  CHECK_FALSE(kernels::fits_tiles({5, 65794, 1, 1}, c.geometry));
+  for_each_tile_set([&](const ByteTiles& tiles) {
+    for (const bool is_signed : {false, true}) {
+      for (const int sign : {1, -1}) {
+        Tensor x = Tensor::empty(c.x, is_signed ? DType::s8 : DType::u8), w = Tensor::empty(c.w, DType::s8);
+        if (is_signed)
+          std::ranges::fill(x.mutable_span<std::int8_t>(), std::int8_t{-128});
+        else
+          std::ranges::fill(x.mutable_span<std::uint8_t>(), std::uint8_t{255});
+        std::ranges::fill(w.mutable_span<std::int8_t>(), static_cast<std::int8_t>(127 * sign));
+        const double sum = 65792.0 * (is_signed ? -128 : 255) * 127 * sign;
+        // Such sums and a bias as large: what is left is 8 more or less for each 2^24 that f32 leaves out.
+        const Deployed d{x,
+                         w,
+                         {},
+                         {},
+                         {.multiplier = Tensor::full({5}, 0x1p-24f),
+                          .bias = Tensor::full({5}, static_cast<float>(-sum * 0x1p-24) + 7),
+                          .residual_multiplier = 0,
+                          .activation = Activation::identity,
+                          .format = {.bits = 8, .is_signed = true}}};
+        const Tensor q = d.in_tiles(tiles);
+        for (const int v : q.span<std::int8_t>()) CHECK(v == 7);
+      }
+    }
+  });
+}
+
+TEST_CASE("tiles are used where they pay", "[tiles][isa]") {
+  const ByteTiles* tiles = kernels::byte_tiles();
+  const std::string isa = isa_name();
+  INFO(isa);
+  if (isa != "AVX512_CORE_AMX") CHECK(tiles == nullptr);
+  if (tiles) CHECK(std::string(tiles->name) == "AMX");  // which a system may keep from a process
+}
+
+TEST_CASE("a deployed convolution is the same with and without tiles", "[tiles][isa]") {
+  for (const ConvGeometry& geometry : {ConvGeometry{.padding = 1}, {.padding = 1, .groups = 4}}) {
+    INFO(geometry);
+    Deployed d = deployed({{3, 12, 12, 32}, {64, 32, 3, 3}, {.padding = 1}}, 1);
+    d.geometry = geometry;
+    d.w = reference::random_integers<std::int8_t>({64, 32 / geometry.groups, 3, 3}, 9, -127, 127);
+    for (const Engine engine : {Engine::integer, Engine::simulated}) {
+      Tensor out = d.place();
+      kernels::conv2d_requantize(d.x, kernels::PackedWeights(d.w), geometry, engine, d.residual, d.params,
+                                 out);
+      CHECK(reference::same_bytes(out, d.apart()));
+    }
+  }
+}
+
+TEST_CASE("convolutions in tiles refuse places that do not fit", "[tiles]") {
+  const Deployed d = deployed({{1, 4, 4, 8}, {16, 8, 3, 3}, {.padding = 1}}, 4);
+  const kernels::PackedWeights weights(d.w);
+  const kernels::Requantizer requantizer(d.params, 16);
+  const ByteTiles& tiles = kernels::byte_tile_sets().back();
+  Tensor narrow = Tensor::empty({1, 4, 3, 16}, DType::u8);
+  CHECK_THROWS_WITH(
+      kernels::conv2d_in_tiles(d.x, weights.forms(), d.geometry, tiles, requantizer, {}, narrow),
+      Catch::Contains("requantize"));
+  Tensor out = d.place();
+  CHECK_THROWS_WITH(kernels::conv2d_in_tiles(d.x, weights.forms(), d.geometry, tiles, requantizer,
+                                             Tensor::zeros({1, 4, 4, 8}, DType::u8), out),
+                    Catch::Contains("residual"));
+}
