@@ -181,11 +181,11 @@ TEST_CASE("slices of deployed convolutions change no integer", "[requantize][isa
   const Tensor residual = reference::random_integers<std::uint8_t>({3, 50, 32, 256}, 3, 0, 255);
   const Requantize params{
       Tensor::full({256}, 0.001f), Tensor::full({256}, 3.25f), 0.5f, Activation::relu, {.bits = 8}};
-  for (const Engine engine : {Engine::integer, Engine::simulated}) {  // the second one uses no tiles
+  for (const Engine engine : {Engine::integer, Engine::simulated}) {
     Tensor whole = Tensor::empty(residual.shape(), DType::u8),
            sliced = Tensor::empty(residual.shape(), DType::u8);
     kernels::Requantizer(params, 256)(kernels::conv2d_integer(x, w, {}, engine), residual, whole);
-    kernels::conv2d_requantize(x, kernels::PackedWeights(w), {}, engine, residual, params, sliced);
+    kernels::conv2d_requantize(x, kernels::PackedWeights(w), {}, engine, residual, params, sliced, nullptr);
     CHECK(reference::same_bytes(whole, sliced));
   }
 }

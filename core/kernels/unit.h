@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 
+#include "core/kernels/byte_tiles.h"
 #include "core/kernels/conv.h"
 #include "core/kernels/norm.h"
 #include "core/kernels/requantize.h"
@@ -25,10 +26,11 @@ struct Accumulators {
 Accumulators conv2d_accumulators(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
                                  Engine engine, bool want_statistics);
 
-/// Deployment: requantize(conv2d_integer(x, weights), residual), slice by slice, into `out`. The caller sets
-/// the scale of `out`.
+/// Deployment: requantize(conv2d_integer(x, weights), residual) into `out`, in tiles where there are any and
+/// they suit (tiled_conv.h), else slice by slice. The caller sets the scale of `out`.
 void conv2d_requantize(const Tensor& x, const PackedWeights& weights, const ConvGeometry& geometry,
-                       Engine engine, const Tensor& residual, const Requantize& params, Tensor& out);
+                       Engine engine, const Tensor& residual, const Requantize& params, Tensor& out,
+                       const ByteTiles* tiles = byte_tiles());
 
 /// Images [first, last) of a batch. The slices of one share (of num_shares()) follow each other.
 struct Slice {

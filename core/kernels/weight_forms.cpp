@@ -265,7 +265,8 @@ Tensor WeightForms::in_byte_blocks(std::int64_t lines) {
   const std::lock_guard lock(mutex_);
   const auto known = std::ranges::find(byte_blocks_, lines, &ByteBlocks::lines);
   if (known != byte_blocks_.end()) return known->packed;
-  return byte_blocks_.emplace_back(lines, in_blocks_of_bytes(weights(), lines)).packed;
+  byte_blocks_.push_back({lines, in_blocks_of_bytes(weights(), lines)});
+  return byte_blocks_.back().packed;
 }
 
 }  // namespace faq::kernels

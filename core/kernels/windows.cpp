@@ -275,12 +275,13 @@ std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometr
   auto patches = std::make_unique<Patches>(x, geometry, y);
   if (!Lines::fit(geometry)) return patches;
   auto lines = std::make_unique<Lines>(x, geometry, y);
-  const auto products = [](const Windows& windows) {
-    return windows.places() * static_cast<std::int64_t>(windows.offsets().size());
+  // In the time that AMX takes for a row, a piece and a block of outputs. To copy a piece takes some two.
+  const auto products = [&](const Windows& windows) {
+    return windows.places() * std::ssize(windows.offsets()) * parts_of(y[3], byte_block_outputs);
   };
-  // A copy of each window takes more time than half as many products again, and more of the caches.
-  return products(*lines) <= products(*patches) * 3 / 2 ? std::unique_ptr<Windows>(std::move(lines))
-                                                        : std::move(patches);
+  const std::int64_t copies = 2 * patches->places() * std::ssize(lines->offsets());
+  if (products(*lines) <= products(*patches) + copies) return lines;
+  return patches;
 }
 
 }  // namespace faq::kernels

@@ -43,6 +43,27 @@ void add_statistics(const ConvLayer& layer) {
       }));
 }
 
+// Of a deployed network: in tiles, and slice by slice.
+void add_deployed(const ConvLayer& layer) {
+  const auto with = [&](const std::string& how, const kernels::ByteTiles* tiles) {
+    add("conv_deployed/" + layer.name() + "/" + how, {.items = layer.batch, .operations = layer.operations()},
+        [=]() -> Kernel {
+          const std::int64_t channels = layer.y()[3];
+          const kernels::Requantize params{.multiplier = Tensor::full({channels}, 0.0123f),
+                                           .bias = Tensor::full({channels}, 0.345f),
+                                           .format = {.scale = 0.25f, .bits = 8}};
+          return [=, x = quantized(layer.x(), {.scale = 0x1p-4f, .bits = 8}),
+                  w = kernels::PackedWeights(quantized(layer.weights(), weight_format)),
+                  out = Tensor::empty(layer.y(), DType::u8)]() mutable {
+            kernels::conv2d_requantize(x, w, layer.geometry(), Engine::integer, {}, params, out, tiles);
+          };
+        });
+  };
+  for (const kernels::ByteTiles& tiles : kernels::byte_tile_sets())
+    if (tiles.runs && tiles.allowed && tiles.pays) with(tiles.name, &tiles);
+  with("slices", nullptr);
+}
+
 }  // namespace
 
 void add_conv_forward() {
@@ -61,6 +82,7 @@ void add_conv_forward() {
   for (const ConvLayer& layer : conv_layers()) {
     if (layer.kernel == 3 && layer.stride == 1) add_statistics(layer);
   }
+  for (const ConvLayer& layer : conv_layers()) add_deployed(layer);
 }
 
 }  // namespace faq::bench
