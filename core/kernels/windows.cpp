@@ -275,12 +275,13 @@ std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometr
   auto patches = std::make_unique<Patches>(x, geometry, y);
   if (!Lines::fit(geometry)) return patches;
   auto lines = std::make_unique<Lines>(x, geometry, y);
-  // In the time that AMX takes for a row, a piece and a block of outputs. To copy a piece takes some two.
+  // In the time that AMX takes for a row, a piece and a block of outputs. Patches take that for copying a
+  // piece, too, and half as long again for their products, as they fill the caches.
   const auto products = [&](const Windows& windows) {
     return windows.places() * std::ssize(windows.offsets()) * parts_of(y[3], byte_block_outputs);
   };
-  const std::int64_t copies = 2 * patches->places() * std::ssize(lines->offsets());
-  if (products(*lines) <= products(*patches) + copies) return lines;
+  const std::int64_t copies = patches->places() * std::ssize(lines->offsets());
+  if (products(*lines) <= products(*patches) * 3 / 2 + copies) return lines;
   return patches;
 }
 
