@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/division.h"
 #include "core/free_memory.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -43,9 +44,7 @@ constexpr std::size_t watched = 64;  // bytes behind a block that nobody may tou
 constexpr std::size_t watched = 0;
 #endif
 
-std::size_t rounded_up(std::size_t bytes, std::size_t granule) {
-  return (bytes + granule - 1) / granule * granule;
-}
+std::size_t rounded_up(std::size_t bytes, std::size_t granule) { return multiple_of(granule, bytes); }
 
 std::size_t page() {
   static const auto bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));

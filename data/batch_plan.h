@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/division.h"
 #include "data/loader.h"
 
 namespace faq {
@@ -27,14 +28,14 @@ struct BatchPlan {
 
   std::int64_t batches() const {
     if (options.training) return std::max<std::int64_t>(size / options.batch_size, 1);
-    return (size + options.batch_size - 1) / options.batch_size;
+    return divided_up(size, options.batch_size);
   }
   PositionRange batch(std::int64_t index) const {
     return {index * options.batch_size, std::min((index + 1) * options.batch_size, size)};
   }
 
   /// In training: the steps, and the shards that each rank has of a whole step.
-  std::int64_t steps() const { return (batches() + options.shards - 1) / options.shards; }
+  std::int64_t steps() const { return divided_up(batches(), options.shards); }
   int shards_per_rank() const { return options.shards / options.ranks; }
   StepShards shards_of_step(std::int64_t step) const {
     const auto present =
@@ -58,7 +59,7 @@ struct BatchPlan {
   }
   /// The most batches that any rank has.
   std::int64_t rounds() const {
-    if (!options.training) return (batches() + options.ranks - 1) / options.ranks;
+    if (!options.training) return divided_up(batches(), options.ranks);
     const std::int64_t in_last_step = batches() - (steps() - 1) * options.shards;
     return (steps() - 1) * shards_per_rank() + std::min<std::int64_t>(in_last_step, shards_per_rank());
   }

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/division.h"
 #include "core/kernels/elementwise.h"
 #include "core/parallel.h"
 
@@ -17,7 +18,7 @@ constexpr std::int64_t alignment = 64 / sizeof(float);
 
 const auto add_right = [](Tensor& left, const Tensor& right) { kernels::add_in_place(left, right); };
 
-std::int64_t padded(std::int64_t size) { return (size + alignment - 1) / alignment * alignment; }
+std::int64_t padded(std::int64_t size) { return multiple_of(alignment, size); }
 
 // What is left of the last cache line becomes 0: 16-bit sums take its magnitude into their scale.
 void copy(const Tensor& from, Tensor& to, std::int64_t offset) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "core/division.h"
 #include "quant/scheme.h"
 #include "train/option_table.h"
 #include "train/quantized_training.h"
@@ -91,7 +92,7 @@ const Variant ingredients[] = {
      [](TrainOptions& o) {
        const int images = o.batch_size * o.calibration_batches;  // calibration sees as many as before
        o.batch_size = (o.batch_size + 3) / 4;
-       o.calibration_batches = (images + o.batch_size - 1) / o.batch_size;
+       o.calibration_batches = divided_up(images, o.batch_size);
      }},
     {"scales of weights never held", "scales-not-held", [](TrainOptions& o) { o.hold_weight_scales = 1; }},
     {"first and last layer like the others", "first-last-bits",

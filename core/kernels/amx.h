@@ -53,9 +53,13 @@ template <int number>
 FAQ_AMX inline void store(void* to, std::int64_t stride) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(number) : "memory");
 }
-template <int number>
-FAQ_AMX inline void clear() {
-  asm volatile("tilezero %%tmm%c0" : : "i"(number));
+/// The registers 0 to count − 1.
+template <int count>
+FAQ_AMX inline void clear_first() {
+  if constexpr (count > 0) {
+    clear_first<count - 1>();
+    asm volatile("tilezero %%tmm%c0" : : "i"(count - 1));
+  }
 }
 
 }  // namespace faq::kernels::amx

@@ -1,3 +1,4 @@
+#include "core/division.h"
 #include "core/kernels/pool.h"
 
 #include <algorithm>
@@ -22,7 +23,7 @@ std::vector<Window> windows(std::int64_t size, std::int64_t out, const AvgPoolOp
   std::vector<Window> result;
   for (std::int64_t i = 0; i < out; ++i) {
     if (o.output > 0) {
-      const std::int64_t begin = i * size / out, end = ((i + 1) * size + out - 1) / out;
+      const std::int64_t begin = i * size / out, end = divided_up((i + 1) * size, out);
       result.push_back({begin, end, end - begin});
     } else {
       const std::int64_t begin = i * o.stride - o.padding;

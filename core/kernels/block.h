@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/aligned_vector.h"
+#include "core/division.h"
 #include "core/tensor.h"
 
 namespace faq::kernels {
@@ -47,7 +48,7 @@ class ChannelBlocks {
   std::int64_t channels() const { return channels_; }
   std::int64_t rows() const { return rows_; }
   std::int64_t length() const { return rows_per_block_ * channels_; }
-  std::int64_t count() const { return (rows_ + rows_per_block_ - 1) / rows_per_block_; }
+  std::int64_t count() const { return divided_up(rows_, rows_per_block_); }
   std::int64_t offset(std::int64_t block) const { return block * length(); }
   /// Elements of a block: length(), fewer for the last block.
   std::int64_t size(std::int64_t block) const;
@@ -70,7 +71,7 @@ class Chunks {
       : blocks_(blocks),
         blocks_per_chunk_(std::max<std::int64_t>(16, 64 * blocks.channels() / blocks.length())) {}
 
-  std::int64_t count() const { return (blocks_.count() + blocks_per_chunk_ - 1) / blocks_per_chunk_; }
+  std::int64_t count() const { return divided_up(blocks_.count(), blocks_per_chunk_); }
   std::int64_t length() const { return blocks_.length() * blocks_per_chunk_; }
   std::int64_t offset(std::int64_t chunk) const { return chunk * length(); }
   /// Elements of a chunk: length(), fewer for the last chunk.

@@ -24,13 +24,6 @@ struct AmxTile {
   static_assert(weights > 0);
 
   template <int i = 0>
-  FAQ_AMX static void clear_sums() {
-    if constexpr (i < sums) {
-      amx::clear<i>();
-      clear_sums<i + 1>();
-    }
-  }
-  template <int i = 0>
   FAQ_AMX static void store_sums(std::int32_t* to, std::int64_t stride) {
     if constexpr (i < sums) {
       constexpr std::int64_t row = i / columns * amx::rows, column = i % columns * byte_block_outputs;
@@ -66,7 +59,7 @@ struct AmxTile {
     const std::int64_t block = p.depth * register_bytes;
     const auto* x = static_cast<const std::uint8_t*>(p.x);
     const std::int8_t* w = p.weights + column * block;
-    clear_sums();
+    amx::clear_first<sums>();
     for (std::int64_t i = 0; i < p.depth; ++i, w += register_bytes) {
       load_x(x + p.offsets[i], p.stride);
       multiply_columns(w, block);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -17,7 +18,7 @@ void transpose_images(const void* from, void* to, std::int64_t images, std::int6
   constexpr std::int64_t block = 64;  // columns whose values of a few rows stay in the first-level cache
   const auto* in = static_cast<const T*>(from);
   auto* out = static_cast<T*>(to);
-  const std::int64_t blocks = (columns + block - 1) / block;
+  const std::int64_t blocks = divided_up(columns, block);
   parallel_for(images * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n) {
       const std::int64_t image = n / blocks * rows * columns, first = n % blocks * block;

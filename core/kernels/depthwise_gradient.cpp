@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/aligned_vector.h"
+#include "core/division.h"
 #include "core/kernels/element.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/simd.h"
@@ -139,7 +140,7 @@ class Rows {
   }
 
  private:
-  static std::int64_t padded(std::int64_t width) { return (width + pixels - 1) / pixels * pixels; }
+  static std::int64_t padded(std::int64_t width) { return multiple_of(pixels, width); }
   float* x_row(std::int64_t row) { return x_rows_.data() + row % kept_ * length_; }
 
   const Tensor& x_;
@@ -166,7 +167,7 @@ void DepthwiseGradient::add(const Tensor& x, const Tensor& dy) {
   const Booked booked(Work::convolution);
   const std::int64_t channels = weights_[0], taps = weights_[2] * weights_[3];
   float* sums = sums_.mutable_data<float>();
-  parallel_for((channels + block - 1) / block, 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(divided_up(channels, block), 1, [&](std::int64_t begin, std::int64_t end) {
     Rows rows(x, dy, geometry_);
     std::vector<float> of_image(static_cast<std::size_t>(taps * block)), of_block(of_image.size());
     for (std::int64_t first = begin * block; first < std::min(end * block, channels); first += block) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/aligned_vector.h"
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
@@ -85,7 +86,7 @@ FAQ_SIMD double sum_of_squares(const float* x, std::int64_t n) {
 template <class Body>
 void for_each_block(const Tensor& x, void* out, DType out_dtype, Body body) {
   const std::int64_t n = x.numel();
-  const std::int64_t blocks = (n + block_length - 1) / block_length;
+  const std::int64_t blocks = divided_up(n, block_length);
   parallel_for(blocks, 8, [&](std::int64_t begin, std::int64_t end) {
     Block values;
     for (std::int64_t b = begin; b < end; ++b) {
@@ -297,7 +298,7 @@ bool all_finite(const Tensor& x) {
 double sum_of_squares(const Tensor& x) {
   constexpr std::int64_t chunk = 1 << 14;  // fixed length: the sum does not depend on threads
   const float* values = x.data<float>();
-  std::vector<double> sums((x.numel() + chunk - 1) / chunk);
+  std::vector<double> sums(divided_up(x.numel(), chunk));
   parallel_for(static_cast<std::int64_t>(sums.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
       const std::int64_t n = std::min(chunk, x.numel() - c * chunk);

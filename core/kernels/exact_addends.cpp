@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/division.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -31,7 +32,7 @@ FAQ_SIMD Magnitudes magnitudes(const std::int8_t* w, std::int64_t n) {
 // A bound of the sums over a channel after division into `parts`. Rounding adds less than one to each weight,
 // and none is larger than the largest divided.
 std::int64_t bound_of_part(const Magnitudes& m, std::int64_t parts) {
-  const std::int64_t largest = (m.largest + parts - 1) / parts;
+  const std::int64_t largest = divided_up(m.largest, parts);
   const auto of_sign = [&](std::int64_t sum, std::int64_t count) {
     return std::min((sum + count * (parts - 1)) / parts, count * largest);
   };
@@ -119,7 +120,7 @@ int exact_parts(const Tensor& weights, int max_input, int max_magnitude) {
   });
   for (int parts = 1; parts <= 128; ++parts) {
     if (std::ranges::all_of(of_channel, [&](const Magnitudes& m) {
-          return (m.largest + parts - 1) / parts <= max_magnitude &&
+          return divided_up(m.largest, parts) <= max_magnitude &&
                  bound_of_part(m, parts) * max_input < f32_integers;
         }))
       return parts;

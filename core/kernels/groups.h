@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/division.h"
 #include "core/parallel.h"
 #include "core/tensor.h"
 
@@ -11,7 +12,7 @@ namespace faq::kernels {
 
 /// The number of groups of `length` in a row of `row_length`. The last group may be shorter.
 inline std::int64_t groups_in(std::int64_t row_length, std::int64_t length) {
-  return (row_length + length - 1) / length;
+  return divided_up(row_length, length);
 }
 
 /// Calls body(values, n) for every group of an f32 tensor, in parallel. Returns the results, row after row.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/aligned_vector.h"
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/scaled_sums.h"
@@ -32,10 +33,10 @@ std::vector<Phase> phases(std::int64_t inputs, std::int64_t outputs, int kernel,
                           int dilation) {
   std::vector<Phase> all;
   for (int tap = 0; tap < std::min(stride, kernel); ++tap) {
-    const int taps = (kernel - tap + stride - 1) / stride;
+    const int taps = divided_up(kernel - tap, stride);
     const std::int64_t reach = (taps - 1) * dilation;
     std::int64_t first = ((tap - padding) % stride + stride) % stride;
-    std::int64_t count = inputs > first ? (inputs - first + stride - 1) / stride : 0;
+    std::int64_t count = inputs > first ? divided_up(inputs - first, stride) : 0;
     std::int64_t before = reach - (first + padding - tap) / stride;  // its last output, with j = 0
     std::int64_t behind = count - outputs + reach - before;
     const std::int64_t unseen_before = std::max<std::int64_t>(before - reach, 0);

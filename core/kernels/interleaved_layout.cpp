@@ -7,6 +7,7 @@
 #include <numeric>
 #include <utility>
 
+#include "core/division.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -248,7 +249,7 @@ void InterleavedLayout::pack_units(const FilterView& f, Taps taps, std::int64_t 
 
 void InterleavedLayout::write_sums(const FilterView& filters, std::int32_t* sums) const {
   const std::int64_t together = std::max<std::int64_t>(64, 1024 / static_cast<std::int64_t>(taps_.size()));
-  parallel_for((outputs_ + together - 1) / together, 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(divided_up(outputs_, together), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t first = begin * together; first < std::min(end * together, outputs_);
          first += together) {
       const std::int64_t last = std::min(first + together, outputs_);
@@ -269,7 +270,7 @@ void InterleavedLayout::pack(const FilterView& filters, Tensor& layout) const {
   const bool reads_outputs = taps == Taps::one_of_outputs;
   const auto tap_count = static_cast<std::int64_t>(taps_.size());
   const std::int64_t together = reads_outputs ? 4 : std::max<std::int64_t>(most_units / tap_count, 4);
-  const std::int64_t units = inputs_ / unit_size, of_group = (units + together - 1) / together;
+  const std::int64_t units = inputs_ / unit_size, of_group = divided_up(units, together);
   parallel_for(groups() * of_group, 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t group = reads_outputs ? i % groups() : i / of_group;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/division.h"
 #include "core/kernels/conv_geometry.h"
 #include "core/kernels/onednn.h"
 
@@ -48,7 +49,7 @@ class InterleavedLayout {
 
   InterleavedLayout() = default;
   static Taps kind_of(const FilterView& filters);
-  std::int64_t groups() const { return (outputs_ + group_size_ - 1) / group_size_; }
+  std::int64_t groups() const { return divided_up(outputs_, group_size_); }
   /// Bytes in front of the unit of a group's first output.
   std::int64_t place(std::int64_t group, std::int64_t unit) const {
     return group * group_step_ + unit / units_together_ * step_ + unit % units_together_ * 4 * group_size_;

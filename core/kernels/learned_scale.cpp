@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
 #include "core/kernels/lane_sum.h"
@@ -77,7 +78,7 @@ RoundingGradients rounding_gradients(const Tensor& dy, const Tensor& x, const Te
   check(dy.shape() == x.shape(), "learned scales: gradient ", dy.shape(), " for ", x.shape());
   const Groups groups(x, scales);
   RoundingGradients result{Tensor::empty(dy.shape(), dy.dtype()), Tensor::empty(scales.shape())};
-  const std::int64_t blocks = (groups.length + block_length - 1) / block_length;
+  const std::int64_t blocks = divided_up(groups.length, block_length);
   const float x_scale = scale_of(x);
   const float* scale = scales.data<float>();
   const auto low = static_cast<float>(format.min()), high = static_cast<float>(format.max());

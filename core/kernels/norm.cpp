@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
@@ -457,7 +458,7 @@ void NormActBackward::for_each_block(std::int64_t begin_image, std::int64_t end_
                                      const std::function<void(const Block&)>& body) const {
   const std::int64_t image = x_.numel() / std::max<std::int64_t>(x_.dim(0), 1);
   const std::int64_t length = blocks_.length();
-  const std::int64_t of_image = (image + length - 1) / length;
+  const std::int64_t of_image = divided_up(image, length);
   const PreActivation pre_activation(x_, params_, blocks_);
   const Bounds bounds = pass_bounds(params_);
   parallel_for((end_image - begin_image) * of_image, 4, [&](std::int64_t begin, std::int64_t end) {

@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/kernels/element.h"
 #include "core/kernels/norm.h"
@@ -29,7 +30,7 @@ RoundedGradient NormActBackward::apply_rounded(std::int64_t begin, std::int64_t 
 float NormActBackward::largest_dx(std::int64_t begin, std::int64_t end) const {
   const std::int64_t image = x_.numel() / std::max<std::int64_t>(x_.dim(0), 1), length = blocks_.length();
   // A block may have some of the neighbours' elements.
-  const std::int64_t past = (end * image + length - 1) / length;
+  const std::int64_t past = divided_up(end * image, length);
   float largest = 0;
   for (std::int64_t block = begin * image / length; block < past; ++block)
     largest = larger_or_nan(largest, largest_[block]);

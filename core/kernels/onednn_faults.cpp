@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "core/cpu.h"
+#include "core/division.h"
 
 namespace faq::kernels::onednn {
 namespace {
@@ -38,7 +39,7 @@ bool sees_by_all_taps(std::int64_t inputs, std::int64_t outputs, std::int64_t ta
                       int dilation) {
   for (std::int64_t tap = 0; tap < taps; ++tap) {
     const std::int64_t shift = padding - tap * dilation;  // output y sees input y·stride − shift
-    const std::int64_t first = shift > 0 ? (shift + stride - 1) / stride : 0;
+    const std::int64_t first = shift > 0 ? divided_up(shift, stride) : 0;
     if (first >= outputs || first * stride - shift >= inputs) return false;
   }
   return true;

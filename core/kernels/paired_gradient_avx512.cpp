@@ -1,3 +1,4 @@
+#include "core/division.h"
 #include "core/kernels/paired_gradient.h"
 
 #include <immintrin.h>
@@ -284,9 +285,9 @@ void PairedGradient::add(const Tensor& x, const Tensor& dy) {
   const std::int64_t longest =
       std::max<std::int64_t>(1, std::max(cache_bytes, static_cast<std::int64_t>(sums_.bytes())) /
                                     Group::bytes_per_image(layout, in_channels, out_channels));
-  const std::int64_t groups = (images + longest - 1) / longest;
+  const std::int64_t groups = divided_up(images, longest);
   if (groups == 0) return;
-  Group group(layout, (images + groups - 1) / groups, in_channels, out_channels);
+  Group group(layout, divided_up(images, groups), in_channels, out_channels);
   for (std::int64_t g = 0; g < groups; ++g) {
     const std::int64_t begin = images * g / groups, end = images * (g + 1) / groups;
     const Tensor some_x = x.rows(begin, end), some_dy = dy.rows(begin, end);

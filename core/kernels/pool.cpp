@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/parallel.h"
 
@@ -82,7 +83,7 @@ Tensor global_sum_pool_backward(const Tensor& dy, const Shape& x, float factor) 
 Shape subsample_and_pad_shape(const Shape& x, int stride, std::int64_t channels) {
   check(x.rank() == 4, "shortcut: expected an N,H,W,C tensor, got ", x);
   check(stride > 0 && channels >= x[3], "shortcut: ", x[3], " channels to ", channels, ", stride ", stride);
-  return {x[0], (x[1] + stride - 1) / stride, (x[2] + stride - 1) / stride, channels};
+  return {x[0], divided_up(x[1], stride), divided_up(x[2], stride), channels};
 }
 
 Tensor subsample_and_pad(const Tensor& x, int stride, std::int64_t channels) {

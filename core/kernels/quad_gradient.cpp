@@ -5,6 +5,7 @@
 #include <bit>
 #include <utility>
 
+#include "core/division.h"
 #include "core/kernels/conv_observer.h"
 #include "core/kernels/quad_group.h"
 #include "core/kernels/simd.h"
@@ -165,7 +166,7 @@ void QuadGradient::place_waiting(float* dw) const {
   // Cells whose tiles share a band of the input, and whose sums stay in the cache until they are placed.
   const std::int64_t share = std::max<std::int64_t>(1, plan_.cells() / (4 * num_threads()));
   const std::int64_t together = along ? 1 : std::clamp<std::int64_t>(32 / of_cell, 1, share);
-  const std::int64_t steps = along ? plan_.blocks : (plan_.output_blocks + together - 1) / together;
+  const std::int64_t steps = along ? plan_.blocks : divided_up(plan_.output_blocks, together);
   const std::int64_t items = (along ? plan_.output_blocks : plan_.blocks) * steps;
   parallel_for(items, 1, [&](std::int64_t begin, std::int64_t end) {
     AlignedVector<float> sums(static_cast<std::size_t>(together * of_cell * plan_.sums()));

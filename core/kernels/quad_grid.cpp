@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/division.h"
+
 namespace faq::kernels {
 
 QuadGrid::QuadGrid(const Shape& y, const QuadPlan& plan, const ConvGeometry& geometry, std::int64_t row_limit,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/division.h"
 #include "core/kernels/scaled_sums.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
@@ -99,7 +100,7 @@ void QuadGroup::finish(const QuadPlan::Tile& tile, std::int64_t unit, bool adds,
 
 void QuadGroup::sum_outputs() {
   const std::int64_t unit = lines_of_unit();
-  const std::int64_t units = (grid_.lines + unit - 1) / unit;
+  const std::int64_t units = divided_up(grid_.lines, unit);
   of_outputs_.resize(static_cast<std::size_t>(units * plan_.output_blocks));
   parallel_for(std::ssize(of_outputs_), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/division.h"
+
 namespace faq::kernels {
 namespace {
 

@@ -8,8 +8,6 @@
 
 namespace faq::kernels {
 
-constexpr std::int64_t divided_up(std::int64_t n, std::int64_t by) { return (n + by - 1) / by; }
-
 /// How the weights are divided into tiles (quad_tiles.h).
 ///
 /// A tile is 16·vectors values of a run of the input, times some outputs; the tiles of the CPU say how many.

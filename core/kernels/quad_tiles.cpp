@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/division.h"
 #include "core/error.h"
 
 namespace faq::kernels {
@@ -75,8 +76,8 @@ QuadTileShape pixel_tile_shape(std::int64_t vectors, std::int64_t /*outputs*/) {
 }  // namespace
 
 int even_vectors(std::int64_t vectors, int most) {
-  const std::int64_t pieces = (vectors + most - 1) / most;
-  return static_cast<int>((vectors + pieces - 1) / pieces);
+  const std::int64_t pieces = divided_up(vectors, most);
+  return static_cast<int>(divided_up(vectors, pieces));
 }
 
 std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape shape) {

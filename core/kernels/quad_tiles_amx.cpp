@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/cpu.h"
+#include "core/division.h"
 #include "core/kernels/amx.h"
 #include "core/kernels/quad_tiles.h"
 
@@ -45,13 +46,6 @@ struct AmxTile {
     }
   }
   template <int i = 0>
-  FAQ_AMX static void clear_sums() {
-    if constexpr (i < sums) {
-      amx::clear<i>();
-      clear_sums<i + 1>();
-    }
-  }
-  template <int i = 0>
   FAQ_AMX static void store_sums(std::int32_t* to) {
     if constexpr (i < sums) {
       amx::store<i>(to + place(i), sum_bytes);
@@ -85,7 +79,7 @@ struct AmxTile {
     if (p.adds)
       load_sums(p.sums);
     else
-      clear_sums();
+      amx::clear_first<sums>();
     const std::int8_t* dy = p.dy;
     for (std::int64_t line = 0; line < p.count; ++line) {
       const std::uint8_t* x = p.x + p.lines[line];
@@ -108,7 +102,7 @@ constexpr QuadTileShape shapes[] = {{1, 16}, {2, 16}, {3, 16}, {4, 16}, {1, 32},
 
 QuadTileShape amx_shape(std::int64_t vectors, std::int64_t outputs) {
   // Tiles of 32 outputs read least. Of few outputs they would multiply too many that there are not.
-  const std::int64_t parts = (outputs + tile_rows - 1) / tile_rows;
+  const std::int64_t parts = divided_up(outputs, tile_rows);
   if (parts % 2 == 1 && parts <= 5) return {even_vectors(vectors, 4), tile_rows};
   return {even_vectors(vectors, 2), 2 * tile_rows};
 }

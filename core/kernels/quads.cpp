@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/division.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
@@ -69,7 +70,7 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
   const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::uint8_t>());
   // Of the columns that are kept, those that are inside the image.
-  const auto first_inside = [&](std::int64_t border) { return (border + grid_.step - 1) / grid_.step; };
+  const auto first_inside = [&](std::int64_t border) { return divided_up(border, grid_.step); };
   const std::int64_t left = std::min(first_inside(geometry.padding.left), grid_.width);
   const std::int64_t right =
       std::clamp((x.dim(2) - 1 + geometry.padding.left) / grid_.step + 1, left, grid_.width);

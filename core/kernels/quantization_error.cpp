@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/division.h"
 #include "core/kernels/element.h"
 #include "core/kernels/groups.h"
 #include "core/kernels/lane_sum.h"
@@ -51,7 +52,7 @@ QuantizationErrors seen(const Tensor& x, std::span<const FixedPoint> formats) {
 QuantizationErrors::QuantizationErrors(std::int64_t n, std::span<const FixedPoint> formats)
     : n_(n),
       formats_(formats.begin(), formats.end()),
-      largest_((n + block_length - 1) / block_length),
+      largest_(divided_up(n, block_length)),
       errors_(largest_.size() * formats.size()) {}
 
 void QuantizationErrors::see(std::int64_t block, const float* x) {

@@ -13,6 +13,7 @@
 
 #include "core/aligned_vector.h"
 #include "core/cpu.h"
+#include "core/division.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
@@ -243,7 +244,7 @@ RoundedGradient rounded(const Tensor& gradient, const RoundingKeys& keys, std::i
   std::int8_t* out = result.values.mutable_data<std::int8_t>();
   const std::int64_t images = gradient.dim(0);
   const std::int64_t length = gradient.numel() / std::max<std::int64_t>(images, 1);
-  const std::int64_t part = 64 * run, parts = (length + part - 1) / part;
+  const std::int64_t part = 64 * run, parts = divided_up(length, part);
   const GradientRounder rounder(keys, length, result.scale);
   parallel_for(images * parts, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/division.h"
 #include "core/kernels/conv_primitives.h"
 #include "core/kernels/exact_addends.h"
 #include "core/rng.h"
@@ -30,7 +31,7 @@ Taps taps_inside(std::int64_t at, std::int64_t size, std::int64_t kernel, int st
   const std::int64_t begin = at * stride - padding;
   // Tap k lies at begin + k·dilation.
   const auto first_from = [&](std::int64_t position) {
-    return position <= begin ? 0 : (position - begin + dilation - 1) / dilation;
+    return position <= begin ? 0 : divided_up(position - begin, dilation);
   };
   return {std::min(kernel, first_from(0)), std::min(kernel, first_from(size))};
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/division.h"
 #include "core/kernels/quantization_error.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
@@ -28,7 +29,7 @@ void sgd_update(Tensor& weights, Tensor& velocity, const Tensor& grad, const Sgd
   const float* g = grad.data<float>();
   constexpr std::int64_t length = QuantizationErrors::block_length;
   const std::int64_t n = weights.numel();
-  parallel_for((n + length - 1) / length, 4, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(divided_up(n, length), 4, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = begin; b < end; ++b) {
       const std::int64_t offset = b * length;
       update(w + offset, v + offset, g + offset, step, std::min(length, n - offset));

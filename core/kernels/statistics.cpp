@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <vector>
 
+#include "core/division.h"
 #include "core/kernels/element.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
@@ -107,7 +108,7 @@ void StatisticsBuilder::take(const Tensor& x, std::int64_t chunk, AlignedVector<
 void StatisticsBuilder::add(const Tensor& x, std::int64_t first, std::int64_t last) {
   const Booked booked(Work::fused);
   const std::int64_t rows_per_chunk = chunks_.length() / blocks_.channels();
-  const std::int64_t begin = (first + rows_per_chunk - 1) / rows_per_chunk;
+  const std::int64_t begin = divided_up(first, rows_per_chunk);
   const std::int64_t end = last == blocks_.rows() ? chunks_.count() : last / rows_per_chunk;
   parallel_for(end - begin, 1, [&](std::int64_t from, std::int64_t to) {
     AlignedVector<float> scratch;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/aligned_vector.h"
+#include "core/division.h"
 #include "core/kernels/conv_observer.h"
 #include "core/kernels/windows.h"
 #include "core/parallel.h"
@@ -15,21 +16,19 @@ namespace {
 
 constexpr std::int64_t most_products = (std::int64_t{1} << 31) / (255 * 128);  ///< whose sum fits into s32
 
-std::int64_t parts_of(std::int64_t all, std::int64_t part) { return (all + part - 1) / part; }
-
 constexpr std::int64_t first_cache = 1 << 15, second_cache = 1 << 19;  ///< bytes, of which most is free
 
 // How a convolution is cut into pieces of work. A tile's rows are a part of the places; a band is some parts,
 // whose rows are made together.
 struct Pieces {
   Pieces(const Windows& windows, std::int64_t outputs)
-      : parts(parts_of(windows.places(), byte_tile_rows)), columns(parts_of(outputs, byte_tile_outputs)) {
+      : parts(divided_up(windows.places(), byte_tile_rows)), columns(divided_up(outputs, byte_tile_outputs)) {
     const std::int64_t enough = 4 * num_threads();  // to be shared evenly
     const std::int64_t bytes_of_part = byte_tile_rows * windows.stride();
     const std::int64_t cached = std::max<std::int64_t>(second_cache / 2 / bytes_of_part, 1);
     are_few = parts < enough;
     parts_of_band = are_few ? std::min(parts, cached) : std::clamp<std::int64_t>(parts / enough, 1, cached);
-    bands = parts_of(parts, parts_of_band);
+    bands = divided_up(parts, parts_of_band);
     const auto depth = static_cast<std::int64_t>(windows.offsets().size());
     weights_stay = outputs * depth * byte_depth <= first_cache;
   }
@@ -129,7 +128,7 @@ void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& 
             .rows = band.count(part),
             .weights = blocks.data<std::int8_t>() + first * depth * byte_depth,
             .depth = depth,
-            .blocks = parts_of(channels, byte_block_outputs),
+            .blocks = divided_up(channels, byte_block_outputs),
             .sums = sums,
             .sums_stride = sums_stride});
       for (const Windows::Run& run : band.runs(part))

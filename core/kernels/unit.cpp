@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/division.h"
 #include "core/kernels/block.h"
 #include "core/kernels/requantizer.h"
 #include "core/kernels/simd.h"
@@ -64,7 +65,7 @@ void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int6
   parallel_shares(images, [&](std::int64_t begin, std::int64_t end, int share) {
     const std::int64_t longest = per_thread * num_threads();  // num_threads() is one here, or all
     const std::int64_t n = end - begin;
-    const std::int64_t slices = (n + longest - 1) / longest;
+    const std::int64_t slices = divided_up(n, longest);
     for (std::int64_t i = 0; i < slices; ++i)
       body({begin + n * i / slices, begin + n * (i + 1) / slices, share});
   });
@@ -74,7 +75,7 @@ ImageGroups::ImageGroups(std::int64_t images, std::int64_t bytes_per_image, std:
     : images_(images) {
   const std::int64_t together = images_together(bytes_per_image, weight_bytes);
   const std::int64_t longest = std::max<std::int64_t>(4, together / 4 * 4);
-  const auto needed = static_cast<std::uint64_t>((images + longest - 1) / longest);
+  const auto needed = static_cast<std::uint64_t>(divided_up(images, longest));
   const std::int64_t quads = (images + 3) / 4;
   count_ = std::min(static_cast<std::int64_t>(std::bit_ceil(needed)), quads);
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/division.h"
 #include "core/kernels/byte_tiles.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
@@ -52,7 +53,7 @@ void transpose(const std::int8_t* from, std::int64_t row, std::int8_t* to, std::
 }
 
 Shape flipped_shape(const Shape& weights, Extent first, int stride) {
-  const auto taps = [&](std::int64_t all, int from) { return (all - from + stride - 1) / stride; };
+  const auto taps = [&](std::int64_t all, int from) { return divided_up(all - from, stride); };
   return {weights[1], weights[0], taps(weights[2], first.height), taps(weights[3], first.width)};
 }
 
@@ -62,8 +63,8 @@ Tensor in_blocks_of_bytes(const Tensor& weights, std::int64_t lines) {
   const std::int64_t outputs = weights.dim(0), inputs = weights.dim(1),
                      taps = weights.dim(2) * weights.dim(3);
   const std::int64_t line = taps / lines * inputs;
-  const std::int64_t pieces = (line + byte_depth - 1) / byte_depth, depth = lines * pieces;
-  const std::int64_t blocks = (outputs + byte_block_outputs - 1) / byte_block_outputs;
+  const std::int64_t pieces = divided_up(line, byte_depth), depth = lines * pieces;
+  const std::int64_t blocks = divided_up(outputs, byte_block_outputs);
   Tensor packed = Tensor::zeros({blocks * depth * block_bytes}, DType::s8);
   const std::int8_t* from = weights.data<std::int8_t>();
   std::int8_t* to = packed.mutable_data<std::int8_t>();
@@ -91,7 +92,7 @@ Tensor flipped_taps(const Tensor& weights, Extent first, int stride) {
   if (weights.is_fixed_point()) out.set_fixed_point(weights.fixed_point());
   const std::int8_t* from = weights.data<std::int8_t>();
   std::int8_t* to = out.mutable_data<std::int8_t>();
-  parallel_for((inputs + block - 1) / block, 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(divided_up(inputs, block), 1, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t past = std::min(end * block, inputs);
     for (std::int64_t i0 = begin * block; i0 < past; i0 += block) {
       for (std::int64_t o0 = 0; o0 < outputs; o0 += block) {

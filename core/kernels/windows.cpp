@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "core/division.h"
 #include "core/kernels/byte_tiles.h"
 #include "core/kernels/simd.h"
 
@@ -10,9 +11,6 @@ namespace faq::kernels {
 namespace {
 
 constexpr std::int64_t rows_read = 16;  ///< windows are read in multiples of these
-
-std::int64_t parts_of(std::int64_t all, std::int64_t part) { return (all + part - 1) / part; }
-std::int64_t multiple_of(std::int64_t unit, std::int64_t n) { return parts_of(n, unit) * unit; }
 
 const std::byte* bytes_of(const Tensor& x) { return static_cast<const std::byte*>(x.raw()); }
 
@@ -43,7 +41,7 @@ class Lines : public Windows {
         padding_(g.padding),
         rows_(rows_of(x, g)),
         columns_(columns_of(x, g)),
-        reach_((g.window().height - 1) * columns_ + parts_of(line_of(x, g) * byte_depth, x.dim(3))),
+        reach_((g.window().height - 1) * columns_ + divided_up(line_of(x, g) * byte_depth, x.dim(3))),
         y_(y) {}
 
   std::int64_t buffer_bytes(std::int64_t count) const override { return places_read(count) * stride(); }
@@ -92,7 +90,7 @@ class Lines : public Windows {
   }
   // Pieces of a line of taps.
   static std::int64_t line_of(const Tensor& x, const ConvGeometry& g) {
-    return parts_of(g.kernel.width * x.dim(3), byte_depth);
+    return divided_up(g.kernel.width * x.dim(3), byte_depth);
   }
   static std::vector<std::int64_t> offsets_of(const Tensor& x, const ConvGeometry& g) {
     std::vector<std::int64_t> offsets;
@@ -202,7 +200,7 @@ class Patches : public Windows {
   };
 
   static std::int64_t depth_of(const Tensor& x, const ConvGeometry& g) {
-    return parts_of(g.kernel.height * g.kernel.width * x.dim(3), byte_depth);
+    return divided_up(g.kernel.height * g.kernel.width * x.dim(3), byte_depth);
   }
   static std::vector<std::int64_t> offsets_of(std::int64_t depth) {
     std::vector<std::int64_t> offsets;
@@ -278,7 +276,7 @@ std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometr
   // In the time that AMX takes for a row, a piece and a block of outputs. Patches take that for copying a
   // piece, too, and half as long again for their products, as they fill the caches.
   const auto products = [&](const Windows& windows) {
-    return windows.places() * std::ssize(windows.offsets()) * parts_of(y[3], byte_block_outputs);
+    return windows.places() * std::ssize(windows.offsets()) * divided_up(y[3], byte_block_outputs);
   };
   const std::int64_t copies = patches->places() * std::ssize(lines->offsets());
   if (products(*lines) <= products(*patches) * 3 / 2 + copies) return lines;

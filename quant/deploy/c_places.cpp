@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <span>
 
+#include "core/division.h"
 #include "quant/deploy/memory_plan.h"
 
 namespace faq {
@@ -40,7 +41,7 @@ CPlaces c_places(const IntegerNetwork& network) {
   const auto split = plan.offsets.begin() + static_cast<std::ptrdiff_t>(count);
   places.values.assign(plan.offsets.begin(), split);
   places.scratch.assign(split, plan.offsets.end());
-  places.bytes = (plan.bytes + word - 1) / word * word;
+  places.bytes = multiple_of(word, plan.bytes);
   return places;
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <string_view>
 
+#include "core/division.h"
 #include "core/parallel.h"
 
 namespace faq {
@@ -128,7 +129,7 @@ Tensor IntegerNetwork::forward(const Tensor& images, Engine engine) const {
   const std::int64_t most = images_together(plan.memory.bytes);
   Tensor logits = Tensor::empty({images.dim(0), num_classes()});
   parallel_shares(images.dim(0), [&](std::int64_t begin, std::int64_t end, int) {
-    const std::int64_t n = end - begin, groups = (n + most - 1) / most;
+    const std::int64_t n = end - begin, groups = divided_up(n, most);
     for (std::int64_t group = 0; group < groups; ++group) {
       const std::int64_t first = begin + n * group / groups, past = begin + n * (group + 1) / groups;
       Tensor rows = logits.rows(first, past);

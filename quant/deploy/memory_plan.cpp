@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "core/division.h"
+
 namespace faq {
 namespace {
 
@@ -11,7 +13,7 @@ bool meet(const Lifetime& a, const Lifetime& b) { return a.first <= b.last && b.
 }  // namespace
 
 MemoryPlan plan_memory(std::span<const Lifetime> values, std::int64_t alignment) {
-  const auto aligned = [&](std::int64_t bytes) { return (bytes + alignment - 1) / alignment * alignment; };
+  const auto aligned = [&](std::int64_t bytes) { return multiple_of(alignment, bytes); };
   std::vector<std::size_t> by_size(values.size());
   std::iota(by_size.begin(), by_size.end(), std::size_t{0});
   std::ranges::stable_sort(by_size, std::ranges::greater{}, [&](std::size_t i) { return values[i].bytes; });

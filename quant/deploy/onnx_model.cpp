@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "core/division.h"
 #include "core/json.h"
 #include "quant/deploy/integer_format.h"
 
@@ -23,7 +24,7 @@ std::vector<std::int64_t> pair(const Extent& extent) { return {extent.height, ex
 struct Cover {
   std::int64_t size, windows;
   std::int64_t begin(std::int64_t i) const { return i * size / windows; }
-  std::int64_t end(std::int64_t i) const { return ((i + 1) * size + windows - 1) / windows; }
+  std::int64_t end(std::int64_t i) const { return divided_up((i + 1) * size, windows); }
   bool sees(std::int64_t i, std::int64_t j) const { return begin(i) <= j && j < end(i); }
 };
 

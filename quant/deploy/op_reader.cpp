@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/division.h"
 #include "core/json.h"
 #include "core/kernels/elementwise.h"
 #include "core/text.h"
@@ -148,7 +149,7 @@ struct Reader {
     const bool odd = code == WeightCode::odd;
     const Tensor& stored = tensor("weight", stored_as(bits, code));
     const int per_byte = codes_per_byte(bits);
-    const std::int64_t expected = (shape.numel() + per_byte - 1) / per_byte;
+    const std::int64_t expected = divided_up(shape.numel(), per_byte);
     check(stored.numel() == expected, ErrorKind::bad_data, "tensor ", name, ".weight: expected ", expected,
           " bytes, found ", stored.shape());
     Tensor codes = stored.dtype() == DType::s8 ? stored.reshaped(shape).clone()
@@ -169,7 +170,7 @@ struct Reader {
   Clusters clusters(const Tensor& codes, int max_code) const {
     Clusters result{integer("cluster_size", 1, static_cast<int>(codes.dim(1))), codes,
                     tensor("scales", DType::u8)};
-    const Shape expected{codes.dim(0), (codes.dim(1) + result.size - 1) / result.size};
+    const Shape expected{codes.dim(0), divided_up(codes.dim(1), result.size)};
     check(result.scales.shape() == expected, ErrorKind::bad_data, "tensor ", name, ".scales: expected ",
           expected, ", found ", result.scales.shape());
     check(std::ranges::all_of(result.scales.span<std::uint8_t>(),

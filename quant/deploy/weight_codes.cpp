@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "core/division.h"
+
 namespace faq {
 namespace {
 
@@ -33,7 +35,7 @@ DType stored_as(int bits, WeightCode code) {
 Tensor pack_codes(std::span<const std::int8_t> codes, int per_byte) {
   const auto count = static_cast<std::size_t>(per_byte), width = 8 / count;
   const unsigned mask = (1u << width) - 1;
-  Tensor packed = Tensor::zeros({static_cast<std::int64_t>((codes.size() + count - 1) / count)}, DType::u8);
+  Tensor packed = Tensor::zeros({static_cast<std::int64_t>(divided_up(codes.size(), count))}, DType::u8);
   auto* to = packed.mutable_data<std::uint8_t>();
   for (std::size_t i = 0; i < codes.size(); ++i) {
     const unsigned field = static_cast<unsigned>(codes[i]) & mask;

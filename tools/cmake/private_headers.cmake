@@ -4,6 +4,7 @@ set(private_headers
   core/bounded_cache
   core/choices
   core/cpu_limit
+  core/division
   core/file_error
   core/file_kind
   core/free_memory
