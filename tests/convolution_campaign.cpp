@@ -183,7 +183,10 @@ kernels::Requantize deployment_of(const Operands& o) {
           .format = {.bits = 8, .is_signed = is_signed}};
 }
 
-Tensor residual_of(const Operands& o) { return o.x.dim(1) % 2 == 0 ? o.dy : Tensor(); }
+Tensor residual_of(const Operands& o) {
+  if (o.x.dim(1) % 3 == 0) return o.dy;
+  return o.x.dim(1) % 3 == 1 ? reference::random_integers<std::uint8_t>(o.dy.shape(), 3, 0, 255) : Tensor();
+}
 
 std::vector<double> deployed(const Operands& o, const std::vector<double>& y) {
   Tensor sums = Tensor::empty(o.dy.shape(), DType::s32);

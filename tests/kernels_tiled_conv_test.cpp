@@ -7,6 +7,7 @@
 
 #include "core/cpu.h"
 #include "core/kernels/conv.h"
+#include "core/kernels/tile_pieces.h"
 #include "core/kernels/unit.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
@@ -102,7 +103,10 @@ std::vector<Convolution> cases() {
       {{20, 4, 4, 48}, {70, 48, 4, 4}, {}},
       {{2, 3, 3, 64}, {8, 64, 3, 3}, {.padding = 4}},
       {{1, 2, 2, 1}, {1, 1, 1, 1}, {.stride = 3}},
+      // No image.
+      {{0, 8, 8, 16}, {16, 16, 3, 3}, {.padding = 1}},
       // Several bands, and columns of them.
+      {{5, 7, 7, 512}, {128, 512, 3, 3}, {.stride = 2, .padding = 1}},
       {{4, 40, 40, 64}, {64, 64, 3, 3}, {.padding = 1}},
       {{6, 28, 28, 96}, {200, 96, 1, 1}, {}},
       {{2, 16, 16, 256}, {128, 256, 3, 3}, {.padding = 1}},
@@ -148,21 +152,20 @@ TEST_CASE("convolutions in tiles do not depend on threads", "[tiles][isa]") {
 }
 
 TEST_CASE("sums in tiles may be as large as 32 bits hold", "[tiles][isa]") {
-  // The longest filter, of the largest products. A sum is told from its neighbours by the bias.
-  const Convolution c{{2, 1, 1, 65792}, {5, 65792, 1, 1}, {}};
+  // The longest filter, of the largest products.
+  const Convolution c{{2, 1, 1, 65793}, {5, 65793, 1, 1}, {}};
   REQUIRE(kernels::fits_tiles(c.w, c.geometry));
   CHECK_FALSE(kernels::fits_tiles({5, 65794, 1, 1}, c.geometry));
   for_each_tile_set([&](const ByteTiles& tiles) {
     for (const bool is_signed : {false, true}) {
-      for (const int sign : {1, -1}) {
+      for (const int weight : {127, -128}) {
         Tensor x = Tensor::empty(c.x, is_signed ? DType::s8 : DType::u8), w = Tensor::empty(c.w, DType::s8);
         if (is_signed)
           std::ranges::fill(x.mutable_span<std::int8_t>(), std::int8_t{-128});
         else
           std::ranges::fill(x.mutable_span<std::uint8_t>(), std::uint8_t{255});
-        std::ranges::fill(w.mutable_span<std::int8_t>(), static_cast<std::int8_t>(127 * sign));
-        const double sum = 65792.0 * (is_signed ? -128 : 255) * 127 * sign;
-        // Such sums and a bias as large: what is left is 8 more or less for each 2^24 that f32 leaves out.
+        std::ranges::fill(w.mutable_span<std::int8_t>(), static_cast<std::int8_t>(weight));
+        const double sum = 65793.0 * (is_signed ? -128 : 255) * weight;
         const Deployed d{x,
                          w,
                          {},
@@ -183,8 +186,46 @@ TEST_CASE("tiles are used where they pay", "[tiles][isa]") {
   const ByteTiles* tiles = kernels::byte_tiles();
   const std::string isa = isa_name();
   INFO(isa);
+  const auto& sets = kernels::byte_tile_sets();
+  const bool there_are = std::ranges::any_of(sets, [](const ByteTiles& set) {
+    return set.runs && set.allowed && set.pays;
+  });  // a system may keep AMX
+  CHECK((tiles != nullptr) == there_are);
   if (isa != "AVX512_CORE_AMX") CHECK(tiles == nullptr);
-  if (tiles) CHECK(std::string(tiles->name) == "AMX");  // which a system may keep from a process
+  if (tiles) CHECK(std::string(tiles->name) == "AMX");
+  // Filters of few taps, or few of them, are mostly zeros in tiles.
+  CHECK(kernels::suits_tiles({96, 16, 1, 1}, {}));
+  CHECK(kernels::suits_tiles({16, 3, 3, 3}, {}));
+  CHECK_FALSE(kernels::suits_tiles({8, 8, 1, 1}, {}));
+  CHECK_FALSE(kernels::suits_tiles({1, 3, 3, 3}, {}));
+  CHECK_FALSE(kernels::suits_tiles({64, 8, 3, 3}, {.groups = 8}));
+}
+
+TEST_CASE("pieces of a convolution in tiles are as many as threads want, and each tile's work once",
+          "[tiles]") {
+  struct Row {
+    std::int64_t places, bytes_of_part, outputs;
+  };
+  const Row rows[] = {{0, 2048, 64},    {1, 2048, 64},       {49, 147456, 512}, {64, 802816, 4096},
+                      {3249, 2048, 64}, {100352, 18432, 64}, {196, 32768, 256}, {1089, 512, 16},
+                      {841, 4096, 32},  {225, 4096, 32},     {81, 2048, 64},    {33, 147456, 1000}};
+  for (const Row& row : rows) {
+    for (const int threads : {1, 2, 4, 8, 32}) {
+      INFO(row.places << " places, " << row.bytes_of_part << " bytes, " << row.outputs << " outputs, "
+                      << threads << " threads");
+      const kernels::TilePieces pieces(row.places, row.bytes_of_part, row.outputs, threads);
+      const std::int64_t all = pieces.parts * pieces.columns;
+      CHECK(pieces.count() >= std::min<std::int64_t>(all, threads));
+      std::vector<int> times(static_cast<std::size_t>(all));
+      for (std::int64_t i = 0; i < pieces.count(); ++i) {
+        const auto [band, first, last] = pieces[i];
+        const std::int64_t end = std::min(pieces.parts, (band + 1) * pieces.parts_of_band);
+        for (std::int64_t part = band * pieces.parts_of_band; part < end; ++part)
+          for (std::int64_t column = first; column < last; ++column) ++times[part * pieces.columns + column];
+      }
+      CHECK(std::ranges::all_of(times, [](int n) { return n == 1; }));
+    }
+  }
 }
 
 TEST_CASE("a deployed convolution is the same with and without tiles", "[tiles][isa]") {
@@ -215,4 +256,14 @@ TEST_CASE("convolutions in tiles refuse places that do not fit", "[tiles]") {
   CHECK_THROWS_WITH(kernels::conv2d_in_tiles(d.x, weights.forms(), d.geometry, tiles, requantizer,
                                              Tensor::zeros({1, 4, 4, 8}, DType::u8), out),
                     Catch::Contains("residual"));
+  CHECK_THROWS_WITH(kernels::conv2d_in_tiles(d.x, weights.forms(), d.geometry, tiles, requantizer,
+                                             Tensor::zeros(d.shape()), out),
+                    Catch::Contains("residual u8 or s8"));
+  CHECK_THROWS_WITH(kernels::conv2d_in_tiles(Tensor::zeros(d.x.shape()), weights.forms(), d.geometry, tiles,
+                                             requantizer, {}, out),
+                    Catch::Contains("input u8 or s8"));
+  const Deployed other = deployed({{1, 4, 4, 8}, {20, 8, 3, 3}, {.padding = 1}}, 4);
+  CHECK_THROWS_WITH(kernels::conv2d_in_tiles(d.x, weights.forms(), d.geometry, tiles,
+                                             kernels::Requantizer(other.params, 20), {}, out),
+                    Catch::Contains("20 multipliers"));
 }

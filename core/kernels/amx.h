@@ -15,13 +15,14 @@ namespace faq::kernels::amx {
 inline constexpr std::int64_t rows = 16;       ///< of a register
 inline constexpr std::int64_t row_bytes = 64;  ///< of each
 
-/// True if the CPU has them and the system lets this process use them. Linux gives a process the registers
-/// when it asks for them (and from then on wants larger stacks for signals).
+/// True if the CPU has them (and AVX-512, with which FAQ_AMX is compiled) and the system lets this process
+/// use them. Linux gives a process the registers when it asks for them (and from then on wants larger stacks
+/// for signals).
 inline bool may_use_registers() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   constexpr unsigned tile_bit = 1u << 24, int8_bit = 1u << 25;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  if ((edx & tile_bit) == 0 || (edx & int8_bit) == 0) return false;
+  if ((edx & tile_bit) == 0 || (edx & int8_bit) == 0 || __builtin_cpu_supports("avx512f") == 0) return false;
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }

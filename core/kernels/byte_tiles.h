@@ -1,5 +1,4 @@
-// The inner loops of TiledConvolution, one set for each kind of CPU. Included by core/kernels/*.cpp only, and
-// by their tests.
+// The inner loops of convolutions in tiles (tiled_conv.h), one set for each kind of CPU.
 #pragma once
 
 #include <cstdint>

@@ -161,7 +161,7 @@ void pack_transposed(const QuadBlock& block) {
 
 QuadTiles amx_quad_tiles() {
   const bool allowed = has_amx();
-  static const bool runs = allowed && __builtin_cpu_supports("avx512f") != 0 && amx::may_use_registers();
+  static const bool runs = allowed && amx::may_use_registers();
   return {"AMX", runs, allowed, pixels, amx_shape, amx_tile, pack_transposed, amx::enter, amx::leave};
 }
 

@@ -390,7 +390,10 @@ ChannelBlocks Requantizer::blocks_of(const Shape& shape) const {
 }
 
 void Requantizer::check_places(const Shape& sums, const Tensor& residual, const Tensor& out) const {
+  check(sums[sums.rank() - 1] == channels_, "requantize: ", channels_, " multipliers for ", sums);
   check(!residual || residual.shape() == sums, "requantize: residual ", residual.shape(), " for ", sums);
+  check(!residual || residual.dtype() == DType::u8 || residual.dtype() == DType::s8,
+        "requantize: residual u8 or s8, got ", residual ? residual.dtype() : DType::u8);
   expect_place("requantize", out, sums, format_.is_signed ? DType::s8 : DType::u8);
 }
 

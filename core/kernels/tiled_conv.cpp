@@ -7,6 +7,7 @@
 #include "core/aligned_vector.h"
 #include "core/division.h"
 #include "core/kernels/conv_observer.h"
+#include "core/kernels/tile_pieces.h"
 #include "core/kernels/windows.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -16,41 +17,13 @@ namespace {
 
 constexpr std::int64_t most_products = (std::int64_t{1} << 31) / (255 * 128);  ///< whose sum fits into s32
 
-constexpr std::int64_t first_cache = 1 << 15, second_cache = 1 << 19;  ///< bytes, of which most is free
-
-// How a convolution is cut into pieces of work. A tile's rows are a part of the places; a band is some parts,
-// whose rows are made together.
-struct Pieces {
-  Pieces(const Windows& windows, std::int64_t outputs)
-      : parts(divided_up(windows.places(), byte_tile_rows)), columns(divided_up(outputs, byte_tile_outputs)) {
-    const std::int64_t enough = 4 * num_threads();  // to be shared evenly
-    const std::int64_t bytes_of_part = byte_tile_rows * windows.stride();
-    const std::int64_t cached = std::max<std::int64_t>(second_cache / 2 / bytes_of_part, 1);
-    are_few = parts < enough;
-    parts_of_band = are_few ? std::min(parts, cached) : std::clamp<std::int64_t>(parts / enough, 1, cached);
-    bands = divided_up(parts, parts_of_band);
-    const auto depth = static_cast<std::int64_t>(windows.offsets().size());
-    weights_stay = outputs * depth * byte_depth <= first_cache;
-  }
-
-  std::int64_t count() const { return are_few ? bands * columns : bands; }
-  std::int64_t band(std::int64_t piece) const { return piece % bands; }
-  std::int64_t first_column(std::int64_t piece) const { return piece / bands; }
-  std::int64_t end_column(std::int64_t piece) const { return are_few ? first_column(piece) + 1 : columns; }
-
-  std::int64_t parts, columns;
-  std::int64_t parts_of_band, bands;
-  bool are_few;       ///< threads share the outputs, too
-  bool weights_stay;  ///< in the first-level cache; else those of a column may
-};
-
 // The rows of a band, and where their outputs are.
 class Band {
  public:
-  Band(const Windows& windows, const Pieces& pieces)
+  Band(const Windows& windows, const TilePieces& pieces)
       : windows_(windows),
         pieces_(pieces),
-        buffer_(static_cast<std::size_t>(windows.buffer_bytes(pieces.parts_of_band * byte_tile_rows))) {}
+        buffer_(Tensor::empty({windows.buffer_bytes(pieces.parts_of_band * byte_tile_rows)}, DType::u8)) {}
 
   void become(std::int64_t band) {
     if (band == band_) return;
@@ -58,7 +31,8 @@ class Band {
     begin_ = band * pieces_.parts_of_band;
     end_ = std::min(pieces_.parts, begin_ + pieces_.parts_of_band);
     const std::int64_t first = begin_ * byte_tile_rows;
-    rows_ = windows_.rows(first, std::min(end_ * byte_tile_rows, windows_.places()) - first, buffer_.data());
+    rows_ = windows_.rows(first, std::min(end_ * byte_tile_rows, windows_.places()) - first,
+                          static_cast<std::byte*>(buffer_.mutable_raw()));
     runs_.clear();
     first_runs_.assign(1, 0);
     std::vector<Windows::Run> runs;
@@ -85,12 +59,24 @@ class Band {
 
  private:
   const Windows& windows_;
-  const Pieces& pieces_;
-  AlignedVector<std::byte> buffer_;
+  const TilePieces& pieces_;
+  Tensor buffer_;
   std::int64_t band_ = -1, begin_ = 0, end_ = 0;
   const std::byte* rows_ = nullptr;
   std::vector<Windows::Run> runs_;
   std::vector<std::size_t> first_runs_;  ///< of each part
+};
+
+// A thread's use of tiles, until it ends.
+class InTiles {
+ public:
+  explicit InTiles(const ByteTiles& tiles) : tiles_(tiles) { tiles_.enter(); }
+  ~InTiles() { tiles_.leave(); }
+  InTiles(const InTiles&) = delete;
+  InTiles& operator=(const InTiles&) = delete;
+
+ private:
+  const ByteTiles& tiles_;
 };
 
 }  // namespace
@@ -99,9 +85,19 @@ bool fits_tiles(const Shape& weights, const ConvGeometry& geometry) {
   return geometry.groups == 1 && weights.numel() / weights[0] <= most_products;
 }
 
+bool suits_tiles(const Shape& weights, const ConvGeometry& geometry) {
+  constexpr std::int64_t most_zeros = 4;  // of what is multiplied; beyond that slices are faster
+  const std::int64_t taps = weights.numel() / weights[0];
+  return fits_tiles(weights, geometry) &&
+         multiple_of(byte_depth, taps) * multiple_of(byte_block_outputs, weights[0]) <=
+             most_zeros * weights.numel();
+}
+
 void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& geometry,
                      const ByteTiles& tiles, const Requantizer& requantizer, const Tensor& residual,
                      Tensor& out) {
+  check(x.dtype() == DType::u8 || x.dtype() == DType::s8, "convolution in tiles: input u8 or s8, got ",
+        x.dtype());
   const Booked booked(Work::convolution);
   report({ConvPass::forward, x.shape(), weights.shape(), out.shape(), geometry, x.dtype(), weights.dtype(),
           out.dtype()});
@@ -112,7 +108,9 @@ void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& 
   const Tensor blocks = weights.in_byte_blocks(depth / windows->line());
   const std::int64_t outputs = shape[3];
   const ByteTile tile = x.dtype() == DType::s8 ? tiles.of_signed : tiles.of_unsigned;
-  const Pieces pieces(*windows, outputs);
+  const TilePieces pieces(windows->places(), byte_tile_rows * windows->stride(), outputs, num_threads());
+  constexpr std::int64_t first_cache = 1 << 15;             // bytes, of which most is free
+  const bool weights_stay = blocks.numel() <= first_cache;  // else those of a column may
   // Rows of few sums lie behind each other, as those of a result do.
   const std::int64_t sums_stride =
       outputs % byte_block_outputs == 0 ? std::min(outputs, byte_tile_outputs) : byte_tile_outputs;
@@ -140,11 +138,11 @@ void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& 
                      .channels = channels},
                     places);
     };
-    tiles.enter();
-    for (std::int64_t piece = begin; piece < end; ++piece) {
-      band.become(pieces.band(piece));
-      const std::int64_t first = pieces.first_column(piece), last = pieces.end_column(piece);
-      if (pieces.weights_stay) {
+    const InTiles in_tiles(tiles);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto [number, first, last] = pieces[i];
+      band.become(number);
+      if (weights_stay) {
         for (std::int64_t part = band.begin(); part < band.end(); ++part)
           for (std::int64_t column = first; column < last; ++column) compute(part, column);
       } else {
@@ -152,7 +150,6 @@ void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& 
           for (std::int64_t part = band.begin(); part < band.end(); ++part) compute(part, column);
       }
     }
-    tiles.leave();
   });
 }
 

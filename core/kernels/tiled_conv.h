@@ -11,6 +11,8 @@ namespace faq::kernels {
 
 /// True if conv2d_in_tiles() computes this convolution: it has no groups, and its sums fit into s32.
 bool fits_tiles(const Shape& weights, const ConvGeometry& geometry);
+/// True if it fits, and tiles do not multiply mostly zeros: filters have many taps or channels, and are many.
+bool suits_tiles(const Shape& weights, const ConvGeometry& geometry);
 
 /// out = requantize(conv2d_integer(x, weights), residual), the same integers, on all threads. x: u8 or s8.
 /// Precondition: fits_tiles().

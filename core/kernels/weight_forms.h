@@ -74,6 +74,10 @@ class WeightForms {
     int parts;                                                        ///< 1: the weights need no splitting
     std::vector<std::shared_ptr<WeightForms>> parts_of_weights = {};  ///< filled when first needed
   };
+  struct ByteBlocks {
+    std::int64_t lines;
+    Tensor packed;
+  };
   // Precondition of both: the lock is held.
   Addends& addends_entry(int max_input, int max_magnitude);
   bool write_interleaved(const dnnl::memory::desc& wanted, Tensor& storage) const;
@@ -93,10 +97,6 @@ class WeightForms {
   std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
   std::vector<std::shared_ptr<WeightForms>> flipped_;
   std::shared_ptr<WeightForms> matrix_;
-  struct ByteBlocks {
-    std::int64_t lines;
-    Tensor packed;
-  };
   std::vector<ByteBlocks> byte_blocks_;
 };
 

@@ -159,7 +159,6 @@ class Patches : public Windows {
  public:
   Patches(const Tensor& x, const ConvGeometry& g, const Shape& y)
       : Windows(y[0] * y[1] * y[2], depth_of(x, g) * byte_depth, offsets_of(depth_of(x, g)), depth_of(x, g)),
-        x_(x),
         images_(bytes_of(x)),
         geometry_(g),
         height_(x.dim(1)),
@@ -259,7 +258,6 @@ class Patches : public Windows {
     return images_ + ((image * height_ + y) * width_ + x) * channels_;
   }
 
-  Tensor x_;
   const std::byte* images_;
   ConvGeometry geometry_;
   std::int64_t height_, width_, channels_;

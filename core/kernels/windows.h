@@ -52,8 +52,8 @@ class Windows {
   std::int64_t line_;
 };
 
-/// The windows that tiles are faster with. y: the shape of the outputs. Precondition: the geometry has its
-/// kernel.
+/// The windows that tiles are faster with, as long as the images are there. y: the shape of the outputs.
+/// Precondition: the geometry has its kernel.
 std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometry, const Shape& y);
 
 }  // namespace faq::kernels

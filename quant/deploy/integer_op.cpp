@@ -105,7 +105,8 @@ TensorInfo ConvOp::result(Infos inputs) const {
   return quantized(y, requantize.format);
 }
 
-// The 32-bit sums, and the shifted and padded copy of a signed input (kernels::conv2d_integer).
+// The 32-bit sums, and the shifted and padded copy of a signed input (kernels::conv2d_integer), of all images
+// at once: more than slices or tiles take.
 std::int64_t ConvOp::working_bytes(Infos inputs) const {
   const Shape& x = inputs[0].shape;
   const std::int64_t sums = kernels::conv2d_shape(x, weights.values.shape(), geometry).numel() * 4;

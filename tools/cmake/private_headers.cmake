@@ -51,6 +51,7 @@ set(private_headers
   core/kernels/simd
   core/kernels/statistics
   core/kernels/streamed
+  core/kernels/tile_pieces
   core/kernels/tiled_conv
   core/kernels/tree_sum
   core/kernels/unit
