@@ -175,6 +175,45 @@ TEST_CASE("requantization refuses what does not fit together", "[requantize]") {
   CHECK_THROWS_WITH(kernels::dequantize(acc, v2, v3), Catch::Contains("multiplier"));
 }
 
+TEST_CASE("requantize does the same by blocks of channels and rows", "[requantize][isa]") {
+  struct Row {
+    std::int64_t rows, channels, first, some;  ///< `some` channels from `first` on
+  };
+  // More rows than factors are repeated for, whole rows, and channels of all widths.
+  const Row rows[] = {{300, 20, 0, 20}, {500, 16, 0, 16}, {40, 64, 0, 64}, {9, 200, 64, 64},
+                      {7, 200, 192, 8}, {5, 150, 3, 100}, {3, 37, 36, 1}};
+  for (const Row& row : rows) {
+    for (const float factor : {0.37f, 1e38f}) {  // with the second one, f32 would subtract infinities
+      INFO(row.rows << " rows, channels " << row.first << " to " << row.first + row.some << " of "
+                    << row.channels << ", " << factor);
+      const Shape shape{row.rows, row.channels};
+      const Tensor sums = reference::random_integers<std::int32_t>(shape, 1, -90000, 90000);
+      const Tensor residual = reference::random_integers<std::int8_t>(shape, 2, -127, 127);
+      const Requantize params{reference::random({row.channels}, 3, factor / 5000, factor / 500),
+                              reference::random({row.channels}, 4, -9, 99),
+                              factor,
+                              Activation::relu,
+                              {.bits = 8}};
+      const Tensor whole = kernels::requantize(sums, residual, params);
+      Tensor out = Tensor::zeros(shape, DType::u8);
+      const kernels::Requantizer requantizer(params, row.channels);
+      requantizer({.sums = sums.data<std::int32_t>() + row.first,
+                   .stride = row.channels,
+                   .first_row = 0,
+                   .rows = row.rows,
+                   .first_channel = row.first,
+                   .channels = row.some},
+                  requantizer.places(shape, residual, out));
+      int wrong = 0;
+      for (std::int64_t i = 0; i < sums.numel(); ++i) {
+        const bool is_done = i % row.channels >= row.first && i % row.channels < row.first + row.some;
+        wrong += out.data<std::uint8_t>()[i] != (is_done ? whole.data<std::uint8_t>()[i] : 0);
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
 TEST_CASE("slices of deployed convolutions change no integer", "[requantize][isa]") {
   const Tensor x = reference::random_integers<std::uint8_t>({3, 50, 32, 16}, 1, 0, 255);
   const Tensor w = reference::random_integers<std::int8_t>({256, 16, 1, 1}, 2, -127, 127);

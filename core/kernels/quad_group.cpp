@@ -3,23 +3,13 @@
 #include <algorithm>
 
 #include "core/division.h"
+#include "core/kernels/in_tiles.h"
 #include "core/kernels/scaled_sums.h"
 #include "core/kernels/simd.h"
 #include "core/parallel.h"
 
 namespace faq::kernels {
 namespace {
-
-class InTiles {
- public:
-  explicit InTiles(const QuadTiles& tiles) : tiles_(tiles) { tiles_.enter(); }
-  ~InTiles() { tiles_.leave(); }
-  InTiles(const InTiles&) = delete;
-  InTiles& operator=(const InTiles&) = delete;
-
- private:
-  const QuadTiles& tiles_;
-};
 
 FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sums[i] -= value;

@@ -7,6 +7,7 @@
 #include "core/aligned_vector.h"
 #include "core/division.h"
 #include "core/kernels/conv_observer.h"
+#include "core/kernels/in_tiles.h"
 #include "core/kernels/tile_pieces.h"
 #include "core/kernels/windows.h"
 #include "core/parallel.h"
@@ -67,18 +68,6 @@ class Band {
   std::vector<std::size_t> first_runs_;  ///< of each part
 };
 
-// A thread's use of tiles, until it ends.
-class InTiles {
- public:
-  explicit InTiles(const ByteTiles& tiles) : tiles_(tiles) { tiles_.enter(); }
-  ~InTiles() { tiles_.leave(); }
-  InTiles(const InTiles&) = delete;
-  InTiles& operator=(const InTiles&) = delete;
-
- private:
-  const ByteTiles& tiles_;
-};
-
 }  // namespace
 
 bool fits_tiles(const Shape& weights, const ConvGeometry& geometry) {
@@ -86,11 +75,11 @@ bool fits_tiles(const Shape& weights, const ConvGeometry& geometry) {
 }
 
 bool suits_tiles(const Shape& weights, const ConvGeometry& geometry) {
-  constexpr std::int64_t most_zeros = 4;  // of what is multiplied; beyond that slices are faster
+  constexpr std::int64_t most = 4;  // times the products there are; with more zeros slices are faster
   const std::int64_t taps = weights.numel() / weights[0];
   return fits_tiles(weights, geometry) &&
          multiple_of(byte_depth, taps) * multiple_of(byte_block_outputs, weights[0]) <=
-             most_zeros * weights.numel();
+             most * weights.numel();
 }
 
 void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& geometry,

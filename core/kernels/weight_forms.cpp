@@ -62,8 +62,8 @@ Tensor in_blocks_of_bytes(const Tensor& weights, std::int64_t lines) {
   constexpr std::int64_t quad = 4, block_bytes = byte_depth * byte_block_outputs;
   const std::int64_t outputs = weights.dim(0), inputs = weights.dim(1),
                      taps = weights.dim(2) * weights.dim(3);
-  const std::int64_t line = taps / lines * inputs;
-  const std::int64_t pieces = divided_up(line, byte_depth), depth = lines * pieces;
+  const std::int64_t line = taps / lines;
+  const std::int64_t pieces = divided_up(line * inputs, byte_depth), depth = lines * pieces;
   const std::int64_t blocks = divided_up(outputs, byte_block_outputs);
   Tensor packed = Tensor::zeros({blocks * depth * block_bytes}, DType::s8);
   const std::int8_t* from = weights.data<std::int8_t>();
@@ -72,9 +72,10 @@ Tensor in_blocks_of_bytes(const Tensor& weights, std::int64_t lines) {
     for (std::int64_t o = begin; o < end; ++o) {
       const std::int8_t* filter = from + o * inputs * taps;
       std::int8_t* row = to + o / byte_block_outputs * depth * block_bytes + o % byte_block_outputs * quad;
-      for (std::int64_t i = 0; i < taps * inputs; ++i) {
-        const std::int64_t place = i / line * pieces * byte_depth + i % line;
-        row[place / quad * byte_block_outputs * quad + place % quad] = filter[i % inputs * taps + i / inputs];
+      for (std::int64_t tap = 0, place = 0; tap < taps; ++tap) {
+        if (tap % line == 0) place = tap / line * pieces * byte_depth;
+        for (std::int64_t i = 0; i < inputs; ++i, ++place)
+          row[place / quad * byte_block_outputs * quad + place % quad] = filter[i * taps + tap];
       }
     }
   });

@@ -135,23 +135,23 @@ struct Copy {
   std::int64_t bytes;                   ///< of a line
 };
 
-template <std::int64_t step>
-[[gnu::always_inline]] inline void copy_windows_in(const std::byte* from, std::byte* to, const Copy& copy) {
+template <std::int64_t size>
+[[gnu::always_inline]] inline void copy_windows_by(const std::byte* from, std::byte* to, const Copy& copy) {
   const auto [windows, from_window, to_window, lines, from_line, bytes] = copy;
   for (std::int64_t i = 0; i < windows; ++i, from += from_window, to += to_window) {
     const std::byte* line = from;
     std::byte* out = to;
     for (std::int64_t k = 0; k < lines; ++k, line += from_line, out += bytes) {
-      std::memcpy(out, line, step);
-      for (std::int64_t b = step; b < bytes; b += step) std::memcpy(out + b, line + b, step);
+      std::memcpy(out, line, size);
+      for (std::int64_t b = size; b < bytes; b += size) std::memcpy(out + b, line + b, size);
     }
   }
 }
 
 FAQ_SIMD void copy_windows(const std::byte* from, std::byte* to, const Copy& copy) {
   if (copy.bytes <= step / 2)
-    return copy_windows_in<step / 2>(from, to, copy);  // as of 7×7 taps of 3 channels
-  copy_windows_in<step>(from, to, copy);
+    return copy_windows_by<step / 2>(from, to, copy);  // as of 7×7 taps of 3 channels
+  copy_windows_by<step>(from, to, copy);
 }
 
 // A copy of what each window sees ("im2col").

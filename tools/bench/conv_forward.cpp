@@ -43,7 +43,7 @@ void add_statistics(const ConvLayer& layer) {
       }));
 }
 
-// Of a deployed network: in tiles, and slice by slice.
+// Of a deployed network: in tiles, where these suit, and slice by slice.
 void add_deployed(const ConvLayer& layer) {
   const auto with = [&](const std::string& how, const kernels::ByteTiles* tiles) {
     add("conv_deployed/" + layer.name() + "/" + how, {.items = layer.batch, .operations = layer.operations()},
@@ -82,7 +82,9 @@ void add_conv_forward() {
   for (const ConvLayer& layer : conv_layers()) {
     if (layer.kernel == 3 && layer.stride == 1) add_statistics(layer);
   }
-  for (const ConvLayer& layer : conv_layers()) add_deployed(layer);
+  for (const ConvLayer& layer : conv_layers()) {
+    if (layer.groups == 1) add_deployed(layer);
+  }
 }
 
 }  // namespace faq::bench

@@ -24,6 +24,7 @@ set(private_headers
   core/kernels/exact_rounding
   core/kernels/granted_threads
   core/kernels/groups
+  core/kernels/in_tiles
   core/kernels/integer_data_gradient
   core/kernels/interleaved_layout
   core/kernels/lane_sum
