@@ -17,9 +17,10 @@ namespace faq {
 // --- convolution and linear maps (ops_conv.cpp)
 
 /// y = x ⋆ w. x: f32 N,H,W,C; w: f32 O,I/G,H,W. `grad_format`: the format that the backward pass computes in.
-/// `packed`: the value of w in packed form, if the caller has it.
+/// `packed`: the value of w in packed form, if the caller has it. `operands`: f32, or bf16, to which x and w
+/// are rounded before they are multiplied, and which the backward pass then gets; sums are f32.
 Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradFormat& grad_format = {},
-           const kernels::PackedWeights& packed = {});
+           const kernels::PackedWeights& packed = {}, DType operands = DType::f32);
 
 /// Convolves a quantized input with quantized weights, in integers. x: u8 or s8 with a scale; w: the f32
 /// master copy; `quantized`: Q(w), s8 with one scale. The value is s32 accumulators with scale
@@ -29,9 +30,9 @@ Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& qua
                    const ConvGeometry& geometry, Engine engine, const GradFormat& grad_format,
                    const RoundingKeys& keys = {});
 
-/// y = x·wᵀ + b. x: N,C; w: O,C; b: O.
+/// y = x·wᵀ + b. x: N,C; w: O,C; b: O. The others: see conv2d.
 Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format = {},
-           const kernels::PackedWeights& packed = {});
+           const kernels::PackedWeights& packed = {}, DType operands = DType::f32);
 
 /// As conv2d_integer for a fully connected layer. The result is f32, acc·scale + b. x: u8 or s8, N,C.
 Var linear_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized, const Var& b,

@@ -105,11 +105,12 @@ void check_quantized(const Var& w, const kernels::PackedWeights& quantized) {
 }
 
 Var conv2d(const Var& x, const Var& w, const ConvGeometry& geometry, const GradFormat& grad_format,
-           const kernels::PackedWeights& packed) {
-  const kernels::PackedWeights weights = packed_or(w, packed);
-  Tensor y = kernels::conv2d(x.value(), weights, geometry);
+           const kernels::PackedWeights& packed, DType operands) {
+  const kernels::PackedWeights weights = packed_or(w, packed).as(operands);
+  const Tensor images = kernels::convert(x.value(), operands);
+  Tensor y = kernels::conv2d(images, weights, geometry);
   return Var::record("conv2d", std::move(y), {x, w},
-                     ConvBackward{x.value(), weights.backward(), geometry, grad_format, x.requires_grad()});
+                     ConvBackward{images, weights.backward(), geometry, grad_format, x.requires_grad()});
 }
 
 Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& quantized,
@@ -126,10 +127,10 @@ Var conv2d_integer(const Var& x, const Var& w, const kernels::PackedWeights& qua
 }
 
 Var linear(const Var& x, const Var& w, const Var& b, const GradFormat& grad_format,
-           const kernels::PackedWeights& packed) {
+           const kernels::PackedWeights& packed, DType operands) {
   check_linear(x, w, b);
-  const kernels::PackedWeights weights = packed_or(w, packed);
-  const Tensor image = x.value().reshaped(as_image(x.shape()));
+  const kernels::PackedWeights weights = packed_or(w, packed).as(operands);
+  const Tensor image = kernels::convert(x.value(), operands).reshaped(as_image(x.shape()));
   Tensor y = kernels::conv2d(image, weights, {}).reshaped({x.shape()[0], w.shape()[0]});
   float* out = y.mutable_data<float>();
   const float* bias = b.value().data<float>();

@@ -87,6 +87,9 @@ struct Pass {
   /// Of units that compute in floating point, where s8 is bf16; quantized ones have
   /// NumberFormat::grad_format.
   GradFormat grad_format = GradFormat::f32;
+  /// What units that compute in floating point multiply, also those of a quantized network: f32, or bf16 on a
+  /// CPU that has it. Sums, normalisation and what units hand to each other are f32.
+  DType float_dtype = DType::f32;
   BatchStatistics* statistics = nullptr;  ///< filled by norms that use the batch's; null: not wanted
   UnitObserver* observer = nullptr;
 

@@ -70,7 +70,8 @@ Var ConvUnit::compute(const Pass& pass, Inputs inputs) {
   check(inputs.size() == 1 || inputs.size() == 2, "convolution: ", inputs.size(), " inputs");
   LearnedStatistics learned;
   const Var weights = filter();
-  Var y = norm_act(conv2d(inputs[0], weights, geometry(inputs[0].shape()), pass.grad_format, packed(weights)),
+  Var y = norm_act(conv2d(inputs[0], weights, geometry(inputs[0].shape()), pass.grad_format, packed(weights),
+                          pass.float_dtype),
                    norm_, inputs.size() > 1 ? inputs[1] : Var(), norm_options(pass, {}), &learned);
   keep(pass, norm_, std::move(learned));
   return y;
@@ -181,7 +182,7 @@ Linear::Linear(int in_features, int out_features, float dropout)
 
 Var Linear::compute(const Pass& pass, Inputs inputs) {
   return linear(dropout_(pass, as_rows(only("linear", inputs))), weight_, bias_, pass.grad_format,
-                packed_weight());
+                packed_weight(), pass.float_dtype);
 }
 
 // PyTorch's default: U(±1/√fan_in).

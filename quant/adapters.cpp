@@ -176,7 +176,8 @@ class QuantizedConv final : public QuantizedUnit {
   Var in_float(const Pass& pass, const Var& x, const Var& residual, const QuantizerState& quantizer,
                UnitPrecision precision) {
     const FloatWeights w = precision.weights ? rounded_float_weights() : own_weights();
-    const Var y = conv2d(to_float(x), w.weights, unit_.geometry(x.shape()), options_.grad_format, w.packed);
+    const Var y = conv2d(to_float(x), w.weights, unit_.geometry(x.shape()), options_.grad_format, w.packed,
+                         pass.float_dtype);
     const auto format = precision.activations ? std::optional(quantizer.activation) : std::nullopt;
     LearnedStatistics learned;
     Var z = norm_act(y, unit_.norm(), residual, norm_options(pass, format), &learned);
@@ -260,7 +261,7 @@ class QuantizedLinear final : public QuantizedUnit {
       const Var x = to_float(unit_.dropout()(pass, as_rows(inputs[0])));
       const FloatWeights w =
           precision.weights ? rounded_float_weights() : FloatWeights{unit_.weight(), unit_.packed_weight()};
-      const Var y = linear(x, w.weights, unit_.bias(), options_.grad_format, w.packed);
+      const Var y = linear(x, w.weights, unit_.bias(), options_.grad_format, w.packed, pass.float_dtype);
       return with_idle_scales(pass, y, {precision.weights, false});
     }
     if (pass.training()) {

@@ -97,7 +97,7 @@ class Completion(unittest.TestCase):
         """A program that is given another value names those there are: all that are completed, and no other."""
         own = [("faq-eval", "--split"), ("faq-eval", "--analyze"), ("faq-bench", "--mode"), ("faq-bench", "--model"),
                ("faq-train", "--help")]
-        shared = "--scheme --calibration --weight-scale --equalize --ternary-scale --stages --distill --engine --grad-dtype " \
+        shared = "--scheme --calibration --weight-scale --equalize --ternary-scale --stages --distill --engine --grad-dtype --float-dtype " \
                  "--allreduce --lr-scheduler --dataset --class-order --augment --allow-empty-classes --preset".split()
         for program, option in own + [("faq-train", option) for option in shared]:
             with self.subTest((program, option)):

@@ -117,6 +117,52 @@ TEST_CASE("conv2d and linear compute their gradients in the format they are give
   }
 }
 
+TEST_CASE("conv2d and linear multiply what they are given, rounded to their operands' format", "[ops][isa]") {
+  if (!has_native_bf16()) return;
+  const auto rounded = [](const Var& x) {
+    return reference::numbers(kernels::convert(x.value(), DType::bf16));
+  };
+  const Shape xs{2, 6, 7, 16}, ws{24, 16, 3, 3};
+  const ConvGeometry options{.stride = 2, .padding = 1};
+  const Shape as_image{6, 1, 1, 33}, as_filter{10, 33, 1, 1};
+  for (const GradFormat& grads : {GradFormat::f32, GradFormat::bf16}) {
+    for (const bool packed : {false, true}) {
+      INFO("gradient " << grads << ", packed " << packed);
+      const Var x(reference::random(xs, 1), true), w(reference::random(ws, 2), true);
+      const auto handle = [&](const Var& of) {
+        return packed ? kernels::PackedWeights(of.value()) : kernels::PackedWeights();
+      };
+      const std::vector<double> xd = rounded(x), wd = rounded(w);
+      const Var y = conv2d(x, w, options, grads, handle(w), DType::bf16);
+      CHECK(y.value().dtype() == DType::f32);
+      CHECK(reference::relative_error(y.value(), reference::conv2d(xd, xs, wd, ws, options)) < 1e-5);
+      const Tensor dy = gradient(y.shape(), 3, grads.dtype());
+      backward(y, dy);
+      const std::vector<double> dyd = reference::numbers(dy);
+      CHECK(reference::relative_error(x.grad(), reference::conv2d_dx(dyd, xs, wd, ws, options)) <
+            tolerance(grads.dtype()));
+      CHECK(reference::relative_error(w.grad(), reference::conv2d_dw(dyd, xd, xs, ws, options)) < 1e-5);
+      CHECK(w.grad().dtype() == DType::f32);
+
+      const Var a(reference::random({6, 33}, 4), true), m(reference::random({10, 33}, 5), true),
+          b(reference::random({10}, 6), true);
+      const std::vector<double> ad = rounded(a), md = rounded(m);
+      const Var z = linear(a, m, b, grads, handle(m), DType::bf16);
+      std::vector<double> expected = reference::conv2d(ad, as_image, md, as_filter, {});
+      for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += b.value().data<float>()[i % 10];
+      CHECK(z.value().dtype() == DType::f32);
+      CHECK(reference::relative_error(z.value(), expected) < 1e-5);
+      const Tensor dz = gradient(z.shape(), 7, grads.dtype());
+      backward(z, dz);
+      const std::vector<double> dzd = reference::numbers(dz);
+      CHECK(reference::relative_error(a.grad(), reference::conv2d_dx(dzd, as_image, md, as_filter, {})) <
+            tolerance(grads.dtype()));
+      CHECK(reference::relative_error(m.grad(), reference::conv2d_dw(dzd, ad, as_image, as_filter, {})) <
+            1e-5);
+    }
+  }
+}
+
 TEST_CASE("linear_integer: value and gradients", "[ops][isa]") {
   const FixedPoint weights{.scale = 1.0f / 64, .bits = 8, .is_signed = true};
   for (const FixedPoint& format :

@@ -63,6 +63,19 @@ TEST_CASE("8-bit gradients are for any CPU, and for what is quantized", "[quant_
   CHECK(deployed_format(in_floating_point).grad_format == GradFormat::bf16);
 }
 
+TEST_CASE("layers in floating point multiply f32, or bf16 where the CPU does", "[quant_options][isa]") {
+  QuantRecipe recipe;
+  CHECK(recipe.float_dtype == DType::f32);
+  recipe.float_dtype = DType::s8;
+  check_error(ErrorKind::usage, "`float_dtype` s8", [&] { number_formats(recipe); });
+  recipe.float_dtype = DType::bf16;
+  if (has_native_bf16()) {
+    CHECK_NOTHROW(number_formats(recipe));
+  } else {
+    check_error(ErrorKind::usage, "`float_dtype` bf16", [&] { number_formats(recipe); });
+  }
+}
+
 TEST_CASE("only lsq has scales that are learned", "[quant_options]") {
   for (const Scheme scheme : {Scheme::faq, Scheme::dfp, Scheme::dorefa, Scheme::lsq}) {
     QuantRecipe recipe{.scheme = scheme, .weight_bits = 4};

@@ -107,6 +107,41 @@ TEST_CASE("a teacher guides, and learns when it is to", "[teacher]") {
   CHECK(channels.err.find(start + ": has 3 input channel(s), the network 1") != std::string::npos);
 }
 
+TEST_CASE("a teacher multiplies bf16 when layers in floating point do", "[teacher]") {
+  if (!has_native_bf16()) return;
+  Batch batch;
+  batch.images = Tensor::empty({4, 16, 16, 3}, DType::u8);
+  for (int i = 0; std::uint8_t & pixel : batch.images.mutable_span<std::uint8_t>())
+    pixel = static_cast<std::uint8_t>(37 * ++i);
+  batch.labels = {0, 2, 1, 0};
+  batch.samples = {0, 1, 2, 3};
+  const Var logits(Tensor::zeros({4, 3}));
+  const RandomKeys keys{.seed = 0, .epoch = 0, .samples = batch.samples};
+  for (const Distill how : {Distill::joint, Distill::frozen}) {
+    const auto guidance = [&](DType dtype) {
+      TrainOptions options;
+      options.num_classes = 3;
+      options.in_channels = 3;
+      options.distill = Distill::joint;
+      Teacher random = Teacher::begin(options);
+      NamedTensors saved;
+      random.export_state(saved);
+      options.distill = how;
+      options.float_dtype = dtype;
+      Teacher teacher = Teacher::resume(options, saved, "a test", single_process());
+      teacher.begin_step({.begin = 0, .end = 1, .present = 1, .images = 4});
+      const double value = teacher.guidance(logits, batch, keys, 1).value().item();
+      teacher.finish_step();
+      return value;
+    };
+    const double f32 = guidance(DType::f32), bf16 = guidance(DType::bf16);
+    INFO((how == Distill::joint ? "joint: " : "frozen: ") << f32 << ", " << bf16);
+    CHECK(f32 == guidance(DType::f32));
+    CHECK(bf16 != f32);
+    CHECK(std::abs(bf16 - f32) < 0.02 * f32);
+  }
+}
+
 TEST_CASE("a phase begins without the teacher's momentum of the one before", "[teacher]") {
   TrainOptions options;
   options.num_classes = 3;

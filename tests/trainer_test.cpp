@@ -130,6 +130,33 @@ TEST_CASE("a run learns, and writes down what it did", "[trainer]") {
   }
 }
 
+TEST_CASE("training multiplies the format it is given, evaluation f32", "[trainer]") {
+  const TemporaryFolder folder;
+  const Words floats{"--epochs", "1", "--lr", "0.001"};
+  if (!has_native_bf16()) {
+    const Outcome refused = train_by_program(folder / "bf16", floats + Words{"--float-dtype", "bf16"});
+    CHECK(refused.code == 64);
+    CHECK(refused.err.find("no native bf16") != std::string::npos);
+    return;
+  }
+  const auto evaluations = [&](const char* dtype) {
+    require_done(train_by_program(folder / dtype, floats + Words{"--float-dtype", dtype}));
+    std::vector<json> lines = metrics(folder / dtype);
+    std::erase_if(lines, [](const json& line) { return !line.contains("top1"); });
+    REQUIRE(lines.size() == 2);
+    return lines;
+  };
+  const auto f32 = evaluations("f32"), bf16 = evaluations("bf16");
+  CHECK(f32[0]["val_loss"] == bf16[0]["val_loss"]);
+  CHECK(f32[1]["train_loss"] != bf16[1]["train_loss"]);
+  CHECK(bf16[1]["train_loss"].get<double>() == Approx(f32[1]["train_loss"].get<double>()).epsilon(0.05));
+  const Outcome evaluated =
+      run_program(FAQ_EVAL, {"--weights", (folder / "bf16" / "last.safetensors").string(), "--data-path",
+                             images().string(), "--threads", "1", "--json"});
+  require_done(evaluated);
+  CHECK(json::parse(evaluated.out)["loss"] == bf16[1]["val_loss"]);
+}
+
 TEST_CASE("phases have their own schedule, momentum and best network", "[trainer]") {
   const TemporaryFolder output;
   // Four phases of nine epochs: 0–1, 1–4, 4–6, 6–9.

@@ -173,6 +173,28 @@ TEST_CASE("an observer sees every unit with what it was given and handed on", "[
   CHECK(seen.roles == std::vector{UnitRole::convolution, UnitRole::mean});
 }
 
+TEST_CASE("units in floating point multiply what the pass says", "[units]") {
+  if (!has_native_bf16()) return;
+  ConvNormAct conv(16, 16, 3, {.padding = 1});
+  Linear classifier(16, 4);
+  Random random(3, RandomStream::synthetic);
+  conv.initialize(random);
+  classifier.initialize(random);
+  const Var x(reference::random({4, 6, 6, 16}, 5)), rows(reference::random({4, 16}, 6));
+  const auto error = [](const Var& a, const Var& b) {
+    return reference::relative_error(a.value(), reference::numbers(b.value()));
+  };
+  for (const Pass& pass : {Pass{}, training_pass()}) {
+    Pass rounded = pass;
+    rounded.float_dtype = DType::bf16;
+    for (const double e :
+         {error(conv(rounded, x), conv(pass, x)), error(classifier(rounded, rows), classifier(pass, rows))}) {
+      CHECK(e > 0);
+      CHECK(e < 0.01);
+    }
+  }
+}
+
 TEST_CASE("units in floating point compute gradients in the format of the pass", "[units]") {
   if (!has_native_bf16()) return;
   ConvNormAct conv(16, 16, 3, {.padding = 1});

@@ -36,8 +36,8 @@ double median(std::vector<double> values) {
 std::vector<OptionRow> bench_options() {
   std::vector<OptionRow> rows;
   for (const char* name :
-       {"model", "batch-size", "num-classes", "scheme", "weight-scales", "engine", "grad-dtype", "threads",
-        "data-path", "dataset", "augment", "train-crop-size", "workers"}) {
+       {"model", "batch-size", "num-classes", "scheme", "weight-scales", "engine", "grad-dtype",
+        "float-dtype", "threads", "data-path", "dataset", "augment", "train-crop-size", "workers"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -120,7 +120,8 @@ Measurement bench_train(TrainOptions& options, int image_size, int steps) {
   for (int i = 0; i < options.batch_size; ++i) keys.samples.push_back(i);
   return measure(options.batch_size, steps, [&] {
     BatchStatistics statistics;
-    const Pass pass = training_pass(keys, &statistics, deployed_format(options).grad_format);
+    Pass pass = training_pass(keys, &statistics, deployed_format(options).grad_format);
+    pass.float_dtype = options.float_dtype;
     backward(training_loss(w.model->forward_training(pass, Var(w.images)), w.labels));
     update_running_statistics(statistics);
     sgd.step(1e-4, 1.0);
@@ -223,10 +224,10 @@ struct Mode {
 };
 const Mode modes[] = {
     {"train", {"data-path", "dataset", "augment", "train-crop-size", "workers"}},
-    {"infer", {"data-path", "dataset", "augment", "train-crop-size", "workers", "grad-dtype"}},
+    {"infer", {"data-path", "dataset", "augment", "train-crop-size", "workers", "grad-dtype", "float-dtype"}},
     {"load",
-     {"bits", "image-size", "layers", "scheme", "weight-scales", "engine", "grad-dtype", "num-classes",
-      "threads"}},
+     {"bits", "image-size", "layers", "scheme", "weight-scales", "engine", "grad-dtype", "float-dtype",
+      "num-classes", "threads"}},
 };
 
 const Mode& mode_of(const std::string& name) {

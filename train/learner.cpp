@@ -164,6 +164,7 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
     const RandomKeys keys{static_cast<std::uint64_t>(options_.seed), step.epoch, batch->samples};
     BatchStatistics statistics;
     Pass pass = training_pass(keys, &statistics, grad_format_, precision);
+    pass.float_dtype = options_.float_dtype;
     if (holds_batch_norm_stats(options_, step.phase_done)) pass.normalize = Pass::Normalize::with_running;
     TrainingLogits outputs = model_->forward_training(pass, Var(batch->images));
     Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));

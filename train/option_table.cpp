@@ -55,6 +55,7 @@ const Choices<GradFormat> grad_formats{{"bf16", GradFormat::bf16},
                                        {"f32", GradFormat::f32},
                                        {"s8", GradFormat::s8},
                                        {"s8-data", GradFormat::s8_data}};
+const Choices<DType> float_dtypes{{"f32", DType::f32}, {"bf16", DType::bf16}};
 
 template <class Number>
 Number parse_number(const Setting& setting) {
@@ -300,6 +301,7 @@ const std::vector<OptionRow>& option_table() {
       {{"distill-weight"}, field(&T::distill_weight)},
       {{"engine"}, field(&T::engine, engines)},
       {{"grad-dtype"}, field(&T::grad_format, grad_formats), {}, "grad_format"},
+      {{"float-dtype"}, field(&T::float_dtype, float_dtypes)},
       {{"epochs"}, field(&T::epochs)},
       {{"batch-size", "b"}, field(&T::batch_size)},
       {{"grad-accum-steps"}, field(&T::grad_accum_steps)},

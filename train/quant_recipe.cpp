@@ -44,6 +44,10 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   check(grad_format != GradFormat::bf16 || has_native_bf16(), ErrorKind::usage,
         "`grad_format` bf16: this CPU (", isa_name(), ") has no native bf16; use f32",
         quantizes ? " or s8" : "");
+  check(r.float_dtype == DType::f32 || r.float_dtype == DType::bf16, ErrorKind::usage, "`float_dtype` ",
+        r.float_dtype, ": expected f32 or bf16");
+  check(r.float_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage, "`float_dtype` bf16: this CPU (",
+        isa_name(), ") has no native bf16; use f32");
   return {.scheme = r.scheme,
           .weight_bits = widths.weights,
           .act_bits = widths.activations,

@@ -42,6 +42,8 @@ struct QuantRecipe {
   int batch_norm_batches = -1;  ///< -1: as many as calibration_batches for dfp, 0 for the other schemes
   Engine engine = Engine::integer;
   std::optional<GradFormat> grad_format = {};  ///< not set: s8; f32 with Scheme::none
+  /// What layers that train in floating point multiply, and teachers (Pass::float_dtype): f32 or bf16.
+  DType float_dtype = DType::f32;
 
   // Training methods (Zhuang et al., arXiv 1908.04680).
   bool weights_first = false;              ///< two stages: first the weights alone, then the activations too

@@ -25,6 +25,7 @@ Teacher::Teacher(const TrainOptions& options, const TrainOptions& own, Communica
       label_smoothing_(options.label_smoothing),
       sgd_options_(sgd_options(options)),
       grad_format_(deployed_format(options).grad_format),
+      float_dtype_(options.float_dtype),
       record_{{"model", own.model}, {"mean", own.mean}, {"std", own.std}},
       model_(build_model(own)) {
   restart();
@@ -103,7 +104,8 @@ Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& k
   Tensor target;
   if (joint_) {
     BatchStatistics statistics;
-    const Pass pass = training_pass(keys, &statistics, grad_format_);
+    Pass pass = training_pass(keys, &statistics, grad_format_);
+    pass.float_dtype = float_dtype_;
     const TrainingLogits outputs = model_->forward_training(pass, Var(batch.images));
     target = outputs.logits.value();
     backward(add(training_loss(outputs, batch.labels, static_cast<float>(label_smoothing_)),
@@ -112,7 +114,7 @@ Var Teacher::guidance(const Var& logits, const Batch& batch, const RandomKeys& k
     gradients_->end_shard(statistics);
   } else {
     const NoGrad no_grad;
-    target = model_->forward({}, Var(batch.images)).value();
+    target = model_->forward({.float_dtype = float_dtype_}, Var(batch.images)).value();
   }
   return scale(kl_divergence(logits, target), static_cast<float>(weight_));
 }

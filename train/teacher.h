@@ -55,6 +55,7 @@ class Teacher {
   double label_smoothing_;
   SgdOptions sgd_options_;
   GradFormat grad_format_;
+  DType float_dtype_;
   nlohmann::json record_;
   std::unique_ptr<Model> model_;
   std::optional<Sgd> sgd_;
