@@ -8,7 +8,7 @@ namespace {
 
 constexpr const char* evaluation = "an evaluation";
 // What can be asked for instead of it, one at a time; --analyze, too, of several kinds.
-constexpr const char* modes[] = {"per-class", "confusion", "compare", "predict", "export"};
+constexpr const char* modes[] = {"per-class", "confusion", "compare", "predict", "export", "logits"};
 
 // Images are one question, however many they are.
 std::size_t times_asked(const cxxopts::ParseResult& parsed, const std::string& mode) {
@@ -29,6 +29,7 @@ std::span<const EvalTask> tasks() {
       {.name = evaluation, .own = {"class-names"}, .is_shared = true, .names_are_matched = true},
       {.name = "--per-class", .own = {"class-names"}, .is_shared = true},
       {"--confusion", {"class-names"}},
+      {.name = "--logits", .own = {"class-names"}, .names_are_matched = true},
       {"--compare"},
       {"--predict", {"class-names"}, of_images},
       {"--export", {}, and_also(of_images, {"engine"})},
@@ -83,7 +84,7 @@ const EvalTask& eval_task(const cxxopts::ParseResult& parsed, const std::vector<
   std::size_t asked = parsed.count("analyze");
   for (const std::string mode : modes) asked += times_asked(parsed, mode);
   check(asked <= 1, ErrorKind::usage,
-        "--analyze, --compare, --confusion, --export, --per-class and --predict: one at a time");
+        "--analyze, --compare, --confusion, --export, --logits, --per-class and --predict: one at a time");
   const EvalTask& task = task_of(parsed);
   refuse_without_effect(parsed, task, rows);
   return task;

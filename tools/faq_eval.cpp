@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 
+#include "core/atomic_file.h"
 #include "core/parallel.h"
 #include "tools/cli.h"
 #include "tools/eval_analyses.h"
@@ -18,6 +20,7 @@
 #include "train/evaluate.h"
 #include "train/evaluation_data.h"
 #include "train/image_sample.h"
+#include "train/logit_record.h"
 #include "train/option_table.h"
 #include "train/progress_display.h"
 #include "train/share_cpus.h"
@@ -51,6 +54,7 @@ void add_eval_options(cli::Parser& parser, const std::vector<OptionRow>& rows) {
         .choices = {"train", "val", "test"}},
        {"per-class", "accuracy and loss of every class"},
        {"confusion", "how many images of which class are taken for which"},
+       {"logits", "also write the logits of every image, safetensors", "FILE"},
        {.names = "predict",
         .help = "the five likeliest classes of these images, or of those in a folder; -: of the files that "
                 "lines of the standard input name",
@@ -139,7 +143,7 @@ void say_notes(const Job& job, const Network& network) {
 void name_classes(const Job& job, Network& network) {
   if (!job.options.allow_empty_classes || !job.has("class-names") || job.has("predict")) return;
   std::vector<std::string>& known = network.preprocessing.class_names;
-  check(known.empty() || job.task.name != std::string("an evaluation"), ErrorKind::usage,
+  check(known.empty() || !job.task.names_are_matched, ErrorKind::usage,
         "--class-names has no effect: ", network.weights, " names its classes");
   if (known.empty()) known = read_class_folders(cli::text_of(job.parsed, "class-names"), network.num_classes);
 }
@@ -245,13 +249,15 @@ void score_weight_scales(const Job& job, const Network& network) {
                   job.options.output_dir);
 }
 
-Evaluation evaluate_counting(const Network& network, Loader& loader, Scores& scores, Confusion& confusion,
-                             RunListener& listener) {
+// One process alone, which shows each batch to `body`, too.
+Evaluation evaluate_showing(const Network& network, Loader& loader, Scores& scores,
+                            const std::function<void(const Batch&, const Tensor& logits)>& body,
+                            RunListener& listener) {
   const double seconds = for_each_batch(
       network.forward, loader,
       [&](const Batch& batch, const Tensor& logits) {
         scores.add(logits, batch.labels);
-        confusion.add(logits, batch.labels);
+        body(batch, logits);
       },
       listener, [&] { return fmt::format("top-1 {:.2f}", scores.result().top1); });
   Evaluation result = scores.result();
@@ -265,10 +271,18 @@ void evaluate_network(const Job& job, const Network& network) {
   const std::vector<std::string>& classes = data.dataset->class_names();
   const ClassNames names = job.names_of(classes, network);
   job.begin(data, display);
+  const bool counts = cli::is_on(job.parsed, "confusion");
+  const std::string logits_file = job.has("logits") ? cli::text_of(job.parsed, "logits") : "";
+  if (!logits_file.empty()) AtomicFile can_be_written(logits_file);  // or it fails now and not at the end
   Scores scores;
   Confusion confusion;
-  const Evaluation evaluation = cli::is_on(job.parsed, "confusion")
-                                    ? evaluate_counting(network, *data.loader, scores, confusion, display)
+  LogitRecord record;
+  const auto show = [&](const Batch& batch, const Tensor& logits) {
+    if (counts) confusion.add(logits, batch.labels);
+    if (!logits_file.empty()) record.add(batch, logits);
+  };
+  const Evaluation evaluation = counts || !logits_file.empty()
+                                    ? evaluate_showing(network, *data.loader, scores, show, display)
                                     : evaluate(network.forward, *data.loader, scores, display, {}, job.ranks);
   check_agreed(std::isfinite(evaluation.loss), ErrorKind::bad_data, network.weights,
                ": the loss of an image is beyond 2^32: the logits are no logits");
@@ -277,10 +291,10 @@ void evaluate_network(const Job& job, const Network& network) {
   const std::int64_t skipped = images[0], faulty = images[1];
   check_agreed(skipped <= job.options.skip_bad, ErrorKind::bad_data, skipped,
                " images cannot be used, `skip_bad` ", job.options.skip_bad);
+  if (!logits_file.empty()) write_safetensors(logits_file, record.contents(*data.dataset));
   json result = evaluation_json(network, evaluation, skipped, faulty);
   if (cli::is_on(job.parsed, "per-class")) result["classes"] = per_class_json(scores, names, classes.size());
-  if (cli::is_on(job.parsed, "confusion"))
-    result["confusion"] = confusion_json(confusion, names, classes.size());
+  if (counts) result["confusion"] = confusion_json(confusion, names, classes.size());
   job.print(result, evaluation_text);
 }
 
