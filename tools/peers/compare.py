@@ -140,14 +140,18 @@ def faq_command(o, work, bits):
                     "--workers", o.workers]
     else:
         command += ["--model", o.model, "--bits", bits, "--threads", o.threads, "--image-size", o.image_size]
-        if o.mode == "train" and grad_dtype_for(o, bits):
-            command += ["--grad-dtype", o.grad_dtype]
+        command += dtypes_for(o, bits)
     return [str(word) for word in command]
 
 
-def grad_dtype_for(o, bits):
-    """A network in floating point has no gradients in integers."""
-    return o.grad_dtype if bits < 32 or o.grad_dtype in ("f32", "bf16") else None
+def dtypes_for(o, bits):
+    """A network in floating point has no gradients in integers, and only it has layers in floating point."""
+    dtypes = []
+    if o.grad_dtype and (bits < 32 or o.grad_dtype in ("f32", "bf16")):
+        dtypes += ["--grad-dtype", o.grad_dtype]
+    if o.float_dtype and bits == 32:
+        dtypes += ["--float-dtype", o.float_dtype]
+    return dtypes
 
 
 def faq_train(o):
@@ -156,7 +160,7 @@ def faq_train(o):
 
 def faq_train_command(o, folder, bits):
     recipe = ["--preset", "faq-4bit", "--bits", bits] if bits < 32 else ["--preset", "fp32"]
-    recipe += ["--grad-dtype", o.grad_dtype] if grad_dtype_for(o, bits) else []
+    recipe += dtypes_for(o, bits)
     command = [faq_train(o), "--json", "--quiet", "--model", o.model, *recipe, "--epochs", 1,
                "-b", o.batch, "--threads", o.threads, "--workers", o.workers, "--data-path", o.data_path,
                "--train-crop-size", o.image_size, "--val-crop-size", o.image_size, "--output-dir", f"{folder}/run"]
@@ -267,6 +271,8 @@ def text(report):
     yield f"peers: allocator {report['allocator']} ({settings}); CPUs {report['cpus']}; load before {report['load']:.2f}"
     if report["grad_dtype"]:
         yield f"ours: gradients in {report['grad_dtype']}"
+    if report["float_dtype"]:
+        yield f"ours: layers in floating point multiply {report['float_dtype']}"
     yield ""
     ours = [row["name"] for row in report["variants"] if is_ours(row["name"])]
     unit = "images/s/core" if report["mode"] == "load" else "images/s"
@@ -316,7 +322,7 @@ def compare(o, folder):
             "workers": o.workers if o.data_path else None,
             "image_size": o.image_size if o.mode != "load" else o.crop_size, "steps": o.steps, "rounds": o.rounds,
             "allocator": o.allocator, "peer_settings": work["settings"], "cpus": pinned_cpus(o.threads), "load": load,
-            "grad_dtype": o.grad_dtype, "versions": versions(o), "cpu": machine, "variants": summary(results, cores, o.mode == "train"),
+            "grad_dtype": o.grad_dtype, "float_dtype": o.float_dtype, "versions": versions(o), "cpu": machine, "variants": summary(results, cores, o.mode == "train"),
             "skipped": skipped}
 
 
@@ -382,6 +388,7 @@ def parse():
     parser.add_argument("--allocator", choices=list(ALLOCATORS), default="glibc", help="of the peers; default: glibc, told "
                         "to keep what is freed")
     parser.add_argument("--grad-dtype", help="train: --grad-dtype of faq-bench and faq-train; default: theirs")
+    parser.add_argument("--float-dtype", help="train: the same, --float-dtype")
     parser.add_argument("--busy", action="store_true", help="measure on a busy machine, too")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--self-test", action="store_true", help="checks this program and its networks")
@@ -398,8 +405,9 @@ def parse():
             parser.error(f"--{option}: expected at least {least}, got {getattr(o, option)}")
     if o.mode == "load" and not o.data_path:
         parser.error("--mode load wants a --data-path")
-    if o.mode != "train" and o.grad_dtype:
-        parser.error(f"--mode {o.mode} has no use for a --grad-dtype")
+    for option in ("grad-dtype", "float-dtype"):
+        if o.mode != "train" and getattr(o, option.replace("-", "_")):
+            parser.error(f"--mode {o.mode} has no use for a --{option}")
     if o.mode == "infer" and o.data_path:
         parser.error("--mode infer has no use for a --data-path")
     if not o.self_test and not os.access(o.faq_bench, os.X_OK):
