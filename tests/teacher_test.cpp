@@ -44,6 +44,16 @@ TEST_CASE("a teacher guides, and learns when it is to", "[teacher]") {
   };
   CHECK_FALSE(network("frozen").empty());
   CHECK(network("weightless").empty());
+  // What it adds to the loss is told: without it, the first step's loss is that of the run without weight.
+  const auto first_step = [&](const char* name) { return metrics(folder / name).at(1); };
+  const json guided = first_step("frozen"), weightless = first_step("weightless");
+  REQUIRE(guided.at("step") == 1);
+  CHECK(guided.at("train_divergence").get<double>() > 0);
+  CHECK(weightless.at("train_divergence") == 0);
+  CHECK(guided.at("train_loss").get<double>() - guided.at("train_divergence").get<double>() ==
+        Approx(weightless.at("train_loss").get<double>()).epsilon(1e-6));
+  CHECK_FALSE(first_step("plain").contains("train_divergence"));
+  CHECK(metrics(folder / "joint").back().at("train_divergence").get<double>() > 0);
   // A teacher sees pixels as it was trained on them: the same weights without that record teach something
   // else.
   require_done(train_by_program(folder / "tinted", {"--mean", "0.2,0.7,0.4", "--std", "0.1,0.4,0.2"}));

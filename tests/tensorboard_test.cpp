@@ -173,7 +173,9 @@ TEST_CASE("histograms of floats and of integers", "[tensorboard]") {
 
 TEST_CASE("what TensorBoard reads of a run", "[tensorboard]") {
   const TemporaryFolder output;
-  const Words options = faq_options + Words{"--hold-weight-scales", "1", "--tensorboard", "--report", "none"};
+  const Words options =
+      faq_options +
+      Words{"--hold-weight-scales", "1", "--tensorboard", "--report", "none", "--distill", "joint"};
   require_done(train_by_program(output.path(), options));
   REQUIRE(event_files(output.path()).size() == 1);
   const Read read = read_events(file_bytes(event_files(output.path()).front()));
@@ -181,7 +183,7 @@ TEST_CASE("what TensorBoard reads of a run", "[tensorboard]") {
   std::set<std::string> tags;
   for (const auto& [tag, values] : read.scalars) tags.insert(tag);
   CHECK(tags == std::set<std::string>{"epoch", "eval_loss", "eval_top1", "eval_top5", "images_per_s", "lr",
-                                      "train_loss", "train_top1"});
+                                      "train_divergence", "train_loss", "train_top1"});
   for (const json& line : metrics(output.path())) {
     const std::int64_t step = line["step"];
     INFO("step " << step);
@@ -190,6 +192,7 @@ TEST_CASE("what TensorBoard reads of a run", "[tensorboard]") {
       CHECK(read.scalars.at("eval_loss").at(step) == Approx(line["val_loss"].get<double>()));
     } else {
       CHECK(read.scalars.at("train_loss").at(step) == Approx(line["train_loss"].get<double>()));
+      CHECK(read.scalars.at("train_divergence").at(step) == Approx(line["train_divergence"].get<double>()));
       CHECK(read.scalars.at("lr").at(step) == Approx(line["lr"].get<double>()));
     }
   }

@@ -101,8 +101,9 @@ nlohmann::json to_json(const Progress& p) {
   return {{"epoch", p.epoch},         {"step_in_epoch", p.step_in_epoch},
           {"step", p.step},           {"phase", p.phase},
           {"best_top1", p.best_top1}, {"best_epoch", p.best_epoch},
-          {"loss_sum", p.loss_sum},   {"correct", p.correct},
-          {"images", p.images},       {"history", p.history}};
+          {"loss_sum", p.loss_sum},   {"divergence_sum", p.divergence_sum},
+          {"correct", p.correct},     {"images", p.images},
+          {"history", p.history}};
 }
 
 Progress progress_from_json(const nlohmann::json& json, const std::string& source) {
@@ -122,11 +123,13 @@ Progress progress_from_json(const nlohmann::json& json, const std::string& sourc
     json.at("best_top1").get_to(p.best_top1);
     p.best_epoch = count("best_epoch", -1);
     json.at("loss_sum").get_to(p.loss_sum);
+    p.divergence_sum = json.value("divergence_sum", 0.0);  // earlier versions had no such entry
     p.correct = count("correct");
     p.images = count("images");
     json.at("history").get_to(p.history);
     check_history(p.history, concat("checkpoint ", source, ": history"));
-    check(p.correct <= p.images && std::isfinite(p.loss_sum) && p.best_top1 >= -1 && p.best_top1 <= 100,
+    check(p.correct <= p.images && std::isfinite(p.loss_sum) && std::isfinite(p.divergence_sum) &&
+              p.best_top1 >= -1 && p.best_top1 <= 100,
           ErrorKind::bad_data, "checkpoint ", source, ": progress record: ", p.correct, " of ", p.images,
           " images correct, loss ", p.loss_sum, ", best top-1 ", p.best_top1, " in epoch ", p.best_epoch,
           " make no sense");

@@ -23,6 +23,7 @@ struct Progress {
   std::int64_t best_epoch = -1;
   // Sums of the unfinished epoch, for its summary.
   double loss_sum = 0;
+  double divergence_sum = 0;  ///< the part of loss_sum that a teacher adds
   std::int64_t correct = 0;
   std::int64_t images = 0;
   nlohmann::json history = nlohmann::json::array();  ///< one object per finished epoch, a row of summary.csv

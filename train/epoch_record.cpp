@@ -19,6 +19,7 @@ nlohmann::json epoch_row(const EpochDone& done) {
                      {"recoverable_faults", done.faulty}};
   if (done.training) {
     row["train_loss"] = done.training->loss;
+    if (done.training->divergence) row["train_divergence"] = *done.training->divergence;
     row["train_top1"] = done.training->top1;
     row["lr"] = done.training->lr;
     if (done.training->images_per_s) row["images_per_s"] = *done.training->images_per_s;

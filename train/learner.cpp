@@ -168,11 +168,17 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
     if (holds_batch_norm_stats(options_, step.phase_done)) pass.normalize = Pass::Normalize::with_running;
     TrainingLogits outputs = model_->forward_training(pass, Var(batch->images));
     Var loss = training_loss(outputs, batch->labels, static_cast<float>(options_.label_smoothing));
-    if (teacher_) loss = add(loss, teacher_->guidance(outputs.logits, *batch, keys, share));
+    double divergence = 0;
+    if (teacher_) {
+      const Var guidance = teacher_->guidance(outputs.logits, *batch, keys, share);
+      divergence = guidance.value().item();
+      loss = add(loss, guidance);
+    }
     Scores scores;
     scores.add(outputs.logits.value(), batch->labels);
     outputs = {};
     own.push_back({.loss_sum = loss.value().item() * static_cast<double>(batch->size()),
+                   .divergence_sum = divergence * static_cast<double>(batch->size()),
                    .correct = scores.correct(),
                    .images = batch->size()});
     const Tensor seed = Tensor::full(loss.shape(), share);
@@ -196,19 +202,22 @@ Learner::Seen Learner::step(const Step& step, Loader& batches) {
 // Each rank fills the rows of its shards in a table of zeros; the sum of the tables has all rows. Losses are
 // added in the order of the shards, so all ranks see the same sum on any number of ranks.
 Learner::Seen Learner::seen_by_all(const Step& step, const std::vector<Seen>& own) const {
-  Communicator::Integers table(3 * static_cast<std::size_t>(step.shards.present), 0);
-  auto row = table.begin() + 3 * step.shards.begin;
+  constexpr std::size_t columns = 4;
+  Communicator::Integers table(columns * static_cast<std::size_t>(step.shards.present), 0);
+  auto row = table.begin() + static_cast<std::ptrdiff_t>(columns) * step.shards.begin;
   for (const Seen& seen : own) {
     *row++ = std::bit_cast<std::int64_t>(seen.loss_sum);
+    *row++ = std::bit_cast<std::int64_t>(seen.divergence_sum);
     *row++ = seen.correct;
     *row++ = seen.images;
   }
   table = ranks_.start_sum(std::move(table)).get();
   Seen all;
-  for (std::size_t i = 0; i < table.size(); i += 3) {
+  for (std::size_t i = 0; i < table.size(); i += columns) {
     all.loss_sum += std::bit_cast<double>(table[i]);
-    all.correct += table[i + 1];
-    all.images += table[i + 2];
+    all.divergence_sum += std::bit_cast<double>(table[i + 1]);
+    all.correct += table[i + 2];
+    all.images += table[i + 3];
   }
   return all;
 }

@@ -45,7 +45,8 @@ class Learner {
   };
   /// The results of the network before the step, over all ranks.
   struct Seen {
-    double loss_sum = 0;  ///< mean loss of each shard, times its images
+    double loss_sum = 0;        ///< mean loss of each shard, times its images
+    double divergence_sum = 0;  ///< the same of the term that a teacher adds to it
     std::int64_t correct = 0;
     std::int64_t images = 0;
   };

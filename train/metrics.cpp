@@ -86,12 +86,14 @@ void Metrics::append(const nlohmann::json& line) {
 
 void Metrics::step(const StepDone& done) {
   if (!done.logged) return;
-  append({{"step", done.step},
-          {"epoch", done.epoch},
-          {"train_loss", done.train_loss},
-          {"train_top1", done.train_top1},
-          {"lr", done.lr},
-          {"images_per_s", done.images_per_s}});
+  nlohmann::json line{{"step", done.step},
+                      {"epoch", done.epoch},
+                      {"train_loss", done.train_loss},
+                      {"train_top1", done.train_top1},
+                      {"lr", done.lr},
+                      {"images_per_s", done.images_per_s}};
+  if (done.train_divergence) line["train_divergence"] = *done.train_divergence;
+  append(line);
 }
 
 void Metrics::epoch(const EpochDone& done) {

@@ -50,7 +50,8 @@ struct StepDone {
   std::int64_t step_in_epoch = 0;  ///< number in the epoch, counting this one
   std::int64_t steps_per_epoch = 0;
   double train_loss = 0;
-  double train_top1 = 0;  ///< percent
+  std::optional<double> train_divergence = {};  ///< the part of the loss that a teacher adds, if there is one
+  double train_top1 = 0;                        ///< percent
   double lr = 0;
   double images_per_s = 0;  ///< by this process, in this epoch
   double seconds_left = 0;  ///< of the run
@@ -60,7 +61,8 @@ struct StepDone {
 /// The training figures of an epoch.
 struct EpochTraining {
   double loss = 0;
-  double top1 = 0;  ///< percent
+  std::optional<double> divergence = {};  ///< the part of the loss that a teacher adds, if there is one
+  double top1 = 0;                        ///< percent
   double lr = 0;
   std::optional<double> images_per_s = {};  ///< not set if this process took no step of the epoch
 };

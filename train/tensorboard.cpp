@@ -21,6 +21,7 @@ void TensorBoard::started(const RunStarted& run) {
 void TensorBoard::step(const StepDone& done) {
   if (!file_ || !done.logged) return;
   file_->add(done.step, {{"train_loss", done.train_loss}, {"train_top1", done.train_top1}, {"lr", done.lr}});
+  if (done.train_divergence) file_->add(done.step, {{"train_divergence", *done.train_divergence}});
   file_->flush();
 }
 

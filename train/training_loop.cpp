@@ -269,6 +269,7 @@ StepDone TrainingLoop::take_step() {
                          .shards = run_.train_loader.shards_of_step(progress_.step_in_epoch)},
                         run_.train_loader);
   progress_.loss_sum += seen.loss_sum;
+  progress_.divergence_sum += seen.divergence_sum;
   progress_.correct += seen.correct;
   progress_.images += seen.images;
   ++progress_.step_in_epoch;
@@ -282,6 +283,7 @@ StepDone TrainingLoop::take_step() {
                        .step_in_epoch = progress_.step_in_epoch,
                        .steps_per_epoch = run_.steps_per_epoch,
                        .train_loss = progress_.loss_sum / n,
+                       .train_divergence = mean_divergence(n),
                        .train_top1 = percent(progress_.correct, n),
                        .lr = lr,
                        .images_per_s = epoch_.rate(),
@@ -290,6 +292,11 @@ StepDone TrainingLoop::take_step() {
                        .logged = progress_.step % run_.options.print_freq == 0};
   listener_.step(event);
   return event;
+}
+
+std::optional<double> TrainingLoop::mean_divergence(double images) const {
+  if (run_.options.distill == Distill::none) return {};
+  return progress_.divergence_sum / images;
 }
 
 // --- evaluating
@@ -344,6 +351,7 @@ void TrainingLoop::close_epoch() {
   const Phase& phase = phase_at(run_.phases, progress_.epoch);
   EpochDone epoch{.history = progress_.history};
   epoch.training = {.loss = progress_.loss_sum / n,
+                    .divergence = mean_divergence(n),
                     .top1 = percent(progress_.correct, n),
                     .lr = learning_rate(run_.schedule, phase, static_cast<double>(progress_.epoch)),
                     .images_per_s = {}};
@@ -362,6 +370,7 @@ void TrainingLoop::close_epoch() {
   epoch_ = {};
   progress_.step_in_epoch = 0;
   progress_.loss_sum = 0;
+  progress_.divergence_sum = 0;
   progress_.correct = 0;
   progress_.images = 0;
   const bool best = evaluation.top1 > progress_.best_top1;

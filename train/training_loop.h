@@ -85,6 +85,7 @@ class TrainingLoop {
   bool advance();
   void begin_epoch();
   StepDone take_step();
+  std::optional<double> mean_divergence(double images) const;
   void close_epoch();
   void write_checkpoint();
   void count_and_write();
