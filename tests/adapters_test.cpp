@@ -1,5 +1,7 @@
 #include "quant/adapters.h"
 
+#include "core/cpu.h"
+#include "core/rng.h"
 #include "nn/units.h"
 #include "tests/catch.h"
 #include "tests/reference.h"
@@ -86,6 +88,50 @@ TEST_CASE("a filter that covers the image gives what the convolution gives", "[q
       } else {
         CHECK(reference::relative_error(unit.weight().grad(), reference::numbers(w.grad())) < 1e-5);
         CHECK(reference::relative_error(x.grad(), reference::numbers(plain_x.grad())) < 1e-5);
+      }
+    }
+  }
+}
+
+TEST_CASE("what a quantized network leaves in floating point multiplies what the pass says", "[quant][isa]") {
+  if (!has_native_bf16()) return;
+  for (const Scheme scheme : {Scheme::faq, Scheme::lsq}) {
+    ConvNormAct conv(16, 24, 3, {.padding = 1});
+    Linear classifier(24, 4);
+    Random random(3, RandomStream::synthetic);
+    conv.initialize(random);
+    classifier.initialize(random);
+    const NumberFormat format{.scheme = scheme, .weight_bits = 4, .grad_format = GradFormat::f32};
+    conv.set_adapter(make_quantized_adapter("conv", conv, format));
+    classifier.set_adapter(make_quantized_adapter("fc", classifier, format));
+    for (Unit* unit : {static_cast<Unit*>(&conv), static_cast<Unit*>(&classifier)})
+      quantizer_of(*unit)->set_state({.activation = {.scale = 0.25f, .bits = 4}, .weight_bits = 4});
+    const FixedPoint integers{.scale = 0.25f, .bits = 4};
+    const Var x(reference::random({2, 5, 6, 16}, 1)), rows(reference::random({2, 24}, 2));
+    const Var integer_x(reference::random_fixed_point({2, 5, 6, 16}, 1, integers)),
+        integer_rows(reference::random_fixed_point({2, 24}, 2, integers));
+    struct Row {
+      const char* what;
+      PrecisionPlan plan;
+      bool in_float;
+    };
+    for (const Row& row :
+         {Row{"weights alone", {.activations = false}, true},
+          Row{"exceptions", {.exceptions = {&conv, &classifier}}, true}, Row{"all", {}, false}}) {
+      INFO((scheme == Scheme::faq ? "faq" : "lsq") << ", quantized: " << row.what);
+      Pass f32 = training_pass({.samples = {0, 1}}, nullptr, GradFormat::f32, row.plan), bf16 = f32;
+      bf16.float_dtype = DType::bf16;
+      for (Unit* unit : {static_cast<Unit*>(&conv), static_cast<Unit*>(&classifier)}) {
+        const bool is_conv = unit == &conv;
+        const Var& in = row.in_float ? (is_conv ? x : rows) : (is_conv ? integer_x : integer_rows);
+        const Tensor expected = (*unit)(f32, in).value(), found = (*unit)(bf16, in).value();
+        if (row.in_float) {
+          const double error = reference::relative_error(found, reference::numbers(expected));
+          CHECK(error > 0);
+          CHECK(error < 0.01);
+        } else {
+          CHECK(reference::same_bytes(found, expected));
+        }
       }
     }
   }

@@ -19,6 +19,13 @@ Words evaluation(const fs::path& data, const fs::path& logits) {
           "-b",          "7"};
 }
 
+std::vector<std::string> names_in(const NamedTensors& file) {
+  const auto bytes = file.find("images")->span<std::uint8_t>();
+  std::vector<std::string> names = split(std::string(bytes.begin(), bytes.end()), '\0');
+  names.pop_back();  // behind the last zero
+  return names;
+}
+
 }  // namespace
 
 TEST_CASE("the logits of an evaluation are those of the network, in the order of the data", "[logits]") {
@@ -26,13 +33,13 @@ TEST_CASE("the logits of an evaluation are those of the network, in the order of
   const json result = result_of(evaluation(tiny_images(), folder / "logits.safetensors"));
   const NamedTensors file = read_safetensors(folder / "logits.safetensors");
   CHECK(file.has_checksums);
-  REQUIRE(file.tensors.size() == 3);
+  REQUIRE(file.tensors.size() == 4);
   const Tensor &logits = *file.find("logits"), &labels = *file.find("labels"),
                &samples = *file.find("samples");
   REQUIRE(logits.shape() == Shape{30, 3});
   REQUIRE(labels.shape() == Shape{30});
   CHECK(json::parse(file.metadata.at("classes")) == json({"across", "down", "slanted"}));
-  const json names = json::parse(file.metadata.at("images"));
+  const std::vector<std::string> names = names_in(file);
   REQUIRE(names.size() == 30);
 
   Scores scores;
@@ -48,7 +55,7 @@ TEST_CASE("the logits of an evaluation are those of the network, in the order of
     INFO("image " << i);
     CHECK(samples.span<std::int32_t>()[i] == i);
     CHECK(labels.span<std::int32_t>()[i] == data->label(i));
-    CHECK(names[i] == data->relative_name(i));
+    CHECK(names[static_cast<std::size_t>(i)] == data->relative_name(i));
     const Image image = transform_for_evaluation(data->image(i), {Augmentation::none, 16, 20});
     const Tensor own = network.forward(
         Tensor::from<std::uint8_t>({1, image.height, image.width, image.channels}, image.pixels));
@@ -69,7 +76,7 @@ TEST_CASE("images that are skipped have no logits", "[logits]") {
   for (int i = 0; i < 9; ++i) expected[static_cast<std::size_t>(i)] = i + 1;
   const auto samples = file.find("samples")->span<std::int32_t>();
   CHECK(std::vector(samples.begin(), samples.end()) == expected);
-  CHECK(json::parse(file.metadata.at("images")).size() == 9);
+  CHECK(names_in(file).size() == 9);
   // More than may be skipped: nothing is written.
   const Outcome refused = run_program(FAQ_EVAL, evaluation(folder / "data", folder / "none.safetensors"));
   CHECK(refused.code == 65);
@@ -77,22 +84,54 @@ TEST_CASE("images that are skipped have no logits", "[logits]") {
   CHECK_FALSE(fs::exists(folder / "none.safetensors"));
 }
 
-TEST_CASE("logits that cannot be written end an evaluation before it begins", "[logits]") {
+TEST_CASE("an evaluation ends before it begins when its logits cannot be kept", "[logits]") {
   const TemporaryFolder folder;
-  const fs::path nowhere = folder / "gone" / "logits.safetensors";
-  const Outcome outcome = run_program(FAQ_EVAL, evaluation(tiny_images(), nowhere));
-  CHECK(outcome.code == 74);
-  CHECK(outcome.err.find(nowhere.string()) != std::string::npos);
-  CHECK(outcome.err.find("evaluating") == std::string::npos);
-  check_refused({"two at a time", FAQ_EVAL,
-                 evaluation(tiny_images(), folder / "logits.safetensors") + Words{"--confusion"}, 64,
+  write_data_set(folder / "data", 9, 9);
+  const fs::path image = folder / "data" / "val" / "across" / "0000.png";
+  write_file(image, "no picture");  // so no evaluation comes to its end
+  const fs::path network = finished_run("faq") / "integer.safetensors";
+  const std::string bytes = file_bytes(network);
+  struct Row {
+    fs::path file;
+    int code;
+    const char* message;
+  };
+  for (const Row& row : {Row{folder / "gone" / "logits.safetensors", 74, "gone"},
+                         Row{image, 64, "is there and is none"}, Row{network, 64, "is there and is none"},
+                         Row{finished_run("faq") / "last.safetensors", 64, "is there and is none"}}) {
+    INFO(row.file);
+    const Outcome outcome = run_program(FAQ_EVAL, evaluation(folder / "data", row.file));
+    CHECK(outcome.code == row.code);
+    CHECK(outcome.err.find(row.file.string()) != std::string::npos);
+    CHECK(outcome.err.find(row.message) != std::string::npos);
+  }
+  CHECK(file_bytes(network) == bytes);
+  CHECK(file_bytes(image) == "no picture");
+  // A record is replaced.
+  const fs::path record = folder / "logits.safetensors";
+  result_of(evaluation(tiny_images(), record));
+  const std::string first = file_bytes(record);
+  result_of(evaluation(tiny_images(), record));
+  CHECK(file_bytes(record) == first);
+  check_refused({"two at a time", FAQ_EVAL, evaluation(tiny_images(), record) + Words{"--confusion"}, 64,
                  "one at a time"});
 }
 
+TEST_CASE("the columns of logits have the network's names of classes", "[logits]") {
+  const TemporaryFolder folder;
+  const auto data = open_dataset({.path = tiny_images().string()}, Split::val);
+  LogitRecord record(2);
+  record.add({.images = {}, .labels = {1, 0}, .samples = {4, 2}}, Tensor::from({2, 2}, {1, 2, 3, 4}));
+  const NamedTensors file = record.contents(*data, {"cat", "dog"});
+  CHECK(json::parse(file.metadata.at("classes")) == json({"cat", "dog"}));
+  CHECK(names_in(file) == std::vector{data->relative_name(4), data->relative_name(2)});
+}
+
 TEST_CASE("a record holds batches of one network", "[logits]") {
-  LogitRecord record;
+  LogitRecord record(3);
   const Batch batch{.images = {}, .labels = {1, 0}, .samples = {4, 2}};
   record.add(batch, Tensor::from({2, 2}, {1, 2, 3, 4}));
-  check_error(ErrorKind::usage, "2 of 2 classes", [&] { record.add(batch, Tensor::zeros({2, 3})); });
-  check_error(ErrorKind::usage, "2 images", [&] { record.add(batch, Tensor::zeros({1, 2})); });
+  check_error(ErrorKind::usage, "2 images after 2 of 3", [&] { record.add(batch, Tensor::zeros({2, 3})); });
+  check_error(ErrorKind::usage, "2 images after 2 of 3", [&] { record.add(batch, Tensor::zeros({1, 2})); });
+  check_error(ErrorKind::usage, "2 images after 2 of 3", [&] { record.add(batch, Tensor::zeros({2, 2})); });
 }

@@ -55,6 +55,7 @@ class WithoutPeers(unittest.TestCase):
             pytorch = {"pytorch-fp32", "pytorch-fp32-compiled", "pytorch-bf16", "pytorch-bf16-compiled", "pytorch-qat"}
             table = [("load", ["--data-path", folder], {"pillow"}), ("train", [], pytorch),
                      ("train", ["--grad-dtype", "s8"], pytorch),
+                     ("train", ["--bits", "32", "--grad-dtype", "bf16", "--float-dtype", "bf16"], pytorch),
                      ("infer", [], {"pytorch-int8", "onnxruntime-int8", "openvino-int8"})]
             for mode, more, peers in table:
                 with self.subTest(mode):
@@ -66,6 +67,12 @@ class WithoutPeers(unittest.TestCase):
                     self.assertEqual(set(report["skipped"]), peers)
                     self.assertTrue(all(why.startswith("not installed: ") for why in report["skipped"].values()))
                     self.assertTrue(all(row["name"].startswith("faq") for row in report["variants"]))
+                    self.assertEqual(report["float_dtype"], "bf16" if "--float-dtype" in more else None)
+            for more in (["--float-dtype", "bf16"], ["--bits", "32", "--float-dtype", "half"]):
+                with self.subTest(more):
+                    done = self.run_program("compare.py", "--faq-bench", bench, "--mode", "train", *more)
+                    self.assertEqual(done.returncode, 2)
+                    self.assertIn("--float-dtype", done.stderr)
 
 
 if __name__ == "__main__":

@@ -69,10 +69,16 @@ TEST_CASE("layers in floating point multiply f32, or bf16 where the CPU does", "
   recipe.float_dtype = DType::s8;
   check_error(ErrorKind::usage, "`float_dtype` s8", [&] { number_formats(recipe); });
   recipe.float_dtype = DType::bf16;
+  QuantRecipe gradients;
+  gradients.grad_format = GradFormat::bf16;
+  CHECK_NOTHROW(number_formats(recipe));  // who evaluates what was trained so needs no such CPU
+  CHECK_NOTHROW(number_formats(gradients));
   if (has_native_bf16()) {
-    CHECK_NOTHROW(number_formats(recipe));
+    CHECK_NOTHROW(check_trainable_here(recipe));
+    CHECK_NOTHROW(check_trainable_here(gradients));
   } else {
-    check_error(ErrorKind::usage, "`float_dtype` bf16", [&] { number_formats(recipe); });
+    check_error(ErrorKind::usage, "`float_dtype` bf16", [&] { check_trainable_here(recipe); });
+    check_error(ErrorKind::usage, "`grad_format` bf16", [&] { check_trainable_here(gradients); });
   }
 }
 

@@ -157,6 +157,35 @@ TEST_CASE("training multiplies the format it is given, evaluation f32", "[traine
   CHECK(json::parse(evaluated.out)["loss"] == bf16[1]["val_loss"]);
 }
 
+TEST_CASE("what was trained with bf16 is evaluated, exported and shown on a CPU without it", "[trainer]") {
+  if (!has_native_bf16()) return;
+  const TemporaryFolder folder;
+  const fs::path floats = folder / "floats", integers = folder / "integers";
+  const Words bf16{"--epochs", "1", "--grad-dtype", "bf16", "--float-dtype", "bf16"};
+  require_done(train_by_program(floats, bf16));
+  require_done(train_by_program(integers, bf16 + faq_options + Words{"--distill", "joint"}));
+  const auto evaluation = [](const fs::path& run) {
+    return Words{
+        "--weights", (run / "last.safetensors").string(), "--data-path", images().string(), "--threads", "1"};
+  };
+  const std::string here = std::getenv("ONEDNN_MAX_CPU_ISA") ? std::getenv("ONEDNN_MAX_CPU_ISA") : "ALL";
+  ::setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1);
+  const Outcome of_floats = run_program(FAQ_EVAL, evaluation(floats)),
+                of_integers = run_program(FAQ_EVAL, evaluation(integers)),
+                exported = run_program(FAQ_EVAL, {"--weights", (integers / "last.safetensors").string(),
+                                                  "--export", (folder / "exported.safetensors").string()}),
+                shown = run_program(FAQ_REPORT, {integers.string()}),
+                trained = train_by_program(folder / "again", bf16);
+  ::setenv("ONEDNN_MAX_CPU_ISA", here.c_str(), 1);
+  require_done(of_floats);
+  require_done(of_integers);
+  require_done(exported);
+  require_done(shown);
+  CHECK(trained.code == 64);
+  CHECK(trained.err.find("no native bf16") != std::string::npos);
+  CHECK(tensor_difference(folder / "exported.safetensors", integers / "integer.safetensors").empty());
+}
+
 TEST_CASE("phases have their own schedule, momentum and best network", "[trainer]") {
   const TemporaryFolder output;
   // Four phases of nine epochs: 0–1, 1–4, 4–6, 6–9.

@@ -12,6 +12,7 @@
 #include "core/rng.h"
 #include "quant/compile.h"
 #include "tools/cli.h"
+#include "tools/option_effects.h"
 #include "tools/waiting.h"
 #include "train/progress_display.h"
 #include "train/quantized_training.h"
@@ -114,6 +115,7 @@ Workload make_workload(TrainOptions& options, int image_size) {
 }
 
 Measurement bench_train(TrainOptions& options, int image_size, int steps) {
+  check_trainable_here(options);
   Workload w = make_workload(options, image_size);
   Sgd sgd(*w.model, {});
   RandomKeys keys;
@@ -192,6 +194,10 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
                         {"roofline_ratio", std::min(1.0, roofline / step)},
                         {"split", split},
                         {"peak_bytes", m.peak_bytes}};
+  if (mode == "train") {
+    result["grad_dtype"] = name_of(deployed_format(options).grad_format);
+    result["float_dtype"] = name_of(options.float_dtype);
+  }
   if (m.weight_bytes > 0) {
     result["weight_bytes"] = m.weight_bytes;
     result["activation_bytes"] = m.activation_bytes;
@@ -268,11 +274,13 @@ int body(int argc, char** argv) {
         ": expected 2 to 8, or 32");
   std::vector<Setting> settings{{"scheme", bits == 32 ? "none" : "faq"}};
   if (bits != 32) settings.emplace_back("bits", std::to_string(bits));
-  for (Setting& setting : cli::given_settings(parsed, rows)) settings.push_back(std::move(setting));
+  const std::vector<Setting> given = cli::given_settings(parsed, rows);
+  settings.insert(settings.end(), given.begin(), given.end());
   TrainOptions options = assemble(nlohmann::json::object(), settings);
   check((options.scheme == Scheme::none) == (bits == 32), ErrorKind::usage, "--scheme ",
         to_text(options.scheme), " with --bits ", bits, ": expected none with 32, another with 2 to 8");
   check_options(options);
+  refuse_without_effect(given, options);
   set_num_threads(options.threads);
 
   if (mode == "load") {

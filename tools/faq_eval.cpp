@@ -7,7 +7,6 @@
 #include <functional>
 #include <iostream>
 
-#include "core/atomic_file.h"
 #include "core/parallel.h"
 #include "tools/cli.h"
 #include "tools/eval_analyses.h"
@@ -273,10 +272,10 @@ void evaluate_network(const Job& job, const Network& network) {
   job.begin(data, display);
   const bool counts = cli::is_on(job.parsed, "confusion");
   const std::string logits_file = job.has("logits") ? cli::text_of(job.parsed, "logits") : "";
-  if (!logits_file.empty()) AtomicFile can_be_written(logits_file);  // or it fails now and not at the end
+  if (!logits_file.empty()) check_may_hold_logits(logits_file);  // now, and not at the end
   Scores scores;
   Confusion confusion;
-  LogitRecord record;
+  LogitRecord record(logits_file.empty() ? 0 : data.dataset->size());
   const auto show = [&](const Batch& batch, const Tensor& logits) {
     if (counts) confusion.add(logits, batch.labels);
     if (!logits_file.empty()) record.add(batch, logits);
@@ -291,7 +290,10 @@ void evaluate_network(const Job& job, const Network& network) {
   const std::int64_t skipped = images[0], faulty = images[1];
   check_agreed(skipped <= job.options.skip_bad, ErrorKind::bad_data, skipped,
                " images cannot be used, `skip_bad` ", job.options.skip_bad);
-  if (!logits_file.empty()) write_safetensors(logits_file, record.contents(*data.dataset));
+  if (!logits_file.empty()) {
+    const std::vector<std::string>& known = network.preprocessing.class_names;
+    write_safetensors(logits_file, record.contents(*data.dataset, known.empty() ? classes : known));
+  }
   json result = evaluation_json(network, evaluation, skipped, faulty);
   if (cli::is_on(job.parsed, "per-class")) result["classes"] = per_class_json(scores, names, classes.size());
   if (counts) result["confusion"] = confusion_json(confusion, names, classes.size());

@@ -34,6 +34,12 @@ const std::vector<Rule>& rules() {
       {{"stochastic-tail"},
        [](const O& o) { return o.stochastic_precision >= 1; },
        "without --stochastic-precision"},
+      {{"float-dtype"},
+       [](const O& o) {
+         return o.scheme != Scheme::none && !o.weights_first && o.stochastic_precision >= 1 &&
+                o.distill == Distill::none;
+       },
+       "with a --scheme alone, which leaves no layer in floating point"},
       {{"distill-weight"}, [](const O& o) { return o.distill == Distill::none; }, "with --distill none"},
       {{"grad-accum-steps"}, [](const O& o) { return o.shards > 0; }, "with --shards"},
       {{"lr-gamma"},

@@ -61,7 +61,8 @@ const OptionText& text_of_option(const std::string& name) {
        "s8 (8-bit integers), s8-data (those of the weights in bf16), bf16 or f32; default: s8, f32 with "
        "--scheme none"},
       {"float-dtype", "quantization", "DTYPE",
-       "what layers in floating point multiply in training (--scheme none; a teacher): f32 or bf16"},
+       "what layers in floating point multiply in training (--scheme none; a teacher; what --stages and "
+       "--stochastic-precision leave in it): f32 or bf16"},
       {"epochs", "training", "N", "0: calibrate and quantize only"},
       {"batch-size", "training", "N", "images of a shard: what one rank computes at a time"},
       {"grad-accum-steps", "training", "N", "shards that each rank computes for a step"},

@@ -68,6 +68,7 @@ std::unique_ptr<Model> model_in(int bits, const GradFormat& grad_format, TrainOp
                                 const NamedTensors& weights, const Data& data, int calibration_size) {
   options.scheme = bits == 32 ? Scheme::none : Scheme::faq;
   options.grad_format = grad_format;
+  check_trainable_here(options);
   options.weight_bits = options.act_bits = bits == 32 ? 8 : bits;
   options.calibration = Calibration::mse;
   options.equalize = Equalize::none;  // scaled weights would have scaled gradients

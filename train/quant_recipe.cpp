@@ -41,13 +41,8 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   const GradFormat grad_format = r.grad_format.value_or(quantizes ? GradFormat::s8 : GradFormat::f32);
   check(!grad_format.is_integer() || quantizes, ErrorKind::usage, "`grad_format` ", grad_format,
         ": `scheme` none multiplies no integers; use f32", has_native_bf16() ? " or bf16" : "");
-  check(grad_format != GradFormat::bf16 || has_native_bf16(), ErrorKind::usage,
-        "`grad_format` bf16: this CPU (", isa_name(), ") has no native bf16; use f32",
-        quantizes ? " or s8" : "");
   check(r.float_dtype == DType::f32 || r.float_dtype == DType::bf16, ErrorKind::usage, "`float_dtype` ",
         r.float_dtype, ": expected f32 or bf16");
-  check(r.float_dtype == DType::f32 || has_native_bf16(), ErrorKind::usage, "`float_dtype` bf16: this CPU (",
-        isa_name(), ") has no native bf16; use f32");
   return {.scheme = r.scheme,
           .weight_bits = widths.weights,
           .act_bits = widths.activations,
@@ -96,6 +91,14 @@ std::vector<NumberFormat> number_formats(const QuantRecipe& recipe) {
     phases.insert(phases.begin(), weights_alone);
   }
   return phases;
+}
+
+void check_trainable_here(const QuantRecipe& r) {
+  if (has_native_bf16()) return;
+  check(r.grad_format != GradFormat::bf16, ErrorKind::usage, "`grad_format` bf16: this CPU (", isa_name(),
+        ") has no native bf16; use f32", r.scheme != Scheme::none ? " or s8" : "");
+  check(r.float_dtype != DType::bf16, ErrorKind::usage, "`float_dtype` bf16: this CPU (", isa_name(),
+        ") has no native bf16; use f32");
 }
 
 NumberFormat deployed_format(const QuantRecipe& recipe) { return number_formats(recipe).back(); }

@@ -52,9 +52,12 @@ struct QuantRecipe {
   double stochastic_tail = 0.2;            ///< share at the end of a phase in which everything is quantized
 };
 
-/// Returns the number format of every phase; the last one is deployed. Throws usage for values out of range,
-/// for combinations that make no sense, and for what this CPU cannot do.
+/// Returns the number format of every phase; the last one is deployed. Throws usage for values out of range
+/// and for combinations that make no sense.
 std::vector<NumberFormat> number_formats(const QuantRecipe& recipe);
+/// Throws usage for what this CPU cannot train: bf16, where it is not native. What has been trained is
+/// evaluated and exported on any CPU.
+void check_trainable_here(const QuantRecipe& recipe);
 /// Returns the format of the last phase.
 NumberFormat deployed_format(const QuantRecipe& recipe);
 

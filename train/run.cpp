@@ -23,6 +23,7 @@ bool has_batch_norm(Module& module) {
 // The saved options must say what is done.
 void check_honoured(const TrainOptions& options, const Method& method) {
   check_options(options);
+  check_trainable_here(options);
   check(method.quantizes() == (options.scheme != Scheme::none), ErrorKind::usage, "`scheme` ",
         to_text(options.scheme), ": the method ",
         method.quantizes() ? "quantizes" : "trains in floating point");

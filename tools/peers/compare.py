@@ -388,7 +388,7 @@ def parse():
     parser.add_argument("--allocator", choices=list(ALLOCATORS), default="glibc", help="of the peers; default: glibc, told "
                         "to keep what is freed")
     parser.add_argument("--grad-dtype", help="train: --grad-dtype of faq-bench and faq-train; default: theirs")
-    parser.add_argument("--float-dtype", help="train: the same, --float-dtype")
+    parser.add_argument("--float-dtype", choices=("f32", "bf16"), help="train, --bits 32: the same, --float-dtype")
     parser.add_argument("--busy", action="store_true", help="measure on a busy machine, too")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--self-test", action="store_true", help="checks this program and its networks")
@@ -408,6 +408,8 @@ def parse():
     for option in ("grad-dtype", "float-dtype"):
         if o.mode != "train" and getattr(o, option.replace("-", "_")):
             parser.error(f"--mode {o.mode} has no use for a --{option}")
+    if o.float_dtype and 32 not in o.bits:
+        parser.error("--float-dtype has no use without --bits 32")
     if o.mode == "infer" and o.data_path:
         parser.error("--mode infer has no use for a --data-path")
     if not o.self_test and not os.access(o.faq_bench, os.X_OK):
