@@ -5,7 +5,6 @@ import contextlib
 import datetime
 import decimal
 import fractions
-import importlib.util
 import io
 import itertools
 import json
@@ -33,10 +32,10 @@ TOOLS = os.path.join(os.path.dirname(HERE), "tools")
 FIXTURES = os.path.join(HERE, "fixtures", "torch")
 CONVERTER = os.path.join(TOOLS, "convert_torch.py")
 
-spec = importlib.util.spec_from_file_location("convert_torch", CONVERTER)
-convert_torch = importlib.util.module_from_spec(spec)
 sys.dont_write_bytecode = True
-spec.loader.exec_module(convert_torch)
+sys.path.insert(0, TOOLS)
+import convert_torch  # noqa: E402
+from torch_checkpoint import containers, elements, stand_ins, state_dicts, values  # noqa: E402
 
 
 def fixture(name):
@@ -86,7 +85,7 @@ GOOD = program(dictionary(("w", tensor())))
 FLOATS = struct.pack("<4f", 1, 2, 3, 4)
 
 
-def legacy(main, keys=("0",), data=struct.pack("<q", 4) + FLOATS, magic=convert_torch.MAGIC_NUMBER, version=1001,
+def legacy(main, keys=("0",), data=struct.pack("<q", 4) + FLOATS, magic=containers.MAGIC_NUMBER, version=1001,
            system=None):
     system = {"little_endian": True} if system is None else system
     return b"".join([pickle.dumps(magic, 2), pickle.dumps(version, 2), pickle.dumps(system, 2), main,
@@ -240,7 +239,7 @@ class GoodFiles(ConverterTest):
         expected = {"w": ["F32", [4], FLOATS.hex()]}
         self.assertEqual(self.accept(archive()), expected)
         self.assertEqual(self.accept(legacy(GOOD)), expected)
-        for key in convert_torch.STATE_DICT_KEYS:
+        for key in state_dicts.STATE_DICT_KEYS:
             nested = program(dictionary(("epoch", number(3)), (key, dictionary(("module.w", tensor())))))
             self.assertEqual(self.accept(archive(nested)), expected)
 
@@ -307,7 +306,7 @@ class GoodFiles(ConverterTest):
             ("wrapped", ["module.model." + name for name in net], list(net)),
             ("none", list(net), list(net)),
             ("a word without end", ["model." * 300_000 + name for name in "wv"],
-             ["model." * (300_000 - convert_torch.MAX_KEY_DEPTH) + name for name in "wv"]),
+             ["model." * (300_000 - state_dicts.MAX_KEY_DEPTH) + name for name in "wv"]),
             ("a wrapper without end", ["module." * 300_000 + name for name in "wv"], ["w", "v"]),
             ("a body under features", ["features.0.weight", "features.3.weight"],
              ["features.0.weight", "features.3.weight"]),
@@ -438,7 +437,7 @@ class GoodFiles(ConverterTest):
             with self.subTest(dtype):
                 made = self.accept(archive(program(dictionary(("x", untyped(dtype, count)))), stored))
                 self.assertEqual(made, {"x": [kind, [count], expected.hex()]})
-        self.assertEqual([str(convert_torch.float8(byte, kind)) for kind in ("F8_E4M3", "F8_E5M2")
+        self.assertEqual([str(elements.float8(byte, kind)) for kind in ("F8_E4M3", "F8_E5M2")
                           for byte in (0x7F, 0xFF, 0x80)], ["nan", "nan", "-0.0"] * 2)
 
     def test_rebuild_functions(self):
@@ -476,7 +475,7 @@ class GoodFiles(ConverterTest):
                 self.assertEqual(self.accept(archive(program(dictionary(("w", body))), storages=())), floats)
 
     def test_protocols_and_plain_pickles(self):
-        inner = (pickle.dumps(convert_torch.MAGIC_NUMBER, 2) + pickle.dumps(1001, 2) +
+        inner = (pickle.dumps(containers.MAGIC_NUMBER, 2) + pickle.dumps(1001, 2) +
                  pickle.dumps({"little_endian": True}, 2) + program(storage()) + pickle.dumps(["0"], 2) +
                  struct.pack("<q", 4) + FLOATS)
         loaded = (name_of("torch.storage", "_load_from_bytes") +
@@ -579,8 +578,8 @@ class GoodFiles(ConverterTest):
 
 
     def test_any_strides(self):
-        values = list(range(100, 196))
-        data = bytes(values)
+        stored = list(range(100, 196))
+        data = bytes(stored)
         rng = random.Random(1)
         for _ in range(300):
             extents = (0, 1, 2, 3) if rng.random() < 0.1 else (1, 2, 2, 3, 4)
@@ -592,15 +591,15 @@ class GoodFiles(ConverterTest):
             if rng.random() < 0.2:
                 strides.reverse()
             last = sum((extent - 1) * stride for extent, stride in zip(shape, strides) if extent)
-            if last >= len(values):
+            if last >= len(stored):
                 continue
-            offset = rng.randrange(len(values) - last)
-            expected = bytes(values[offset + sum(i * s for i, s in zip(index, strides))]
+            offset = rng.randrange(len(stored) - last)
+            expected = bytes(stored[offset + sum(i * s for i, s in zip(index, strides))]
                              for index in itertools.product(*map(range, shape)))
             with self.subTest((shape, strides, offset)):
-                source = convert_torch.Storage("0", "torch.ByteStorage", len(values), 0, len(values))
-                view = convert_torch.rebuild_tensor(source, offset, tuple(shape), tuple(strides))
-                self.assertEqual(convert_torch.dense_bytes(view, data), expected)
+                source = values.Storage("0", "torch.ByteStorage", len(stored), 0, len(stored))
+                view = stand_ins.rebuild_tensor(source, offset, tuple(shape), tuple(strides))
+                self.assertEqual(elements.dense_bytes(view, data), expected)
 
     def test_a_storage_is_read_once(self):
         untyped = tuple_of(text("storage"), name_of("torch.storage", "UntypedStorage"), text("0"), text("cpu"),
@@ -609,8 +608,8 @@ class GoodFiles(ConverterTest):
                tuple_of(untyped, number(0), tuple_of(number(4)), tuple_of(number(1)), b"\x89", b"N",
                         name_of("torch", "float32")) + b"R")
         main = program(dictionary(*(("w%d" % i, one) for i in range(9))))
-        read = convert_torch.ZipFile.read
-        with unittest.mock.patch.object(convert_torch.ZipFile, "read", autospec=True, side_effect=read) as counted:
+        read = containers.ZipFile.read
+        with unittest.mock.patch.object(containers.ZipFile, "read", autospec=True, side_effect=read) as counted:
             self.assertEqual(len(self.accept(archive(main))), 9)
         self.assertEqual(counted.call_count, 1)
         claimed = number(1 << 62)
@@ -731,9 +730,9 @@ class Pickles(ConverterTest):
 
     def test_size_of_markers(self):
         # A file of eight megabytes can ask for eight million of them.
-        for one in (convert_torch.Opaque("a"), convert_torch.Global("a"), convert_torch.Array("a")):
+        for one in (values.Opaque("a"), values.Global("a"), values.Array("a")):
             self.assertFalse(hasattr(one, "__dict__"))
-        self.assertLess(sys.getsizeof(convert_torch.Opaque("a")), 120)
+        self.assertLess(sys.getsizeof(values.Opaque("a")), 120)
 
     def test_tensors(self):
         table = [
