@@ -17,6 +17,17 @@ using testing::check_error;
 
 namespace {
 
+struct ConvAndClassifier {
+  ConvNormAct conv{16, 16, 3, {.padding = 1}};
+  Linear classifier{16, 4};
+
+  ConvAndClassifier() {
+    Random random(3, RandomStream::synthetic);
+    conv.initialize(random);
+    classifier.initialize(random);
+  }
+};
+
 constexpr std::int64_t width = 4096;
 
 std::vector<float> masked(Dropout& dropout, const RandomKeys& keys, std::size_t row) {
@@ -175,11 +186,7 @@ TEST_CASE("an observer sees every unit with what it was given and handed on", "[
 
 TEST_CASE("units in floating point multiply what the pass says", "[units]") {
   if (!has_native_bf16()) return;
-  ConvNormAct conv(16, 16, 3, {.padding = 1});
-  Linear classifier(16, 4);
-  Random random(3, RandomStream::synthetic);
-  conv.initialize(random);
-  classifier.initialize(random);
+  ConvAndClassifier units;
   const Var x(reference::random({4, 6, 6, 16}, 5)), rows(reference::random({4, 16}, 6));
   const auto error = [](const Var& a, const Var& b) {
     return reference::relative_error(a.value(), reference::numbers(b.value()));
@@ -187,8 +194,8 @@ TEST_CASE("units in floating point multiply what the pass says", "[units]") {
   for (const Pass& pass : {Pass{}, training_pass()}) {
     Pass rounded = pass;
     rounded.float_dtype = DType::bf16;
-    for (const double e :
-         {error(conv(rounded, x), conv(pass, x)), error(classifier(rounded, rows), classifier(pass, rows))}) {
+    for (const double e : {error(units.conv(rounded, x), units.conv(pass, x)),
+                           error(units.classifier(rounded, rows), units.classifier(pass, rows))}) {
       CHECK(e > 0);
       CHECK(e < 0.01);
     }
@@ -197,18 +204,14 @@ TEST_CASE("units in floating point multiply what the pass says", "[units]") {
 
 TEST_CASE("units in floating point compute gradients in the format of the pass", "[units]") {
   if (!has_native_bf16()) return;
-  ConvNormAct conv(16, 16, 3, {.padding = 1});
-  Linear classifier(16, 4);
-  Random random(3, RandomStream::synthetic);
-  conv.initialize(random);
-  classifier.initialize(random);
+  ConvAndClassifier units;
   const Var x(reference::random({4, 6, 6, 16}, 5), true);
   const std::vector<std::int32_t> labels{0, 1, 2, 3};
   const auto gradients = [&](const GradFormat& format) {
     const Pass pass = training_pass({}, nullptr, format);
-    for (Var leaf : {x, conv.weight(), classifier.weight()}) leaf.clear_grad();
-    backward(cross_entropy(classifier(pass, global_avg_pool(conv(pass, x))), labels));
-    return std::vector{x.grad(), conv.weight().grad(), classifier.weight().grad()};
+    for (Var leaf : {x, units.conv.weight(), units.classifier.weight()}) leaf.clear_grad();
+    backward(cross_entropy(units.classifier(pass, global_avg_pool(units.conv(pass, x))), labels));
+    return std::vector{x.grad(), units.conv.weight().grad(), units.classifier.weight().grad()};
   };
   const auto f32 = gradients(GradFormat::f32), bf16 = gradients(GradFormat::bf16);
   CHECK(f32[0].dtype() == DType::f32);
