@@ -23,7 +23,8 @@ class LogitRecord {
 
   /// The tensors `logits` N,K f32, `labels` N and `samples` N s32 (positions in the data set), and `images`
   /// u8: the names of the images below the folder of the data set, each with a zero byte behind it; that one
-  /// is left out for data without such names. The metadata `classes` is a JSON array of `class_names`.
+  /// is left out for data without such names. The metadata `classes` is a JSON array of `class_names`; such a
+  /// file is known by `record`, which is "logits".
   /// `dataset`: that of the batches.
   NamedTensors contents(const Dataset& dataset, const std::vector<std::string>& class_names) const;
 
