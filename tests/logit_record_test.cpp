@@ -4,6 +4,7 @@
 #include "quant/deploy/integer_network.h"
 #include "tests/programs.h"
 #include "tests/run_testing.h"
+#include "tests/tar_writer.h"
 #include "train/scores.h"
 
 using namespace faq;
@@ -117,14 +118,19 @@ TEST_CASE("an evaluation ends before it begins when its logits cannot be kept", 
                  "one at a time"});
 }
 
-TEST_CASE("the columns of logits have the network's names of classes", "[logits]") {
+TEST_CASE("the columns of logits have the network's names of classes, whatever the data call them",
+          "[logits]") {
   const TemporaryFolder folder;
-  const auto data = open_dataset({.path = tiny_images().string()}, Split::val);
-  LogitRecord record(2);
-  record.add({.images = {}, .labels = {1, 0}, .samples = {4, 2}}, Tensor::from({2, 2}, {1, 2, 3, 4}));
-  const NamedTensors file = record.contents(*data, {"cat", "dog"});
-  CHECK(json::parse(file.metadata.at("classes")) == json({"cat", "dog"}));
-  CHECK(names_in(file) == std::vector{data->relative_name(4), data->relative_name(2)});
+  std::vector<TarEntry> entries;
+  for (int i = 0; i < 6; ++i) {
+    entries.push_back({concat(100 + i, ".png"), png(pattern(i % 3, 16, static_cast<std::uint64_t>(i)))});
+    entries.push_back({concat(100 + i, ".cls"), std::to_string(i % 3)});
+  }
+  write_file(folder / "data" / "val" / "0.tar", tar(entries));
+  result_of(evaluation(folder / "data", folder / "logits.safetensors"));
+  const NamedTensors file = read_safetensors(folder / "logits.safetensors");
+  CHECK(json::parse(file.metadata.at("classes")) == json({"across", "down", "slanted"}));
+  CHECK(names_in(file).size() == 6);
 }
 
 TEST_CASE("a record holds batches of one network", "[logits]") {

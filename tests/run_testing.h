@@ -89,6 +89,13 @@ inline void check_same_run(const fs::path& actual, const fs::path& expected, int
     }
     return kept;
   };
+  const auto lines = [](const fs::path& folder) {  // without what depends on the machine
+    std::vector<json> kept = metrics(folder);
+    for (json& line : kept)
+      for (const char* key : {"images_per_s", "val_images_per_s", "peak_bytes"}) line.erase(key);
+    return kept;
+  };
+  CHECK(lines(actual) == lines(expected));
   CHECK(rows(actual).size() == 4);  // header, before training, two epochs
   CHECK(rows(actual) == rows(expected));
 }
