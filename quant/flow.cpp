@@ -66,6 +66,7 @@ class Trace final : public UnitObserver {
     to.read_by_conv |= flow.read_by_conv;
     to.read_by_norm |= flow.read_by_norm;
     to.read_by_classifier |= flow.read_by_classifier;
+    to.read_by_sum |= flow.read_by_sum;
     to.is_signed |= flow.is_signed;
   }
 
@@ -88,6 +89,8 @@ class Trace final : public UnitObserver {
       flow.read_by_norm |= role == UnitRole::normalization;
       flow.read_by_classifier |= role == UnitRole::linear;
     }
+    if (role != UnitRole::convolution || inputs.size() < 2) return;
+    for (const std::string& source : sources_[inputs[1].id()]) flow_[source].read_by_sum = true;
   }
 
   std::string first_of(std::string name) const {

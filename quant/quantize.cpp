@@ -42,6 +42,7 @@ class Planner {
     const auto first = std::ranges::find(units_, UnitRole::convolution, &PlannedUnit::role);
     if (first != units_.end()) first_conv_ = first->name;
     check_overrides();
+    check_residuals();
     agree();
   }
 
@@ -73,6 +74,12 @@ class Planner {
     }
   }
 
+  void check_residuals() const {
+    const auto is_added = [](const auto& named) { return named.second.read_by_sum; };
+    check(options_.residual_bits == 0 || std::ranges::any_of(calibration_.flow, is_added), ErrorKind::usage,
+          "`residual_bits` ", options_.residual_bits, ": the network has no residual connections");
+  }
+
   // Tied units share the activation bits that an override gives to any of them.
   void agree() {
     for (const PlannedUnit& unit : units_) {
@@ -96,13 +103,15 @@ class Planner {
                : activation_format(seen, act_bits(unit), flow_of(unit).is_signed, options_);
   }
 
-  // In rising priority: the general bits, the bits of the last layer's input, the override.
+  // In rising priority: the general bits, those of residual connections, those of the last layer's input, the
+  // override.
   int act_bits(const PlannedUnit& unit) const {
     const UnitFlow& flow = flow_of(unit);
     const auto chosen = chosen_.find(flow.tied_to);
     if (chosen != chosen_.end()) return chosen->second->wanted->act_bits;
     if (flow.read_by_norm && !flow.read_by_conv) return memory_bits;
     if (flow.read_by_classifier && !flow.read_by_conv) return options_.first_last_bits;
+    if (flow.read_by_sum && options_.residual_bits > 0) return options_.residual_bits;
     return options_.act_bits;
   }
 
@@ -178,6 +187,7 @@ void quantize(Model& model, const NumberFormat& options, const CalibrationResult
   check_bits("weight_bits", options.weight_bits);
   check_bits("act_bits", options.act_bits);
   check_bits("first_last_bits", options.first_last_bits);
+  if (options.residual_bits != 0) check_bits("residual_bits", options.residual_bits);
   for (const LayerBits& layer : options.layer_bits) {
     check_bits("layer_bits", layer.weight_bits);
     check_bits("layer_bits", layer.act_bits);

@@ -72,6 +72,52 @@ TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
   for (const Row& row : rows) check_bits(row);
 }
 
+TEST_CASE("what residual connections add may have bits of its own", "[integer_network]") {
+  const OneThread one_thread;
+  const Row rows[] = {
+      // The first layer and the sums of all blocks but the last, which feeds the classifier.
+      {{.size = 8, .weight_bits = 4, .act_bits = 3, .first_last_bits = 6, .residual_bits = 7},
+       {{"conv1", 6, 7},
+        {"layer1.0.conv1", 4, 3},
+        {"layer1.0.conv2", 4, 7},
+        {"layer2.0.conv1", 4, 3},
+        {"layer3.1.conv2", 4, 7},
+        {"layer3.2.conv2", 4, 6}}},
+      // A shortcut with weights is added, and so what it reads is not; the first layer is pooled first.
+      {{.model = "resnet18", .size = 32, .weight_bits = 4, .act_bits = 4, .residual_bits = 8},
+       {{"conv1", 8, 8},
+        {"layer1.0.conv1", 4, 4},
+        {"layer1.0.conv2", 4, 8},
+        {"layer1.1.conv2", 4, 4},
+        {"layer2.0.downsample.0", 4, 8},
+        {"layer2.0.conv2", 4, 8},
+        {"layer2.1.conv2", 4, 4}}},
+      // Linear bottlenecks: only where a block's input has the shape of its output.
+      {{.model = "mobilenet_v2", .size = 32, .weight_bits = 4, .act_bits = 4, .residual_bits = 8},
+       {{"features.1.conv.1", 4, 4},
+        {"features.2.conv.0.0", 4, 4},
+        {"features.2.conv.2", 4, 8},
+        {"features.3.conv.2", 4, 4},
+        {"features.4.conv.2", 4, 8}}},
+      {{.size = 8, .weight_bits = 4, .act_bits = 4, .residual_bits = 8, .layer_bits = {{"layer1.*", 4, 5}}},
+       {{"conv1", 8, 8}, {"layer1.0.conv2", 4, 5}, {"layer2.0.conv2", 4, 8}}},
+  };
+  for (const Row& row : rows) check_bits(row);
+
+  // It is a short name for the layers by name.
+  const Case by_name{
+      .size = 8, .weight_bits = 4, .act_bits = 4, .layer_bits = {{"*conv2", 4, 8}, {"conv1", 8, 8}}};
+  const Case short_name{.size = 8, .weight_bits = 4, .act_bits = 4, .residual_bits = 8};
+  const Tensor images = images_for(by_name, 2);
+  const auto logits = [&](const Case& c) { return quantized_model(c)->forward({}, Var(images)).value(); };
+  CHECK(reference::same_bytes(logits(by_name), logits(short_name)));
+
+  Case without{.model = "vgg11_bn", .residual_bits = 8};
+  const Calibrated calibrated = calibrated_model(without);
+  CHECK_THROWS_WITH(quantize_as(without, Engine::integer, *calibrated.model, calibrated.seen),
+                    Catch::Contains("`residual_bits` 8: the network has no residual connections"));
+}
+
 TEST_CASE("bits for a layer that is not there are refused", "[integer_network]") {
   const OneThread one_thread;
   Case c{.size = 8};

@@ -38,12 +38,15 @@ TEST_CASE("quantize refuses bits that integers of 8 bits have no place for", "[q
   const NumberFormat good{.scheme = Scheme::faq, .weight_bits = 4, .act_bits = 4};
   for (const int bits : {-1, 0, 1, 9, 12}) {
     CAPTURE(bits);
-    NumberFormat weights = good, activations = good, ends = good, layer = good;
+    NumberFormat weights = good, activations = good, ends = good, residuals = good, layer = good;
     weights.weight_bits = activations.act_bits = ends.first_last_bits = bits;
+    residuals.residual_bits = bits;
     layer.layer_bits = {{"conv1", 8, bits}};
     check_error(ErrorKind::usage, "`weight_bits`", [&] { quantize(*model, weights, nullptr); });
     check_error(ErrorKind::usage, "`act_bits`", [&] { quantize(*model, activations, nullptr); });
     check_error(ErrorKind::usage, "`first_last_bits`", [&] { quantize(*model, ends, nullptr); });
+    if (bits != 0)
+      check_error(ErrorKind::usage, "`residual_bits`", [&] { quantize(*model, residuals, nullptr); });
     check_error(ErrorKind::usage, "`layer_bits`", [&] { quantize(*model, layer, nullptr); });
   }
 }

@@ -5,6 +5,7 @@ namespace faq::testing {
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   out << c.model << " of " << c.channels << "x" << c.size << "x" << c.size << ", " << c.classes
       << " classes, w" << c.weight_bits << " a" << c.act_bits << " first and last " << c.first_last_bits;
+  if (c.residual_bits > 0) out << " residual " << c.residual_bits;
   for (const LayerBits& o : c.layer_bits)
     out << ", " << o.pattern << "=" << o.weight_bits << "," << o.act_bits;
   if (c.scheme == Scheme::dfp) out << ", dfp in clusters of " << c.cluster_size;
@@ -68,6 +69,7 @@ void quantize_as(const Case& c, Engine engine, Model& model, const CalibrationRe
   options.weight_bits = c.weight_bits;
   options.act_bits = c.act_bits;
   options.first_last_bits = c.first_last_bits;
+  options.residual_bits = c.residual_bits;
   options.layer_bits = c.layer_bits;
   options.weight_scale = c.weight_scale;
   options.scale_sharing = c.scale_sharing;

@@ -25,6 +25,7 @@ struct Case {
   int weight_bits = 8;
   int act_bits = 8;
   int first_last_bits = 8;
+  int residual_bits = 0;
   std::vector<LayerBits> layer_bits = {};
   Norms norms = Norms::random;
   WeightScale weight_scale = WeightScale::mse;

@@ -269,6 +269,12 @@ TEST_CASE("methods that do not go together are refused", "[cli]") {
   const Refusal rows[] = {
       {"bits in floating point", FAQ_TRAIN, {"--bits", "4"}, 64, "--bits 4 has no effect in floating point"},
       {"a layer's bits in floating point", FAQ_TRAIN, {"--layer-bits", "fc=4,4"}, 64, "wants a --scheme"},
+      {"residual bits in floating point", FAQ_TRAIN, {"--residual-bits", "8"}, 64, "wants a --scheme"},
+      {"one residual bit", FAQ_TRAIN, faq + Words{"--residual-bits", "1"}, 64,
+       "--residual-bits 1: expected 2 to 8"},
+      {"residual bits without residuals", FAQ_TRAIN,
+       faq + Words{"--residual-bits", "8", "--model", "vgg11_bn", "--train-crop-size", "32", "--dry-run"}, 64,
+       "--residual-bits 8: the network has no residual connections"},
       {"bits beside a schedule", FAQ_TRAIN,
        faq + Words{"--bits", "2", "--bits-schedule", "8,4", "--epochs", "2"}, 64,
        "--bits 2 has no effect with --bits-schedule"},

@@ -36,9 +36,9 @@ double median(std::vector<double> values) {
 
 std::vector<OptionRow> bench_options() {
   std::vector<OptionRow> rows;
-  for (const char* name :
-       {"model", "batch-size", "num-classes", "scheme", "weight-scales", "engine", "grad-dtype",
-        "float-dtype", "threads", "data-path", "dataset", "augment", "train-crop-size", "workers"}) {
+  for (const char* name : {"model", "batch-size", "num-classes", "scheme", "weight-scales", "residual-bits",
+                           "engine", "grad-dtype", "float-dtype", "threads", "data-path", "dataset",
+                           "augment", "train-crop-size", "workers"}) {
     rows.push_back(find_option(name));
   }
   return rows;
@@ -183,6 +183,7 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
                         {"mode", mode},
                         {"bits", bits},
                         {"scheme", to_text(options.scheme)},
+                        {"residual_bits", options.residual_bits},
                         {"engine", to_text(options.engine)},
                         {"batch", options.batch_size},
                         {"threads", num_threads()},
@@ -232,8 +233,8 @@ const Mode modes[] = {
     {"train", {"data-path", "dataset", "augment", "train-crop-size", "workers"}},
     {"infer", {"data-path", "dataset", "augment", "train-crop-size", "workers", "grad-dtype", "float-dtype"}},
     {"load",
-     {"bits", "image-size", "layers", "scheme", "weight-scales", "engine", "grad-dtype", "float-dtype",
-      "num-classes", "threads"}},
+     {"bits", "image-size", "layers", "scheme", "weight-scales", "residual-bits", "engine", "grad-dtype",
+      "float-dtype", "num-classes", "threads"}},
 };
 
 const Mode& mode_of(const std::string& name) {

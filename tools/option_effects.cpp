@@ -16,7 +16,7 @@ struct Rule {
 const std::vector<Rule>& rules() {
   using O = TrainOptions;
   static const std::vector<Rule> rows{
-      {{"bits", "weight-bits", "act-bits", "first-last-bits", "layer-bits", "calibration",
+      {{"bits", "weight-bits", "act-bits", "first-last-bits", "residual-bits", "layer-bits", "calibration",
         "calibration-percentile", "calibration-batches", "weight-scale", "weight-scales",
         "hold-weight-scales", "cluster-size", "ternary-scale", "batch-norm-batches"},
        [](const O& o) { return o.scheme == Scheme::none; },

@@ -279,6 +279,7 @@ const std::vector<OptionRow>& option_table() {
       {{"weight-bits"}, field(&T::weight_bits)},
       {{"act-bits"}, field(&T::act_bits)},
       {{"first-last-bits"}, field(&T::first_last_bits)},
+      {{"residual-bits"}, field(&T::residual_bits)},
       {{"layer-bits"}, layer_bits_field()},
       {{"calibration"}, field(&T::calibration, calibrations)},
       {{"calibration-percentile"}, field(&T::calibration_percentile)},

@@ -24,6 +24,7 @@ void check_options(const TrainOptions& o) {
   in_range("weight_bits", o.weight_bits, 2, 8);
   in_range("act_bits", o.act_bits, 2, 8);
   in_range("first_last_bits", o.first_last_bits, 2, 8);
+  if (o.residual_bits != 0) in_range("residual_bits", o.residual_bits, 2, 8);
   in_range("calibration_percentile", o.calibration_percentile, 0, 100);
   in_range("calibration_batches", o.calibration_batches, 1, 1e6);
   in_range("batch_norm_batches", o.batch_norm_batches, -1, 1e6);

@@ -18,6 +18,7 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
   check_bits("weight_bits", widths.weights);
   check_bits("act_bits", widths.activations);
   check_bits("first_last_bits", r.first_last_bits);
+  if (r.residual_bits != 0) check_bits("residual_bits", r.residual_bits);
   check(r.calibration_percentile == 0 || r.calibration == Calibration::percentile, ErrorKind::usage,
         "`calibration_percentile` ", r.calibration_percentile, " has no effect with `calibration` ",
         r.calibration == Calibration::mse ? "mse" : "max");
@@ -47,6 +48,7 @@ NumberFormat format_at(const QuantRecipe& r, const Widths& widths) {
           .weight_bits = widths.weights,
           .act_bits = widths.activations,
           .first_last_bits = r.first_last_bits,
+          .residual_bits = r.residual_bits,
           .layer_bits = r.layer_bits,
           .calibration = r.calibration,
           .calibration_percentile = r.calibration_percentile,

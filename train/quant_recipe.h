@@ -27,6 +27,7 @@ struct QuantRecipe {
   int weight_bits = 8;
   int act_bits = 8;
   int first_last_bits = 8;
+  int residual_bits = 0;
   std::vector<LayerBits> layer_bits = {};
   Calibration calibration = Calibration::percentile;
   double calibration_percentile = 0;

@@ -32,8 +32,11 @@ class QuantizedTraining final : public Method {
 
   std::string describe(int phase) const override {
     const NumberFormat& o = format_of(phase);
-    return fmt::format("weights {} bits, activations {}", o.weight_bits,
-                       o.quantize_activations ? fmt::format("{} bits", o.act_bits) : "in floating point");
+    if (!o.quantize_activations)
+      return fmt::format("weights {} bits, activations in floating point", o.weight_bits);
+    return fmt::format(
+        "weights {} bits, activations {} bits{}", o.weight_bits, o.act_bits,
+        o.residual_bits > 0 ? fmt::format(" ({} on residual connections)", o.residual_bits) : "");
   }
 
   std::string begin_phase(Model& model, int phase, const BatchSource& training_batches) override {
