@@ -31,6 +31,7 @@ class Trace final : public UnitObserver {
       case UnitRole::normalization:
         flow_[name].tied_to = name;
         flow_[name].is_signed = !unit.makes_nonnegative();
+        flow_[name].in_sum |= adds_residual(unit.role(), inputs);
         sources_[y.id()] = {name};
         break;
       case UnitRole::linear:
@@ -66,7 +67,7 @@ class Trace final : public UnitObserver {
     to.read_by_conv |= flow.read_by_conv;
     to.read_by_norm |= flow.read_by_norm;
     to.read_by_classifier |= flow.read_by_classifier;
-    to.read_by_sum |= flow.read_by_sum;
+    to.in_sum |= flow.in_sum;
     to.is_signed |= flow.is_signed;
   }
 
@@ -82,6 +83,10 @@ class Trace final : public UnitObserver {
     }
   }
 
+  static bool adds_residual(UnitRole role, Inputs inputs) {
+    return role == UnitRole::convolution && inputs.size() > 1;
+  }
+
   void read(UnitRole role, Inputs inputs) {
     for (const std::string& source : sources_[inputs[0].id()]) {
       UnitFlow& flow = flow_[source];
@@ -89,8 +94,8 @@ class Trace final : public UnitObserver {
       flow.read_by_norm |= role == UnitRole::normalization;
       flow.read_by_classifier |= role == UnitRole::linear;
     }
-    if (role != UnitRole::convolution || inputs.size() < 2) return;
-    for (const std::string& source : sources_[inputs[1].id()]) flow_[source].read_by_sum = true;
+    if (!adds_residual(role, inputs)) return;
+    for (const std::string& source : sources_[inputs[1].id()]) flow_[source].in_sum = true;
   }
 
   std::string first_of(std::string name) const {

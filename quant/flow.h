@@ -19,7 +19,7 @@ struct UnitFlow {
   bool read_by_conv = false;
   bool read_by_norm = false;  ///< by a normalisation in front of its convolution
   bool read_by_classifier = false;
-  bool read_by_sum = false;  ///< as the residual that another unit adds to its own output
+  bool in_sum = false;     ///< the output of a unit that adds a residual, or what such a unit adds
   bool is_signed = false;  ///< values may be negative: no ReLU made them
 };
 

@@ -54,7 +54,7 @@ struct NumberFormat {
   int weight_bits = 8;
   int act_bits = 8;
   int first_last_bits = 8;  ///< of the weights of the first and last layer, and of the last layer's input
-  int residual_bits = 0;    ///< of outputs that residual connections add; 0: as act_bits
+  int residual_bits = 0;    ///< of residual sums and of what they add; 0: as act_bits
   std::vector<LayerBits> layer_bits = {};  ///< overrides; the last match wins
   Calibration calibration = Calibration::percentile;
   double calibration_percentile = 0;  ///< 0: 99.99 above 6 bits, 99.9 otherwise (FAQ, section 3)

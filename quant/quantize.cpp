@@ -75,8 +75,8 @@ class Planner {
   }
 
   void check_residuals() const {
-    const auto is_added = [](const auto& named) { return named.second.read_by_sum; };
-    check(options_.residual_bits == 0 || std::ranges::any_of(calibration_.flow, is_added), ErrorKind::usage,
+    const auto in_sum = [](const auto& named) { return named.second.in_sum; };
+    check(options_.residual_bits == 0 || std::ranges::any_of(calibration_.flow, in_sum), ErrorKind::usage,
           "`residual_bits` ", options_.residual_bits, ": the network has no residual connections");
   }
 
@@ -111,7 +111,7 @@ class Planner {
     if (chosen != chosen_.end()) return chosen->second->wanted->act_bits;
     if (flow.read_by_norm && !flow.read_by_conv) return memory_bits;
     if (flow.read_by_classifier && !flow.read_by_conv) return options_.first_last_bits;
-    if (flow.read_by_sum && options_.residual_bits > 0) return options_.residual_bits;
+    if (flow.in_sum && options_.residual_bits > 0) return options_.residual_bits;
     return options_.act_bits;
   }
 

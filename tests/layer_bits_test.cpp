@@ -72,7 +72,7 @@ TEST_CASE("every layer gets the bits it was promised", "[integer_network]") {
   for (const Row& row : rows) check_bits(row);
 }
 
-TEST_CASE("what residual connections add may have bits of its own", "[integer_network]") {
+TEST_CASE("residual sums, and what they add, may have bits of their own", "[integer_network]") {
   const OneThread one_thread;
   const Row rows[] = {
       // The first layer and the sums of all blocks but the last, which feeds the classifier.
@@ -83,22 +83,22 @@ TEST_CASE("what residual connections add may have bits of its own", "[integer_ne
         {"layer2.0.conv1", 4, 3},
         {"layer3.1.conv2", 4, 7},
         {"layer3.2.conv2", 4, 6}}},
-      // A shortcut with weights is added, and so what it reads is not; the first layer is pooled first.
+      // Shortcuts with weights are added; the first layer is pooled first.
       {{.model = "resnet18", .size = 32, .weight_bits = 4, .act_bits = 4, .residual_bits = 8},
        {{"conv1", 8, 8},
         {"layer1.0.conv1", 4, 4},
         {"layer1.0.conv2", 4, 8},
-        {"layer1.1.conv2", 4, 4},
+        {"layer1.1.conv2", 4, 8},
         {"layer2.0.downsample.0", 4, 8},
-        {"layer2.0.conv2", 4, 8},
-        {"layer2.1.conv2", 4, 4}}},
-      // Linear bottlenecks: only where a block's input has the shape of its output.
+        {"layer2.0.conv2", 4, 8}}},
+      // Linear bottlenecks: blocks whose output has the shape of their input, and those before them.
       {{.model = "mobilenet_v2", .size = 32, .weight_bits = 4, .act_bits = 4, .residual_bits = 8},
        {{"features.1.conv.1", 4, 4},
         {"features.2.conv.0.0", 4, 4},
         {"features.2.conv.2", 4, 8},
-        {"features.3.conv.2", 4, 4},
-        {"features.4.conv.2", 4, 8}}},
+        {"features.3.conv.2", 4, 8},
+        {"features.4.conv.2", 4, 8},
+        {"features.17.conv.2", 4, 4}}},
       {{.size = 8, .weight_bits = 4, .act_bits = 4, .residual_bits = 8, .layer_bits = {{"layer1.*", 4, 5}}},
        {{"conv1", 8, 8}, {"layer1.0.conv2", 4, 5}, {"layer2.0.conv2", 4, 8}}},
   };

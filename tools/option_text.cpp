@@ -25,7 +25,7 @@ const OptionText& text_of_option(const std::string& name) {
       {"act-bits", "quantization", "B", "2 to 8"},
       {"first-last-bits", "quantization", "B", "bits of the first and the last layer"},
       {"residual-bits", "quantization", "B",
-       "bits of activations that residual connections add to later ones; 0: as --act-bits"},
+       "bits of the sums of residual connections and of what they add; 0: as --act-bits"},
       {"layer-bits", "quantization", "PATTERN=W,A",
        "bits of the layers whose name matches; repeatable, the last match wins"},
       {"calibration", "quantization", "HOW", "percentile, max or mse"},
