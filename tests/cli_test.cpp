@@ -373,11 +373,13 @@ TEST_CASE("faq-bench accounts for the time it measures", "[cli]") {
       CHECK(alone == Approx(result["roofline_ms"].get<double>()));
     }
   }
-  const Outcome lsq = run_program(FAQ_BENCH, {"--scheme", "lsq", "--weight-scales", "channel", "--bits", "4",
-                                              "-b", "4", "--steps", "2", "--threads", "1", "--json"});
+  const Outcome lsq =
+      run_program(FAQ_BENCH, {"--scheme", "lsq", "--weight-scales", "channel", "--bits", "4",
+                              "--residual-bits", "8", "-b", "4", "--steps", "2", "--threads", "1", "--json"});
   INFO(lsq.err);
   REQUIRE(lsq.code == 0);
   CHECK(json::parse(lsq.out)["scheme"] == "lsq");
+  CHECK(json::parse(lsq.out)["residual_bits"] == 8);
   const Outcome load = run_program(FAQ_BENCH, {"--mode", "load", "--data-path", tiny_images().string(), "-b",
                                                "10", "-j", "1", "--steps", "2", "--json"});
   INFO(load.err);

@@ -31,8 +31,8 @@ Outcome train_in(const fs::path& output, const Words& more = {}) {
 const fs::path& reported_run() {
   static const TemporaryFolder folder;
   static const fs::path run = folder / "from-float";
-  static const Outcome outcome =
-      train_in(run, {"--weights", (finished_run("none") / "best.safetensors").string()});
+  static const Outcome outcome = train_in(
+      run, {"--weights", (finished_run("none") / "best.safetensors").string(), "--residual-bits", "8"});
   INFO(outcome.err);
   REQUIRE(outcome.code == 0);
   return run;
@@ -124,7 +124,7 @@ TEST_CASE("a run leaves a page that holds its figures", "[report]") {
   CHECK(run["about"]["threads"] == 1);
   CHECK(run["epochs"].size() == 2);
   CHECK(run["steps"].empty());  // three steps, and every fiftieth is written down
-  CHECK(run["widths"] == "4-bit weights, 4-bit activations");
+  CHECK(run["widths"] == "4-bit weights, 4-bit activations (8 on residual connections)");
 
   const json& details = run["details"];
   CHECK(details["notes"].empty());
