@@ -133,6 +133,10 @@ TEST_CASE("defaults, preset, config, command line: the later one wins", "[option
   CHECK(assemble({{"weight-bits", 3}}, {{"bits", "5"}}).weight_bits == 5);
   CHECK(assemble({{"preset", "faq-8bit"}, {"bits", 6}}, {}).weight_bits == 6);
   CHECK(assemble({}, {{"wd", "0.5"}}).weight_decay == 0.5);
+  CHECK(assemble({}, {{"wd", "0.5"}, {"weight-decay", "0.25"}}).weight_decay == 0.25);  // the later one
+  check_error(ErrorKind::usage, "config: 'wd' and 'weight-decay' are two names of one option", [] {
+    assemble({{"weight-decay", 0.25}, {"wd", 0.5}}, {});
+  });
   CHECK(assemble({}, {{"data-dir", "d"}}).data_path == "d");
   CHECK(assemble({}, {{"mean", "0.25,0.5,1"}}).mean == std::vector{0.25, 0.5, 1.0});
   CHECK(to_json(assemble({}, {{"layer-bits", "a=4,4"}, {"layer-bits", "b=3,8"}}))["layer-bits"] ==

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "core/json.h"
@@ -45,9 +46,15 @@ int sum(const std::vector<int>& epochs) {
 // (numbers).
 std::vector<Setting> settings_of(const nlohmann::json& config) {
   std::vector<Setting> settings;
+  std::map<const OptionRow*, std::string> names;  // an object has no order, so none of two names wins
   for (const auto& [name, value] : config.items()) {
     const auto* several = options_of_shorthand(name);
     const OptionRow& row = find_option(several ? several->front() : name);
+    if (!several) {
+      const auto [other, is_first] = names.emplace(&row, name);
+      check(is_first, ErrorKind::usage, "'", other->second, "' and '", name,
+            "' are two names of one option: expected one of them");
+    }
     const OptionField::Kind kind = row.field.kind;
     check(!value.is_object() && !value.is_null() && (!value.is_array() || kind != OptionField::Kind::single),
           ErrorKind::usage, "'", name, "' has a value of the wrong kind: ", json_text(value));
