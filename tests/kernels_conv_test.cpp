@@ -10,8 +10,10 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/paired_gradient.h"
+#include "core/kernels/quad_tiles.h"
 #include "core/kernels/rounding.h"
 #include "core/kernels/signed_images.h"
+#include "core/kernels/tiled_gradient.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/parallel.h"
 #include "tests/catch.h"
@@ -379,6 +381,10 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
       {{40, 16, 16, 32}, {64, 32, 3, 3}, {.padding = 1}},            // several groups of images
       {{2, 5, 5, 16}, {80, 16, 3, 3}, {.padding = 1}},               // oneDNN's kernel: many channels
       {{2, 5, 5, 3}, {16, 3, 3, 3}, {.padding = 1}},                 // and few
+      {{3, 14, 14, 96}, {40, 96, 1, 1}, {}},                         // in tiles: an odd number of images
+      {{5, 15, 15, 70}, {72, 70, 3, 3}, {.stride = 2, .padding = 1, .dilation = 2}},
+      {{4, 30, 30, 3}, {64, 3, 7, 7}, {.stride = 2, .padding = 3}},  // rows of the filter
+      {{3, 20, 20, 130}, {144, 130, 3, 3}, {.padding = 1}},          // groups of two images
   }));
   const DType gradient_dtype = has_native_bf16() ? DType::bf16 : DType::f32;
   const DType x_dtype = GENERATE_COPY(values({DType::u8, DType::s8, gradient_dtype}));
@@ -395,8 +401,25 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
   CHECK(reference::relative_error(
             dw, reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.geometry)) <
         1e-5);  // of up to 10,240 products of either sign, in f32
-  if (kernels::PairedGradient::suits(c.w, c.geometry, x_dtype, gradient_dtype))
+  if (kernels::PairedGradient::suits(c.w, c.geometry, x_dtype, gradient_dtype) ||
+      kernels::TiledGradient::suits(c.x, c.w, c.geometry, x_dtype, gradient_dtype))
     CHECK(reference::same_bytes(alone, dw));
+}
+
+TEST_CASE("gradients in tiles wherever that is the way", "[conv][isa]") {
+  const auto suits = kernels::TiledGradient::suits;
+  const Shape images{4, 12, 12, 20}, layer{24, 20, 3, 3};
+  const bool here = kernels::pair_tiles() != nullptr;
+  if (here) CHECK(has_amx());  // a system may keep AMX from a process
+  for (DType x : {DType::u8, DType::s8, DType::bf16}) CHECK(suits(images, layer, {}, x, DType::bf16) == here);
+  CHECK(suits(images, layer, {.stride = 2, .dilation = 2}, DType::u8, DType::bf16) == here);
+  for (DType dy : {DType::f32, DType::u8, DType::s32}) CHECK_FALSE(suits(images, layer, {}, DType::u8, dy));
+  for (DType x : {DType::f32, DType::s16, DType::s32}) CHECK_FALSE(suits(images, layer, {}, x, DType::bf16));
+  CHECK_FALSE(suits(images, {24, 5, 3, 3}, {.groups = 4}, DType::u8, DType::bf16));
+  CHECK_FALSE(suits(images, {0, 20, 3, 3}, {}, DType::u8, DType::bf16));
+  CHECK_FALSE(suits({0, 12, 12, 20}, layer, {}, DType::u8, DType::bf16));
+  CHECK_FALSE(
+      suits({2, 1, 1, 64}, {10, 64, 1, 1}, {}, DType::u8, DType::bf16));  // of few images, mostly zeros
 }
 
 TEST_CASE("gradients from pairs of pixels wherever that is the way", "[conv][isa]") {

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#define FAQ_AMX __attribute__((target("amx-tile,amx-int8,avx512f")))
+#define FAQ_AMX __attribute__((target("amx-tile,amx-int8,amx-bf16,avx512f")))
 
 namespace faq::kernels::amx {
 
@@ -20,9 +20,9 @@ inline constexpr std::int64_t row_bytes = 64;  ///< of each
 /// for signals).
 inline bool may_use_registers() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  constexpr unsigned tile_bit = 1u << 24, int8_bit = 1u << 25;
+  constexpr unsigned needed = 1u << 22 | 1u << 24 | 1u << 25;  // bf16, tiles, int8
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
-  if ((edx & tile_bit) == 0 || (edx & int8_bit) == 0 || __builtin_cpu_supports("avx512f") == 0) return false;
+  if ((edx & needed) != needed || __builtin_cpu_supports("avx512f") == 0) return false;
   constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
   return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }

@@ -1,7 +1,6 @@
 #include "core/kernels/quad_gradient.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <utility>
 
@@ -20,38 +19,8 @@ FAQ_SIMD void add_to(float* sums, const float* more, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sums[i] += more[i];
 }
 
-FAQ_SIMD void multiply(const float* in, float factor, std::int64_t n, float* out) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = in[i] * factor;
-}
-
-// out[i] = in[places[i]]
-void gather(const float* in, const std::int32_t* places, std::int64_t n, float* out) {
-  for (std::int64_t i = 0; i < n; ++i) out[i] = in[places[i]];
-}
-
-// For each weight of an output, in their order: where its sum is among those of a cell's tiles.
-std::vector<std::int32_t> places_of(const QuadPlan& plan, std::int64_t block) {
-  const std::int64_t area = plan.height * plan.width, channels = plan.channels_of(block);
-  const std::int64_t length = plan.vectors_of(block) * quad_lanes;
-  const std::int64_t run = plan.width / plan.columns * channels;
-  std::vector<std::int32_t> places(static_cast<std::size_t>(channels * area));
-  QuadPlan::Tile tile{.block = block};
-  for (std::int64_t number = 0; number < plan.tiles_of_cell(); ++number, plan.advance(tile)) {
-    const std::int64_t first = tile.piece * plan.vectors * quad_lanes;
-    for (std::int64_t i = first; i < std::min(first + length, run); ++i) {
-      const std::int64_t column = tile.column + i / channels, channel = i % channels;
-      places[channel * area + tile.row * plan.width + column] =
-          static_cast<std::int32_t>(number * plan.sums() + i - first);
-    }
-  }
-  return places;
-}
-
 // Of pixels that belong to outputs, where tiles of several pixels are used.
 constexpr double least_share = 0.3;
-
-// Gradients of so many weights are not in the caches when the optimizer reads them.
-constexpr std::int64_t streamed_weights = 1 << 20;
 
 // True if a tile's sums of all groups are computed together: where partial sums of the groups, which would be
 // written and read again, are much more to move than the images, and a block of channels of all images stays
@@ -61,7 +30,7 @@ bool groups_wait(const Shape& x, const Shape& weights, const ConvGeometry& geome
   const std::int64_t images = x.numel() + conv2d_shape(x, weights, geometry).numel();
   const std::int64_t sums = groups * weights.numel() * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t block = x.numel() / plan.in_channels * plan.block_channels;
-  return groups == 1 || (sums > 2 * images && block <= QuadGroup::cache_bytes);
+  return groups == 1 || (sums > 2 * images && block <= QuadOperands::cache_bytes);
 }
 
 }  // namespace
@@ -87,16 +56,12 @@ QuadGradient::QuadGradient(const Shape& x, const Shape& weights, const ConvGeome
     : weights_(weights),
       geometry_(geometry),
       plan_(weights, geometry, tiles),
-      factors_(std::move(factors)),
       tiles_(tiles),
-      whole_(places_of(plan_, 0)),
-      last_(places_of(plan_, plan_.blocks - 1)),
+      places_(plan_, std::move(factors)),
       waiting_(groups_wait(x, weights, geometry, plan_, groups) ? groups : 0),
       sums_(groups) {
   check(suits(x, weights, geometry), ErrorKind::internal, "conv2d backward: no quads for ", weights_, ", ",
         geometry_);
-  check(!factors_ || factors_.numel() == plan_.out_channels, "conv2d backward: ", factors_.shape(),
-        " factors for ", weights_);
 }
 
 QuadGradient::~QuadGradient() = default;
@@ -162,7 +127,7 @@ void QuadGradient::place_waiting(float* dw) const {
   const std::int64_t of_cell = plan_.tiles_of_cell();
   // A block of channels stays in the cache for all outputs; but where all channels do, a thread goes along
   // them, as their weights lie in memory.
-  const bool along = bytes <= QuadGroup::cache_bytes;
+  const bool along = bytes <= QuadOperands::cache_bytes;
   // Cells whose tiles share a band of the input, and whose sums stay in the cache until they are placed.
   const std::int64_t share = std::max<std::int64_t>(1, plan_.cells() / (4 * num_threads()));
   const std::int64_t together = along ? 1 : std::clamp<std::int64_t>(32 / of_cell, 1, share);
@@ -180,39 +145,11 @@ void QuadGradient::place_waiting(float* dw) const {
       compute_node(levels, 0, {.block = block, .output_block = first}, (past - first) * of_cell, sums.data(),
                    scratch);
       for (std::int64_t output_block = first; output_block < past; ++output_block)
-        place(block, output_block, &sums[(output_block - first) * of_cell * plan_.sums()], dw);
+        places_.place(block, output_block, &sums[(output_block - first) * of_cell * plan_.sums()], dw);
       if (++step == steps) step = 0, ++outer;
     }
     end_streamed();
   });
-}
-
-void QuadGradient::place(std::int64_t block, std::int64_t output_block, const float* sums, float* dw) const {
-  const std::int64_t output = output_block * plan_.outputs;
-  const std::vector<std::int32_t>& places = block + 1 < plan_.blocks ? whole_ : last_;
-  const std::int64_t length = plan_.vectors_of(block) * quad_lanes;
-  const std::int64_t area = plan_.height * plan_.width;
-  const std::int64_t past = std::min(output + plan_.outputs, plan_.out_channels);
-  const bool in_order = plan_.tiles_of_cell() == 1 && area == 1;
-  const bool streams = weights_.numel() >= streamed_weights;
-  std::array<float, 1024> some;
-  for (std::int64_t o = output; o < past; ++o, sums += length) {
-    const float factor = factors_ ? factors_.data<float>()[o] : 1.0f;
-    float* filter = dw + (o * plan_.in_channels + block * plan_.block_channels) * area;
-    for (std::int64_t first = 0, n; first < std::ssize(places); first += n) {
-      n = std::min(std::ssize(some), std::ssize(places) - first);
-      const float* from = sums + first;
-      if (!in_order) {
-        gather(sums, &places[first], n, some.data());
-        from = some.data();
-      }
-      if (streams) {
-        multiply_streamed(from, factor, n, filter + first);
-      } else {
-        multiply(from, factor, n, filter + first);
-      }
-    }
-  }
 }
 
 Tensor QuadGradient::sum() {
@@ -228,7 +165,7 @@ Tensor QuadGradient::sum() {
     for (std::int64_t output_block = begin; output_block < end; ++output_block) {
       for (std::int64_t block = 0; block < plan_.blocks; ++block) {
         const std::int64_t tile = plan_.cell(block, output_block) * plan_.tiles_of_cell();
-        place(block, output_block, total.data<float>() + tile * plan_.sums(), to);
+        places_.place(block, output_block, total.data<float>() + tile * plan_.sums(), to);
       }
     }
     end_streamed();

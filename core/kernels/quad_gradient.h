@@ -10,6 +10,7 @@
 #include "core/kernels/quad_plan.h"
 #include "core/kernels/quad_tiles.h"
 #include "core/kernels/rounded_gradient.h"
+#include "core/kernels/tile_places.h"
 #include "core/kernels/tree_sum.h"
 
 namespace faq::kernels {
@@ -64,17 +65,12 @@ class QuadGradient {
                     float* out, Scratch& scratch) const;
   // Computes the gradient from groups that have waited.
   void place_waiting(float* dw) const;
-  // Writes the sums of a cell's tiles to their places in the gradient.
-  void place(std::int64_t block, std::int64_t output_block, const float* sums, float* dw) const;
 
   Shape weights_;
   ConvGeometry geometry_;
   QuadPlan plan_;
-  Tensor factors_;
   QuadTiles tiles_;
-  /// Of a cell, for each weight of an output, in their order: where its sum is. Of whole blocks of channels,
-  /// and of the last one.
-  std::vector<std::int32_t> whole_, last_;
+  TilePlaces places_;
   std::vector<std::unique_ptr<QuadGroup>> waiting_;  ///< groups that wait for sum(); empty if they do not
   TreeSum sums_;  ///< of those that do not: tile after tile, outputs × vectors × 16
 };

@@ -8,7 +8,7 @@ namespace faq::kernels {
 
 QuadGrid::QuadGrid(const Shape& y, const QuadPlan& plan, const ConvGeometry& geometry, std::int64_t row_limit,
                    std::int64_t byte_limit)
-    : quads(divided_up(y[0], 4)),
+    : quads(divided_up(y[0], plan.images)),
       out_height(y[1]),
       out_width(y[2]),
       // A single tap skips what lies between outputs.

@@ -8,10 +8,10 @@
 
 namespace faq::kernels {
 
-/// The pixels of a group of images, in fours (quads), and of their outputs.
+/// The pixels of a group of images, in quads, and of their outputs.
 ///
-/// A row of the outputs of four images counts as one, and the rows of all quads come one after the other. A
-/// tile reads them in lines. Where it takes one pixel at a time, a line is a row. Where it takes several, a
+/// A row of the outputs of a quad's images counts as one, and the rows of all quads come one after the other.
+/// A tile reads them in lines. Where it takes one pixel at a time, a line is a row. Where it takes several, a
 /// line is as many rows as leave the fewest pixels over at its end: with the pixels of the input between
 /// them, whose outputs are zeros.
 struct QuadGrid {

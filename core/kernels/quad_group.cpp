@@ -20,30 +20,24 @@ FAQ_SIMD void subtract(std::int32_t* sums, std::int32_t value, std::int64_t n) {
 QuadGroup::QuadGroup(const Tensor& x, const RoundedGradient& dy, const QuadPlan& plan,
                      const ConvGeometry& geometry, const QuadTiles& tiles)
     : plan_(plan),
-      grid_(grid_of(dy.values.shape(), plan, geometry)),
-      input_(x, plan, grid_, geometry),
-      output_(dy.values, plan, grid_, tiles),
+      operands_(x, dy.values, plan, geometry, tiles, rows_in_32_bits(dy.values.dim(2))),
       scale_(dy.scale),
       tiles_(tiles) {
-  for (std::int64_t block = 0; block < plan.blocks; ++block) {
-    lines_.push_back(input_.lines_of(block));
+  for (std::int64_t block = 0; block < plan.blocks; ++block)
     kernels_.push_back(tiles.tile({plan.vectors_of(block), plan.outputs}));
-  }
-  if (input_.is_shifted()) sum_outputs();
+  if (operands_.input().is_shifted()) sum_outputs();
 }
 
 QuadGrid QuadGroup::grid_of(const Shape& y, const QuadPlan& plan, const ConvGeometry& geometry) {
-  return {y, plan, geometry, rows_in_32_bits(y[2]), cache_bytes};
+  return {y, plan, geometry, rows_in_32_bits(y[2]), QuadOperands::cache_bytes};
 }
 
 void QuadGroup::compute(const QuadPlan::Tile& begin, std::int64_t count, bool adds, float* out,
                         Integers& integers) const {
-  // What the tiles of a block of channels read again and again.
-  const std::int64_t band = std::max<std::int64_t>(1, cache_bytes / input_.line_bytes());
-  const std::int64_t unit = lines_of_unit();
+  const std::int64_t band = operands_.lines_of_band(), unit = lines_of_unit();
   const InTiles in_tiles(tiles_);
-  for (std::int64_t first = 0; first < grid_.lines; first += unit) {
-    const std::int64_t past = std::min(first + unit, grid_.lines);
+  for (std::int64_t first = 0; first < grid().lines; first += unit) {
+    const std::int64_t past = std::min(first + unit, grid().lines);
     // With one band a tile is finished at once.
     const bool at_once = past - first <= band;
     const std::int64_t kept = at_once ? 1 : count;
@@ -53,30 +47,16 @@ void QuadGroup::compute(const QuadPlan::Tile& begin, std::int64_t count, bool ad
       QuadPlan::Tile tile = begin;
       for (std::int64_t i = 0; i < count; ++i, plan_.advance(tile)) {
         std::int32_t* sums = &integers[(at_once ? 0 : i) * plan_.sums()];
-        run(tile, from, to, from > first, sums);
+        kernels_[tile.block](operands_.pixels(tile, from, to, from > first, sums));
         if (to == past) finish(tile, first / unit, adds || first > 0, sums, out + i * plan_.sums());
       }
     }
   }
 }
 
-void QuadGroup::run(const QuadPlan::Tile& tile, std::int64_t from, std::int64_t to, bool adds,
-                    std::int32_t* sums) const {
-  const bool are_one = grid_.lines_touch;
-  const std::int64_t width = grid_.line_width;
-  kernels_[tile.block]({.x = input_.at(tile),
-                        .lines = &lines_[tile.block][from],
-                        .count = are_one ? 1 : to - from,
-                        .width = are_one ? (to - from) * width : width,
-                        .pixel = input_.pixel(tile.block),
-                        .dy = output_.at(tile.output_block, from),
-                        .adds = adds,
-                        .sums = sums});
-}
-
 void QuadGroup::finish(const QuadPlan::Tile& tile, std::int64_t unit, bool adds, std::int32_t* sums,
                        float* out) const {
-  if (input_.is_shifted()) {
+  if (operands_.input().is_shifted()) {
     const std::int64_t length = plan_.vectors_of(tile.block) * quad_lanes;
     const std::vector<std::int32_t>& of_output = of_outputs_[unit * plan_.output_blocks + tile.output_block];
     for (int o = 0; o < plan_.outputs; ++o) subtract(sums + o * length, 128 * of_output[o], length);
@@ -90,12 +70,13 @@ void QuadGroup::finish(const QuadPlan::Tile& tile, std::int64_t unit, bool adds,
 
 void QuadGroup::sum_outputs() {
   const std::int64_t unit = lines_of_unit();
-  const std::int64_t units = divided_up(grid_.lines, unit);
+  const std::int64_t units = divided_up(grid().lines, unit);
   of_outputs_.resize(static_cast<std::size_t>(units * plan_.output_blocks));
   parallel_for(std::ssize(of_outputs_), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t first = i / plan_.output_blocks * unit;
-      of_outputs_[i] = output_.sums(i % plan_.output_blocks, first, std::min(first + unit, grid_.lines));
+      of_outputs_[i] =
+          operands_.output().sums(i % plan_.output_blocks, first, std::min(first + unit, grid().lines));
     }
   });
 }

@@ -11,11 +11,9 @@
 namespace faq::kernels {
 
 /// A group of images and the gradient of their outputs, interleaved in fours, and the sums of their products,
-/// tile by tile. What is read again and again stays in a second-level cache of 1 MB.
+/// tile by tile.
 class QuadGroup {
  public:
-  static constexpr std::int64_t cache_bytes = 3 << 17;
-
   /// `plan` and `tiles` must live as long. x: u8 or s8.
   QuadGroup(const Tensor& x, const RoundedGradient& dy, const QuadPlan& plan, const ConvGeometry& geometry,
             const QuadTiles& tiles);
@@ -27,8 +25,8 @@ class QuadGroup {
   /// Rows of the outputs whose products are sure to fit into 32 bits, if they have this width.
   static std::int64_t rows_in_32_bits(std::int64_t width) { return max_quad_products / (4 * width); }
   /// True if those of all rows do.
-  bool is_one_unit() const { return grid_.rows <= rows_in_32_bits(grid_.out_width); }
-  std::int64_t input_bytes() const { return input_.bytes(); }
+  bool is_one_unit() const { return grid().rows <= rows_in_32_bits(grid().out_width); }
+  std::int64_t input_bytes() const { return operands_.input().bytes(); }
 
   /// Integer sums on the way. A thread uses its own again.
   using Integers = AlignedVector<std::int32_t>;
@@ -40,22 +38,18 @@ class QuadGroup {
  private:
   /// Lines whose products are sure to fit. With several units a line is a row.
   std::int64_t lines_of_unit() const {
-    return is_one_unit() ? grid_.lines : rows_in_32_bits(grid_.out_width);
+    return is_one_unit() ? grid().lines : rows_in_32_bits(grid().out_width);
   }
-  void run(const QuadPlan::Tile& tile, std::int64_t from, std::int64_t to, bool adds,
-           std::int32_t* sums) const;
+  const QuadGrid& grid() const { return operands_.grid(); }
   void finish(const QuadPlan::Tile& tile, std::int64_t unit, bool adds, std::int32_t* sums, float* out) const;
   // What the shift of a signed input adds to the sums: by unit and block of outputs.
   void sum_outputs();
 
   const QuadPlan& plan_;
-  QuadGrid grid_;
-  QuadInput input_;
-  QuadOutput output_;
+  QuadOperands operands_;
   float scale_;
   const QuadTiles& tiles_;
-  std::vector<std::vector<std::int64_t>> lines_;  ///< by block
-  std::vector<QuadTile> kernels_;                 ///< by block
+  std::vector<QuadTile<std::int32_t>> kernels_;  ///< by block
   std::vector<std::vector<std::int32_t>> of_outputs_;
 };
 

@@ -12,11 +12,12 @@ constexpr std::int64_t max_channels = 64;  ///< of the input, where a run is a r
 
 }  // namespace
 
-QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry, const QuadTiles& tiles)
+QuadPlan::QuadPlan(const Shape& weights, const ConvGeometry& geometry, const QuadTileSet& tiles)
     : out_channels(weights[0]),
       in_channels(weights[1]),
       height(weights[2]),
       width(weights[3]),
+      images(tiles.images),
       pixels(tiles.pixels) {
   const bool is_row = in_channels <= max_channels && width > 1 && geometry.dilation.width == 1;
   const std::int64_t run = is_row ? width * in_channels : std::min(in_channels, max_channels);

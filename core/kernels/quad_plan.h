@@ -15,7 +15,7 @@ namespace faq::kernels {
 /// in the input. With more channels (or holes between the columns, or one column) it is one column of the
 /// filter and as many channels as a tile takes.
 struct QuadPlan {
-  QuadPlan(const Shape& weights, const ConvGeometry& geometry, const QuadTiles& tiles);
+  QuadPlan(const Shape& weights, const ConvGeometry& geometry, const QuadTileSet& tiles);
 
   struct Tile {
     std::int64_t block = 0, output_block = 0, row = 0, column = 0, piece = 0;
@@ -43,6 +43,7 @@ struct QuadPlan {
   std::int64_t columns;  ///< of the filter that have tiles of their own; 1 if a run has all
   std::int64_t pieces;   ///< of a run
   int vectors, outputs;
+  std::int64_t images;  ///< of a quad
   std::int64_t pixels;  ///< that a tile takes at a time
 };
 

@@ -12,7 +12,7 @@ namespace faq::kernels {
 namespace {
 
 template <int vectors, int outputs>
-void plain_tile(const QuadPixels& r) {
+void plain_tile(const QuadPixels<std::int32_t>& r) {
   constexpr int length = vectors * quad_lanes;
   const std::int8_t* dy = r.dy;
   if (!r.adds) std::fill_n(r.sums, outputs * length, 0);
@@ -31,7 +31,7 @@ void plain_tile(const QuadPixels& r) {
   }
 }
 
-QuadTile plain_quad_tile(QuadTileShape shape) {
+QuadTile<std::int32_t> plain_quad_tile(QuadTileShape shape) {
   constexpr std::size_t count = std::size(pixel_tile_shapes);
   constexpr auto tiles = []<std::size_t... i>(std::index_sequence<i...>) {
     return std::array{&plain_tile<pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>...};
@@ -86,8 +86,9 @@ std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape
   return static_cast<std::size_t>(found - shapes.begin());
 }
 
-QuadTiles by_pixels(const char* name, bool runs, bool allowed, QuadTile (*tile)(QuadTileShape shape)) {
-  return {name, runs, allowed, 1, pixel_tile_shape, tile, pack_pixels, [] {}, [] {}};
+QuadTiles by_pixels(const char* name, bool runs, bool allowed,
+                    QuadTile<std::int32_t> (*tile)(QuadTileShape shape)) {
+  return {{name, runs, allowed, 4, 1, pixel_tile_shape, pack_pixels, [] {}, [] {}}, tile};
 }
 
 const std::vector<QuadTiles>& quad_tile_sets() {

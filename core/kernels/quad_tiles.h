@@ -1,5 +1,5 @@
-// The inner loops of QuadGradient, one set for each kind of CPU. Included by core/kernels/*.cpp only, and by
-// their tests.
+// The inner loops of QuadGradient and TiledGradient, one set for each kind of CPU. Included by
+// core/kernels/*.cpp only, and by their tests.
 #pragma once
 
 #include <cstddef>
@@ -9,25 +9,27 @@
 
 namespace faq::kernels {
 
-/// Some lines of pixels of the outputs, and what they see of the input. Bytes of four images lie side by
-/// side: x[…][4], u8, and dy[…][4], s8.
+/// Some lines of pixels of the outputs, and what they see of the input. A quad is four bytes that lie side by
+/// side: a byte of each of four images (x: u8, dy: s8), or a bf16 of each of two.
+template <class Sum>
 struct QuadPixels {
   const std::uint8_t* x;      ///< what the tile sees at the first pixel of a line
   const std::int64_t* lines;  ///< offset of each line of x, in bytes; one more may be read, and is not used
   std::int64_t count;         ///< of lines
-  std::int64_t width;         ///< pixels of a line, a multiple of QuadTiles::pixels
+  std::int64_t width;         ///< pixels of a line, a multiple of QuadTileSet::pixels
   std::int64_t pixel;         ///< bytes of x from one pixel to the next
   const std::int8_t* dy;      ///< count × width/pixels × outputs × pixels × 4
   bool adds;                  ///< to the sums that are there
-  std::int32_t* sums;         ///< outputs × vectors × 16
+  Sum* sums;                  ///< outputs × vectors × 16
 };
 
-/// 16 values of x, each of four images.
+/// 16 values of x, each of all images of a quad.
 inline constexpr std::int64_t quad_lanes = 16;
 
-/// sums[o][i] = or += Σ over pixels and their four images of dy[o]·x[i], for i below 16·vectors. All versions
-/// compute the same integers. A sum of up to max_quad_products products fits.
-using QuadTile = void (*)(const QuadPixels&);
+/// sums[o][i] = or += Σ over pixels and the images of a quad of dy[o]·x[i], for i below 16·vectors. All
+/// versions for bytes compute the same integers. A sum of up to max_quad_products products fits.
+template <class Sum>
+using QuadTile = void (*)(const QuadPixels<Sum>&);
 inline constexpr std::int64_t max_quad_products = 66000;  ///< 66000·255·127 < 2^31
 
 /// A tile: so many vectors of x, so many outputs.
@@ -38,36 +40,47 @@ struct QuadTileShape {
 };
 
 /// The gradient of one block of outputs, as a tile reads it: out[pixel / pixels][output][pixel % pixels] =
-/// dy[pixel · stride + output], each of four images, for the first `present` outputs; zeros for the others.
+/// dy[pixel · stride + output], each a quad, for the first `present` outputs; zeros for the others.
 struct QuadBlock {
   const std::uint32_t* dy;
-  std::int64_t width;   ///< pixels, a multiple of QuadTiles::pixels
+  std::int64_t width;   ///< pixels, a multiple of QuadTileSet::pixels
   std::int64_t stride;  ///< from one pixel to the next
   std::int64_t outputs, present;
   std::uint32_t* out;
 };
 
-/// The tiles for one kind of CPU.
-struct QuadTiles {
+/// The tiles for one kind of CPU, but for the loops themselves.
+struct QuadTileSet {
   const char* name;
   bool runs;            ///< on this CPU
   bool allowed;         ///< as far as oneDNN may use the CPU (core/cpu.h)
+  std::int64_t images;  ///< of a quad
   std::int64_t pixels;  ///< that a tile takes at a time
   /// The shape of tiles for runs of so many vectors, and so many outputs in all. A run may want several.
   QuadTileShape (*shape)(std::int64_t vectors, std::int64_t outputs);
-  /// Throws internal if there is none of that shape.
-  QuadTile (*tile)(QuadTileShape shape);
   void (*pack)(const QuadBlock& block);
   /// A thread calls them before and after it uses tiles.
   void (*enter)();
   void (*leave)();
 };
 
+/// Tiles of bytes of four images.
+struct QuadTiles : QuadTileSet {
+  /// Throws internal if there is none of that shape.
+  QuadTile<std::int32_t> (*tile)(QuadTileShape shape);
+};
+
+/// Tiles of bf16 of two images. Sums are added in f32, pixel after pixel as the hardware does it.
+struct PairTiles : QuadTileSet {
+  QuadTile<float> (*tile)(QuadTileShape shape);
+};
+
 /// The fewest vectors, up to `most`, with which a run has the fewest pieces.
 int even_vectors(std::int64_t vectors, int most);
 
 /// The set of tiles that take one pixel at a time.
-QuadTiles by_pixels(const char* name, bool runs, bool allowed, QuadTile (*tile)(QuadTileShape shape));
+QuadTiles by_pixels(const char* name, bool runs, bool allowed,
+                    QuadTile<std::int32_t> (*tile)(QuadTileShape shape));
 /// Their shapes: 24 accumulators, or what is left of a block of channels.
 inline constexpr QuadTileShape pixel_tile_shapes[] = {{1, 24}, {2, 12}, {3, 8}, {4, 6},
                                                       {1, 6},  {2, 6},  {3, 6}};
@@ -82,5 +95,7 @@ const QuadTiles& quad_tiles(std::int64_t most_pixels = 16);
 std::vector<QuadTiles> x86_quad_tile_sets();
 /// Of them, the one for AMX.
 QuadTiles amx_quad_tiles();
+/// The tiles of bf16 of this CPU; null: it has none.
+const PairTiles* pair_tiles();
 
 }  // namespace faq::kernels

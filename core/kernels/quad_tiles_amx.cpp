@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "core/cpu.h"
@@ -14,22 +15,26 @@
 namespace faq::kernels {
 namespace {
 
-// One instruction adds, for 16 outputs and 16 values of x, the products of 16 pixels and their four images: a
-// row of the gradient's register has an output's bytes of all these pixels, a row of the input's register has
-// a pixel's bytes of all these values, as they lie in memory.
+// One instruction adds, for 16 outputs and 16 values of x, the products of 16 pixels and the images of their
+// quads: a row of the gradient's register has an output's quads of all these pixels, a row of the input's
+// register has a pixel's quads of all these values, as they lie in memory.
 
 constexpr std::int64_t tile_rows = amx::rows;  ///< outputs of one register of tiles, and pixels of another
 constexpr std::int64_t tile_bytes = amx::row_bytes;
 constexpr std::int64_t pixels = 16;  ///< that are multiplied at a time
 
-// sums += s8 · u8
-template <int sums, int gradient, int input>
+// sums += s8 · u8, or bf16 · bf16
+template <class Sum, int sums, int gradient, int input>
 FAQ_AMX inline void multiply_tiles() {
-  asm volatile("tdpbsud %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(input), "i"(gradient), "i"(sums));
+  if constexpr (std::is_same_v<Sum, float>) {
+    asm volatile("tdpbf16ps %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(input), "i"(gradient), "i"(sums));
+  } else {
+    asm volatile("tdpbsud %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(input), "i"(gradient), "i"(sums));
+  }
 }
 
 // Registers: the sums, then the gradient of 16 outputs each, then the input in what is left.
-template <int vectors, int parts>
+template <class Sum, int vectors, int parts>
 struct AmxTile {
   static constexpr int sums = vectors * parts, first_gradient = sums, first_input = first_gradient + parts;
   static constexpr int inputs = 8 - first_input;
@@ -39,14 +44,14 @@ struct AmxTile {
   static constexpr std::int64_t sum_bytes = vectors * tile_bytes;  ///< of an output
 
   template <int i = 0>
-  FAQ_AMX static void load_sums(const std::int32_t* from) {
+  FAQ_AMX static void load_sums(const Sum* from) {
     if constexpr (i < sums) {
       amx::load<i>(from + place(i), sum_bytes);
       load_sums<i + 1>(from);
     }
   }
   template <int i = 0>
-  FAQ_AMX static void store_sums(std::int32_t* to) {
+  FAQ_AMX static void store_sums(Sum* to) {
     if constexpr (i < sums) {
       amx::store<i>(to + place(i), sum_bytes);
       store_sums<i + 1>(to);
@@ -62,7 +67,7 @@ struct AmxTile {
   template <int vector, int part = 0>
   FAQ_AMX static void multiply_parts() {
     if constexpr (part < parts) {
-      multiply_tiles<part * vectors + vector, first_gradient + part, first_input + vector % inputs>();
+      multiply_tiles<Sum, part * vectors + vector, first_gradient + part, first_input + vector % inputs>();
       multiply_parts<vector, part + 1>();
     }
   }
@@ -75,7 +80,7 @@ struct AmxTile {
     }
   }
 
-  FAQ_AMX static void tile(const QuadPixels& p) {
+  FAQ_AMX static void tile(const QuadPixels<Sum>& p) {
     if (p.adds)
       load_sums(p.sums);
     else
@@ -107,9 +112,10 @@ QuadTileShape amx_shape(std::int64_t vectors, std::int64_t outputs) {
   return {even_vectors(vectors, 2), 2 * tile_rows};
 }
 
-QuadTile amx_tile(QuadTileShape shape) {
+template <class Sum>
+QuadTile<Sum> amx_tile(QuadTileShape shape) {
   constexpr auto tiles = []<std::size_t... i>(std::index_sequence<i...>) {
-    return std::array{&AmxTile<shapes[i].vectors, shapes[i].outputs / tile_rows>::tile...};
+    return std::array{&AmxTile<Sum, shapes[i].vectors, shapes[i].outputs / tile_rows>::tile...};
   }
   (std::make_index_sequence<std::size(shapes)>());
   return tiles[quad_tile_index(shapes, shape)];
@@ -157,12 +163,19 @@ void pack_transposed(const QuadBlock& block) {
   }
 }
 
-}  // namespace
-
-QuadTiles amx_quad_tiles() {
+QuadTileSet amx_tile_set(std::int64_t images) {
   const bool allowed = has_amx();
   static const bool runs = allowed && amx::may_use_registers();
-  return {"AMX", runs, allowed, pixels, amx_shape, amx_tile, pack_transposed, amx::enter, amx::leave};
+  return {"AMX", runs, allowed, images, pixels, amx_shape, pack_transposed, amx::enter, amx::leave};
+}
+
+}  // namespace
+
+QuadTiles amx_quad_tiles() { return {amx_tile_set(4), amx_tile<std::int32_t>}; }
+
+const PairTiles* pair_tiles() {
+  static const PairTiles tiles{amx_tile_set(2), amx_tile<float>};
+  return tiles.runs ? &tiles : nullptr;
 }
 
 }  // namespace faq::kernels

@@ -31,7 +31,7 @@ inline std::int32_t quad_at(const std::int8_t* p) {
 struct Avx512Vnni {
 #define FAQ_AVX512_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
   template <int vectors, int outputs>
-  FAQ_AVX512_VNNI static void tile(const QuadPixels& r) {
+  FAQ_AVX512_VNNI static void tile(const QuadPixels<std::int32_t>& r) {
     __m512i sum[outputs][vectors];
 #pragma GCC unroll 24
     for (int o = 0; o < outputs; ++o) {
@@ -73,7 +73,7 @@ struct Avx512Vnni {
 // 256 bits: with 16 registers a tile is worked on in parts of one vector and a few outputs.
 // `part<outputs>(pixels, x, first output, outputs of the tile, sums of the part, sums of an output)`.
 template <class Part, int vectors, int outputs>
-void in_parts(const QuadPixels& r) {
+void in_parts(const QuadPixels<std::int32_t>& r) {
   constexpr int together = outputs % Part::most_outputs == 0 ? Part::most_outputs : Part::fewer_outputs;
   static_assert(outputs % together == 0);
   if (!r.adds) std::fill_n(r.sums, outputs * vectors * quad_lanes, 0);
@@ -89,8 +89,8 @@ struct AvxVnni {
   static constexpr int most_outputs = 6, fewer_outputs = 4;
 
   template <int outputs>
-  FAQ_AVX_VNNI static void part(const QuadPixels& r, const std::uint8_t* first, int output, int all_outputs,
-                                std::int32_t* sums, std::int64_t stride) {
+  FAQ_AVX_VNNI static void part(const QuadPixels<std::int32_t>& r, const std::uint8_t* first, int output,
+                                int all_outputs, std::int32_t* sums, std::int64_t stride) {
     __m256i low[outputs], high[outputs];
     for (int o = 0; o < outputs; ++o) {
       low[o] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(sums + o * stride));
@@ -124,8 +124,8 @@ struct Avx2 {
   static constexpr int registers = 4;  ///< of 16 values
 
   template <int outputs>
-  FAQ_AVX2 static void part(const QuadPixels& r, const std::uint8_t* first, int output, int all_outputs,
-                            std::int32_t* sums, std::int64_t stride) {
+  FAQ_AVX2 static void part(const QuadPixels<std::int32_t>& r, const std::uint8_t* first, int output,
+                            int all_outputs, std::int32_t* sums, std::int64_t stride) {
     __m256i sum[outputs][registers];
     for (auto& of_output : sum) {
       for (__m256i& s : of_output) s = _mm256_setzero_si256();
@@ -157,26 +157,27 @@ struct Avx2 {
 
 // The function of that shape, of those that `of(constants)` returns.
 template <class Of, std::size_t... i>
-QuadTile chosen(QuadTileShape shape, Of of, std::index_sequence<i...>) {
-  const std::array<QuadTile, sizeof...(i)> tiles{of(std::integral_constant<std::size_t, i>())...};
+QuadTile<std::int32_t> chosen(QuadTileShape shape, Of of, std::index_sequence<i...>) {
+  const std::array<QuadTile<std::int32_t>, sizeof...(i)> tiles{
+      of(std::integral_constant<std::size_t, i>())...};
   return tiles[quad_tile_index(pixel_tile_shapes, shape)];
 }
 constexpr auto all_shapes = std::make_index_sequence<std::size(pixel_tile_shapes)>();
 
-QuadTile avx512_vnni_tile(QuadTileShape shape) {
+QuadTile<std::int32_t> avx512_vnni_tile(QuadTileShape shape) {
   return chosen(
       shape,
-      [](auto i) -> QuadTile {
+      [](auto i) -> QuadTile<std::int32_t> {
         return &Avx512Vnni::tile<pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>;
       },
       all_shapes);
 }
 
 template <class Part>
-QuadTile tile_in_parts(QuadTileShape shape) {
+QuadTile<std::int32_t> tile_in_parts(QuadTileShape shape) {
   return chosen(
       shape,
-      [](auto i) -> QuadTile {
+      [](auto i) -> QuadTile<std::int32_t> {
         return &in_parts<Part, pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>;
       },
       all_shapes);

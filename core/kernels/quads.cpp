@@ -13,8 +13,8 @@ namespace faq::kernels {
 namespace {
 
 // One byte of each of four images; exchanged bits of the bytes in `flip`.
-FAQ_SIMD void interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
-                         const std::uint8_t* d, std::uint32_t flip, std::uint32_t* out, std::int64_t n) {
+FAQ_SIMD void interleave_four(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
+                              const std::uint8_t* d, std::uint32_t flip, std::uint32_t* out, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i)
     out[i] = (std::uint32_t{a[i]} | std::uint32_t{b[i]} << 8 | std::uint32_t{c[i]} << 16 |
               std::uint32_t{d[i]} << 24) ^
@@ -28,23 +28,43 @@ FAQ_SIMD void add_rows(const std::int8_t* values, std::int64_t count, std::int64
     for (std::int64_t i = 0; i < length; ++i) sums[i] += values[k * length + i];
 }
 
-using Quad = std::array<const std::uint8_t*, 4>;
-
-// The first bytes of four images. Images that there are not read as those of `zeros`.
-Quad images_at(const Tensor& images, std::int64_t quad, std::int64_t offset, const std::uint8_t* zeros) {
-  const std::int64_t length = images.numel() / images.dim(0);
-  Quad at;
-  for (std::int64_t i = 0; i < 4; ++i) {
-    const std::int64_t image = 4 * quad + i;
-    at[i] = image < images.dim(0) ? static_cast<const std::uint8_t*>(images.raw()) + image * length + offset
-                                  : zeros;
-  }
-  return at;
+// One bf16 of each of two images.
+FAQ_SIMD void interleave_two(const std::uint16_t* a, const std::uint16_t* b, std::uint32_t* out,
+                             std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = std::uint32_t{a[i]} | std::uint32_t{b[i]} << 16;
 }
 
-void interleave(const Quad& quad, std::int64_t offset, std::uint32_t flip, std::uint32_t* out,
-                std::int64_t n) {
-  interleave(quad[0] + offset, quad[1] + offset, quad[2] + offset, quad[3] + offset, flip, out, n);
+// Values of the images of a quad.
+struct Quad {
+  std::array<const std::byte*, 4> images;
+  bool are_two;
+
+  // `flip`: of bytes.
+  void interleave(std::int64_t offset, std::uint32_t flip, std::uint32_t* out, std::int64_t n) const {
+    if (are_two) {
+      const auto at = [&](int i) { return reinterpret_cast<const std::uint16_t*>(images[i]) + offset; };
+      interleave_two(at(0), at(1), out, n);
+    } else {
+      const auto at = [&](int i) { return reinterpret_cast<const std::uint8_t*>(images[i]) + offset; };
+      interleave_four(at(0), at(1), at(2), at(3), flip, out, n);
+    }
+  }
+};
+
+// The values from `offset` on. Images that there are not read as `zeros`.
+Quad images_at(const Tensor& images, std::int64_t quad, std::int64_t offset,
+               const std::vector<std::uint16_t>& zeros) {
+  const std::int64_t length = images.numel() / images.dim(0);
+  const auto bytes = static_cast<std::int64_t>(size_of(images.dtype()));
+  const std::int64_t of_quad = 4 / bytes;
+  Quad at{{}, of_quad == 2};
+  for (std::int64_t i = 0; i < of_quad; ++i) {
+    const std::int64_t image = of_quad * quad + i;
+    at.images[i] = image < images.dim(0)
+                       ? static_cast<const std::byte*>(images.raw()) + (image * length + offset) * bytes
+                       : reinterpret_cast<const std::byte*>(zeros.data());
+  }
+  return at;
 }
 
 }  // namespace
@@ -67,7 +87,7 @@ QuadInput::QuadInput(const Tensor& x, const QuadPlan& plan, const QuadGrid& grid
 void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
   const std::int64_t channels = plan_.in_channels, row_length = x.dim(2) * channels;
   const std::uint32_t flip = is_shifted_ ? 0x80808080u : 0;
-  const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
+  const std::vector<std::uint16_t> zeros(static_cast<std::size_t>(row_length));
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::uint8_t>());
   // Of the columns that are kept, those that are inside the image.
   const auto first_inside = [&](std::int64_t border) { return divided_up(border, grid_.step); };
@@ -79,7 +99,7 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
       const std::int64_t row = i % grid_.height * grid_.step - geometry.padding.top;
       const bool is_inside = row >= 0 && row < x.dim(1);
       const std::int64_t from = is_inside ? left : grid_.width, past = is_inside ? right : grid_.width;
-      const Quad quad = is_inside ? images_at(x, i / grid_.height, row * row_length, zeros.data()) : Quad{};
+      const Quad quad = is_inside ? images_at(x, i / grid_.height, row * row_length, zeros) : Quad{};
       const auto row_of = [&](std::int64_t block) {
         const std::int64_t first_channel = block * plan_.block_channels;
         return out + first_channel * grid_.quads * grid_.height * grid_.width +
@@ -91,15 +111,15 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
         std::fill_n(row_of(block) + past * here, (grid_.width - past) * here, flip);
       }
       if (from < past && plan_.blocks == 1 && grid_.step == 1) {
-        interleave(quad, (from - geometry.padding.left) * channels, flip, row_of(0) + from * channels,
-                   (past - from) * channels);
+        quad.interleave((from - geometry.padding.left) * channels, flip, row_of(0) + from * channels,
+                        (past - from) * channels);
         continue;
       }
       for (std::int64_t column = from; column < past; ++column) {
         const std::int64_t pixel = (column * grid_.step - geometry.padding.left) * channels;
         for (std::int64_t block = 0; block < plan_.blocks; ++block) {
           const std::int64_t here = plan_.channels_of(block);
-          interleave(quad, pixel + block * plan_.block_channels, flip, row_of(block) + column * here, here);
+          quad.interleave(pixel + block * plan_.block_channels, flip, row_of(block) + column * here, here);
         }
       }
     }
@@ -129,13 +149,13 @@ std::vector<std::int64_t> QuadInput::lines_of(std::int64_t block) const {
   return lines;
 }
 
-QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& grid, const QuadTiles& tiles)
+QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& grid, const QuadTileSet& tiles)
     : grid_(grid), outputs_(plan.outputs), pixels_(plan.pixels) {
   const std::int64_t channels = dy.dim(3), row_length = grid.out_width * channels, width = grid.line_width;
   bytes_ = Tensor::empty({plan.output_blocks * grid.lines * width * outputs_ * 4}, DType::s8);
   auto* out = reinterpret_cast<std::uint32_t*>(bytes_.mutable_data<std::int8_t>());
   data_ = bytes_.data<std::int8_t>();
-  const std::vector<std::uint8_t> zeros(static_cast<std::size_t>(row_length));
+  const std::vector<std::uint16_t> zeros(static_cast<std::size_t>(row_length));
   parallel_for(grid.lines, std::max<std::int64_t>(1, 4 / grid.rows_of_line), [&](auto begin, auto end) {
     // The pixels of a line; what lies between rows stays zero.
     std::vector<std::uint32_t> pixels(static_cast<std::size_t>(width * channels));
@@ -143,9 +163,8 @@ QuadOutput::QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& g
     for (std::int64_t number = begin; number < end; ++number, grid.advance(line)) {
       for (std::int64_t i = 0; i < line.rows; ++i) {
         const std::int64_t row = line.first_row + i;
-        const Quad quad =
-            images_at(dy, row / grid.out_height, row % grid.out_height * row_length, zeros.data());
-        interleave(quad, 0, 0, &pixels[i * grid.width * channels], row_length);
+        const Quad quad = images_at(dy, row / grid.out_height, row % grid.out_height * row_length, zeros);
+        quad.interleave(0, 0, &pixels[i * grid.width * channels], row_length);
       }
       if (line.rows < grid.rows_of_line)
         std::fill(pixels.begin() + line.rows * grid.width * channels, pixels.end(), 0u);
@@ -168,6 +187,14 @@ std::vector<std::int32_t> QuadOutput::sums(std::int64_t output_block, std::int64
   for (std::int64_t o = 0; o < outputs_; ++o)
     sums.push_back(std::accumulate(&all[o * of_output], &all[o * of_output] + of_output, 0));
   return sums;
+}
+
+QuadOperands::QuadOperands(const Tensor& x, const Tensor& dy, const QuadPlan& plan,
+                           const ConvGeometry& geometry, const QuadTileSet& tiles, std::int64_t row_limit)
+    : grid_(dy.shape(), plan, geometry, row_limit, cache_bytes),
+      input_(x, plan, grid_, geometry),
+      output_(dy, plan, grid_, tiles) {
+  for (std::int64_t block = 0; block < plan.blocks; ++block) lines_.push_back(input_.lines_of(block));
 }
 
 }  // namespace faq::kernels

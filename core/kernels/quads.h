@@ -1,6 +1,7 @@
-// Images whose bytes lie side by side in fours. Included by core/kernels/*.cpp only.
+// Images that lie side by side in quads: four of bytes, or two of bf16. Included by core/kernels/*.cpp only.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -10,11 +11,11 @@
 
 namespace faq::kernels {
 
-/// The input of a convolution as the tiles of its plan read it: block of channels, four images, row, column,
-/// channel, image; with the border, and s8 as u8 plus 128 (so 128 is the border's zero).
+/// The input of a convolution as the tiles of its plan read it: block of channels, images of a quad, row,
+/// column, channel, image; with the border, and s8 as u8 plus 128 (so 128 is the border's zero).
 class QuadInput {
  public:
-  /// `plan` and `grid` must live as long.
+  /// x: u8 or s8 for quads of four images, bf16 for those of two. `plan` and `grid` must live as long.
   QuadInput(const Tensor& x, const QuadPlan& plan, const QuadGrid& grid, const ConvGeometry& geometry);
 
   bool is_shifted() const { return is_shifted_; }
@@ -45,13 +46,13 @@ class QuadInput {
 /// pixels and images that there are not are zeros.
 class QuadOutput {
  public:
-  /// `grid` must live as long.
-  QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& grid, const QuadTiles& tiles);
+  /// dy: s8 for quads of four images, bf16 for those of two. `grid` must live as long.
+  QuadOutput(const Tensor& dy, const QuadPlan& plan, const QuadGrid& grid, const QuadTileSet& tiles);
 
   const std::int8_t* at(std::int64_t output_block, std::int64_t line) const {
     return data_ + (output_block * grid_.lines + line) * grid_.line_width * outputs_ * 4;
   }
-  /// Σ over lines [begin, end), their pixels and images, for each output of a block.
+  /// Σ over lines [begin, end), their pixels and images, for each output of a block. Precondition: of s8.
   std::vector<std::int32_t> sums(std::int64_t output_block, std::int64_t begin, std::int64_t end) const;
 
  private:
@@ -59,6 +60,46 @@ class QuadOutput {
   std::int64_t outputs_, pixels_;
   Tensor bytes_;
   const std::int8_t* data_;
+};
+
+/// A group of images and the gradient of their outputs, in quads. What is read again and again stays in a
+/// second-level cache of 1 MB.
+class QuadOperands {
+ public:
+  static constexpr std::int64_t cache_bytes = 3 << 17;
+
+  /// x and dy: as for QuadInput and QuadOutput. `row_limit`: see QuadGrid. `plan` must live as long.
+  QuadOperands(const Tensor& x, const Tensor& dy, const QuadPlan& plan, const ConvGeometry& geometry,
+               const QuadTileSet& tiles, std::int64_t row_limit);
+  QuadOperands(const QuadOperands&) = delete;
+  QuadOperands& operator=(const QuadOperands&) = delete;
+
+  const QuadGrid& grid() const { return grid_; }
+  const QuadInput& input() const { return input_; }
+  const QuadOutput& output() const { return output_; }
+  /// Lines of which what the tiles of a block of channels read again and again stays in the cache.
+  std::int64_t lines_of_band() const { return std::max<std::int64_t>(1, cache_bytes / input_.line_bytes()); }
+  /// What a tile reads of lines [from, to).
+  template <class Sum>
+  QuadPixels<Sum> pixels(const QuadPlan::Tile& tile, std::int64_t from, std::int64_t to, bool adds,
+                         Sum* sums) const {
+    const bool are_one = grid_.lines_touch;
+    const std::int64_t width = grid_.line_width;
+    return {.x = input_.at(tile),
+            .lines = &lines_[tile.block][from],
+            .count = are_one ? 1 : to - from,
+            .width = are_one ? (to - from) * width : width,
+            .pixel = input_.pixel(tile.block),
+            .dy = output_.at(tile.output_block, from),
+            .adds = adds,
+            .sums = sums};
+  }
+
+ private:
+  QuadGrid grid_;
+  QuadInput input_;
+  QuadOutput output_;
+  std::vector<std::vector<std::int64_t>> lines_;  ///< by block
 };
 
 }  // namespace faq::kernels

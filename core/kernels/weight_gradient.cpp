@@ -8,6 +8,7 @@
 #include "core/kernels/depthwise_gradient.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
+#include "core/kernels/tiled_gradient.h"
 
 namespace faq::kernels {
 namespace {
@@ -34,6 +35,7 @@ Tensor conv2d_backward_weights(const Tensor& x, const Tensor& dy, const Shape& w
 struct WeightGradient::Share {
   std::optional<DepthwiseGradient> depthwise;
   std::optional<PairedGradient> paired;
+  std::optional<TiledGradient> tiled;
   std::vector<onednn::Packed> sums;
 
   void add(onednn::Packed part) {
@@ -59,7 +61,8 @@ void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
         " for an input of ", x.shape());
   const bool is_depthwise = DepthwiseGradient::suits(weights_, geometry_);
   const bool is_paired = PairedGradient::suits(weights_, geometry_, x.dtype(), dy.dtype());
-  const bool is_converted = is_integer && !is_depthwise && !is_paired;
+  const bool is_tiled = TiledGradient::suits(x.shape(), weights_, geometry_, x.dtype(), dy.dtype());
+  const bool is_converted = is_integer && !is_depthwise && !is_paired && !is_tiled;
   const Tensor operand = is_converted ? convert_unscaled(x, dy.dtype()) : x;
   report({ConvPass::backward_weights, x.shape(), weights_, dy.shape(), geometry_, operand.dtype(), DType::f32,
           dy.dtype()});
@@ -70,6 +73,9 @@ void WeightGradient::add(const Tensor& x, const Tensor& dy, int share) {
   } else if (is_paired) {
     if (!sums.paired) sums.paired.emplace(weights_, geometry_);
     sums.paired->add(operand, dy);
+  } else if (is_tiled) {
+    if (!sums.tiled) sums.tiled.emplace(weights_, geometry_);
+    sums.tiled->add(operand, dy);
   } else {
     sums.add(onednn::convolve_backward_weights(operand, dy, weights_, geometry_));
   }
@@ -80,10 +86,11 @@ Tensor WeightGradient::sum() {
   for (Share& share : shares_) {
     add_to(total.depthwise, share.depthwise);
     add_to(total.paired, share.paired);
+    add_to(total.tiled, share.tiled);
     for (onednn::Packed& part : share.sums) total.add(std::move(part));
   }
   if (total.depthwise) return total.depthwise->sum();
-  Tensor dw = total.paired ? total.paired->sum() : Tensor();
+  Tensor dw = total.paired ? total.paired->sum() : total.tiled ? total.tiled->sum() : Tensor();
   for (const onednn::Packed& part : total.sums) {
     const Tensor more = onednn::unpacked(part, weights_, geometry_.groups);
     if (dw) {

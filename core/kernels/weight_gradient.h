@@ -1,4 +1,5 @@
-// The gradient of a convolution's weights, by oneDNN or from pairs of pixels (paired_gradient.h).
+// The gradient of a convolution's weights: by oneDNN, from pairs of pixels (paired_gradient.h), or in tiles
+// (tiled_gradient.h).
 #pragma once
 
 #include <vector>

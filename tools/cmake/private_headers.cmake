@@ -53,7 +53,9 @@ set(private_headers
   core/kernels/statistics
   core/kernels/streamed
   core/kernels/tile_pieces
+  core/kernels/tile_places
   core/kernels/tiled_conv
+  core/kernels/tiled_gradient
   core/kernels/tree_sum
   core/kernels/unit
   core/kernels/weight_forms
