@@ -1,11 +1,13 @@
 // What the library does not offer by itself: packing weights alone, and the kernels it decided against. The
 // only file outside core/kernels that speaks to oneDNN.
 #include <algorithm>
+#include <type_traits>
 
 #include "core/kernels/conv_primitives.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/paired_gradient.h"
 #include "core/kernels/signed_images.h"
+#include "core/kernels/tiled_gradient.h"
 #include "core/parallel.h"
 #include "quant/number_format.h"
 #include "tools/bench/bench.h"
@@ -59,11 +61,15 @@ void add_packing(const ConvLayer& layer) {
       });
 }
 
-// The gradient of the weights from pairs of pixels, and as oneDNN computes it. Beyond the number of outputs
-// at which PairedGradient::suits() ends, too: that limit is about speed alone.
+// The gradient of the weights in bf16 from pairs of pixels or in tiles, where the CPU has them, and as oneDNN
+// computes it. Beyond the number of outputs at which PairedGradient::suits() ends, too: that limit is about
+// speed alone.
 void add_pairs(const ConvLayer& layer) {
   const Shape few_outputs = layer.weights().with(0, 16);
-  if (!PairedGradient::suits(few_outputs, layer.geometry(), DType::u8, DType::bf16)) return;
+  const bool is_paired = PairedGradient::suits(few_outputs, layer.geometry(), DType::u8, DType::bf16);
+  const bool is_tiled =
+      TiledGradient::suits(layer.x(), layer.weights(), layer.geometry(), DType::u8, DType::bf16);
+  if (!is_paired && !is_tiled) return;
   const std::string name = "gradient_pairs/" + layer.name();
   const Work work{.items = layer.batch, .operations = layer.operations()};
   const auto operands = [=](auto kernel) {
@@ -75,11 +81,15 @@ void add_pairs(const ConvLayer& layer) {
       };
     };
   };
-  add(name + "/paired", work, operands([=](const Tensor& x, const Tensor& dy) {
-        PairedGradient gradient(layer.weights(), layer.geometry());
-        gradient.add(x, dy);
-        gradient.sum();
-      }));
+  const auto ours = [=]<class Gradient>(std::type_identity<Gradient>) {
+    return operands([=](const Tensor& x, const Tensor& dy) {
+      Gradient gradient(layer.weights(), layer.geometry());
+      gradient.add(x, dy);
+      gradient.sum();
+    });
+  };
+  if (is_paired) add(name + "/paired", work, ours(std::type_identity<PairedGradient>()));
+  if (is_tiled) add(name + "/tiled", work, ours(std::type_identity<TiledGradient>()));
   add(name + "/onednn", work, operands([=](const Tensor& x, const Tensor& dy) {
         const Tensor operand = convert_unscaled(x, DType::bf16);
         onednn::unpacked(onednn::convolve_backward_weights(operand, dy, layer.weights(), layer.geometry()),
