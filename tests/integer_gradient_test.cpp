@@ -110,6 +110,7 @@ TEST_CASE("the 8-bit gradient of weights equals exact sums", "[gradient][isa]") 
       ++salt;
       const RoundedGradient dy = gradient_of(c, salt, 0.37f);
       for (const Tensor& x : {reference::random_integers<std::uint8_t>(c.x, salt, 0, 255),
+                              reference::random_integers<std::uint8_t>(c.x, salt, 0, 15),
                               reference::random_integers<std::int8_t>(c.x, salt, -127, 127)}) {
         QuadGradient gradient(c.x, c.w, c.geometry, 1, {}, tiles);
         gradient.add(0, x, dy);
@@ -126,10 +127,12 @@ TEST_CASE("the 8-bit gradient of weights does not overflow", "[gradient][isa]") 
     for (const int sign : {1, -1}) {
       RoundedGradient dy{Tensor::empty(c.y(), DType::s8), 1.0f};
       std::ranges::fill(dy.values.mutable_span<std::int8_t>(), static_cast<std::int8_t>(127 * sign));
-      Tensor bytes = Tensor::empty(c.x, DType::u8), signs = Tensor::empty(c.x, DType::s8);
+      Tensor bytes = Tensor::empty(c.x, DType::u8), nibbles = Tensor::empty(c.x, DType::u8);
+      Tensor signs = Tensor::empty(c.x, DType::s8);
       std::ranges::fill(bytes.mutable_span<std::uint8_t>(), std::uint8_t{255});
+      std::ranges::fill(nibbles.mutable_span<std::uint8_t>(), std::uint8_t{15});
       std::ranges::fill(signs.mutable_span<std::int8_t>(), std::int8_t{-127});
-      for (const Tensor& x : {bytes, signs}) {
+      for (const Tensor& x : {bytes, nibbles, signs}) {
         QuadGradient gradient(c.x, c.w, c.geometry, 1, {}, tiles);
         gradient.add(0, x, dy);
         CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));

@@ -86,15 +86,15 @@ std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape
   return static_cast<std::size_t>(found - shapes.begin());
 }
 
-QuadTiles by_pixels(const char* name, bool runs, bool allowed,
+QuadTiles by_pixels(const char* name, bool runs, bool allowed, bool wants_nibbles,
                     QuadTile<std::int32_t> (*tile)(QuadTileShape shape)) {
-  return {{name, runs, allowed, 4, 1, pixel_tile_shape, pack_pixels, [] {}, [] {}}, tile};
+  return {{name, runs, allowed, 4, 1, wants_nibbles, pixel_tile_shape, pack_pixels, [] {}, [] {}}, tile};
 }
 
 const std::vector<QuadTiles>& quad_tile_sets() {
   static const std::vector<QuadTiles> sets = [] {
     std::vector<QuadTiles> all = x86_quad_tile_sets();
-    all.push_back(by_pixels("plain", true, true, plain_quad_tile));
+    all.push_back(by_pixels("plain", true, true, false, plain_quad_tile));
     return all;
   }();
   return sets;

@@ -20,6 +20,7 @@ struct QuadPixels {
   std::int64_t pixel;         ///< bytes of x from one pixel to the next
   const std::int8_t* dy;      ///< count × width/pixels × outputs × pixels × 4
   bool adds;                  ///< to the sums that are there
+  bool are_nibbles = false;   ///< no byte of x is above 15
   Sum* sums;                  ///< outputs × vectors × 16
 };
 
@@ -56,6 +57,7 @@ struct QuadTileSet {
   bool allowed;         ///< as far as oneDNN may use the CPU (core/cpu.h)
   std::int64_t images;  ///< of a quad
   std::int64_t pixels;  ///< that a tile takes at a time
+  bool wants_nibbles;   ///< tiles are faster with QuadPixels::are_nibbles
   /// The shape of tiles for runs of so many vectors, and so many outputs in all. A run may want several.
   QuadTileShape (*shape)(std::int64_t vectors, std::int64_t outputs);
   void (*pack)(const QuadBlock& block);
@@ -79,7 +81,7 @@ struct PairTiles : QuadTileSet {
 int even_vectors(std::int64_t vectors, int most);
 
 /// The set of tiles that take one pixel at a time.
-QuadTiles by_pixels(const char* name, bool runs, bool allowed,
+QuadTiles by_pixels(const char* name, bool runs, bool allowed, bool wants_nibbles,
                     QuadTile<std::int32_t> (*tile)(QuadTileShape shape));
 /// Their shapes: 24 accumulators, or what is left of a block of channels.
 inline constexpr QuadTileShape pixel_tile_shapes[] = {{1, 24}, {2, 12}, {3, 8}, {4, 6},

@@ -166,7 +166,7 @@ void pack_transposed(const QuadBlock& block) {
 QuadTileSet amx_tile_set(std::int64_t images) {
   const bool allowed = has_amx();
   static const bool runs = allowed && amx::may_use_registers();
-  return {"AMX", runs, allowed, images, pixels, amx_shape, pack_transposed, amx::enter, amx::leave};
+  return {"AMX", runs, allowed, images, pixels, false, amx_shape, pack_transposed, amx::enter, amx::leave};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/cpu.h"
+#include "core/division.h"
 #include "core/kernels/quad_tiles.h"
 
 namespace faq::kernels {
@@ -116,41 +117,89 @@ struct AvxVnni {
   }
 };
 
-// Without VNNI: products of 16 bits, of which two are added in 32, which is exact. A register holds four
-// values of x; the sums of its two pairs of images are added at the end.
+// Without VNNI: products of the low and of the high four bits of x, whose sums fit into 16 bits for a few
+// pixels. A register holds eight values of x.
 struct Avx2 {
 #define FAQ_AVX2 __attribute__((target("avx2")))
-  static constexpr int most_outputs = 3, fewer_outputs = 2;
-  static constexpr int registers = 4;  ///< of 16 values
+  static constexpr int most_outputs = 6, fewer_outputs = 4;
+  static constexpr std::int64_t most_pixels = 8;
+  static_assert(2 * most_pixels * 15 * 128 < (1 << 15));
+
+  // A pixel, and how many are left up to the end of its line.
+  struct Pixel {
+    const std::int8_t* dy;
+    const std::int64_t* line;
+    std::int64_t left;
+  };
+
+  // Pixels that are added in 16 bits: an even part of a line, or whole lines.
+  static std::int64_t together(std::int64_t width) {
+    return width > most_pixels ? divided_up(width, divided_up(width, most_pixels))
+                               : most_pixels / width * width;
+  }
+
+  struct Bytes {
+    __m256i low, high;  // halves of a vector
+  };
+
+  // Four bits of each byte.
+  template <bool upper>
+  FAQ_AVX2 static __m256i nibbles(const std::uint8_t* x) {
+    const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+    return _mm256_and_si256(upper ? _mm256_srli_epi16(bytes, 4) : bytes, _mm256_set1_epi8(15));
+  }
+
+  // Sums of 16 bits, one for each pair of images.
+  FAQ_AVX2 static void add_products(const Bytes& x, const std::int8_t* dy, Bytes& sum) {
+    const __m256i gradient = _mm256_set1_epi32(quad_at(dy));
+    sum.low = _mm256_add_epi16(sum.low, _mm256_maddubs_epi16(x.low, gradient));
+    sum.high = _mm256_add_epi16(sum.high, _mm256_maddubs_epi16(x.high, gradient));
+    // Else GCC multiplies for all outputs first, and has no registers left for the sums.
+    asm("" : "+x"(sum.low), "+x"(sum.high));
+  }
+
+  FAQ_AVX2 static void add_pairs(__m256i sum, __m256i weight, std::int32_t* sums) {
+    auto* place = reinterpret_cast<__m256i*>(sums);
+    _mm256_storeu_si256(place, _mm256_add_epi32(_mm256_loadu_si256(place), _mm256_madd_epi16(sum, weight)));
+  }
+
+  // Adds `count` pixels, with four bits of each byte. The outputs are counted by a parameter pack: sums whose
+  // index is a constant from the start stay in registers.
+  template <bool upper, std::size_t... o>
+  FAQ_AVX2 static Pixel add(const QuadPixels<std::int32_t>& r, const std::uint8_t* first, int all_outputs,
+                            Pixel at, std::int64_t count, std::int32_t* sums, std::int64_t stride,
+                            std::index_sequence<o...>) {
+    const __m256i zeros = _mm256_setzero_si256();
+    Bytes sum[] = {(static_cast<void>(o), Bytes{zeros, zeros})...};
+    while (count > 0) {
+      const std::int64_t run = std::min(count, at.left);
+      const std::uint8_t* x = first + *at.line + (r.width - at.left) * r.pixel;
+      for (const std::int8_t* past = at.dy + run * 4 * all_outputs; at.dy != past; x += r.pixel) {
+        const Bytes inputs{nibbles<upper>(x), nibbles<upper>(x + 32)};
+        (add_products(inputs, at.dy + 4 * o, sum[o]), ...);
+        at.dy += 4 * all_outputs;
+      }
+      count -= run;
+      at.left -= run;
+      if (at.left == 0) ++at.line, at.left = r.width;
+    }
+    const __m256i weight = _mm256_set1_epi16(upper ? 16 : 1);
+    (add_pairs(sum[o].low, weight, sums + o * stride), ...);
+    (add_pairs(sum[o].high, weight, sums + o * stride + 8), ...);
+    return at;
+  }
 
   template <int outputs>
   FAQ_AVX2 static void part(const QuadPixels<std::int32_t>& r, const std::uint8_t* first, int output,
                             int all_outputs, std::int32_t* sums, std::int64_t stride) {
-    __m256i sum[outputs][registers];
-    for (auto& of_output : sum) {
-      for (__m256i& s : of_output) s = _mm256_setzero_si256();
-    }
-    const std::int8_t* dy = r.dy + 4 * output;
-    for (std::int64_t line = 0; line < r.count; ++line) {
-      const std::uint8_t* x = first + r.lines[line];
-      for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * all_outputs) {
-        __m256i inputs[registers];
-        for (int i = 0; i < registers; ++i)
-          inputs[i] = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + 16 * i)));
-        for (int o = 0; o < outputs; ++o) {
-          const __m256i gradient =
-              _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(_mm_cvtsi32_si128(quad_at(dy + 4 * o))));
-          for (int i = 0; i < registers; ++i)
-            sum[o][i] = _mm256_add_epi32(sum[o][i], _mm256_madd_epi16(inputs[i], gradient));
-        }
-      }
-    }
-    for (int o = 0; o < outputs; ++o) {
-      for (int i = 0; i < registers; ++i) {
-        alignas(32) std::int32_t pairs[8];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), sum[o][i]);
-        for (int k = 0; k < 4; ++k) sums[o * stride + 4 * i + k] += pairs[2 * k] + pairs[2 * k + 1];
-      }
+    constexpr auto of_outputs = std::make_index_sequence<outputs>();
+    Pixel at{.dy = r.dy + 4 * output, .line = r.lines, .left = r.width};
+    const std::int64_t most = together(r.width);
+    for (std::int64_t left = r.count * r.width; left > 0; left -= most) {
+      const std::int64_t count = std::min(left, most);
+      const Pixel past = add<false>(r, first, all_outputs, at, count, sums, stride, of_outputs);
+      if (!r.are_nibbles) add<true>(r, first, all_outputs, at, count, sums, stride, of_outputs);
+      at = past;
     }
   }
 };
@@ -189,9 +238,9 @@ std::vector<QuadTiles> x86_quad_tile_sets() {
   const bool avx2 = __builtin_cpu_supports("avx2") != 0;
   const bool avx512 = __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
                       __builtin_cpu_supports("avx512vnni") != 0;
-  return {amx_quad_tiles(), by_pixels("AVX-512 VNNI", avx512, has_avx512_vnni(), avx512_vnni_tile),
-          by_pixels("AVX-VNNI", avx2 && cpu_has_avx_vnni(), has_vnni(), tile_in_parts<AvxVnni>),
-          by_pixels("AVX2", avx2, has_avx2(), tile_in_parts<Avx2>)};
+  return {amx_quad_tiles(), by_pixels("AVX-512 VNNI", avx512, has_avx512_vnni(), false, avx512_vnni_tile),
+          by_pixels("AVX-VNNI", avx2 && cpu_has_avx_vnni(), has_vnni(), false, tile_in_parts<AvxVnni>),
+          by_pixels("AVX2", avx2, has_avx2(), true, tile_in_parts<Avx2>)};
 }
 
 }  // namespace faq::kernels

@@ -20,6 +20,8 @@ class QuadInput {
 
   bool is_shifted() const { return is_shifted_; }
   std::int64_t bytes() const { return bytes_.numel(); }
+  /// True if no byte is above 15, as it is with activations of 4 bits. Reads them all.
+  bool are_nibbles() const;
   /// What a tile sees at the first pixel of the first line.
   const std::uint8_t* at(const QuadPlan::Tile& tile) const;
   /// For each line: the offset from at(). Behind the last one stands its own again.
@@ -92,6 +94,7 @@ class QuadOperands {
             .pixel = input_.pixel(tile.block),
             .dy = output_.at(tile.output_block, from),
             .adds = adds,
+            .are_nibbles = are_nibbles_,
             .sums = sums};
   }
 
@@ -99,6 +102,7 @@ class QuadOperands {
   QuadGrid grid_;
   QuadInput input_;
   QuadOutput output_;
+  bool are_nibbles_;                              ///< false as well where tiles do not ask
   std::vector<std::vector<std::int64_t>> lines_;  ///< by block
 };
 
