@@ -2,10 +2,12 @@
 #include "core/kernels/tiled_conv.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <vector>
 
 #include "core/cpu.h"
+#include "core/kernels/byte_weights.h"
 #include "core/kernels/conv.h"
 #include "core/kernels/tile_pieces.h"
 #include "core/kernels/unit.h"
@@ -57,16 +59,27 @@ Tensor random_bytes(const Shape& shape, std::uint64_t salt, bool is_signed) {
                    : reference::random_integers<std::uint8_t>(shape, salt, 0, 255);
 }
 
-// `salt` decides which dtypes there are, and whether there is a residual.
+// Largest bytes of x, and weights. Tiles that add pairs of products in 16 bits do it in one way for the first
+// three, and in others for the last two.
+struct Range {
+  int x, weight;
+};
+constexpr Range ranges[] = {{15, 7}, {255, 7}, {15, 127}, {127, 127}, {255, 127}};
+
+// `salt` decides which dtypes and ranges there are, and whether there is a residual.
 Deployed deployed(const Convolution& c, std::uint64_t salt) {
   const std::int64_t channels = c.w[0];
   const Tensor residual = salt % 3 == 0 ? Tensor() : random_bytes(c.y(), salt + 2, salt % 3 == 1);
   const auto products = static_cast<double>(c.w.numel() / channels);
-  return {.x = random_bytes(c.x, salt, salt % 2 == 1),
-          .w = reference::random_integers<std::int8_t>(c.w, salt + 1, -127, 127),
+  const auto [largest, weight] = ranges[salt % std::size(ranges)];
+  const double scale = 255.0 * 127 / (largest * weight);
+  return {.x = salt % 2 == 1 ? reference::random_integers<std::int8_t>(c.x, salt, -128, 127)
+                             : reference::random_integers<std::uint8_t>(c.x, salt, 0, largest),
+          .w = reference::random_integers<std::int8_t>(c.w, salt + 1, -weight, weight),
           .residual = residual,
           .geometry = c.geometry,
-          .params = {.multiplier = reference::random({channels}, salt + 3, 0.001 / products, 0.02 / products),
+          .params = {.multiplier = reference::random({channels}, salt + 3, 0.001 * scale / products,
+                                                     0.02 * scale / products),
                      .bias = reference::random({channels}, salt + 4, -20, 60),
                      .residual_multiplier = 0.37f,
                      .activation = salt % 4 < 2 ? Activation::relu : Activation::identity,
@@ -120,8 +133,8 @@ TEST_CASE("convolutions in tiles give the integers of sums that are requantized 
   for_each_tile_set([](const ByteTiles& tiles) {
     std::uint64_t salt = 0;
     for (const Convolution& c : cases()) {
-      // Plain tiles take long. Every case has all dtypes, residuals and formats on the others.
-      for (int i = 0; i < (tiles.pays ? 12 : 1); ++i) {
+      // Plain tiles take long. Every case has all dtypes, ranges, residuals and formats on the others.
+      for (int i = 0; i < (std::string(tiles.name) == "plain" ? 1 : 30); ++i) {
         const Deployed d = deployed(c, ++salt);
         INFO(c << ", " << d.x.dtype() << ", " << (d.residual ? name_of(d.residual.dtype()) : "no residual")
                << ", " << d.params.format);
@@ -191,14 +204,60 @@ TEST_CASE("tiles are used where they pay", "[tiles][isa]") {
     return set.runs && set.allowed && set.pays;
   });  // a system may keep AMX
   CHECK((tiles != nullptr) == there_are);
-  if (isa != "AVX512_CORE_AMX") CHECK(tiles == nullptr);
-  if (tiles) CHECK(std::string(tiles->name) == "AMX");
+  if (isa != "AVX512_CORE_AMX" && isa != "AVX2") CHECK(tiles == nullptr);
+  if (tiles) CHECK(std::string(tiles->name) == (isa == "AVX2" ? "AVX2" : "AMX"));
   // Filters of few taps, or few of them, are mostly zeros in tiles.
   CHECK(kernels::suits_tiles({96, 16, 1, 1}, {}));
   CHECK(kernels::suits_tiles({16, 3, 3, 3}, {}));
   CHECK_FALSE(kernels::suits_tiles({8, 8, 1, 1}, {}));
   CHECK_FALSE(kernels::suits_tiles({1, 3, 3, 3}, {}));
   CHECK_FALSE(kernels::suits_tiles({64, 8, 3, 3}, {.groups = 8}));
+  // Without VNNI: where filters are long, or weights would be divided.
+  const auto pays = [](const Shape& shape, std::int8_t weight, const ByteTiles& set) {
+    Tensor w = Tensor::zeros(shape, DType::s8);
+    std::ranges::fill(w.mutable_span<std::int8_t>(), weight);
+    const kernels::PackedWeights packed(w);
+    return kernels::pays_in_tiles(packed.forms(), {}, set);
+  };
+  for_each_tile_set([&](const ByteTiles& set) {
+    if (std::string(set.name) == "plain") return;
+    const bool always = std::string(set.name) == "AMX";
+    CHECK(pays({64, 64, 1, 1}, 7, set) == always);
+    CHECK(pays({64, 64, 1, 1}, 65, set));
+    CHECK(pays({64, 256, 1, 1}, 7, set));
+    CHECK_FALSE(pays({8, 8, 1, 1}, 65, set));
+  });
+}
+
+TEST_CASE("weights for tiles know their quads, and how large they are", "[tiles]") {
+  // Two lines of 3 taps of 7 inputs: 21 bytes each, of which the last quad has one.
+  Tensor w = reference::random_integers<std::int8_t>({18, 7, 2, 3}, 1, -3, 3);
+  const kernels::ByteWeights packed(w, 2);
+  CHECK(packed.quads == std::vector<std::int64_t>{6, 6});
+  CHECK(packed.blocks.numel() == 2 * 2 * kernels::byte_depth * kernels::byte_block_outputs);
+  CHECK(packed.largest_pair <= 6);
+  CHECK_FALSE(packed.has_least);
+  // A long line has several pieces.
+  CHECK(kernels::ByteWeights(Tensor::zeros({1, 70, 1, 1}, DType::s8), 1).quads ==
+        std::vector<std::int64_t>{16, 2});
+  // Bytes of one sign count. Of a line, bytes 2i and 2i + 1 are a pair.
+  struct Row {
+    std::vector<std::int8_t> line;
+    int largest_pair;
+    bool has_least;
+  };
+  const Row rows[] = {{{100, 27, -3, 2}, 127, false},
+                      {{0, 100, 27, 0}, 100, false},
+                      {{-128, -127, 5, 5}, 255, true},
+                      {{90, -100, 60, 60}, 120, false},
+                      {{0, 0, 0, -128}, 128, true}};
+  for (const Row& row : rows) {
+    Tensor line = Tensor::empty({1, 4, 1, 1}, DType::s8);
+    std::ranges::copy(row.line, line.mutable_span<std::int8_t>().begin());
+    const kernels::ByteWeights of(line, 1);
+    CHECK(of.largest_pair == row.largest_pair);
+    CHECK(of.has_least == row.has_least);
+  }
 }
 
 TEST_CASE("pieces of a convolution in tiles are as many as threads want, and each tile's work once",

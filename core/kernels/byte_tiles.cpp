@@ -1,6 +1,7 @@
 #include "core/kernels/byte_tiles.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace faq::kernels {
 namespace {
@@ -29,10 +30,14 @@ void plain_tile(const BytePanels& p) {
 const std::vector<ByteTiles>& byte_tile_sets() {
   static const std::vector<ByteTiles> sets = [] {
     std::vector<ByteTiles> all = amx_byte_tile_sets();
+    std::ranges::copy(avx2_byte_tile_sets(), std::back_inserter(all));
     all.push_back({.name = "plain",
                    .runs = true,
                    .allowed = true,
                    .pays = false,
+                   .adds_pairs = false,
+                   .least_taps = 0,
+                   .copy_cost = 0,
                    .of_unsigned = plain_tile<std::uint8_t>,
                    .of_signed = plain_tile<std::int8_t>,
                    .enter = [] {},

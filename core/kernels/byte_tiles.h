@@ -26,6 +26,10 @@ struct BytePanels {
   std::int64_t blocks;  ///< of outputs, 1 to byte_tile_outputs / 16
   std::int32_t* sums;
   std::int64_t sums_stride;  ///< from one row to the next, at least that of the blocks
+  // What some tiles make use of; see ByteWeights.
+  const std::int64_t* quads = nullptr;  ///< of four bytes: of each piece, but for the last ones, of zeros
+  std::int64_t quads_together = 0;  ///< that fit into 16 bits, if pairs of products u8·s8 are added there
+  bool has_least = true;            ///< a weight is −128
 };
 
 /// sums[row][output] = Σ x[row][i]·weights[output][i], for all rows and blocks; the others are undefined. All
@@ -38,6 +42,9 @@ struct ByteTiles {
   bool runs;                        ///< on this CPU
   bool allowed;                     ///< as far as oneDNN may use the CPU (core/cpu.h)
   bool pays;                        ///< is faster than oneDNN's convolutions and a pass over their sums
+  bool adds_pairs;                  ///< of products u8·s8, in 16 bits: wants BytePanels::quads_together
+  std::int64_t least_taps;          ///< of a filter, times inputs, if oneDNN takes one convolution for it
+  float copy_cost;                  ///< of byte_depth bytes, in the time of a row times a block of them
   ByteTile of_unsigned, of_signed;  ///< x: u8, s8
   /// A thread calls them before and after it uses tiles.
   void (*enter)();
@@ -48,7 +55,8 @@ struct ByteTiles {
 const std::vector<ByteTiles>& byte_tile_sets();
 /// The first one that runs here, is allowed, and pays; null if there is none.
 const ByteTiles* byte_tiles();
-/// Those for AMX; none where the compiler has none.
+/// Those for AMX, and for AVX2 without VNNI; none elsewhere than on x86-64.
 std::vector<ByteTiles> amx_byte_tile_sets();
+std::vector<ByteTiles> avx2_byte_tile_sets();
 
 }  // namespace faq::kernels

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstring>
 #include <numeric>
 
 #include "core/division.h"
 #include "core/kernels/simd.h"
+#include "core/kernels/used_bits.h"
 #include "core/parallel.h"
 
 namespace faq::kernels {
@@ -33,13 +33,6 @@ FAQ_SIMD void add_rows(const std::int8_t* values, std::int64_t count, std::int64
 FAQ_SIMD void interleave_two(const std::uint16_t* a, const std::uint16_t* b, std::uint32_t* out,
                              std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = std::uint32_t{a[i]} | std::uint32_t{b[i]} << 16;
-}
-
-// The bits that any of the bytes has.
-FAQ_SIMD std::uint8_t bits_of(const std::uint8_t* bytes, std::int64_t n) {
-  std::uint8_t bits = 0;
-  for (std::int64_t i = 0; i < n; ++i) bits |= bytes[i];
-  return bits;
 }
 
 // Values of the images of a quad.
@@ -134,14 +127,7 @@ void QuadInput::fill(const Tensor& x, const ConvGeometry& geometry) {
   });
 }
 
-bool QuadInput::are_nibbles() const {
-  if (is_shifted_) return false;
-  std::atomic<bool> are_nibbles = true;
-  parallel_for(bytes(), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
-    if (bits_of(data_ + begin, end - begin) > 15) are_nibbles.store(false, std::memory_order_relaxed);
-  });
-  return are_nibbles;
-}
+bool QuadInput::are_nibbles() const { return !is_shifted_ && used_bits(data_, bytes()) <= 15; }
 
 const std::uint8_t* QuadInput::at(const QuadPlan::Tile& tile) const {
   const std::int64_t here = plan_.channels_of(tile.block);

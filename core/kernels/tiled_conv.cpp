@@ -1,14 +1,17 @@
 #include "core/kernels/tiled_conv.h"
 
 #include <algorithm>
+#include <limits>
 #include <span>
 #include <vector>
 
 #include "core/aligned_vector.h"
 #include "core/division.h"
+#include "core/kernels/byte_weights.h"
 #include "core/kernels/conv_observer.h"
 #include "core/kernels/in_tiles.h"
 #include "core/kernels/tile_pieces.h"
+#include "core/kernels/used_bits.h"
 #include "core/kernels/windows.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -68,6 +71,12 @@ class Band {
   std::vector<std::size_t> first_runs_;  ///< of each part
 };
 
+// Quads of bytes of x whose products with weights, added in pairs, fit into 16 bits.
+std::int64_t quads_together(const Tensor& x, const ByteWeights& weights) {
+  const int largest = used_bits(x.data<std::uint8_t>(), x.numel());
+  return std::numeric_limits<std::int16_t>::max() / std::max(1, largest * weights.largest_pair);
+}
+
 }  // namespace
 
 bool fits_tiles(const Shape& weights, const ConvGeometry& geometry) {
@@ -82,6 +91,13 @@ bool suits_tiles(const Shape& weights, const ConvGeometry& geometry) {
              most * weights.numel();
 }
 
+bool pays_in_tiles(WeightForms& weights, const ConvGeometry& geometry, const ByteTiles& tiles) {
+  if (!suits_tiles(weights.shape(), geometry)) return false;
+  constexpr int largest_byte = 255, largest_weight = 64;  // see conv2d_integer()
+  return weights.shape().numel() / weights.shape()[0] >= tiles.least_taps ||
+         weights.exact_parts(largest_byte, largest_weight) > 1;
+}
+
 void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& geometry,
                      const ByteTiles& tiles, const Requantizer& requantizer, const Tensor& residual,
                      Tensor& out) {
@@ -92,11 +108,14 @@ void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& 
           out.dtype()});
   const Shape shape = conv2d_shape(x.shape(), weights.shape(), geometry);
   const Requantizer::Places places = requantizer.places(shape, residual, out);
-  const auto windows = windows_of(x, geometry.of(weights.shape()), shape);
+  const auto windows = windows_of(x, geometry.of(weights.shape()), shape, tiles.copy_cost);
   const auto depth = static_cast<std::int64_t>(windows->offsets().size());
-  const Tensor blocks = weights.in_byte_blocks(depth / windows->line());
+  const bool is_signed = x.dtype() == DType::s8;
+  const auto packed = weights.for_tiles(depth / windows->line());
+  const Tensor& blocks = packed->blocks;
+  const std::int64_t together = tiles.adds_pairs && !is_signed ? quads_together(x, *packed) : 0;
   const std::int64_t outputs = shape[3];
-  const ByteTile tile = x.dtype() == DType::s8 ? tiles.of_signed : tiles.of_unsigned;
+  const ByteTile tile = is_signed ? tiles.of_signed : tiles.of_unsigned;
   const TilePieces pieces(windows->places(), byte_tile_rows * windows->stride(), outputs, num_threads());
   constexpr std::int64_t first_cache = 1 << 15;             // bytes, of which most is free
   const bool weights_stay = blocks.numel() <= first_cache;  // else those of a column may
@@ -117,7 +136,10 @@ void conv2d_in_tiles(const Tensor& x, WeightForms& weights, const ConvGeometry& 
             .depth = depth,
             .blocks = divided_up(channels, byte_block_outputs),
             .sums = sums,
-            .sums_stride = sums_stride});
+            .sums_stride = sums_stride,
+            .quads = packed->quads.data(),
+            .quads_together = together,
+            .has_least = packed->has_least});
       for (const Windows::Run& run : band.runs(part))
         requantizer({.sums = sums + (run.place - part * byte_tile_rows) * sums_stride,
                      .stride = sums_stride,

@@ -13,6 +13,9 @@ namespace faq::kernels {
 bool fits_tiles(const Shape& weights, const ConvGeometry& geometry);
 /// True if it fits, and tiles do not multiply mostly zeros: filters have many taps or channels, and are many.
 bool suits_tiles(const Shape& weights, const ConvGeometry& geometry);
+/// True if tiles suit, and are faster: always with AMX; without VNNI for long filters, and for weights that
+/// conv2d_integer() would divide.
+bool pays_in_tiles(WeightForms& weights, const ConvGeometry& geometry, const ByteTiles& tiles);
 
 /// out = requantize(conv2d_integer(x, weights), residual), the same integers, on all threads. x: u8 or s8.
 /// Precondition: fits_tiles().

@@ -161,7 +161,7 @@ void conv2d_requantize(const Tensor& x, const PackedWeights& weights, const Conv
   check(!residual || residual.shape() == shape, "requantize: residual ", residual.shape(), " for ", shape);
   expect_place("convolution", out, shape, params.format.is_signed ? DType::s8 : DType::u8);
   const Requantizer requantizer(params, shape[3]);
-  if (tiles && engine == Engine::integer && suits_tiles(weights.filter_shape(), geometry))
+  if (tiles && engine == Engine::integer && pays_in_tiles(weights.forms(), geometry, *tiles))
     return conv2d_in_tiles(x, weights.forms(), geometry, *tiles, requantizer, residual, out);
   for_each_slice(shape[0], shape[1] * shape[2] * shape[3] * 4, weights.filter_shape().numel(),
                  [&](const Slice& slice) {

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "core/division.h"
-#include "core/kernels/byte_tiles.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/exact_addends.h"
 #include "core/kernels/interleaved_layout.h"
@@ -55,31 +54,6 @@ void transpose(const std::int8_t* from, std::int64_t row, std::int8_t* to, std::
 Shape flipped_shape(const Shape& weights, Extent first, int stride) {
   const auto taps = [&](std::int64_t all, int from) { return divided_up(all - from, stride); };
   return {weights[1], weights[0], taps(weights[2], first.height), taps(weights[3], first.width)};
-}
-
-// See WeightForms::in_byte_blocks().
-Tensor in_blocks_of_bytes(const Tensor& weights, std::int64_t lines) {
-  constexpr std::int64_t quad = 4, block_bytes = byte_depth * byte_block_outputs;
-  const std::int64_t outputs = weights.dim(0), inputs = weights.dim(1),
-                     taps = weights.dim(2) * weights.dim(3);
-  const std::int64_t line = taps / lines;
-  const std::int64_t pieces = divided_up(line * inputs, byte_depth), depth = lines * pieces;
-  const std::int64_t blocks = divided_up(outputs, byte_block_outputs);
-  Tensor packed = Tensor::zeros({blocks * depth * block_bytes}, DType::s8);
-  const std::int8_t* from = weights.data<std::int8_t>();
-  std::int8_t* to = packed.mutable_data<std::int8_t>();
-  parallel_for(outputs, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t o = begin; o < end; ++o) {
-      const std::int8_t* filter = from + o * inputs * taps;
-      std::int8_t* row = to + o / byte_block_outputs * depth * block_bytes + o % byte_block_outputs * quad;
-      for (std::int64_t tap = 0, place = 0; tap < taps; ++tap) {
-        if (tap % line == 0) place = tap / line * pieces * byte_depth;
-        for (std::int64_t i = 0; i < inputs; ++i, ++place)
-          row[place / quad * byte_block_outputs * quad + place % quad] = filter[i * taps + tap];
-      }
-    }
-  });
-  return packed;
 }
 
 // Taps of O,I,H,W weights as I,O,H,W, in reverse order. By blocks, of which both sides stay in the
@@ -262,13 +236,12 @@ std::shared_ptr<WeightForms> WeightForms::as_matrix() {
   return matrix_;
 }
 
-Tensor WeightForms::in_byte_blocks(std::int64_t lines) {
-  check(dtype() == DType::s8, ErrorKind::internal, "blocks of bytes: expected integers, got ", dtype());
+std::shared_ptr<const ByteWeights> WeightForms::for_tiles(std::int64_t lines) {
+  check(dtype() == DType::s8, ErrorKind::internal, "weights for tiles: expected integers, got ", dtype());
   const std::lock_guard lock(mutex_);
-  const auto known = std::ranges::find(byte_blocks_, lines, &ByteBlocks::lines);
-  if (known != byte_blocks_.end()) return known->packed;
-  byte_blocks_.push_back({lines, in_blocks_of_bytes(weights(), lines)});
-  return byte_blocks_.back().packed;
+  const auto known = std::ranges::find(for_tiles_, lines, &ForTiles::lines);
+  if (known != for_tiles_.end()) return known->weights;
+  return for_tiles_.emplace_back(lines, std::make_shared<ByteWeights>(weights(), lines)).weights;
 }
 
 }  // namespace faq::kernels

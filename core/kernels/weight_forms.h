@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/kernels/byte_weights.h"
 #include "core/kernels/onednn.h"
 
 namespace faq::kernels {
@@ -52,10 +53,8 @@ class WeightForms {
   std::shared_ptr<WeightForms> flipped(Extent first, int stride);
   /// See PackedWeights::as_matrix().
   std::shared_ptr<WeightForms> as_matrix();
-  /// s8 weights without groups as tiles of bytes read them (BytePanels::weights). A filter is lines of taps,
-  /// each of all inputs, and zeros up to a multiple of byte_depth: a line for each row of the kernel, or one
-  /// for all.
-  Tensor in_byte_blocks(std::int64_t lines);
+  /// s8 weights without groups as tiles of bytes read them: see ByteWeights.
+  std::shared_ptr<const ByteWeights> for_tiles(std::int64_t lines);
 
  private:
   /// What flipped weights are made of.
@@ -74,9 +73,9 @@ class WeightForms {
     int parts;                                                        ///< 1: the weights need no splitting
     std::vector<std::shared_ptr<WeightForms>> parts_of_weights = {};  ///< filled when first needed
   };
-  struct ByteBlocks {
+  struct ForTiles {
     std::int64_t lines;
-    Tensor packed;
+    std::shared_ptr<const ByteWeights> weights;
   };
   // Precondition of both: the lock is held.
   Addends& addends_entry(int max_input, int max_magnitude);
@@ -97,7 +96,7 @@ class WeightForms {
   std::vector<std::shared_ptr<WeightForms>> integers_, converted_;
   std::vector<std::shared_ptr<WeightForms>> flipped_;
   std::shared_ptr<WeightForms> matrix_;
-  std::vector<ByteBlocks> byte_blocks_;
+  std::vector<ForTiles> for_tiles_;
 };
 
 }  // namespace faq::kernels

@@ -267,17 +267,19 @@ class Patches : public Windows {
 
 }  // namespace
 
-std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometry, const Shape& y) {
+std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometry, const Shape& y,
+                                    float copy_cost) {
   auto patches = std::make_unique<Patches>(x, geometry, y);
   if (!Lines::fit(geometry)) return patches;
   auto lines = std::make_unique<Lines>(x, geometry, y);
-  // In the time that AMX takes for a row, a piece and a block of outputs. Patches take that for copying a
-  // piece, too, and half as long again for their products, as they fill the caches.
+  // In the time that tiles take for a row, a piece and a block of outputs. Patches fill the caches, too, for
+  // which their products wait as long as for half the copy.
   const auto products = [&](const Windows& windows) {
-    return windows.places() * std::ssize(windows.offsets()) * divided_up(y[3], byte_block_outputs);
+    const std::int64_t pieces = windows.places() * std::ssize(windows.offsets());
+    return static_cast<float>(pieces * divided_up(y[3], byte_block_outputs));
   };
-  const std::int64_t copies = patches->places() * std::ssize(lines->offsets());
-  if (products(*lines) <= products(*patches) * 3 / 2 + copies) return lines;
+  const auto copies = static_cast<float>(patches->places() * std::ssize(lines->offsets()));
+  if (products(*lines) <= products(*patches) * (1 + copy_cost / 2) + copies * copy_cost) return lines;
   return patches;
 }
 

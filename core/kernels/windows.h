@@ -53,7 +53,8 @@ class Windows {
 };
 
 /// The windows that tiles are faster with, as long as the images are there. y: the shape of the outputs.
-/// Precondition: the geometry has its kernel.
-std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometry, const Shape& y);
+/// copy_cost: see ByteTiles. Precondition: the geometry has its kernel.
+std::unique_ptr<Windows> windows_of(const Tensor& x, const ConvGeometry& geometry, const Shape& y,
+                                    float copy_cost);
 
 }  // namespace faq::kernels
