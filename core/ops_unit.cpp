@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/kernels/elementwise.h"
+#include "core/kernels/tiled_gradient.h"
 #include "core/kernels/unit.h"
 #include "core/kernels/weight_gradient.h"
 #include "core/ops_parts.h"
@@ -49,14 +50,15 @@ Grads unit_backward(const ConvBackward& conv, const Normalization& norm, const T
   kernels::WeightGradient dw(weights.filter_shape(), conv.geometry, num_shares(images));
   const std::int64_t bytes_per_image = (dy.numel() + conv.x.numel()) / std::max<std::int64_t>(images, 1) *
                                        static_cast<std::int64_t>(size_of(conv.grad_format.dtype()));
+  const auto backward = [&](const kernels::Slice& slice) {
+    Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.float_dtype());
+    Tensor dresidual_part = slice.of(dresidual);
+    pass.apply(slice.first, slice.last, gradient, dresidual_part);
+    dw.add(conv.operand(slice.of(conv.x)), gradient, slice.share);
+    if (dx) conv.data_gradient(gradient, weights, dx.rows(slice.first, slice.last));
+  };
   kernels::for_each_slice(images, bytes_per_image, static_cast<std::int64_t>(weights.values().bytes()),
-                          [&](const kernels::Slice& slice) {
-                            Tensor gradient = Tensor::empty(slice.of(dy).shape(), conv.float_dtype());
-                            Tensor dresidual_part = slice.of(dresidual);
-                            pass.apply(slice.first, slice.last, gradient, dresidual_part);
-                            dw.add(conv.operand(slice.of(conv.x)), gradient, slice.share);
-                            if (dx) conv.data_gradient(gradient, weights, dx.rows(slice.first, slice.last));
-                          });
+                          backward, kernels::TiledGradient::images_together(conv.float_dtype()));
   Grads grads = norm.grads(pass, dresidual);
   grads.insert(grads.begin(), {dx.values, conv.scaled(dw.sum())});
   return grads;

@@ -43,6 +43,9 @@ struct LayerBits {
 /// Throws usage, with the field, if weights or activations cannot have so many bits: 2 to 8.
 void check_bits(const char* field, int bits);
 
+/// What follows the bits of activations in a text: " (8 on residual connections)"; nothing for 0.
+std::string residual_note(int residual_bits);
+
 /// The format of gradients of a NumberFormat that names none: bf16 where the CPU multiplies it natively, else
 /// f32. (That of a QuantRecipe, train/quant_recipe.h, is s8, for which a pass must name its samples.)
 inline GradFormat default_grad_format() { return has_native_bf16() ? GradFormat::bf16 : GradFormat::f32; }

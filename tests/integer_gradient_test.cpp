@@ -120,6 +120,23 @@ TEST_CASE("the 8-bit gradient of weights equals exact sums", "[gradient][isa]") 
   });
 }
 
+TEST_CASE("one byte above 15 makes an input no nibbles", "[gradient][isa]") {
+  const Convolution c{{5, 40, 40, 24}, {8, 24, 1, 1}, {}};
+  const Tensor nibbles = reference::random_integers<std::uint8_t>(c.x, 3, 0, 15);
+  const RoundedGradient dy = gradient_of(c, 4, 1.0f);
+  for_each_tile_set([&](const kernels::QuadTiles& tiles) {
+    for (const std::int64_t place : {std::int64_t{0}, nibbles.numel() / 2, nibbles.numel() - 1}) {
+      for (const std::uint8_t byte : {16, 255}) {
+        Tensor x = nibbles.clone();
+        x.mutable_data<std::uint8_t>()[place] = byte;
+        QuadGradient gradient(c.x, c.w, c.geometry, 1, {}, tiles);
+        gradient.add(0, x, dy);
+        CHECK(reference::elements<float>(gradient.sum()) == weight_gradient_plainly(x, dy, c.w, c.geometry));
+      }
+    }
+  });
+}
+
 TEST_CASE("the 8-bit gradient of weights does not overflow", "[gradient][isa]") {
   // The largest products there are, more of them than 32 bits hold, and bands of rows.
   const Convolution c{{4, 140, 130, 3}, {2, 3, 3, 3}, {.padding = 1}};

@@ -1,4 +1,5 @@
-// Tagged [isa]: ctest runs these again with ONEDNN_MAX_CPU_ISA=AVX2, AVX512_CORE and AVX512_CORE_BF16.
+// Tagged [isa]: ctest runs these again with ONEDNN_MAX_CPU_ISA=AVX2, AVX512_CORE, AVX512_CORE_BF16 and
+// AVX512_CORE_AMX.
 #include "core/kernels/conv.h"
 
 #include <cstdlib>
@@ -379,12 +380,12 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
       {{1, 1, 4, 16}, {16, 16, 3, 3}, {.stride = 2, .padding = 1}},  // and for all
       {{1, 3, 1, 16}, {16, 16, 3, 3}, {.padding = 1}},               // an output of one column
       {{40, 16, 16, 32}, {64, 32, 3, 3}, {.padding = 1}},            // several groups of images
-      {{2, 5, 5, 16}, {80, 16, 3, 3}, {.padding = 1}},               // oneDNN's kernel: many channels
+      {{2, 5, 5, 16}, {80, 16, 3, 3}, {.padding = 1}},               // without AMX oneDNN's: many channels
       {{2, 5, 5, 3}, {16, 3, 3, 3}, {.padding = 1}},                 // and few
       {{3, 14, 14, 96}, {40, 96, 1, 1}, {}},                         // in tiles: an odd number of images
       {{5, 15, 15, 70}, {72, 70, 3, 3}, {.stride = 2, .padding = 1, .dilation = 2}},
       {{4, 30, 30, 3}, {64, 3, 7, 7}, {.stride = 2, .padding = 3}},  // rows of the filter
-      {{3, 20, 20, 130}, {144, 130, 3, 3}, {.padding = 1}},          // groups of two images
+      {{3, 24, 24, 130}, {96, 130, 3, 3}, {.padding = 1}},           // groups of two images
   }));
   const DType gradient_dtype = has_native_bf16() ? DType::bf16 : DType::f32;
   const DType x_dtype = GENERATE_COPY(values({DType::u8, DType::s8, gradient_dtype}));
@@ -406,6 +407,37 @@ TEST_CASE("gradients of the weights of integers against double", "[conv][isa]") 
     CHECK(reference::same_bytes(alone, dw));
 }
 
+TEST_CASE("gradients of weights in tiles of pairs equal plain loops", "[conv][isa]") {
+  const auto c = GENERATE(values<Convolution>({
+      {{3, 8, 8, 16}, {16, 16, 3, 3}, {.padding = 1}},
+      {{4, 9, 8, 16}, {32, 16, 3, 3}, {.stride = 2, .padding = 1}},
+      {{3, 9, 9, 96}, {40, 96, 1, 1}, {}},
+      {{5, 9, 9, 70}, {20, 70, 3, 3}, {.stride = 2, .padding = 1, .dilation = 2}},
+      {{2, 20, 20, 3}, {8, 3, 7, 7}, {.stride = 2, .padding = 3}},
+      {{3, 24, 24, 130}, {96, 130, 3, 3}, {.padding = 1}},  // groups of two images
+  }));
+  for (const kernels::PairTiles& tiles : kernels::pair_tile_sets()) {
+    if (!tiles.runs) continue;
+    const auto dy = kernels::convert(reference::random(c.y(), 12), DType::bf16);
+    for (const DType dtype : {DType::u8, DType::s8, DType::bf16}) {
+      INFO(tiles.name << ", " << dtype << ", " << c);
+      const Tensor x = dtype == DType::u8   ? reference::random_integers<std::uint8_t>(c.x, 10, 0, 255)
+                       : dtype == DType::s8 ? reference::random_integers<std::int8_t>(c.x, 10, -128, 127)
+                                            : kernels::convert(reference::random(c.x, 10), dtype);
+      const auto expected =
+          reference::conv2d_dw(reference::numbers(dy), reference::numbers(x), c.x, c.w, c.geometry);
+      kernels::TiledGradient whole(c.w, c.geometry, tiles), first(c.w, c.geometry, tiles),
+          second(c.w, c.geometry, tiles);
+      whole.add(x, dy);
+      CHECK(reference::relative_error(whole.sum(), expected) < 1e-5);
+      first.add(x.rows(0, 1), dy.rows(0, 1));
+      second.add(x.rows(1, c.x[0]), dy.rows(1, c.x[0]));
+      first.add(second);
+      CHECK(reference::relative_error(first.sum(), expected) < 1e-5);
+    }
+  }
+}
+
 TEST_CASE("gradients in tiles wherever that is the way", "[conv][isa]") {
   const auto suits = kernels::TiledGradient::suits;
   const Shape images{4, 12, 12, 20}, layer{24, 20, 3, 3};
@@ -418,8 +450,11 @@ TEST_CASE("gradients in tiles wherever that is the way", "[conv][isa]") {
   CHECK_FALSE(suits(images, {24, 5, 3, 3}, {.groups = 4}, DType::u8, DType::bf16));
   CHECK_FALSE(suits(images, {0, 20, 3, 3}, {}, DType::u8, DType::bf16));
   CHECK_FALSE(suits({0, 12, 12, 20}, layer, {}, DType::u8, DType::bf16));
-  CHECK_FALSE(
-      suits({2, 1, 1, 64}, {10, 64, 1, 1}, {}, DType::u8, DType::bf16));  // of few images, mostly zeros
+  // Of few images, mostly zeros.
+  CHECK_FALSE(suits({2, 1, 1, 64}, {10, 64, 1, 1}, {}, DType::u8, DType::bf16));
+  CHECK(suits({1, 12, 12, 20}, layer, {}, DType::u8, DType::bf16) == here);
+  CHECK(kernels::TiledGradient::images_together(DType::bf16) == (here ? 2 : 1));
+  CHECK(kernels::TiledGradient::images_together(DType::f32) == 1);
 }
 
 TEST_CASE("gradients from pairs of pixels wherever that is the way", "[conv][isa]") {

@@ -208,14 +208,14 @@ nlohmann::json report(const TrainOptions& options, const std::string& mode, int 
 
 std::string text(const nlohmann::json& r) {
   std::string out = fmt::format(
-      "{} {} at {} bits ({}), batch {}, {} threads, {}, own loops of {} bytes: {:.1f} ms per step, {:.1f} "
+      "{} {} at {} bits{} ({}), batch {}, {} threads, {}, own loops of {} bytes: {:.1f} ms per step, {:.1f} "
       "images/s\n"
       "convolutions alone {:.1f} ms: ratio {:.2f}; peak {:.0f} MB",
       r["model"].get<std::string>(), r["mode"].get<std::string>(), r["bits"].get<int>(),
-      r["scheme"].get<std::string>(), r["batch"].get<int>(), r["threads"].get<int>(),
-      r["isa"].get<std::string>(), r["simd_bytes"].get<int>(), r["step_ms"].get<double>(),
-      r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(), r["roofline_ratio"].get<double>(),
-      static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
+      residual_note(r["residual_bits"].get<int>()), r["scheme"].get<std::string>(), r["batch"].get<int>(),
+      r["threads"].get<int>(), r["isa"].get<std::string>(), r["simd_bytes"].get<int>(),
+      r["step_ms"].get<double>(), r["images_per_s"].get<double>(), r["roofline_ms"].get<double>(),
+      r["roofline_ratio"].get<double>(), static_cast<double>(r["peak_bytes"].get<std::size_t>()) / 1e6);
   if (r.contains("activation_bytes"))
     out += fmt::format("; weights {:.1f} MB, activations of an image {:.2f} MB",
                        static_cast<double>(r["weight_bytes"].get<std::int64_t>()) / 1e6,

@@ -34,9 +34,8 @@ class QuantizedTraining final : public Method {
     const NumberFormat& o = format_of(phase);
     if (!o.quantize_activations)
       return fmt::format("weights {} bits, activations in floating point", o.weight_bits);
-    return fmt::format(
-        "weights {} bits, activations {} bits{}", o.weight_bits, o.act_bits,
-        o.residual_bits > 0 ? fmt::format(" ({} on residual connections)", o.residual_bits) : "");
+    return fmt::format("weights {} bits, activations {} bits{}", o.weight_bits, o.act_bits,
+                       residual_note(o.residual_bits));
   }
 
   std::string begin_phase(Model& model, int phase, const BatchSource& training_batches) override {

@@ -238,10 +238,10 @@ WidthTexts widths_of(const TrainOptions& options) {
   if (!format.quantize_activations)
     return {fmt::format("{}-bit weights, float activations", format.weight_bits),
             fmt::format("{}, float", format.weight_bits)};
-  const std::string residual =
-      format.residual_bits > 0 ? fmt::format(" ({} on residual connections)", format.residual_bits) : "";
-  return {fmt::format("{}-bit weights, {}-bit activations{}", format.weight_bits, format.act_bits, residual),
-          fmt::format("{}, {}", format.weight_bits, format.act_bits)};
+  return {fmt::format("{}-bit weights, {}-bit activations{}", format.weight_bits, format.act_bits,
+                      residual_note(format.residual_bits)),
+          fmt::format("{}, {}{}", format.weight_bits, format.act_bits,
+                      format.residual_bits > 0 ? fmt::format(" ({})", format.residual_bits) : "")};
 }
 
 const json* stage_of(const json& run, const std::string& name) {

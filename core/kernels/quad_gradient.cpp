@@ -19,9 +19,6 @@ FAQ_SIMD void add_to(float* sums, const float* more, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) sums[i] += more[i];
 }
 
-// Of pixels that belong to outputs, where tiles of several pixels are used.
-constexpr double least_share = 0.3;
-
 // True if a tile's sums of all groups are computed together: where partial sums of the groups, which would be
 // written and read again, are much more to move than the images, and a block of channels of all images stays
 // in the cache.
@@ -48,7 +45,7 @@ const QuadTiles& QuadGradient::tiles_for(const Shape& x, const Shape& weights, c
   const Shape of_group{divided_up(x[0], groups), x[1], x[2], x[3]};
   const QuadGrid grid = QuadGroup::grid_of(conv2d_shape(of_group, weights, geometry),
                                            QuadPlan(weights, geometry, fastest), geometry);
-  return grid.share_of_outputs() < least_share ? quad_tiles(1) : fastest;
+  return grid.share_of_outputs() < least_share_of_outputs ? quad_tiles(1) : fastest;
 }
 
 QuadGradient::QuadGradient(const Shape& x, const Shape& weights, const ConvGeometry& geometry,
@@ -154,22 +151,9 @@ void QuadGradient::place_waiting(float* dw) const {
 
 Tensor QuadGradient::sum() {
   const Booked booked(Work::convolution);
+  if (waiting_.empty()) return places_.placed(sums_.total().data<float>());
   Tensor dw = Tensor::empty(weights_);
-  float* to = dw.mutable_data<float>();
-  if (!waiting_.empty()) {
-    place_waiting(to);
-    return dw;
-  }
-  const Tensor total = sums_.total();
-  parallel_for(plan_.output_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t output_block = begin; output_block < end; ++output_block) {
-      for (std::int64_t block = 0; block < plan_.blocks; ++block) {
-        const std::int64_t tile = plan_.cell(block, output_block) * plan_.tiles_of_cell();
-        places_.place(block, output_block, total.data<float>() + tile * plan_.sums(), to);
-      }
-    }
-    end_streamed();
-  });
+  place_waiting(dw.mutable_data<float>());
   return dw;
 }
 

@@ -1,4 +1,5 @@
-// Where the pixels of a group of images lie that a QuadGradient adds up. Included by core/kernels only.
+// Where the pixels of a group of images lie that a QuadGradient or TiledGradient adds up. Included by
+// core/kernels only.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +8,9 @@
 #include "core/kernels/quad_plan.h"
 
 namespace faq::kernels {
+
+/// Below this share of products that belong to outputs, tiles of several pixels do not pay.
+inline constexpr double least_share_of_outputs = 0.3;
 
 /// The pixels of a group of images, in quads, and of their outputs.
 ///
@@ -27,7 +31,7 @@ struct QuadGrid {
   Line line(std::int64_t number) const;
   /// Makes it the next line.
   void advance(Line& line) const;
-  /// Of the pixels that tiles multiply, the share that belongs to outputs.
+  /// Of the pixels that tiles multiply, the share that belongs to outputs, if all quads are full.
   double share_of_outputs() const;
 
   std::int64_t quads, out_height, out_width;

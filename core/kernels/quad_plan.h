@@ -1,4 +1,5 @@
-// How QuadGradient divides the weights of a convolution into tiles. Included by core/kernels only.
+// How QuadGradient and TiledGradient divide the weights of a convolution into tiles. Included by core/kernels
+// only.
 #pragma once
 
 #include <cstdint>

@@ -7,38 +7,48 @@
 
 #include "core/division.h"
 #include "core/error.h"
+#include "core/kernels/element.h"
 
 namespace faq::kernels {
 namespace {
 
-template <int vectors, int outputs>
-void plain_tile(const QuadPixels<std::int32_t>& r) {
+std::int32_t product(const std::uint8_t* x, const std::int8_t* dy, std::int32_t /*sum*/) {
+  std::int32_t sum = 0;
+  for (int image = 0; image < 4; ++image) sum += std::int32_t{x[image]} * std::int32_t{dy[image]};
+  return sum;
+}
+float product(const std::uint8_t* x, const std::int8_t* dy, float /*sum*/) {
+  const auto* xs = reinterpret_cast<const bfloat16*>(x);
+  const auto* dys = reinterpret_cast<const bfloat16*>(dy);
+  return element(xs, 0) * element(dys, 0) + element(xs, 1) * element(dys, 1);
+}
+
+template <class Sum, int vectors, int outputs>
+void plain_tile(const QuadPixels<Sum>& r) {
   constexpr int length = vectors * quad_lanes;
   const std::int8_t* dy = r.dy;
-  if (!r.adds) std::fill_n(r.sums, outputs * length, 0);
+  if (!r.adds) std::fill_n(r.sums, outputs * length, Sum{0});
   for (std::int64_t line = 0; line < r.count; ++line) {
     const std::uint8_t* x = r.x + r.lines[line];
     for (std::int64_t pixel = 0; pixel < r.width; ++pixel, x += r.pixel, dy += 4 * outputs) {
       for (int o = 0; o < outputs; ++o) {
-        for (int i = 0; i < length; ++i) {
-          std::int32_t sum = 0;
-          for (int image = 0; image < 4; ++image)
-            sum += std::int32_t{x[4 * i + image]} * std::int32_t{dy[4 * o + image]};
-          r.sums[o * length + i] += sum;
-        }
+        for (int i = 0; i < length; ++i) r.sums[o * length + i] += product(x + 4 * i, dy + 4 * o, Sum{});
       }
     }
   }
 }
 
-QuadTile<std::int32_t> plain_quad_tile(QuadTileShape shape) {
+template <class Sum>
+QuadTile<Sum> plain_quad_tile(QuadTileShape shape) {
   constexpr std::size_t count = std::size(pixel_tile_shapes);
   constexpr auto tiles = []<std::size_t... i>(std::index_sequence<i...>) {
-    return std::array{&plain_tile<pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>...};
+    return std::array{&plain_tile<Sum, pixel_tile_shapes[i].vectors, pixel_tile_shapes[i].outputs>...};
   }
   (std::make_index_sequence<count>());
   return tiles[quad_tile_index(pixel_tile_shapes, shape)];
 }
+
+constexpr QuadTileSet plain{.name = "plain", .runs = true, .allowed = true};
 
 // A pixel of a block, of which `present` outputs are there.
 template <int outputs>
@@ -73,6 +83,15 @@ QuadTileShape pixel_tile_shape(std::int64_t vectors, std::int64_t /*outputs*/) {
   return {even, 24 / even};
 }
 
+QuadTileSet one_pixel_at_a_time(QuadTileSet set, std::int64_t images) {
+  set.images = images;
+  set.pixels = 1;
+  set.shape = pixel_tile_shape;
+  set.pack = pack_pixels;
+  set.enter = set.leave = [] {};
+  return set;
+}
+
 }  // namespace
 
 int even_vectors(std::int64_t vectors, int most) {
@@ -86,15 +105,14 @@ std::size_t quad_tile_index(std::span<const QuadTileShape> shapes, QuadTileShape
   return static_cast<std::size_t>(found - shapes.begin());
 }
 
-QuadTiles by_pixels(const char* name, bool runs, bool allowed, bool wants_nibbles,
-                    QuadTile<std::int32_t> (*tile)(QuadTileShape shape)) {
-  return {{name, runs, allowed, 4, 1, wants_nibbles, pixel_tile_shape, pack_pixels, [] {}, [] {}}, tile};
+QuadTiles by_pixels(const QuadTileSet& set, QuadTile<std::int32_t> (*tile)(QuadTileShape shape)) {
+  return {one_pixel_at_a_time(set, 4), tile};
 }
 
 const std::vector<QuadTiles>& quad_tile_sets() {
   static const std::vector<QuadTiles> sets = [] {
     std::vector<QuadTiles> all = x86_quad_tile_sets();
-    all.push_back(by_pixels("plain", true, true, false, plain_quad_tile));
+    all.push_back(by_pixels(plain, plain_quad_tile<std::int32_t>));
     return all;
   }();
   return sets;
@@ -104,6 +122,22 @@ const QuadTiles& quad_tiles(std::int64_t most_pixels) {
   return *std::ranges::find_if(quad_tile_sets(), [&](const QuadTiles& set) {
     return set.runs && set.allowed && set.pixels <= most_pixels;
   });
+}
+
+const std::vector<PairTiles>& pair_tile_sets() {
+  static const std::vector<PairTiles> sets = [] {
+    std::vector<PairTiles> all = amx_pair_tile_sets();
+    all.push_back({one_pixel_at_a_time(plain, 2), plain_quad_tile<float>});
+    return all;
+  }();
+  return sets;
+}
+
+const PairTiles* pair_tiles() {
+  const std::vector<PairTiles>& sets = pair_tile_sets();
+  const auto found = std::find_if(sets.begin(), sets.end() - 1,
+                                  [](const PairTiles& set) { return set.runs && set.allowed; });
+  return found == sets.end() - 1 ? nullptr : &*found;
 }
 
 }  // namespace faq::kernels

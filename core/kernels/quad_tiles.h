@@ -53,17 +53,17 @@ struct QuadBlock {
 /// The tiles for one kind of CPU, but for the loops themselves.
 struct QuadTileSet {
   const char* name;
-  bool runs;            ///< on this CPU
-  bool allowed;         ///< as far as oneDNN may use the CPU (core/cpu.h)
-  std::int64_t images;  ///< of a quad
-  std::int64_t pixels;  ///< that a tile takes at a time
-  bool wants_nibbles;   ///< tiles are faster with QuadPixels::are_nibbles
+  bool runs = false;           ///< on this CPU
+  bool allowed = false;        ///< as far as oneDNN may use the CPU (core/cpu.h)
+  std::int64_t images = 0;     ///< of a quad
+  std::int64_t pixels = 0;     ///< that a tile takes at a time
+  bool wants_nibbles = false;  ///< tiles are faster with QuadPixels::are_nibbles
   /// The shape of tiles for runs of so many vectors, and so many outputs in all. A run may want several.
-  QuadTileShape (*shape)(std::int64_t vectors, std::int64_t outputs);
-  void (*pack)(const QuadBlock& block);
+  QuadTileShape (*shape)(std::int64_t vectors, std::int64_t outputs) = nullptr;
+  void (*pack)(const QuadBlock& block) = nullptr;
   /// A thread calls them before and after it uses tiles.
-  void (*enter)();
-  void (*leave)();
+  void (*enter)() = nullptr;
+  void (*leave)() = nullptr;
 };
 
 /// Tiles of bytes of four images.
@@ -80,9 +80,8 @@ struct PairTiles : QuadTileSet {
 /// The fewest vectors, up to `most`, with which a run has the fewest pieces.
 int even_vectors(std::int64_t vectors, int most);
 
-/// The set of tiles that take one pixel at a time.
-QuadTiles by_pixels(const char* name, bool runs, bool allowed, bool wants_nibbles,
-                    QuadTile<std::int32_t> (*tile)(QuadTileShape shape));
+/// `set` as tiles of bytes that take one pixel at a time: its name, and on which CPU it is used.
+QuadTiles by_pixels(const QuadTileSet& set, QuadTile<std::int32_t> (*tile)(QuadTileShape shape));
 /// Their shapes: 24 accumulators, or what is left of a block of channels.
 inline constexpr QuadTileShape pixel_tile_shapes[] = {{1, 24}, {2, 12}, {3, 8}, {4, 6},
                                                       {1, 6},  {2, 6},  {3, 6}};
@@ -97,7 +96,12 @@ const QuadTiles& quad_tiles(std::int64_t most_pixels = 16);
 std::vector<QuadTiles> x86_quad_tile_sets();
 /// Of them, the one for AMX.
 QuadTiles amx_quad_tiles();
-/// The tiles of bf16 of this CPU; null: it has none.
+
+/// All sets of bf16, the fastest first. The last one, plain loops, runs everywhere, for tests.
+const std::vector<PairTiles>& pair_tile_sets();
+/// The first one that runs here, is allowed, and is no plain loop; null if there is none.
 const PairTiles* pair_tiles();
+/// Those for AMX; none elsewhere than on x86-64.
+std::vector<PairTiles> amx_pair_tile_sets();
 
 }  // namespace faq::kernels

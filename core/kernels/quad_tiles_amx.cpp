@@ -166,16 +166,22 @@ void pack_transposed(const QuadBlock& block) {
 QuadTileSet amx_tile_set(std::int64_t images) {
   const bool allowed = has_amx();
   static const bool runs = allowed && amx::may_use_registers();
-  return {"AMX", runs, allowed, images, pixels, false, amx_shape, pack_transposed, amx::enter, amx::leave};
+  return {.name = "AMX",
+          .runs = runs,
+          .allowed = allowed,
+          .images = images,
+          .pixels = pixels,
+          .wants_nibbles = false,
+          .shape = amx_shape,
+          .pack = pack_transposed,
+          .enter = amx::enter,
+          .leave = amx::leave};
 }
 
 }  // namespace
 
 QuadTiles amx_quad_tiles() { return {amx_tile_set(4), amx_tile<std::int32_t>}; }
 
-const PairTiles* pair_tiles() {
-  static const PairTiles tiles{amx_tile_set(2), amx_tile<float>};
-  return tiles.runs ? &tiles : nullptr;
-}
+std::vector<PairTiles> amx_pair_tile_sets() { return {{amx_tile_set(2), amx_tile<float>}}; }
 
 }  // namespace faq::kernels

@@ -4,6 +4,6 @@ namespace faq::kernels {
 
 std::vector<QuadTiles> x86_quad_tile_sets() { return {}; }
 
-const PairTiles* pair_tiles() { return nullptr; }
+std::vector<PairTiles> amx_pair_tile_sets() { return {}; }
 
 }  // namespace faq::kernels

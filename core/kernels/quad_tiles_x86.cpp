@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "core/cpu.h"
-#include "core/division.h"
 #include "core/kernels/quad_tiles.h"
 
 namespace faq::kernels {
@@ -132,12 +131,6 @@ struct Avx2 {
     std::int64_t left;
   };
 
-  // Pixels that are added in 16 bits: an even part of a line, or whole lines.
-  static std::int64_t together(std::int64_t width) {
-    return width > most_pixels ? divided_up(width, divided_up(width, most_pixels))
-                               : most_pixels / width * width;
-  }
-
   struct Bytes {
     __m256i low, high;  // halves of a vector
   };
@@ -194,9 +187,8 @@ struct Avx2 {
                             int all_outputs, std::int32_t* sums, std::int64_t stride) {
     constexpr auto of_outputs = std::make_index_sequence<outputs>();
     Pixel at{.dy = r.dy + 4 * output, .line = r.lines, .left = r.width};
-    const std::int64_t most = together(r.width);
-    for (std::int64_t left = r.count * r.width; left > 0; left -= most) {
-      const std::int64_t count = std::min(left, most);
+    for (std::int64_t left = r.count * r.width; left > 0; left -= most_pixels) {
+      const std::int64_t count = std::min(left, most_pixels);
       const Pixel past = add<false>(r, first, all_outputs, at, count, sums, stride, of_outputs);
       if (!r.are_nibbles) add<true>(r, first, all_outputs, at, count, sums, stride, of_outputs);
       at = past;
@@ -238,9 +230,12 @@ std::vector<QuadTiles> x86_quad_tile_sets() {
   const bool avx2 = __builtin_cpu_supports("avx2") != 0;
   const bool avx512 = __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
                       __builtin_cpu_supports("avx512vnni") != 0;
-  return {amx_quad_tiles(), by_pixels("AVX-512 VNNI", avx512, has_avx512_vnni(), false, avx512_vnni_tile),
-          by_pixels("AVX-VNNI", avx2 && cpu_has_avx_vnni(), has_vnni(), false, tile_in_parts<AvxVnni>),
-          by_pixels("AVX2", avx2, has_avx2(), true, tile_in_parts<Avx2>)};
+  const bool avx_vnni = avx2 && cpu_has_avx_vnni();
+  return {amx_quad_tiles(),
+          by_pixels({.name = "AVX-512 VNNI", .runs = avx512, .allowed = has_avx512_vnni()}, avx512_vnni_tile),
+          by_pixels({.name = "AVX-VNNI", .runs = avx_vnni, .allowed = has_vnni()}, tile_in_parts<AvxVnni>),
+          by_pixels({.name = "AVX2", .runs = avx2, .allowed = has_avx2(), .wants_nibbles = true},
+                    tile_in_parts<Avx2>)};
 }
 
 }  // namespace faq::kernels

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/kernels/simd.h"
 #include "core/kernels/streamed.h"
+#include "core/parallel.h"
 
 namespace faq::kernels {
 namespace {
@@ -78,6 +79,21 @@ void TilePlaces::place(std::int64_t block, std::int64_t output_block, const floa
       }
     }
   }
+}
+
+Tensor TilePlaces::placed(const float* sums) const {
+  Tensor dw = Tensor::empty({plan_.out_channels, plan_.in_channels, plan_.height, plan_.width});
+  float* to = dw.mutable_data<float>();
+  parallel_for(plan_.output_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t output_block = begin; output_block < end; ++output_block) {
+      for (std::int64_t block = 0; block < plan_.blocks; ++block) {
+        const std::int64_t tile = plan_.cell(block, output_block) * plan_.tiles_of_cell();
+        place(block, output_block, sums + tile * plan_.sums(), to);
+      }
+    }
+    end_streamed();
+  });
+  return dw;
 }
 
 }  // namespace faq::kernels

@@ -18,6 +18,8 @@ class TilePlaces {
   /// `sums`: of the tiles of a cell, one after the other, outputs × vectors × 16 each. A thread calls
   /// end_streamed() (streamed.h) when it has written its last cell.
   void place(std::int64_t block, std::int64_t output_block, const float* sums, float* dw) const;
+  /// `sums`: of all tiles. In all threads.
+  Tensor placed(const float* sums) const;
 
  private:
   QuadPlan plan_;

@@ -8,7 +8,6 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/in_tiles.h"
 #include "core/kernels/quads.h"
-#include "core/kernels/streamed.h"
 #include "core/kernels/tile_places.h"
 #include "core/parallel.h"
 #include "core/profile.h"
@@ -17,9 +16,6 @@ namespace faq::kernels {
 namespace {
 
 constexpr std::int64_t any_rows = std::numeric_limits<std::int64_t>::max();  // f32 holds sums of any length
-
-// Of pixels that belong to outputs, where this class is used.
-constexpr double least_share = 0.3;
 
 }  // namespace
 
@@ -31,11 +27,17 @@ bool TiledGradient::suits(const Shape& x, const Shape& weights, const ConvGeomet
     return false;
   const QuadGrid grid(conv2d_shape(x, weights, geometry), QuadPlan(weights, geometry, *tiles), geometry,
                       any_rows, QuadOperands::cache_bytes);
-  return grid.share_of_outputs() >= least_share;
+  const double of_images = static_cast<double>(x[0]) / static_cast<double>(grid.quads * tiles->images);
+  return grid.share_of_outputs() * of_images >= least_share_of_outputs;
 }
 
-TiledGradient::TiledGradient(const Shape& weights, const ConvGeometry& geometry)
-    : weights_(weights), geometry_(geometry), plan_(weights, geometry, *pair_tiles()) {}
+std::int64_t TiledGradient::images_together(DType dy) {
+  const PairTiles* tiles = pair_tiles();
+  return tiles && dy == DType::bf16 ? tiles->images : 1;
+}
+
+TiledGradient::TiledGradient(const Shape& weights, const ConvGeometry& geometry, const PairTiles& tiles)
+    : geometry_(geometry), tiles_(tiles), plan_(weights, geometry, tiles) {}
 
 void TiledGradient::add(const Tensor& x, const Tensor& dy) {
   const Booked booked(Work::convolution);
@@ -55,17 +57,16 @@ void TiledGradient::add(const Tensor& x, const Tensor& dy) {
 }
 
 void TiledGradient::add_group(const Tensor& x, const Tensor& dy) {
-  const PairTiles& tiles = *pair_tiles();
-  const QuadOperands operands(x, dy, plan_, geometry_, tiles, any_rows);
+  const QuadOperands operands(x, dy, plan_, geometry_, tiles_, any_rows);
   std::vector<QuadTile<float>> kernels;
   for (std::int64_t block = 0; block < plan_.blocks; ++block)
-    kernels.push_back(tiles.tile({plan_.vectors_of(block), plan_.outputs}));
+    kernels.push_back(tiles_.tile({plan_.vectors_of(block), plan_.outputs}));
   const bool adds = sums_.defined();
   if (!adds) sums_ = Tensor::empty({plan_.tiles() * plan_.sums()});
   float* sums = sums_.mutable_data<float>();
   const std::int64_t lines = operands.grid().lines, band = operands.lines_of_band();
   parallel_for(plan_.tiles(), 1, [&](std::int64_t first, std::int64_t past) {
-    const InTiles in_tiles(tiles);
+    const InTiles in_tiles(tiles_);
     for (std::int64_t from = 0; from < lines; from += band) {
       QuadPlan::Tile tile = plan_.tile(first);
       for (std::int64_t i = first; i < past; ++i, plan_.advance(tile))
@@ -77,21 +78,6 @@ void TiledGradient::add_group(const Tensor& x, const Tensor& dy) {
 
 void TiledGradient::add(const TiledGradient& part) { add_in_place(sums_, part.sums_); }
 
-Tensor TiledGradient::sum() const {
-  Tensor dw = Tensor::empty(weights_);
-  const float* sums = sums_.data<float>();
-  float* to = dw.mutable_data<float>();
-  const TilePlaces places(plan_, {});
-  parallel_for(plan_.output_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t output_block = begin; output_block < end; ++output_block) {
-      for (std::int64_t block = 0; block < plan_.blocks; ++block) {
-        const std::int64_t tile = plan_.cell(block, output_block) * plan_.tiles_of_cell();
-        places.place(block, output_block, sums + tile * plan_.sums(), to);
-      }
-    }
-    end_streamed();
-  });
-  return dw;
-}
+Tensor TiledGradient::sum() const { return TilePlaces(plan_, {}).placed(sums_.data<float>()); }
 
 }  // namespace faq::kernels

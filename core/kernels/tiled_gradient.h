@@ -15,18 +15,22 @@ namespace faq::kernels {
 /// Sums are added in f32 in an order that depends on the parts that are added, not on threads.
 class TiledGradient {
  public:
-  /// True if this class should be used: the CPU has the tiles, dy is bf16, x is bf16 or integer, and no
-  /// groups of channels. x: the shape of a part.
+  /// True if this class should be used: the CPU has the tiles, dy is bf16, x is bf16 or integer, no groups of
+  /// channels, and not mostly products of zeros. x: the shape of a part.
   static bool suits(const Shape& x, const Shape& weights, const ConvGeometry& geometry, DType x_dtype,
                     DType dy_dtype);
 
-  /// Precondition: suits().
-  TiledGradient(const Shape& weights, const ConvGeometry& geometry);
+  /// Of how many images a part should be a multiple, if the gradient of the outputs has this dtype: the tiles
+  /// that there are multiply as many at a time.
+  static std::int64_t images_together(DType dy);
+
+  /// `tiles`: the inner loops, which must live as long. Precondition: suits(), but for the tiles.
+  TiledGradient(const Shape& weights, const ConvGeometry& geometry, const PairTiles& tiles = *pair_tiles());
 
   /// Adds some images. x: u8, s8 (integers, exact in bf16) or bf16; dy: bf16, the gradient of the output for
   /// x.
   void add(const Tensor& x, const Tensor& dy);
-  /// Adds the sums of another part of the batch.
+  /// Adds the sums of another part of the batch. Precondition: both have some, of the same weights.
   void add(const TiledGradient& part);
   /// Returns the sum as O,I,H,W, f32. Precondition: something was added.
   Tensor sum() const;
@@ -34,8 +38,8 @@ class TiledGradient {
  private:
   void add_group(const Tensor& x, const Tensor& dy);
 
-  Shape weights_;
   ConvGeometry geometry_;
+  PairTiles tiles_;
   QuadPlan plan_;
   Tensor sums_;  ///< tile after tile, outputs × vectors × 16; undefined: nothing was added
 };

@@ -60,14 +60,14 @@ void widen(const Tensor& from, Tensor to) {
 }  // namespace
 
 void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
-                    const std::function<void(const Slice&)>& body) {
-  const std::int64_t per_thread = images_together(bytes_per_image, weight_bytes);
+                    const std::function<void(const Slice&)>& body, std::int64_t together) {
+  const std::int64_t per_thread = divided_up(images_together(bytes_per_image, weight_bytes), together);
   parallel_shares(images, [&](std::int64_t begin, std::int64_t end, int share) {
     const std::int64_t longest = per_thread * num_threads();  // num_threads() is one here, or all
-    const std::int64_t n = end - begin;
+    const std::int64_t n = divided_up(end - begin, together);
     const std::int64_t slices = divided_up(n, longest);
-    for (std::int64_t i = 0; i < slices; ++i)
-      body({begin + n * i / slices, begin + n * (i + 1) / slices, share});
+    const auto place = [&](std::int64_t i) { return std::min(begin + n * i / slices * together, end); };
+    for (std::int64_t i = 0; i < slices; ++i) body({place(i), place(i + 1), share});
   });
 }
 

@@ -44,9 +44,10 @@ struct Slice {
 /// Calls body(slice) for slices of a batch. A slice is so small that the data it moves, `bytes_per_image` per
 /// image, stays in the second-level cache, but large enough to be worth reading `weight_bytes`. With enough
 /// images, every thread processes its own slices, and the kernels in the body run on one thread. Otherwise
-/// the slices run one after the other, and each kernel uses all threads. Rethrows what the body throws.
+/// the slices run one after the other, and each kernel uses all threads. All slices of a share but the last
+/// have a multiple of `together` images. Rethrows what the body throws.
 void for_each_slice(std::int64_t images, std::int64_t bytes_per_image, std::int64_t weight_bytes,
-                    const std::function<void(const Slice&)>& body);
+                    const std::function<void(const Slice&)>& body, std::int64_t together = 1);
 
 /// A batch in groups of images, each a whole number of fours but for the last. They depend on the batch and
 /// the layer alone, not on threads: a group's gradient has one scale, and its random bits and sums follow.
