@@ -12,12 +12,13 @@
 namespace faq::kernels {
 namespace {
 
-std::int32_t product(const std::uint8_t* x, const std::int8_t* dy, std::int32_t /*sum*/) {
+// Σ over the images of a quad: of bytes, or of bf16.
+std::int32_t product(const std::uint8_t* x, const std::int8_t* dy, std::int32_t /*dtype*/) {
   std::int32_t sum = 0;
   for (int image = 0; image < 4; ++image) sum += std::int32_t{x[image]} * std::int32_t{dy[image]};
   return sum;
 }
-float product(const std::uint8_t* x, const std::int8_t* dy, float /*sum*/) {
+float product(const std::uint8_t* x, const std::int8_t* dy, float /*dtype*/) {
   const auto* xs = reinterpret_cast<const bfloat16*>(x);
   const auto* dys = reinterpret_cast<const bfloat16*>(dy);
   return element(xs, 0) * element(dys, 0) + element(xs, 1) * element(dys, 1);

@@ -24,7 +24,7 @@ class TiledGradient {
   /// that there are multiply as many at a time.
   static std::int64_t images_together(DType dy);
 
-  /// `tiles`: the inner loops, which must live as long. Precondition: suits(), but for the tiles.
+  /// `tiles`: the inner loops. Precondition: suits(), but for the tiles.
   TiledGradient(const Shape& weights, const ConvGeometry& geometry, const PairTiles& tiles = *pair_tiles());
 
   /// Adds some images. x: u8, s8 (integers, exact in bf16) or bf16; dy: bf16, the gradient of the output for
